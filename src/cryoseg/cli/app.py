@@ -1,0 +1,58 @@
+"""The `cryoseg` command: sub-commands and the one place where errors become exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cryoseg import __version__
+from cryoseg.cli import evaluate, postprocess, sample, segment, simulate, train, weights
+from cryoseg.errors import CryosegError
+
+app = typer.Typer(
+    name="cryoseg",
+    help="Segment cryo-EM and cryo-ET data with Segment Anything models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"cryoseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    # sam2 draws its own tqdm bar over ours unless told not to before it is imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+app.command()(segment.segment)
+app.command()(postprocess.postprocess)
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(train.app, name="train")
+app.add_typer(simulate.app, name="simulate")
+app.add_typer(weights.app, name="weights")
+app.add_typer(sample.app, name="sample")
+
+
+def main() -> None:
+    """Run the command line; a `CryosegError` is one sentence on stderr and exit status 1."""
+    try:
+        app()
+    except CryosegError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; finished outputs are kept.", err=True)
+        sys.exit(130)

@@ -1,0 +1,142 @@
+"""Everything that cryoseg prints while it works: progress, notes, warnings, the summary table.
+
+On a terminal progress is a live bar with rate and time left; elsewhere it is one plain line at
+every tenth of a stage, so that a batch log stays readable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from cryoseg.pipelines.events import Event, Note, Row, StageProgress, Status, Warn
+
+_STYLE = {Status.DONE: "green", Status.SKIPPED: "yellow", Status.FAILED: "bold red"}
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+
+
+class BatchConsole:
+    """Turns the events of a pipeline into text.
+
+    Parameters
+    ----------
+    quiet
+        Print warnings and errors only; the summary table is always printed.
+    verbose
+        Print detail notes too.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._verbose = verbose
+        self._progress: Progress | None = None
+        self._bar: tuple[str, int] | None = None  # key and rich's task id of the stage on screen
+        self._plain: tuple[str, float, int] | None = None  # key, start time, tenths printed
+
+    def start(self) -> None:
+        """Open the live display where there is a terminal."""
+        if self.err.is_terminal and not self._quiet:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                console=self.err,
+            )
+            self._progress.start()
+
+    def stop(self) -> None:
+        """Close the live display."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def __call__(self, event: Event) -> None:
+        """Print one event."""
+        match event:
+            case StageProgress():
+                if not self._quiet:
+                    self._show_progress(event)
+            case Note(text=text, detail=detail):
+                if not self._quiet and (self._verbose or not detail):
+                    self.err.print(text, markup=False)
+            case Warn(text=text):
+                self.err.print(f"Warning: {text}", style="yellow", markup=False)
+            case Row(status=Status.FAILED):
+                self.err.print(f"Error: {event.message}", style="bold red", markup=False)
+            case Row():
+                pass
+
+    def _show_progress(self, event: StageProgress) -> None:
+        key = f"{event.name} {event.stage}"
+        if self._progress is not None:
+            if self._bar is None or self._bar[0] != key:
+                if self._bar is not None:
+                    self._progress.remove_task(self._bar[1])  # type: ignore[arg-type]
+                self._bar = (key, self._progress.add_task(key, total=event.total))
+            self._progress.update(self._bar[1], completed=event.done)  # type: ignore[arg-type]
+            return
+        now = time.monotonic()
+        if self._plain is None or self._plain[0] != key:
+            self._plain = (key, now, 0)
+        _, begun, printed = self._plain
+        tenth = 10 * event.done // max(event.total, 1)
+        if tenth > printed:
+            rate = event.done / max(now - begun, 1e-9)
+            self.err.print(f"{key}: {event.done}/{event.total} {event.unit} ({rate:.1f}/s)", markup=False)
+            self._plain = (key, begun, tenth)
+
+    def summary(self, title: str, rows: list[Row], columns: tuple[str, ...] = ()) -> None:
+        """Print the table of a batch.
+
+        Parameters
+        ----------
+        title
+            Above the table.
+        rows
+            One per input.
+        columns
+            Names of `Row.figures` to show between status and seconds.
+        """
+        table = Table(title=title, title_justify="left")
+        table.add_column("file", overflow="fold")
+        table.add_column("status")
+        for name in columns:
+            table.add_column(name, justify="right")
+        table.add_column("seconds", justify="right")
+        table.add_column("message", overflow="fold")
+        for row in rows:
+            table.add_row(
+                Text(row.name),
+                Text(row.status.value, style=_STYLE[row.status]),
+                *(Text(row.figures.get(name, "")) for name in columns),
+                f"{row.seconds:.1f}",
+                Text(row.message),
+            )
+        console = self.out if self.out.is_terminal else Console(width=160, highlight=False)
+        console.print(table)
+
+
+@contextmanager
+def batch_console(*, quiet: bool = False, verbose: bool = False) -> Iterator[BatchConsole]:
+    """A `BatchConsole` whose live display is closed however the block ends."""
+    console = BatchConsole(quiet=quiet, verbose=verbose)
+    console.start()
+    try:
+        yield console
+    finally:
+        console.stop()

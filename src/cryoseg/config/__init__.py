@@ -1,0 +1,33 @@
+"""Every setting of the tool: frozen dataclasses, checked when they are made, and the enums they use.
+
+The command line reads its defaults from here, so that each default has one source. Nothing
+here imports numpy or torch.
+"""
+
+from cryoseg.config.common import DeviceName, Naming, Precision
+from cryoseg.config.segment import (
+    ModelName,
+    Normalize,
+    Polarity,
+    PostprocessStep,
+    Preset,
+    SegmentConfig,
+    Stage1Prompt,
+    Stage2Prompt,
+    View,
+)
+
+__all__ = [
+    "DeviceName",
+    "ModelName",
+    "Naming",
+    "Normalize",
+    "Polarity",
+    "PostprocessStep",
+    "Precision",
+    "Preset",
+    "SegmentConfig",
+    "Stage1Prompt",
+    "Stage2Prompt",
+    "View",
+]

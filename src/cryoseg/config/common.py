@@ -1,0 +1,41 @@
+"""Settings that several commands share."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from cryoseg.errors import ConfigError
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+class Precision(StrEnum):
+    """Arithmetic of the networks; `auto` is bfloat16 on CUDA and float32 elsewhere."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Naming(StrEnum):
+    """Names of output files: our own, or those of ETSAM's script."""
+
+    CRYOSEG = "cryoseg"
+    ETSAM = "etsam"
+
+
+class DeviceName(str):
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises
+    ------
+    ConfigError
+        For any other text.
+    """
+
+    def __new__(cls, value: str) -> DeviceName:
+        """Check the spelling; whether the device exists is asked when it is used."""
+        if not _DEVICE.fullmatch(value):
+            raise ConfigError(f"--device {value}: unknown device; use auto, cpu, cuda, cuda:N or mps.")
+        return super().__new__(cls, value)

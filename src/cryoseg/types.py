@@ -1,0 +1,86 @@
+"""Frozen results that travel between the rooms of the house.
+
+Arrays are always (z, y, x) or (y, x); only `cryoseg.io` turns axes around.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+LabelArray = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Where a volume lies in space, as its MRC header says; enough to write an overlay.
+
+    Attributes
+    ----------
+    voxel_size
+        (z, y, x) in angstrom; 0.0 where the header does not say.
+    origin
+        (z, y, x) of the header's origin field, in angstrom.
+    start
+        (z, y, x) of nzstart, nystart, nxstart, in voxels.
+    space_group
+        ispg: 0 image stack, 1 volume.
+    """
+
+    voxel_size: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    start: tuple[int, int, int] = (0, 0, 0)
+    space_group: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tomogram:
+    """A volume as read.
+
+    Attributes
+    ----------
+    data
+        (z, y, x), in the file's own data type (native byte order).
+    geometry
+        Voxel size, origin and start indices of the header.
+    source
+        The file it came from.
+    warnings
+        Sentences about what was wrong with the header, for the user.
+    """
+
+    data: NDArray[Any]
+    geometry: Geometry = field(default_factory=Geometry)
+    source: Path = Path("array")
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult:
+    """What one run over one tomogram gives.
+
+    Attributes
+    ----------
+    mask
+        (z, y, x), True on membrane: logits above the threshold.
+    logits
+        (z, y, x) float32, before the sigmoid.
+    post_processed
+        The mask after the post-processing steps, or None if none was asked for.
+    stage1_logits
+        Logits of the first stage, kept only on request.
+    stage2_input
+        What the second stage saw (normalized tomogram plus fused logits), kept only on request.
+    """
+
+    mask: BoolArray
+    logits: FloatArray
+    post_processed: BoolArray | None = None
+    stage1_logits: FloatArray | None = None
+    stage2_input: FloatArray | None = None
