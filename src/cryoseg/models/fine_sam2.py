@@ -1,0 +1,287 @@
+"""A small SAM 2.1 that works at the voxel: the network of `membrane-tiny`.
+
+SAM 2 draws masks at a quarter of the image's resolution. A bilayer is three to five voxels thick,
+so that is too coarse for a small model at its own voxel size. This variant keeps SAM 2's image
+encoder, memory encoder, memory attention and mask decoder, and adds three things around them:
+
+- the input is a short stack of neighboring slices instead of three equal color channels;
+- a convolutional stem replaces the patch embedding and keeps its full- and half-resolution maps;
+- the mask decoder climbs two more octaves with those maps, so that its logits have the image's size.
+
+Everything else is sam2's own code, reached by subclassing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones.image_encoder import ImageEncoder
+from sam2.modeling.sam.mask_decoder import MaskDecoder
+from sam2.modeling.sam.transformer import TwoWayTransformer
+from torch import Tensor, nn
+
+from cryoseg.models.sam2_volume import VolumePredictor
+
+SliceMemory = deque[dict[str, Any]]  # maxlen is the length of the training clips less one
+FINE_LEVELS = 2  # maps finer than SAM 2's own: full and half resolution
+
+
+class _ChannelsLast(nn.Module):
+    """(B, C, H, W) to Hiera's (B, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+class TokenHiera(Hiera):
+    """sam2's Hiera fed with a quarter-resolution map of `embed_dim` channels instead of an image."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.patch_embed = _ChannelsLast()
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1),
+        nn.GroupNorm(4, outputs),
+        nn.GELU(),
+    )
+
+
+class Stem(nn.Module):
+    """Neighboring slices to maps at full, half and quarter resolution.
+
+    Parameters
+    ----------
+    in_channels
+        Slices (and logit slices) stacked as channels.
+    widths
+        Channels at full and half resolution.
+    embed_dim
+        Channels at quarter resolution, Hiera's own width.
+    """
+
+    def __init__(self, in_channels: int, widths: tuple[int, int], embed_dim: int) -> None:
+        super().__init__()
+        full, half = widths
+        self.to_full = _conv(in_channels, full)
+        self.to_half = nn.Sequential(_conv(full, half, stride=2), _conv(half, half))
+        self.to_quarter = nn.Conv2d(half, embed_dim, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, S, S) to (B, full, S, S), (B, half, S/2, S/2), (B, embed_dim, S/4, S/4)."""
+        full = self.to_full(x)
+        half = self.to_half(full)
+        return full, half, self.to_quarter(half)
+
+
+class FineImageEncoder(ImageEncoder):
+    """sam2's image encoder behind a `Stem`; its pyramid begins with the stem's two fine maps."""
+
+    def __init__(
+        self,
+        *,
+        trunk: nn.Module,
+        neck: nn.Module,
+        scalp: int,
+        in_channels: int,
+        fine_widths: Sequence[int],
+        embed_dim: int,
+    ) -> None:
+        super().__init__(trunk=trunk, neck=neck, scalp=scalp)
+        self.in_channels = in_channels
+        self.stem = Stem(in_channels, (fine_widths[0], fine_widths[1]), embed_dim)
+
+    def forward(self, sample: Tensor) -> dict[str, Any]:
+        """(B, C, S, S) to sam2's dictionary, with the fine maps in front of `backbone_fpn`."""
+        full, half, quarter = self.stem(sample)
+        output = super().forward(quarter)
+        # sam2 reads only the shapes of the position codes of all but the coarsest level.
+        fine = [full, half]
+        output["backbone_fpn"] = fine + output["backbone_fpn"]
+        output["vision_pos_enc"] = [torch.zeros_like(x) for x in fine] + output["vision_pos_enc"]
+        return output
+
+
+class FineMaskDecoder(MaskDecoder):
+    """sam2's mask decoder, whose masks have the size of the image."""
+
+    def __init__(self, *, fine_widths: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        channels = self.transformer_dim // 8
+        full, half = fine_widths
+        self.fine_half = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.fine_half_skip = nn.Conv2d(half, channels, 1)
+        self.fine_half_mix = _conv(channels, channels)
+        self.fine_full = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.fine_full_skip = nn.Conv2d(full, channels, 1)
+        self.fine_full_mix = _conv(channels, channels)
+
+    def predict_masks(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+        repeat_image: bool,
+        high_res_features: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As sam2's, but `high_res_features` are full, half, quarter and eighth resolution.
+
+        Returns
+        -------
+        tuple
+            Mask logits (B, masks, S, S), predicted IoU (B, masks), mask tokens, and object score
+            logits (B, 1): constant, since a slice without membrane is an ordinary slice here.
+        """
+        if repeat_image or high_res_features is None:
+            raise ValueError("the fine mask decoder takes one image per prompt and four feature levels")
+        batch = image_embeddings.shape[0]
+        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
+        tokens = torch.cat([tokens.expand(batch, -1, -1), sparse_prompt_embeddings], dim=1)
+        source = image_embeddings + dense_prompt_embeddings
+        answers, source = self.transformer(source, image_pe.expand(batch, -1, -1, -1), tokens)
+        mask_tokens = answers[:, 1 : 1 + self.num_mask_tokens]
+
+        full, half, quarter, eighth = high_res_features
+        up1, norm1, act1, up2, act2 = self.output_upscaling
+        x = source.transpose(1, 2).reshape(image_embeddings.shape)
+        x = act1(norm1(up1(x) + eighth))
+        x = act2(up2(x) + quarter)
+        x = self.fine_half_mix(self.fine_half(x) + self.fine_half_skip(half))
+        x = self.fine_full_mix(self.fine_full(x) + self.fine_full_skip(full))
+
+        kernels = torch.stack(
+            [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )
+        masks = torch.einsum("bmc,bchw->bmhw", kernels, x)
+        iou = self.iou_prediction_head(answers[:, 0])
+        return masks, iou, mask_tokens, 10.0 * iou.new_ones(batch, 1)
+
+
+class FineVolumePredictor(VolumePredictor):
+    """SAM 2's video predictor with the fine encoder and decoder.
+
+    Parameters
+    ----------
+    fine_widths
+        Channels of the stem at full and half resolution.
+    decoder_mlp_dim
+        Width of the MLP in the mask decoder's transformer.
+    **kwargs
+        Of sam2's `SAM2Base`.
+    """
+
+    def __init__(self, *, fine_widths: Sequence[int], decoder_mlp_dim: int = 512, **kwargs: Any) -> None:
+        self._fine_widths = tuple(fine_widths)
+        self._decoder_mlp_dim = decoder_mlp_dim
+        super().__init__(**kwargs)
+        self.num_feature_levels += FINE_LEVELS
+
+    def _build_sam_heads(self) -> None:
+        super()._build_sam_heads()
+        self.sam_mask_decoder = FineMaskDecoder(
+            fine_widths=self._fine_widths,
+            num_multimask_outputs=1,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=self.sam_prompt_embed_dim, mlp_dim=self._decoder_mlp_dim, num_heads=4
+            ),
+            transformer_dim=self.sam_prompt_embed_dim,
+            iou_head_depth=2,
+            iou_head_hidden_dim=64,
+            use_high_res_features=True,
+        )
+
+    def forward_image(self, img_batch: Tensor) -> dict[str, Any]:
+        """Image features, with sam2's two skip projections where its own levels now stand."""
+        output = self.image_encoder(img_batch)
+        pyramid = output["backbone_fpn"]
+        pyramid[FINE_LEVELS] = self.sam_mask_decoder.conv_s0(pyramid[FINE_LEVELS])
+        pyramid[FINE_LEVELS + 1] = self.sam_mask_decoder.conv_s1(pyramid[FINE_LEVELS + 1])
+        return output
+
+    def track_clip(self, images: Tensor) -> Tensor:
+        """Logits of a clip of consecutive slices, with gradients.
+
+        The first slice is segmented without memory, each later one with the memory of those
+        before it; this is what `propagate` does with its sliding window of the same length.
+
+        Parameters
+        ----------
+        images
+            (B, T, C, S, S).
+
+        Returns
+        -------
+        Tensor
+            (B, T, S, S) float32 logits.
+        """
+        batch, length = images.shape[:2]
+        features = self.forward_image(images.transpose(0, 1).flatten(0, 1))
+        _, levels, positions, sizes = self._prepare_backbone_features(features)
+        levels = [level.unflatten(1, (length, batch)) for level in levels]
+        positions = [position.unflatten(1, (length, batch)) for position in positions]
+        outputs: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        logits = []
+        for t in range(length):
+            out = self.track_step(
+                frame_idx=t,
+                is_init_cond_frame=t == 0,
+                current_vision_feats=[level[:, t] for level in levels],
+                current_vision_pos_embeds=[position[:, t] for position in positions],
+                feat_sizes=sizes,
+                point_inputs=None,
+                mask_inputs=None,
+                output_dict=outputs,
+                num_frames=length,
+                run_mem_encoder=t + 1 < length,
+            )
+            outputs["cond_frame_outputs" if t == 0 else "non_cond_frame_outputs"][t] = out
+            logits.append(out["pred_masks"][:, 0])
+        return torch.stack(logits, dim=1).float()
+
+    @torch.inference_mode()
+    def track_slice(self, images: Tensor, memory: SliceMemory) -> Tensor:
+        """Logits of one more slice, with the memory of those before it.
+
+        The oldest remembered slice stands where `track_clip` has its first one, so every step
+        looks like the last step of a training clip, and memory does not grow with the volume.
+
+        Parameters
+        ----------
+        images
+            (B, C, S, S).
+        memory
+            Of the same B tiles; the slice is added to it.
+
+        Returns
+        -------
+        Tensor
+            (B, S, S) float32 logits.
+        """
+        _, levels, positions, sizes = self._prepare_backbone_features(self.forward_image(images))
+        past = list(memory)
+        z = len(past)
+        out = self.track_step(
+            frame_idx=z,
+            is_init_cond_frame=z == 0,
+            current_vision_feats=levels,
+            current_vision_pos_embeds=positions,
+            feat_sizes=sizes,
+            point_inputs=None,
+            mask_inputs=None,
+            output_dict={
+                "cond_frame_outputs": dict(enumerate(past[:1])),
+                "non_cond_frame_outputs": dict(enumerate(past[1:], start=1)),
+            },
+            num_frames=z + 1,
+            run_mem_encoder=memory.maxlen != 0,
+        )
+        # Only the memory is read again; the masks would hold most of the bytes.
+        memory.append({key: out[key] for key in ("maskmem_features", "maskmem_pos_enc", "obj_ptr")})
+        return out["pred_masks"][:, 0].float()

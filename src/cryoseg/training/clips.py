@@ -1,0 +1,154 @@
+"""Clips of consecutive slices, cut from volumes and augmented.
+
+Every choice of step n follows from (seed, n), so that a resumed run sees the same clips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cryoseg.config.train import ClipConfig
+from cryoseg.core.slicestack import LOGIT_CLIP, NEIGHBORS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingVolume:
+    """One tomogram ready for training.
+
+    Attributes
+    ----------
+    name
+        For messages.
+    data
+        (z, y, x) float16, normalized, membranes dark.
+    labels
+        (z, y, x) int8: 1 membrane, 0 free of it, -1 unknown.
+    stage1_logits
+        (z, y, x) float16, for the second stage.
+    """
+
+    name: str
+    data: NDArray[np.float16]
+    labels: NDArray[np.int8]
+    stage1_logits: NDArray[np.float16] | None = None
+
+
+def _span(rng: np.random.Generator, extent: int, wanted: int) -> slice:
+    start = int(rng.integers(0, max(0, extent - wanted) + 1))
+    return slice(start, min(extent, start + wanted))
+
+
+def _crop(
+    volume: TrainingVolume, rng: np.random.Generator, config: ClipConfig, side: int
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Planes (z + 4, planes, y, x) with their neighbors, and labels (z, y, x)."""
+    depth, height, width = volume.data.shape
+    z = _span(rng, depth, config.length)
+    y, x = _span(rng, height, side), _span(rng, width, side)
+    rows = np.clip(np.arange(z.start - NEIGHBORS, z.start + config.length + NEIGHBORS), 0, depth - 1)
+    planes = [volume.data[rows, y, x]]
+    if volume.stage1_logits is not None:
+        planes.append(np.clip(volume.stage1_logits[rows, y, x], -LOGIT_CLIP, LOGIT_CLIP) / LOGIT_CLIP)
+    labels = volume.labels[np.clip(np.arange(z.start, z.start + config.length), 0, depth - 1), y, x]
+    return np.stack(planes, axis=1).astype(np.float32), labels
+
+
+def sample_clip(
+    volumes: list[TrainingVolume], rng: np.random.Generator, config: ClipConfig
+) -> tuple[Tensor, Tensor]:
+    """One augmented clip.
+
+    Parameters
+    ----------
+    volumes
+        To draw from.
+    rng
+        Of this clip alone.
+    config
+        Size, length and augmentation.
+
+    Returns
+    -------
+    tuple of Tensor
+        (T, C, S, S) float32 slice stacks, and (T, S, S) int8 labels.
+    """
+    zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom))) if rng.random() < 0.5 else 1.0
+    side = round(config.size / zoom)
+    may_be_empty = rng.random() < config.empty_fraction
+    for _ in range(8):
+        volume = volumes[int(rng.integers(len(volumes)))]
+        planes, labels = _crop(volume, rng, config, side)
+        if may_be_empty or (labels > 0).mean() > 0.005:
+            break
+    images, targets = _resize(torch.from_numpy(planes), torch.from_numpy(labels), config.size)
+    images, targets = _flip(images, targets, rng)
+    images[:, 0] = _shade(images[:, 0], rng, config)
+    # (z + 4, planes, S, S) -> per slice its five neighbors of the first plane, then of the second.
+    stacks = [
+        images[t : t + 2 * NEIGHBORS + 1].transpose(0, 1).flatten(0, 1) for t in range(len(targets))
+    ]
+    return torch.stack(stacks), targets
+
+
+def _resize(images: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Scale y and x to `size`, or pad with the edge (labels: unknown) where the volume is smaller."""
+    height, width = images.shape[-2:]
+    if height != width:
+        pad = (0, max(0, height - width), 0, max(0, width - height))
+        images = functional.pad(images, pad, mode="replicate")
+        labels = functional.pad(labels, pad, value=-1)
+    if images.shape[-1] != size:
+        images = functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+        # Nearest keeps -1 apart from 0 and 1.
+        labels = functional.interpolate(labels[:, None].float(), size=(size, size), mode="nearest")[:, 0].to(torch.int8)
+    return images, labels
+
+
+def _flip(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    coins = rng.random(4) < 0.5
+    for coin, axis in zip(coins[:2], (-2, -1), strict=True):
+        if coin:
+            images, labels = images.flip(axis), labels.flip(axis)
+    if coins[2]:  # both tilt axes and both directions of propagation become alike
+        images, labels = images.transpose(-1, -2), labels.transpose(-1, -2)
+    if coins[3]:
+        images, labels = images.flip(0), labels.flip(0)
+    return images.contiguous(), labels.contiguous()
+
+
+def _shade(images: Tensor, rng: np.random.Generator, config: ClipConfig) -> Tensor:
+    """Blur, noise, contrast, offset and a slow ramp on (z, y, x) intensities."""
+    if rng.random() < 0.3 and config.blur:
+        sigma = float(rng.uniform(0.3, config.blur))
+        reach = torch.arange(-3, 4, dtype=torch.float32)
+        kernel = torch.exp(-0.5 * (reach / sigma) ** 2)
+        kernel /= kernel.sum()
+        padded = functional.pad(images[:, None], (3, 3, 3, 3), mode="replicate")
+        images = functional.conv2d(functional.conv2d(padded, kernel.view(1, 1, 7, 1)), kernel.view(1, 1, 1, 7))[:, 0]
+        images = images / images.std().clamp(min=0.3)
+    if rng.random() < 0.4 and config.noise:
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        sigma = float(rng.uniform(0, config.noise))
+        images = images + sigma * torch.randn(images.shape, generator=generator)
+        images = images / (1 + sigma**2) ** 0.5
+    images = images * float(np.exp(rng.uniform(-0.3, 0.3))) + float(rng.uniform(-0.3, 0.3))
+    if rng.random() < 0.2:
+        ramp = torch.linspace(-1, 1, images.shape[-1])
+        images = images + float(rng.uniform(-0.6, 0.6)) * ramp + float(rng.uniform(-0.6, 0.6)) * ramp[:, None]
+    return images
+
+
+def sample_batch(
+    volumes: list[TrainingVolume], config: ClipConfig, *, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """The clips of one step: (B, T, C, S, S) and (B, T, S, S)."""
+    clips = [sample_clip(volumes, np.random.default_rng([seed, step, i]), config) for i in range(config.batch)]
+    return torch.stack([images for images, _ in clips]), torch.stack([labels for _, labels in clips])
+
+

@@ -1,0 +1,82 @@
+"""Training of one stage of the fine membrane network on volumes with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cryoseg.config.train import TrainMembraneConfig
+from cryoseg.core.blend import tile_grid
+from cryoseg.core.robust import IntensityMap
+from cryoseg.models.fine_sam2 import FineVolumePredictor
+from cryoseg.models.membrane_propagation import propagate
+from cryoseg.training.clips import TrainingVolume, sample_batch
+from cryoseg.training.losses import membrane_loss
+
+IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normalized when they are read
+LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart
+
+
+def volume_logits(
+    model: FineVolumePredictor, volume: TrainingVolume, *, window: int, reverse: bool = False
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """(z, y, x) logits of a training volume, by the propagation that inference uses."""
+    out = np.empty(volume.data.shape, np.float32)
+    stage1 = None if volume.stage1_logits is None else volume.stage1_logits.astype(np.float32)
+    grid = tile_grid((volume.data.shape[1], volume.data.shape[2]), model.image_size, model.image_size // 8)
+    propagate(model, volume.data, IDENTITY, grid, window=window, out=out, stage1=stage1, reverse=reverse)
+    return out
+
+
+def dice_by_threshold(
+    logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]], labels: np.ndarray[tuple[int, ...], np.dtype[np.int8]]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Dice at every threshold of `LOGIT_BINS`, over voxels with a label of 0 or 1."""
+    edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
+    positive = np.histogram(logits[labels > 0], edges)[0]
+    negative = np.histogram(logits[labels == 0], edges)[0]
+    true_positive = positive[::-1].cumsum()[::-1][1:]
+    false_positive = negative[::-1].cumsum()[::-1][1:]
+    return 2 * true_positive / np.maximum(true_positive + false_positive + positive.sum(), 1)
+
+
+def validation(
+    volumes: list[TrainingVolume], *, window: int, reverse: bool = False
+) -> Callable[[nn.Module], float]:
+    """Mean Dice over volumes, at the one threshold that suits them best together."""
+
+    def score(model: nn.Module) -> float:
+        assert isinstance(model, FineVolumePredictor)
+        curves = [
+            dice_by_threshold(volume_logits(model, volume, window=window, reverse=reverse), volume.labels)
+            for volume in volumes
+        ]
+        return float(np.mean(curves, axis=0).max())
+
+    return score
+
+
+def clip_loss(
+    model: FineVolumePredictor, volumes: Callable[[], list[TrainingVolume]], config: TrainMembraneConfig
+) -> Callable[[int], Tensor]:
+    """Loss of step n: membrane loss over a batch of clips."""
+
+    def loss(step: int) -> Tensor:
+        images, labels = sample_batch(volumes(), config.clip, seed=config.loop.seed, step=step)
+        return membrane_loss(model.track_clip(images), labels)
+
+    return loss
+
+
+def widen_input(state: dict[str, Tensor], in_channels: int) -> dict[str, Tensor]:
+    """Weights of stage 1 as a start for stage 2: new input channels begin at zero."""
+    key = "image_encoder.stem.to_full.0.weight"
+    kernel = state[key]
+    wide = torch.zeros(kernel.shape[0], in_channels, *kernel.shape[2:])
+    wide[:, : kernel.shape[1]] = kernel
+    return {**state, key: wide}
+
+
