@@ -1,0 +1,1 @@
+"""Arithmetic on arrays: no torch, no files, no printing."""

@@ -33,7 +33,9 @@ class TileGrid:
         height, width = self.shape
         pad_y, pad_x = max(0, self.side - height), max(0, self.side - width)
         if pad_y or pad_x:
-            image = np.pad(image, ((0, 0), (0, pad_y), (0, pad_x)), mode="symmetric" if self._foldable() else "edge")
+            image = np.pad(
+                image, ((0, 0), (0, pad_y), (0, pad_x)), mode="symmetric" if self._foldable() else "edge"
+            )
         return np.stack([image[:, y : y + self.side, x : x + self.side] for y, x in self.corners])
 
     def _foldable(self) -> bool:

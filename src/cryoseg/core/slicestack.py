@@ -19,7 +19,9 @@ def neighbor_indices(z: int, depth: int) -> NDArray[np.intp]:
     return np.clip(np.arange(z - NEIGHBORS, z + NEIGHBORS + 1), 0, depth - 1)
 
 
-def slice_stack(planes: FloatArray, stage1_logits: FloatArray | None = None, *, reverse: bool = False) -> FloatArray:
+def slice_stack(
+    planes: FloatArray, stage1_logits: FloatArray | None = None, *, reverse: bool = False
+) -> FloatArray:
     """Channels of one slice.
 
     Parameters

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cryoseg.core.blend import TileGrid
+from cryoseg.core.resample import Slices
 from cryoseg.core.robust import IntensityMap
 from cryoseg.core.slicestack import NEIGHBORS, neighbor_indices, slice_stack
 from cryoseg.models.fine_sam2 import FineVolumePredictor, SliceMemory
@@ -21,7 +20,7 @@ TILES_AT_ONCE = 4  # bounds the activations; more are no faster on a CPU
 
 def propagate(
     model: FineVolumePredictor,
-    data: NDArray[Any],
+    data: Slices,
     intensity: IntensityMap,
     grid: TileGrid,
     *,
@@ -57,7 +56,10 @@ def propagate(
     """
     depth = len(data)
     order = range(depth - 1, -1, -1) if reverse else range(depth)
-    groups = [range(i, min(i + TILES_AT_ONCE, len(grid.corners))) for i in range(0, len(grid.corners), TILES_AT_ONCE)]
+    groups = [
+        range(i, min(i + TILES_AT_ONCE, len(grid.corners)))
+        for i in range(0, len(grid.corners), TILES_AT_ONCE)
+    ]
     memories: list[SliceMemory] = [deque(maxlen=window - 1) for _ in groups]
     device = next(model.parameters()).device
     grey: dict[int, FloatArray] = {}

@@ -1,0 +1,1 @@
+"""One sentence per command: read, compute, write."""

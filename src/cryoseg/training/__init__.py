@@ -1,0 +1,1 @@
+"""From data to weights: clips, losses, and one loop for every method."""

@@ -1,0 +1,193 @@
+"""The bundled membrane model: two passes of a fine SAM 2.1 with everything recorded in its file.
+
+Stage 1 runs upward through z, stage 2 downward with the logits of stage 1 beside the tomogram, so
+that every slice is judged with context from both sides. Intensities are mapped by median and
+interquartile range, and a tomogram whose pixel size lies outside the range of the training data is
+seen on a grid at the nearest end of that range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from cryoseg.core.blend import tile_grid
+from cryoseg.core.resample import Resampled, Slices
+from cryoseg.core.robust import robust_map
+from cryoseg.models.fine_sam2 import FineVolumePredictor
+from cryoseg.models.membrane_propagation import propagate
+from cryoseg.types import FloatArray
+
+CONFIG = "membrane_tiny.yaml"
+STRIDE = 32  # of the coarsest map; tiles are multiples of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How inputs are prepared and results are read; kept in the metadata of the model file.
+
+    Attributes
+    ----------
+    window
+        Slices of a training clip: the memory of inference.
+    tile, overlap
+        Of square tiles, in pixels.
+    pixel_size_range
+        (lowest, highest) pixel size in angstrom that the network saw in training.
+    assumed_pixel_size
+        Taken where the header does not say.
+    logit_threshold
+        Chosen on held-out validation volumes.
+    """
+
+    window: int = 4
+    tile: int = 256
+    overlap: int = 48
+    pixel_size_range: tuple[float, float] = (7.0, 18.0)
+    assumed_pixel_size: float = 12.0
+    logit_threshold: float = 0.0
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_metadata(cls, values: Mapping[str, Any]) -> Recipe:
+        """The inverse of `to_metadata`."""
+        low, high = values["pixel_size_range"]
+        return cls(**{**values, "pixel_size_range": (float(low), float(high))})
+
+
+def build_stage(stage: int, size: int) -> FineVolumePredictor:
+    """An untrained network for stage 1 or 2 and square inputs of `size` pixels."""
+    text = resources.files("cryoseg.weights").joinpath(CONFIG).read_text()
+    config = OmegaConf.create(text)
+    config.model.image_size = size
+    config.model.image_encoder.in_channels *= stage  # stage 2: as many slices of logits again
+    network = instantiate(config.model)
+    assert isinstance(network, FineVolumePredictor)
+    return network
+
+
+def model_shape(
+    shape: tuple[int, ...], pixel_size: float, limits: tuple[float, float]
+) -> tuple[int, int, int]:
+    """The grid on which the network sees a volume: its own, or one at the nearest end of `limits`.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x) of the volume.
+    pixel_size
+        In angstrom.
+    limits
+        (lowest, highest) pixel size of the model, in angstrom.
+    """
+    target = min(max(pixel_size, limits[0]), limits[1])
+    z, y, x = (max(1, round(n * pixel_size / target)) for n in shape)
+    return z, y, x
+
+
+def run_stages(
+    data: NDArray[Any],
+    load_stage: Callable[[int], Mapping[str, Tensor]],
+    recipe: Recipe,
+    *,
+    pixel_size: float,
+    invert: bool = False,
+    views: tuple[bool, ...] = (True,),
+    keep_stage1: bool = False,
+    device: torch.device,
+    autocast: bool = False,
+    on_slice: Callable[[str], None] = lambda stage: None,
+) -> tuple[FloatArray, FloatArray | None]:
+    """Logits of a volume.
+
+    Parameters
+    ----------
+    data
+        (z, y, x), any numeric type, finite.
+    load_stage
+        Gives the weights of stage 1 or 2; called when that stage begins, so that only one network
+        is in memory.
+    recipe
+        Of the model file.
+    pixel_size
+        In angstrom.
+    invert
+        Membranes are bright.
+    views
+        Directions of stage 2 whose logits are averaged; True is downward.
+    keep_stage1
+        Return the logits of stage 1 too.
+    device, autocast
+        Where to run, and whether in bfloat16.
+    on_slice
+        Called with the stage's name after every slice.
+
+    Returns
+    -------
+    tuple
+        (z, y, x) float32 logits on the volume's own grid, and those of stage 1 or None.
+    """
+    shape = model_shape(data.shape, pixel_size, recipe.pixel_size_range)
+    seen: Slices = data if shape == data.shape else Resampled(data, shape)
+    intensity = robust_map(data, invert=invert)
+    side = min(recipe.tile, STRIDE * int(np.ceil(max(shape[1:]) / STRIDE)))
+    grid = tile_grid((shape[1], shape[2]), side, min(recipe.overlap, side // 4))
+
+    def one_pass(stage: int, out: FloatArray, stage1: FloatArray | None, reverse: bool) -> None:
+        network = build_stage(stage, side)
+        network.load_state_dict({k: v.float() for k, v in load_stage(stage).items()}, strict=True)
+        network.to(device).eval()
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            propagate(
+                network,
+                seen,
+                intensity,
+                grid,
+                window=recipe.window,
+                out=out,
+                stage1=stage1,
+                reverse=reverse,
+                on_slice=lambda: on_slice(f"stage {stage}"),
+            )
+
+    stage1 = np.empty(shape, np.float32)
+    one_pass(1, stage1, None, False)
+    kept = stage1.copy() if keep_stage1 else None
+    if len(views) == 1:
+        logits = stage1  # overwritten slice by slice behind the propagation
+        one_pass(2, logits, stage1, views[0])
+    else:
+        logits = np.zeros(shape, np.float32)
+        for reverse in views:
+            one = np.empty(shape, np.float32)
+            one_pass(2, one, stage1, reverse)
+            logits += one / len(views)
+    if shape != data.shape:
+        full = (data.shape[0], data.shape[1], data.shape[2])
+        logits = _on_grid(logits, full)
+        kept = None if kept is None else _on_grid(kept, full)
+    return logits, kept
+
+
+def _on_grid(logits: FloatArray, shape: tuple[int, int, int]) -> FloatArray:
+    out = np.empty(shape, np.float32)
+    for z, slice_ in enumerate(Resampled(logits, shape)):
+        out[z] = slice_
+    return out
+
+
+def with_threshold(recipe: Recipe, threshold: float) -> Recipe:
+    """The recipe with another logit threshold."""
+    return replace(recipe, logit_threshold=threshold)

@@ -1,0 +1,1 @@
+"""Small simulated volumes to try the tool on."""

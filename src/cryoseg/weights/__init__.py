@@ -1,0 +1,1 @@
+"""Network settings and the weights that the package carries."""
