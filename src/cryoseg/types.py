@@ -31,12 +31,16 @@ class Geometry:
         (z, y, x) of nzstart, nystart, nxstart, in voxels.
     space_group
         ispg: 0 image stack, 1 volume.
+    imod_origin
+        The origin's sign follows IMOD's older convention (no MRC2014 version in the header). Kept,
+        because IMOD and ChimeraX disagree about such files and only the same header agrees with both.
     """
 
     voxel_size: tuple[float, float, float] = (0.0, 0.0, 0.0)
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     start: tuple[int, int, int] = (0, 0, 0)
     space_group: int = 1
+    imod_origin: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ The command line reads its defaults from here, so that each default has one sour
 here imports numpy or torch.
 """
 
-from cryoseg.config.common import DeviceName, Naming, Precision
+from cryoseg.config.common import DeviceName, Mode0, Naming, Precision
 from cryoseg.config.segment import (
     ModelName,
     Normalize,
@@ -19,6 +19,7 @@ from cryoseg.config.segment import (
 
 __all__ = [
     "DeviceName",
+    "Mode0",
     "ModelName",
     "Naming",
     "Normalize",

@@ -25,6 +25,14 @@ class Naming(StrEnum):
     ETSAM = "etsam"
 
 
+class Mode0(StrEnum):
+    """How the bytes of an MRC file of mode 0 are read; `auto` believes IMOD's stamp, else signed."""
+
+    AUTO = "auto"
+    SIGNED = "signed"
+    UNSIGNED = "unsigned"
+
+
 class DeviceName(str):
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
