@@ -1,7 +1,123 @@
-"""`cryoseg weights`."""
+"""`cryoseg weights`: which weights there are, where they lie, fetching and checking them."""
 
 from __future__ import annotations
 
-import typer
+from typing import Annotated
 
-app = typer.Typer(no_args_is_help=True)
+import typer
+from typer import Argument, Option
+
+from cryoseg.cli.options import CheckpointsDir, Quiet
+
+app = typer.Typer(no_args_is_help=True, help="List, find, download and verify model weights.")
+
+_COLUMNS = ("size", "SHA-256")
+
+
+@app.command("list")
+def list_command(
+    checkpoints_dir: CheckpointsDir = None,
+    markdown: Annotated[
+        bool, Option("--markdown", hidden=True, help="The table of checkpoints/README.md.")
+    ] = False,
+) -> None:
+    """Show all known weights: what for, where found or where to put them, size, licence, check."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from cryoseg.pipelines.weights import list_weights, markdown_table, readable_size
+
+    if markdown:
+        typer.echo(markdown_table(), nl=False)
+        return
+    table = Table(title="Weights", title_justify="left")
+    for column in ("name", "what for", "size", "licence", "check", "where"):
+        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+    for row in list_weights(checkpoints_dir=checkpoints_dir):
+        where = str(row.path) if row.found else f"missing; put it at {row.path}"
+        table.add_row(
+            row.weights.name,
+            row.weights.purpose,
+            readable_size(row.size),
+            row.weights.licence,
+            row.hash_status,
+            Text(where, style="green" if row.found else "yellow"),
+        )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(width=220, highlight=False)
+    console.print(table)
+    typer.echo("Get one: cryoseg weights download NAME. Where it is looked for: cryoseg weights path.")
+
+
+@app.command("path")
+def path_command(
+    name: Annotated[
+        str | None, Argument(help="Known weights; their file is printed.", show_default=False)
+    ] = None,
+    checkpoints_dir: CheckpointsDir = None,
+) -> None:
+    """Print the folders where weights are looked for, or the file of NAME."""
+    from cryoseg.models.weights import download_folder, require, search_path
+
+    if name is not None:
+        typer.echo(str(require(name, checkpoints_dir=checkpoints_dir)))
+        return
+    target = download_folder(checkpoints_dir=checkpoints_dir)
+    for label, folder in search_path(checkpoints_dir=checkpoints_dir).items():
+        remarks = [] if folder.is_dir() else ["no such folder"]
+        if folder == target:
+            remarks.append("downloads go here")
+        typer.echo(f"{label:22} {folder}" + (f"  ({', '.join(remarks)})" if remarks else ""))
+
+
+@app.command("download")
+def download_command(
+    names: Annotated[
+        list[str] | None,
+        Argument(
+            help="Names from `cryoseg weights list`, or groups: etsam, sam, sam2.1.", show_default=False
+        ),
+    ] = None,
+    everything: Annotated[bool, Option("--all", help="Fetch all known weights (6 GB).")] = False,
+    checkpoints_dir: CheckpointsDir = None,
+    quiet: Quiet = False,
+) -> None:
+    """Download weights: resumed, checked against the published sums, kept if already there."""
+    from cryoseg.cli.console import batch_console
+    from cryoseg.models.weights import WEIGHTS
+    from cryoseg.pipelines.weights import download_weights
+
+    if everything == bool(names):
+        raise typer.BadParameter("give names of weights (see `cryoseg weights list`) or --all, not both.")
+    wanted = [key for key, entry in WEIGHTS.items() if not entry.bundled] if everything else names or []
+    with batch_console(quiet=quiet) as console:
+        report = download_weights(wanted, checkpoints_dir=checkpoints_dir, on_event=console)
+    console.summary("Download", report.rows, columns=_COLUMNS)
+    raise typer.Exit(report.exit_status)
+
+
+@app.command("verify")
+def verify_command(
+    names: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="[NAME|FILE]...",
+            help="Names or files; all installed weights if none.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoints_dir: CheckpointsDir = None,
+    quiet: Quiet = False,
+) -> None:
+    """Check weights against their published or recorded sums, and for damage."""
+    from cryoseg.cli.console import batch_console
+    from cryoseg.pipelines.weights import verify_weights
+
+    with batch_console(quiet=quiet) as console:
+        report = verify_weights(names or [], checkpoints_dir=checkpoints_dir, on_event=console)
+    console.summary("Verify", report.rows, columns=_COLUMNS)
+    if not report.rows:
+        typer.echo("No weights are installed; see `cryoseg weights list`.")
+    raise typer.Exit(report.exit_status)

@@ -1,0 +1,359 @@
+"""Fetch one file over HTTPS: resumed after an interruption, checked, and put in place by a rename.
+
+The bytes grow in `<name>.part`; `<name>.part.json` says which version of which address they
+belong to. Nothing that fails a check ever carries the final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cryoseg import __version__
+from cryoseg.errors import WeightsError
+from cryoseg.io.weight_files import OnBytes, describe, file_digests, sniff
+
+OFFLINE_VARIABLES = ("CRYOSEG_OFFLINE", "HF_HUB_OFFLINE")
+_BLOCK = 2**20
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+_MAX_JSON_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the publisher says about a file; None where it says nothing."""
+
+    md5: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+    def mismatch(self, digests: Mapping[str, str], size: int) -> str:
+        """Words for the first disagreement, empty if there is none."""
+        if self.size is not None and size != self.size:
+            return f"it has {size} bytes where {self.size} are published"
+        for name, wanted in (("sha256", self.sha256), ("md5", self.md5)):
+            if wanted is not None and digests[name] != wanted.lower():
+                return f"its {name.upper()} is {digests[name]} where {wanted.lower()} is published"
+        return ""
+
+    @property
+    def has_digest(self) -> bool:
+        """Whether the content can be verified."""
+        return self.md5 is not None or self.sha256 is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A file in its place."""
+
+    path: Path
+    sha256: str
+    verified: bool
+
+
+def offline_variable(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Name of the environment variable that forbids the network, or None."""
+    for name in OFFLINE_VARIABLES:
+        if environment.get(name, "").strip().lower() in {"1", "true", "yes", "on"}:
+            return name
+    return None
+
+
+@contextlib.contextmanager
+def exclusive(destination: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Let one process at a time make `destination`; a crashed owner's lock is free at once.
+
+    Parameters
+    ----------
+    destination
+        The file to be made; it may exist when the lock is given, made by the process waited for.
+    on_wait
+        Called once if another process holds the lock.
+    """
+    lock_path = destination.with_name(f".{destination.name}.lock")
+    try:
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait()
+            lock.acquire()
+    except OSError as error:
+        raise WeightsError(
+            f"{destination.parent}: cannot be written ({error.strerror}); "
+            "give another folder with --checkpoints-dir."
+        ) from None
+    try:
+        yield
+        # Whoever still waits on the removed lock file finds the destination in place, so that two
+        # holders cannot harm each other; after a failure the lock file has to stay.
+        if destination.exists():
+            with contextlib.suppress(OSError):
+                lock_path.unlink()
+    finally:
+        lock.release()
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise WeightsError(f"{req.full_url}: redirects to {newurl}, which is not encrypted; refused.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(url: str, *, timeout: float, headers: Mapping[str, str] | None = None) -> Any:
+    request = urllib.request.Request(
+        url,
+        headers={"User-Agent": f"cryoseg/{__version__}", "Accept-Encoding": "identity", **(headers or {})},
+    )
+    return urllib.request.build_opener(_NoDowngrade).open(request, timeout=timeout)
+
+
+def fetch_json(url: str, *, timeout: float = 20.0) -> Any:
+    """Parsed JSON document at an address, at most 4 MiB.
+
+    Raises
+    ------
+    WeightsError
+        If the address does not answer or the answer is no JSON.
+    """
+    try:
+        with _open(url, timeout=timeout, headers={"Accept": "application/json"}) as response:
+            return json.loads(response.read(_MAX_JSON_BYTES))
+    except ValueError:
+        raise WeightsError(
+            f"{url}: the answer is not JSON (an error or login page?); try again later."
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(f"{url}: {explain(error)}.") from None
+
+
+def explain(error: Exception) -> str:
+    """A network error in words."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}".rstrip()
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate was refused ({reason.verify_message}); behind a company proxy "
+            "set SSL_CERT_FILE to the proxy's certificate file"
+        )
+    if isinstance(reason, socket.gaierror):
+        return "the server's name cannot be resolved (no network, or a firewall)"
+    if isinstance(reason, TimeoutError):
+        return "the server does not answer (no network, or a firewall)"
+    if isinstance(reason, ConnectionRefusedError):
+        return "the connection was refused (a firewall or proxy?)"
+    if isinstance(reason, http.client.IncompleteRead | ConnectionError | ssl.SSLError):
+        return "the connection broke off"
+    return f"the transfer failed ({reason})"
+
+
+def _hopeless(error: Exception) -> bool:
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code not in _TRANSIENT
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return isinstance(reason, ssl.SSLCertVerificationError | socket.gaierror)
+
+
+@dataclass
+class _Part:
+    """The growing file and what is known about its origin."""
+
+    path: Path
+    url: str
+    validator: str = ""
+    total: int | None = None
+
+    @property
+    def notes(self) -> Path:
+        return self.path.with_name(self.path.name + ".json")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def recall(self) -> None:
+        try:
+            notes = json.loads(self.notes.read_text(encoding="utf-8"))
+            if notes["url"] != self.url:
+                raise ValueError
+            self.validator, self.total = str(notes["validator"]), notes["total"]
+        except (OSError, ValueError, KeyError, TypeError):
+            self.discard()
+
+    def restart(self, *, validator: str, total: int | None) -> None:
+        self.path.unlink(missing_ok=True)
+        self.validator, self.total = validator, total
+        notes = {"url": self.url, "validator": validator, "total": total}
+        self.notes.write_text(json.dumps(notes), encoding="utf-8")
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.notes.unlink(missing_ok=True)
+        self.validator, self.total = "", None
+
+
+def _validator(headers: Any) -> str:
+    tag = headers.get("ETag", "")
+    return str(tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", ""))
+
+
+def _receive(part: _Part, *, timeout: float, resumable: bool, on_bytes: OnBytes | None) -> None:
+    """One request; returns when the server has sent all it promised."""
+    offset = part.size if part.validator or resumable else 0
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    if offset and part.validator:
+        headers["If-Range"] = part.validator
+    with _open(part.url, timeout=timeout, headers=headers) as response:
+        content_type = response.headers.get("Content-Type", "").lower()
+        if "html" in content_type:
+            raise WeightsError(
+                f"{part.url}: sent a web page ({content_type.split(';')[0]}) instead of weights; "
+                "an error, a login or a firewall page."
+            )
+        length = int(response.headers["Content-Length"]) if response.headers.get("Content-Length") else None
+        if response.status == 206 and offset:
+            span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", ""))
+            total = None if span is None or span[3] == "*" else int(span[3])
+            if span is None or int(span[1]) != offset or (part.total is not None and total != part.total):
+                part.discard()
+                raise ConnectionError("the server answered with another part than the one asked for")
+            first, mode = b"", "ab"
+        else:
+            # A login page must not cost the megabytes already here, so look before truncating.
+            first, mode = response.read(min(_BLOCK, length or _BLOCK)), "wb"
+            if sniff(first) is None:
+                raise WeightsError(f"{part.url}: sent {describe(first)} instead of weights.")
+            part.restart(validator=_validator(response.headers), total=length)
+            offset = 0
+        needed = (part.total - offset) if part.total is not None else 0
+        free = shutil.disk_usage(part.path.parent).free
+        if needed > free:
+            raise WeightsError(
+                f"{part.path.parent}: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free; "
+                "make room or give another folder with --checkpoints-dir."
+            )
+        with part.path.open(mode) as stream:
+            done = offset
+            block = first or response.read(_BLOCK)
+            while block:
+                stream.write(block)
+                done += len(block)
+                if on_bytes is not None and part.total is not None:
+                    on_bytes(min(done, part.total), part.total)
+                block = response.read(_BLOCK)
+    if part.total is not None and part.size < part.total:
+        raise ConnectionError(f"{part.size} of {part.total} bytes arrived")
+    if part.total is not None and part.size > part.total:
+        part.discard()
+        raise ConnectionError("more bytes arrived than were announced")
+
+
+def fetch(
+    url: str,
+    destination: Path,
+    *,
+    expected: Expected,
+    by_hand: str,
+    on_bytes: OnBytes | None = None,
+    timeout: float = 30.0,
+    attempts: int = 4,
+    pause: float = 1.0,
+) -> Fetched:
+    """Download weights to `destination`, which appears only when complete and verified.
+
+    Parameters
+    ----------
+    url
+        http or https address; redirects are followed, never from https to http.
+    destination
+        Final name; its folder is made. Hold `exclusive(destination)` around the call.
+    expected
+        Published digests and size.
+    by_hand
+        Sentence that tells how to put the file in place without this function; ends every error.
+    on_bytes
+        Called with (bytes here, bytes in total) as they arrive.
+    timeout
+        Seconds without a byte after which a connection counts as broken.
+    attempts
+        Connections that may fail in a row without any progress.
+    pause
+        Seconds before the second connection; doubled before each further one.
+
+    Raises
+    ------
+    WeightsError
+        If the server cannot be reached, sends something else than weights, or the content does
+        not match what is published. Bytes of an interrupted transfer are kept for the next call.
+    """
+    part = _Part(path=destination.with_name(destination.name + ".part"), url=url)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    part.recall()
+    resumed = part.size > 0
+    while True:
+        try:
+            _transfer(part, expected, on_bytes=on_bytes, timeout=timeout, attempts=attempts, pause=pause)
+        except WeightsError as error:
+            raise WeightsError(f"{error} {by_hand}") from None
+        except OSError as error:
+            raise WeightsError(
+                f"{part.path}: cannot be written ({error.strerror or error}). {by_hand}"
+            ) from None
+        digests = file_digests(part.path, ("sha256", "md5"))
+        problem = expected.mismatch(digests, part.size)
+        if not problem:
+            break
+        part.discard()
+        if not resumed:
+            raise WeightsError(f"{url}: the file arrived damaged: {problem}; nothing was kept. {by_hand}")
+        resumed = False  # the pieces did not belong together: once more, in one piece
+    part.path.replace(destination)
+    part.notes.unlink(missing_ok=True)
+    return Fetched(path=destination, sha256=digests["sha256"], verified=expected.has_digest)
+
+
+def _transfer(
+    part: _Part, expected: Expected, *, on_bytes: OnBytes | None, timeout: float, attempts: int, pause: float
+) -> None:
+    if part.total is not None and part.size == part.total:
+        return
+    failures, furthest = 0, part.size
+    while True:
+        try:
+            _receive(part, timeout=timeout, resumable=expected.has_digest, on_bytes=on_bytes)
+            return
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            ConnectionError,
+            TimeoutError,
+            ssl.SSLError,
+        ) as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code == 416 and part.size:
+                part.discard()
+            elif _hopeless(error):
+                raise WeightsError(f"{part.url}: {explain(error)}.") from None
+            failures = 1 if part.size > furthest else failures + 1
+            furthest = max(furthest, part.size)
+            if failures >= attempts:
+                kept = f"; {part.size / 1e6:.1f} MB are kept, the same command resumes" if part.size else ""
+                raise WeightsError(f"{part.url}: {explain(error)}{kept}.") from None
+            time.sleep(pause * 2 ** (failures - 1))

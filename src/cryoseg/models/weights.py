@@ -1,0 +1,312 @@
+"""Which weights are known, where each is looked for, and what to say when one is missing.
+
+No network here (that is `cryoseg.pipelines.weights`), and torch only once a file is loaded
+(`load_state_dict` and `load_strict`, kept in `cryoseg.models.state`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryoseg.errors import WeightsError
+from cryoseg.models.state import load_state_dict, load_strict
+
+__all__ = [
+    "GROUPS",
+    "WEIGHTS",
+    "Weights",
+    "canonical_name",
+    "download_folder",
+    "expand_names",
+    "load_state_dict",
+    "load_strict",
+    "locate",
+    "package_folder",
+    "require",
+    "search_path",
+]
+
+CHECKPOINTS_VARIABLE = "CRYOSEG_CHECKPOINTS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """One published or bundled file.
+
+    Attributes
+    ----------
+    name
+        What the user types.
+    file_name
+        Name on disk, as published.
+    purpose
+        One line for the table.
+    url
+        Address for a browser or wget; empty for a bundled file.
+    md5, sha256
+        Published digests; None if the publisher's record has to be asked, or gives none.
+    size
+        In bytes; None if not known. For display only: digests decide.
+    licence, paper
+        As the publisher states them.
+    source
+        Page that a person reads.
+    record_url
+        JSON record of the publisher that lists digests (Zenodo).
+    hub
+        (repository, file) on the Hugging Face hub.
+    """
+
+    name: str
+    file_name: str
+    purpose: str
+    licence: str
+    paper: str
+    source: str
+    url: str = ""
+    md5: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+    record_url: str | None = None
+    hub: tuple[str, str] | None = None
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the package carries it."""
+        return not self.url
+
+
+def _etsam(stage: int) -> Weights:
+    # Source: the authors' README and Zenodo record 17571925; reference notes, etsam.md section 1.
+    file_name = f"etsam_stage{stage}_v1.pt"
+    return Weights(
+        name=f"etsam_stage{stage}",
+        file_name=file_name,
+        purpose=f"ETSAM membrane segmentation, stage {stage}",
+        licence="CC BY 4.0 (see the Zenodo record)",
+        paper="ETSAM, 2025",
+        source="https://zenodo.org/records/17571925",
+        url=f"https://zenodo.org/records/17571925/files/{file_name}",
+        record_url="https://zenodo.org/api/records/17571925",
+    )
+
+
+def _sam(letter: str, size: str, *, md5: str, n_bytes: int) -> Weights:
+    # Source: segment-anything's README; its file names carry the first six digits of the MD5.
+    file_name = f"sam_vit_{letter}_{md5[:6]}.pth"
+    return Weights(
+        name=f"sam_vit_{letter}",
+        file_name=file_name,
+        purpose=f"Segment Anything, ViT-{size}",
+        licence="Apache-2.0",
+        paper="Segment Anything, 2023",
+        source="https://github.com/facebookresearch/segment-anything",
+        url=f"https://dl.fbaipublicfiles.com/segment_anything/{file_name}",
+        md5=md5,
+        size=n_bytes,
+    )
+
+
+def _sam2(size: str, *, sha256: str, n_bytes: int) -> Weights:
+    # Source: sam2.build_sam.HF_MODEL_ID_TO_FILENAMES. The SHA-256 is the hub's own content address,
+    # which a download compares again.
+    file_name = f"sam2.1_hiera_{size}.pt"
+    repository = f"facebook/sam2.1-hiera-{size.replace('_', '-')}"
+    return Weights(
+        name=f"sam2.1_hiera_{size}",
+        file_name=file_name,
+        purpose=f"SAM 2.1, Hiera {size.replace('_', ' ')}; start of training",
+        licence="Apache-2.0",
+        paper="SAM 2, 2024",
+        source=f"https://huggingface.co/{repository}",
+        url=f"https://huggingface.co/{repository}/resolve/main/{file_name}",
+        sha256=sha256,
+        size=n_bytes,
+        hub=(repository, file_name),
+    )
+
+
+def _tiny(stage: int) -> Weights:
+    return Weights(
+        name=f"membrane_tiny_stage{stage}",
+        file_name=f"membrane_tiny_stage{stage}.safetensors",
+        purpose=f"bundled membrane segmentation, stage {stage}",
+        licence="Apache-2.0",
+        paper="this project",
+        source="trained by this repository on simulated tomograms",
+    )
+
+
+WEIGHTS: dict[str, Weights] = {
+    entry.name: entry
+    for entry in (
+        _tiny(1),
+        _tiny(2),
+        _etsam(1),
+        _etsam(2),
+        _sam("h", "H", md5="4b8939a88964f0f4ff5f5b2642c598a6", n_bytes=2_564_550_879),
+        _sam("l", "L", md5="0b3195507c641ddb6910d2bb5adee89c", n_bytes=1_249_524_607),
+        _sam("b", "B", md5="01ec64d29a2fca3f0661936605ae66f8", n_bytes=375_042_383),
+        _sam2(
+            "tiny",
+            sha256="7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+            n_bytes=156_008_466,
+        ),
+        _sam2(
+            "small",
+            sha256="6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+            n_bytes=184_416_285,
+        ),
+        _sam2(
+            "base_plus",
+            sha256="a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+            n_bytes=323_606_802,
+        ),
+        _sam2(
+            "large",
+            sha256="2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+            n_bytes=898_083_611,
+        ),
+    )
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "membrane_tiny": ("membrane_tiny_stage1", "membrane_tiny_stage2"),
+    "etsam": ("etsam_stage1", "etsam_stage2"),
+    "sam": ("sam_vit_h", "sam_vit_l", "sam_vit_b"),
+    "sam2.1": ("sam2.1_hiera_tiny", "sam2.1_hiera_small", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"),
+}
+
+
+def canonical_name(name: str, *, table: Mapping[str, Weights] = WEIGHTS) -> str | None:
+    """Key of `table` that a name, a spelling with hyphens, or a file name stands for."""
+    plain = name.lower().replace("-", "_")
+    for key, entry in table.items():
+        if plain in {key, entry.file_name.lower().replace("-", "_")}:
+            return key
+    return None
+
+
+def expand_names(names: list[str], *, table: Mapping[str, Weights] = WEIGHTS) -> list[str]:
+    """Keys of `table` for names and groups (`etsam` is both its stages), each once.
+
+    Raises
+    ------
+    WeightsError
+        For a name that is neither.
+    """
+    keys: list[str] = []
+    for name in names:
+        key = canonical_name(name, table=table)
+        members = GROUPS.get(name.lower().replace("-", "_"), ()) if key is None else (key,)
+        members = tuple(member for member in members if member in table)
+        if not members:
+            raise WeightsError(f"{name}: unknown weights; use one of {', '.join([*table, *GROUPS])}.")
+        keys.extend(members)
+    return list(dict.fromkeys(keys))
+
+
+def package_folder() -> Path:
+    """Folder of the bundled weights."""
+    return Path(__file__).resolve().parents[1] / "weights"
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for cryoseg, by the habits of the platform; it may not exist."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "cryoseg"
+
+
+def search_path(*, checkpoints_dir: Path | None = None) -> dict[str, Path]:
+    """Folders where weights are looked for, first wins, by the words that describe each."""
+    folders: dict[str, Path] = {}
+    if checkpoints_dir is not None:
+        folders["--checkpoints-dir"] = checkpoints_dir.expanduser()
+    if variable := os.environ.get(CHECKPOINTS_VARIABLE):
+        folders[CHECKPOINTS_VARIABLE] = Path(variable).expanduser()
+    folders["./checkpoints"] = Path("checkpoints").absolute()
+    folders["user cache"] = cache_folder()
+    folders["package"] = package_folder()
+    return folders
+
+
+def download_folder(*, checkpoints_dir: Path | None = None) -> Path:
+    """Where a download goes: `--checkpoints-dir`, else `CRYOSEG_CHECKPOINTS`, else the user's cache."""
+    folders = search_path(checkpoints_dir=checkpoints_dir)
+    return folders.get("--checkpoints-dir") or folders.get(CHECKPOINTS_VARIABLE) or folders["user cache"]
+
+
+def locate(
+    name: str, *, checkpoints_dir: Path | None = None, table: Mapping[str, Weights] = WEIGHTS
+) -> Path | None:
+    """File of known weights, from the first folder of `search_path` that has it; None if none has.
+
+    Raises
+    ------
+    WeightsError
+        For an unknown name.
+    """
+    entry = lookup(name, table=table)
+    for folder in search_path(checkpoints_dir=checkpoints_dir).values():
+        candidate = folder / entry.file_name
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def require(
+    name: str, *, checkpoints_dir: Path | None = None, table: Mapping[str, Weights] = WEIGHTS
+) -> Path:
+    """As `locate`, but a missing file is an error that tells how to put it in place.
+
+    Raises
+    ------
+    WeightsError
+        If no folder has it; names the file, the folders looked in, the address and the place.
+    """
+    path = locate(name, checkpoints_dir=checkpoints_dir, table=table)
+    if path is not None:
+        return path
+    entry = lookup(name, table=table)
+    folders = search_path(checkpoints_dir=checkpoints_dir)
+    looked = ", ".join(f"{folder} ({label})" for label, folder in folders.items())
+    if entry.bundled:
+        fix = "it belongs to the package, so install cryoseg again"
+    else:
+        folder = download_folder(checkpoints_dir=checkpoints_dir)
+        fix = (
+            f"run `cryoseg weights download {entry.name}`, "
+            f"or get {entry.url} and put it at {folder / entry.file_name}"
+        )
+    raise WeightsError(f"{entry.file_name}: weights {entry.name} not found in {looked}; {fix}.")
+
+
+def lookup(name: str, *, table: Mapping[str, Weights] = WEIGHTS) -> Weights:
+    """Entry of a name in any accepted spelling.
+
+    Raises
+    ------
+    WeightsError
+        For an unknown name.
+    """
+    key = canonical_name(name, table=table)
+    if key is None:
+        raise WeightsError(f"{name}: unknown weights; use one of {', '.join(table)}.")
+    return table[key]
+
+
+def by_hand(entry: Weights, destination: Path) -> str:
+    """Sentence that tells a user without a network how to put a file in place."""
+    return (
+        f"By hand: get {entry.url} on any machine, put it at {destination}, "
+        f"and run `cryoseg weights verify {entry.name}`."
+    )

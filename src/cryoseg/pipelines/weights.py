@@ -1,0 +1,309 @@
+"""List, verify and download weights: the sentences behind `cryoseg weights`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryoseg.errors import CryosegError, WeightsError
+from cryoseg.io.download import Expected, exclusive, fetch, offline_variable
+from cryoseg.io.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
+from cryoseg.models.weights import (
+    WEIGHTS,
+    Weights,
+    by_hand,
+    canonical_name,
+    download_folder,
+    expand_names,
+    locate,
+    lookup,
+    package_folder,
+    require,
+)
+from cryoseg.pipelines.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.pipelines.publishers import address, published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One line of `cryoseg weights list`.
+
+    Attributes
+    ----------
+    path
+        Where the file was found, or where it should be put.
+    size
+        In bytes: of the found file, else as published; None if unknown.
+    """
+
+    weights: Weights
+    path: Path
+    found: bool
+    size: int | None
+    hash_status: str
+
+
+def list_weights(
+    *, checkpoints_dir: Path | None = None, table: Mapping[str, Weights] = WEIGHTS
+) -> list[Listed]:
+    """Every known file, where it is or where it should be put. Reads no file and no network."""
+    rows = []
+    for entry in table.values():
+        path = locate(entry.name, checkpoints_dir=checkpoints_dir, table=table)
+        folder = package_folder() if entry.bundled else download_folder(checkpoints_dir=checkpoints_dir)
+        rows.append(
+            Listed(
+                weights=entry,
+                path=path or folder / entry.file_name,
+                found=path is not None,
+                size=path.stat().st_size if path is not None else entry.size,
+                hash_status=_hash_status(entry, path),
+            )
+        )
+    return rows
+
+
+def _hash_status(entry: Weights, path: Path | None) -> str:
+    if path is not None:
+        if entry.bundled and recorded_sha256(path) is None:
+            return "bundled"
+        return "SHA-256 recorded" if recorded_sha256(path) else "not verified"
+    if entry.bundled:
+        return "missing"
+    if entry.sha256:
+        return "SHA-256 known"
+    return "MD5 known" if entry.md5 else "MD5 on Zenodo"
+
+
+def readable_size(n_bytes: int | None) -> str:
+    """Decimal megabytes, as download pages give them."""
+    return "" if n_bytes is None else f"{n_bytes / 1e6:.1f} MB"
+
+
+def markdown_table(*, table: Mapping[str, Weights] = WEIGHTS) -> str:
+    """The table of `checkpoints/README.md`; digests of bundled files are those of the files."""
+    lines = ["| name | file | size | digest | licence | source |", "|---|---|---|---|---|---|"]
+    for entry in table.values():
+        size, digest = entry.size, "MD5 in the Zenodo record, read at download"
+        if entry.sha256 or entry.md5:
+            digest = f"SHA-256 `{entry.sha256}`" if entry.sha256 else f"MD5 `{entry.md5}`"
+        if entry.bundled:
+            path = package_folder() / entry.file_name
+            size = path.stat().st_size if path.is_file() else None
+            digest = f"SHA-256 `{file_digests(path)['sha256']}`" if path.is_file() else "not bundled yet"
+        lines.append(
+            f"| `{entry.name}` | `{entry.file_name}` | {readable_size(size) or 'see source'} "
+            f"| {digest} | {entry.licence} | {entry.source} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def verify_weights(
+    names: Sequence[str] = (),
+    *,
+    checkpoints_dir: Path | None = None,
+    on_event: OnEvent = ignore,
+    table: Mapping[str, Weights] = WEIGHTS,
+) -> Report:
+    """Check files against their published or recorded digests, and their containers for damage.
+
+    Parameters
+    ----------
+    names
+        Known names, groups, or files; empty for everything that is installed.
+    checkpoints_dir
+        Looked in first.
+    on_event
+        Hears progress, warnings and rows.
+    table
+        Known weights.
+
+    Returns
+    -------
+    Report
+        A row per file: done if a digest agrees, skipped if there was none to compare with and the
+        container is whole, failed otherwise.
+    """
+
+    def targets() -> list[str]:
+        if not names:
+            return [key for key in table if locate(key, checkpoints_dir=checkpoints_dir, table=table)]
+        found: list[str] = []
+        for name in names:
+            is_file = canonical_name(name, table=table) is None and Path(name).exists()
+            found.extend([name] if is_file or "/" in name else expand_names([name], table=table))
+        return found
+
+    def verify(name: str) -> Row:
+        key = canonical_name(name, table=table)
+        if key is not None:
+            path = require(key, checkpoints_dir=checkpoints_dir, table=table)
+            return _verify_file(table[key], path, on_event=on_event)
+        path = Path(name)
+        key = canonical_name(path.name, table=table)
+        return _verify_file(None if key is None else table[key], path, on_event=on_event)
+
+    return _each(targets(), verify, on_event=on_event)
+
+
+def _verify_file(entry: Weights | None, path: Path, *, on_event: OnEvent) -> Row:
+    kind = check_structure(path)
+    recorded = recorded_sha256(path)
+    expected = Expected()
+    if entry is not None and not entry.bundled:
+        expected = Expected(md5=entry.md5, sha256=entry.sha256)
+        if not expected.has_digest and recorded is None and entry.record_url and offline_variable() is None:
+            try:
+                expected = published(entry)
+            except WeightsError as error:
+                on_event(Warn(text=f"{entry.name}: the publisher's digests could not be read: {error}"))
+    digests = file_digests(path, ("sha256", "md5"), on_bytes=_progress(path.name, "hashing", on_event))
+    size = path.stat().st_size
+    sha256 = digests["sha256"]
+    figures = {"size": readable_size(size), "SHA-256": f"{sha256[:12]}..."}
+    again = "delete it and " + (
+        f"run `cryoseg weights download {entry.name}`" if entry and entry.url else "get it again"
+    )
+    if problem := expected.mismatch(digests, size):
+        raise WeightsError(f"{path}: is not the published file: {problem}; {again}.")
+    if recorded is not None and recorded != sha256:
+        raise WeightsError(
+            f"{path}: has changed since it was verified: "
+            f"its SHA-256 is {sha256} where {recorded} is recorded; {again}."
+        )
+    if expected.has_digest:
+        record_sha256(path, sha256)
+        by = "SHA-256" if expected.sha256 else "MD5"
+        return Row(name=str(path), status=Status.DONE, figures=figures, message=f"{by} as published")
+    if recorded is not None:
+        return Row(name=str(path), status=Status.DONE, figures=figures, message="SHA-256 as recorded")
+    message = f"no digest to compare with; the {kind.value} file is whole, SHA-256 {sha256}"
+    return Row(name=str(path), status=Status.SKIPPED, figures=figures, message=message)
+
+
+def download_weights(
+    names: Sequence[str],
+    *,
+    checkpoints_dir: Path | None = None,
+    on_event: OnEvent = ignore,
+    table: Mapping[str, Weights] = WEIGHTS,
+    attempts: int = 4,
+    pause: float = 1.0,
+) -> Report:
+    """Fetch weights by name into `download_folder`, verified, one process at a time.
+
+    Parameters
+    ----------
+    names
+        Known names or groups.
+    checkpoints_dir
+        Folder for the files; made if missing. A file that is already on the search path is
+        verified and kept; with this folder given, only a file in it counts.
+    on_event
+        Hears progress, notes and rows.
+    table
+        Known weights.
+    attempts, pause
+        See `cryoseg.io.download.fetch`.
+
+    Returns
+    -------
+    Report
+        A row per file; skipped where it was there already.
+    """
+
+    def download(name: str) -> Row:
+        entry = lookup(name, table=table)
+        present = locate(name, checkpoints_dir=checkpoints_dir, table=table)
+        destination = download_folder(checkpoints_dir=checkpoints_dir) / entry.file_name
+        if entry.bundled:
+            path = require(name, checkpoints_dir=checkpoints_dir, table=table)
+            return Row(name=name, status=Status.SKIPPED, outputs=(path,), message="comes with the package")
+        if present is not None and (checkpoints_dir is None or present == destination):
+            return _kept(entry, present, on_event=on_event)
+        if variable := offline_variable():
+            raise WeightsError(
+                f"{name}: {variable} is set, so nothing is fetched. {by_hand(entry, destination)}"
+            )
+
+        def wait() -> None:
+            on_event(Note(text=f"{name}: another process is fetching it; waiting."))
+
+        with exclusive(destination, on_wait=wait):
+            if destination.is_file():
+                return _kept(entry, destination, on_event=on_event)
+            return _download(entry, destination, attempts=attempts, pause=pause, on_event=on_event)
+
+    return _each(expand_names(list(names), table=table), download, on_event=on_event)
+
+
+def _kept(entry: Weights, path: Path, *, on_event: OnEvent) -> Row:
+    row = _verify_file(entry, path, on_event=on_event)
+    return replace(
+        row, name=entry.name, status=Status.SKIPPED, outputs=(path,), message=f"kept {path}; {row.message}"
+    )
+
+
+def _download(entry: Weights, destination: Path, *, attempts: int, pause: float, on_event: OnEvent) -> Row:
+    hint = by_hand(entry, destination)
+    try:
+        expected = published(entry)
+    except WeightsError as error:
+        raise WeightsError(f"{error} {hint}") from None
+    on_event(Note(text=f"{entry.name}: {entry.licence}; from {entry.source} to {destination}"))
+    fetched = fetch(
+        address(entry),
+        destination,
+        expected=expected,
+        by_hand=hint,
+        on_bytes=_progress(entry.name, "download", on_event),
+        attempts=attempts,
+        pause=pause,
+    )
+    try:
+        check_structure(destination)
+    except WeightsError as error:
+        destination.unlink()
+        raise WeightsError(f"{error} {hint}") from None
+    size = readable_size(destination.stat().st_size)
+    message = str(destination)
+    if fetched.verified:
+        record_sha256(destination, fetched.sha256)
+    else:
+        message += " (the publisher gives no digest to compare with)"
+    return Row(
+        name=entry.name,
+        status=Status.DONE,
+        figures={"size": size, "SHA-256": f"{fetched.sha256[:12]}..."},
+        outputs=(destination,),
+        message=message,
+    )
+
+
+def _progress(name: str, stage: str, on_event: OnEvent) -> Callable[[int, int], None]:
+    last = -1
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        megabytes = done // 10**6
+        if megabytes != last or done == total:
+            last = megabytes
+            on_event(StageProgress(name=name, stage=stage, done=megabytes, total=total // 10**6, unit="MB"))
+
+    return report
+
+
+def _each(names: Sequence[str], work: Callable[[str], Row], *, on_event: OnEvent) -> Report:
+    rows = []
+    for name in names:
+        begun = time.monotonic()
+        try:
+            row = work(name)
+        except CryosegError as error:
+            row = Row(name=name, status=Status.FAILED, message=str(error))
+        row = replace(row, seconds=time.monotonic() - begun)
+        on_event(row)
+        rows.append(row)
+    return Report(rows=rows)
