@@ -1,0 +1,252 @@
+"""From what the user typed to a list of files, and from files to the names of their outputs."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryoseg.config import Naming
+from cryoseg.io.volumes import VOLUME_SUFFIXES, describe_suffixes, known_suffix
+
+# Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
+OWN_OUTPUTS = re.compile(
+    r"_membrane_(mask|logits|post_processed_mask)\.|_etsam_(split_processing_)?predicted_\w*(mask|logits)\.",
+    re.I,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputItem:
+    """One entry of a batch.
+
+    Attributes
+    ----------
+    path
+        As the user spelled it; a file if `error` is None.
+    error
+        One sentence that begins with what was typed, for the failed row of the summary.
+    """
+
+    path: Path
+    error: str | None = None
+
+
+def resolve_inputs(
+    inputs: Sequence[str | Path],
+    *,
+    suffixes: tuple[str, ...] = VOLUME_SUFFIXES,
+    leave_out: re.Pattern[str] | None = OWN_OUTPUTS,
+) -> list[InputItem]:
+    """Find the files that a command line names.
+
+    Parameters
+    ----------
+    inputs
+        Files; folders (their files of a known suffix, sorted by name, without subfolders and
+        hidden files); globs that the shell left alone (`**` descends; sorted; known suffixes
+        only); `.txt` lists, also as `@list`, one entry a line, `#` begins a comment, an entry is
+        looked for beside the list and then in the current folder, and may be a folder or glob.
+    suffixes
+        Known suffixes, lower case.
+    leave_out
+        Names to pass over in folders and globs; None takes all. A file named by itself is taken.
+
+    Returns
+    -------
+    list of InputItem
+        In the order given, each file once. What is missing or empty stays as an item with `error`.
+    """
+    finder = _Finder(suffixes, leave_out)
+    items: list[InputItem] = []
+    seen: set[Path] = set()
+    for text in inputs:
+        for item in finder.find(str(text)):
+            key = item.path.absolute() if item.error else item.path.resolve()
+            if key not in seen:
+                seen.add(key)
+                items.append(item)
+    return items
+
+
+def is_known_suffix(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> bool:
+    """Whether the name ends in one of `suffixes`, in any case."""
+    return known_suffix(Path(path), suffixes) is not None
+
+
+def stem(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
+    """Name without its last known suffix: `ts_1.5A.mrc.gz` gives `ts_1.5A`; an unknown suffix stays."""
+    path = Path(path)
+    suffix = known_suffix(path, suffixes)
+    return path.name if suffix is None else path.name[: -len(suffix)]
+
+
+def etsam_stem(path: Path | str) -> str:
+    """Name up to the first dot, as ETSAM's script cuts it; the whole name if it begins with a dot.
+
+    Source: ETSAM, the authors' etsam.py.
+    """
+    name = Path(path).name
+    return name.split(".", 1)[0] or name
+
+
+def output_stems(
+    paths: Iterable[Path],
+    *,
+    naming: Naming = Naming.CRYOSEG,
+    suffixes: tuple[str, ...] = VOLUME_SUFFIXES,
+) -> dict[Path, str]:
+    """A different stem for the outputs of every input of a batch.
+
+    Inputs whose stems agree get the name of their folder in front (`grid1_ts_01`, `grid2_ts_01`),
+    and of further folders above until they differ; inputs of one folder keep their suffix instead
+    (`ts_01_mrc`, `ts_01_rec`). The answer depends on the set of paths, not on their order.
+
+    Parameters
+    ----------
+    paths
+        Different files.
+    naming
+        `etsam` begins with the name cut at its first dot.
+    suffixes
+        Known suffixes.
+    """
+    unique = list(dict.fromkeys(paths))
+    candidates = {path: _Candidate(path, naming, suffixes) for path in unique}
+    while True:
+        groups: defaultdict[str, list[_Candidate]] = defaultdict(list)
+        for candidate in candidates.values():
+            groups[candidate.name.casefold()].append(candidate)
+        crowded = [group for group in groups.values() if len(group) > 1]
+        lengthened = [candidate.lengthen(group) for group in crowded for candidate in group]
+        if not any(lengthened):
+            break
+    stems: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in sorted(candidates):
+        name = base = candidates[path].name
+        number = 2
+        while name.casefold() in taken:
+            name = f"{base}_{number}"
+            number += 1
+        taken.add(name.casefold())
+        stems[path] = name
+    return {path: stems[path] for path in unique}
+
+
+class _Candidate:
+    """A stem that grows until it is alone."""
+
+    def __init__(self, path: Path, naming: Naming, suffixes: tuple[str, ...]) -> None:
+        self.folder = path.absolute().parent
+        self._short = etsam_stem(path) if naming is Naming.ETSAM else stem(path, suffixes)
+        self._plain = stem(path, suffixes)
+        self._full = path.name.replace(".", "_")
+        self._base = self._short
+        self._levels = 0
+
+    @property
+    def name(self) -> str:
+        parents = self.folder.parts[1:]
+        return "_".join((*parents[len(parents) - self._levels :], self._base))
+
+    def lengthen(self, group: list[_Candidate]) -> bool:
+        """Take one more word to differ from `group`; False if there is none."""
+        if sum(other.folder == self.folder for other in group) > 1:
+            longer = [name for name in (self._plain, self._full) if len(name) > len(self._base)]
+            if longer:
+                self._base = longer[0]
+                return True
+        if self._levels < len(self.folder.parts) - 1:
+            self._levels += 1
+            return True
+        return False
+
+
+class _Finder:
+    def __init__(self, suffixes: tuple[str, ...], leave_out: re.Pattern[str] | None) -> None:
+        self._suffixes = suffixes
+        self._leave_out = leave_out
+
+    def find(self, text: str) -> Iterator[InputItem]:
+        if text.startswith("@"):
+            yield from self._list(Path(text[1:]))
+        elif text.lower().endswith(".txt"):
+            yield from self._list(Path(text))
+        else:
+            yield from self._entry(text, [Path()])
+
+    def _entry(self, text: str, folders: list[Path]) -> Iterator[InputItem]:
+        """One file, folder or glob, looked for in each of `folders` until it is found."""
+        entry = Path(text)
+        for folder in folders:
+            path = folder / entry
+            try:
+                path = folder / entry.expanduser()
+                if path.is_dir():
+                    yield from self._folder(path)
+                    return
+                if path.exists():
+                    empty = path.is_file() and path.stat().st_size == 0
+                    yield InputItem(
+                        path=path, error=f"{path}: the file is empty (0 bytes)." if empty else None
+                    )
+                    return
+            except (OSError, ValueError, RuntimeError) as error:
+                yield InputItem(path=path, error=f"{text!r}: cannot be read ({error}).")
+                return
+        if glob.has_magic(text):
+            for folder in folders:
+                # Only the entry may hold wildcards; the list's own folder is taken by the letter.
+                pattern = str(Path(glob.escape(str(folder))) / entry) if folder != Path() else str(entry)
+                if found := self._known(Path(match) for match in glob.glob(pattern, recursive=True)):  # noqa: PTH207
+                    yield from (InputItem(path=path) for path in found)
+                    return
+            yield InputItem(path=entry, error=f"{text}: no file with {self._wanted()} matches.")
+            return
+        yield InputItem(path=entry, error=f"{text}: no such file or folder. Check the name.")
+
+    def _folder(self, folder: Path) -> Iterator[InputItem]:
+        found = self._known(folder.iterdir())
+        if not found:
+            yield InputItem(path=folder, error=f"{folder}: the folder holds no file with {self._wanted()}.")
+        yield from (InputItem(path=path) for path in found)
+
+    def _known(self, paths: Iterable[Path]) -> list[Path]:
+        return sorted(
+            path
+            for path in paths
+            if is_known_suffix(path, self._suffixes)
+            and not path.name.startswith(".")
+            and not (self._leave_out is not None and self._leave_out.search(path.name))
+            and path.is_file()
+        )
+
+    def _wanted(self) -> str:
+        return f"one of the suffixes {describe_suffixes(self._suffixes)}"
+
+    def _list(self, path: Path) -> Iterator[InputItem]:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            yield InputItem(
+                path=path, error=f"{path}: the list cannot be read ({error.strerror}). Check the name."
+            )
+            return
+        except ValueError:
+            yield InputItem(path=path, error=f"{path}: the list is no text (UTF-8). Give one path a line.")
+            return
+        entries = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines()]
+        entries = [entry for entry in entries if entry]
+        if not entries:
+            yield InputItem(path=path, error=f"{path}: the list names no file. Give one path a line.")
+        for entry in entries:
+            if entry.lower().endswith(".txt"):
+                yield InputItem(
+                    path=Path(entry), error=f"{entry}: a list inside the list {path}. Give its paths instead."
+                )
+            else:
+                yield from self._entry(entry, list(dict.fromkeys((path.parent, Path()))))

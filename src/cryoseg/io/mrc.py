@@ -1,0 +1,248 @@
+"""Read and write MRC2014 volumes: .mrc .rec .map .st .ali .preali, plain, gzip or bzip2."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import zlib
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.config import Mode0
+from cryoseg.errors import InputError, OutputError
+from cryoseg.io.mrc_header import HEADER_BYTES, MrcHeader, build_header, parse_header
+from cryoseg.io.outputs import atomic_output
+from cryoseg.types import Geometry, Tomogram
+
+_CHUNK = 1 << 22
+_OPENERS = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open}
+_MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
+
+
+class SliceSource(Protocol):
+    """Anything that gives one (y, x) slice at a time: an array, or slices made on demand."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x)."""
+
+    def __getitem__(self, z: int, /) -> Any:
+        """Slice `z`, (y, x)."""
+
+
+def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
+    """Read an MRC volume.
+
+    Compression is told from the first bytes, not from the name. Uncompressed data of this
+    machine's byte order is memory-mapped read-only; everything else is read once.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mode0
+        How to read the bytes of mode 0; `auto` reads them as unsigned where IMOD's stamp says so.
+
+    Returns
+    -------
+    Tomogram
+        (z, y, x) in the file's data type: int8 or uint8 (mode 0), int16 (1), float32 (2), uint16
+        (6), float16 (12), uint8 of 0 to 15 (101). float16 is left to the caller to convert.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is no MRC file, is shorter than its header says, or holds
+        complex numbers, colours or a stack of volumes.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(3)
+        opener = _OPENERS.get(magic)
+        return _read_plain(path, mode0) if opener is None else _read_compressed(path, mode0, opener)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path, error) from error
+    except OSError as error:
+        if error.errno is None:  # bz2 has no error of its own for damaged data
+            raise _damaged(path, error) from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: does not fit into the memory of this machine. Bin it, or crop it."
+        ) from error
+
+
+def write_mrc(
+    path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str, overwrite: bool = False
+) -> None:
+    """Write an MRC2014 volume, one slice in memory at a time.
+
+    Parameters
+    ----------
+    path
+        The file; appears only when it is complete.
+    data
+        (z, y, x); asked for each slice once, in order.
+    geometry
+        Written as it is.
+    dtype
+        int8, int16, uint16, float16 or float32; what a slice holds must fit.
+    label
+        What made the file, up to 80 characters.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    OutputError
+        If the file exists, cannot be written, or a value does not fit into `dtype`.
+    """
+    if len(data.shape) != 3 or 0 in data.shape:
+        raise OutputError(f"{path}: an array of shape {data.shape} is no volume (z, y, x).")
+    shape = (int(data.shape[0]), int(data.shape[1]), int(data.shape[2]))
+    voxel_type = np.dtype(dtype).newbyteorder("<")
+    statistics = _Statistics()
+    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        file.write(bytes(HEADER_BYTES))
+        for z in range(shape[0]):
+            image = _convert(np.asarray(data[z]), voxel_type, path)
+            if image.shape != shape[1:]:
+                raise OutputError(f"{path}: slice {z} has shape {image.shape}, not {shape[1:]}.")
+            statistics.add(image)
+            file.write(image.data)
+        file.seek(0)
+        file.write(build_header(shape, _MODES[dtype], geometry, density=statistics.density, label=label))
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: the compressed data is damaged ({error}). Copy or download it again.")
+
+
+class _Statistics:
+    """Minimum, maximum, mean and standard deviation, merged slice by slice.
+
+    Source: Chan, Golub and LeVeque 1983, The American Statistician 37, 242, for the merged variance.
+    """
+
+    def __init__(self) -> None:
+        self._low, self._high = np.inf, -np.inf
+        self._count = 0
+        self._mean = 0.0
+        self._squares = 0.0
+
+    def add(self, image: NDArray[Any]) -> None:
+        self._low = min(self._low, float(image.min()))
+        self._high = max(self._high, float(image.max()))
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = float(image.mean(dtype=np.float64))
+            squares = float(image.var(dtype=np.float64)) * image.size
+        total = self._count + image.size
+        shift = mean - self._mean
+        self._squares += squares + shift * shift * self._count * image.size / total
+        self._mean += shift * image.size / total
+        self._count = total
+
+    @property
+    def density(self) -> tuple[float, float, float, float]:
+        values = (self._low, self._high, self._mean, (self._squares / self._count) ** 0.5)
+        # MRC2014 marks statistics that are not known by values out of order.
+        return values if np.all(np.isfinite(values)) else (0.0, -1.0, -2.0, -1.0)
+
+
+def _convert(image: NDArray[Any], voxel_type: np.dtype[Any], path: Path) -> NDArray[Any]:
+    if voxel_type.kind in "iu" and image.dtype.kind != "b":
+        limits = np.iinfo(voxel_type)
+        if image.dtype.kind not in "iu" or image.min() < limits.min or image.max() > limits.max:
+            raise OutputError(
+                f"{path}: values of type {image.dtype} do not fit into {voxel_type.name} "
+                f"({limits.min} to {limits.max}); write them as logits (float32)."
+            )
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(image, dtype=voxel_type)
+
+
+def _read_plain(path: Path, mode0: Mode0) -> Tomogram:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = parse_header(file.read(HEADER_BYTES), path=path, mode0=mode0, file_bytes=size)
+        warnings = list(header.warnings)
+        offset = HEADER_BYTES + _extended_bytes(header, size - HEADER_BYTES, path, warnings)
+        surplus = size - offset - header.data_bytes
+        if surplus > 0:
+            warnings.append(f"The file is {surplus} bytes longer than its header says; the rest is ignored.")
+        if header.dtype.isnative and not header.packed and offset % header.dtype.itemsize == 0:
+            mapped = np.memmap(file, header.dtype, mode="r", offset=offset, shape=header.stored_shape)
+            return _tomogram(np.asarray(mapped), header, path, warnings)
+        file.seek(offset)
+        stored = np.fromfile(file, np.uint8, header.data_bytes)
+    return _tomogram(_decode(stored, header), header, path, warnings)
+
+
+def _read_compressed(path: Path, mode0: Mode0, opener: Any) -> Tomogram:
+    with opener(path, "rb") as stream:
+        block = _read_up_to(stream, HEADER_BYTES)
+        header = parse_header(bytes(block), path=path, mode0=mode0, file_bytes=None)
+        warnings = list(header.warnings)
+        # Memory grows with what the stream really holds, so that sizes in a damaged header,
+        # however large, allocate nothing.
+        body = _read_up_to(stream, header.extended_bytes + header.data_bytes)
+        if stream.read(1):
+            warnings.append("The file is longer than its header says; the rest is ignored.")
+    offset = _extended_bytes(header, len(body), path, warnings)
+    stored = np.frombuffer(body, np.uint8, header.data_bytes, offset)
+    return _tomogram(_decode(stored, header), header, path, warnings)
+
+
+def _read_up_to(stream: IO[bytes], count: int) -> bytearray:
+    buffer = bytearray()
+    while len(buffer) < count:
+        chunk = stream.read(min(_CHUNK, count - len(buffer)))
+        if not chunk:
+            break
+        buffer += chunk
+    return buffer
+
+
+def _extended_bytes(header: MrcHeader, available: int, path: Path, warnings: list[str]) -> int:
+    """Length of the extended header, mended where the file leaves no room for it."""
+    if header.extended_bytes + header.data_bytes <= available:
+        return header.extended_bytes
+    if header.data_bytes == available:
+        warnings.append(
+            f"The header announces an extended header of {header.extended_bytes} bytes that is not there; "
+            "the data begins right after the header."
+        )
+        return 0
+    sections, rows, columns = header.stored_shape
+    raise InputError(
+        f"{path}: the file is cut short or its header is damaged: {columns} x {rows} x {sections} voxels "
+        f"(columns, rows, sections) need {header.extended_bytes + header.data_bytes} bytes after the header, "
+        f"{available} are there. Copy or export it again."
+    )
+
+
+def _decode(stored: NDArray[np.uint8], header: MrcHeader) -> NDArray[Any]:
+    """Voxels (sections, rows, columns) in this machine's byte order, from the bytes of the file."""
+    if header.packed:
+        sections, rows, columns = header.stored_shape
+        pairs = stored.reshape(sections, rows, (columns + 1) // 2)
+        data = np.empty(header.stored_shape, np.uint8)
+        np.bitwise_and(pairs, 15, out=data[:, :, 0::2])  # the low half of a byte comes first
+        np.right_shift(pairs[:, :, : columns // 2], 4, out=data[:, :, 1::2])
+        return data
+    data = stored.view(header.dtype).reshape(header.stored_shape)
+    if not header.dtype.isnative:
+        data = data.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
+    return data
+
+
+def _tomogram(stored: NDArray[Any], header: MrcHeader, path: Path, warnings: list[str]) -> Tomogram:
+    return Tomogram(
+        data=stored.transpose(header.axes),
+        geometry=header.geometry,
+        source=path,
+        warnings=tuple(warnings),
+    )

@@ -1,0 +1,95 @@
+"""Write files so that a half-written one never carries the final name."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cryoseg.errors import OutputError
+
+TEMPORARY_PREFIX = ".cryoseg-"
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full. Free some space and run again",
+    errno.EDQUOT: "your disk quota is used up. Free some space and run again",
+    errno.EFBIG: "the file system takes no file of this size. Choose another folder",
+    errno.EROFS: "the file system is read-only. Choose another folder with --output-dir",
+    errno.EACCES: "you may not write there. Choose another folder with --output-dir",
+    errno.EPERM: "you may not write there. Choose another folder with --output-dir",
+    errno.ENAMETOOLONG: "the name is too long for this file system. Shorten the input's name",
+    errno.ENOTDIR: "part of its path is a file, not a folder. Choose another folder with --output-dir",
+    errno.EEXIST: "part of its path is a file, not a folder. Choose another folder with --output-dir",
+}
+
+
+def temporary_path(final: Path) -> Path:
+    """A hidden, unused name in the folder of `final`, with the same suffix.
+
+    The suffix is kept because some writers choose the format by it.
+    """
+    return final.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{final.name[-200:]}")
+
+
+@contextmanager
+def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary name to write to; the file gets its own name when the block ends well.
+
+    Parameters
+    ----------
+    path
+        The file to make. Its folder is made if it is missing.
+    overwrite
+        Replace an existing file.
+
+    Yields
+    ------
+    Path
+        A name in the same folder. Whatever ends the block early, nothing stays under it.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and may not be replaced, or if it cannot be written. Every `OSError`
+        of the block counts as the latter, so that the block should only write.
+    """
+    _refuse_existing(path, overwrite=overwrite)
+    temporary = temporary_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _refuse_existing(path, overwrite=overwrite)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it, and give it back.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: the folder cannot be made: {_reason(error)}.") from error
+    return path
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
+def _refuse_existing(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir():
+        raise OutputError(f"{path}: there is a folder of this name. Choose another folder with --output-dir.")
+    if not overwrite and path.exists():
+        raise OutputError(f"{path}: exists already. Pass --overwrite to replace it.")

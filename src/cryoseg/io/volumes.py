@@ -1,0 +1,264 @@
+"""The one way in and out for volumes, whatever their format.
+
+A format is one reader in a file of its own and one line per suffix in `READERS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cryoseg import __version__
+from cryoseg.config import Mode0
+from cryoseg.errors import InputError, OutputError
+from cryoseg.io.mrc import SliceSource, read_mrc, write_mrc
+from cryoseg.types import Geometry, Tomogram
+
+
+class Reader(Protocol):
+    """Reads one format; keywords that mean nothing to it are ignored."""
+
+    def __call__(self, path: Path, *, mode0: Mode0) -> Tomogram:
+        """The volume in `path`."""
+
+
+_MRC_NAMES = (".mrc", ".rec", ".map", ".st", ".ali", ".preali")
+_COMPRESSIONS = ("", ".gz", ".bz2")
+
+READERS: dict[str, Reader] = {
+    **{name + packed: read_mrc for name, packed in product(_MRC_NAMES, _COMPRESSIONS)},
+}
+VOLUME_SUFFIXES = tuple(READERS)
+_WRITABLE = _MRC_NAMES
+
+LARGEST_ANISOTROPY = 0.01
+PLAUSIBLE_VOXEL_SIZES = (0.1, 1000.0)  # angstrom
+
+
+def known_suffix(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str | None:
+    """The longest of `suffixes` that the name ends with (in its own spelling), or None.
+
+    A name that is nothing but a suffix has none.
+    """
+    name = path.name
+    matches = [s for s in suffixes if name.lower().endswith(s) and len(name) > len(s)]
+    return name[-len(max(matches, key=len)) :] if matches else None
+
+
+def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
+    """Read a volume of a known format.
+
+    Parameters
+    ----------
+    path
+        The file; its suffix names the format.
+    mode0
+        How to read the bytes of an MRC file of mode 0.
+
+    Returns
+    -------
+    Tomogram
+        (z, y, x) in the file's own data type and this machine's byte order, possibly read-only
+        (memory-mapped). float16 files (MRC mode 12) stay float16: convert before computing.
+        A file of one image is a volume of one slice. `warnings` says what was wrong.
+
+    Raises
+    ------
+    InputError
+        If the suffix is unknown, or the file is missing, damaged or no volume.
+    """
+    path = Path(path)
+    suffix = known_suffix(path)
+    _refuse_unreadable(path)
+    if suffix is None:
+        raise InputError(
+            f"{path}: unknown format. Known suffixes are {describe_suffixes()}; rename or convert it."
+        )
+    tomogram = READERS[suffix.lower()](path, mode0=mode0)
+    return replace(tomogram, warnings=(*tomogram.warnings, *_shape_warnings(tomogram)))
+
+
+def read_mask(path: Path | str) -> Tomogram:
+    """Read a mask or label volume.
+
+    Returns
+    -------
+    Tomogram
+        (z, y, x) integers; -1 (not annotated) is kept. Labels stored as floats become int16.
+
+    Raises
+    ------
+    InputError
+        As `read_tomogram`, and if a float volume holds other than whole numbers from -32768 to 32767.
+    """
+    tomogram = read_tomogram(path)
+    data = tomogram.data
+    if data.dtype.kind in "iu":
+        return tomogram
+    labels = np.empty(data.shape, np.int16)
+    for z, image in enumerate(data):
+        with np.errstate(invalid="ignore"):
+            labels[z] = image
+        if not np.array_equal(labels[z], image):
+            raise InputError(
+                f"{tomogram.source}: slice {z} holds other values than whole numbers; these are no labels. "
+                "Threshold the volume first (cryoseg postprocess does so for logits)."
+            )
+    return replace(tomogram, data=labels)
+
+
+def write_mask(
+    path: Path | str, mask: SliceSource, geometry: Geometry, *, label: str, overwrite: bool = False
+) -> None:
+    """Write a mask or labels as int8 (MRC mode 0), slice by slice.
+
+    Parameters
+    ----------
+    path
+        Ends in .mrc, .rec, .map or .st.
+    mask
+        (z, y, x), bool or integers from -128 to 127; an array, or anything that gives slices.
+    geometry
+        Of the input, so that the output lies over it.
+    label
+        What made the file; see `made_by`.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    OutputError
+        If the file exists, cannot be written, or a label does not fit.
+    """
+    _write(path, mask, geometry, dtype="int8", label=label, overwrite=overwrite)
+
+
+def write_logits(
+    path: Path | str, logits: SliceSource, geometry: Geometry, *, label: str, overwrite: bool = False
+) -> None:
+    """Write logits, or any real volume, as float32 (MRC mode 2), slice by slice.
+
+    Parameters
+    ----------
+    path, geometry, label, overwrite
+        As in `write_mask`.
+    logits
+        (z, y, x), real numbers.
+
+    Raises
+    ------
+    OutputError
+        If the file exists or cannot be written.
+    """
+    _write(path, logits, geometry, dtype="float32", label=label, overwrite=overwrite)
+
+
+def made_by(command: str) -> str:
+    """Label line of an output: this program, its version and `command`, at most 80 characters."""
+    return f"cryoseg {__version__} {command}"[:80]
+
+
+def describe_suffixes(suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
+    """Suffixes for a message; those with a compression are told once."""
+    plain = [s for s in suffixes if not s.endswith((".gz", ".bz2"))]
+    packed = len(plain) < len(suffixes)
+    return ", ".join(plain) + (" (also with .gz or .bz2)" if packed else "")
+
+
+def check_finite(tomogram: Tomogram) -> None:
+    """Refuse a volume that holds NaN or infinity; needs one slice of extra memory.
+
+    Raises
+    ------
+    InputError
+        With their count and the position of the first.
+    """
+    if tomogram.data.dtype.kind != "f":
+        return
+    count = 0
+    first: tuple[int, int, int] | None = None
+    for z, image in enumerate(tomogram.data):
+        finite = np.isfinite(image)
+        if finite.all():
+            continue
+        if first is None:
+            y, x = np.unravel_index(int(np.argmin(finite)), finite.shape)
+            first = (z, int(y), int(x))
+        count += finite.size - int(np.count_nonzero(finite))
+    if first is not None:
+        raise InputError(
+            f"{tomogram.source}: {count} of {tomogram.data.size} voxels are NaN or infinite, the first at "
+            f"z, y, x = {first[0]}, {first[1]}, {first[2]} (from 0). Reconstruct again, or replace them by 0."
+        )
+
+
+def improbable_voxel_size(geometry: Geometry) -> str | None:
+    """What is doubtful about a voxel size, or None.
+
+    Returns
+    -------
+    str or None
+        A sentence without the file's name: the size is not set (0) on an axis, exactly 1.0 A on
+        all, or outside 0.1 to 1000 A.
+    """
+    sizes = geometry.voxel_size
+    mend = "Pass --pixel-size in angstrom."
+    if 0.0 in sizes:
+        return f"The header gives no voxel size (0 A). {mend}"
+    if all(size == 1.0 for size in sizes):
+        return f"The header's voxel size is exactly 1.0 A, which in a tomogram usually means not set. {mend}"
+    low, high = PLAUSIBLE_VOXEL_SIZES
+    if not all(low <= size <= high for size in sizes):
+        return f"The header's voxel size is {_triple(sizes)} A (z, y, x), hardly that of a tomogram. {mend}"
+    return None
+
+
+def _write(
+    path: Path | str, data: SliceSource, geometry: Geometry, *, dtype: str, label: str, overwrite: bool
+) -> None:
+    path = Path(path)
+    if known_suffix(path, _WRITABLE) is None:
+        raise OutputError(
+            f"{path}: volumes are written as MRC. Give a name that ends in {', '.join(_WRITABLE)}."
+        )
+    write_mrc(path, data, geometry, dtype=dtype, label=label, overwrite=overwrite)
+
+
+def _refuse_unreadable(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder, not a volume. Give a file.")
+    try:
+        empty = path.stat().st_size == 0
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file. Check the name.") from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}). Check the path and its permissions."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{str(path)!r}: is no file name ({error}).") from error
+    if empty:
+        raise InputError(f"{path}: the file is empty (0 bytes). Copy or export it again.")
+
+
+def _shape_warnings(tomogram: Tomogram) -> list[str]:
+    sentences = []
+    slices = tomogram.data.shape[0]
+    if slices == 1:
+        sentences.append("The file holds a single image; it is treated as a volume of one slice.")
+    # The z size of a lone image means nothing.
+    sizes = [size for size in tomogram.geometry.voxel_size[slices == 1 :] if size > 0]
+    if sizes and max(sizes) > min(sizes) * (1 + LARGEST_ANISOTROPY):
+        sentences.append(
+            f"The voxels are not cubes: {_triple(tomogram.geometry.voxel_size)} A (z, y, x). "
+            "They are treated voxel by voxel, without resampling."
+        )
+    return sentences
+
+
+def _triple(values: tuple[float, float, float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)
