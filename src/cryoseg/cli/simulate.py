@@ -2,6 +2,121 @@
 
 from __future__ import annotations
 
-import typer
+from pathlib import Path
+from typing import Annotated, Optional
 
-app = typer.Typer(no_args_is_help=True)
+import typer
+from typer import Option
+
+from cryoseg.cli.options import Overwrite, Quiet, Seed, Verbose
+from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
+from cryoseg.errors import ConfigError
+
+app = typer.Typer(help="Make tomograms whose membranes are known exactly.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Make tomograms whose membranes are known exactly."""
+
+
+def _range(option: str, text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, _, high = text.partition(":")
+        return float(low), float(high or low)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: give one number, or a range as LOW:HIGH.") from error
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    try:
+        z, y, x = (int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise ConfigError(f"--shape {text}: give voxels as ZxYxX, for example 64x256x256.") from error
+    return z, y, x
+
+
+@app.command()
+def tomograms(
+    output_dir: Annotated[
+        Path, Option("--output-dir", "-o", help="Folder for the volumes; made if missing.")
+    ],
+    count: Annotated[int, Option("--count", "-n", min=1, help="Volumes to make.")] = 1,
+    seed: Seed = 0,
+    recipe: Annotated[
+        Recipe, Option(help="Mixture of specimens and microscopes to draw from.")
+    ] = Recipe.TRAIN,
+    shape: Annotated[str, Option(help="Voxels, ZxYxX.")] = "64x256x256",
+    pixel_size: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(
+            "--pixel-size",
+            "--voxel-size",
+            "--apix",
+            help="In angstrom: one number or LOW:HIGH.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    snr: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(help="var(signal) / var(noise): one number or LOW:HIGH.", show_default="the recipe's"),
+    ] = None,
+    polarity: Annotated[
+        PolarityOnDisk, Option(help="Membranes dark or bright on disk.")
+    ] = PolarityOnDisk.DARK,
+    workers: Annotated[int, Option(min=1, help="Processes; the volumes do not depend on it.")] = 1,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Simulate tomograms with exact membrane labels.
+
+    Each volume is three files: sim_0000_tomogram.mrc, sim_0000_labels.mrc.gz (1 on membrane) and
+    sim_0000.json with every parameter. Interrupted runs go on where they stopped.
+    """
+    from cryoseg.cli.console import batch_console
+    from cryoseg.pipelines.events import Note, Row, StageProgress, Status
+    from cryoseg.simulate.tomograms import simulate_folder
+
+    config = SimulateConfig(
+        recipe=recipe,
+        shape=_shape(shape),
+        pixel_size=_range("--pixel-size", pixel_size),
+        snr=_range("--snr", snr),
+        polarity=polarity,
+        seed=seed,
+    )
+    rows: list[Row] = []
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        for done, outcome in enumerate(
+            simulate_folder(config, output_dir, count=count, workers=workers, overwrite=overwrite), start=1
+        ):
+            record = outcome.record
+            rows.append(
+                Row(
+                    name=outcome.paths[0].name,
+                    status=Status.DONE if outcome.made else Status.SKIPPED,
+                    seconds=outcome.seconds,
+                    figures={
+                        "pixel size": f"{record['voxel_size_angstrom']:.2f} A",
+                        "SNR": f"{record['snr']:.2f}",
+                        "membrane": f"{100 * record['membrane_fraction']:.1f} %",
+                        "distractors": f"{100 * record['distractor_fraction']:.1f} %",
+                    },
+                    outputs=outcome.paths,
+                    message="" if outcome.made else "kept",
+                )
+            )
+            console(Note(text=f"{outcome.paths[0].name}: {record['specimen']['arrangement']}", detail=True))
+            console(
+                StageProgress(
+                    name=str(output_dir), stage="simulating", done=done, total=count, unit="volumes"
+                )
+            )
+        console.summary(
+            "Simulated tomograms",
+            sorted(rows, key=lambda row: row.name),
+            columns=("pixel size", "SNR", "membrane", "distractors"),
+        )

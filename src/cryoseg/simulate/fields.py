@@ -1,0 +1,144 @@
+"""The voxel grid of a simulated specimen, boxes on it, and smooth random fields.
+
+Positions are (z, y, x) in angstrom from the centre of voxel (0, 0, 0) of the grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.types import FloatArray
+
+Box = tuple[slice, slice, slice]
+
+# A uniform cubic B-spline with coefficients of unit variance has a variance of 151/315 per axis,
+# averaged over a knot interval.
+_BSPLINE_VARIANCE = 151.0 / 315.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A box of cubic voxels.
+
+    Attributes
+    ----------
+    shape
+        (z, y, x) in voxels.
+    voxel_size
+        In angstrom.
+    """
+
+    shape: tuple[int, int, int]
+    voxel_size: float
+
+    @property
+    def extent(self) -> NDArray[np.float64]:
+        """(z, y, x) edge lengths in angstrom."""
+        return np.asarray(self.shape, dtype=np.float64) * self.voxel_size
+
+    @property
+    def full_box(self) -> Box:
+        """The box that covers the whole grid."""
+        return (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
+
+    def box_around(self, centre: NDArray[np.float64], half_width: NDArray[np.float64] | float) -> Box | None:
+        """Voxels within `half_width` (angstrom, per axis or one for all) of `centre`, cut to the grid.
+
+        Returns
+        -------
+        Box or None
+            None if fewer than three voxels of any axis are left, too few for a gradient.
+        """
+        low = np.floor((centre - half_width) / self.voxel_size).astype(int)
+        high = np.ceil((centre + half_width) / self.voxel_size).astype(int) + 1
+        low = np.clip(low, 0, self.shape)
+        high = np.clip(high, 0, self.shape)
+        if np.any(high - low < 3):
+            return None
+        return (
+            slice(int(low[0]), int(high[0])),
+            slice(int(low[1]), int(high[1])),
+            slice(int(low[2]), int(high[2])),
+        )
+
+    def axes(self, box: Box) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Coordinates in angstrom of the voxels of `box`, shaped (z, 1, 1), (1, y, 1) and (1, 1, x)."""
+        z, y, x = (
+            np.arange(part.start, part.stop, dtype=np.float32) * np.float32(self.voxel_size) for part in box
+        )
+        return z[:, None, None], y[None, :, None], x[None, None, :]
+
+
+def _bspline_matrix(n: int, knot_spacing: float) -> FloatArray:
+    """(n, m) weights of m cubic B-spline coefficients, `knot_spacing` samples apart, at n samples."""
+    position = np.arange(n, dtype=np.float64) / knot_spacing
+    first = np.floor(position).astype(int)
+    t = position - first
+    weights = np.stack(
+        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
+    )
+    matrix = np.zeros((n, int(first[-1]) + 4), dtype=np.float32)
+    np.put_along_axis(
+        matrix, first[:, None] + np.arange(4)[None, :], (weights / 6.0).astype(np.float32), axis=1
+    )
+    return matrix
+
+
+def smooth_noise(rng: np.random.Generator, box: Box, *, spacing_px: float) -> FloatArray:
+    """A smooth random field of zero mean and unit standard deviation.
+
+    Parameters
+    ----------
+    rng
+        Source of the B-spline coefficients.
+    box
+        Region to fill; only its size matters.
+    spacing_px
+        Distance of the B-spline knots in voxels: roughly the shortest half wave.
+
+    Returns
+    -------
+    ndarray
+        float32 of the box's shape.
+    """
+    matrices = [_bspline_matrix(part.stop - part.start, max(spacing_px, 1.0)) for part in box]
+    field = rng.standard_normal([m.shape[1] for m in matrices], dtype=np.float32)
+    field = np.tensordot(matrices[0], field, axes=(1, 0))
+    field = np.einsum("yj,zjk->zyk", matrices[1], field, optimize=True)
+    field = field @ matrices[2].T
+    return np.ascontiguousarray(field * np.float32(_BSPLINE_VARIANCE**-1.5), dtype=np.float32)
+
+
+def random_rotations(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """(n, 3, 3) rotation matrices, uniform over all rotations."""
+    q = rng.standard_normal((n, 4))
+    q /= np.linalg.norm(q, axis=1, keepdims=True)
+    w, x, y, z = q.T
+    return np.stack(
+        [
+            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=-1),
+            np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], axis=-1),
+            np.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], axis=-1),
+        ],
+        axis=-2,
+    )
+
+
+def random_direction(rng: np.random.Generator, *, max_z: float = 1.0) -> NDArray[np.float64]:
+    """A unit vector (z, y, x) with |z| <= `max_z`, uniform over that part of the sphere."""
+    z = rng.uniform(-max_z, max_z)
+    angle = rng.uniform(0.0, 2.0 * np.pi)
+    radius = np.sqrt(1.0 - z * z)
+    return np.array([z, radius * np.sin(angle), radius * np.cos(angle)])
+
+
+def frames_along(directions: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """(n, 3, 3) rotations that turn the first axis into each unit vector, with a random spin about it."""
+    helper = rng.standard_normal(directions.shape)
+    second = helper - np.sum(helper * directions, axis=1, keepdims=True) * directions
+    second /= np.maximum(np.linalg.norm(second, axis=1, keepdims=True), 1e-9)
+    third = np.cross(directions, second)
+    return np.stack([directions, second, third], axis=-1)

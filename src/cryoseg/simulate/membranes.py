@@ -1,0 +1,386 @@
+"""Arrangements of membranes: which shapes stand in a field, how large, and how close together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.simulate.fields import Grid, random_direction
+from cryoseg.simulate.scene import Bilayer, Scene
+from cryoseg.simulate.surfaces import (
+    Surface,
+    folded_inner,
+    offset_surface,
+    open_window,
+    sheet,
+    sponge,
+    tubule,
+    vesicle,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lipids:
+    """What all membranes of one field share, and how much single ones differ.
+
+    Attributes
+    ----------
+    bilayer
+        The mean bilayer.
+    spread
+        Relative standard deviation of the density from membrane to membrane.
+    unevenness
+        The same along one membrane.
+    """
+
+    bilayer: Bilayer
+    spread: float
+    unevenness: float
+
+    def draw(self, rng: np.random.Generator) -> Bilayer:
+        """The bilayer of one membrane; its label thickness never changes."""
+        factor = float(np.clip(rng.normal(1.0, self.spread), 0.4, 1.8))
+        outer, inner = self.bilayer.leaflet_density
+        return Bilayer(
+            thickness=self.bilayer.thickness,
+            leaflet_separation=self.bilayer.leaflet_separation,
+            leaflet_sigma=self.bilayer.leaflet_sigma,
+            leaflet_density=(outer * factor, inner * factor),
+            core_density=self.bilayer.core_density * factor,
+        )
+
+
+def draw_lipids(rng: np.random.Generator) -> Lipids:
+    """Bilayers from thin and well resolved to thick and blurred."""
+    thickness = float(rng.uniform(35.0, 50.0))
+    height = float(rng.uniform(0.8, 1.6))
+    asymmetry = float(rng.normal(0.0, 0.1))
+    return Lipids(
+        bilayer=Bilayer(
+            thickness=thickness,
+            leaflet_separation=thickness - float(rng.uniform(0.0, 12.0)),
+            leaflet_sigma=float(rng.uniform(3.5, 8.0)),
+            leaflet_density=(height * (1 + asymmetry), height * (1 - asymmetry)),
+            core_density=float(rng.uniform(-0.6, 0.1)),
+        ),
+        spread=float(rng.uniform(0.0, 0.25)),
+        unevenness=float(rng.uniform(0.0, 0.3)),
+    )
+
+
+class Builder:
+    """Puts arrangements into a scene and remembers the surfaces that were accepted."""
+
+    def __init__(self, rng: np.random.Generator, scene: Scene, lipids: Lipids) -> None:
+        self.rng = rng
+        self.scene = scene
+        self.lipids = lipids
+        self.surfaces: list[Surface] = []
+        self.gap = float(lipids.bilayer.thickness + rng.uniform(0.0, 40.0))
+
+    @property
+    def grid(self) -> Grid:
+        """The scene's grid."""
+        return self.scene.grid
+
+    def accept(self, surface: Surface | None, *, min_gap: float | None = None) -> bool:
+        """Add a surface if there is room."""
+        if surface is None:
+            return False
+        added = self.scene.add(
+            surface,
+            self.lipids.draw(self.rng),
+            min_gap=self.gap if min_gap is None else min_gap,
+            rng=self.rng,
+            unevenness=self.lipids.unevenness,
+        )
+        if added:
+            self.surfaces.append(surface)
+        return added
+
+    def _anywhere(self, margin: float) -> NDArray[np.float64]:
+        return self.rng.uniform(-margin, 1.0 * self.grid.extent + margin)
+
+    def vesicles(self, n: int, *, median_radius: float, spread: float, roughness: float = 0.06) -> None:
+        """Up to `n` small closed membranes of log-normal radius, angstrom."""
+        for _ in range(3 * n):
+            if n == 0:
+                return
+            radius = float(np.clip(median_radius * np.exp(self.rng.normal(0.0, spread)), 130.0, 1500.0))
+            surface = vesicle(
+                self.rng,
+                self.grid,
+                centre=self._anywhere(0.4 * radius),
+                radius=radius,
+                elongation=float(1.0 + self.rng.gamma(1.5, 0.25)),
+                roughness=float(self.rng.uniform(0.0, roughness)),
+            )
+            if surface is not None and self.rng.random() < 0.05:
+                surface = open_window(
+                    self.rng, self.grid, surface, fraction=float(self.rng.uniform(0.05, 0.5))
+                )
+            n -= self.accept(surface)
+
+    def touching_cluster(self, n: int, *, radius: float) -> None:
+        """Vesicles that lie against each other with no more than a bilayer between their mid-surfaces."""
+        first = vesicle(
+            self.rng, self.grid, centre=self._anywhere(0.0), radius=radius, elongation=1.1, roughness=0.02
+        )
+        if not self.accept(first):
+            return
+        contact = self.lipids.bilayer.thickness
+        for _ in range(4 * n):
+            if n == 0:
+                return
+            seed = self.surfaces[-1 - int(self.rng.integers(0, min(3, len(self.surfaces))))]
+            inside = np.argwhere(seed.distance < 0)
+            if len(inside) == 0:
+                return
+            middle = (inside.mean(axis=0) + [part.start for part in seed.box]) * self.grid.voxel_size
+            own = radius * float(np.exp(self.rng.normal(0.0, 0.25)))
+            depth = -float(seed.distance.min())
+            centre = middle + random_direction(self.rng) * (
+                depth + own + contact + self.rng.uniform(0.0, 12.0)
+            )
+            surface = vesicle(self.rng, self.grid, centre=centre, radius=own, elongation=1.05, roughness=0.01)
+            n -= self.accept(surface, min_gap=0.8 * contact)
+
+    def nested(self, n: int) -> None:
+        """Vesicles inside closed membranes that stand already."""
+        for _ in range(4 * n):
+            if n == 0 or not self.scene.closed:
+                return
+            number = int(self.rng.choice(self.scene.closed))
+            inside = np.argwhere(self.scene.compartment[::4, ::4, ::4] == number) * 4
+            if len(inside) < 10:
+                continue
+            size = (len(inside) * 64.0) ** (1 / 3) * self.grid.voxel_size
+            radius = float(np.clip(size * self.rng.uniform(0.1, 0.35), 130.0, 900.0))
+            centre = inside[int(self.rng.integers(0, len(inside)))] * self.grid.voxel_size
+            surface = vesicle(
+                self.rng, self.grid, centre=centre, radius=radius, elongation=1.25, roughness=0.04
+            )
+            n -= self.accept(surface)
+
+    def organelle(
+        self,
+        *,
+        radius: float,
+        walls: int,
+        folded: bool,
+        roughness: float,
+        upright: bool,
+        kind: str = "organelle",
+    ) -> bool:
+        """A closed shape that may run out of the field, with one or two walls, perhaps folded within.
+
+        Parameters
+        ----------
+        radius
+            Angstrom; the wall passes through the field wherever the centre is.
+        walls
+            1, or 2 for a double membrane.
+        folded
+            The inner wall has cristae.
+        upright
+            The wall stands across the slab, as where a thin section cuts a large organelle.
+        """
+        normal = random_direction(self.rng, max_z=0.35 if upright else 1.0)
+        through = self.rng.uniform(0.1, 0.9, 3) * self.grid.extent
+        outer = vesicle(
+            self.rng,
+            self.grid,
+            centre=through - normal * radius,
+            radius=radius,
+            elongation=float(self.rng.uniform(1.0, 1.6)),
+            roughness=roughness,
+            kind=kind,
+        )
+        if not self.accept(outer) or outer is None:
+            return False
+        if walls == 2:
+            gap = float(self.lipids.bilayer.thickness + self.rng.uniform(15.0, 160.0))
+            if folded:
+                inner = folded_inner(
+                    self.rng,
+                    self.grid,
+                    outer,
+                    gap=gap,
+                    fold_spacing=float(self.rng.uniform(350.0, 900.0)),
+                    fold_width=float(self.rng.uniform(110.0, 220.0)),
+                )
+            else:
+                inner = offset_surface(
+                    self.rng,
+                    self.grid,
+                    outer,
+                    offset=-gap,
+                    jitter=float(self.rng.uniform(0.0, 12.0)),
+                    kind="inner",
+                )
+            self.accept(inner, min_gap=self.lipids.bilayer.thickness)
+        return True
+
+    def stack(self, n: int, *, spacing: float, half_width: float) -> None:
+        """`n` sheets on top of each other, as in a Golgi stack; 1 is a single open sheet."""
+        base = sheet(
+            self.rng,
+            self.grid,
+            centre=self._anywhere(0.0),
+            normal=random_direction(self.rng),
+            half_width=half_width,
+            bend_radius=float(half_width * self.rng.uniform(0.8, 6.0)),
+            roughness=float(self.rng.uniform(0.0, 40.0)),
+            wavelength=float(self.rng.uniform(400.0, 1500.0)),
+        )
+        if base is None:
+            return
+        for i in range(n):
+            layer = offset_surface(
+                self.rng,
+                self.grid,
+                base,
+                offset=i * spacing,
+                jitter=0.06 * spacing if i else 0.0,
+                kind="sheet",
+            )
+            self.accept(layer, min_gap=0.9 * self.lipids.bilayer.thickness)
+
+    def tubules(self, n: int, *, radius: float, flat: bool) -> None:
+        """Up to `n` membrane tubes."""
+        for _ in range(3 * n):
+            if n == 0:
+                return
+            own = radius * float(np.exp(self.rng.normal(0.0, 0.2)))
+            surface = tubule(
+                self.rng,
+                self.grid,
+                centre=self._anywhere(0.0),
+                direction=random_direction(self.rng, max_z=0.3 if flat else 1.0),
+                radius=own,
+                half_length=own * float(self.rng.uniform(2.0, 12.0)),
+                bend=float(self.rng.uniform(0.0, 0.8) * own),
+                wavelength=float(own * self.rng.uniform(5.0, 12.0)),
+            )
+            n -= self.accept(surface)
+
+    def sponge(self) -> None:
+        """One membrane of arbitrary topology through the whole field."""
+        self.accept(
+            sponge(
+                self.rng,
+                self.grid,
+                self.grid.full_box,
+                wavelength=float(self.rng.uniform(900.0, 2500.0)),
+                level=float(self.rng.uniform(-1.0, 1.4)),
+            )
+        )
+
+
+def _wall(build: Builder, *, double: float, folded: float = 0.3) -> None:
+    rng = build.rng
+    build.organelle(
+        radius=float(np.exp(rng.uniform(np.log(700.0), np.log(6000.0)))),
+        walls=2 if rng.random() < double else 1,
+        folded=bool(rng.random() < folded),
+        roughness=float(rng.uniform(0.0, 0.06)),
+        upright=bool(rng.random() < 0.6),
+    )
+
+
+def _purified(build: Builder) -> None:
+    rng = build.rng
+    if rng.random() < 0.7:
+        for _ in range(int(rng.integers(1, 4))):
+            build.organelle(
+                radius=float(rng.uniform(350.0, 1600.0)),
+                walls=1 + int(rng.random() < 0.2),
+                folded=False,
+                roughness=float(rng.uniform(0.0, 0.03)),
+                upright=True,
+            )
+    build.vesicles(int(rng.integers(2, 16)), median_radius=float(rng.uniform(180.0, 600.0)), spread=0.5)
+    build.nested(int(rng.integers(0, 5)))
+    if rng.random() < 0.4:
+        build.touching_cluster(int(rng.integers(2, 8)), radius=float(rng.uniform(180.0, 450.0)))
+
+
+def _cell(build: Builder) -> None:
+    rng = build.rng
+    for _ in range(int(rng.integers(1, 4))):
+        _wall(build, double=0.5)
+    if rng.random() < 0.5:
+        build.stack(
+            int(rng.integers(1, 6)),
+            spacing=float(rng.uniform(90.0, 260.0)),
+            half_width=float(rng.uniform(500.0, 1800.0)),
+        )
+    if rng.random() < 0.5:
+        build.tubules(
+            int(rng.integers(1, 6)), radius=float(rng.uniform(120.0, 320.0)), flat=bool(rng.random() < 0.5)
+        )
+    build.vesicles(int(rng.integers(0, 12)), median_radius=float(rng.uniform(180.0, 400.0)), spread=0.35)
+    build.nested(int(rng.integers(0, 4)))
+
+
+def _synapse(build: Builder) -> None:
+    rng = build.rng
+    for _ in range(int(rng.integers(1, 3))):
+        _wall(build, double=0.8, folded=0.15)
+    build.vesicles(int(rng.integers(10, 40)), median_radius=float(rng.uniform(170.0, 260.0)), spread=0.15)
+    if rng.random() < 0.5:
+        build.touching_cluster(int(rng.integers(3, 12)), radius=float(rng.uniform(170.0, 240.0)))
+
+
+def _mitochondria(build: Builder) -> None:
+    rng = build.rng
+    for _ in range(int(rng.integers(1, 3))):
+        build.organelle(
+            radius=float(rng.uniform(900.0, 3500.0)),
+            walls=2,
+            folded=True,
+            roughness=float(rng.uniform(0.0, 0.05)),
+            upright=bool(rng.random() < 0.5),
+            kind="mitochondrion",
+        )
+    build.vesicles(int(rng.integers(0, 8)), median_radius=300.0, spread=0.3)
+    build.tubules(int(rng.integers(0, 3)), radius=200.0, flat=True)
+
+
+def _sheets(build: Builder) -> None:
+    rng = build.rng
+    for _ in range(int(rng.integers(1, 4))):
+        build.stack(
+            int(rng.integers(1, 5)),
+            spacing=float(rng.uniform(70.0, 300.0)),
+            half_width=float(rng.uniform(400.0, 2500.0)),
+        )
+    build.tubules(
+        int(rng.integers(0, 7)), radius=float(rng.uniform(120.0, 350.0)), flat=bool(rng.random() < 0.5)
+    )
+    build.vesicles(int(rng.integers(0, 12)), median_radius=250.0, spread=0.4)
+
+
+def _sponge(build: Builder) -> None:
+    build.sponge()
+    build.nested(int(build.rng.integers(0, 4)))
+
+
+def _sample(build: Builder) -> None:
+    build.organelle(radius=620.0, walls=1, folded=False, roughness=0.02, upright=True)
+    build.vesicles(7, median_radius=260.0, spread=0.35)
+    build.nested(2)
+
+
+ARRANGEMENTS: dict[str, Callable[[Builder], None]] = {
+    "purified": _purified,
+    "cell": _cell,
+    "synapse": _synapse,
+    "mitochondria": _mitochondria,
+    "sheets": _sheets,
+    "sponge": _sponge,
+    "sample": _sample,
+}

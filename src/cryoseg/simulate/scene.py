@@ -1,0 +1,200 @@
+"""The specimen while it is built: distance to the nearest membrane, density, and what lies where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.simulate.fields import Box, Grid, smooth_noise
+from cryoseg.simulate.surfaces import Surface
+from cryoseg.types import BoolArray, FloatArray
+
+FAR_ANGSTROM = np.float32(1e6)
+
+
+class Kind(IntFlag):
+    """What, apart from membrane, a voxel may hold; bits of `Scene.kinds`."""
+
+    CYTOSOLIC_PROTEIN = 1
+    RIBOSOME = 2
+    MEMBRANE_PROTEIN = 4
+    FILAMENT = 8
+    GOLD = 16
+    ICE_CONTAMINATION = 32
+    CARBON = 64
+    OUTSIDE_LAMELLA = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bilayer:
+    """How the density runs across a membrane, in units of solid protein over vitreous ice.
+
+    Attributes
+    ----------
+    thickness
+        Angstrom; the label reaches half of it to either side of the mid-surface.
+    leaflet_separation
+        Distance of the two headgroup peaks, angstrom.
+    leaflet_sigma
+        Width (standard deviation) of a peak, angstrom.
+    leaflet_density
+        Height of the outer and the inner peak.
+    core_density
+        Of the tails; usually below that of ice.
+    """
+
+    thickness: float = 40.0
+    leaflet_separation: float = 36.0
+    leaflet_sigma: float = 5.0
+    leaflet_density: tuple[float, float] = (1.0, 1.0)
+    core_density: float = -0.2
+
+    def profile(self, distance: FloatArray, *, voxel_size: float) -> FloatArray:
+        """Density at a signed distance (angstrom) from the mid-surface, blurred by the voxel."""
+        # A box one voxel wide has a variance of 1/12 of its square.
+        sigma2 = self.leaflet_sigma**2 + voxel_size**2 / 12.0
+        height = self.leaflet_sigma / np.sqrt(sigma2)
+        half = 0.5 * self.leaflet_separation
+        outer, inner = self.leaflet_density
+        core_sigma2 = (0.3 * self.leaflet_separation) ** 2 + voxel_size**2 / 12.0
+        density = (
+            outer * height * np.exp(-((distance - half) ** 2) / (2 * sigma2))
+            + inner * height * np.exp(-((distance + half) ** 2) / (2 * sigma2))
+            + self.core_density * np.exp(-(distance**2) / (2 * core_sigma2))
+        )
+        return np.asarray(density, dtype=np.float32)
+
+
+class Scene:
+    """A grid that membranes and molecules are put into, one after the other.
+
+    Attributes
+    ----------
+    grid
+        Shape and voxel size.
+    distance
+        Unsigned distance in angstrom to the nearest mid-surface; large where none is near.
+    density
+        Solid protein over vitreous ice is 1.
+    kinds
+        uint8 bits of `Kind`.
+    compartment
+        int16, 0 outside every closed membrane, else the number of the innermost one.
+    counts
+        Accepted membranes by kind.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.distance: FloatArray = np.full(grid.shape, FAR_ANGSTROM, dtype=np.float32)
+        self.density: FloatArray = np.zeros(grid.shape, dtype=np.float32)
+        self.kinds: NDArray[np.uint8] = np.zeros(grid.shape, dtype=np.uint8)
+        self.compartment: NDArray[np.int16] = np.zeros(grid.shape, dtype=np.int16)
+        self.counts: Counter[str] = Counter()
+        self.closed: list[int] = []
+
+    def fits(self, surface: Surface, *, min_gap: float) -> bool:
+        """Whether the surface crosses the grid and stays `min_gap` angstrom clear of every other one."""
+        on_it = surface.absolute() < 0.75 * self.grid.voxel_size
+        if np.count_nonzero(on_it) < 30:
+            return False
+        return bool(self.distance[surface.box][on_it].min() >= min_gap)
+
+    def add(
+        self,
+        surface: Surface,
+        bilayer: Bilayer,
+        *,
+        min_gap: float,
+        rng: np.random.Generator | None = None,
+        unevenness: float = 0.0,
+    ) -> bool:
+        """Put a membrane into the scene if it fits.
+
+        Parameters
+        ----------
+        min_gap
+            Least distance in angstrom between two mid-surfaces.
+        rng, unevenness
+            The density varies along the membrane by this relative standard deviation.
+
+        Returns
+        -------
+        bool
+            False, and nothing changed, if another membrane is in the way.
+        """
+        if not self.fits(surface, min_gap=min_gap):
+            return False
+        absolute = surface.absolute()
+        np.minimum(self.distance[surface.box], absolute, out=self.distance[surface.box])
+        near = np.nonzero(absolute < 70.0)
+        signed = np.where(surface.distance[near] < 0, -absolute[near], absolute[near])
+        profile = bilayer.profile(signed, voxel_size=self.grid.voxel_size)
+        if rng is not None and unevenness > 0:
+            field = smooth_noise(rng, surface.box, spacing_px=max(150.0 / self.grid.voxel_size, 4.0))
+            profile *= np.clip(1.0 + unevenness * field[near], 0.2, 2.0)
+        self.density[surface.box][near] += profile
+        self.counts[surface.kind] += 1
+        if surface.rim is None:
+            number = len(self.closed) + 1
+            self.compartment[surface.box][surface.distance < 0] = number
+            self.closed.append(number)
+        return True
+
+    def mark(self, kind: Kind, where: BoolArray, box: Box | None = None) -> None:
+        """Record that the voxels `where` (of `box`, or of the grid) hold `kind`."""
+        target = self.kinds if box is None else self.kinds[box]
+        target[where] |= np.uint8(kind)
+
+    def clear(self, where: BoolArray) -> None:
+        """Empty the voxels `where`: no membrane, no density, no molecule."""
+        self.distance[where] = FAR_ANGSTROM
+        self.density[where] = 0.0
+        self.kinds[where] = 0
+
+    def label(self, thickness: float) -> BoolArray:
+        """Voxels whose centre lies within half of `thickness` (angstrom) of a mid-surface."""
+        return np.asarray(self.distance <= np.float32(0.5 * thickness))
+
+
+def surface_points(
+    rng: np.random.Generator, grid: Grid, surface: Surface, n: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Random points of a surface and the normals there.
+
+    Returns
+    -------
+    points, normals
+        (m, 3) with m <= n: angstrom and unit vectors, (z, y, x), normals pointing outward.
+    """
+    inner = tuple(slice(1, -1) for _ in range(3))
+    absolute = np.abs(surface.distance[inner])
+    near = absolute < 0.6 * grid.voxel_size
+    if surface.rim is not None:
+        near &= surface.rim[inner] <= 0
+    candidates = np.argwhere(near) + 1
+    if len(candidates) == 0 or n == 0:
+        return np.zeros((0, 3)), np.zeros((0, 3))
+    chosen = candidates[rng.integers(0, len(candidates), n)]
+    normals = np.empty((n, 3))
+    for axis in range(3):
+        step = np.zeros(3, dtype=int)
+        step[axis] = 1
+        normals[:, axis] = (
+            surface.distance[tuple((chosen + step).T)] - surface.distance[tuple((chosen - step).T)]
+        )
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    offset = surface.distance[tuple(chosen.T)].astype(np.float64)
+    corner = np.array([part.start for part in surface.box])
+    points = (chosen + corner) * grid.voxel_size - offset[:, None] * normals
+    return points, normals
+
+
+def surface_area(grid: Grid, surface: Surface) -> float:
+    """Area in square angstrom of the part of the surface that lies on the grid."""
+    absolute = surface.absolute()
+    return float(np.count_nonzero(absolute < grid.voxel_size)) * grid.voxel_size**2 / 2.0

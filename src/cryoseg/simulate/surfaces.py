@@ -1,0 +1,344 @@
+"""Membrane mid-surfaces as signed distances on a box of the grid.
+
+Every shape is first an implicit function that is close to a distance, then divided by the length
+of its own gradient, which makes it a distance near the surface to second order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.simulate.fields import Box, Grid, random_rotations, smooth_noise
+from cryoseg.types import FloatArray
+
+# How far from a surface, in angstrom, its box reaches and its distance is meant to be right.
+REACH_ANGSTROM = 160.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """One mid-surface.
+
+    Attributes
+    ----------
+    kind
+        Word for the record: vesicle, organelle, sheet, ...
+    box
+        Where `distance` lies on the grid.
+    distance
+        (z, y, x) of the box, angstrom, negative inside (on one side of an open surface).
+    rim
+        Distance in angstrom past the rim of an open surface, measured along it; 0 on the surface,
+        None for a closed one.
+    """
+
+    kind: str
+    box: Box
+    distance: FloatArray
+    rim: FloatArray | None = None
+
+    def absolute(self) -> FloatArray:
+        """Unsigned distance to the surface, its rim included, in angstrom."""
+        if self.rim is None:
+            return np.abs(self.distance)
+        return np.hypot(self.distance, self.rim)
+
+
+def gradient_length(field: FloatArray, voxel_size: float) -> FloatArray:
+    """Length of the gradient of `field` per angstrom, by central differences."""
+    total = np.zeros_like(field)
+    for axis in range(3):
+        total += np.square(np.gradient(field, voxel_size, axis=axis))
+    return np.sqrt(total)
+
+
+def as_distance(field: FloatArray, voxel_size: float) -> FloatArray:
+    """`field` divided by the length of its gradient: a distance near its zero level.
+
+    The gradient is kept above a third of a unit, so that a stationary point of the field cannot
+    grow into a thick blob of membrane.
+    """
+    return np.asarray(field / np.maximum(gradient_length(field, voxel_size), 1.0 / 3.0), dtype=np.float32)
+
+
+def ellipsoid_field(
+    grid: Grid,
+    box: Box,
+    centre: NDArray[np.float64],
+    semi_axes: NDArray[np.float64],
+    rotation: NDArray[np.float64],
+) -> FloatArray:
+    """Approximate signed distance to an ellipsoid; exact to first order at its surface.
+
+    Parameters
+    ----------
+    centre, semi_axes
+        Angstrom, (z, y, x) and in the ellipsoid's own frame.
+    rotation
+        (3, 3), columns are the ellipsoid's axes in (z, y, x).
+    """
+    z, y, x = grid.axes(box)
+    z, y, x = z - np.float32(centre[0]), y - np.float32(centre[1]), x - np.float32(centre[2])
+    shape = np.broadcast_shapes(z.shape, y.shape, x.shape)
+    sum2 = np.zeros(shape, dtype=np.float32)
+    sum4 = np.zeros(shape, dtype=np.float32)
+    for column, semi in zip(rotation.T.astype(np.float32), semi_axes.astype(np.float32), strict=True):
+        part = np.square((z * column[0] + y * column[1] + x * column[2]) / semi)
+        sum2 += part
+        sum4 += part / semi**2
+    k0 = np.sqrt(sum2)
+    return np.asarray(k0 * (k0 - 1.0) / np.maximum(np.sqrt(sum4), 1e-6), dtype=np.float32)
+
+
+def rough(
+    rng: np.random.Generator, field: FloatArray, box: Box, grid: Grid, *, amplitude: float, wavelength: float
+) -> FloatArray:
+    """`field` plus smooth noise: `amplitude` its standard deviation, `wavelength` its scale, angstrom."""
+    if amplitude <= 0:
+        return field
+    # Slopes above about a half would fold the surface onto itself.
+    amplitude = min(amplitude, 0.2 * wavelength)
+    return field + np.float32(amplitude) * smooth_noise(
+        rng, box, spacing_px=0.5 * wavelength / grid.voxel_size
+    )
+
+
+def sphere(grid: Grid, centre: NDArray[np.float64], radius: float) -> Surface | None:
+    """An exact sphere; None if it does not reach the grid."""
+    box = grid.box_around(centre, radius + REACH_ANGSTROM)
+    if box is None:
+        return None
+    z, y, x = grid.axes(box)
+    squared = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+    return Surface(kind="vesicle", box=box, distance=np.asarray(np.sqrt(squared) - radius, dtype=np.float32))
+
+
+def vesicle(
+    rng: np.random.Generator,
+    grid: Grid,
+    *,
+    centre: NDArray[np.float64],
+    radius: float,
+    elongation: float = 1.2,
+    roughness: float = 0.05,
+    kind: str = "vesicle",
+) -> Surface | None:
+    """A closed membrane: an ellipsoid with a smoothly perturbed wall.
+
+    Parameters
+    ----------
+    centre, radius
+        Angstrom; the radius is the geometric mean of the semi-axes.
+    elongation
+        Largest ratio of two semi-axes.
+    roughness
+        Standard deviation of the wall as a fraction of the radius.
+
+    Returns
+    -------
+    Surface or None
+        None if the vesicle does not reach the grid.
+    """
+    axes = np.exp(rng.uniform(-0.5, 0.5, 3) * np.log(elongation))
+    axes *= radius / np.prod(axes) ** (1 / 3)
+    rotation = random_rotations(rng, 1)[0]
+    half = np.sqrt(np.square(rotation * axes).sum(axis=1)) * (1 + 2 * roughness) + REACH_ANGSTROM
+    box = grid.box_around(centre, half)
+    if box is None:
+        return None
+    field = ellipsoid_field(grid, box, centre, axes, rotation)
+    wavelength = float(np.clip(radius * rng.uniform(0.7, 2.0), 150.0, 2000.0))
+    field = rough(rng, field, box, grid, amplitude=roughness * radius, wavelength=wavelength)
+    return Surface(kind=kind, box=box, distance=as_distance(field, grid.voxel_size))
+
+
+def offset_surface(
+    rng: np.random.Generator, grid: Grid, surface: Surface, *, offset: float, jitter: float, kind: str
+) -> Surface:
+    """A surface parallel to another, `offset` angstrom outside it (inside if negative).
+
+    `jitter` is the standard deviation in angstrom of the gap along the surface.
+    """
+    field = rough(
+        rng,
+        surface.distance - np.float32(offset),
+        surface.box,
+        grid,
+        amplitude=jitter,
+        wavelength=rng.uniform(300, 900),
+    )
+    distance = as_distance(field, grid.voxel_size) if jitter > 0 else field
+    return Surface(kind=kind, box=surface.box, distance=distance, rim=surface.rim)
+
+
+def folded_inner(
+    rng: np.random.Generator,
+    grid: Grid,
+    outer: Surface,
+    *,
+    gap: float,
+    fold_spacing: float,
+    fold_width: float,
+) -> Surface:
+    """An inner boundary membrane with lamellar folds, as cristae in a mitochondrion.
+
+    Parameters
+    ----------
+    gap
+        Distance of inner and outer membrane, angstrom.
+    fold_spacing, fold_width
+        Distance of neighbouring folds, and of the two membranes of one fold, angstrom.
+    """
+    box = outer.box
+    z, y, x = grid.axes(box)
+    rotation = random_rotations(rng, 1)[0]
+    warp_px = 0.5 * rng.uniform(600, 1500) / grid.voxel_size
+    across = (z * rotation[0, 0] + y * rotation[1, 0] + x * rotation[2, 0]).astype(np.float32)
+    along = (z * rotation[0, 1] + y * rotation[1, 1] + x * rotation[2, 1]).astype(np.float32)
+    across = across + np.float32(0.35 * fold_spacing) * smooth_noise(rng, box, spacing_px=warp_px)
+    phase = across / np.float32(fold_spacing)
+    # Neighbouring folds hang from opposite walls and end at different depths.
+    number = np.floor(phase).astype(np.int64)
+    low = int(number.min())
+    depths = rng.uniform(-0.1, 0.9, int(number.max()) - low + 1).astype(np.float32)
+    sides = rng.choice(np.array([-1.0, 1.0], dtype=np.float32), depths.size)
+    radius = np.float32(max(-float(outer.distance.min()), 300.0))
+    middle = np.float32(along.mean())
+    reach = sides[number - low] * (along - middle) + depths[number - low] * radius
+    slab = (np.abs(phase - number - np.float32(0.5)) * fold_spacing - 0.5 * fold_width).astype(np.float32)
+    fold = np.maximum(slab, -reach)
+    # The smooth maximum rounds the necks of the folds.
+    a, b, width = outer.distance + np.float32(gap), -fold, np.float32(40.0)
+    blend = np.clip(0.5 + 0.5 * (a - b) / width, 0.0, 1.0)
+    field = blend * a + (1 - blend) * b + width * blend * (1 - blend)
+    return Surface(kind="crista", box=box, distance=as_distance(field, grid.voxel_size))
+
+
+def sheet(
+    rng: np.random.Generator,
+    grid: Grid,
+    *,
+    centre: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    half_width: float,
+    bend_radius: float,
+    roughness: float,
+    wavelength: float,
+) -> Surface | None:
+    """An open, curved sheet with a wavy rim.
+
+    Parameters
+    ----------
+    centre, normal
+        A point of the sheet (angstrom) and its unit normal, (z, y, x).
+    half_width
+        Distance of the rim from `centre` along the sheet, angstrom.
+    bend_radius
+        Radius of curvature, angstrom.
+    roughness, wavelength
+        Standard deviation and scale of the waviness, angstrom.
+    """
+    box = grid.box_around(centre, half_width + REACH_ANGSTROM)
+    if box is None:
+        return None
+    z, y, x = grid.axes(box)
+    apex = centre - normal * bend_radius
+    radial = np.sqrt((z - apex[0]) ** 2 + (y - apex[1]) ** 2 + (x - apex[2]) ** 2).astype(np.float32)
+    field = rough(
+        rng, radial - np.float32(bend_radius), box, grid, amplitude=roughness, wavelength=wavelength
+    )
+    centre_distance = np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2).astype(
+        np.float32
+    )
+    rim_field = rough(
+        rng,
+        centre_distance - np.float32(half_width),
+        box,
+        grid,
+        amplitude=0.1 * half_width,
+        wavelength=half_width,
+    )
+    distance = as_distance(field, grid.voxel_size)
+    return Surface(kind="sheet", box=box, distance=distance, rim=np.maximum(rim_field, 0.0))
+
+
+def tubule(
+    rng: np.random.Generator,
+    grid: Grid,
+    *,
+    centre: NDArray[np.float64],
+    direction: NDArray[np.float64],
+    radius: float,
+    half_length: float,
+    bend: float,
+    wavelength: float,
+) -> Surface | None:
+    """A tube with round ends about a wavy line.
+
+    Parameters
+    ----------
+    centre, direction
+        Middle of the tube (angstrom) and unit vector along it, (z, y, x).
+    radius, half_length
+        Angstrom.
+    bend, wavelength
+        Standard deviation and scale of the sideways waviness of the line, angstrom.
+    """
+    half = np.abs(direction) * half_length + radius + 2 * bend + REACH_ANGSTROM
+    box = grid.box_around(centre, half)
+    if box is None:
+        return None
+    z, y, x = grid.axes(box)
+    frame = random_rotations(rng, 1)[0]
+    second = frame[:, 0] - direction * (frame[:, 0] @ direction)
+    second /= np.linalg.norm(second)
+    third = np.cross(direction, second)
+    z, y, x = z - np.float32(centre[0]), y - np.float32(centre[1]), x - np.float32(centre[2])
+    along, u, v = ((z * d[0] + y * d[1] + x * d[2]).astype(np.float32) for d in (direction, second, third))
+    u = rough(rng, u, box, grid, amplitude=bend, wavelength=wavelength)
+    v = rough(rng, v, box, grid, amplitude=bend, wavelength=wavelength)
+    past_end = np.maximum(np.abs(along) - np.float32(half_length), 0.0)
+    field = np.sqrt(u * u + v * v + past_end * past_end) - np.float32(radius)
+    field = rough(rng, field, box, grid, amplitude=0.08 * radius, wavelength=4 * radius)
+    return Surface(kind="tubule", box=box, distance=as_distance(field, grid.voxel_size))
+
+
+def sponge(rng: np.random.Generator, grid: Grid, box: Box, *, wavelength: float, level: float) -> Surface:
+    """The level set of a smooth random field: a membrane of arbitrary shape and topology.
+
+    Parameters
+    ----------
+    wavelength
+        Scale of the field, angstrom.
+    level
+        In standard deviations of the field; 0 gives a sponge, 1 and more gives closed blobs.
+    """
+    spacing_px = 0.5 * wavelength / grid.voxel_size
+    field = (smooth_noise(rng, box, spacing_px=spacing_px) - np.float32(level)) * np.float32(
+        -0.25 * wavelength
+    )
+    return Surface(kind="sponge", box=box, distance=as_distance(field, grid.voxel_size))
+
+
+def open_window(rng: np.random.Generator, grid: Grid, surface: Surface, *, fraction: float) -> Surface:
+    """A closed surface with a hole: everything past a wavy plane is taken away.
+
+    Parameters
+    ----------
+    fraction
+        Part of the surface's depth, from 0 to 1, that is cut off.
+    """
+    box = surface.box
+    inside = np.argwhere(surface.distance < 0)
+    if len(inside) == 0:
+        return surface
+    direction = random_rotations(rng, 1)[0][:, 0]
+    z, y, x = grid.axes(box)
+    height = (z * direction[0] + y * direction[1] + x * direction[2]).astype(np.float32)
+    values = height[tuple(inside[:: max(1, len(inside) // 2000)].T)]
+    cut = np.quantile(values, 1.0 - fraction)
+    rim = rough(rng, height - np.float32(cut), box, grid, amplitude=30.0, wavelength=400.0)
+    return Surface(kind=surface.kind, box=box, distance=surface.distance, rim=np.maximum(rim, 0.0))

@@ -1,0 +1,301 @@
+"""Simulated tomograms: one from a seed, and folders of many, in parallel and resumable."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from cryoseg import __version__
+from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
+from cryoseg.errors import OutputError
+from cryoseg.simulate.fields import Grid
+from cryoseg.simulate.imaging import image, scale_noise
+from cryoseg.simulate.microscope import STORAGES, apply_filter, draw_filter, draw_imaging, store
+from cryoseg.simulate.scene import Kind
+from cryoseg.simulate.specimen import Specimen, build_specimen
+from cryoseg.types import BoolArray, FloatArray
+
+# Voxels on each side that are built and imaged but not kept, so that the periodic transform does not
+# lead streaks of one face into the opposite one.
+MARGIN_PX = (8, 16, 16)
+DISTRACTOR_FRACTION = 0.10
+MIN_DISTRACTOR_KINDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedTomogram:
+    """One volume and all that is known about it.
+
+    Attributes
+    ----------
+    data
+        (z, y, x) as it goes to disk.
+    labels
+        True within half a bilayer thickness of a membrane's mid-surface, wedge or no wedge.
+    noise_free, noise
+        The two parts of the reconstruction before any filter, dense is bright; their variances
+        give the recorded SNR.
+    voxel_size
+        Angstrom.
+    record
+        Every parameter, ready for JSON.
+    """
+
+    data: NDArray[Any]
+    labels: BoolArray
+    noise_free: FloatArray
+    noise: FloatArray
+    voxel_size: float
+    record: dict[str, Any]
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _margins(shape: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
+    """Voxels before and after each axis: the margin, and what brings the length to a fast transform."""
+    pairs = []
+    for n, margin in zip(shape, MARGIN_PX, strict=True):
+        total = scipy.fft.next_fast_len(n + 2 * margin, real=True)
+        pairs.append((margin, total - n - margin))
+    return tuple(pairs)
+
+
+def _distractor_fractions(kinds: NDArray[np.uint8]) -> dict[str, float]:
+    return {kind.name.lower(): float(np.mean((kinds & kind) > 0)) for kind in Kind if kind.name is not None}
+
+
+def _specimen(rng: np.random.Generator, grid: Grid, inner: tuple[slice, ...], recipe: Recipe) -> Specimen:
+    """A specimen that has membrane in the field and, for the held-out recipe, enough distractors."""
+    crowding = 1.0
+    for attempt in range(12):
+        specimen = build_specimen(rng, grid, recipe, crowding=crowding)
+        labels = specimen.scene.label(specimen.thickness)[inner]
+        kinds = specimen.scene.kinds[inner]
+        fractions = _distractor_fractions(kinds)
+        present = sum(value > 0.002 for value in fractions.values())
+        enough = recipe is not Recipe.HELDOUT or (
+            float(np.mean(kinds > 0)) > DISTRACTOR_FRACTION and present >= MIN_DISTRACTOR_KINDS
+        )
+        if enough and labels.mean() > 0.003:
+            break
+        crowding *= 1.2
+    specimen.record["attempts"] = attempt + 1
+    specimen.record["crowding"] = crowding
+    return specimen
+
+
+def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogram:
+    """Volume `index` of a configuration; the same one whenever it is asked for.
+
+    Parameters
+    ----------
+    config
+        Recipe, shape, ranges and seed.
+    index
+        Number of the volume under the seed.
+    """
+    rng = np.random.default_rng([config.seed, index])
+    voxel_size = round(_log_uniform(rng, *config.pixel_size_range), 2)
+    margins = _margins(config.shape)
+    padded = tuple(n + sum(pair) for n, pair in zip(config.shape, margins, strict=True))
+    grid = Grid(shape=(padded[0], padded[1], padded[2]), voxel_size=voxel_size)
+    inner = tuple(slice(pair[0], pair[0] + n) for n, pair in zip(config.shape, margins, strict=True))
+
+    specimen = _specimen(rng, grid, inner, config.recipe)
+    scene = specimen.scene
+    imaging = draw_imaging(rng, config.recipe)
+    noise_free, noise = (
+        np.ascontiguousarray(part[inner])
+        for part in image(rng, scene.density, voxel_size=voxel_size, imaging=imaging)
+    )
+    noise_free = noise_free - noise_free.mean(dtype=np.float64).astype(np.float32)
+    snr = _log_uniform(rng, *config.snr_range)
+    noise = scale_noise(noise_free, noise, snr)
+
+    filter_name, strength = draw_filter(rng, config.recipe)
+    seen, seen_noise = apply_filter(noise_free, noise, filter_name, strength)
+    polarity = config.polarity.value
+    if config.polarity is PolarityOnDisk.BOTH:
+        polarity = str(rng.choice([PolarityOnDisk.DARK.value, PolarityOnDisk.BRIGHT.value]))
+    sign = np.float32(-1.0 if polarity == PolarityOnDisk.DARK.value else 1.0)
+    storage = "int8" if config.recipe is Recipe.SAMPLE else str(rng.choice(STORAGES, p=[0.4, 0.4, 0.2]))
+    data, scaling = store(rng, sign * (seen + seen_noise), storage)
+
+    labels = np.ascontiguousarray(scene.label(specimen.thickness)[inner])
+    kinds = scene.kinds[inner]
+    noise_std = max(float(seen_noise.std(dtype=np.float64)), 1e-12)
+    contrast = float(seen[labels].mean() - seen[~labels].mean()) / noise_std if labels.any() else 0.0
+    record = {
+        "software": f"cryoseg {__version__}",
+        "config": asdict(config),
+        "index": index,
+        "voxel_size_angstrom": voxel_size,
+        "snr": snr,
+        "snr_after_filter": float(seen.var(dtype=np.float64)) / noise_std**2,
+        "membrane_contrast_to_noise": contrast,
+        "membrane_fraction": float(labels.mean()),
+        "label_thickness_angstrom": specimen.thickness,
+        "distractor_fractions": _distractor_fractions(kinds),
+        "distractor_fraction": float(np.mean(kinds > 0)),
+        "polarity": polarity,
+        "storage": {"type": storage, **scaling},
+        "filter": {"name": filter_name, "strength": strength},
+        "specimen": specimen.record,
+        "imaging": asdict(imaging),
+    }
+    return SimulatedTomogram(
+        data=data, labels=labels, noise_free=noise_free, noise=noise, voxel_size=voxel_size, record=record
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one volume of a batch ended.
+
+    Attributes
+    ----------
+    index
+        Number of the volume.
+    paths
+        Tomogram, labels, JSON.
+    made
+        False if it was there already.
+    seconds
+        Time to make it.
+    record
+        The JSON's content.
+    """
+
+    index: int
+    paths: tuple[Path, Path, Path]
+    made: bool
+    seconds: float
+    record: dict[str, Any]
+
+
+def output_paths(folder: Path, index: int) -> tuple[Path, Path, Path]:
+    """Tomogram, labels and JSON of volume `index`."""
+    stem = f"sim_{index:04d}"
+    return folder / f"{stem}_tomogram.mrc", folder / f"{stem}_labels.mrc.gz", folder / f"{stem}.json"
+
+
+def _write_mrc(path: Path, data: NDArray[Any], voxel_size: float, *, compress: bool) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with mrcfile.new(temporary, data=data, overwrite=True) as mrc:
+            mrc.voxel_size = voxel_size
+            mrc.set_volume()
+            # mrcfile's own label holds the time of day, which would make equal volumes differ.
+            mrc.header.label[:] = b""
+            mrc.header.label[0] = f"cryoseg {__version__} simulate tomograms".encode()
+            mrc.header.nlabl = 1
+        if compress:
+            temporary.write_bytes(gzip.compress(temporary.read_bytes(), compresslevel=6, mtime=0))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tomogram(simulated: SimulatedTomogram, paths: tuple[Path, Path, Path]) -> None:
+    """Write tomogram, labels and, last, the JSON that marks the volume as finished."""
+    tomogram, labels, record = paths
+    _write_mrc(tomogram, simulated.data, simulated.voxel_size, compress=False)
+    _write_mrc(labels, simulated.labels.astype(np.int8), simulated.voxel_size, compress=True)
+    temporary = record.with_name(f".{record.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(simulated.record, indent=1) + "\n")
+    temporary.replace(record)
+
+
+def _finished(config: SimulateConfig, index: int, paths: tuple[Path, Path, Path]) -> dict[str, Any] | None:
+    """The record of a volume that is there already; None if any of its files is missing or unreadable.
+
+    Raises
+    ------
+    OutputError
+        If the finished volume was made with other settings.
+    """
+    if not all(path.is_file() for path in paths):
+        return None
+    try:
+        record: dict[str, Any] = json.loads(paths[2].read_text())
+    except ValueError:
+        return None
+    wanted = json.loads(json.dumps(asdict(config)))
+    if record.get("config") != wanted or record.get("index") != index:
+        raise OutputError(
+            f"{paths[2]}: this volume was made with other settings; choose another folder or pass --overwrite."
+        )
+    return record
+
+
+def _make(job: tuple[SimulateConfig, int, Path]) -> Outcome:
+    config, index, folder = job
+    begun = time.perf_counter()
+    paths = output_paths(folder, index)
+    # The JSON is the mark of completion, so an old one must not outlive the files beside it.
+    paths[2].unlink(missing_ok=True)
+    simulated = simulate_tomogram(config, index)
+    write_tomogram(simulated, paths)
+    return Outcome(
+        index=index, paths=paths, made=True, seconds=time.perf_counter() - begun, record=simulated.record
+    )
+
+
+def simulate_folder(
+    config: SimulateConfig, folder: Path, *, count: int, workers: int = 1, overwrite: bool = False
+) -> Iterator[Outcome]:
+    """Volumes 0 to `count` - 1 of a configuration, in a folder.
+
+    Finished ones are kept; the rest come in the order in which they are done.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    workers
+        Processes; the volumes do not depend on it.
+    overwrite
+        Make finished ones again.
+
+    Yields
+    ------
+    Outcome
+        One per volume.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds volumes of other settings and `overwrite` is not given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    todo: list[tuple[SimulateConfig, int, Path]] = []
+    kept: list[Outcome] = []
+    for index in range(count):
+        paths = output_paths(folder, index)
+        record = None if overwrite else _finished(config, index, paths)
+        if record is None:
+            todo.append((config, index, folder))
+        else:
+            kept.append(Outcome(index=index, paths=paths, made=False, seconds=0.0, record=record))
+    yield from kept
+    if workers <= 1 or len(todo) <= 1:
+        for job in todo:
+            yield _make(job)
+        return
+    # Spawned processes share no threads or locks with a caller that has loaded other libraries.
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(todo))) as pool:
+        yield from pool.imap_unordered(_make, todo, chunksize=1)
