@@ -8,6 +8,7 @@ A two-stage model in one file prefixes its tensors with `stage1.` and `stage2.`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -84,7 +85,8 @@ def write_model_file(
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}).") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return file_digests(path)["sha256"]
 
 
