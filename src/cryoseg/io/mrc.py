@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -18,6 +19,7 @@ from cryoseg.io.outputs import atomic_output
 from cryoseg.types import Geometry, Tomogram
 
 _CHUNK = 1 << 22
+_LARGEST_SURPLUS = 1 << 28
 _OPENERS = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open}
 _MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
 
@@ -189,19 +191,27 @@ def _read_compressed(path: Path, mode0: Mode0, opener: Any) -> Tomogram:
         # Memory grows with what the stream really holds, so that sizes in a damaged header,
         # however large, allocate nothing.
         body = _read_up_to(stream, header.extended_bytes + header.data_bytes)
-        if stream.read(1):
-            warnings.append("The file is longer than its header says; the rest is ignored.")
+        # Only at its end does a stream's checksum tell whether the voxels are right.
+        surplus = sum(len(chunk) for chunk in _chunks(stream, _LARGEST_SURPLUS))
+        if surplus > 0:
+            warnings.append(
+                f"The file is {surplus} bytes or more longer than its header says; the rest is ignored."
+            )
     offset = _extended_bytes(header, len(body), path, warnings)
     stored = np.frombuffer(body, np.uint8, header.data_bytes, offset)
     return _tomogram(_decode(stored, header), header, path, warnings)
 
 
+def _chunks(stream: IO[bytes], count: int) -> Iterator[bytes]:
+    """The next `count` bytes of a stream, or what there is, in pieces."""
+    while count > 0 and (chunk := stream.read(min(_CHUNK, count))):
+        count -= len(chunk)
+        yield chunk
+
+
 def _read_up_to(stream: IO[bytes], count: int) -> bytearray:
     buffer = bytearray()
-    while len(buffer) < count:
-        chunk = stream.read(min(_CHUNK, count - len(buffer)))
-        if not chunk:
-            break
+    for chunk in _chunks(stream, count):
         buffer += chunk
     return buffer
 
