@@ -60,7 +60,7 @@ class SimulateConfig:
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 16:
             raise ConfigError(
-                f"--shape {'x'.join(map(str, self.shape))}: give three numbers of voxels, ZxYxX, each at least 16."
+                f"--shape {'x'.join(map(str, self.shape))}: give ZxYxX in voxels, each at least 16."
             )
         if self.pixel_size is not None:
             low, high = self.pixel_size

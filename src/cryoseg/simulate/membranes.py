@@ -56,7 +56,7 @@ class Lipids:
 def draw_lipids(rng: np.random.Generator) -> Lipids:
     """Bilayers from thin and well resolved to thick and blurred."""
     thickness = float(rng.uniform(35.0, 50.0))
-    height = float(rng.uniform(0.8, 1.6))
+    height = float(rng.uniform(1.1, 2.3))
     asymmetry = float(rng.normal(0.0, 0.1))
     return Lipids(
         bilayer=Bilayer(
@@ -64,7 +64,7 @@ def draw_lipids(rng: np.random.Generator) -> Lipids:
             leaflet_separation=thickness - float(rng.uniform(0.0, 12.0)),
             leaflet_sigma=float(rng.uniform(3.5, 8.0)),
             leaflet_density=(height * (1 + asymmetry), height * (1 - asymmetry)),
-            core_density=float(rng.uniform(-0.6, 0.1)),
+            core_density=height * float(rng.uniform(-0.3, 0.35)),
         ),
         spread=float(rng.uniform(0.0, 0.25)),
         unevenness=float(rng.uniform(0.0, 0.3)),

@@ -36,7 +36,7 @@ def draw_imaging(rng: np.random.Generator, recipe: Recipe) -> Imaging:
         jitter=tuple((float(u), float(t)) for u, t in jitter),
         reconstruction=reconstruction,
         ramp_power=1.0 if reconstruction is not Reconstruction.SIRT else float(rng.uniform(0.4, 0.9)),
-        rolloff_start=float(rng.uniform(0.2, 0.48)),
+        rolloff_start=float(rng.uniform(0.12, 0.48)),
         rolloff_width=float(rng.uniform(0.03, 0.12)),
         interpolation=bool(rng.random() < 0.6),
         ctf=ctf,

@@ -145,13 +145,13 @@ def _fill_compartments(
     numbers = [0, *scene.closed]
     base = float(rng.choice([0.0, rng.uniform(0.02, 0.15), rng.uniform(0.15, 0.5)], p=[0.15, 0.45, 0.4]))
     if recipe is Recipe.HELDOUT:
-        base = float(rng.uniform(0.12, 0.35))
+        base = float(rng.uniform(0.15, 0.4))
     if recipe is Recipe.SAMPLE:
         base = 0.05
     base = min(base * crowding, 0.7)
     level = {number: float(np.clip(base * np.exp(rng.normal(0.0, 0.8)), 0.0, 0.7)) for number in numbers}
     level[0] = base
-    scale = float(rng.uniform(0.5, 1.1))
+    scale = float(rng.uniform(0.45, 1.0))
     proteins = Crowd(scene, Kind.CYTOSOLIC_PROTEIN)
     if base > 0:
         n_species = int(rng.integers(2, 6))
@@ -192,7 +192,7 @@ def _fill_compartments(
                     scene,
                     number,
                     density=float(rng.normal(0.05, 0.12)),
-                    grain=float(rng.uniform(0.05, 0.5)),
+                    grain=float(rng.uniform(0.03, 0.25)),
                 )
                 lumens += 1
     return {

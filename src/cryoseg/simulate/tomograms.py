@@ -75,13 +75,21 @@ def _margins(shape: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
 
 
 def _distractor_fractions(kinds: NDArray[np.uint8]) -> dict[str, float]:
-    return {kind.name.lower(): float(np.mean((kinds & kind) > 0)) for kind in Kind if kind.name is not None}
+    counts = np.bincount(kinds.ravel(), minlength=256)
+    values = np.arange(256)
+    return {
+        kind.name.lower(): float(counts[(values & kind) > 0].sum() / kinds.size)
+        for kind in Kind
+        if kind.name is not None
+    }
 
 
 def _specimen(rng: np.random.Generator, grid: Grid, inner: tuple[slice, ...], recipe: Recipe) -> Specimen:
     """A specimen that has membrane in the field and, for the held-out recipe, enough distractors."""
     crowding = 1.0
-    for attempt in range(12):
+    attempts = 0
+    while True:
+        attempts += 1
         specimen = build_specimen(rng, grid, recipe, crowding=crowding)
         labels = specimen.scene.label(specimen.thickness)[inner]
         kinds = specimen.scene.kinds[inner]
@@ -90,10 +98,10 @@ def _specimen(rng: np.random.Generator, grid: Grid, inner: tuple[slice, ...], re
         enough = recipe is not Recipe.HELDOUT or (
             float(np.mean(kinds > 0)) > DISTRACTOR_FRACTION and present >= MIN_DISTRACTOR_KINDS
         )
-        if enough and labels.mean() > 0.003:
+        if (enough and labels.mean() > 0.003) or attempts == 12:
             break
         crowding *= 1.2
-    specimen.record["attempts"] = attempt + 1
+    specimen.record["attempts"] = attempts
     specimen.record["crowding"] = crowding
     return specimen
 
@@ -139,6 +147,7 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
     kinds = scene.kinds[inner]
     noise_std = max(float(seen_noise.std(dtype=np.float64)), 1e-12)
     contrast = float(seen[labels].mean() - seen[~labels].mean()) / noise_std if labels.any() else 0.0
+    power = float(np.mean(np.square(seen[labels]))) / noise_std**2 if labels.any() else 0.0
     record = {
         "software": f"cryoseg {__version__}",
         "config": asdict(config),
@@ -147,6 +156,7 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
         "snr": snr,
         "snr_after_filter": float(seen.var(dtype=np.float64)) / noise_std**2,
         "membrane_contrast_to_noise": contrast,
+        "membrane_power_to_noise": power,
         "membrane_fraction": float(labels.mean()),
         "label_thickness_angstrom": specimen.thickness,
         "distractor_fractions": _distractor_fractions(kinds),
@@ -236,9 +246,7 @@ def _finished(config: SimulateConfig, index: int, paths: tuple[Path, Path, Path]
         return None
     wanted = json.loads(json.dumps(asdict(config)))
     if record.get("config") != wanted or record.get("index") != index:
-        raise OutputError(
-            f"{paths[2]}: this volume was made with other settings; choose another folder or pass --overwrite."
-        )
+        raise OutputError(f"{paths[2]}: made with other settings; choose another folder or pass --overwrite.")
     return record
 
 
