@@ -8,6 +8,7 @@ seen on a grid at the nearest end of that range.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -20,13 +21,28 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from cryoseg.config import (
+    Normalize,
+    Polarity,
+    Precision,
+    SegmentConfig,
+    Stage1Prompt,
+    Stage2Prompt,
+    View,
+)
 from cryoseg.core.blend import tile_grid
 from cryoseg.core.resample import Resampled, Slices
 from cryoseg.core.robust import robust_map
+from cryoseg.errors import ConfigError, WeightsError
+from cryoseg.models.device import autocast
 from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.models.membrane_propagation import propagate
-from cryoseg.types import FloatArray
+from cryoseg.models.method import ModelFiles, OnSlice, no_progress
+from cryoseg.models.model_file import read_model_metadata, read_model_tensors
+from cryoseg.models.weights import load_strict
+from cryoseg.types import FloatArray, SegmentResult
 
+METHOD = "membrane-tiny"
 CONFIG = "membrane_tiny.yaml"
 STRIDE = 32  # of the coarsest map; tiles are multiples of it
 
@@ -99,7 +115,7 @@ def model_shape(
 
 def run_stages(
     data: NDArray[Any],
-    load_stage: Callable[[int], Mapping[str, Tensor]],
+    load_stage: Callable[[int], dict[str, Tensor]],
     recipe: Recipe,
     *,
     pixel_size: float,
@@ -107,7 +123,7 @@ def run_stages(
     views: tuple[bool, ...] = (True,),
     keep_stage1: bool = False,
     device: torch.device,
-    autocast: bool = False,
+    precision: Precision = Precision.FLOAT32,
     on_slice: Callable[[str], None] = lambda stage: None,
 ) -> tuple[FloatArray, FloatArray | None]:
     """Logits of a volume.
@@ -129,8 +145,8 @@ def run_stages(
         Directions of stage 2 whose logits are averaged; True is downward.
     keep_stage1
         Return the logits of stage 1 too.
-    device, autocast
-        Where to run, and whether in bfloat16.
+    device, precision
+        Where and how to compute.
     on_slice
         Called with the stage's name after every slice.
 
@@ -147,9 +163,9 @@ def run_stages(
 
     def one_pass(stage: int, out: FloatArray, stage1: FloatArray | None, reverse: bool) -> None:
         network = build_stage(stage, side)
-        network.load_state_dict({k: v.float() for k, v in load_stage(stage).items()}, strict=True)
+        load_strict(network, load_stage(stage), f"stage {stage}")
         network.to(device).eval()
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        with autocast(device, precision):
             propagate(
                 network,
                 seen,
@@ -188,6 +204,118 @@ def _on_grid(logits: FloatArray, shape: tuple[int, int, int]) -> FloatArray:
     return out
 
 
-def with_threshold(recipe: Recipe, threshold: float) -> Recipe:
-    """The recipe with another logit threshold."""
-    return replace(recipe, logit_threshold=threshold)
+def read_recipe(files: ModelFiles) -> Recipe:
+    """The recipe in a model file.
+
+    Raises
+    ------
+    WeightsError
+        If the file is no packaged membrane model.
+    """
+    path = files.stages[0]
+    metadata = read_model_metadata(path)
+    if metadata["method"] != METHOD:
+        raise WeightsError(f"{path}: is a model for {metadata['method']}, not for {METHOD}.")
+    return Recipe.from_metadata(metadata["recipe"])
+
+
+def assumed_pixel_size(files: ModelFiles) -> float:
+    """Pixel size in angstrom that is taken where a header gives none."""
+    return read_recipe(files).assumed_pixel_size
+
+
+def resolve(config: SegmentConfig, files: ModelFiles) -> SegmentConfig:
+    """Fill what is None with the settings of the model file.
+
+    Raises
+    ------
+    ConfigError
+        For ETSAM's settings that this model has no place for.
+    """
+    unfit = {
+        "--normalize": config.normalize not in (None, Normalize.ROBUST),
+        "--stage1-prompt": config.stage1_prompt not in (None, Stage1Prompt.NONE),
+        "--stage2-prompt": config.stage2_prompt not in (None, Stage2Prompt.NONE),
+        "--prompt-interval": config.prompt_interval is not None,
+        "--split-processing": config.split_processing,
+    }
+    if any(unfit.values()):
+        names = ", ".join(name for name, wrong in unfit.items() if wrong)
+        raise ConfigError(
+            f"{names}: {METHOD} needs no prompt and has its own normalization and tiles; "
+            "leave the option out, or use --model etsam."
+        )
+    recipe = read_recipe(files)
+    threshold = config.logit_threshold
+    return replace(
+        config,
+        logit_threshold=recipe.logit_threshold if threshold is None else threshold,
+        stage1_threshold=0.0 if config.stage1_threshold is None else config.stage1_threshold,
+        stage1_prompt=Stage1Prompt.NONE,
+        stage2_prompt=Stage2Prompt.NONE,
+        normalize=Normalize.ROBUST,
+        polarity=config.polarity or Polarity.DARK,
+        views=config.views or (View.BACKWARD,),
+    )
+
+
+def segment(
+    data: NDArray[Any],
+    config: SegmentConfig,
+    files: ModelFiles,
+    *,
+    pixel_size: float,
+    device: torch.device,
+    precision: Precision,
+    on_slice: OnSlice = no_progress,
+    keep_stages: bool = False,
+) -> SegmentResult:
+    """Segment a tomogram with a packaged two-stage membrane model.
+
+    Parameters
+    ----------
+    data
+        (z, y, x), any real type, finite.
+    config
+        From `resolve`.
+    files
+        One packaged model file with both stages.
+    pixel_size
+        In angstrom.
+    device, precision
+        Where and how to compute.
+    on_slice
+        Told of every slice.
+    keep_stages
+        Keep the logits of stage 1.
+
+    Returns
+    -------
+    SegmentResult
+        On the grid of `data`, without post-processing.
+    """
+    assert config.logit_threshold is not None
+    assert config.views is not None
+    path = files.stages[0]
+    recipe = read_recipe(files)
+    slices: Counter[str] = Counter()
+    passes = {"stage 1": 1, "stage 2": len(config.views)}
+    depth = model_shape(data.shape, pixel_size, recipe.pixel_size_range)[0]
+
+    def count(stage: str) -> None:
+        slices[stage] += 1
+        on_slice(stage, slices[stage], depth * passes[stage])
+
+    logits, stage1 = run_stages(
+        data,
+        lambda stage: read_model_tensors(path, f"stage{stage}."),
+        recipe,
+        pixel_size=pixel_size,
+        invert=config.polarity is Polarity.BRIGHT,
+        views=tuple(view is View.BACKWARD for view in config.views),
+        keep_stage1=keep_stages,
+        device=device,
+        precision=precision,
+        on_slice=count,
+    )
+    return SegmentResult(mask=logits > config.logit_threshold, logits=logits, stage1_logits=stage1)

@@ -130,22 +130,20 @@ def _sam2(size: str, *, sha256: str, n_bytes: int) -> Weights:
     )
 
 
-def _tiny(stage: int) -> Weights:
-    return Weights(
-        name=f"membrane_tiny_stage{stage}",
-        file_name=f"membrane_tiny_stage{stage}.safetensors",
-        purpose=f"bundled membrane segmentation, stage {stage}",
-        licence="Apache-2.0",
-        paper="this project",
-        source="trained by this repository on simulated tomograms",
-    )
+MEMBRANE_TINY = Weights(
+    name="membrane_tiny",
+    file_name="membrane_tiny.safetensors",
+    purpose="bundled membrane segmentation, both stages",
+    licence="Apache-2.0",
+    paper="this project",
+    source="trained by this repository on simulated tomograms",
+)
 
 
 WEIGHTS: dict[str, Weights] = {
     entry.name: entry
     for entry in (
-        _tiny(1),
-        _tiny(2),
+        MEMBRANE_TINY,
         _etsam(1),
         _etsam(2),
         _sam("h", "H", md5="4b8939a88964f0f4ff5f5b2642c598a6", n_bytes=2_564_550_879),
@@ -175,7 +173,6 @@ WEIGHTS: dict[str, Weights] = {
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "membrane_tiny": ("membrane_tiny_stage1", "membrane_tiny_stage2"),
     "etsam": ("etsam_stage1", "etsam_stage2"),
     "sam": ("sam_vit_h", "sam_vit_l", "sam_vit_b"),
     "sam2.1": ("sam2.1_hiera_tiny", "sam2.1_hiera_small", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"),

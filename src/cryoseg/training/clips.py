@@ -90,9 +90,7 @@ def sample_clip(
     images, targets = _flip(images, targets, rng)
     images[:, 0] = _shade(images[:, 0], rng, config)
     # (z + 4, planes, S, S) -> per slice its five neighbors of the first plane, then of the second.
-    stacks = [
-        images[t : t + 2 * NEIGHBORS + 1].transpose(0, 1).flatten(0, 1) for t in range(len(targets))
-    ]
+    stacks = [images[t : t + 2 * NEIGHBORS + 1].transpose(0, 1).flatten(0, 1) for t in range(len(targets))]
     return torch.stack(stacks), targets
 
 
@@ -106,7 +104,9 @@ def _resize(images: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if images.shape[-1] != size:
         images = functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
         # Nearest keeps -1 apart from 0 and 1.
-        labels = functional.interpolate(labels[:, None].float(), size=(size, size), mode="nearest")[:, 0].to(torch.int8)
+        labels = functional.interpolate(labels[:, None].float(), size=(size, size), mode="nearest")[:, 0].to(
+            torch.int8
+        )
     return images, labels
 
 
@@ -130,7 +130,9 @@ def _shade(images: Tensor, rng: np.random.Generator, config: ClipConfig) -> Tens
         kernel = torch.exp(-0.5 * (reach / sigma) ** 2)
         kernel /= kernel.sum()
         padded = functional.pad(images[:, None], (3, 3, 3, 3), mode="replicate")
-        images = functional.conv2d(functional.conv2d(padded, kernel.view(1, 1, 7, 1)), kernel.view(1, 1, 1, 7))[:, 0]
+        images = functional.conv2d(
+            functional.conv2d(padded, kernel.view(1, 1, 7, 1)), kernel.view(1, 1, 1, 7)
+        )[:, 0]
         images = images / images.std().clamp(min=0.3)
     if rng.random() < 0.4 and config.noise:
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
@@ -148,7 +150,7 @@ def sample_batch(
     volumes: list[TrainingVolume], config: ClipConfig, *, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
     """The clips of one step: (B, T, C, S, S) and (B, T, S, S)."""
-    clips = [sample_clip(volumes, np.random.default_rng([seed, step, i]), config) for i in range(config.batch)]
+    clips = [
+        sample_clip(volumes, np.random.default_rng([seed, step, i]), config) for i in range(config.batch)
+    ]
     return torch.stack([images for images, _ in clips]), torch.stack([labels for _, labels in clips])
-
-

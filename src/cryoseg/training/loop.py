@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def _save(path: Path, content: dict[str, Any]) -> None:
     partial = path.with_suffix(".part")
     torch.save(content, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 class _Average:
@@ -184,7 +183,7 @@ def fit(
                 f"values in the training volumes. The run can be resumed from {checkpoint}."
             )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         if average is not None:

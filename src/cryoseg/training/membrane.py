@@ -32,7 +32,8 @@ def volume_logits(
 
 
 def dice_by_threshold(
-    logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]], labels: np.ndarray[tuple[int, ...], np.dtype[np.int8]]
+    logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    labels: np.ndarray[tuple[int, ...], np.dtype[np.int8]],
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Dice at every threshold of `LOGIT_BINS`, over voxels with a label of 0 or 1."""
     edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
@@ -78,5 +79,3 @@ def widen_input(state: dict[str, Tensor], in_channels: int) -> dict[str, Tensor]
     wide = torch.zeros(kernel.shape[0], in_channels, *kernel.shape[2:])
     wide[:, : kernel.shape[1]] = kernel
     return {**state, key: wide}
-
-

@@ -1,0 +1,156 @@
+"""Pairs of tomogram and labels on disk, found and read for training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cryoseg.config.segment import Polarity
+from cryoseg.core.robust import robust_map
+from cryoseg.errors import InputError
+from cryoseg.io.inputs import is_known_suffix, stem
+from cryoseg.io.volumes import read_mask, read_tomogram
+from cryoseg.training.clips import TrainingVolume
+
+TOMOGRAM_FOLDERS = ("tomograms", "tomogram", "images")
+LABEL_FOLDERS = ("labels", "masks", "target_mask")
+TOMOGRAM_TAG, LABEL_TAGS = "_tomogram", ("_labels", "_mask", "_target_mask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A tomogram and its labels (1 membrane, 0 free of it, -1 unknown).
+
+    `polarity` is what a CSV column or the simulation's JSON says, or None.
+    """
+
+    name: str
+    tomogram: Path
+    labels: Path
+    polarity: Polarity | None = None
+
+
+def find_pairs(sources: Sequence[str]) -> list[Pair]:
+    """Pairs named by folders and CSV lists.
+
+    A folder holds either `X_tomogram.mrc` with `X_labels.mrc` (or `_mask`), or the folders
+    `tomograms` and `labels` (or `masks`) with equal names in both. A CSV has the columns
+    `tomogram` and `mask`, paths relative to it, and optionally `polarity` (dark or bright).
+
+    Raises
+    ------
+    InputError
+        For a source that is missing, or that holds no pair, or a tomogram without labels.
+    """
+    pairs: dict[Path, Pair] = {}
+    for source in map(Path, sources):
+        if not source.exists():
+            raise InputError(
+                f"{source}: not found; give a folder of pairs or a CSV with the columns tomogram,mask."
+            )
+        for pair in _from_csv(source) if source.is_file() else _from_folder(source):
+            pairs[pair.tomogram] = pair
+    return list(pairs.values())
+
+
+def _from_csv(path: Path) -> list[Pair]:
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or "tomogram" not in rows[0] or "mask" not in rows[0]:
+        raise InputError(f"{path}: needs a header with the columns tomogram,mask and at least one row.")
+    pairs = []
+    for row in rows:
+        tomogram, labels = path.parent / row["tomogram"], path.parent / row["mask"]
+        for file in (tomogram, labels):
+            if not file.is_file():
+                raise InputError(f"{path}: lists {file}, which does not exist.")
+        polarity = Polarity(row["polarity"]) if row.get("polarity") else None
+        pairs.append(Pair(name=stem(tomogram), tomogram=tomogram, labels=labels, polarity=polarity))
+    return pairs
+
+
+def _from_folder(folder: Path) -> list[Pair]:
+    volumes = {stem(p): p for p in sorted(folder.iterdir()) if p.is_file() and is_known_suffix(p)}
+    pairs = []
+    for name, tomogram in volumes.items():
+        if not name.endswith(TOMOGRAM_TAG):
+            continue
+        base = name.removesuffix(TOMOGRAM_TAG)
+        labels = next((volumes[base + tag] for tag in LABEL_TAGS if base + tag in volumes), None)
+        if labels is None:
+            raise InputError(f"{tomogram}: no {base}_labels.mrc beside it; add it or move the tomogram away.")
+        pairs.append(
+            Pair(name=base, tomogram=tomogram, labels=labels, polarity=_simulated_polarity(folder, base))
+        )
+    tomograms = next((folder / n for n in TOMOGRAM_FOLDERS if (folder / n).is_dir()), None)
+    masks = next((folder / n for n in LABEL_FOLDERS if (folder / n).is_dir()), None)
+    if tomograms is not None and masks is not None:
+        known = {stem(p): p for p in sorted(masks.iterdir()) if is_known_suffix(p)}
+        for tomogram in sorted(p for p in tomograms.iterdir() if is_known_suffix(p)):
+            name = stem(tomogram)
+            if name not in known:
+                raise InputError(f"{tomogram}: no file of the same name in {masks}.")
+            pairs.append(Pair(name=name, tomogram=tomogram, labels=known[name]))
+    if not pairs:
+        raise InputError(
+            f"{folder}: no pairs found; expected X_tomogram.mrc with X_labels.mrc, "
+            "or the folders tomograms and labels."
+        )
+    return pairs
+
+
+def _simulated_polarity(folder: Path, base: str) -> Polarity | None:
+    record = folder / f"{base}.json"
+    if not record.is_file():
+        return None
+    polarity = json.loads(record.read_text()).get("polarity")
+    return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
+
+
+def load_volume(
+    pair: Pair, *, polarity: Polarity = Polarity.DARK, stage1_logits: Path | None = None
+) -> TrainingVolume:
+    """Read and normalize one pair.
+
+    Parameters
+    ----------
+    pair
+        From `find_pairs`.
+    polarity
+        Of the membranes where the pair does not say.
+    stage1_logits
+        `.npy` file of (z, y, x) float16 logits, for training stage 2.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, the labels are not -1, 0, 1, or no voxel is labelled membrane.
+    """
+    tomogram, labels = read_tomogram(pair.tomogram), read_mask(pair.labels)
+    if tomogram.data.shape != labels.data.shape:
+        raise InputError(
+            f"{pair.labels}: has shape {labels.data.shape} (z, y, x) and its tomogram {tomogram.data.shape}; "
+            "labels must lie on the tomogram's grid."
+        )
+    values = labels.data.astype(np.int8)
+    if not np.isin(np.unique(labels.data), (-1, 0, 1)).all():
+        raise InputError(f"{pair.labels}: labels must be 1 (membrane), 0 (none) or -1 (unknown).")
+    if not (values > 0).any():
+        raise InputError(
+            f"{pair.labels}: no voxel is labelled membrane; leave this volume out or check its labels."
+        )
+    intensity = robust_map(tomogram.data, invert=(pair.polarity or polarity) is Polarity.BRIGHT)
+    data = np.empty(tomogram.data.shape, np.float16)
+    for z, slice_ in enumerate(tomogram.data):
+        data[z] = intensity(slice_)
+    return TrainingVolume(
+        name=pair.name,
+        data=data,
+        labels=values,
+        stage1_logits=None if stage1_logits is None else np.load(stage1_logits),
+    )

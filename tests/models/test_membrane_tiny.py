@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+
+from cryoseg.core.blend import tile_grid
+from cryoseg.core.robust import IntensityMap
+from cryoseg.models.fine_sam2 import FineVolumePredictor
+from cryoseg.models.membrane_propagation import propagate
+from cryoseg.models.membrane_tiny import Recipe, build_stage, model_shape, run_stages
+
+IDENTITY = IntensityMap(center=0.0, spread=1.0)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network() -> FineVolumePredictor:
+    torch.manual_seed(0)
+    return build_stage(1, 64).eval()
+
+
+def test_masks_have_the_size_of_the_image(network: FineVolumePredictor) -> None:
+    with torch.inference_mode():
+        assert network.track_clip(torch.randn(2, 3, 5, 64, 64)).shape == (2, 3, 64, 64)
+
+
+def test_inference_repeats_a_training_clip_exactly(network: FineVolumePredictor) -> None:
+    clip = torch.randn(1, 4, 5, 64, 64)
+    memory: deque = deque(maxlen=3)
+    with torch.inference_mode():
+        expected = network.track_clip(clip)
+        found = torch.stack([network.track_slice(clip[:, t], memory) for t in range(4)], dim=1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_memory_reaches_no_further_than_the_window(network: FineVolumePredictor) -> None:
+    memory: deque = deque(maxlen=3)
+    for _ in range(6):
+        network.track_slice(torch.randn(1, 5, 64, 64), memory)
+    assert len(memory) == 3
+
+
+def test_downward_is_upward_on_the_turned_volume(network: FineVolumePredictor) -> None:
+    volume = np.random.default_rng(0).normal(size=(6, 64, 64)).astype(np.float32)
+    grid = tile_grid((64, 64), 64, 16)
+    down, up = np.empty_like(volume), np.empty_like(volume)
+    propagate(network, volume, IDENTITY, grid, window=4, out=down, reverse=True)
+    propagate(network, volume[::-1].copy(), IDENTITY, grid, window=4, out=up)
+    np.testing.assert_allclose(down[::-1], up, atol=1e-4)
+
+
+def test_stage_1_logits_may_be_overwritten_while_stage_2_reads_them() -> None:
+    torch.manual_seed(1)
+    second = build_stage(2, 64).eval()
+    rng = np.random.default_rng(1)
+    volume = rng.normal(size=(7, 70, 64)).astype(np.float32)
+    stage1 = rng.normal(scale=3, size=volume.shape).astype(np.float32)
+    grid = tile_grid((70, 64), 64, 16)
+    apart = np.empty_like(volume)
+    propagate(second, volume, IDENTITY, grid, window=4, out=apart, stage1=stage1, reverse=True)
+    propagate(second, volume, IDENTITY, grid, window=4, out=stage1, stage1=stage1, reverse=True)
+    np.testing.assert_array_equal(stage1, apart)
+
+
+def test_the_grid_changes_only_outside_the_range_of_pixel_sizes() -> None:
+    limits = (8.0, 16.0)
+    assert model_shape((10, 20, 30), 12.0, limits) == (10, 20, 30)
+    assert model_shape((10, 20, 30), 4.0, limits) == (5, 10, 15)
+    assert model_shape((10, 20, 30), 32.0, limits) == (20, 40, 60)
+
+
+@pytest.mark.parametrize("shape", [(1, 33, 40), (3, 40, 3)])
+@pytest.mark.parametrize("pixel_size", [12.0, 40.0])
+def test_results_lie_on_the_grid_of_the_input(shape: tuple[int, int, int], pixel_size: float) -> None:
+    torch.manual_seed(0)
+    states = {stage: build_stage(stage, 64).state_dict() for stage in (1, 2)}
+    data = np.random.default_rng(0).integers(-50, 50, size=shape).astype(np.int8)
+    slices: list[str] = []
+    logits, stage1 = run_stages(
+        data, states.__getitem__, Recipe(), pixel_size=pixel_size, keep_stage1=True, device=CPU, on_slice=slices.append
+    )
+    assert logits.shape == shape
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    assert stage1 is not None
+    assert stage1.shape == shape
+    assert set(slices) == {"stage 1", "stage 2"}
+
+
+def test_inverting_the_input_and_saying_so_changes_nothing() -> None:
+    torch.manual_seed(0)
+    states = {stage: build_stage(stage, 64).state_dict() for stage in (1, 2)}
+    data = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
+    dark, _ = run_stages(data, states.__getitem__, Recipe(), pixel_size=12.0, device=CPU)
+    bright, _ = run_stages(-data, states.__getitem__, Recipe(), pixel_size=12.0, invert=True, device=CPU)
+    np.testing.assert_allclose(dark, bright, atol=2e-4)
+
+
+def test_a_recipe_survives_its_metadata() -> None:
+    recipe = Recipe(window=5, logit_threshold=-0.25, pixel_size_range=(6.0, 20.0))
+    assert Recipe.from_metadata(recipe.to_metadata()) == recipe
