@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+import cryoseg
+
+app = typer.Typer(help="Print the path of sample data that the package carries.", no_args_is_help=True)
+
+SAMPLES = Path(cryoseg.__file__).parent / "samples"
+
+
+@app.callback()
+def _group() -> None:
+    """Print the path of sample data that the package carries."""
+
+
+@app.command()
+def tomogram() -> None:
+    """A small simulated tomogram: vesicles at a signal-to-noise ratio of 0.3, 12 A per voxel."""
+    typer.echo(SAMPLES / "sample_0000_tomogram.mrc")
+
+
+@app.command()
+def labels() -> None:
+    """The true membranes of that tomogram: 1 on membrane, 0 elsewhere."""
+    typer.echo(SAMPLES / "sample_0000_labels.mrc.gz")

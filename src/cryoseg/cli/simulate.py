@@ -66,6 +66,7 @@ def tomograms(
     polarity: Annotated[
         PolarityOnDisk, Option(help="Membranes dark or bright on disk.")
     ] = PolarityOnDisk.DARK,
+    prefix: Annotated[str, Option(help="First part of the file names.")] = "sim",
     workers: Annotated[int, Option(min=1, help="Processes; the volumes do not depend on it.")] = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -91,7 +92,10 @@ def tomograms(
     rows: list[Row] = []
     with batch_console(quiet=quiet, verbose=verbose) as console:
         for done, outcome in enumerate(
-            simulate_folder(config, output_dir, count=count, workers=workers, overwrite=overwrite), start=1
+            simulate_folder(
+                config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix
+            ),
+            start=1,
         ):
             record = outcome.record
             rows.append(
@@ -109,7 +113,12 @@ def tomograms(
                     message="" if outcome.made else "kept",
                 )
             )
-            console(Note(text=f"{outcome.paths[0].name}: {record['specimen']['arrangement']}", detail=True))
+            console(
+                Note(
+                    text=f"{outcome.paths[0].name}: arrangement {record['specimen']['arrangement']}",
+                    detail=True,
+                )
+            )
             console(
                 StageProgress(
                     name=str(output_dir), stage="simulating", done=done, total=count, unit="volumes"

@@ -121,7 +121,7 @@ def contrast_transfer(frequency: NDArray[Any], imaging: Imaging) -> NDArray[Any]
     phase += np.arcsin(imaging.amplitude_contrast) + np.deg2rad(imaging.phase_shift)
     transfer = np.sin(phase)
     if imaging.ctf is CtfMode.FLIPPED:
-        return np.abs(transfer)
+        return np.asarray(np.abs(transfer))
     if imaging.ctf is CtfMode.WIENER:
         return np.asarray(transfer * transfer / (transfer * transfer + 0.1))
     return np.asarray(transfer)
@@ -138,7 +138,7 @@ def dose_envelope(frequency: NDArray[Any], dose: float) -> NDArray[Any]:
 
 def _noise_power(frequency_px: NDArray[Any], imaging: Imaging) -> NDArray[Any]:
     corner = imaging.noise_corner / np.maximum(frequency_px, 0.25 * imaging.noise_corner)
-    return 1.0 + imaging.noise_color * np.square(corner)
+    return np.asarray(1.0 + imaging.noise_color * np.square(corner))
 
 
 def build_transfer(shape: tuple[int, int, int], voxel_size: float, imaging: Imaging) -> Transfer:

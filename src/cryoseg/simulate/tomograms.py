@@ -5,14 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import mrcfile
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
@@ -20,12 +18,15 @@ from numpy.typing import NDArray
 from cryoseg import __version__
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
 from cryoseg.errors import OutputError
+from cryoseg.io.mrc import write_mrc
+from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.volumes import made_by
 from cryoseg.simulate.fields import Grid
 from cryoseg.simulate.imaging import image, scale_noise
 from cryoseg.simulate.microscope import STORAGES, apply_filter, draw_filter, draw_imaging, store
 from cryoseg.simulate.scene import Kind
 from cryoseg.simulate.specimen import Specimen, build_specimen
-from cryoseg.types import BoolArray, FloatArray
+from cryoseg.types import BoolArray, FloatArray, Geometry
 
 # Voxels on each side that are built and imaged but not kept, so that the periodic transform does not
 # lead streaks of one face into the opposite one.
@@ -197,37 +198,38 @@ class Outcome:
     record: dict[str, Any]
 
 
-def output_paths(folder: Path, index: int) -> tuple[Path, Path, Path]:
+def output_paths(folder: Path, index: int, *, prefix: str = "sim") -> tuple[Path, Path, Path]:
     """Tomogram, labels and JSON of volume `index`."""
-    stem = f"sim_{index:04d}"
+    stem = f"{prefix}_{index:04d}"
     return folder / f"{stem}_tomogram.mrc", folder / f"{stem}_labels.mrc.gz", folder / f"{stem}.json"
 
 
-def _write_mrc(path: Path, data: NDArray[Any], voxel_size: float, *, compress: bool) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with mrcfile.new(temporary, data=data, overwrite=True) as mrc:
-            mrc.voxel_size = voxel_size
-            mrc.set_volume()
-            # mrcfile's own label holds the time of day, which would make equal volumes differ.
-            mrc.header.label[:] = b""
-            mrc.header.label[0] = f"cryoseg {__version__} simulate tomograms".encode()
-            mrc.header.nlabl = 1
-        if compress:
-            temporary.write_bytes(gzip.compress(temporary.read_bytes(), compresslevel=6, mtime=0))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_tomogram(simulated: SimulatedTomogram, paths: tuple[Path, Path, Path]) -> None:
-    """Write tomogram, labels and, last, the JSON that marks the volume as finished."""
+    """Write tomogram, labels and, last, the JSON that marks the volume as finished.
+
+    Raises
+    ------
+    OutputError
+        If one of them cannot be written.
+    """
     tomogram, labels, record = paths
-    _write_mrc(tomogram, simulated.data, simulated.voxel_size, compress=False)
-    _write_mrc(labels, simulated.labels.astype(np.int8), simulated.voxel_size, compress=True)
-    temporary = record.with_name(f".{record.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(simulated.record, indent=1) + "\n")
-    temporary.replace(record)
+    geometry = Geometry(voxel_size=(simulated.voxel_size,) * 3)
+    label = made_by("simulate tomograms")
+    # The JSON is the mark of completion, so an old one must not outlive the files beside it.
+    record.unlink(missing_ok=True)
+    write_mrc(
+        tomogram, simulated.data, geometry, dtype=str(simulated.data.dtype), label=label, overwrite=True
+    )
+    with atomic_output(labels, overwrite=True) as temporary:
+        plain = temporary.with_name(f"{temporary.name}.mrc")
+        try:
+            write_mrc(plain, simulated.labels.astype(np.int8), geometry, dtype="int8", label=label)
+            # Without a time in the gzip header, equal labels are equal files.
+            temporary.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=6, mtime=0))
+        finally:
+            plain.unlink(missing_ok=True)
+    with atomic_output(record, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(simulated.record, indent=1) + "\n", encoding="utf-8")
 
 
 def _finished(config: SimulateConfig, index: int, paths: tuple[Path, Path, Path]) -> dict[str, Any] | None:
@@ -250,12 +252,9 @@ def _finished(config: SimulateConfig, index: int, paths: tuple[Path, Path, Path]
     return record
 
 
-def _make(job: tuple[SimulateConfig, int, Path]) -> Outcome:
-    config, index, folder = job
+def _make(job: tuple[SimulateConfig, int, tuple[Path, Path, Path]]) -> Outcome:
+    config, index, paths = job
     begun = time.perf_counter()
-    paths = output_paths(folder, index)
-    # The JSON is the mark of completion, so an old one must not outlive the files beside it.
-    paths[2].unlink(missing_ok=True)
     simulated = simulate_tomogram(config, index)
     write_tomogram(simulated, paths)
     return Outcome(
@@ -264,7 +263,13 @@ def _make(job: tuple[SimulateConfig, int, Path]) -> Outcome:
 
 
 def simulate_folder(
-    config: SimulateConfig, folder: Path, *, count: int, workers: int = 1, overwrite: bool = False
+    config: SimulateConfig,
+    folder: Path,
+    *,
+    count: int,
+    workers: int = 1,
+    overwrite: bool = False,
+    prefix: str = "sim",
 ) -> Iterator[Outcome]:
     """Volumes 0 to `count` - 1 of a configuration, in a folder.
 
@@ -278,6 +283,8 @@ def simulate_folder(
         Processes; the volumes do not depend on it.
     overwrite
         Make finished ones again.
+    prefix
+        First part of the file names.
 
     Yields
     ------
@@ -289,14 +296,14 @@ def simulate_folder(
     OutputError
         If the folder holds volumes of other settings and `overwrite` is not given.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    todo: list[tuple[SimulateConfig, int, Path]] = []
+    make_folder(folder)
+    todo: list[tuple[SimulateConfig, int, tuple[Path, Path, Path]]] = []
     kept: list[Outcome] = []
     for index in range(count):
-        paths = output_paths(folder, index)
+        paths = output_paths(folder, index, prefix=prefix)
         record = None if overwrite else _finished(config, index, paths)
         if record is None:
-            todo.append((config, index, folder))
+            todo.append((config, index, paths))
         else:
             kept.append(Outcome(index=index, paths=paths, made=False, seconds=0.0, record=record))
     yield from kept
