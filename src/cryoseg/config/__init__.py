@@ -5,6 +5,7 @@ here imports numpy or torch.
 """
 
 from cryoseg.config.common import DeviceName, Mode0, Naming, Precision
+from cryoseg.config.evaluate import EvaluateConfig, Length, Metric
 from cryoseg.config.segment import (
     ModelName,
     Normalize,
@@ -19,6 +20,9 @@ from cryoseg.config.segment import (
 
 __all__ = [
     "DeviceName",
+    "EvaluateConfig",
+    "Length",
+    "Metric",
     "Mode0",
     "ModelName",
     "Naming",
