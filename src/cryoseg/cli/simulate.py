@@ -91,6 +91,7 @@ def tomograms(
     )
     rows: list[Row] = []
     with batch_console(quiet=quiet, verbose=verbose) as console:
+        console(StageProgress(name=str(output_dir), stage="simulating", done=0, total=count, unit="volumes"))
         for done, outcome in enumerate(
             simulate_folder(
                 config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix

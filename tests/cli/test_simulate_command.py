@@ -1,0 +1,46 @@
+"""`cryoseg simulate tomograms` and `cryoseg sample` as the user calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cryoseg.cli import sample, simulate
+from cryoseg.errors import ConfigError
+from cryoseg.io.volumes import read_mask, read_tomogram
+
+RUN = CliRunner()
+
+
+def test_command_writes_volumes_and_keeps_them_the_second_time(tmp_path: Path) -> None:
+    arguments = ["tomograms", "-o", str(tmp_path), "-n", "1", "--seed", "2", "--shape", "16x32x32", "--quiet"]
+    first = RUN.invoke(simulate.app, arguments)
+    assert first.exit_code == 0, first.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "sim_0000.json",
+        "sim_0000_labels.mrc.gz",
+        "sim_0000_tomogram.mrc",
+    ]
+    second = RUN.invoke(simulate.app, arguments)
+    assert "kept" in second.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--shape", "64,256,256"), ("--shape", "64x256"), ("--pixel-size", "ten"), ("--snr", "0.1-0.5")],
+)
+def test_misspelt_values_name_their_option(tmp_path: Path, option: str, value: str) -> None:
+    result = RUN.invoke(simulate.app, ["tomograms", "-o", str(tmp_path / "out"), option, value])
+    assert isinstance(result.exception, ConfigError)
+    assert f"{option} {value}" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sample_paths_lead_to_a_tomogram_and_its_labels() -> None:
+    printed = [RUN.invoke(sample.app, [name]).stdout.replace("\n", "") for name in ("tomogram", "labels")]
+    tomogram, labels = read_tomogram(printed[0]), read_mask(printed[1])
+    assert tomogram.data.shape == labels.data.shape == (40, 192, 192)
+    assert tomogram.geometry.voxel_size == (12.0, 12.0, 12.0)
+    assert 0.03 < labels.data.mean() < 0.12
