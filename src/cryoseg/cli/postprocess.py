@@ -1,0 +1,72 @@
+"""`cryoseg postprocess`: threshold and filter saved outputs again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+from typer import Exit, Option
+
+from cryoseg.cli.options import Inputs, OutputDir, Overwrite, Quiet, Verbose
+from cryoseg.config import PostprocessStep
+from cryoseg.config.postprocess import PostprocessConfig
+from cryoseg.errors import ConfigError
+
+
+def postprocess(
+    inputs: Inputs,
+    output_dir: OutputDir = Path(),
+    logit_threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(help="Voxels of a logit volume above this are membrane.", show_default="recorded, else -0.5"),
+    ] = PostprocessConfig.logit_threshold,
+    step: Annotated[
+        Optional[list[PostprocessStep]],  # noqa: UP045
+        Option("--step", help="Step to apply; repeat for several.", show_default="thin-noise"),
+    ] = None,
+    no_steps: Annotated[bool, Option("--no-steps", help="Threshold only.")] = False,
+    min_slices: Annotated[
+        int, Option("--post-process-min-slices", help="thin-noise drops components on fewer slices.")
+    ] = PostprocessConfig.min_slices,
+    max_bridge_length: Annotated[
+        int,
+        Option(
+            "--post-process-max-bridge-len",
+            help="bridges cuts links between membranes of up to this many pixels.",
+        ),
+    ] = PostprocessConfig.max_bridge_length,
+    max_spur_length: Annotated[
+        int,
+        Option("--post-process-max-spur-len", help="bridges cuts spurs of up to this many pixels; 0: none."),
+    ] = PostprocessConfig.max_spur_length,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    thin_noise: Annotated[bool, Option("--postprocess-remove-thin-noise", hidden=True)] = False,
+    bridges: Annotated[
+        bool, Option("--postprocess-remove-parallel-membrane-misconnections", hidden=True)
+    ] = False,
+) -> None:
+    """Threshold and filter saved masks or logits again, without a model."""
+    from cryoseg.cli.console import batch_console
+    from cryoseg.pipelines.postprocess import COLUMNS, postprocess_files
+
+    chosen = set(step or ())
+    if thin_noise:
+        chosen.add(PostprocessStep.THIN_NOISE)
+    if bridges:
+        chosen.add(PostprocessStep.BRIDGES)
+    if no_steps and chosen:
+        raise ConfigError("--no-steps and --step contradict each other; give one of them.")
+    steps = tuple(one for one in PostprocessStep if one in chosen)
+    config = PostprocessConfig(
+        steps=() if no_steps else steps or PostprocessConfig.steps,
+        logit_threshold=logit_threshold,
+        min_slices=min_slices,
+        max_bridge_length=max_bridge_length,
+        max_spur_length=max_spur_length,
+    )
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        report = postprocess_files(inputs, output_dir, config, overwrite=overwrite, on_event=console)
+    console.summary("Post-processed masks", report.rows, COLUMNS)
+    raise Exit(report.exit_status)

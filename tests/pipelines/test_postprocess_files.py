@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from cryoseg.config import PostprocessStep
+from cryoseg.config.postprocess import PostprocessConfig
+from cryoseg.core.binarize import VoxelKind, to_mask, voxel_kind
+from cryoseg.core.postprocess import postprocess_mask
+from cryoseg.errors import ConfigError, InputError
+from cryoseg.pipelines.events import Note, Status
+from cryoseg.pipelines.postprocess import output_name, postprocess_files
+
+
+def write(path: Path, data: np.ndarray, voxel_size: float = 10.0) -> Path:
+    with mrcfile.new(path, data) as mrc:
+        mrc.voxel_size = voxel_size
+        mrc.header.origin = (1.0, 2.0, 3.0)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    with mrcfile.open(path) as mrc:
+        return mrc.data.copy()
+
+
+@pytest.fixture
+def logits() -> np.ndarray:
+    volume = np.full((6, 12, 14), -3.0, np.float32)
+    volume[:, 2, 2:9] = 1.0  # six slices high
+    volume[1:3, 8, 8] = 2.0  # two slices high
+    volume[:, 5, 2] = -0.4
+    return volume
+
+
+def test_logits_are_thresholded_filtered_and_recorded(tmp_path: Path, logits: np.ndarray) -> None:
+    source = write(tmp_path / "ts.1_membrane_logits.mrc", logits)
+    out = tmp_path / "out"
+    config = PostprocessConfig(logit_threshold=0.0, min_slices=4)
+    report = postprocess_files([source], out, config)
+    assert report.exit_status == 0
+    path = out / "ts.1_membrane_post_processed_mask.mrc"
+    assert report.rows[0].outputs[0] == path
+    expected = postprocess_mask(logits > 0, [PostprocessStep.THIN_NOISE], min_slices=4)
+    result = read(path)
+    assert result.dtype == np.int8
+    np.testing.assert_array_equal(result, expected)
+    assert result.sum() == 42
+    with mrcfile.open(path) as mrc:
+        assert float(mrc.voxel_size.x) == pytest.approx(10)
+        assert float(mrc.header.origin.y) == 2
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["settings"]["min_slices"] == 4
+    assert record["settings"]["steps"] == ["thin-noise"]
+    assert record["fraction_marked"] == pytest.approx(42 / logits.size)
+    assert sorted(p.name for p in out.iterdir()) == [path.with_suffix(".json").name, path.name]
+
+
+def test_the_recorded_threshold_is_used_and_told(tmp_path: Path, logits: np.ndarray) -> None:
+    source = write(tmp_path / "a_membrane_logits.mrc", logits)
+    (tmp_path / "a_membrane.json").write_text('{"settings": {"logit_threshold": -0.3}}')
+    notes: list[str] = []
+    config = PostprocessConfig(steps=())
+    listen = lambda event: notes.append(event.text) if isinstance(event, Note) else None  # noqa: E731
+    postprocess_files([source], tmp_path / "recorded", config, on_event=listen)
+    assert "recorded in a_membrane.json" in notes[-1]
+    assert read(tmp_path / "recorded" / "a_membrane_mask.mrc").sum() == 44
+    (tmp_path / "a_membrane.json").unlink()
+    postprocess_files([source], tmp_path / "default", config, on_event=listen)
+    assert "-0.5" in notes[-1]
+    assert read(tmp_path / "default" / "a_membrane_mask.mrc").sum() == 50
+
+
+def test_outputs_are_kept_unless_told(tmp_path: Path, logits: np.ndarray) -> None:
+    source = write(tmp_path / "m_membrane_mask.mrc", (logits > 0).astype(np.int8))
+    postprocess_files([source], tmp_path, PostprocessConfig(min_slices=1))
+    kept = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=5))
+    assert kept.rows[0].status is Status.SKIPPED
+    assert kept.exit_status == 0
+    output = tmp_path / "m_membrane_post_processed_mask.mrc"
+    assert read(output).sum() == 44
+    replaced = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=5), overwrite=True)
+    assert replaced.rows[0].status is Status.DONE
+    assert read(output).sum() == 42
+
+
+def test_the_input_is_never_replaced(tmp_path: Path, logits: np.ndarray) -> None:
+    source = write(tmp_path / "m_membrane_mask.mrc", (logits > 0).astype(np.int8))
+    report = postprocess_files([source], tmp_path, PostprocessConfig(steps=()), overwrite=True)
+    assert report.rows[0].status is Status.FAILED
+    assert "replace the input" in report.rows[0].message
+
+
+def test_logits_go_before_the_mask_of_the_same_tomogram(tmp_path: Path, logits: np.ndarray) -> None:
+    write(tmp_path / "m_membrane_mask.mrc", np.zeros(logits.shape, np.int8))
+    write(tmp_path / "m_membrane_logits.mrc", logits)
+    write(tmp_path / "m_membrane_post_processed_mask.mrc", np.zeros(logits.shape, np.int8))
+    report = postprocess_files([tmp_path], tmp_path / "out", PostprocessConfig(min_slices=1))
+    status = {row.name: row.status for row in report.rows}
+    assert status == {"m_membrane_mask.mrc": Status.SKIPPED, "m_membrane_logits.mrc": Status.DONE}
+    assert read(tmp_path / "out" / "m_membrane_post_processed_mask.mrc").sum() == 50
+
+
+def test_a_broken_input_stops_nothing(tmp_path: Path, logits: np.ndarray) -> None:
+    (tmp_path / "bad.mrc").write_bytes(b"nothing")
+    labels = write(tmp_path / "labels.mrc", np.arange(60, dtype=np.int8).reshape(3, 4, 5))
+    good = write(tmp_path / "good.mrc", (logits > 0).astype(np.int8))
+    report = postprocess_files(
+        [tmp_path / "bad.mrc", tmp_path / "none.mrc", labels, good], tmp_path / "out", PostprocessConfig()
+    )
+    assert report.exit_status == 1
+    assert [row.status for row in report.rows] == [Status.FAILED] * 3 + [Status.DONE]
+    assert "60 different values" in report.rows[2].message
+    assert all(str(tmp_path) in row.message for row in report.rows[:3])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "good_post_processed_mask.mrc",
+        "good_post_processed_mask.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("ts_membrane_logits", "ts_membrane_post_processed_mask.mrc"),
+        ("ts_membrane_mask", "ts_membrane_post_processed_mask.mrc"),
+        ("ts_etsam_predicted_mask", "ts_etsam_predicted_post_processed_mask.mrc"),
+        (
+            "ts_etsam_split_processing_predicted_logits",
+            "ts_etsam_split_processing_predicted_post_processed_mask.mrc",
+        ),
+        ("anything", "anything_post_processed_mask.mrc"),
+    ],
+)
+def test_names_follow_those_of_segment(stem: str, expected: str) -> None:
+    assert output_name(stem, has_steps=True) == expected
+
+
+def test_what_a_volume_holds() -> None:
+    zeros = np.zeros((2, 3, 3))
+    assert voxel_kind(zeros) is VoxelKind.MASK
+    assert voxel_kind(zeros > 1) is VoxelKind.MASK
+    one = zeros.copy()
+    one[1, 1, 1] = 255
+    assert voxel_kind(one) is VoxelKind.MASK
+    assert voxel_kind(one.astype(np.uint8)) is VoxelKind.MASK
+    one[0, 0, 0] = 3
+    assert voxel_kind(one.astype(np.int16)) is VoxelKind.LABELS
+    assert voxel_kind(one) is VoxelKind.LOGITS
+    assert voxel_kind(-(zeros + 1).astype(np.int8)) is VoxelKind.LABELS
+    with pytest.raises(InputError, match="logit-threshold"):
+        to_mask(one, logit_threshold=None)
+    one[0, 1, 1] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        to_mask(one, logit_threshold=0.0)
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="min-slices"):
+        PostprocessConfig(min_slices=0)
+    with pytest.raises(ConfigError, match="finite"):
+        PostprocessConfig(logit_threshold=float("nan"))
