@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests use small tensors, for which more threads only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.blend import tile_grid
+from cryoseg.core.blend import tile_grid, tile_side
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (256, 256), (300, 257), (40, 700), (31, 20)])
@@ -30,3 +30,13 @@ def test_where_tiles_disagree_the_inner_one_counts_more() -> None:
     assert row[64] == 1
     assert np.all(np.diff(row) >= 0)
     assert row[47] == pytest.approx(1 - row[48])
+
+
+@pytest.mark.parametrize(
+    ("shape", "side"), [((512, 512), 288), ((256, 256), 256), ((928, 960), 288), ((20, 31), 32), ((321, 40), 192)]
+)
+def test_tiles_are_no_larger_than_they_need_to_be(shape: tuple[int, int], side: int) -> None:
+    found = tile_side(shape, limit=320, overlap=32, multiple=32)
+    assert found == side
+    grid = tile_grid(shape, found, 32)
+    assert len(grid.corners) == len(tile_grid(shape, 320, 32).corners)

@@ -63,10 +63,34 @@ def tile_grid(shape: tuple[int, int], side: int, overlap: int) -> TileGrid:
     """Evenly spread tiles of `side` pixels that overlap by at least `overlap`."""
 
     def starts(extent: int) -> list[int]:
-        if extent <= side:
-            return [0]
-        count = int(np.ceil((extent - overlap) / (side - overlap)))
-        return [int(v) for v in np.linspace(0, extent - side, count).round()]
+        count = _tiles_along(extent, side, overlap)
+        return [int(v) for v in np.linspace(0, max(0, extent - side), count).round()]
 
     corners = tuple((y, x) for y in starts(shape[0]) for x in starts(shape[1]))
     return TileGrid(corners=corners, side=side, shape=shape)
+
+
+def tile_side(shape: tuple[int, int], *, limit: int, overlap: int, multiple: int) -> int:
+    """The smallest side that covers an image with as few tiles as sides of `limit` would need.
+
+    Parameters
+    ----------
+    shape
+        (y, x) of the image.
+    limit
+        Largest side, a multiple of `multiple`.
+    overlap
+        Of neighboring tiles, in pixels.
+    multiple
+        Of which the side is one.
+    """
+
+    def needed(extent: int) -> int:
+        count = _tiles_along(extent, limit, overlap)
+        return -(-(extent + (count - 1) * overlap) // count)
+
+    return min(limit, multiple * -(-max(map(needed, shape)) // multiple))
+
+
+def _tiles_along(extent: int, side: int, overlap: int) -> int:
+    return 1 if extent <= side else -(-(extent - overlap) // (side - overlap))

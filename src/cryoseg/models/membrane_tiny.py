@@ -30,7 +30,7 @@ from cryoseg.config import (
     Stage2Prompt,
     View,
 )
-from cryoseg.core.blend import tile_grid
+from cryoseg.core.blend import tile_grid, tile_side
 from cryoseg.core.resample import Resampled, Slices
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, WeightsError
@@ -56,7 +56,7 @@ class Recipe:
     window
         Slices of a training clip: the memory of inference.
     tile, overlap
-        Of square tiles, in pixels.
+        Largest side of the square tiles, and what neighbors share, in pixels.
     pixel_size_range
         (lowest, highest) pixel size in angstrom that the network saw in training.
     assumed_pixel_size
@@ -66,8 +66,8 @@ class Recipe:
     """
 
     window: int = 4
-    tile: int = 256
-    overlap: int = 48
+    tile: int = 320
+    overlap: int = 32
     pixel_size_range: tuple[float, float] = (7.0, 18.0)
     assumed_pixel_size: float = 12.0
     logit_threshold: float = 0.0
@@ -158,8 +158,9 @@ def run_stages(
     shape = model_shape(data.shape, pixel_size, recipe.pixel_size_range)
     seen: Slices = data if shape == data.shape else Resampled(data, shape)
     intensity = robust_map(data, invert=invert)
-    side = min(recipe.tile, STRIDE * int(np.ceil(max(shape[1:]) / STRIDE)))
-    grid = tile_grid((shape[1], shape[2]), side, min(recipe.overlap, side // 4))
+    plane = (shape[1], shape[2])
+    side = tile_side(plane, limit=recipe.tile, overlap=recipe.overlap, multiple=STRIDE)
+    grid = tile_grid(plane, side, recipe.overlap)
 
     def one_pass(stage: int, out: FloatArray, stage1: FloatArray | None, reverse: bool) -> None:
         network = build_stage(stage, side)

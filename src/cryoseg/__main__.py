@@ -1,0 +1,5 @@
+"""`python -m cryoseg` is `cryoseg`."""
+
+from cryoseg.cli.app import main
+
+main()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
+from cryoseg.errors import InputError
+from cryoseg.io.volumes import write_logits, write_mask
+from cryoseg.models.model_file import read_model_metadata, read_model_tensors
+from cryoseg.pipelines.train_membrane import split_pairs, train_membrane
+from cryoseg.pipelines.training_data import find_pairs, load_volume
+from cryoseg.types import Geometry
+
+GEOMETRY = Geometry(voxel_size=(12.0, 12.0, 12.0))
+
+
+def write_pair(folder: Path, name: str, seed: int, *, labels: np.ndarray | None = None) -> None:
+    """A dark ring in weak noise: learnable in a few steps."""
+    rng = np.random.default_rng(seed)
+    _, y, x = np.mgrid[:8, :64, :64]
+    ring = np.abs(np.hypot(y - 32, x - 32) - 18) < 2
+    data = rng.normal(size=ring.shape) * 0.5 - 3 * ring
+    folder.mkdir(parents=True, exist_ok=True)
+    write_logits(folder / f"{name}_tomogram.mrc", data.astype(np.float32), GEOMETRY, label="test")
+    write_mask(folder / f"{name}_labels.mrc", ring if labels is None else labels, GEOMETRY, label="test")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    for i in range(3):
+        write_pair(folder, f"ring{i}", i)
+    return folder
+
+
+def tiny(stage: int, steps: int) -> TrainMembraneConfig:
+    return TrainMembraneConfig(
+        stage=stage,
+        loop=LoopConfig(steps=steps, warmup_steps=2, validate_every=steps, checkpoint_every=2, ema_decay=0.5),
+        clip=ClipConfig(size=64, batch=1, length=2, zoom=1.0, noise=0.0, blur=0.0),
+    )
+
+
+def test_from_pairs_to_a_model_file_with_its_recipe(data: Path, tmp_path: Path) -> None:
+    model = train_membrane((tiny(1, 12), tiny(2, 4)), [str(data)], [], tmp_path, card={"data": "rings"})
+    assert model is not None
+    metadata = read_model_metadata(model)
+    assert metadata["method"] == "membrane-tiny"
+    assert metadata["card"]["data"] == "rings"
+    assert metadata["recipe"]["window"] == 2
+    assert metadata["recipe"]["logit_threshold"] == metadata["logit_threshold"]
+    assert metadata["card"]["validation_dice"] > 0.5
+    first, second = (read_model_tensors(model, f"stage{stage}.") for stage in (1, 2))
+    key = "image_encoder.stem.to_full.0.weight"
+    assert first[key].dtype == torch.float16
+    assert (first[key].shape[1], second[key].shape[1]) == (5, 10)
+
+
+def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "cryoseg", "train", "etsam-stage1", str(data), "--steps", "8", "--batch", "1"),
+        *("--clip-length", "2", "--crop-size", "64", "--validate-every", "8", "--seed", "3"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    with subprocess.Popen(
+        [*command, "-o", str(tmp_path / "cut")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        log = tmp_path / "cut" / "config.json"
+        while not log.exists() and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(float(np.random.default_rng().uniform(0, 3)))
+        process.send_signal(signal.SIGKILL)
+    subprocess.run([*command, "-o", str(tmp_path / "cut")], check=True, env=environment, capture_output=True)
+    whole, cut = (torch.load(tmp_path / run / "best.pt", weights_only=True) for run in ("whole", "cut"))
+    assert whole["score"] == cut["score"]
+    assert all(torch.equal(whole["model"][name], cut["model"][name]) for name in whole["model"])
+
+
+def test_pairs_come_from_tagged_files_twin_folders_and_lists(data: Path, tmp_path: Path) -> None:
+    assert [pair.name for pair in find_pairs([str(data)])] == ["ring0", "ring1", "ring2"]
+    for sub, tag in (("tomograms", "tomogram"), ("masks", "labels")):
+        (tmp_path / sub).mkdir()
+        (tmp_path / sub / "a.mrc").symlink_to(data / f"ring1_{tag}.mrc")
+    assert [pair.name for pair in find_pairs([str(tmp_path)])] == ["a"]
+    table = tmp_path / "pairs.csv"
+    table.write_text("tomogram,mask,polarity\ntomograms/a.mrc,masks/a.mrc,bright\n")
+    (pair,) = find_pairs([str(table)])
+    assert pair.polarity == "bright"
+    inverted, plain = load_volume(pair), load_volume(find_pairs([str(tmp_path)])[0])
+    np.testing.assert_array_equal(inverted.data, -plain.data)
+
+
+def test_a_tenth_but_at_least_one_volume_is_held_out(data: Path) -> None:
+    training, held_out = split_pairs([str(data)], [], seed=0)
+    assert (len(training), len(held_out)) == (2, 1)
+    training, held_out = split_pairs([str(data)], [str(data)], seed=0)
+    assert (len(training), len(held_out)) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((8, 64, 64), np.int8), "no voxel is labelled membrane"),
+        (np.ones((4, 64, 64), np.int8), "tomogram's grid"),
+        (np.full((8, 64, 64), 3, np.int8), r"1 \(membrane\)"),
+    ],
+)
+def test_labels_that_cannot_teach_are_named(labels: np.ndarray, message: str, tmp_path: Path) -> None:
+    write_pair(tmp_path, "bad", 0)
+    (tmp_path / "bad_labels.mrc").unlink()
+    from cryoseg.io.mrc import write_mrc
+
+    write_mrc(tmp_path / "bad_labels.mrc", labels, GEOMETRY, label="test", dtype="int8")
+    with pytest.raises(InputError, match=message):
+        load_volume(find_pairs([str(tmp_path)])[0])
+
+
+def test_sources_without_pairs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not found"):
+        find_pairs([str(tmp_path / "absent")])
+    with pytest.raises(InputError, match="no pairs"):
+        find_pairs([str(tmp_path)])
+    (tmp_path / "list.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="columns tomogram,mask"):
+        find_pairs([str(tmp_path / "list.csv")])
+
+
+def test_simulated_polarity_is_believed(tmp_path: Path) -> None:
+    write_pair(tmp_path, "s", 0)
+    (tmp_path / "s.json").write_text(json.dumps({"polarity": "bright"}))
+    assert find_pairs([str(tmp_path)])[0].polarity == "bright"
