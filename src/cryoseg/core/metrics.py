@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config import EvaluateConfig, Metric
+from cryoseg.core.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.components import find_components
 from cryoseg.core.metrics_distance import (
     ComponentRecall,
@@ -20,6 +22,11 @@ from cryoseg.core.metrics_distance import (
     measure_plane_distance,
 )
 from cryoseg.core.metrics_overlap import Overlap, count_overlap, require_one_shape
+from cryoseg.core.metrics_planes import PlaneCounts, count_planes
+from cryoseg.core.metrics_skeleton import CenterlineScore, compare_centerlines
+from cryoseg.core.metrics_surface import SurfaceScore, compare_surfaces
+from cryoseg.core.metrics_theta import ThetaBin, measure_theta
+from cryoseg.core.metrics_threshold import ThresholdSweep, sweep_thresholds
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
 
@@ -36,11 +43,26 @@ class Score:
         Recall with a tolerance in the slice plane, clear voxels marked, volume marked.
     components
         Recall of each annotated component.
+    surface
+        Surface Dice and distances.
+    cldice
+        Centerline Dice of the slices.
+    planes
+        Voxel counts of every xy, xz and yz slice.
+    theta
+        By the angle between membrane normal and beam.
+    sweep
+        Histograms of logits; None for a prediction that is a mask.
     """
 
     overlap: Overlap
     near: PlaneDistance | None = None
     components: ComponentRecall | None = None
+    surface: SurfaceScore | None = None
+    cldice: CenterlineScore | None = None
+    planes: dict[str, PlaneCounts] | None = None
+    theta: tuple[ThetaBin, ...] | None = None
+    sweep: ThresholdSweep | None = None
 
     @property
     def dice(self) -> float:
@@ -69,33 +91,37 @@ def evaluate_mask(
     config: EvaluateConfig | None = None,
     *,
     region: NDArray[np.generic] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    voxel_size: tuple[float, float, float] | None = None,
+    on_metric: Callable[[Metric], None] | None = None,
 ) -> Score:
-    """Score one predicted mask.
+    """Score one prediction.
 
     Parameters
     ----------
     pred
-        (z, y, x), non-zero on predicted membrane.
+        (z, y, x), a mask (0 and one positive value), or logits with `config.logit_threshold`.
     truth
-        (z, y, x), `config.truth_label` (by default: positive) on membrane, 0 on clear voxels,
-        `config.ignore_label` where it is not known.
+        (z, y, x), `config.truth_label` (by default: positive) on membrane, `config.ignore_label`
+        where it is not known, anything else is clear.
     config
         Which figures, and their settings; defaults if None.
     region
         (z, y, x), non-zero where to score; all of it if None.
-    on_step
-        Called with groups done and groups in all.
+    voxel_size
+        (z, y, x) in angstrom. None measures surface distances in voxels.
+    on_metric
+        Called before each group of figures.
 
     Returns
     -------
     Score
-        Undefined ratios are NaN.
+        Undefined ratios are NaN. The sweep is left out for masks.
 
     Raises
     ------
     InputError
-        If the shapes differ or the arrays are not 3D.
+        If the shapes differ, the arrays are not 3D, the prediction is neither mask nor logits with
+        a threshold, or a tolerance in angstrom is asked for without a voxel size.
     """
     config = config or EvaluateConfig()
     require_one_shape(pred, truth)
@@ -103,19 +129,19 @@ def evaluate_mask(
         raise InputError(f"The arrays have shape {pred.shape}; give volumes (z, y, x), also for one slice.")
     if region is not None:
         require_one_shape(region, truth)
-    marked: BoolArray = np.not_equal(pred, 0)
+    marked = to_mask(pred, logit_threshold=config.logit_threshold)
     membrane, clear = split_truth(truth, config, region)
-    wanted = [
-        metric for metric in Metric if metric in config.metrics and metric in (Metric.NEAR, Metric.COMPONENTS)
-    ]
-    told = on_step or (lambda done, total: None)
-    overlap = count_overlap(marked, membrane, membrane | clear)
-    near = components = None
-    for done, metric in enumerate(wanted, 1):
-        told(done, len(wanted) + 1)
+    known = membrane | clear
+    told = on_metric or (lambda metric: None)
+    told(Metric.OVERLAP)
+    overlap = count_overlap(marked, membrane, known)
+    found: dict[str, Any] = {}
+    for metric in (metric for metric in Metric if metric in config.metrics):
+        if metric is not Metric.OVERLAP:
+            told(metric)
         match metric:
             case Metric.NEAR:
-                near = measure_plane_distance(
+                found["near"] = measure_plane_distance(
                     find_components(marked),
                     membrane,
                     clear,
@@ -123,11 +149,48 @@ def evaluate_mask(
                     largest_components=config.largest_components,
                 )
             case Metric.COMPONENTS:
-                components = measure_component_recall(
+                found["components"] = measure_component_recall(
                     marked, find_components(membrane), distance_px=config.near_distance_px
                 )
-    told(len(wanted) + 1, len(wanted) + 1)
-    return Score(overlap=overlap, near=near, components=components)
+            case Metric.SURFACE:
+                spacing, tolerances, unit = surface_lengths(config, voxel_size)
+                found["surface"] = compare_surfaces(
+                    marked, membrane, known, tolerances=tolerances, spacing=spacing, unit=unit
+                )
+            case Metric.CLDICE:
+                found["cldice"] = compare_centerlines(marked, membrane, known)
+            case Metric.PLANES:
+                found["planes"] = count_planes(marked, membrane, known)
+            case Metric.THETA:
+                found["theta"] = measure_theta(
+                    marked, membrane, known, edges_deg=config.theta_edges_deg, seed=config.seed
+                )
+            case Metric.AUPRC if voxel_kind(pred) is VoxelKind.LOGITS:
+                found["sweep"] = sweep_thresholds(pred.astype(np.float32, copy=False), membrane, clear)
+    return Score(overlap=overlap, **found)
+
+
+def surface_lengths(
+    config: EvaluateConfig, voxel_size: tuple[float, float, float] | None
+) -> tuple[tuple[float, float, float], tuple[float, ...], str]:
+    """Spacing, tolerances and unit of surface distances, in angstrom where the voxel size is known.
+
+    Raises
+    ------
+    InputError
+        If a tolerance is in angstrom and the voxel size is not known.
+    """
+    if voxel_size is None:
+        if angstrom := [str(length) for length in config.tolerances if length.is_angstrom]:
+            raise InputError(
+                f"A tolerance of {angstrom[0]} needs the voxel size. Pass --pixel-size in angstrom, "
+                "or tolerances such as 2vox."
+            )
+        return (1.0, 1.0, 1.0), tuple(length.value for length in config.tolerances), "vox"
+    tolerances = (
+        length.value if length.is_angstrom else length.value * min(voxel_size) for length in config.tolerances
+    )
+    return voxel_size, tuple(tolerances), "A"
 
 
 def split_truth(

@@ -1,0 +1,90 @@
+"""Overlap slice by slice in the three planes of a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.core.metrics_overlap import require_one_shape
+from cryoseg.types import BoolArray
+
+PLANES = ("xy", "xz", "yz")  # planes across z, y and x
+RATIOS = ("dice", "iou", "precision", "recall")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneCounts:
+    """Voxels of every slice of one plane.
+
+    Attributes
+    ----------
+    both, marked, wanted
+        (slices,) voxels in prediction and truth, in the prediction, in the truth.
+    """
+
+    both: NDArray[np.int64]
+    marked: NDArray[np.int64]
+    wanted: NDArray[np.int64]
+
+    def means(self, *, undefined: float | None = None) -> dict[str, float]:
+        """Mean over slices of each of `RATIOS`.
+
+        Parameters
+        ----------
+        undefined
+            Stands for 0/0; None leaves such slices out of that mean (NaN if none is left). ETSAM's
+            tables use 0, so that slices without membrane pull the means down.
+        """
+        fractions = {
+            "dice": (2 * self.both, self.marked + self.wanted),
+            "iou": (self.both, self.marked + self.wanted - self.both),
+            "precision": (self.both, self.marked),
+            "recall": (self.both, self.wanted),
+        }
+        means = {}
+        for name, (part, whole) in fractions.items():
+            values = part[whole > 0] / whole[whole > 0]
+            if undefined is not None:
+                means[name] = float((values.sum() + undefined * np.sum(whole == 0)) / len(whole))
+            else:
+                means[name] = float(values.mean()) if values.size else float("nan")
+        return means
+
+
+def count_planes(pred: BoolArray, truth: BoolArray, known: BoolArray) -> dict[str, PlaneCounts]:
+    """Count the voxels of every xy, xz and yz slice, where the truth is known.
+
+    Parameters
+    ----------
+    pred, truth, known
+        (z, y, x).
+
+    Returns
+    -------
+    dict
+        By the names in `PLANES`.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+
+    Source: ETSAM's plane-wise evaluation; reference notes, section 10.
+    """
+    require_one_shape(pred, truth)
+    require_one_shape(pred, known)
+    depth, height, width = pred.shape
+    counts = [np.zeros((3, size), np.int64) for size in (depth, height, width)]
+    for z in range(depth):
+        p, t = pred[z] & known[z], truth[z] & known[z]
+        for kind, image in enumerate((p & t, p, t)):
+            along_y = np.count_nonzero(image, axis=1)
+            counts[0][kind, z] = along_y.sum()
+            counts[1][kind] += along_y
+            counts[2][kind] += np.count_nonzero(image, axis=0)
+    return {
+        plane: PlaneCounts(both=both, marked=marked, wanted=wanted)
+        for plane, (both, marked, wanted) in zip(PLANES, counts, strict=True)
+    }

@@ -1,0 +1,108 @@
+"""Precision and recall at every threshold of a logit volume, from two histograms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.core.metrics_overlap import require_one_shape
+from cryoseg.types import BoolArray
+
+# Thresholds lie 1/512 of a logit apart; beyond 16 the sigmoid is 1 or 0 to seven digits, so that
+# logits there share the last bin. The same bins for every file let the histograms of files add up.
+LOWEST_LOGIT, HIGHEST_LOGIT = -16.0, 16.0
+BINS_PER_LOGIT = 512
+_BINS = int((HIGHEST_LOGIT - LOWEST_LOGIT) * BINS_PER_LOGIT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdSweep:
+    """How many voxels lie between two thresholds.
+
+    Attributes
+    ----------
+    membrane, clear
+        (bins + 1,) voxels of either truth by logit. Entry 0 lies at or below the lowest threshold,
+        entry k above threshold k - 1 and at or below threshold k, the last above all but one.
+    """
+
+    membrane: NDArray[np.int64]
+    clear: NDArray[np.int64]
+
+    def __add__(self, other: ThresholdSweep) -> ThresholdSweep:
+        """Histograms of both together, for the micro curve."""
+        return ThresholdSweep(membrane=self.membrane + other.membrane, clear=self.clear + other.clear)
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        """(bins,) ascending; a voxel is marked if its logit is greater."""
+        return LOWEST_LOGIT + np.arange(_BINS) / BINS_PER_LOGIT
+
+    def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Precision, recall and Dice at each of `thresholds`; undefined values are NaN."""
+        found = _above(self.membrane)
+        marked = found + _above(self.clear)
+        total = self.membrane.sum()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return found / marked, found / np.float64(total), 2 * found / (marked + total)
+
+    @property
+    def average_precision(self) -> float:
+        """Area under the precision-recall curve, as a sum of steps; NaN if the truth is empty.
+
+        Each step in recall counts with the precision at its far end, as scikit-learn defines it.
+        """
+        membrane, clear = self.membrane[::-1], self.clear[::-1]
+        total = int(membrane.sum())
+        if total == 0:
+            return float("nan")
+        found = np.cumsum(membrane)
+        precision = found / np.maximum(found + np.cumsum(clear), 1)
+        return float(np.sum(precision * membrane) / total)
+
+    @property
+    def best_dice(self) -> tuple[float, float]:
+        """Threshold of the highest Dice and that Dice; the middle one of several equal thresholds."""
+        dice = self.curve()[2]
+        if np.isnan(dice).all():
+            return float("nan"), float("nan")
+        best = np.flatnonzero(dice == np.nanmax(dice))
+        index = int(best[len(best) // 2])
+        return float(self.thresholds[index]), float(dice[index])
+
+
+def _above(histogram: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For every threshold, how many voxels lie above it."""
+    return np.cumsum(histogram[:0:-1])[::-1].astype(np.float64)
+
+
+def sweep_thresholds(
+    logits: NDArray[np.floating[Any]], membrane: BoolArray, clear: BoolArray
+) -> ThresholdSweep:
+    """Histograms of logits where the truth is membrane and where it is clear.
+
+    Parameters
+    ----------
+    logits
+        (z, y, x), real numbers; read slice by slice.
+    membrane, clear
+        Where the truth is membrane, and where it is none; neither where it is not known.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    require_one_shape(logits, membrane)
+    require_one_shape(logits, clear)
+    histograms = np.zeros((2, _BINS + 1), np.int64)
+    for z, image in enumerate(logits):
+        for kind, chosen in enumerate((membrane[z], clear[z])):
+            # float64, because the bins are finer than float16 logits and exact in float32 only.
+            values = (image[chosen].astype(np.float64) - LOWEST_LOGIT) * BINS_PER_LOGIT
+            bins = np.clip(np.ceil(values), 0, _BINS).astype(np.int64)
+            histograms[kind] += np.bincount(bins, minlength=_BINS + 1)
+    return ThresholdSweep(membrane=histograms[0], clear=histograms[1])
