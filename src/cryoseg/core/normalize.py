@@ -1,0 +1,107 @@
+"""ETSAM's intensity maps, made of a few numbers per volume so that they apply slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.config import Normalize
+from cryoseg.core.robust import robust_map
+from cryoseg.types import FloatArray
+
+STAGE1_CLIP = 5.0  # source: ETSAM, between the stages; reference notes, section 5
+
+PlaneMap = Callable[[NDArray[Any]], NDArray[np.floating[Any]]]
+
+
+def intensity_map(
+    volume: NDArray[Any], method: Normalize, *, invert: bool = False, as_float32: bool = True
+) -> PlaneMap:
+    """Make the map from grey values to what the network sees.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x), any real type, finite. Not copied, not changed.
+    method
+        See `cryoseg.config.Normalize`.
+    invert
+        Swap dark and bright first: signed volumes are negated, others mirrored in their range.
+    as_float32
+        False keeps integers in double precision, as ETSAM's first release does.
+
+    Returns
+    -------
+    PlaneMap
+        Takes any part of `volume`, returns floats of the same shape. A volume without positive
+        values maps to 0 under `positive-max`, a constant one maps to 0 under `softplus` and `robust`.
+
+    Notes
+    -----
+    Source: ETSAM, `--normalize-method`; the authors' code gives NaN for the constant cases.
+    """
+    if method is Normalize.ROBUST:
+        return robust_map(volume, invert=invert)
+    low, high = volume.min(), volume.max()
+    double = not as_float32 and volume.dtype.kind in "iu"
+    kind = np.dtype(np.float64 if double else np.float32).type
+    mirror = None if not invert else kind(0) if low < 0 else kind(low) + kind(high)
+
+    def prepared(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        values: NDArray[np.floating[Any]] = plane.astype(kind)
+        if mirror is not None:
+            values = np.asarray(mirror - values)
+        return values
+
+    first, last = np.sort(prepared(np.array([low, high])))
+    if method is Normalize.SOFTPLUS:
+        floor, ceiling = _softplus(first), _softplus(last)
+        span = ceiling - floor
+
+        def softplus(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
+            raised = _softplus(prepared(plane)) - floor
+            return np.asarray(raised / span if span > 0 else np.zeros_like(raised))
+
+        return softplus
+
+    def positive_max(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        values = np.clip(prepared(plane), 0, None)
+        return np.asarray(values / last) if last > 0 else values
+
+    return positive_max
+
+
+def fused_logits_map(logits: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    """Map stage-1 logits to [0, 1]: clipped to +-5, then the range of the whole volume stretched.
+
+    Parameters
+    ----------
+    logits
+        (z, y, x). Only its extremes are read, now.
+
+    Returns
+    -------
+    Callable
+        Takes any part of `logits`. A constant volume maps to 0.
+
+    Notes
+    -----
+    Source: ETSAM, input of stage 2; reference notes, section 5.
+    """
+    clip = np.float32(STAGE1_CLIP)
+    low, high = (np.clip(value, -clip, clip) for value in (logits.min(), logits.max()))
+    span = high - low
+
+    def fused(part: FloatArray) -> FloatArray:
+        raised: FloatArray = np.clip(part, -clip, clip) - low
+        return raised / span if span > 0 else np.zeros_like(raised)
+
+    return fused
+
+
+def _softplus(x: Any) -> Any:
+    # log(1 + exp(x)) without the overflow that exp has in float32 beyond 88
+    return np.logaddexp(x.dtype.type(0), x)

@@ -1,0 +1,103 @@
+"""The one place that names CUDA, MPS, data types and autocast."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from cryoseg.config import DeviceName, Precision
+from cryoseg.errors import DeviceError
+
+
+def select_device(name: str) -> torch.device:
+    """The device to compute on.
+
+    Parameters
+    ----------
+    name
+        `auto` (CUDA, then MPS, then CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises
+    ------
+    DeviceError
+        If this machine does not offer it.
+    ConfigError
+        If there is no such name.
+    """
+    name = DeviceName(name)
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if name.startswith("cuda"):
+        if not cuda:
+            raise DeviceError(
+                f"--device {name}: this PyTorch sees no CUDA device (driver missing, or a CPU build). "
+                "Use --device cpu or --device auto."
+            )
+        device = torch.device(name)
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise DeviceError(
+                f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0."
+            )
+        return device
+    if name == "mps" and not mps:
+        raise DeviceError("--device mps: this PyTorch sees no Apple GPU. Use --device cpu or --device auto.")
+    return torch.device(name)
+
+
+def select_precision(precision: Precision, device: torch.device) -> Precision:
+    """Replace `auto` by what suits the device.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot compute in bfloat16.
+    """
+    if precision is Precision.AUTO:
+        capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return Precision.BFLOAT16 if capable else Precision.FLOAT32
+    if precision is Precision.BFLOAT16 and device.type == "mps":
+        raise DeviceError("--precision bfloat16: not offered on an Apple GPU. Use --precision float32.")
+    return precision
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """The context in which a network runs; does nothing for float32."""
+    if select_precision(precision, device) is Precision.BFLOAT16:
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def slices_at_once(device: torch.device) -> int:
+    """Slices per pass of an image encoder.
+
+    One on a CPU, where a larger batch was measured to be no faster and costs memory.
+    """
+    return 4 if device.type == "cuda" else 1
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what a deleted model held."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin a new measurement of `peak_device_memory`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_device_memory(device: torch.device) -> int | None:
+    """Bytes that PyTorch held on a CUDA device at most; None elsewhere."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def describe(device: torch.device) -> str:
+    """Name for the user: `cpu`, or `cuda:0 (NVIDIA ...)`."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)

@@ -1,0 +1,26 @@
+"""The segmentation methods: a literal table. `cryoseg.models.method` tells what a row needs.
+
+To add one: a module in `models/`, a member of `ModelName`, a line here, an entry in `WEIGHTS`, a
+page in docs/methods and a test.
+"""
+
+from __future__ import annotations
+
+from cryoseg.config import ModelName
+from cryoseg.models import etsam, membrane_tiny
+from cryoseg.models.method import Method
+
+METHODS: dict[ModelName, Method] = {
+    ModelName.ETSAM: Method(
+        weights=("etsam_stage1", "etsam_stage2"),
+        resolve=etsam.resolve,
+        segment=etsam.segment,
+        assumed_pixel_size=etsam.assumed_pixel_size,
+    ),
+    ModelName.MEMBRANE_TINY: Method(
+        weights=("membrane_tiny",),
+        resolve=membrane_tiny.resolve,
+        segment=membrane_tiny.segment,
+        assumed_pixel_size=membrane_tiny.assumed_pixel_size,
+    ),
+}

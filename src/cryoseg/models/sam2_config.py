@@ -1,0 +1,144 @@
+"""From a sam2 YAML configuration to a `VolumePredictor`.
+
+A configuration names the classes that it wants built, so a file from a stranger could name
+anything. Only network modules of sam2 and of cryoseg are built.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sam2
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from sam2.modeling.sam2_base import SAM2Base
+from torch import nn
+from yaml import YAMLError
+
+import cryoseg
+from cryoseg.errors import ConfigError
+from cryoseg.models.sam2_volume import VolumePredictor
+
+ALLOWED = ("sam2.", "cryoseg.")
+_PACKAGES = (Path(sam2.__file__).parent, Path(cryoseg.__file__).parent)
+_FOLDERS = ("", "configs", "configs/sam2.1", "configs/sam2", "weights")
+
+
+def find_config(name: str | Path) -> Path:
+    """Path of a configuration: a file, or one that sam2 or cryoseg carries.
+
+    Parameters
+    ----------
+    name
+        A path, or a name such as `configs/sam2.1/sam2.1_hiera_b+.yaml` or `sam2.1_hiera_b+`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    if not given.is_absolute() and ".." not in given.parts:
+        names = (str(given), f"{given}.yaml")
+        for package in _PACKAGES:
+            for folder in _FOLDERS:
+                for spelled in names:
+                    candidate = package / folder / spelled
+                    if candidate.is_file() and candidate.suffix in {".yaml", ".yml"}:
+                        return candidate
+    raise ConfigError(
+        f"{name}: no such SAM 2 configuration. Give the path of a YAML file, or the name of one that sam2 "
+        "carries, such as sam2.1_hiera_b+."
+    )
+
+
+def build_predictor(config: str | Path, *, overrides: Mapping[str, Any] | None = None) -> VolumePredictor:
+    """Build an untrained network, in evaluation mode, on the CPU.
+
+    As sam2's own builder with `apply_postprocessing=False`: no hole filling, no fallback between
+    masks, no constraint between objects.
+
+    Parameters
+    ----------
+    config
+        See `find_config`.
+    overrides
+        Dotted key to value, below `model`.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is no YAML, holds no model, or names something that is not a
+        network module of sam2 or cryoseg.
+    """
+    path = find_config(config)
+    try:
+        loaded = OmegaConf.load(path)
+        if not isinstance(loaded, DictConfig) or not isinstance(loaded.get("model"), DictConfig):
+            raise ConfigError(f"{path}: holds no `model` section; give an inference configuration of SAM 2.")
+        model = loaded.model
+        for key, value in (overrides or {}).items():
+            OmegaConf.update(model, key, value, force_add=True)
+        OmegaConf.resolve(model)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read as a SAM 2 configuration ({_first_line(error)})."
+        ) from error
+    _check_targets(model, path)
+    root = _module_class(str(model.get("_target_")), path)
+    if not issubclass(root, SAM2Base):
+        raise ConfigError(f"{path}: `model` builds {root.__name__}, which is not a SAM 2 network.")
+    if not issubclass(root, VolumePredictor):
+        model["_target_"] = "cryoseg.models.sam2_volume.VolumePredictor"
+    model["non_overlap_masks"] = False
+    model["fill_hole_area"] = 0
+    model["compile_image_encoder"] = False
+    try:
+        predictor = instantiate(model, _recursive_=True)
+    except (HydraException, TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"{path}: SAM 2 cannot be built from it ({_first_line(error)}).") from error
+    assert isinstance(predictor, VolumePredictor)
+    return predictor.eval()
+
+
+def _check_targets(node: Any, path: Path) -> None:
+    """Refuse any `_target_`, at any depth, that is not a network module of sam2 or cryoseg."""
+    if OmegaConf.is_dict(node):
+        if "_target_" in node:
+            _module_class(str(node["_target_"]), path)
+        for key in node:
+            _check_targets(node[key], path)
+    elif OmegaConf.is_list(node):
+        for item in node:
+            _check_targets(item, path)
+
+
+def _module_class(target: str, path: Path) -> type[nn.Module]:
+    refusal = ConfigError(
+        f"{path}: asks for {target}, which is refused: a configuration may only build the network classes of "
+        "sam2 and cryoseg."
+    )
+    if not target.startswith(ALLOWED):
+        raise refusal
+    # `sam2.build_sam.os.system` begins with sam2 as well; what counts is where the object was defined.
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{path}: asks for {target}, which does not exist.") from error
+    if not (
+        isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(ALLOWED)
+    ):
+        raise refusal
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
