@@ -1,7 +1,134 @@
-"""`cryoseg evaluate`."""
+"""`cryoseg evaluate`: score segmentations on the user's own files."""
 
 from __future__ import annotations
 
-import typer
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
 
-app = typer.Typer(no_args_is_help=True)
+import typer
+from typer import Argument, Exit, Option
+
+from cryoseg.cli.options import Overwrite, PixelSize, Quiet, Seed, Verbose
+from cryoseg.config import EvaluateConfig, Length, Metric
+from cryoseg.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="Score segmentations and picks against a truth.")
+
+
+@app.callback()
+def _root() -> None:
+    """Score segmentations and picks against a truth."""
+
+
+@app.command()
+def segmentation(
+    pred: Annotated[
+        str,
+        Argument(
+            help="Predicted masks or logits: file, folder, quoted glob or .txt list.", show_default=False
+        ),
+    ],
+    truth: Annotated[
+        str,
+        Argument(help="Truth: 0, one positive label, -1 for unknown. File, folder, ...", show_default=False),
+    ],
+    metrics: Annotated[
+        str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")
+    ] = ",".join(EvaluateConfig.metrics),
+    logit_threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(help="Predictions are logits; voxels above this are membrane.", show_default="masks only"),
+    ] = EvaluateConfig.logit_threshold,
+    truth_label: Annotated[
+        Optional[int],  # noqa: UP045
+        Option(help="Value of the truth that is membrane.", show_default="its only positive value"),
+    ] = EvaluateConfig.truth_label,
+    ignore_label: Annotated[
+        int, Option(help="Voxels of the truth with this value are left out.")
+    ] = EvaluateConfig.ignore_label,
+    region: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(help="Mask of where to score (file, or folder matched by name).", show_default="everywhere"),
+    ] = None,
+    near_distance: Annotated[
+        float, Option(help="In the slice plane, in pixels: predictions this near count as found.")
+    ] = EvaluateConfig.near_distance_px,
+    largest_components: Annotated[
+        int, Option(help="Report the near recall of this many largest components too.")
+    ] = EvaluateConfig.largest_components,
+    tolerance: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        Option(
+            "--tolerance", help="Of surface Dice, such as 30A or 2vox; repeat.", show_default="1vox, 2vox"
+        ),
+    ] = None,
+    name: Annotated[str, Option(help="Name of PRED in tables.")] = "prediction",
+    also: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        Option("--also", help="NAME=PRED: another method on the same files, to compare; repeat."),
+    ] = None,
+    pixel_size: PixelSize = None,
+    output: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
+    ] = None,
+    seed: Seed = EvaluateConfig.seed,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score masks or logits: Dice, IoU, precision, recall, near recall, and more with --metrics."""
+    from cryoseg.cli.console import batch_console
+    from cryoseg.cli.evaluation_tables import print_evaluation
+    from cryoseg.pipelines.evaluate import evaluate_files
+    from cryoseg.pipelines.evaluate_report import EvaluationWriter
+
+    lengths = tuple(Length.parse(text, option="--tolerance") for text in tolerance or ())
+    config = EvaluateConfig(
+        metrics=_parse_metrics(metrics),
+        logit_threshold=logit_threshold,
+        truth_label=truth_label,
+        ignore_label=ignore_label,
+        near_distance_px=near_distance,
+        largest_components=largest_components,
+        tolerances=lengths or EvaluateConfig.tolerances,
+        seed=seed,
+    )
+    methods = _methods(name, pred, also or [])
+    writer = EvaluationWriter(output or [], command=shlex.join(sys.argv[1:]), overwrite=overwrite)
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        evaluation = evaluate_files(
+            methods,
+            truth,
+            config,
+            region=region,
+            pixel_size=pixel_size,
+            on_event=console,
+            on_scored=writer.on_scored,
+        )
+    writer.finish(evaluation)
+    print_evaluation(evaluation)
+    raise Exit(evaluation.report.exit_status)
+
+
+def _parse_metrics(text: str) -> tuple[Metric, ...]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if words == ["all"]:
+        return tuple(Metric)
+    if unknown := [word for word in words if word not in set(Metric)]:
+        raise ConfigError(f"--metrics {unknown[0]}: unknown; use all, or some of {', '.join(Metric)}.")
+    return tuple(Metric(word) for word in words)
+
+
+def _methods(name: str, pred: str, also: list[str]) -> dict[str, str]:
+    methods = {name: pred}
+    for entry in also:
+        other, separator, files = entry.partition("=")
+        if not separator or not other or not files:
+            raise ConfigError(f"--also {entry}: give NAME=PRED, such as membrain=results/membrain.")
+        if other in methods:
+            raise ConfigError(f"--also {entry}: the name {other} is taken; give each method its own.")
+        methods[other] = files
+    return methods

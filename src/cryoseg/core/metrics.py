@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +166,7 @@ def evaluate_mask(
                     marked, membrane, known, edges_deg=config.theta_edges_deg, seed=config.seed
                 )
             case Metric.AUPRC if voxel_kind(pred) is VoxelKind.LOGITS:
-                found["sweep"] = sweep_thresholds(pred.astype(np.float32, copy=False), membrane, clear)
+                found["sweep"] = sweep_thresholds(cast("NDArray[np.floating[Any]]", pred), membrane, clear)
     return Score(overlap=overlap, **found)
 
 

@@ -1,0 +1,96 @@
+"""Tell whether two volumes fit, and name what is wrong if they do not."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+
+from cryoseg.core.metrics_overlap import count_overlap
+from cryoseg.types import BoolArray
+
+_AXES = "zyx"
+# A turned mask of another specimen overlaps by chance; a right one turned overlaps well.
+TURNED_DICE = 0.5
+UPRIGHT_DICE = 0.25
+_SMALL = 32
+
+
+def shape_mismatch(pred: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
+    """Why a prediction and a truth (z, y, x) cannot be compared, or None if their shapes agree.
+
+    Returns
+    -------
+    str or None
+        A sentence: one image against a volume, exchanged axes with their names, or other shapes.
+    """
+    if pred == truth:
+        return None
+    shapes = f"the prediction has {_shape(pred)} voxels (z, y, x) and the truth {_shape(truth)}"
+    if (pred[0] == 1) != (truth[0] == 1) and pred[1:] == truth[1:]:
+        image, volume = ("prediction", "truth") if pred[0] == 1 else ("truth", "prediction")
+        return f"{shapes}: the {image} is a single image, the {volume} a volume. Give both of one kind."
+    if sorted(pred) == sorted(truth):
+        return (
+            f"{shapes}: the axes are exchanged ({_order(pred, truth)}). Write the prediction in the order of "
+            "the truth."
+        )
+    return f"{shapes}. Give a pair of one shape."
+
+
+def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
+    """The order of axes in which a prediction fits the truth much better than as it is, or None.
+
+    Only orders that keep the shape can be told, such as x, y exchanged in square slices.
+
+    Parameters
+    ----------
+    pred, truth
+        (z, y, x), of one shape.
+    """
+    orders = [
+        order
+        for order in permutations(range(3))
+        if order != (0, 1, 2) and tuple(pred.shape[axis] for axis in order) == truth.shape
+    ]
+    if not orders or not truth.any():
+        return None
+    # Every n-th slice of the truth is enough to tell, and costs little.
+    step = max(1, len(truth) // _SMALL)
+    chosen = truth[::step]
+    if count_overlap(pred[::step], chosen).dice >= UPRIGHT_DICE:
+        return None
+    for order in orders:
+        if count_overlap(pred.transpose(order)[::step], chosen).dice >= TURNED_DICE:
+            return ", ".join(_AXES[axis] for axis in order)
+    return None
+
+
+def voxel_size_mismatch(
+    pred: tuple[float, float, float], truth: tuple[float, float, float], *, tolerance: float = 0.01
+) -> str | None:
+    """Say that two voxel sizes (z, y, x), in angstrom, differ by more than `tolerance`, or None.
+
+    A size that is not set (0, or exactly 1 A on all axes) is not compared.
+    """
+    for sizes in (pred, truth):
+        if 0.0 in sizes or all(size == 1.0 for size in sizes):
+            return None
+    if np.all(np.abs(np.subtract(pred, truth)) <= tolerance * np.asarray(truth)):
+        return None
+    return (
+        f"the prediction has voxels of {_shape(pred)} A (z, y, x) and the truth of {_shape(truth)} A. "
+        "Resample one of them, or pass --pixel-size if a header is wrong."
+    )
+
+
+def _shape(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{value:.5g}" for value in values)
+
+
+def _order(pred: tuple[int, ...], truth: tuple[int, ...]) -> str:
+    """Which axis of the truth each axis of the prediction is; the first order that fits the shapes."""
+    for order in permutations(range(3)):
+        if tuple(truth[axis] for axis in order) == pred:
+            return "the prediction's z, y, x are the truth's " + ", ".join(_AXES[axis] for axis in order)
+    raise AssertionError("shapes are no permutation of each other")

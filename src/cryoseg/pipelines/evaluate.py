@@ -1,0 +1,298 @@
+"""Score predictions against truths: read, check, measure, summarize."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.config import EvaluateConfig, Metric
+from cryoseg.core.axes import looks_turned, shape_mismatch, voxel_size_mismatch
+from cryoseg.core.binarize import to_mask
+from cryoseg.core.metrics import Score, evaluate_mask, split_truth
+from cryoseg.core.metrics_figures import figures_of, micro_figures
+from cryoseg.core.statistics import Comparison, Mean, compare_methods, mean_with_interval
+from cryoseg.errors import CryosegError, InputError
+from cryoseg.io.volumes import improbable_voxel_size, read_mask, read_tomogram
+from cryoseg.pipelines.evaluate_pairs import Pair, find_pairs
+from cryoseg.pipelines.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.types import Tomogram
+
+# Arrays of a pair just scored: prediction, truth (both as read) and the score, for pictures.
+OnScored = Callable[["FileScore", NDArray[Any], NDArray[Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileScore:
+    """One prediction of one method.
+
+    Attributes
+    ----------
+    method, name
+        Which method, which tomogram.
+    pred, truth
+        The files; None where one is missing.
+    figures
+        Column name to value; empty if `error` is set.
+    score
+        The counts behind them, for sums over files.
+    voxel_size
+        (z, y, x) in angstrom, or None if no header or option tells it.
+    seconds
+        Time to read and score.
+    error
+        One sentence if it failed, else empty.
+    """
+
+    method: str
+    name: str
+    pred: Path | None
+    truth: Path | None
+    figures: dict[str, float] = field(default_factory=dict)
+    score: Score | None = field(default=None, repr=False)
+    voxel_size: tuple[float, float, float] | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """All scores of one run and what they say together.
+
+    Attributes
+    ----------
+    config
+        The settings.
+    files
+        One per method and tomogram, failed ones included.
+    macro
+        Method to figure to mean over files.
+    micro
+        Method to figure of all voxels together.
+    comparisons
+        Pairs of methods; empty for one method.
+    """
+
+    config: EvaluateConfig
+    files: list[FileScore]
+    macro: dict[str, dict[str, Mean]]
+    micro: dict[str, dict[str, float]]
+    comparisons: list[Comparison]
+
+    @property
+    def report(self) -> Report:
+        """The rows for a summary; its exit status is 1 if a file failed."""
+        several = len({file.method for file in self.files}) > 1
+        return Report(rows=[_row(file, several=several) for file in self.files])
+
+
+def evaluate_files(
+    methods: Mapping[str, str | Path],
+    truth: str | Path,
+    config: EvaluateConfig,
+    *,
+    region: str | Path | None = None,
+    pixel_size: float | None = None,
+    on_event: OnEvent = ignore,
+    on_scored: OnScored | None = None,
+) -> Evaluation:
+    """Score every prediction of every method.
+
+    Parameters
+    ----------
+    methods
+        Name of a method to its predictions: a file, folder, quoted glob or `.txt` list.
+    truth
+        The same of truths.
+    config
+        Figures and their settings.
+    region
+        The same of masks of where to score; None scores everywhere.
+    pixel_size
+        In angstrom; overrides all headers.
+    on_event
+        Told progress, warnings and rows.
+    on_scored
+        Given the arrays of every scored pair.
+
+    Returns
+    -------
+    Evaluation
+        A broken file is a `FileScore` with an error and stops nothing.
+
+    Raises
+    ------
+    InputError
+        If a method, the truth or the region names no file at all.
+    """
+    work = [
+        (method, pair)
+        for method, pred in methods.items()
+        for pair in find_pairs(pred, truth, region=region, prefer_logits=config.logit_threshold is not None)
+    ]
+    files = []
+    for done, (method, pair) in enumerate(work):
+        on_event(StageProgress(name="Scoring", stage="pairs", done=done, total=len(work), unit="pairs"))
+        file = _score_pair(method, pair, config, pixel_size, on_event, on_scored)
+        on_event(_row(file, several=len(methods) > 1))
+        files.append(file)
+    on_event(StageProgress(name="Scoring", stage="pairs", done=len(work), total=len(work), unit="pairs"))
+    return summarize(files, config)
+
+
+def summarize(files: list[FileScore], config: EvaluateConfig) -> Evaluation:
+    """Means over files and comparison of methods."""
+    methods = list(dict.fromkeys(file.method for file in files))
+    macro: dict[str, dict[str, Mean]] = {}
+    micro: dict[str, dict[str, float]] = {}
+    for method in methods:
+        good = [file for file in files if file.method == method and not file.error]
+        columns = dict.fromkeys(name for file in good for name in file.figures)
+        macro[method] = {
+            name: mean_with_interval(
+                [file.figures.get(name, float("nan")) for file in good],
+                samples=config.bootstrap_samples,
+                seed=config.seed,
+            )
+            for name in columns
+        }
+        scores = [file.score for file in good if file.score is not None]
+        micro[method] = micro_figures(scores) if scores else {}
+    return Evaluation(
+        config=config, files=files, macro=macro, micro=micro, comparisons=_compare(files, methods)
+    )
+
+
+def _compare(files: list[FileScore], methods: list[str]) -> list[Comparison]:
+    if len(methods) < 2:
+        return []
+    names = sorted({file.name for file in files})
+    by_key = {(file.method, file.name): file.figures for file in files}
+    figures = dict.fromkeys(
+        name
+        for file in files
+        for name in file.figures
+        if name in ("dice", "iou", "precision", "recall", "cldice", "auprc")
+        or name.startswith(("recall_", "surface_"))
+    )
+    return [
+        comparison
+        for figure in figures
+        for comparison in compare_methods(
+            figure,
+            {m: [by_key.get((m, n), {}).get(figure, float("nan")) for n in names] for m in methods},
+        )
+    ]
+
+
+def _score_pair(
+    method: str,
+    pair: Pair,
+    config: EvaluateConfig,
+    pixel_size: float | None,
+    on_event: OnEvent,
+    on_scored: OnScored | None,
+) -> FileScore:
+    begun = time.monotonic()
+    about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
+    try:
+        if pair.error is not None or pair.pred is None or pair.truth is None:
+            raise InputError(pair.error or f"{pair.name}: a file is missing.")
+        pred, truth = read_tomogram(pair.pred), read_mask(pair.truth)
+        _check_labels(truth, config)
+        voxel_size = _check_pair(pred, truth, pixel_size)
+        region = None
+        if pair.region is not None:
+            region = read_mask(pair.region)
+            if problem := shape_mismatch(region.data.shape, truth.data.shape):
+                raise InputError(f"{pair.region}: {problem.replace('prediction', 'region')}")
+        try:
+            marked = to_mask(pred.data, logit_threshold=config.logit_threshold)
+        except InputError as error:
+            raise InputError(f"{pair.pred}: {error}") from error
+        membrane, _ = split_truth(truth.data, config)
+        if order := looks_turned(marked, membrane):
+            raise InputError(
+                f"{pair.pred}: the axes are exchanged: it fits {pair.truth.name} only with its axes taken in "
+                f"the order {order}. Write it in the order z, y, x of the truth."
+            )
+        del marked, membrane
+        try:
+            score = evaluate_mask(
+                pred.data,
+                truth.data,
+                config,
+                region=None if region is None else region.data,
+                voxel_size=voxel_size,
+            )
+        except InputError as error:
+            raise InputError(f"{pair.pred}: {error}") from error
+    except CryosegError as error:
+        return FileScore(**about, seconds=time.monotonic() - begun, error=str(error))
+    if Metric.AUPRC in config.metrics and config.logit_threshold is not None and score.sweep is None:
+        on_event(Warn(text=f"{pair.pred.name}: holds a mask, so it has no AUPRC and no threshold."))
+    file = FileScore(
+        **about,
+        figures=figures_of(score, config),
+        score=score,
+        voxel_size=voxel_size,
+        seconds=time.monotonic() - begun,
+    )
+    if on_scored is not None:
+        on_scored(file, pred.data, truth.data)
+    return file
+
+
+def _check_pair(
+    pred: Tomogram, truth: Tomogram, pixel_size: float | None
+) -> tuple[float, float, float] | None:
+    """The voxel size of a pair that fits, in angstrom; None if nothing tells it."""
+    if problem := shape_mismatch(pred.data.shape, truth.data.shape):
+        raise InputError(f"{pred.source}: {problem}")
+    if pixel_size is not None:
+        return (pixel_size, pixel_size, pixel_size)
+    sizes = [volume.geometry for volume in (truth, pred) if improbable_voxel_size(volume.geometry) is None]
+    problem = voxel_size_mismatch(pred.geometry.voxel_size, truth.geometry.voxel_size)
+    if problem and len(sizes) == 2:
+        raise InputError(f"{pred.source}: {problem}")
+    return sizes[0].voxel_size if sizes else None
+
+
+def _check_labels(truth: Tomogram, config: EvaluateConfig) -> None:
+    """Refuse a truth whose values leave open what membrane is."""
+    if config.truth_label is not None:
+        return
+    label: int | None = None
+    for z, image in enumerate(truth.data):
+        label = int(image.max()) if label is None and image.max() > 0 else label
+        known = (image == 0) | (image == config.ignore_label)
+        if label is not None:
+            known |= image == label
+        if not known.all():
+            found = np.unique(image[~known])
+            raise InputError(
+                f"{truth.source}: slice {z} holds {', '.join(map(str, found[:4]))} beside 0, {label or 1} "
+                f"and the ignore label {config.ignore_label}. Say with --truth-label which value is membrane."
+            )
+
+
+def _row(file: FileScore, *, several: bool) -> Row:
+    return Row(
+        name=f"{file.method}: {file.name}" if several else file.name,
+        status=Status.FAILED if file.error else Status.DONE,
+        seconds=file.seconds,
+        figures={name: show_figure(value) for name, value in file.figures.items()},
+        message=file.error,
+    )
+
+
+def show_figure(value: float) -> str:
+    """A figure for a table: four decimals, `-` where it is undefined."""
+    if np.isnan(value):
+        return "-"
+    return f"{value:.0f}" if np.isfinite(value) and value == int(value) and abs(value) > 1 else f"{value:.4f}"

@@ -1,0 +1,129 @@
+"""Which prediction belongs to which truth."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryoseg.errors import InputError
+from cryoseg.io.inputs import resolve_inputs, stem
+
+# Words that programs put behind the name of the tomogram, longest first.
+_TAIL = re.compile(
+    r"_(?:membrane_post_processed_mask|etsam(?:_split_processing)?_predicted_post_processed_mask"
+    r"|etsam(?:_split_processing)?_predicted_(?:mask|logits)|membrane_(?:mask|logits|labels?)"
+    r"|post_processed_mask|target_mask|mask|logits|labels?|truth|gt|segmentation|pred(?:iction)?)$",
+    re.I,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One file to score.
+
+    Attributes
+    ----------
+    name
+        Of the tomogram, shared by prediction and truth.
+    pred, truth
+        The files, or None where one is missing.
+    region
+        A mask of where to score.
+    error
+        One sentence if the pair cannot be scored.
+    """
+
+    name: str
+    pred: Path | None = None
+    truth: Path | None = None
+    region: Path | None = None
+    error: str | None = None
+
+
+def find_pairs(
+    pred: str | Path, truth: str | Path, *, region: str | Path | None = None, prefer_logits: bool = False
+) -> list[Pair]:
+    """Match predictions and truths.
+
+    Two files are a pair whatever their names. Of folders, globs and lists, files match by stem, or by
+    the stem without words such as `_membrane_mask` or `_labels`. Of several predictions of one
+    tomogram the post-processed mask is taken, then the mask, then the logits; with
+    `prefer_logits` the logits first. A truth without prediction is an error of its row; predictions
+    without truth are left out.
+
+    Parameters
+    ----------
+    pred, truth
+        A file, folder, quoted glob or `.txt` list.
+    region
+        The same, of masks of where to score; None scores everywhere.
+    prefer_logits
+        See above.
+
+    Returns
+    -------
+    list of Pair
+        Sorted by name.
+
+    Raises
+    ------
+    InputError
+        If one of the three names no file at all, or two truths share a name.
+    """
+    preds, truths = _files(pred), _files(truth)
+    regions = [] if region is None else _files(region)
+    if len(preds) == len(truths) == 1 and Path(truth).is_file() and Path(pred).is_file():
+        chosen = regions[0] if len(regions) == 1 else None
+        return [Pair(name=tomogram_name(preds[0]), pred=preds[0], truth=truths[0], region=chosen)]
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in preds:
+        by_name[tomogram_name(path)].append(path)
+    region_of = {tomogram_name(path): path for path in regions}
+    pairs: dict[str, Pair] = {}
+    for path in truths:
+        name = tomogram_name(path)
+        if name in pairs:
+            raise InputError(f"{path}: {pairs[name].truth} is the truth of {name} too. Keep one of them.")
+        candidates = sorted(by_name.get(name, []), key=lambda found: (_rank(found, prefer_logits), found))
+        error = None
+        if not candidates:
+            error = f"{path}: no prediction of this name in {pred}."
+        elif len(candidates) > 1 and _rank(candidates[0], prefer_logits) == _rank(
+            candidates[1], prefer_logits
+        ):
+            error = f"{path}: {candidates[0].name} and {candidates[1].name} both match. Keep one of them."
+        elif region is not None and name not in region_of:
+            error = f"{path}: no region mask of this name in {region}."
+        pairs[name] = Pair(
+            name=name,
+            pred=candidates[0] if candidates else None,
+            truth=path,
+            region=region_of.get(name),
+            error=error,
+        )
+    return [pairs[name] for name in sorted(pairs)]
+
+
+def tomogram_name(path: Path) -> str:
+    """Stem without what programs put behind a tomogram's name; never empty."""
+    name = stem(path)
+    return _TAIL.sub("", name) or name
+
+
+def _rank(path: Path, prefer_logits: bool) -> int:
+    name = stem(path).lower()
+    if name.endswith("logits"):
+        return -1 if prefer_logits else 2
+    return 0 if name.endswith("post_processed_mask") else 1
+
+
+def _files(typed: str | Path) -> list[Path]:
+    inputs: Sequence[str | Path] = [typed]
+    items = resolve_inputs(inputs, leave_out=None)
+    good = [item.path for item in items if item.error is None]
+    if not good:
+        raise InputError(items[0].error or f"{typed}: names no file.")
+    return good

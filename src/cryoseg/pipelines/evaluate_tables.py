@@ -1,0 +1,96 @@
+"""Evaluations as CSV and JSON files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoseg import __version__
+from cryoseg.errors import ConfigError
+from cryoseg.io.outputs import atomic_output
+from cryoseg.io.provenance import write_provenance
+from cryoseg.pipelines.evaluate import Evaluation
+
+SUFFIXES = (".csv", ".json", ".html")
+
+
+def check_output_names(outputs: list[Path]) -> None:
+    """Refuse names whose suffix means no format, before anything is computed.
+
+    Raises
+    ------
+    ConfigError
+        With the name and the known suffixes.
+    """
+    for path in outputs:
+        if path.suffix.lower() not in SUFFIXES:
+            raise ConfigError(f"--output {path}: give a name that ends in {', '.join(SUFFIXES)}.")
+
+
+def write_csv(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
+    """Write one row per method and file; undefined figures are empty.
+
+    Raises
+    ------
+    OutputError
+        If the file exists or cannot be written.
+    """
+    columns = list(dict.fromkeys(name for file in evaluation.files for name in file.figures))
+    with (
+        atomic_output(path, overwrite=overwrite) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["method", "name", "prediction", "truth", *columns, "error"])
+        for file in evaluation.files:
+            values = [_cell(file.figures.get(name, float("nan"))) for name in columns]
+            writer.writerow([file.method, file.name, file.pred or "", file.truth or "", *values, file.error])
+
+
+def write_json(path: Path, evaluation: Evaluation, *, command: str = "", overwrite: bool = False) -> None:
+    """Write settings, every file, macro and micro means and comparisons.
+
+    Raises
+    ------
+    OutputError
+        If the file exists or cannot be written.
+    """
+    write_provenance(path, evaluation_record(evaluation, command=command), overwrite=overwrite)
+
+
+def evaluation_record(evaluation: Evaluation, *, command: str = "") -> dict[str, Any]:
+    """What `write_json` writes."""
+    return {
+        "version": __version__,
+        "command": command,
+        "settings": evaluation.config,
+        "notes": {
+            "interval": "95 % percentile bootstrap over files",
+            "test": "two-sided Wilcoxon signed-rank over files, Holm-corrected over pairs of methods",
+            "undefined": "null; left out of macro means and counted",
+        },
+        "files": [
+            {
+                "method": file.method,
+                "name": file.name,
+                "prediction": file.pred,
+                "truth": file.truth,
+                "voxel_size_angstrom": file.voxel_size,
+                "seconds": round(file.seconds, 3),
+                "error": file.error or None,
+                "figures": file.figures,
+                "voxels": file.score.overlap if file.score else None,
+            }
+            for file in evaluation.files
+        ],
+        "macro": evaluation.macro,
+        "micro": evaluation.micro,
+        "comparisons": evaluation.comparisons,
+    }
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.6g}"
