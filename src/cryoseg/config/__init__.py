@@ -7,12 +7,14 @@ here imports numpy or torch.
 from cryoseg.config.common import DeviceName, Mode0, Naming, Precision
 from cryoseg.config.evaluate import EvaluateConfig, Length, Metric
 from cryoseg.config.segment import (
+    ModelChoice,
     ModelName,
     Normalize,
     Polarity,
     PostprocessStep,
     Preset,
     SegmentConfig,
+    SegmentOutputs,
     Stage1Prompt,
     Stage2Prompt,
     View,
@@ -24,6 +26,7 @@ __all__ = [
     "Length",
     "Metric",
     "Mode0",
+    "ModelChoice",
     "ModelName",
     "Naming",
     "Normalize",
@@ -32,6 +35,7 @@ __all__ = [
     "Precision",
     "Preset",
     "SegmentConfig",
+    "SegmentOutputs",
     "Stage1Prompt",
     "Stage2Prompt",
     "View",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from cryoseg.config.common import Mode0, Naming
 from cryoseg.errors import ConfigError
 
 
@@ -145,14 +147,74 @@ class SegmentConfig:
         if self.min_slices < 1:
             raise ConfigError(f"--post-process-min-slices {self.min_slices}: must be at least 1.")
         if self.max_bridge_length < 0:
-            raise ConfigError(f"--post-process-max-bridge-len {self.max_bridge_length}: must not be negative.")
+            raise ConfigError(
+                f"--post-process-max-bridge-len {self.max_bridge_length}: must not be negative."
+            )
         if self.max_spur_length < 0:
             raise ConfigError(f"--post-process-max-spur-len {self.max_spur_length}: must not be negative.")
         if self.prompt_interval is not None and self.prompt_interval < 1:
             raise ConfigError(f"--prompt-interval {self.prompt_interval}: must be at least 1.")
         if self.pixel_size is not None and not 0.1 <= self.pixel_size <= 1000:
             raise ConfigError(
-                f"--pixel-size {self.pixel_size}: must lie between 0.1 and 1000 angstrom (it is not nanometres)."
+                f"--pixel-size {self.pixel_size}: must lie between 0.1 and 1000 angstrom "
+                "(it is not in nanometers)."
             )
         if self.views is not None and not self.views:
             raise ConfigError("--views: name at least one of forward, backward.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """Which network segments, and where its weights are.
+
+    Attributes
+    ----------
+    name
+        A known model; with `model_file` or checkpoints it is taken from them.
+    model_file
+        A packaged model that `cryoseg train membrane` wrote.
+    stage1_checkpoint, stage2_checkpoint
+        Weights of anybody's own SAM 2 family network, used as ETSAM uses its own.
+    sam2_config
+        Its configuration: a path, or a name inside the sam2 package.
+    checkpoints_dir
+        Where known weights are looked for first.
+    """
+
+    name: ModelName = ModelName.AUTO
+    model_file: Path | None = None
+    stage1_checkpoint: Path | None = None
+    stage2_checkpoint: Path | None = None
+    sam2_config: str | None = None
+    checkpoints_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        own = self.stage1_checkpoint or self.stage2_checkpoint or self.sam2_config
+        if own and (self.model_file or self.name is ModelName.MEMBRANE_TINY):
+            raise ConfigError(
+                "--stage1-checkpoint, --stage2-checkpoint and --sam2-config go with --model etsam; "
+                "leave --model out."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOutputs:
+    """What `cryoseg segment` writes, and how it reads.
+
+    Attributes
+    ----------
+    store_logits, preview
+        Write the logits, and a picture.
+    naming
+        Of the output files.
+    overwrite
+        Replace finished outputs.
+    mode0
+        How bytes of MRC mode 0 are read.
+    """
+
+    store_logits: bool = False
+    preview: bool = False
+    naming: Naming = Naming.CRYOSEG
+    overwrite: bool = False
+    mode0: Mode0 = Mode0.AUTO

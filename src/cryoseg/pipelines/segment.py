@@ -1,0 +1,377 @@
+"""`cryoseg segment`: tomograms in; masks, logits, pictures and provenance out."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cryoseg import __version__
+from cryoseg.config import ModelChoice, ModelName, Naming, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.core.postprocess import postprocess_mask
+from cryoseg.errors import WeightsError
+from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.outputs import make_folder
+from cryoseg.io.provenance import hash_file, write_provenance
+from cryoseg.io.volumes import (
+    check_finite,
+    improbable_voxel_size,
+    made_by,
+    read_tomogram,
+    write_logits,
+    write_mask,
+)
+from cryoseg.models.device import select_device, select_precision
+from cryoseg.models.membrane_tiny import METHOD as MEMBRANE_TINY
+from cryoseg.models.method import Method, ModelFiles
+from cryoseg.models.model_file import read_model_metadata
+from cryoseg.models.registry import METHODS
+from cryoseg.models.weights import WEIGHTS, locate, require
+from cryoseg.pipelines.batch import run_batch
+from cryoseg.pipelines.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.types import SegmentResult, Tomogram
+from cryoseg.view.preview import write_preview
+
+COLUMNS = ("membrane", "peak memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedModel:
+    """A method with its weights, and why it was taken."""
+
+    name: ModelName
+    method: Method
+    files: ModelFiles
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSize:
+    """The scale that a run works at, in angstrom, and where it came from: option, header or model."""
+
+    angstrom: float
+    source: str
+
+
+def resolve_model(choice: ModelChoice) -> ResolvedModel:
+    """Find the weights that a choice means.
+
+    Raises
+    ------
+    WeightsError
+        If weights are missing; the text says where they were looked for.
+    """
+    if choice.model_file is not None:
+        if not choice.model_file.is_file():
+            raise WeightsError(
+                f"--model {choice.model_file}: no such file; give a packaged model, "
+                f"or one of {', '.join(ModelName)}."
+            )
+        method = read_model_metadata(choice.model_file)["method"]
+        if method != MEMBRANE_TINY:
+            raise WeightsError(f"{choice.model_file}: is a model for {method}, not for membranes.")
+        return _resolved(ModelName.MEMBRANE_TINY, (choice.model_file,), reason="given as a file")
+    locate_here = partial(locate, checkpoints_dir=choice.checkpoints_dir)
+    own = (choice.stage1_checkpoint, choice.stage2_checkpoint)
+    name = choice.name
+    if any(own) or choice.sam2_config or name is ModelName.ETSAM:
+        stages = tuple(
+            given or require(known, checkpoints_dir=choice.checkpoints_dir)
+            for given, known in zip(own, METHODS[ModelName.ETSAM].weights, strict=True)
+        )
+        for stage in stages:
+            if not stage.is_file():
+                raise WeightsError(
+                    f"{stage}: no such checkpoint file; check --stage1-checkpoint and --stage2-checkpoint."
+                )
+        return _resolved(ModelName.ETSAM, stages, reason="asked for", sam2_config=choice.sam2_config)
+    reason = "asked for"
+    if name is ModelName.AUTO:
+        found = tuple(locate_here(known) for known in METHODS[ModelName.ETSAM].weights)
+        if all(found):
+            stages = tuple(path for path in found if path is not None)
+            return _resolved(ModelName.ETSAM, stages, reason="both ETSAM checkpoints are installed")
+        missing = ", ".join(
+            WEIGHTS[known].file_name
+            for known, path in zip(METHODS[ModelName.ETSAM].weights, found, strict=True)
+            if not path
+        )
+        name, reason = ModelName.MEMBRANE_TINY, f"not installed: {missing}"
+    stages = tuple(require(known, checkpoints_dir=choice.checkpoints_dir) for known in METHODS[name].weights)
+    return _resolved(name, stages, reason=reason)
+
+
+def _resolved(
+    name: ModelName, stages: tuple[Path, ...], *, reason: str, sam2_config: str | None = None
+) -> ResolvedModel:
+    files = ModelFiles(stages=stages, sam2_config=sam2_config)
+    return ResolvedModel(name=name, method=METHODS[name], files=files, reason=reason)
+
+
+def settle_pixel_size(
+    tomogram: Tomogram, *, override: float | None, assumed: float
+) -> tuple[PixelSize, str | None]:
+    """The pixel size to work at, and a warning where the header cannot be believed.
+
+    Parameters
+    ----------
+    tomogram
+        As read.
+    override
+        `--pixel-size`, in angstrom.
+    assumed
+        The model's own scale, taken where the header gives none.
+    """
+    if override is not None:
+        return PixelSize(angstrom=override, source="option"), None
+    doubt = improbable_voxel_size(tomogram.geometry)
+    if doubt is not None:
+        warning = f"{tomogram.source.name}: {doubt} The model's own scale, {assumed:g} A, is assumed."
+        return PixelSize(angstrom=assumed, source="assumed"), warning
+    return PixelSize(angstrom=float(np.mean(tomogram.geometry.voxel_size)), source="header"), None
+
+
+def segment_tomogram(
+    tomogram: Tomogram,
+    config: SegmentConfig = SegmentConfig(),
+    *,
+    model: ResolvedModel | ModelChoice = ModelChoice(),
+    device: str = "auto",
+    precision: Precision = Precision.AUTO,
+    keep_stages: bool = False,
+    on_event: OnEvent = ignore,
+) -> SegmentResult:
+    """Segment one tomogram; `cryoseg segment` without its files.
+
+    Parameters
+    ----------
+    tomogram
+        (z, y, x), any real type.
+    config
+        Settings; fields that are None are filled by the model.
+    model
+        From `resolve_model`, or a choice for it.
+    device
+        `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    precision
+        `auto` is bfloat16 on CUDA, else float32.
+    keep_stages
+        Keep the logits of stage 1 too.
+    on_event
+        Told warnings and progress.
+
+    Returns
+    -------
+    SegmentResult
+        On the grid of the tomogram; `post_processed` is None if `config.postprocess` is empty.
+
+    Raises
+    ------
+    CryosegError
+        If the data are not finite, or settings, weights or device do not fit.
+    """
+    if isinstance(model, ModelChoice):
+        model = resolve_model(model)
+    check_finite(tomogram)
+    name = tomogram.source.name
+    settled = model.method.resolve(config, model.files)
+    pixel_size, warning = settle_pixel_size(
+        tomogram, override=config.pixel_size, assumed=model.method.assumed_pixel_size(model.files)
+    )
+    if warning:
+        on_event(Warn(text=warning))
+    if tomogram.data.size and tomogram.data.min() == tomogram.data.max():
+        on_event(Warn(text=f"{name}: every voxel has the same value; there is nothing to find in it."))
+    chosen = select_device(device)
+    result = model.method.segment(
+        tomogram.data,
+        settled,
+        model.files,
+        pixel_size=pixel_size.angstrom,
+        device=chosen,
+        precision=select_precision(precision, chosen),
+        on_slice=lambda stage, done, total: on_event(
+            StageProgress(name=name, stage=stage, done=done, total=total)
+        ),
+        keep_stages=keep_stages,
+    )
+    if not config.postprocess:
+        return result
+    cleaned = postprocess_mask(
+        result.mask,
+        config.postprocess,
+        min_slices=config.min_slices,
+        max_bridge_length=config.max_bridge_length,
+        max_spur_length=config.max_spur_length,
+    )
+    return replace(result, post_processed=cleaned)
+
+
+def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: SegmentOutputs) -> dict[str, Path]:
+    """Every file that a run writes for one input, by kind; the record comes last."""
+    if outputs.naming is Naming.ETSAM:
+        tag = "_split_processing" if config.split_processing else ""
+        base = f"{stem}_etsam{tag}_predicted"
+        record, picture = f"{stem}_etsam{tag}.json", f"{stem}_etsam{tag}_preview.png"
+    else:
+        base = f"{stem}_membrane"
+        record, picture = f"{base}.json", f"{base}_preview.png"
+    paths = {"mask": folder / f"{base}_mask.mrc"}
+    if outputs.store_logits:
+        paths["logits"] = folder / f"{base}_logits.mrc"
+    if config.postprocess:
+        paths["post_processed_mask"] = folder / f"{base}_post_processed_mask.mrc"
+    if outputs.preview:
+        paths["preview"] = folder / picture
+    paths["record"] = folder / record
+    return paths
+
+
+def segment_files(
+    inputs: Sequence[str | Path],
+    output_dir: Path,
+    config: SegmentConfig,
+    *,
+    choice: ModelChoice = ModelChoice(),
+    outputs: SegmentOutputs = SegmentOutputs(),
+    device: str = "auto",
+    precision: Precision = Precision.AUTO,
+    on_event: OnEvent = ignore,
+) -> Report:
+    """Segment every input and write its outputs.
+
+    Parameters
+    ----------
+    inputs
+        What the user typed: files, folders, globs, lists.
+    output_dir
+        Made if missing.
+    config, choice, outputs
+        How, with which weights, and what to write.
+    device, precision
+        As in `segment_tomogram`.
+    on_event
+        Told everything.
+
+    Returns
+    -------
+    Report
+        One row per input; a broken one is a failed row.
+
+    Raises
+    ------
+    CryosegError
+        If nothing can be done at all: no weights, no such device, no output folder, settings that
+        the model cannot follow.
+    """
+    select_precision(precision, select_device(device))
+    model = resolve_model(choice)
+    settled = model.method.resolve(config, model.files)
+    on_event(Note(text=f"Model: {model.name} ({model.reason})."))
+    for stage, path in enumerate(model.files.stages, start=1):
+        on_event(Note(text=f"Weights {stage}: {path}", detail=True))
+    for key, value in asdict(settled).items():
+        on_event(Note(text=f"{key}: {_words(value)}", detail=True))
+    make_folder(output_dir)
+    items = resolve_inputs(inputs)
+    stems = output_stems([item.path for item in items if not item.error], naming=outputs.naming)
+    hashes = {path.name: hash_file(path) for path in model.files.stages}
+
+    def one(path: Path) -> Row:
+        paths = output_paths(output_dir, stems[path], config, outputs)
+        if not outputs.overwrite and all(file.exists() for file in paths.values()):
+            return Row(
+                name=path.name,
+                status=Status.SKIPPED,
+                outputs=tuple(paths.values()),
+                message="finished outputs are kept; --overwrite replaces them",
+            )
+        return _segment_file(
+            path, paths, config, settled, model, hashes, outputs, device, precision, on_event
+        )
+
+    return run_batch(items, one, on_event=on_event)
+
+
+def _segment_file(
+    path: Path,
+    paths: Mapping[str, Path],
+    config: SegmentConfig,
+    settled: SegmentConfig,
+    model: ResolvedModel,
+    hashes: Mapping[str, str],
+    outputs: SegmentOutputs,
+    device: str,
+    precision: Precision,
+    on_event: OnEvent,
+) -> Row:
+    begun = time.monotonic()
+    tomogram = read_tomogram(path, mode0=outputs.mode0)
+    for warning in tomogram.warnings:
+        on_event(Warn(text=warning))
+    assumed = model.method.assumed_pixel_size(model.files)
+    pixel_size, _ = settle_pixel_size(tomogram, override=config.pixel_size, assumed=assumed)
+    result = segment_tomogram(
+        tomogram, config, model=model, device=device, precision=precision, on_event=on_event
+    )
+    segmented = time.monotonic()
+    # The record is the mark of completion: without it, older pieces of this output are replaced.
+    paths["record"].unlink(missing_ok=True)
+    geometry, label = tomogram.geometry, made_by("segment")
+    write_mask(paths["mask"], result.mask, geometry, label=label, overwrite=True)
+    if "logits" in paths:
+        write_logits(paths["logits"], result.logits, geometry, label=label, overwrite=True)
+    final = result.mask if result.post_processed is None else result.post_processed
+    if "post_processed_mask" in paths:
+        write_mask(paths["post_processed_mask"], final, geometry, label=label, overwrite=True)
+    if "preview" in paths:
+        write_preview(paths["preview"], tomogram.data, final, pixel_size=pixel_size.angstrom, overwrite=True)
+    fraction, peak = float(final.mean()), _peak_bytes()
+    record = {
+        "cryoseg": __version__,
+        "command": "segment",
+        "input": {"name": path.name, "sha256": hash_file(path), "shape_zyx": tomogram.data.shape},
+        "model": {
+            "name": model.name,
+            "reason": model.reason,
+            "sha256": hashes,
+            "sam2_config": model.files.sam2_config,
+        },
+        "settings": asdict(settled),
+        "pixel_size": asdict(pixel_size),
+        "device": str(select_device(device)),
+        "precision": select_precision(precision, select_device(device)),
+        "seconds": {
+            "segment": round(segmented - begun, 2),
+            "write": round(time.monotonic() - segmented, 2),
+        },
+        "peak_memory_bytes": peak,
+        "fraction_marked": fraction,
+        "outputs": {kind: file.name for kind, file in paths.items() if kind != "record"},
+        "warnings": list(tomogram.warnings),
+    }
+    write_provenance(paths["record"], record, overwrite=True)
+    return Row(
+        name=path.name,
+        status=Status.DONE,
+        figures={"membrane": f"{100 * fraction:.2f} %", "peak memory": f"{peak / 2**30:.2f} GiB"},
+        outputs=tuple(paths.values()),
+    )
+
+
+def _peak_bytes() -> int:
+    """Largest memory of this process so far, plus that of the CUDA device."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    own = kilobytes if sys.platform == "darwin" else kilobytes * 1024
+    return own + (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
