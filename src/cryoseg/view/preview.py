@@ -84,7 +84,8 @@ def _contrast(image: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = np.percentile(values, [1, 99])
     if high <= low:
         return np.full(values.shape, 128, np.uint8)
-    return (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    scaled: NDArray[np.uint8] = (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return scaled
 
 
 def _scale_bar(draw: ImageDraw.ImageDraw, size: tuple[int, int], angstrom_per_pixel: float) -> None:
