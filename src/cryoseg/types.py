@@ -88,3 +88,35 @@ class SegmentResult:
     post_processed: BoolArray | None = None
     stage1_logits: FloatArray | None = None
     stage2_input: FloatArray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picks:
+    """Positions of particles in one image.
+
+    Attributes
+    ----------
+    centers
+        (n, 3) z, y, x or (n, 2) y, x, in voxels (pixels) of `source`, highest score first. Voxel
+        centers lie at whole numbers, from 0.
+    scores
+        (n,) in [0, 1], or None where nobody scored them.
+    tracks
+        (n,) number of the filament that a point lies on, or None.
+    shape
+        Of the image, in axis order; None if unknown.
+    pixel_size
+        In angstrom; 0.0 if unknown.
+    source
+        The image.
+    """
+
+    centers: NDArray[np.float64]
+    scores: FloatArray | None = None
+    tracks: NDArray[np.int64] | None = None
+    shape: tuple[int, ...] | None = None
+    pixel_size: float = 0.0
+    source: Path = Path("array")
+
+    def __len__(self) -> int:
+        return len(self.centers)

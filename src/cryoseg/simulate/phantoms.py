@@ -99,7 +99,8 @@ class Phantom:
 
 def _ball(distance: FloatArray, radius: float) -> FloatArray:
     """1 inside, 0 outside, one voxel of linear edge."""
-    return np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32)
+    ball: FloatArray = np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32)
+    return ball
 
 
 def _stamp(volume: FloatArray, center: NDArray[np.float64], radius: float, body: Body, wall: float) -> None:

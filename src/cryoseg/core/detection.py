@@ -1,0 +1,135 @@
+"""From a score map to points: local maxima, sub-voxel centers, suppression at particle scale."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from cryoseg.types import FloatArray
+
+MOST_CANDIDATES = 200_000
+Points = NDArray[np.float64]
+
+
+def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
+    """Voxels above `floor` that no neighbor (of 26, or of 8 in 2D) exceeds.
+
+    Parameters
+    ----------
+    scores
+        (z, y, x) or (y, x).
+    floor
+        Lower scores are no candidates.
+
+    Returns
+    -------
+    NDArray
+        (n, dimensions) indices, highest score first (ties in index order), at most
+        `MOST_CANDIDATES`. Every voxel of a plateau is returned; `suppress_nonmaxima` thins them.
+    """
+    highest = ndimage.maximum_filter(scores, size=3, mode="nearest")
+    found = np.argwhere((scores >= highest) & (scores > floor))
+    order = np.argsort(-scores[tuple(found.T)], kind="stable")[:MOST_CANDIDATES]
+    return found[order]
+
+
+def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tuple[float, ...]) -> Points:
+    """Center of mass of the weights in a box around each peak.
+
+    The box is cut symmetrically at the border of the map, so that a peak there is not drawn
+    inward.
+
+    Parameters
+    ----------
+    weights
+        (z, y, x) or (y, x), not negative; probabilities for example.
+    peaks
+        (n, dimensions) indices.
+    reach
+        Half sides of the box, in voxels of the map, per axis.
+
+    Returns
+    -------
+    NDArray
+        (n, dimensions) positions, in voxels of the map.
+    """
+    size = np.asarray(weights.shape)
+    reach_px = np.maximum(1, np.round(reach)).astype(int)
+    centers = peaks.astype(np.float64)
+    for number, peak in enumerate(peaks):
+        half = np.minimum(reach_px, np.minimum(peak, size - 1 - peak))
+        box = weights[tuple(slice(p - h, p + h + 1) for p, h in zip(peak, half, strict=True))].astype(
+            np.float64
+        )
+        total = box.sum()
+        if total <= 0:
+            continue
+        for axis in range(weights.ndim):
+            profile = box.sum(axis=tuple(a for a in range(weights.ndim) if a != axis))
+            centers[number, axis] += float(profile @ np.arange(-half[axis], half[axis] + 1)) / total
+    return centers
+
+
+def suppress_nonmaxima(centers: Points, scores: FloatArray, *, min_distance: float) -> NDArray[np.int64]:
+    """Keep the best of every group of points that are closer than `min_distance`.
+
+    Parameters
+    ----------
+    centers
+        (n, dimensions).
+    scores
+        (n,).
+    min_distance
+        In the units of `centers`; two points at exactly this distance both stay.
+
+    Returns
+    -------
+    NDArray
+        Indices of the kept points, highest score first.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if min_distance <= 0 or len(centers) < 2:
+        return order
+    tree = cKDTree(centers)
+    dropped = np.zeros(len(centers), dtype=bool)
+    kept = []
+    for index in order:
+        if dropped[index]:
+            continue
+        kept.append(index)
+        near = tree.query_ball_point(centers[index], np.nextafter(min_distance, 0))
+        dropped[near] = True
+    return np.asarray(kept, dtype=np.int64)
+
+
+def match_points(found: Points, truth: Points, *, radius: float) -> NDArray[np.int64]:
+    """Pair points with true ones, one to one, in the order given.
+
+    Parameters
+    ----------
+    found
+        (n, dimensions), best first: each takes the nearest true point that is still free.
+    truth
+        (m, dimensions).
+    radius
+        Largest distance of a pair.
+
+    Returns
+    -------
+    NDArray
+        (n,) index into `truth`, -1 where there is no partner.
+    """
+    partner = np.full(len(found), -1, dtype=np.int64)
+    if not len(truth):
+        return partner
+    tree = cKDTree(truth)
+    taken = np.zeros(len(truth), dtype=bool)
+    for number, point in enumerate(found):
+        near = [index for index in tree.query_ball_point(point, radius) if not taken[index]]
+        if near:
+            distances = np.linalg.norm(truth[near] - point, axis=1)
+            partner[number] = near[int(np.argmin(distances))]
+            taken[partner[number]] = True
+    return partner

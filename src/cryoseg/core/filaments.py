@@ -1,0 +1,158 @@
+"""Points along filaments: group them, fit a smooth curve to each group, resample it evenly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from cryoseg.config.pick import FilamentConfig
+
+Points = NDArray[np.float64]
+DEGREE = 3
+OUTLIER_RESIDUALS = 2.5  # points further off, in robust standard deviations, leave the fit
+FINE_STEPS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filament:
+    """One resampled curve.
+
+    Attributes
+    ----------
+    points
+        (n, 3), evenly spaced along the curve, same units and order of axes as the input.
+    members
+        Indices of the input points that the curve was fitted to.
+    residual
+        Root mean square distance of those points from it.
+    curvature
+        Largest reciprocal radius.
+    """
+
+    points: Points
+    members: NDArray[np.int64]
+    residual: float
+    curvature: float
+
+
+def group_points(points: Points, *, link_distance: float) -> NDArray[np.int64]:
+    """(n,) number of the chain of neighbors, each nearer than `link_distance`, a point is in."""
+    if len(points) < 2:
+        return np.zeros(len(points), dtype=np.int64)
+    pairs = cKDTree(points).query_pairs(link_distance, output_type="ndarray")
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(points),) * 2)
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def _direction_of(points: Points) -> tuple[Points, Points]:
+    center = np.asarray(points.mean(axis=0), dtype=np.float64)
+    return center, np.linalg.svd(points - center, full_matrices=False)[2]
+
+
+def _fit(points: Points) -> tuple[NDArray[np.float64], Points, Points, Points]:
+    """Position along the main direction, polynomial coefficients, center and axes."""
+    center, axes = _direction_of(points)
+    local = (points - center) @ axes.T
+    along = local[:, 0]
+    degree = min(DEGREE, max(1, len(np.unique(np.round(along, 6))) - 2))
+    half = max(np.ptp(along) / 2, 1e-9)
+    coefficients = np.polynomial.polynomial.polyfit(along / half, local[:, 1:], degree)
+    return along, coefficients, center, np.concatenate([axes, [[half, 0, 0]]])
+
+
+def _curve(along: NDArray[np.float64], coefficients: Points, center: Points, frame: Points) -> Points:
+    half = frame[3, 0]
+    sides = np.polynomial.polynomial.polyval(along / half, coefficients).T
+    return np.asarray(np.column_stack([along, sides]) @ frame[:3] + center)
+
+
+def fit_filament(points: Points, *, spacing: float) -> tuple[Points, NDArray[np.bool_], float, float]:
+    """A smooth curve through points that lie along one filament.
+
+    Parameters
+    ----------
+    points
+        (n, 3), at least 3, in any order, in isotropic units.
+    spacing
+        Of the returned points along the curve.
+
+    Returns
+    -------
+    tuple
+        (m, 3) points, (n,) which input points the last fit used, root mean square residual,
+        largest curvature.
+    """
+    used = np.ones(len(points), bool)
+    for _ in range(3):
+        along, coefficients, center, frame = _fit(points[used])
+        local = (points - center) @ frame[:3].T
+        nearest = _curve(local[:, 0], coefficients, center, frame)
+        distance = np.linalg.norm(points - nearest, axis=1)
+        limit = OUTLIER_RESIDUALS * max(1.4826 * float(np.median(distance[used])), 1e-6)
+        again = distance <= max(limit, 0.25 * spacing)
+        if again.sum() < 3 or (again == used).all():
+            break
+        used = again
+    fine = _curve(np.linspace(along.min(), along.max(), FINE_STEPS), coefficients, center, frame)
+    steps = np.linalg.norm(np.diff(fine, axis=0), axis=1)
+    length = np.concatenate([[0.0], np.cumsum(steps)])
+    count = max(2, round(length[-1] / spacing) + 1)
+    stations = np.linspace(0, length[-1], count)
+    resampled = np.column_stack([np.interp(stations, length, fine[:, axis]) for axis in range(3)])
+    residual = float(np.sqrt((distance[used] ** 2).mean()))
+    return resampled, used, residual, _largest_curvature(fine)
+
+
+def _largest_curvature(curve: Points) -> float:
+    first = np.gradient(curve, axis=0)
+    second = np.gradient(first, axis=0)
+    cross = np.linalg.norm(np.cross(first, second), axis=1)
+    bend = cross / np.maximum(np.linalg.norm(first, axis=1) ** 3, 1e-12)
+    return float(bend[2:-2].max())
+
+
+def trace_filaments(points: Points, *, width: float, config: FilamentConfig) -> list[Filament]:
+    """All filaments that a cloud of points supports.
+
+    Parameters
+    ----------
+    points
+        (n, 3) in angstrom, any order.
+    width
+        Of a filament, in angstrom.
+    config
+        Limits, in widths.
+
+    Returns
+    -------
+    list of Filament
+        Longest first; groups that are too small, too rough or too bent are left out.
+    """
+    spacing = config.spacing_angstrom or width / 2
+    groups = group_points(points, link_distance=config.link_distance * width)
+    found = []
+    for group in range(groups.max(initial=-1) + 1):
+        members = np.flatnonzero(groups == group)
+        if len(members) < config.min_points:
+            continue
+        resampled, used, residual, curvature = fit_filament(points[members], spacing=spacing)
+        if residual > config.max_residual * width or curvature * width > config.max_curvature_per_width:
+            continue
+        found.append(
+            Filament(points=resampled, members=members[used], residual=residual, curvature=curvature)
+        )
+    return sorted(found, key=lambda filament: -len(filament.points))
+
+
+def resample_polyline(points: Points, *, spacing: float) -> Points:
+    """Points every `spacing` along straight lines from point to point, both ends included."""
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    length = np.concatenate([[0.0], np.cumsum(steps)])
+    count = max(2, round(length[-1] / spacing) + 1)
+    stations = np.linspace(0, length[-1], count)
+    return np.column_stack([np.interp(stations, length, points[:, axis]) for axis in range(points.shape[1])])

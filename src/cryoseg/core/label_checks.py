@@ -1,0 +1,84 @@
+"""Do these labels belong to this tomogram? Catch swapped axes before a network learns nonsense."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.errors import InputError
+
+AXES = ("z", "y", "x")
+MOST_OUTSIDE = 0.2  # a larger share of labels outside is a mistake, not a border effect
+
+
+def inside(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(n,) True for points whose voxel exists; voxel centers lie at whole numbers from 0."""
+    return np.asarray(((points >= -0.5) & (points <= np.asarray(shape) - 0.5)).all(axis=1))
+
+
+def fitting_order(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Another order of the columns that puts every point inside, if there is one.
+
+    Returns
+    -------
+    tuple or None
+        Where z, y and x have to come from: (1, 0, 2) means that z and y are swapped.
+    """
+    for order in permutations(range(len(shape))):
+        if order != tuple(range(len(shape))) and inside(points[:, list(order)], shape).all():
+            return order
+    return None
+
+
+def check_labels(
+    points: NDArray[np.float64], shape: tuple[int, ...], *, name: str
+) -> tuple[NDArray[np.float64], str | None]:
+    """Labels that can be used, and a warning about those that cannot.
+
+    Parameters
+    ----------
+    points
+        (n, 3) z, y, x, voxels.
+    shape
+        (z, y, x).
+    name
+        Of the tomogram, for messages.
+
+    Raises
+    ------
+    InputError
+        If labels are not finite, or more than a fifth of them lie outside the volume; the message
+        names another order of the axes where that one fits.
+    """
+    if not np.isfinite(points).all():
+        raise InputError(f"{name}: a label's coordinates are not numbers. Check the picks file.")
+    good = inside(points, shape)
+    if good.all():
+        return points, None
+    outside = int((~good).sum())
+    worst = points[~good][0]
+    found = (
+        f"{name}: {outside} of {len(points)} labels lie outside the volume of {_triple(shape)} voxels "
+        f"(z, y, x), the first at {_triple(worst)}"
+    )
+    order = fitting_order(points, shape)
+    if order is not None:
+        read_as = ", ".join(
+            f"{AXES[axis]} from the column read as {AXES[source]}" for axis, source in enumerate(order)
+        )
+        raise InputError(
+            f"{found}. All would fit with swapped axes: {read_as}. Pass --thickness-axis, or reorder "
+            "the columns."
+        )
+    if outside > MOST_OUTSIDE * len(points):
+        raise InputError(
+            f"{found}. Check that they belong to this tomogram and are in voxels of it, not in angstrom or "
+            "in voxels of another binning (--picks-pixel-size converts)."
+        )
+    return points[good], f"{found}. They are left out."
+
+
+def _triple(values: NDArray[np.float64] | tuple[int, ...]) -> str:
+    return " x ".join(f"{value:g}" for value in values)

@@ -1,0 +1,127 @@
+"""The coarser grid on which a 3D detector works, and exact coordinates to and from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.core.resample import Resampled, Slices
+from cryoseg.types import FloatArray
+
+STATISTICS_SLICES = 48
+# A grid that differs from the tomogram's by less than this is the tomogram's: blurring it by
+# interpolation would cost more than a particle two percent too large.
+SAME_SCALE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkingGrid:
+    """Two grids over the same extent.
+
+    Attributes
+    ----------
+    source_shape
+        (z, y, x) of the tomogram.
+    shape
+        (z, y, x) of the working grid.
+    pool
+        Neighboring slices joined into one by their maximum, after resampling; 1 for none.
+    """
+
+    source_shape: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    pool: int = 1
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """Tomogram voxels per working voxel, (z, y, x)."""
+        resampled = np.asarray(self.shape) * np.array([self.pool, 1, 1])
+        scale = np.asarray(self.source_shape) / resampled
+        if self.pool > 1:  # an odd last slice stands alone, and must not stretch the others
+            depth = pooled_depth(self.source_shape[0], self.pool, self.shape[0])
+            scale[0] = self.pool * self.source_shape[0] / depth
+        return np.asarray(scale, dtype=np.float64)
+
+    def to_working(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) z, y, x of the tomogram to the working grid; voxel centers at whole numbers."""
+        return np.asarray((points + 0.5) / self.scale - 0.5)
+
+    def to_source(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The way back."""
+        return np.asarray((points + 0.5) * self.scale - 0.5)
+
+
+def pooled_depth(source_depth: int, pool: int, depth: int) -> int:
+    """Slices before pooling; those of the tomogram unless it was resampled in z too."""
+    return source_depth if -(-source_depth // pool) == depth else depth * pool
+
+
+def plan_grid(
+    source_shape: tuple[int, int, int],
+    *,
+    scale: tuple[float, float, float],
+    z_compression: int = 1,
+    maximum: bool = False,
+) -> WorkingGrid:
+    """The working grid of a tomogram.
+
+    Parameters
+    ----------
+    source_shape
+        (z, y, x).
+    scale
+        Wanted size of a working voxel, in voxels of the tomogram, before z is compressed.
+    z_compression
+        Slices joined into one.
+    maximum
+        Join by the maximum instead of the mean.
+    """
+    near_one = [1.0 if abs(s - 1) <= SAME_SCALE else s for s in scale]
+    sizes = [max(1, round(n / s)) for n, s in zip(source_shape, near_one, strict=True)]
+    pool = z_compression if maximum else 1
+    sizes[0] = -(-sizes[0] // z_compression)
+    return WorkingGrid(source_shape=source_shape, shape=(sizes[0], sizes[1], sizes[2]), pool=pool)
+
+
+class WorkingVolume:
+    """A tomogram on its working grid, one slice at a time.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x), an array or anything read by slices.
+    grid
+        From `plan_grid`.
+    """
+
+    def __init__(self, volume: Slices, grid: WorkingGrid) -> None:
+        self.shape = grid.shape
+        depth = pooled_depth(grid.source_shape[0], grid.pool, grid.shape[0])
+        before_pool = (depth, *grid.shape[1:])
+        self._pool = grid.pool
+        self._slices: Slices = volume if before_pool == volume.shape else Resampled(volume, before_pool)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, z: int) -> FloatArray:
+        """(y, x) float32."""
+        if self._pool == 1:
+            return np.asarray(self._slices[z], dtype=np.float32)
+        first = z * self._pool
+        members = range(first, min(first + self._pool, len(self._slices)))
+        joined: FloatArray = np.max([np.asarray(self._slices[k], dtype=np.float32) for k in members], axis=0)
+        return joined
+
+    def load(self, begin: int = 0, end: int | None = None) -> FloatArray:
+        """(z, y, x) float32 of a run of slices."""
+        end = self.shape[0] if end is None else end
+        return np.stack([self[z] for z in range(begin, end)])
+
+    def sample(self) -> FloatArray:
+        """Slices spread evenly over the volume, for statistics."""
+        count = min(STATISTICS_SLICES, self.shape[0])
+        picked = np.unique(np.linspace(0, self.shape[0] - 1, count).round().astype(int))
+        return np.stack([self[int(z)] for z in picked])

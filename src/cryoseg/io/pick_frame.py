@@ -1,0 +1,58 @@
+"""What a coordinate file leaves unsaid: voxel size, thickness axis, RELION's frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.config.pick import ThicknessAxis
+from cryoseg.io.relion_frame import RelionFrame
+
+# Where the file's z, y, x are found among CET-pick's z (thickness), y, x.
+_CETPICK_TO_FILE = {
+    ThicknessAxis.Z: (0, 1, 2),
+    ThicknessAxis.Y: (1, 0, 2),
+    ThicknessAxis.X: (1, 2, 0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickFrame:
+    """The tomogram that coordinates belong to.
+
+    Attributes
+    ----------
+    voxel_size
+        In angstrom; 0.0 if unknown.
+    shape
+        (z, y, x); None if unknown.
+    thickness_axis
+        Of the file; CET-pick's own text files call that axis z whatever the file does.
+    relion
+        Needed for both RELION flavors of STAR, by `rlnTomoName` and by file stem; or None.
+    diameter_angstrom
+        Of the particle; 0.0 if unknown. Viewers draw it.
+    """
+
+    voxel_size: float = 0.0
+    shape: tuple[int, ...] | None = None
+    thickness_axis: ThicknessAxis = ThicknessAxis.Z
+    relion: dict[str, RelionFrame] | None = None
+    diameter_angstrom: float = 0.0
+
+    def from_cetpick(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) z, y, x in CET-pick's naming to z, y, x of the file."""
+        return np.asarray(points[:, list(_CETPICK_TO_FILE[self.thickness_axis])])
+
+    def to_cetpick(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The way back."""
+        order = np.argsort(_CETPICK_TO_FILE[self.thickness_axis])
+        return np.asarray(points[:, order])
+
+    def relion_for(self, name: str) -> RelionFrame | None:
+        """The RELION frame of a tomogram: by its name, or the only one there is without a name."""
+        if not self.relion:
+            return None
+        return self.relion.get(name) or self.relion.get(name.removeprefix("rec_")) or self.relion.get("")

@@ -1,0 +1,67 @@
+"""JSON lines of points, as the CryoET Data Portal keeps its annotations.
+
+One object a line: `{"type": "point", "location": {"x": 1.0, "y": 2.0, "z": 3.0}}`, in voxels of the
+tomogram. Oriented points and instance points are read too; an instance becomes a track.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cryoseg.errors import InputError
+from cryoseg.io.outputs import atomic_output
+from cryoseg.types import Picks
+
+
+def read_ndjson(path: Path) -> Picks:
+    """All points of a file.
+
+    Raises
+    ------
+    InputError
+        If a line is no point.
+    """
+    centers, scores, tracks = [], [], []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error}).") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+            place = item["location"]
+            centers.append([float(place[axis]) for axis in ("z", "y", "x")])
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{path}: line {number} is no point with a location of x, y and z (CryoET Data Portal)."
+            ) from None
+        scores.append(item.get("score"))
+        tracks.append(item.get("instance_id"))
+    complete = bool(scores) and all(score is not None for score in scores)
+    instances = bool(tracks) and all(track is not None for track in tracks)
+    return Picks(
+        centers=np.asarray(centers, dtype=np.float64).reshape(-1, 3),
+        scores=np.asarray(scores, dtype=np.float32) if complete else None,
+        tracks=np.asarray(tracks, dtype=np.int64) if instances else None,
+        source=path,
+    )
+
+
+def write_ndjson(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
+    """Write points, or instance points where there are tracks."""
+    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w") as stream:
+        for number, (z, y, x) in enumerate(picks.centers.tolist()):
+            item: dict[str, object] = {
+                "type": "point" if picks.tracks is None else "instancePoint",
+                "location": {"x": round(x, 4), "y": round(y, 4), "z": round(z, 4)},
+            }
+            if picks.tracks is not None:
+                item["instance_id"] = int(picks.tracks[number])
+            if picks.scores is not None:
+                item["score"] = round(float(picks.scores[number]), 5)
+            stream.write(json.dumps(item) + "\n")

@@ -1,0 +1,221 @@
+"""Text files of picks: CSV, CET-pick's two tab-separated files and its output, model2point."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.errors import InputError
+from cryoseg.io.imod_model import CORNER_XYZ
+from cryoseg.io.outputs import atomic_output
+from cryoseg.io.pick_frame import PickFrame
+from cryoseg.types import Picks
+
+_ALIASES = {
+    "x": ("x", "x_coord", "x_px", "rlncoordinatex", "x-coordinate", "position_x"),
+    "y": ("y", "y_coord", "y_px", "rlncoordinatey", "y-coordinate", "position_y"),
+    "z": ("z", "z_coord", "z_px", "rlncoordinatez", "z-coordinate", "position_z"),
+    "score": ("score", "rlnautopickfigureofmerit", "confidence"),
+    "track": ("track", "filament"),
+    "name": ("image_name", "tomogram", "image", "micrograph", "rlntomoname", "name"),
+}
+LIST_COLUMNS = ("rec_path", "path")  # the later and the earlier spelling
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error}).") from error
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not lines:
+        return []
+    if "\t" in lines[0] or "," in lines[0]:
+        rows = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
+    else:
+        rows = [line.split() for line in lines]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(path: Path, rows: list[list[str]], columns: list[int], first_line: int) -> NDArray[np.float64]:
+    values = np.empty((len(rows), len(columns)))
+    for number, row in enumerate(rows):
+        try:
+            values[number] = [float(row[column]) for column in columns]
+        except (ValueError, IndexError):
+            raise InputError(
+                f"{path}: line {number + first_line} is {' '.join(row)!r}, not numbers in every column."
+            ) from None
+    return values
+
+
+def _is_cetpick_header(header: list[str]) -> bool:
+    return {"image_name", "x_coord", "y_coord", "z_coord"} <= {cell.lower() for cell in header}
+
+
+def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
+    """CSV or TSV with a header, or bare numbers, by tomogram name ("" where there is none).
+
+    With a header, columns are found by name (x, y, z; x_coord and so on; score; image_name).
+    CET-pick's coordinate file is known by its header, and its z is the thickness axis. Without a
+    header the columns are model2point's x, y, z of the file, from the corner of the volume.
+
+    Raises
+    ------
+    InputError
+        If no coordinates can be made out.
+    """
+    rows = _rows(path)
+    if not rows:
+        return {"": Picks(centers=np.empty((0, 3)), source=path)}
+    if all(_is_number(cell) for cell in rows[0]):
+        return {"": _read_model2point(path, rows)}
+    header = [cell.lower() for cell in rows[0]]
+    where = {
+        key: next((header.index(a) for a in names if a in header), None) for key, names in _ALIASES.items()
+    }
+    axes = [where[axis] for axis in ("z", "y", "x") if where[axis] is not None]
+    if where["x"] is None or where["y"] is None:
+        raise InputError(f"{path}: the header is {', '.join(rows[0])}; columns x, y (and z) are needed.")
+    if len(rows) == 1:
+        return {"": Picks(centers=np.empty((0, len(axes))), source=path)}
+    centers = _numbers(path, rows[1:], [int(axis) for axis in axes if axis is not None], 2)
+    if _is_cetpick_header(rows[0]):
+        centers = frame.from_cetpick(centers)
+    names = np.array([row[where["name"]] if where["name"] is not None else "" for row in rows[1:]])
+    extra = {
+        key: _numbers(path, rows[1:], [column], 2)[:, 0] if (column := where[key]) is not None else None
+        for key in ("score", "track")
+    }
+    sets: dict[str, Picks] = {}
+    for name in dict.fromkeys(names.tolist()):
+        chosen = names == name
+        score, track = extra["score"], extra["track"]
+        sets[_stem(name)] = Picks(
+            centers=centers[chosen],
+            scores=None if score is None else score[chosen].astype(np.float32),
+            tracks=None if track is None else track[chosen].astype(np.int64),
+            source=path,
+        )
+    return sets
+
+
+def _stem(name: str) -> str:
+    for suffix in (".mrc", ".rec"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _read_model2point(path: Path, rows: list[list[str]]) -> Picks:
+    width = min(len(row) for row in rows)
+    if width < 3:
+        raise InputError(
+            f"{path}: {width} numbers a line; model2point writes x, y, z (and contour numbers before)."
+        )
+    # With -object or -contour, IMOD puts one or two whole numbers in front.
+    xyz = _numbers(path, rows, list(range(max(0, width - 3), width)), 1) - CORNER_XYZ
+    return Picks(centers=xyz[:, ::-1].copy(), source=path)
+
+
+def read_coords(path: Path, frame: PickFrame) -> Picks:
+    """CET-pick's output: x, z, y and perhaps a score a line, z being the thickness axis."""
+    rows = _rows(path)
+    if not rows:
+        return Picks(centers=np.empty((0, 3)), source=path)
+    if len(rows[0]) not in (3, 4):
+        raise InputError(
+            f"{path}: {len(rows[0])} columns; CET-pick's output has x, z, y and perhaps a score."
+        )
+    values = _numbers(path, rows, list(range(len(rows[0]))), 1)
+    scores = values[:, 3].astype(np.float32) if values.shape[1] == 4 else None
+    return Picks(centers=frame.from_cetpick(values[:, [1, 2, 0]]), scores=scores, source=path)
+
+
+def write_coords(path: Path, picks: Picks, frame: PickFrame, *, overwrite: bool = False) -> None:
+    """Write as CET-pick does: tab, no header, whole numbers x, z, y, then the score if there is one."""
+    whole = np.round(frame.to_cetpick(picks.centers)).astype(int)
+    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        for number, (z, y, x) in enumerate(whole.tolist()):
+            score = [] if picks.scores is None else [f"{picks.scores[number]:.5f}"]
+            writer.writerow([x, z, y, *score])
+
+
+def write_csv(path: Path, sets: dict[str, Picks], *, overwrite: bool = False) -> None:
+    """Write tomogram, x, y, z in voxels, and score and track where there are any."""
+    scored = any(picks.scores is not None for picks in sets.values())
+    tracked = any(picks.tracks is not None for picks in sets.values())
+    flat = any(picks.centers.shape[1] == 2 for picks in sets.values())
+    header = ["tomogram", "x", "y"] if not flat else ["image", "x", "y"]
+    header += ([] if flat else ["z"]) + ["score"] * scored + ["track"] * tracked
+    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        for name, picks in sets.items():
+            for number, center in enumerate(picks.centers):
+                row = [name, *(f"{value:.4f}" for value in center[::-1])]
+                if scored:
+                    row.append("" if picks.scores is None else f"{picks.scores[number]:.5f}")
+                if tracked:
+                    row.append("" if picks.tracks is None else str(int(picks.tracks[number])))
+                writer.writerow(row)
+
+
+def read_image_list(path: Path) -> dict[str, Path]:
+    """CET-pick's list of tomograms: name to file, under either of its two headers.
+
+    A relative path is looked for beside the list, then in the current folder.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+    """
+    rows = _rows(path)
+    header = [cell.lower() for cell in rows[0]] if rows else []
+    column = next((header.index(name) for name in LIST_COLUMNS if name in header), None)
+    if column is None or "image_name" not in header:
+        raise InputError(
+            f"{path}: the header must name the columns image_name and rec_path (or path), tab-separated."
+        )
+    name = header.index("image_name")
+    found: dict[str, Path] = {}
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) <= max(name, column):
+            raise InputError(f"{path}: line {number} has {len(row)} columns.")
+        given = Path(row[column])
+        beside = path.parent / given
+        found[row[name]] = beside if not given.is_absolute() and beside.exists() else given
+    return found
+
+
+def is_image_list(path: Path) -> bool:
+    """Whether a text file is CET-pick's list of tomograms, by its header."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            header = stream.readline().lower().split("\t")
+    except (OSError, UnicodeDecodeError):
+        return False
+    cells = {cell.strip() for cell in header}
+    return "image_name" in cells and bool(cells & set(LIST_COLUMNS))
+
+
+def group_by_name(sets: list[dict[str, Picks]]) -> dict[str, list[Picks]]:
+    """Several files' picks, collected under each tomogram's name."""
+    grouped: defaultdict[str, list[Picks]] = defaultdict(list)
+    for found in sets:
+        for name, picks in found.items():
+            grouped[name].append(picks)
+    return dict(grouped)

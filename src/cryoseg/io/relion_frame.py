@@ -1,0 +1,116 @@
+"""RELION's coordinate frames of a tomogram, and the numbers they need.
+
+RELION 4 counts pixels of the unbinned tomogram; RELION 5 gives angstrom from its center. A voxel
+of the binned tomogram at x lies at x times the binning, as RELION's own picker has it.
+
+Sources: RELION 5's picker subtracts (N / 2 - 1) pixels (3dem/relion issue 1137, quoting its
+Python picker); RELION's extraction adds N / 2 back (3dem/relion pull request 1353, quoting
+`TomogramSet::loadTomogram`). The two differ by one unbinned pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import starfile
+from numpy.typing import NDArray
+
+from cryoseg.config.pick import CenterRule
+from cryoseg.errors import InputError
+
+_NAME = "rlnTomoName"
+_PIXEL = "rlnTomoTiltSeriesPixelSize"
+_SIZES = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")
+_VOLUME = "rlnTomoReconstructedTomogram"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelionFrame:
+    """The unbinned tomogram of a tilt series.
+
+    Attributes
+    ----------
+    pixel_size
+        Of the tilt series, in angstrom.
+    size
+        (z, y, x) of the unbinned tomogram, in those pixels.
+    center
+        Zero of RELION 5's coordinates.
+    name
+        `rlnTomoName`; empty takes the name of the tomogram.
+    """
+
+    pixel_size: float
+    size: tuple[int, int, int]
+    center: CenterRule = CenterRule.PICKER
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pixel_size <= 0:
+            raise InputError(f"--unbinned-pixel-size {self.pixel_size:g}: must be positive, in angstrom.")
+        if min(self.size) < 1:
+            raise InputError(f"--unbinned-size {self.size}: must be three positive numbers.")
+
+    def _zero(self) -> NDArray[np.float64]:
+        shift = 1.0 if self.center is CenterRule.PICKER else 0.0
+        return np.asarray(self.size) / 2 - shift
+
+    def to_unbinned(self, centers: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
+        """(n, 3) z, y, x of the tomogram to unbinned pixels: RELION 4."""
+        return np.asarray(centers * (voxel_size / self.pixel_size))
+
+    def from_unbinned(self, pixels: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
+        """The way back."""
+        return np.asarray(pixels * (self.pixel_size / voxel_size))
+
+    def to_centered(self, centers: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
+        """(n, 3) z, y, x of the tomogram to angstrom from the center: RELION 5."""
+        return np.asarray((self.to_unbinned(centers, voxel_size) - self._zero()) * self.pixel_size)
+
+    def from_centered(self, angstrom: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
+        """The way back."""
+        return self.from_unbinned(angstrom / self.pixel_size + self._zero(), voxel_size)
+
+
+def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -> dict[str, RelionFrame]:
+    """Frames of all tomograms of a RELION tomograms.star.
+
+    Returns
+    -------
+    dict
+        By `rlnTomoName`, and by the file name (without suffix) of the reconstructed tomogram
+        where the file gives one.
+
+    Raises
+    ------
+    InputError
+        If a needed column is missing.
+    """
+    try:
+        tables = starfile.read(path, always_dict=True)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InputError(
+            f"{path}: cannot be read as STAR ({error}). Give RELION's tomograms.star."
+        ) from error
+    frames: dict[str, RelionFrame] = {}
+    needed = (_NAME, _PIXEL, *_SIZES)
+    tables = [table for table in tables.values() if hasattr(table, "columns") and _NAME in table.columns]
+    if not tables:
+        raise InputError(f"{path}: no table with the column {_NAME}. Give RELION's tomograms.star.")
+    for table in tables:
+        missing = [column for column in needed if column not in table.columns]
+        if missing:
+            raise InputError(
+                f"{path}: the column {missing[0]} is missing. Pass --unbinned-pixel-size and "
+                "--unbinned-size instead."
+            )
+        for _, row in table.iterrows():
+            z, y, x = (int(row[column]) for column in _SIZES)
+            name = str(row[_NAME])
+            frame = RelionFrame(pixel_size=float(row[_PIXEL]), size=(z, y, x), center=center, name=name)
+            frames[name] = frame
+            if _VOLUME in table.columns:
+                frames[Path(str(row[_VOLUME])).stem] = frame
+    return frames

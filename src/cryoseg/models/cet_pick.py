@@ -1,0 +1,168 @@
+"""CET-pick's U-Net detectors: slices through one 2D network, then light 3D heads.
+
+Input is (batch, z, y, x), one channel implied. Both outputs keep z and halve y and x; the
+first convolution has stride 2 and padding 3, so cell (z, i, j) of an output is centered on
+voxel (z, 2 i, 2 j) of the input, with no half-voxel in between.
+
+Module names follow the publication's state dict, so that its weights load strictly.
+
+Source: Huang et al., ECCV 2022, doi 10.1007/978-3-031-19803-8_38 (detector of MiLoPYP, 2024).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cryoseg.config.cet_pick import Arch
+
+STEM_CHANNELS = 16
+START_FILTERS = 32
+HEAD_CHANNELS = 32
+XY_STRIDE = 2
+Z_HALO = 3  # three z-kernels of size 3 in the heads
+HEAD_INIT_STD = 0.001
+HEAT_MAP_INIT_GAIN = 0.3
+# Cells of the deepest map are 2**(levels - 1) cells of the heat map; tiles must start on a multiple.
+LEVELS = {Arch.UNET_4: 4, Arch.UNET_5: 5}
+
+
+class _DownBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm0 = nn.BatchNorm2d(out_channels)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.norm0(self.conv1(x)))
+        return functional.relu(self.norm1(self.conv2(x)))
+
+
+class _UpBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.upconv = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        self.conv1 = nn.Conv2d(2 * out_channels, out_channels, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm0 = nn.BatchNorm2d(out_channels)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        up = functional.relu(self.norm0(self.upconv(x)))
+        # Pooling rounds odd sides up, so the way back can be one cell too wide.
+        up = up[..., : skip.shape[-2], : skip.shape[-1]]
+        joined = torch.cat((up, skip), dim=1)
+        joined = functional.relu(self.norm1(self.conv1(joined)))
+        return functional.relu(self.norm2(self.conv2(joined)))
+
+
+class _SliceUNet(nn.Module):
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        widths = [START_FILTERS * 2**level for level in range(levels)]
+        self.down_convs = nn.ModuleList(
+            _DownBlock(before, width) for before, width in zip([STEM_CHANNELS, *widths], widths, strict=False)
+        )
+        self.up_convs = nn.ModuleList(
+            _UpBlock(deep, shallow) for deep, shallow in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.conv_final = nn.Conv2d(START_FILTERS, START_FILTERS, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down_convs):
+            if level:
+                x = functional.max_pool2d(x, 2, ceil_mode=True)
+            x = block(x)
+            skips.append(x)
+        for block, skip in zip(self.up_convs, skips[-2::-1], strict=True):
+            x = block(x, skip)
+        return self.conv_final(x)
+
+
+class TomoConvUNet(nn.Module):
+    """U-Net over slices with a heat-map head and an embedding head.
+
+    Parameters
+    ----------
+    levels
+        Resolutions of the U-Net: 4 (unet_4) or 5 (unet_5).
+    """
+
+    def __init__(self, levels: int = 4) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, STEM_CHANNELS, 7, stride=XY_STRIDE, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
+        self.unet = _SliceUNet(levels)
+        dilated = {"dilation": (1, 4, 4), "padding": (1, 4, 4), "bias": False}
+        self.feature_head = nn.Sequential(
+            nn.Conv3d(START_FILTERS, HEAD_CHANNELS, 3, **dilated),  # type: ignore[arg-type]
+            nn.ReLU(),
+            nn.Conv3d(HEAD_CHANNELS, HEAD_CHANNELS, 3, **dilated),  # type: ignore[arg-type]
+            nn.ReLU(),
+        )
+        self.hm = nn.Conv3d(HEAD_CHANNELS, 1, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.proj = nn.Conv3d(HEAD_CHANNELS, HEAD_CHANNELS, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.xavier_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv3d):
+                nn.init.normal_(module.weight, std=HEAD_INIT_STD)
+
+    def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """Heat-map logits and embeddings.
+
+        Parameters
+        ----------
+        volume
+            (batch, z, y, x), normalized.
+
+        Returns
+        -------
+        tuple
+            Logits (batch, 1, z, y / 2, x / 2) and unit vectors (batch, 32, z, y / 2, x / 2);
+            odd sides are rounded up.
+        """
+        batch, depth = volume.shape[:2]
+        slices = volume.reshape(batch * depth, 1, *volume.shape[2:])
+        features = self.unet(functional.relu(self.bn1(self.conv1(slices))))
+        features = features.reshape(batch, depth, *features.shape[1:]).transpose(1, 2)
+        features = self.feature_head(features)
+        return self.hm(features), functional.normalize(self.proj(features), dim=1)
+
+
+def build(arch: Arch) -> nn.Module:
+    """An untrained detector; every architecture maps (batch, z, y, x) to logits and embeddings."""
+    if arch is Arch.RESSMALL_18:
+        from cryoseg.models.cet_pick_resnet import SmallResNetDetector
+
+        return SmallResNetDetector()
+    return TomoConvUNet(LEVELS[arch])
+
+
+def initialize_heads(network: nn.Module) -> None:
+    """Give the 3D heads gradients from the first step on.
+
+    The publication draws three layers in a row with a standard deviation of 0.001, so that the
+    heat map stays at 0.5 for some hundred steps before anything is learned.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if name == "hm":
+                with torch.no_grad():
+                    module.weight.mul_(HEAT_MAP_INIT_GAIN)
+
+
+def remap_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of a published checkpoint (bare, or saved from a data-parallel wrapper) to ours."""
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}

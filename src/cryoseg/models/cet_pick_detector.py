@@ -1,0 +1,237 @@
+"""A trained 3D detector with everything that it needs to be used: grid, scale, threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
+from cryoseg.core.detection import local_maxima, refine_centers, suppress_nonmaxima
+from cryoseg.core.resample import Slices
+from cryoseg.core.robust import IntensityMap, robust_map
+from cryoseg.core.working_grid import WorkingGrid, WorkingVolume, plan_grid
+from cryoseg.errors import WeightsError
+from cryoseg.models import cet_pick
+from cryoseg.models.cet_pick_inference import BlockShape, score_volume
+from cryoseg.models.model_file import read_model_metadata, read_model_tensors, write_model_file
+from cryoseg.models.state import load_strict
+from cryoseg.types import FloatArray
+
+METHOD = "cet-pick"
+CANDIDATE_LOGIT = -6.0  # lower peaks are never reported
+REFINE_REACH = 0.3  # half side of the box whose center of mass is a pick, in particle diameters
+MIN_DISTANCE = 0.5  # of two picks, in particle diameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorSettings:
+    """What travels with the weights.
+
+    Attributes
+    ----------
+    voxel_size
+        (z, y, x) of a working voxel before z is compressed, in angstrom.
+    score_threshold
+        In [0, 1], found on the training tomograms.
+    """
+
+    arch: Arch
+    specimen: Specimen
+    particle_diameter_angstrom: float
+    voxel_size: tuple[float, float, float]
+    z_compression: int
+    z_pool: ZPool
+    score_threshold: float = 0.5
+
+    def grid(self, shape: tuple[int, int, int], voxel_size: tuple[float, float, float]) -> WorkingGrid:
+        """The working grid of a tomogram of this shape and voxel size (z, y, x; angstrom)."""
+        scale = tuple(ours / theirs for ours, theirs in zip(self.voxel_size, voxel_size, strict=True))
+        return plan_grid(
+            shape,
+            scale=(scale[0], scale[1], scale[2]),
+            z_compression=self.z_compression,
+            maximum=self.z_pool is ZPool.MAX,
+        )
+
+
+def settings_for(config: CetPickConfig, voxel_size: tuple[float, float, float]) -> DetectorSettings:
+    """Settings of a detector trained on tomograms of this voxel size (z, y, x; angstrom)."""
+    wanted = config.particle_diameter_angstrom / config.grid.diameter_px if config.grid.diameter_px else 0.0
+    working = tuple(max(size, wanted) for size in voxel_size)
+    return DetectorSettings(
+        arch=config.arch,
+        specimen=config.specimen,
+        particle_diameter_angstrom=config.particle_diameter_angstrom,
+        voxel_size=(working[0], working[1], working[2]),
+        z_compression=config.grid.z_compression,
+        z_pool=config.grid.z_pool,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreMap:
+    """A detector's answer for a whole tomogram.
+
+    Attributes
+    ----------
+    logits
+        (z, y / 2, x / 2) on the working grid.
+    grid
+        Between tomogram and working grid.
+    voxel_size
+        (z, y, x) of the tomogram, in angstrom.
+    """
+
+    logits: FloatArray
+    grid: WorkingGrid
+    voxel_size: tuple[float, float, float]
+
+    @property
+    def cell_voxels(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Tomogram voxels per cell, (z, y, x)."""
+        return self.grid.scale * np.array([1.0, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE])
+
+    def candidates(
+        self, *, diameter_angstrom: float, min_distance_angstrom: float
+    ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], FloatArray]:
+        """All peaks, however low, one per `min_distance_angstrom`.
+
+        Returns
+        -------
+        tuple
+            (n, 3) centers z, y, x in tomogram voxels and (n,) logits, highest first.
+        """
+        peaks = local_maxima(self.logits, floor=CANDIDATE_LOGIT)
+        reach = REFINE_REACH * diameter_angstrom / (self.cell_voxels * self.voxel_size)
+        probabilities = (1 / (1 + np.exp(-self.logits))).astype(np.float32)
+        centers = refine_centers(probabilities, peaks, reach=(reach[0], reach[1], reach[2]))
+        centers = self.grid.to_source(centers * np.array([1, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE]))
+        logits = self.logits[tuple(peaks.T)]
+        kept = suppress_nonmaxima(
+            centers * np.asarray(self.voxel_size), logits, min_distance=min_distance_angstrom
+        )
+        return centers[kept], logits[kept]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """A network and its settings.
+
+    Attributes
+    ----------
+    network
+        In eval mode, on `device`.
+    """
+
+    network: nn.Module
+    settings: DetectorSettings
+    device: torch.device
+
+    def score(
+        self,
+        volume: Slices,
+        voxel_size: tuple[float, float, float],
+        *,
+        symmetric: bool = True,
+        blocks: BlockShape | None = None,
+        intensity: IntensityMap | None = None,
+        on_block: Callable[[int, int], None] | None = None,
+    ) -> ScoreMap:
+        """Heat map of a tomogram.
+
+        Parameters
+        ----------
+        volume
+            (z, y, x), finite.
+        voxel_size
+            (z, y, x) in angstrom.
+        symmetric, blocks, on_block
+            As in `score_volume`.
+        intensity
+            Normalization on the working grid; computed from the volume if None.
+        """
+        shape = (int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2]))
+        grid = self.settings.grid(shape, voxel_size)
+        working = WorkingVolume(volume, grid)
+        intensity = intensity or robust_map(working.sample())
+        logits = score_volume(
+            self.network,
+            working,
+            intensity,
+            device=self.device,
+            symmetric=symmetric,
+            blocks=blocks,
+            on_block=on_block,
+        )
+        return ScoreMap(logits=logits, grid=grid, voxel_size=voxel_size)
+
+
+def save_detector(
+    path: Path, weights: Mapping[str, torch.Tensor], settings: DetectorSettings, card: Mapping[str, Any]
+) -> str:
+    """Write a packaged model and give its SHA-256; `card` says how it was trained."""
+    metadata = {
+        "method": METHOD,
+        "config": {
+            "arch": settings.arch.value,
+            "specimen": settings.specimen.value,
+            "particle_diameter_angstrom": settings.particle_diameter_angstrom,
+            "z_compression": settings.z_compression,
+            "z_pool": settings.z_pool.value,
+        },
+        "preprocessing": {"normalize": "robust", "voxel_size": list(settings.voxel_size)},
+        "score_threshold": settings.score_threshold,
+        "card": dict(card),
+    }
+    return write_model_file(path, weights, metadata)
+
+
+def read_settings(path: Path) -> DetectorSettings:
+    """Settings of a packaged detector, without its weights.
+
+    Raises
+    ------
+    WeightsError
+        If the file is no packaged model, or one of another method.
+    """
+    metadata = read_model_metadata(path)
+    if metadata["method"] != METHOD:
+        raise WeightsError(
+            f"{path}: is a model for {metadata['method']}, which does not pick particles in tomograms. "
+            "Train one with `cryoseg train cet-pick`."
+        )
+    try:
+        config, size = metadata["config"], metadata["preprocessing"]["voxel_size"]
+        return DetectorSettings(
+            arch=Arch(config["arch"]),
+            specimen=Specimen(config["specimen"]),
+            particle_diameter_angstrom=float(config["particle_diameter_angstrom"]),
+            voxel_size=(float(size[0]), float(size[1]), float(size[2])),
+            z_compression=int(config["z_compression"]),
+            z_pool=ZPool(config["z_pool"]),
+            score_threshold=float(metadata["score_threshold"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise WeightsError(
+            f"{path}: its cryoseg card lacks a setting of CET-pick ({error}); train again."
+        ) from None
+
+
+def load_detector(path: Path, device: torch.device) -> Detector:
+    """Read a packaged detector, strictly.
+
+    Raises
+    ------
+    WeightsError
+        As `read_settings`, and if the tensors do not fit the architecture.
+    """
+    settings = read_settings(path)
+    network = cet_pick.build(settings.arch)
+    load_strict(network, cet_pick.remap_keys(read_model_tensors(path)), path)
+    return Detector(network=network.to(device).eval(), settings=settings, device=device)

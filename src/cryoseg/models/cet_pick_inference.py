@@ -1,0 +1,130 @@
+"""Run a CET-pick detector over a tomogram in overlapping blocks.
+
+Memory holds the score map (a quarter of the working grid, float32) and one block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cryoseg.core.robust import IntensityMap
+from cryoseg.core.working_grid import WorkingVolume
+from cryoseg.models.cet_pick import XY_STRIDE, Z_HALO
+from cryoseg.types import FloatArray
+
+ALIGNMENT = 32  # pixels of the working grid to a cell of unet_5's deepest map
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockShape:
+    """How a volume is cut, in voxels of the working grid.
+
+    Attributes
+    ----------
+    slices
+        Slices computed at once, without the three more on either side that the heads need.
+    tile
+        Side of a tile in y and x, without the halo.
+    halo
+        Voxels around a tile that are computed and thrown away.
+    """
+
+    slices: int = 24
+    tile: int = 256
+    halo: int = 32
+
+
+def _spans(size: int, core: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
+    """(begin, end, padded begin, padded end) of pieces that cover `size`; one piece if it fits."""
+    if size <= core + 2 * halo:
+        yield 0, size, 0, size
+        return
+    for begin in range(0, size, core):
+        end = min(begin + core, size)
+        yield begin, end, max(0, begin - halo), min(size, end + halo)
+
+
+def _symmetric_logits(network: nn.Module, block: Tensor) -> Tensor:
+    """Mean of a block's logits and those of its point reflection, reflected back.
+
+    A network's systematic shift changes sign with the reflection, so that it cancels here.
+    """
+    logits = network(block)[0][:, 0]
+    # Only with odd sides do the cells of the reflection lie on the cells of the block.
+    pad = [1 - side % 2 for side in block.shape[-2:]]
+    odd = functional.pad(block, (0, pad[1], 0, pad[0]), mode="replicate")
+    mirrored = network(odd.flip(1, 2, 3))[0][:, 0].flip(1, 2, 3)
+    return (logits + mirrored[..., : logits.shape[-2], : logits.shape[-1]]) / 2
+
+
+def score_volume(
+    network: nn.Module,
+    volume: WorkingVolume,
+    intensity: IntensityMap,
+    *,
+    device: torch.device,
+    symmetric: bool = True,
+    blocks: BlockShape | None = None,
+    on_block: Callable[[int, int], None] | None = None,
+) -> FloatArray:
+    """Heat-map logits of a whole volume.
+
+    Parameters
+    ----------
+    network
+        From `cet_pick.build`, in eval mode, on `device`.
+    volume
+        The tomogram on its working grid.
+    intensity
+        Its normalization.
+    symmetric
+        Average with the point reflection: twice the time, and no systematic shift.
+    blocks
+        How to cut.
+    on_block
+        Called with (done, total).
+
+    Returns
+    -------
+    FloatArray
+        (z, y / 2, x / 2), odd sides rounded up; cell (z, i, j) lies on voxel (z, 2 i, 2 j).
+    """
+    blocks = blocks or BlockShape()
+    depth, height, width = volume.shape
+    scores = np.empty((depth, math.ceil(height / XY_STRIDE), math.ceil(width / XY_STRIDE)), np.float32)
+    slabs = list(_spans(depth, blocks.slices, Z_HALO))
+    tiles = [
+        (y, x)
+        for y in _spans(height, blocks.tile, blocks.halo)
+        for x in _spans(width, blocks.tile, blocks.halo)
+    ]
+    done = 0
+    with torch.inference_mode():
+        for z0, z1, zp0, zp1 in slabs:
+            slab = intensity(volume.load(zp0, zp1))
+            for (y0, y1, yp0, yp1), (x0, x1, xp0, xp1) in tiles:
+                piece = np.ascontiguousarray(slab[:, yp0:yp1, xp0:xp1])
+                block = torch.from_numpy(piece)[None].to(device)
+                logits = _symmetric_logits(network, block) if symmetric else network(block)[0][:, 0]
+                inner = logits[
+                    0,
+                    z0 - zp0 : z1 - zp0,
+                    (y0 - yp0) // XY_STRIDE : math.ceil((y1 - yp0) / XY_STRIDE),
+                    (x0 - xp0) // XY_STRIDE : math.ceil((x1 - xp0) / XY_STRIDE),
+                ]
+                scores[
+                    z0:z1,
+                    y0 // XY_STRIDE : math.ceil(y1 / XY_STRIDE),
+                    x0 // XY_STRIDE : math.ceil(x1 / XY_STRIDE),
+                ] = inner.float().cpu().numpy()
+                done += 1
+                if on_block is not None:
+                    on_block(done, len(slabs) * len(tiles))
+    return scores

@@ -1,0 +1,241 @@
+"""Losses of CET-pick: positive-unlabeled focal risk, debiased contrast, consistency.
+
+A target holds 1 on hard positives, values in (0, 1) on soft voxels around them, -1 where nothing
+is known, and 0 where there is known to be nothing.
+
+Source: Huang et al., ECCV 2022, doi 10.1007/978-3-031-19803-8_38, as released for MiLoPYP.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cryoseg.errors import InputError
+
+PROBABILITY_FLOOR = 1e-4  # the publication's clamp of the sigmoid
+CONFIDENT = 0.99  # unlabeled anchors above this (or below 1 minus it) form their own mean
+FOCAL_POWER = 2  # CornerNet's alpha
+SOFT_POWER = 4  # CornerNet's beta
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Sigmoid, kept away from 0 and 1 so that its logarithm stays finite."""
+    return torch.sigmoid(logits).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean() if values.numel() else values.sum()
+
+
+def pu_risk(p: Tensor, target: Tensor, *, prior: float) -> Tensor:
+    """Non-negative positive-unlabeled risk with focal weights.
+
+    Parameters
+    ----------
+    p
+        Probabilities, any shape.
+    target
+        Same shape; voxels below -1 are left out. Voxels at 0, known to be empty, add a risk of
+        their own; the publication has none.
+    prior
+        Fraction of unlabeled voxels that are particle, tau.
+
+    Raises
+    ------
+    InputError
+        Without any hard positive.
+    """
+    positive = target == 1
+    if not positive.any():
+        raise InputError("No labeled voxel in this training crop; check the labels' axis order and units.")
+    soft = (target > 0) & (target < 1)
+    p_hard, p_soft, g = p[positive], p[soft], target[soft]
+    p_unlabeled, p_empty = p[target == -1], p[target == 0]
+    as_positive = _mean(-((1 - p_hard) ** FOCAL_POWER) * p_hard.log()) + _mean(
+        -((1 - g) ** SOFT_POWER) * p_soft**FOCAL_POWER * (1 - p_soft).log()
+    )
+    as_negative = _mean(-(p_hard**FOCAL_POWER) * (1 - p_hard).log()) + _mean(
+        -(g**SOFT_POWER) * (1 - p_soft) ** FOCAL_POWER * p_soft.log()
+    )
+    unlabeled = _mean(-(p_unlabeled**FOCAL_POWER) * (1 - p_unlabeled).log())
+    empty = _mean(-(p_empty**FOCAL_POWER) * (1 - p_empty).log())
+    negative = unlabeled - prior * as_negative
+    # A negative estimate can only come from over-fitting; the publication then drops the term.
+    return prior * as_positive + torch.where(negative >= 0, negative, torch.zeros_like(negative)) + empty
+
+
+def focal_risk(p: Tensor, target: Tensor) -> Tensor:
+    """CornerNet's focal loss, for tomograms in which every particle is labeled."""
+    p, target = p[target >= -1], target[target >= -1]
+    positive = target == 1
+    g = target.clamp(min=0)
+    hit = -((1 - p) ** FOCAL_POWER) * p.log()
+    miss = -((1 - g) ** SOFT_POWER) * p**FOCAL_POWER * (1 - p).log()
+    return (hit[positive].sum() + miss[~positive].sum()) / positive.sum().clamp(min=1)
+
+
+def consistency(p_first: Tensor, p_second: Tensor) -> Tensor:
+    """Mean squared difference of two views of the same voxels, flipped back onto each other."""
+    return functional.mse_loss(p_first, p_second)
+
+
+def _debiased(positive: Tensor, negative: Tensor, prior: float, floor: float) -> Tensor:
+    """Loss of each anchor: contrast with the positives' share removed from the negatives."""
+    noise = ((negative - prior * positive) / (1 - prior)).clamp(min=floor)
+    return -(positive / (positive + noise)).log()
+
+
+def published_contrast(
+    features: Tensor,
+    labels: Tensor,
+    p: Tensor,
+    *,
+    temperature: float,
+    prior: float,
+    positive_above: float,
+    rows: int = 1024,
+) -> tuple[Tensor, Tensor]:
+    """Debiased contrast exactly as published, self term and all, computed in blocks of rows.
+
+    Parameters
+    ----------
+    features
+        (2, n, channels), unit vectors of two views of the same n voxels.
+    labels
+        (n,) target values.
+    p
+        (2, n) probabilities.
+    temperature, prior, positive_above
+        T, tau and the target value above which a voxel is a positive.
+    rows
+        Anchors at a time; the memory is `rows` x 2n.
+
+    Returns
+    -------
+    tuple
+        Supervised and unsupervised part, unweighted.
+    """
+    both = features.reshape(-1, features.shape[-1])
+    labels2 = labels.repeat(2)
+    n = labels.numel()
+    if positive_above >= 1:
+        positive, lower = labels2 == 1, labels2 < 1
+    else:
+        positive, lower = labels2 > positive_above, labels2 < positive_above
+    unlabeled = labels2 < 0
+    floor = math.exp(-1 / temperature)
+    partner = torch.arange(2 * n, device=labels.device).roll(n)
+    n_positive = positive.sum()
+
+    supervised: list[Tensor] = []
+    a_parts: list[Tensor] = []
+    b_parts: list[Tensor] = []
+    for start in range(0, 2 * n, rows):
+        index = torch.arange(start, min(start + rows, 2 * n), device=labels.device)
+        similarity = both[index] @ both.T / temperature
+        similarity = similarity - similarity.detach().amax(dim=1, keepdim=True)
+        # The publication zeroes the diagonal after the shift, so the self term is exp(0) = 1.
+        diagonal = functional.one_hot(index, 2 * n).bool()
+        e = similarity.masked_fill(diagonal, 0.0).exp()
+        anchors = positive[index]
+        if anchors.any():
+            a = e[anchors][:, positive].sum(dim=1) / (n_positive - 1).clamp(min=1)
+            b = e[anchors][:, lower].mean(dim=1)
+            supervised.append(_debiased(a, b, prior, floor))
+        free = unlabeled[index]
+        if free.any():
+            a = e[free, partner[index[free]]]
+            rest = e[free].sum(dim=1) - a  # the self term stays in, as published
+            a_parts.append(a)
+            b_parts.append(rest)
+    zero = features.sum() * 0
+    sup = torch.cat(supervised).mean() if supervised else zero
+    if not a_parts:
+        return sup, zero
+    a, b = torch.cat(a_parts), torch.cat(b_parts) / (2 * (n - n_positive / 2))
+    q = p.reshape(-1)[unlabeled]
+    as_positive = _debiased(a, b, prior, floor)
+    as_negative = _debiased(a, b, 1 - prior, floor)
+    return sup, _weighted_by_confidence(q, as_positive, as_negative)
+
+
+def _weighted_by_confidence(q: Tensor, as_positive: Tensor, as_negative: Tensor) -> Tensor:
+    high, low = q > CONFIDENT, q < 1 - CONFIDENT
+    middle = ~(high | low)
+    return (
+        _mean(q[high] * as_positive[high])
+        + _mean((1 - q[low]) * as_negative[low])
+        + _mean(q[middle] * as_positive[middle])
+        + _mean((1 - q[middle]) * as_negative[middle])
+    )
+
+
+def sampled_contrast(
+    features: Tensor,
+    labels: Tensor,
+    p: Tensor,
+    *,
+    temperature: float,
+    prior: float,
+    positive_above: float,
+    samples: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Debiased contrast without the self term, on a random sample of anchors and columns.
+
+    The publication compares an anchor with itself too; that similarity, 1 after the shift by the
+    row's maximum, outweighs all others and leaves the supervised part with nothing to learn. Here
+    the diagonal is left out, and the noise floor is exp(-2 / T), the least that exp of a shifted
+    similarity of unit vectors can be. Cost: `samples` squared instead of all voxels squared.
+
+    Parameters
+    ----------
+    features, labels, p, temperature, prior, positive_above
+        As in `published_contrast`.
+    samples
+        Most positive anchors, most unlabeled anchors, and columns.
+    generator
+        Source of the sample, on the CPU.
+    """
+    n = labels.numel()
+    both = features.reshape(-1, features.shape[-1])
+    labels2 = labels.repeat(2)
+    floor = math.exp(-2 / temperature)
+
+    def some(mask: Tensor) -> Tensor:
+        index = mask.nonzero()[:, 0]
+        if index.numel() <= samples:
+            return index
+        return index[torch.randperm(index.numel(), generator=generator)[:samples].to(index.device)]
+
+    positives = some(labels2 > positive_above if positive_above < 1 else labels2 == 1)
+    lower = some((labels2 < min(positive_above, 1)) & (labels2 >= -1))
+    zero = features.sum() * 0
+    supervised = unsupervised = zero
+    if positives.numel() > 1 and lower.numel():
+        own = both[positives] @ both[positives].T / temperature
+        other = both[positives] @ both[lower].T / temperature
+        own = own.masked_fill(torch.eye(len(positives), dtype=torch.bool, device=own.device), -math.inf)
+        top = torch.maximum(own.detach().amax(1), other.detach().amax(1))[:, None]
+        a = (own - top).exp().sum(1) / (len(positives) - 1)
+        supervised = _debiased(a.clamp(min=floor), (other - top).exp().mean(1), prior, floor).mean()
+    anchors = some(labels2 == -1)
+    if anchors.numel() and lower.numel():
+        partner = (anchors + n) % (2 * n)
+        pair = (both[anchors] * both[partner]).sum(1) / temperature
+        other = both[anchors] @ both[lower].T / temperature
+        excluded = (lower[None] == anchors[:, None]) | (lower[None] == partner[:, None])
+        other = other.masked_fill(excluded, -math.inf)
+        top = torch.maximum(pair.detach(), other.detach().amax(1))
+        a, b = (pair - top).exp(), (other - top[:, None]).exp().sum(1) / (~excluded).sum(1).clamp(min=1)
+        q = p.reshape(-1)[anchors]
+        unsupervised = _weighted_by_confidence(
+            q,
+            _debiased(a.clamp(min=floor), b, prior, floor),
+            _debiased(a.clamp(min=floor), b, 1 - prior, floor),
+        )
+    return supervised, unsupervised
