@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cryoseg import __version__
-from cryoseg.cli import evaluate, postprocess, sample, segment, simulate, train, weights
+from cryoseg.cli import convert, evaluate, pick, postprocess, sample, segment, simulate, train, weights
 from cryoseg.errors import CryosegError
 
 app = typer.Typer(
@@ -39,6 +39,8 @@ def _root(
 
 app.command()(segment.segment)
 app.command()(postprocess.postprocess)
+app.command()(pick.pick)
+app.command()(convert.convert)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(train.app, name="train")
 app.add_typer(simulate.app, name="simulate")

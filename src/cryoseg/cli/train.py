@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import Quiet, Seed, Verbose
+from cryoseg.cli.train_cet_pick import cet_pick
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
 
@@ -239,3 +240,6 @@ def membrane(
         )
     if model is None:
         console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)
+
+
+app.command("cet-pick")(cet_pick)

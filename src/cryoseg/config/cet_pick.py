@@ -173,3 +173,20 @@ class CetPickConfig:
     def needs_second_view(self) -> bool:
         """Whether a step looks at every crop twice."""
         return self.consistency_weight > 0 or (self.contrast is not Contrast.OFF and self.contrast_weight > 0)
+
+    @classmethod
+    def preset(cls, specimen: Specimen, particle_diameter_angstrom: float) -> CetPickConfig:
+        """The settings of a kind of specimen; every field can be replaced.
+
+        Filaments have a wide hard-positive zone, as the publication's `--fiber`, no held-out labels
+        (neighbors on one curve are no independent witnesses), and no label far from the crop's
+        center.
+        """
+        if specimen is Specimen.GLOBULAR:
+            return cls(particle_diameter_angstrom=particle_diameter_angstrom)
+        return cls(
+            particle_diameter_angstrom=particle_diameter_angstrom,
+            specimen=specimen,
+            hard_positive_above=0.5,
+            holdout_fraction=0.0,
+        )

@@ -49,26 +49,34 @@ def group_points(points: Points, *, link_distance: float) -> NDArray[np.int64]:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def _direction_of(points: Points) -> tuple[Points, Points]:
-    center = np.asarray(points.mean(axis=0), dtype=np.float64)
-    return center, np.linalg.svd(points - center, full_matrices=False)[2]
+@dataclass(frozen=True, kw_only=True)
+class _Curve:
+    """Two cubic polynomials over the position along the main direction of the points."""
+
+    center: Points
+    axes: Points
+    half: float
+    coefficients: Points
+
+    def local(self, points: Points) -> Points:
+        """Positions along the main direction and the two others."""
+        return np.asarray((points - self.center) @ self.axes.T)
+
+    def at(self, along: NDArray[np.float64]) -> Points:
+        """Points of the curve."""
+        sides = np.polynomial.polynomial.polyval(along / self.half, self.coefficients).T
+        return np.asarray(np.column_stack([along, sides]) @ self.axes + self.center)
 
 
-def _fit(points: Points) -> tuple[NDArray[np.float64], Points, Points, Points]:
-    """Position along the main direction, polynomial coefficients, center and axes."""
-    center, axes = _direction_of(points)
+def _fit(points: Points) -> _Curve:
+    center = points.mean(axis=0)
+    axes = np.linalg.svd(points - center, full_matrices=False)[2]
     local = (points - center) @ axes.T
     along = local[:, 0]
     degree = min(DEGREE, max(1, len(np.unique(np.round(along, 6))) - 2))
-    half = max(np.ptp(along) / 2, 1e-9)
+    half = max(float(np.abs(along).max()), 1e-9)
     coefficients = np.polynomial.polynomial.polyfit(along / half, local[:, 1:], degree)
-    return along, coefficients, center, np.concatenate([axes, [[half, 0, 0]]])
-
-
-def _curve(along: NDArray[np.float64], coefficients: Points, center: Points, frame: Points) -> Points:
-    half = frame[3, 0]
-    sides = np.polynomial.polynomial.polyval(along / half, coefficients).T
-    return np.asarray(np.column_stack([along, sides]) @ frame[:3] + center)
+    return _Curve(center=center, axes=axes, half=half, coefficients=np.asarray(coefficients))
 
 
 def fit_filament(points: Points, *, spacing: float) -> tuple[Points, NDArray[np.bool_], float, float]:
@@ -89,16 +97,15 @@ def fit_filament(points: Points, *, spacing: float) -> tuple[Points, NDArray[np.
     """
     used = np.ones(len(points), bool)
     for _ in range(3):
-        along, coefficients, center, frame = _fit(points[used])
-        local = (points - center) @ frame[:3].T
-        nearest = _curve(local[:, 0], coefficients, center, frame)
-        distance = np.linalg.norm(points - nearest, axis=1)
+        curve = _fit(points[used])
+        along = curve.local(points)[:, 0]
+        distance = np.linalg.norm(points - curve.at(along), axis=1)
         limit = OUTLIER_RESIDUALS * max(1.4826 * float(np.median(distance[used])), 1e-6)
         again = distance <= max(limit, 0.25 * spacing)
         if again.sum() < 3 or (again == used).all():
             break
         used = again
-    fine = _curve(np.linspace(along.min(), along.max(), FINE_STEPS), coefficients, center, frame)
+    fine = curve.at(np.linspace(along[used].min(), along[used].max(), FINE_STEPS))
     steps = np.linalg.norm(np.diff(fine, axis=0), axis=1)
     length = np.concatenate([[0.0], np.cumsum(steps)])
     count = max(2, round(length[-1] / spacing) + 1)

@@ -199,7 +199,8 @@ def train_detector(
         on_event(
             Note(
                 text=f"Step {last.step}: {last.peaks} peaks above {_sigmoid(last.threshold_logit):.3f}, "
-                f"which finds {last.recall:.0%} of the {'held-out ' if any(f.any() for f in held) else ''}labels."
+                f"which finds {last.recall:.0%} of the "
+                f"{'held-out ' if any(f.any() for f in held) else ''}labels."
             )
         )
 

@@ -1,0 +1,220 @@
+"""`cryoseg train cet-pick`: a particle detector from a few labels in one tomogram."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+from typer import BadParameter, Option
+
+from cryoseg.cli.console import batch_console
+from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
+from cryoseg.cli.relion_options import (
+    RelionCenter,
+    ThicknessAxisOption,
+    TomogramsStar,
+    UnbinnedPixelSize,
+    UnbinnedSize,
+    relion_frames,
+)
+from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk, Specimen, ZPool
+from cryoseg.config.pick import CenterRule, ThicknessAxis
+
+Number = Optional[float]  # noqa: UP045
+Whole = Optional[int]  # noqa: UP045
+
+
+def build_config(specimen: Specimen, diameter: float, grid: dict[str, Any], **options: Any) -> CetPickConfig:
+    """The preset of a kind of specimen, with the options that were given."""
+    preset = CetPickConfig.preset(specimen, diameter)
+    given = {name: value for name, value in options.items() if value is not None}
+    changed = {name: value for name, value in grid.items() if value is not None}
+    return replace(preset, grid=replace(preset.grid, **changed), **given)
+
+
+def _crop(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    try:
+        z, y, x = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise BadParameter(f"--crop {text}: write it as ZxYxX, such as 6x64x64.") from None
+    return z, y, x
+
+
+def cet_pick(
+    tomograms: Annotated[
+        list[str],
+        Option("--tomograms", "-t", help="Tomograms, folders, globs or CET-pick's list; repeat for several."),
+    ],
+    picks: Annotated[
+        list[Path],
+        Option(
+            "--picks", "-p", help="Labels: .star .csv .mod .ndjson .txt .tsv .coords; repeat for several."
+        ),
+    ],
+    particle_diameter: Annotated[
+        float, Option("--particle-diameter", help="Of the particle (width of the filament), in angstrom.")
+    ],
+    output_dir: Annotated[
+        Path, Option("--output-dir", "-o", help="Folder of the run; the same folder goes on with it.")
+    ] = Path("cet_pick"),
+    name: Annotated[str, Option("--name", help="Of the model file.")] = "cet_pick",
+    preset: Annotated[
+        Specimen,
+        Option("--preset", "--specimen", help="globular particles, or filaments (CET-pick's --fiber)."),
+    ] = Specimen.GLOBULAR,
+    negatives: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        Option("--negatives", help="Centers of what must not be picked; same formats as --picks."),
+    ] = None,
+    mask: Annotated[
+        Optional[Path],  # noqa: UP045
+        Option("--mask", help="Where particles may be: a mask, or a folder of masks named as the tomograms."),
+    ] = None,
+    validation: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        Option("--validation", help="Tomograms to picture the finished model on."),
+    ] = None,
+    thickness_axis: ThicknessAxisOption = ThicknessAxis.Z,
+    picks_pixel_size: Annotated[
+        Number, Option("--picks-pixel-size", help="Voxel size that the labels count in, if another.")
+    ] = None,
+    from_relion4: Annotated[
+        bool, Option("--from-relion4", help="Labels in STAR are unbinned pixels.")
+    ] = False,
+    arch: Annotated[Optional[Arch], Option("--arch", help="Network.", show_default="unet_4")] = None,  # noqa: UP045
+    steps: Annotated[Whole, Option("--steps", help="Optimizer steps.", show_default="by the preset")] = None,
+    batch: Annotated[Whole, Option("--batch", help="Crops a step.", show_default="4")] = None,
+    learning_rate: Annotated[Number, Option("--learning-rate", help="Peak.", show_default="0.002")] = None,
+    risk: Annotated[
+        Optional[Risk],  # noqa: UP045
+        Option("--risk", help="pu: unlabeled may be particle; pn: all are labeled.", show_default="pu"),
+    ] = None,
+    prior: Annotated[
+        Number, Option("--prior", "--tau", help="Share of unlabeled voxels in particles.", show_default="0.1")
+    ] = None,
+    target_sigma: Annotated[
+        Number,
+        Option("--target-sigma", help="Of the Gaussian at a label, in diameters.", show_default="0.25"),
+    ] = None,
+    hard_positive_above: Annotated[
+        Number, Option("--hard-positive-above", help="Target values that count as sure.", show_default="0.7")
+    ] = None,
+    contrast: Annotated[
+        Optional[Contrast],  # noqa: UP045
+        Option("--contrast", help="Contrastive term.", show_default="off"),
+    ] = None,
+    contrast_weight: Annotated[
+        Number, Option("--contrast-weight", help="Of the contrastive term.", show_default="0.1")
+    ] = None,
+    contrast_positive_above: Annotated[
+        Number,
+        Option("--contrast-positive-above", help="Target above which it sees particle.", show_default="0.5"),
+    ] = None,
+    contrast_samples: Annotated[
+        Whole, Option("--contrast-samples", help="Anchors and columns of `sampled`.", show_default="1024")
+    ] = None,
+    temperature: Annotated[
+        Number, Option("--temperature", help="Of the contrast.", show_default="0.07")
+    ] = None,
+    consistency_weight: Annotated[
+        Number, Option("--consistency-weight", help="Of two flipped views.", show_default="0")
+    ] = None,
+    crop: Annotated[
+        str | None, Option("--crop", help="Training crop, ZxYxX.", show_default="6x64x64")
+    ] = None,
+    jitter: Annotated[
+        Number,
+        Option("--jitter", help="Of a label in its crop, as a share of the crop.", show_default="0.35"),
+    ] = None,
+    background_fraction: Annotated[
+        Number, Option("--background-fraction", help="Share of crops anywhere.", show_default="0.25")
+    ] = None,
+    working_diameter: Annotated[
+        Number,
+        Option("--working-diameter", help="Average down to this many pixels; 0 never.", show_default="10"),
+    ] = None,
+    z_compression: Annotated[
+        Whole, Option("--z-compression", help="Join 1 or 2 slices.", show_default="1")
+    ] = None,
+    z_pool: Annotated[
+        Optional[ZPool],  # noqa: UP045
+        Option("--z-pool", help="How slices are joined.", show_default="mean"),
+    ] = None,
+    holdout_fraction: Annotated[
+        Number, Option("--holdout-fraction", help="Labels kept out to set the threshold.", show_default="0.2")
+    ] = None,
+    checks: Annotated[
+        Whole, Option("--checks", help="Looks at the held-out labels on the way.", show_default="2")
+    ] = None,
+    tomograms_star: TomogramsStar = None,
+    unbinned_pixel_size: UnbinnedPixelSize = None,
+    unbinned_size: UnbinnedSize = None,
+    relion_center: RelionCenter = CenterRule.PICKER,
+    pictures: Annotated[
+        bool, Option("--pictures/--no-pictures", help="Draw labels, heat map and picks.")
+    ] = True,
+    pixel_size: PixelSize = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a particle detector from 20 to 200 labels (CET-pick), for `cryoseg pick`.
+
+    Example: cryoseg train cet-pick -t ts_01.mrc -p ts_01.star --particle-diameter 250 -o runs/ribosomes
+    """
+    config = build_config(
+        preset,
+        particle_diameter,
+        {"diameter_px": working_diameter, "z_compression": z_compression, "z_pool": z_pool},
+        arch=arch,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        risk=risk,
+        prior=prior,
+        target_sigma=target_sigma,
+        hard_positive_above=hard_positive_above,
+        contrast=contrast,
+        contrast_weight=contrast_weight,
+        contrast_positive_above=contrast_positive_above,
+        contrast_samples=contrast_samples,
+        temperature=temperature,
+        consistency_weight=consistency_weight,
+        crop=_crop(crop),
+        jitter=jitter,
+        background_fraction=background_fraction,
+        holdout_fraction=holdout_fraction,
+        checks=checks,
+        seed=seed,
+    )
+    relion = relion_frames(tomograms_star, unbinned_pixel_size, unbinned_size, relion_center)
+    from cryoseg.pipelines.train_cet_pick_files import TrainingFiles, train_files  # torch starts here
+
+    files = TrainingFiles(
+        tomograms=tomograms,
+        picks=picks,
+        negatives=negatives or (),
+        validation=validation or (),
+        mask=mask,
+        thickness_axis=thickness_axis,
+        picks_pixel_size=picks_pixel_size,
+        unbinned=from_relion4,
+        relion=relion,
+        pixel_size=pixel_size,
+    )
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        train_files(
+            files,
+            output_dir,
+            config,
+            name=name,
+            device=device,
+            pictures=pictures,
+            overwrite=overwrite,
+            on_event=console,
+        )

@@ -1,0 +1,92 @@
+"""`cryoseg convert`: coordinates from one format to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cryoseg.config.pick import PickFormat
+from cryoseg.errors import ConfigError, InputError
+from cryoseg.io.pick_frame import PickFrame
+from cryoseg.io.picks import SUFFIXES, PickSets, read_picks, write_picks
+
+
+def flavor_for(path: Path) -> PickFormat:
+    """The format that a file name asks for; STAR is in tomogram voxels.
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is none that can be written.
+    """
+    for flavor, suffix in SUFFIXES.items():
+        if path.suffix.lower() == suffix:
+            return flavor
+    raise ConfigError(
+        f"{path}: cannot write this format. Known suffixes are {', '.join(sorted(set(SUFFIXES.values())))}."
+    )
+
+
+def convert_picks(
+    source: Path,
+    target: Path,
+    *,
+    frame: PickFrame,
+    flavor: PickFormat | None = None,
+    unbinned: bool = False,
+    scale: float = 1.0,
+    flip: str = "",
+    name: str | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Read, transform, write.
+
+    Parameters
+    ----------
+    source, target
+        Files; the suffixes name the formats.
+    frame
+        Of the tomogram, for formats that need it.
+    flavor
+        Which STAR; None goes by the suffix of `target`.
+    unbinned
+        `source` is RELION 4's STAR.
+    scale
+        Factor from the voxels of `source` to those of `target`.
+    flip
+        Axes to mirror, such as "y" or "xz"; needs `frame.shape`. Voxel k becomes n - 1 - k of the
+        scaled volume, whose shape `frame.shape` is.
+    name
+        Of the tomogram, where `source` gives none.
+    overwrite
+        Replace `target`.
+
+    Returns
+    -------
+    int
+        Points written.
+
+    Raises
+    ------
+    InputError
+        If a flip lacks the shape.
+    """
+    sets = read_picks(source, frame, unbinned=unbinned)
+    moved: PickSets = {}
+    for key, picks in sets.items():
+        # Voxel centers at whole numbers: the edge of the volume lies at -0.5 on either scale.
+        centers = (picks.centers + 0.5) * scale - 0.5 if scale != 1.0 else picks.centers
+        if flip:
+            if frame.shape is None:
+                raise InputError("--flip needs --size, the volume's x, y, z in voxels (or --tomogram).")
+            centers = centers.copy()
+            for axis in flip.lower():
+                index = "zyx".index(axis) - (3 - centers.shape[1])
+                centers[:, index] = frame.shape["zyx".index(axis)] - 1 - centers[:, index]
+        moved[key or name or source.stem] = replace(
+            picks, centers=np.asarray(centers), shape=frame.shape, pixel_size=frame.voxel_size
+        )
+    write_picks(target, moved, frame, flavor=flavor or flavor_for(target), overwrite=overwrite)
+    return sum(len(picks) for picks in moved.values())

@@ -1,0 +1,266 @@
+"""`cryoseg pick` on tomograms: files in; coordinates, heat maps, pictures and provenance out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cryoseg import __version__
+from cryoseg.config.pick import PickFormat, TomogramPickConfig
+from cryoseg.errors import InputError
+from cryoseg.io.inputs import output_stems, resolve_inputs, stem
+from cryoseg.io.outputs import make_folder
+from cryoseg.io.pick_frame import PickFrame
+from cryoseg.io.picks import SUFFIXES, write_picks
+from cryoseg.io.provenance import hash_file, write_provenance
+from cryoseg.io.relion_frame import RelionFrame
+from cryoseg.io.volumes import known_suffix, made_by, read_mask, read_tomogram, write_logits
+from cryoseg.models.cet_pick_detector import Detector, load_detector
+from cryoseg.models.device import select_device
+from cryoseg.pipelines.batch import run_batch
+from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
+from cryoseg.pipelines.pick_tomogram import pick_tomogram
+from cryoseg.types import BoolArray, Picks, Tomogram
+from cryoseg.view.pick_preview import draw_picks, write_pick_preview
+
+COLUMNS = ("picks", "threshold")
+MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
+RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
+COMBINED_NAME = "particles"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickOutputs:
+    """What is written for every tomogram.
+
+    Attributes
+    ----------
+    formats
+        Coordinate files.
+    heat_map, preview
+        Write the probabilities as MRC; a picture of slices with picks.
+    combined
+        One STAR of all tomograms of the run as well.
+    overwrite
+        Replace finished outputs; they are kept otherwise.
+    """
+
+    formats: tuple[PickFormat, ...] = (PickFormat.STAR,)
+    heat_map: bool = False
+    preview: bool = True
+    combined: bool = True
+    overwrite: bool = False
+
+
+def pick_files(
+    inputs: Sequence[str | Path],
+    output_dir: Path,
+    model: Path,
+    config: TomogramPickConfig | None = None,
+    *,
+    outputs: PickOutputs | None = None,
+    relion: dict[str, RelionFrame] | None = None,
+    mask: Path | None = None,
+    pixel_size: float | None = None,
+    device: str = "auto",
+    on_event: OnEvent = ignore,
+) -> Report:
+    """Pick every tomogram and write its outputs.
+
+    Parameters
+    ----------
+    inputs
+        What the user typed: files, folders, globs, lists.
+    output_dir
+        Made if missing.
+    model
+        A packaged detector.
+    config, outputs
+        How, and what to write.
+    relion
+        Frames by tomogram name; "" for all. Needed for RELION's flavors of STAR.
+    mask
+        A mask for the only tomogram, or a folder of masks named after the tomograms.
+    pixel_size
+        In angstrom; overrides the headers.
+    device
+        As in `select_device`.
+    on_event
+        Told everything.
+
+    Returns
+    -------
+    Report
+        One row per input; a broken one is a failed row.
+
+    Raises
+    ------
+    CryosegError
+        If nothing can be done at all: no such model or device, RELION formats without a frame.
+    """
+    config, outputs = config or TomogramPickConfig(), outputs or PickOutputs()
+    if not relion and any(flavor in RELION_FORMATS for flavor in outputs.formats):
+        raise InputError(
+            "--format star-relion4 and star-relion5 need the tilt series' pixel size and the unbinned size "
+            "of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and --unbinned-size."
+        )
+    detector = load_detector(model, select_device(device))
+    settings = detector.settings
+    on_event(
+        Note(
+            text=f"Model: {model} ({settings.arch}, particles of {settings.particle_diameter_angstrom:g} A, "
+            f"working voxel {settings.voxel_size[2]:.2f} A, threshold {settings.score_threshold:.3f})."
+        )
+    )
+    make_folder(output_dir)
+    items = resolve_inputs(inputs)
+    good = [item.path for item in items if not item.error]
+    stems = output_stems(good)
+    if mask is not None and mask.is_file() and len(good) > 1:
+        raise InputError(f"--mask {mask}: one mask, and {len(good)} tomograms. Give a folder of masks.")
+    digest = hash_file(model)
+    found: dict[str, Picks] = {}
+    frames: dict[str, PickFrame] = {}
+
+    def one(path: Path) -> Row:
+        paths = _paths(output_dir, stems[path], outputs)
+        if not outputs.overwrite and all(file.exists() for file in paths.values()):
+            return Row(
+                name=path.name,
+                status=Status.SKIPPED,
+                outputs=tuple(paths.values()),
+                message="finished outputs are kept; --overwrite replaces them",
+            )
+        tomogram = _read(path, pixel_size, on_event)
+        frame = PickFrame(
+            voxel_size=tomogram.geometry.voxel_size[2],
+            shape=tomogram.data.shape,
+            thickness_axis=config.thickness_axis,
+            relion=relion,
+            diameter_angstrom=settings.particle_diameter_angstrom,
+        )
+        row, picks = _pick_one(
+            tomogram, paths, detector, config, frame, _mask_for(mask, path), {"sha256": digest}, on_event
+        )
+        found[stem(path)], frames[stem(path)] = picks, frame
+        return row
+
+    report = run_batch(items, one, on_event=on_event)
+    _write_combined(output_dir, found, frames, outputs)
+    return report
+
+
+def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
+    """Every file of one input, by kind; the record comes last."""
+    base = f"{name}_particles"
+    paths: dict[str, Path] = {}
+    for flavor in outputs.formats:
+        middle = flavor.value.removeprefix("star") if flavor in RELION_FORMATS else ""
+        paths[flavor.value] = folder / f"{base}{middle.replace('-', '_')}{SUFFIXES[flavor]}"
+    if outputs.heat_map:
+        paths["heat_map"] = folder / f"{base}_heat_map.mrc"
+    if outputs.preview:
+        paths["preview"] = folder / f"{base}_preview.png"
+    paths["record"] = folder / f"{base}.json"
+    return paths
+
+
+def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
+    tomogram = read_tomogram(path)
+    for warning in tomogram.warnings:
+        on_event(Warn(text=f"{path.name}: {warning}"))
+    if pixel_size is not None:
+        geometry = replace(tomogram.geometry, voxel_size=(pixel_size,) * 3)
+        tomogram = replace(tomogram, geometry=geometry)
+    return tomogram
+
+
+def _mask_for(mask: Path | None, path: Path) -> BoolArray | None:
+    if mask is None:
+        return None
+    if mask.is_dir():
+        name = stem(path)
+        wanted = {name + ending for ending in MASK_ENDINGS}
+        files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
+        if not files:
+            raise InputError(
+                f"{mask}: no mask for {path.name}; looked for {name}_membrane_mask.mrc and the like."
+            )
+        mask = max(files, key=lambda file: len(stem(file)))
+    return np.asarray(read_mask(mask).data > 0)
+
+
+def _pick_one(
+    tomogram: Tomogram,
+    paths: dict[str, Path],
+    detector: Detector,
+    config: TomogramPickConfig,
+    frame: PickFrame,
+    mask: BoolArray | None,
+    model: dict[str, str],
+    on_event: OnEvent,
+) -> tuple[Row, Picks]:
+    result = pick_tomogram(tomogram, detector, config, mask=mask, on_event=on_event)
+    picks, name = result.picks, stem(tomogram.source)
+    for rule, count in result.dropped.items():
+        on_event(Note(text=f"{tomogram.source.name}: --{rule} dropped {count} picks above the threshold."))
+    paths["record"].unlink(missing_ok=True)
+    for kind, path in paths.items():
+        if kind in tuple(PickFormat):
+            write_picks(path, {name: picks}, frame, flavor=PickFormat(kind), overwrite=True)
+    if "heat_map" in paths:
+        write_logits(
+            paths["heat_map"], result.heat_map, result.heat_geometry, label=made_by("pick"), overwrite=True
+        )
+    size = tomogram.geometry.voxel_size
+    diameter = detector.settings.particle_diameter_angstrom
+    if "preview" in paths:
+        wide = (diameter / size[0], diameter / size[1], diameter / size[2])
+        picture = draw_picks(tomogram.data, picks.centers, diameter_voxels=wide)
+        write_pick_preview(paths["preview"], picture, overwrite=True)
+    record = {
+        "cryoseg": __version__,
+        "command": "pick",
+        "input": {
+            "name": tomogram.source.name,
+            "sha256": hash_file(tomogram.source),
+            "shape_zyx": tomogram.data.shape,
+            "voxel_size_zyx": size,
+        },
+        "model": {**model, **asdict(detector.settings)},
+        "settings": asdict(config),
+        "score_threshold": result.threshold,
+        "picks": len(picks),
+        "candidates": len(result.candidates),
+        "dropped": result.dropped,
+        "outputs": {kind: path.name for kind, path in paths.items() if kind != "record"},
+        "torch": torch.__version__,
+    }
+    write_provenance(paths["record"], record, overwrite=True)
+    row = Row(
+        name=tomogram.source.name,
+        status=Status.DONE,
+        figures={"picks": str(len(picks)), "threshold": f"{result.threshold:.3f}"},
+        outputs=tuple(paths.values()),
+        message="" if len(picks) else "nothing above the threshold",
+    )
+    return row, picks
+
+
+def _write_combined(
+    folder: Path, found: dict[str, Picks], frames: dict[str, PickFrame], outputs: PickOutputs
+) -> None:
+    """One STAR per flavor for the run; tomograms of several voxel sizes share none in RELION's frames."""
+    if not outputs.combined or len(found) < 2:
+        return
+    sizes = {frame.voxel_size for frame in frames.values()}
+    for flavor in outputs.formats:
+        if SUFFIXES[flavor] != ".star" or (flavor in RELION_FORMATS and len(sizes) > 1):
+            continue
+        middle = flavor.value.removeprefix("star").replace("-", "_")
+        frame = next(iter(frames.values()))
+        write_picks(folder / f"{COMBINED_NAME}{middle}.star", found, frame, flavor=flavor, overwrite=True)

@@ -1,0 +1,211 @@
+"""Particles in one tomogram: heat map, peaks, threshold, regions, filaments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.config.cet_pick import Specimen
+from cryoseg.config.pick import FilamentConfig, TomogramPickConfig
+from cryoseg.core.filaments import trace_filaments
+from cryoseg.core.pick_regions import by_mask, clear_of_borders
+from cryoseg.core.thickness import points_thin_back, thin_back, thin_first, triple_thin_first
+from cryoseg.errors import InputError
+from cryoseg.io.volumes import check_finite
+from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, ScoreMap
+from cryoseg.pipelines.events import OnEvent, StageProgress, ignore
+from cryoseg.types import BoolArray, FloatArray, Geometry, Picks, Tomogram
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickResult:
+    """Picks of one tomogram, and what they were found on.
+
+    Attributes
+    ----------
+    picks
+        Above the threshold, in voxels of the tomogram.
+    candidates
+        Every peak before threshold and regions, for those who want another threshold.
+    heat_map
+        Probabilities in the tomogram's order of axes.
+    heat_geometry
+        Voxel size and origin of the heat map, so that it lies over the tomogram.
+    threshold
+        In [0, 1].
+    dropped
+        How many picks above the threshold each rule removed.
+    """
+
+    picks: Picks
+    candidates: Picks
+    heat_map: FloatArray
+    heat_geometry: Geometry
+    threshold: float
+    dropped: dict[str, int]
+
+
+def pick_tomogram(
+    tomogram: Tomogram,
+    detector: Detector,
+    config: TomogramPickConfig | None = None,
+    *,
+    mask: BoolArray | None = None,
+    on_event: OnEvent = ignore,
+) -> PickResult:
+    """Find particles.
+
+    Parameters
+    ----------
+    tomogram
+        With a voxel size.
+    detector
+        From `load_detector`, or freshly trained.
+    config
+        Threshold, limits, regions.
+    mask
+        (z, y, x) of the tomogram; picks are kept by `config.mask_side` of it.
+    on_event
+        Receives progress.
+
+    Raises
+    ------
+    InputError
+        If the tomogram has no voxel size, holds NaN, or is a single image.
+    """
+    config = config or TomogramPickConfig()
+    name = tomogram.source.name
+    voxel_size = tomogram.geometry.voxel_size
+    if tomogram.data.ndim != 3 or min(tomogram.data.shape) < 2:
+        raise InputError(
+            f"{name}: is a single image, and the model picks in tomograms. Give a tomogram, or a model for "
+            "micrographs."
+        )
+    if min(voxel_size) <= 0:
+        raise InputError(f"{name}: the header gives no voxel size, which sets the scale. Pass --pixel-size.")
+    if mask is not None and mask.shape != tomogram.data.shape:
+        raise InputError(
+            f"{name}: the mask is {mask.shape} voxels and the tomogram {tomogram.data.shape} (z, y, x). "
+            "Give the mask of this tomogram."
+        )
+    check_finite(tomogram)
+    axis = config.thickness_axis
+    scores = detector.score(
+        thin_first(tomogram.data, axis),
+        triple_thin_first(voxel_size, axis),
+        symmetric=config.symmetric,
+        on_block=lambda done, total: on_event(
+            StageProgress(name=name, stage="picking", done=done, total=total, unit="blocks")
+        ),
+    )
+    diameter = detector.settings.particle_diameter_angstrom
+    apart = config.min_distance_angstrom
+    centers, logits = scores.candidates(
+        diameter_angstrom=diameter, min_distance_angstrom=MIN_DISTANCE * diameter if apart is None else apart
+    )
+    candidates = Picks(
+        centers=points_thin_back(centers, axis),
+        scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
+        shape=tomogram.data.shape,
+        pixel_size=float(voxel_size[2]),
+        source=tomogram.source,
+    )
+    threshold = config.score_threshold
+    if threshold is None:
+        threshold = detector.settings.score_threshold
+    picks, dropped = _select(candidates, threshold, config, voxel_size, mask)
+    if config.filament is not None or detector.settings.specimen is Specimen.FILAMENT:
+        picks = _as_filaments(picks, diameter, config.filament or FilamentConfig(), voxel_size)
+    heat = thin_back(1 / (1 + np.exp(-scores.logits)), axis)
+    return PickResult(
+        picks=picks,
+        candidates=candidates,
+        heat_map=np.ascontiguousarray(heat, dtype=np.float32),
+        heat_geometry=_heat_geometry(scores, tomogram.geometry, config),
+        threshold=threshold,
+        dropped=dropped,
+    )
+
+
+def take(picks: Picks, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Picks:
+    """The chosen ones of some picks."""
+    return replace(
+        picks,
+        centers=picks.centers[chosen],
+        scores=None if picks.scores is None else picks.scores[chosen],
+        tracks=None if picks.tracks is None else picks.tracks[chosen],
+    )
+
+
+def _select(
+    candidates: Picks,
+    threshold: float,
+    config: TomogramPickConfig,
+    voxel_size: tuple[float, float, float],
+    mask: BoolArray | None,
+) -> tuple[Picks, dict[str, int]]:
+    assert candidates.scores is not None
+    assert candidates.shape is not None
+    picks = take(candidates, candidates.scores > threshold)
+    dropped: dict[str, int] = {}
+
+    def keep(rule: str, chosen: NDArray[np.bool_]) -> None:
+        nonlocal picks
+        if not chosen.all():
+            dropped[rule] = int((~chosen).sum())
+        picks = take(picks, chosen)
+
+    thin = {"z": 0, "y": 1, "x": 2}[config.thickness_axis.value]
+    border = [config.border_angstrom / size for size in voxel_size]
+    border[thin] = config.z_border_angstrom / voxel_size[thin]
+    keep("border", clear_of_borders(picks.centers, candidates.shape, border_voxels=tuple(border)))
+    if mask is not None:
+        keep(
+            "mask",
+            by_mask(
+                picks.centers,
+                mask,
+                side=config.mask_side,
+                distance_angstrom=config.mask_distance_angstrom,
+                voxel_size=voxel_size,
+            ),
+        )
+    if config.max_picks is not None:
+        keep("max-picks", np.arange(len(picks)) < config.max_picks)
+    return picks, dropped
+
+
+def _as_filaments(
+    picks: Picks, width: float, config: FilamentConfig, voxel_size: tuple[float, float, float]
+) -> Picks:
+    size = np.asarray(voxel_size)
+    filaments = trace_filaments(picks.centers * size, width=width, config=config)
+    if not filaments:
+        return replace(
+            picks, centers=np.empty((0, 3)), scores=np.empty(0, np.float32), tracks=np.empty(0, np.int64)
+        )
+    assert picks.scores is not None
+    scores = [np.full(len(f.points), picks.scores[f.members].mean(), np.float32) for f in filaments]
+    tracks = [np.full(len(f.points), number, np.int64) for number, f in enumerate(filaments)]
+    centers = np.concatenate([f.points for f in filaments]) / size
+    return replace(picks, centers=centers, scores=np.concatenate(scores), tracks=np.concatenate(tracks))
+
+
+def _heat_geometry(scores: ScoreMap, geometry: Geometry, config: TomogramPickConfig) -> Geometry:
+    """Cell centers lie on even working voxels, so that the first cell reaches out of the volume."""
+    axis = config.thickness_axis
+    cell = scores.cell_voxels
+    first = scores.grid.to_source(np.zeros((1, 3)))[0]
+    corner = first + 0.5 - cell / 2
+    cell, corner = (points_thin_back(values[None], axis)[0] for values in (cell, corner))
+    size = np.asarray(geometry.voxel_size)
+    origin = np.asarray(geometry.origin) + corner * size
+    sizes = cell * size
+    return replace(
+        geometry,
+        voxel_size=(float(sizes[0]), float(sizes[1]), float(sizes[2])),
+        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+        start=(0, 0, 0),
+    )

@@ -1,0 +1,363 @@
+"""`cryoseg train cet-pick`: tomograms and coordinate files in, a packaged model out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cryoseg import __version__
+from cryoseg.config.cet_pick import CetPickConfig
+from cryoseg.config.pick import ThicknessAxis, TomogramPickConfig
+from cryoseg.core.thickness import points_thin_first, thin_first, triple_thin_first
+from cryoseg.errors import InputError, OutputError
+from cryoseg.io.inputs import resolve_inputs, stem
+from cryoseg.io.outputs import make_folder, temporary_path
+from cryoseg.io.pick_frame import PickFrame
+from cryoseg.io.picks import PICK_SUFFIXES, read_picks
+from cryoseg.io.picks_text import is_image_list, read_image_list
+from cryoseg.io.provenance import write_provenance
+from cryoseg.io.relion_frame import RelionFrame
+from cryoseg.io.volumes import check_finite, read_mask, read_tomogram
+from cryoseg.models.cet_pick_detector import Detector, save_detector
+from cryoseg.models.device import select_device
+from cryoseg.pipelines.cet_pick_labels import LabeledTomogram
+from cryoseg.pipelines.events import Note, OnEvent, Warn, ignore
+from cryoseg.pipelines.pick_tomogram import pick_tomogram
+from cryoseg.pipelines.train_cet_pick import train_detector
+from cryoseg.training.cet_pick_fit import StepResult
+from cryoseg.types import Tomogram
+from cryoseg.view.pick_preview import draw_picks, write_pick_preview
+
+STATE_NAME = "resume.pt"
+LOSSES_NAME = "losses.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFiles:
+    """What the user names.
+
+    Attributes
+    ----------
+    tomograms
+        Files, folders, globs, lists, or CET-pick's tab-separated list.
+    picks
+        Coordinate files; each names its tomograms inside, or is named after one.
+    negatives
+        The same, of what must not be picked.
+    validation
+        Tomograms to picture at the end, without labels.
+    mask
+        A mask, or a folder of masks, of where particles may be.
+    thickness_axis
+        Of the tomograms.
+    picks_pixel_size
+        Voxel size that the coordinates count in, in angstrom; None for that of the tomograms.
+    unbinned
+        STAR coordinates are RELION 4's unbinned pixels.
+    relion
+        Frames by tomogram name, for RELION's STAR files.
+    pixel_size
+        Of the tomograms, in angstrom; None reads the headers.
+    """
+
+    tomograms: Sequence[str | Path]
+    picks: Sequence[Path]
+    negatives: Sequence[Path] = ()
+    validation: Sequence[str | Path] = ()
+    mask: Path | None = None
+    thickness_axis: ThicknessAxis = ThicknessAxis.Z
+    picks_pixel_size: float | None = None
+    unbinned: bool = False
+    relion: dict[str, RelionFrame] | None = field(default=None)
+    pixel_size: float | None = None
+
+
+def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
+    """Name to file; the name is CET-pick's image_name, or the stem."""
+    found: dict[str, Path] = {}
+    for text in inputs:
+        path = Path(text)
+        if path.is_file() and is_image_list(path):
+            found.update(read_image_list(path))
+            continue
+        for item in resolve_inputs([text]):
+            if item.error:
+                raise InputError(item.error)
+            found[stem(item.path)] = item.path
+    if not found:
+        raise InputError("--tomograms: no tomogram found. Give files, folders or a list.")
+    return found
+
+
+def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
+    tomogram = read_tomogram(path)
+    for warning in tomogram.warnings:
+        on_event(Warn(text=f"{path.name}: {warning}"))
+    check_finite(tomogram)
+    if pixel_size is not None:
+        tomogram = replace(tomogram, geometry=replace(tomogram.geometry, voxel_size=(pixel_size,) * 3))
+    return tomogram
+
+
+def _assign(
+    files: Sequence[Path], tomograms: dict[str, Tomogram], given: TrainingFiles, on_event: OnEvent
+) -> dict[str, NDArray[np.float64]]:
+    """(n, 3) z, y, x in voxels of the file, by tomogram name."""
+    points: dict[str, list[NDArray[np.float64]]] = {name: [] for name in tomograms}
+    for path in files:
+        matched = 0
+        for name in tomograms:
+            size = tomograms[name].geometry.voxel_size[2]
+            frame = PickFrame(
+                voxel_size=size,
+                shape=tomograms[name].data.shape,
+                thickness_axis=given.thickness_axis,
+                relion=given.relion,
+            )
+            for key, picks in read_picks(path, frame, unbinned=given.unbinned).items():
+                if not _belongs(key, path, name, tomograms):
+                    continue
+                centers = picks.centers
+                if centers.shape[1] != 3:
+                    raise InputError(f"{path}: holds points in two dimensions; tomograms need x, y, z.")
+                if given.picks_pixel_size is not None:
+                    centers = centers * (given.picks_pixel_size / size)
+                points[name].append(centers)
+                matched += 1
+        if not matched:
+            on_event(
+                Warn(
+                    text=f"{path}: names none of the tomograms ({', '.join(list(tomograms)[:3])}, ...); it "
+                    "is left out."
+                )
+            )
+    return {name: np.concatenate(parts) if parts else np.empty((0, 3)) for name, parts in points.items()}
+
+
+def _belongs(key: str, path: Path, name: str, tomograms: dict[str, Tomogram]) -> bool:
+    """Whether a set of picks is of a tomogram: by the name inside, else by the file's, else the only one."""
+    if key:
+        return key in (name, stem(tomograms[name].source)) or key.removeprefix("rec_") == name
+    if len(tomograms) == 1:
+        return True
+    own = path.name
+    for suffix in PICK_SUFFIXES:
+        own = own.removesuffix(suffix)
+    return own == name or (own.startswith((f"{name}_", f"{name}.")) and _longest(own, tomograms) == name)
+
+
+def _longest(own: str, tomograms: dict[str, Tomogram]) -> str:
+    return max((name for name in tomograms if own.startswith(name)), key=len)
+
+
+def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[LabeledTomogram]:
+    """Tomograms with their labels, thin axis first.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged; labels are checked later, against the volume.
+    """
+    tomograms = {
+        name: _read(path, given.pixel_size, on_event)
+        for name, path in _tomogram_paths(given.tomograms).items()
+    }
+    labels = _assign(given.picks, tomograms, given, on_event)
+    negatives = _assign(given.negatives, tomograms, given, on_event)
+    axis = given.thickness_axis
+    items = []
+    for name, tomogram in tomograms.items():
+        look = None
+        if given.mask is not None:
+            mask = given.mask / f"{name}.mrc" if given.mask.is_dir() else given.mask
+            look = thin_first(np.asarray(read_mask(mask).data > 0), axis)
+            if look.shape != thin_first(tomogram.data, axis).shape:
+                raise InputError(f"{mask}: the mask's shape is not that of {tomogram.source.name}.")
+        geometry = replace(
+            tomogram.geometry, voxel_size=triple_thin_first(tomogram.geometry.voxel_size, axis)
+        )
+        items.append(
+            LabeledTomogram(
+                tomogram=replace(tomogram, data=thin_first(tomogram.data, axis), geometry=geometry),
+                labels=points_thin_first(labels[name], axis),
+                negatives=points_thin_first(negatives[name], axis),
+                look=look,
+            )
+        )
+    return items
+
+
+def _fingerprint(config: CetPickConfig, items: list[LabeledTomogram]) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode())
+    for item in items:
+        digest.update(item.name.encode() + repr(item.tomogram.data.shape).encode())
+        digest.update(np.ascontiguousarray(item.labels).tobytes())
+        digest.update(np.ascontiguousarray(item.negatives).tobytes())
+    return digest.hexdigest()
+
+
+def _load_state(path: Path, fingerprint: str, on_event: OnEvent) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: cannot be resumed from ({error}). Delete it to begin anew.") from error
+    if saved["fingerprint"] != fingerprint:
+        raise OutputError(
+            f"{path}: belongs to a run with other settings or labels. Delete it, or choose another "
+            "--output-dir."
+        )
+    state: dict[str, Any] = saved["state"]
+    on_event(Note(text=f"Resuming at step {state['trainer']['step']}."))
+    return state
+
+
+def train_files(
+    given: TrainingFiles,
+    output_dir: Path,
+    config: CetPickConfig,
+    *,
+    name: str = "cet_pick",
+    device: str = "auto",
+    state_every: int = 25,
+    pictures: bool = True,
+    overwrite: bool = False,
+    on_event: OnEvent = ignore,
+) -> Path:
+    """Train and write `<name>.safetensors`, the losses, and a picture of each training tomogram.
+
+    An interrupted run leaves `resume.pt`, and the same call goes on from there exactly.
+
+    Parameters
+    ----------
+    given
+        Files.
+    output_dir
+        Made if missing.
+    config
+        Settings.
+    name
+        Of the model.
+    device
+        As in `select_device`.
+    state_every
+        Steps between two saved states.
+    pictures
+        Write slices with labels, heat map and picks.
+    overwrite
+        Replace a finished model.
+
+    Returns
+    -------
+    Path
+        The model.
+
+    Raises
+    ------
+    CryosegError
+        If inputs do not fit, or the model exists.
+    """
+    model = output_dir / f"{name}.safetensors"
+    if model.exists() and not overwrite:
+        raise OutputError(f"{model}: exists already. Pass --overwrite to replace it.")
+    chosen = select_device(device)
+    items = load_items(given, on_event=on_event)
+    make_folder(output_dir)
+    state_path = output_dir / STATE_NAME
+    fingerprint = _fingerprint(config, items)
+    resume = _load_state(state_path, fingerprint, on_event)
+    losses = _LossTable(output_dir / LOSSES_NAME, int(resume["trainer"]["step"]) if resume else 0)
+
+    def keep(state: dict[str, Any]) -> None:
+        temporary = temporary_path(state_path)
+        torch.save({"fingerprint": fingerprint, "state": state}, temporary)
+        temporary.replace(state_path)
+        losses.flush()
+
+    trained = train_detector(
+        items,
+        config,
+        device=chosen,
+        on_event=on_event,
+        on_step=losses.add,
+        on_state=keep,
+        state_every=state_every,
+        resume=resume,
+    )
+    losses.flush()
+    card = {
+        **trained.card(config),
+        "cryoseg": __version__,
+        "tomograms": [item.name for item in items],
+        "thickness_axis": given.thickness_axis.value,
+    }
+    digest = save_detector(model, trained.weights, trained.detector.settings, card)
+    if pictures:
+        _draw(items, given, trained.detector, output_dir, on_event)
+    record = {"command": "train cet-pick", "model": {"name": model.name, "sha256": digest}, **card}
+    write_provenance(model.with_suffix(".json"), record, overwrite=True)
+    with contextlib.suppress(OSError):
+        state_path.unlink()
+    on_event(Note(text=f"Model: {model}, threshold {trained.detector.settings.score_threshold:.3f}."))
+    return model
+
+
+def _draw(
+    items: list[LabeledTomogram], given: TrainingFiles, detector: Detector, folder: Path, on_event: OnEvent
+) -> None:
+    scenes = [(item.tomogram, item.labels) for item in items]
+    for path in _tomogram_paths(given.validation).values() if given.validation else ():
+        tomogram = _read(path, given.pixel_size, on_event)
+        axis = given.thickness_axis
+        size = triple_thin_first(tomogram.geometry.voxel_size, axis)
+        geometry = replace(tomogram.geometry, voxel_size=size)
+        thin = replace(tomogram, data=thin_first(tomogram.data, axis), geometry=geometry)
+        scenes.append((thin, np.empty((0, 3))))
+    for tomogram, labels in scenes:
+        result = pick_tomogram(tomogram, detector, TomogramPickConfig(), on_event=on_event)
+        size = tomogram.geometry.voxel_size
+        diameter = detector.settings.particle_diameter_angstrom
+        picture = draw_picks(
+            tomogram.data,
+            result.picks.centers,
+            diameter_voxels=(diameter / size[0], diameter / size[1], diameter / size[2]),
+            labels=labels,
+            heat=result.heat_map,
+        )
+        write_pick_preview(folder / f"{stem(tomogram.source)}_picks.png", picture, overwrite=True)
+
+
+class _LossTable:
+    """losses.csv, which a resumed run continues without a gap or a repeated step."""
+
+    def __init__(self, path: Path, steps_done: int) -> None:
+        self._path = path
+        self._rows: list[list[str]] = []
+        if steps_done and path.exists():
+            with path.open(newline="") as stream:
+                self._rows = [row for row in list(csv.reader(stream))[1:] if int(row[0]) <= steps_done]
+
+    def add(self, result: StepResult) -> None:
+        """Remember one step."""
+        values = (result.loss, result.risk, result.contrast, result.consistency)
+        self._rows.append([str(result.step), *(f"{value:.6g}" for value in values)])
+
+    def flush(self) -> None:
+        """Write what is known."""
+        temporary = temporary_path(self._path)
+        with temporary.open("w", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["step", "loss", "risk", "contrast", "consistency"])
+            writer.writerows(self._rows)
+        temporary.replace(self._path)
