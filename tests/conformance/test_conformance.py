@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +26,14 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.cli.segment import parse_options
 from cryoseg.config import ModelChoice, Preset, SegmentConfig
+from cryoseg.config.cet_pick import Arch
 from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.io.volumes import write_logits
+from cryoseg.models.cet_pick import build as build_cet_pick
+from cryoseg.models.cet_pick import remap_keys as remap_cet_pick
 from cryoseg.models.sam2_config import build_predictor
 from cryoseg.pipelines.segment import segment_tomogram
+from cryoseg.training.cet_pick_losses import probabilities, pu_risk, published_contrast
 from cryoseg.types import Geometry, Tomogram
 
 HERE = Path(__file__).parent
@@ -150,15 +155,68 @@ def check_etsam(vector: Vector, tmp_path: Path) -> None:
             np.testing.assert_array_equal(result.post_processed, filtered)
 
 
+# --- CET-pick ------------------------------------------------------------------------------------
+
+
+def check_cet_pick_network(vector: Vector, tmp_path: Path) -> None:
+    network = build_cet_pick(Arch(vector.meta["arch"])).eval()
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert shapes == {name: tuple(shape) for name, shape in vector.meta["keys"].items()}
+    if "parameters" in vector.meta:
+        assert sum(value.numel() for value in network.parameters()) == vector.meta["parameters"]
+    network.load_state_dict(remap_cet_pick(seeded_state(shapes, vector.meta["seed"], {})), strict=True)
+    shape = tuple(int(n) for n in re.findall(r"\d+", vector.meta["input"].split(")")[0]))
+    image = np.random.RandomState(vector.meta["seed"]).random_sample(shape).astype(np.float32)
+    with torch.inference_mode():
+        outputs = dict(zip(("hm", "proj"), network(torch.from_numpy(image)), strict=True))
+    assert set(vector.arrays) <= set(outputs)
+    for name, recorded in vector.arrays.items():
+        found = outputs[name].numpy()
+        if found.shape != recorded.shape:
+            found = found[..., ::2, ::2, ::2]
+        np.testing.assert_allclose(found, recorded, rtol=0, atol=1e-4)
+
+
+def check_cet_pick_losses(vector: Vector, tmp_path: Path) -> None:
+    arrays = {name: torch.from_numpy(value) for name, value in vector.arrays.items()}
+    assert vector.meta["expected"]
+    for name, expected in vector.meta["expected"].items():
+        if match := re.fullmatch(r"pu_tau([\d.]+)_scale([\d.]+)", name):
+            prior, scale = map(float, match.groups())
+            found = pu_risk(probabilities(arrays["hm"] * scale), arrays["target"], prior=prior)
+        else:
+            match = re.fullmatch(r"contrast_temp([\d.]+)_tau([\d.]+)_(sup|unsup)", name)
+            assert match, f"unknown loss {name}"
+            parts = published_contrast(
+                torch.nn.functional.normalize(arrays["features"], dim=-1),
+                arrays["labels"],
+                arrays["probabilities"],
+                temperature=float(match[1]),
+                prior=float(match[2]),
+                positive_above=0.5,
+                rows=257,
+            )
+            found = parts[("sup", "unsup").index(match[3])]
+        assert found.item() == pytest.approx(expected, rel=1e-4), name
+
+
 # --- every kind ------------------------------------------------------------------------------------
 
-KINDS: dict[str, Callable[[Vector, Path], None]] = {"etsam": check_etsam}
+KINDS: dict[str, Callable[[Vector, Path], None]] = {
+    "etsam": check_etsam,
+    "cet_pick": check_cet_pick_network,
+    "cet_pick_losses": check_cet_pick_losses,
+}
 
 
 def kind_of(vector: Vector) -> str:
     """What implementation a vector comes from, by what its meta says."""
     if "publication_state" in vector.meta:
         return "etsam"
+    if "arch" in vector.meta:
+        return "cet_pick"
+    if "expected" in vector.meta:
+        return "cet_pick_losses"
     raise AssertionError(f"{vector.name}: unknown kind of vector, with meta {sorted(vector.meta)}")
 
 
