@@ -1,0 +1,255 @@
+"""Score picks: precision and recall at a score threshold and over all of them, position errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.core.matching import Points, assign, assign_cetpick, find_neighbors, matched_in_order
+from cryoseg.core.metrics_overlap import ratio
+from cryoseg.errors import InputError
+from cryoseg.types import BoolArray
+
+# Source: CZII cryo-ET object identification challenge.
+BETA = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickCounts:
+    """Picks by what they are.
+
+    Attributes
+    ----------
+    true_positives, false_positives, false_negatives
+        Matched picks, unmatched picks, unmatched truths.
+    """
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP); NaN without picks."""
+        return ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN); NaN without truths."""
+        return ratio(self.true_positives, self.true_positives + self.false_negatives)
+
+    def f_score(self, beta: float = 1.0) -> float:
+        """Weighted harmonic mean of precision and recall; 1 if there are neither picks nor truths."""
+        weight = beta * beta
+        hits = (1 + weight) * self.true_positives
+        total = hits + weight * self.false_negatives + self.false_positives
+        return 1.0 if total == 0 else hits / total
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickCurve:
+    """Counts at every distinct score, highest first; several images add up with `join_curves`.
+
+    Attributes
+    ----------
+    scores
+        (n,) of picks that count, descending.
+    is_hit
+        (n,) whether the largest matching of all picks down to this one grew by it.
+    truths
+        How many truths there are.
+    """
+
+    scores: NDArray[np.float64]
+    is_hit: BoolArray
+    truths: int
+
+    def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Threshold, precision and recall at each distinct score (picks at or above it count)."""
+        hits = np.cumsum(self.is_hit)
+        last = np.flatnonzero(np.r_[self.scores[1:] != self.scores[:-1], True]) if len(hits) else hits
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.scores[last], hits[last] / (last + 1), hits[last] / np.float64(self.truths)
+
+    @property
+    def average_precision(self) -> float:
+        """Sum over distinct scores of precision times the step in recall; NaN without truths."""
+        if self.truths == 0:
+            return math.nan
+        _, precision, recall = self.points()
+        return float(np.sum(precision * np.diff(np.r_[0.0, recall])))
+
+    @property
+    def best_f1(self) -> tuple[float, float]:
+        """Score threshold of the highest F1, and that F1; NaN without picks or truths."""
+        threshold, precision, recall = self.points()
+        if not len(threshold) or self.truths == 0:
+            return math.nan, math.nan
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        best = int(np.argmax(f1))
+        return float(threshold[best]), float(f1[best])
+
+
+def join_curves(curves: list[PickCurve]) -> PickCurve:
+    """The curve of all images under one score threshold."""
+    scores = np.concatenate([np.empty(0), *(curve.scores for curve in curves)])
+    hits = np.concatenate([np.empty(0, np.bool_), *(curve.is_hit for curve in curves)])
+    order = np.argsort(-scores, kind="stable")
+    return PickCurve(scores=scores[order], is_hit=hits[order], truths=sum(curve.truths for curve in curves))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickScore:
+    """What `evaluate_picks` gives.
+
+    Attributes
+    ----------
+    counts
+        At the chosen score threshold.
+    curve
+        Over all scores; None for picks without scores.
+    duplicates
+        Of the false positives, those within the radius of a truth that another pick has taken.
+    ignored
+        Picks that count as neither right nor wrong: in the margin, or at a truth in it.
+    errors_px
+        (TP, dimensions) prediction minus truth, in axis order.
+    radius_px
+        Of the match.
+    """
+
+    counts: PickCounts
+    curve: PickCurve | None
+    duplicates: int
+    ignored: int
+    errors_px: Points
+    radius_px: float
+
+    @property
+    def mean_error_px(self) -> float:
+        """Mean distance of matched picks; NaN without."""
+        return float(np.linalg.norm(self.errors_px, axis=1).mean()) if len(self.errors_px) else math.nan
+
+    @property
+    def rms_error_px(self) -> float:
+        """Root of the mean squared distance of matched picks; NaN without."""
+        if not len(self.errors_px):
+            return math.nan
+        return float(np.sqrt((self.errors_px**2).sum(axis=1).mean()))
+
+    @property
+    def bias_px(self) -> tuple[float, ...]:
+        """Mean error along each axis, in axis order; NaN without matches."""
+        if not len(self.errors_px):
+            return tuple(math.nan for _ in range(self.errors_px.shape[1]))
+        return tuple(float(value) for value in self.errors_px.mean(axis=0))
+
+
+def evaluate_picks(
+    pred: Points,
+    truth: Points,
+    *,
+    radius_px: float,
+    scores: NDArray[np.floating] | None = None,
+    threshold: float | None = None,
+    margin_px: float = 0.0,
+    shape: tuple[int, ...] | None = None,
+    is_cetpick: bool = False,
+) -> PickScore:
+    """Score picks of one image against its true positions.
+
+    Truths within the margin do not count, nor do unmatched picks there or at such a truth.
+
+    Parameters
+    ----------
+    pred, truth
+        (n, dimensions) and (m, dimensions), both z, y, x or both y, x, pixels, centers at whole
+        numbers from 0.
+    radius_px
+        A pick is right if it lies at most this far from a truth of its own.
+    scores
+        (n,) of the picks; None if nobody scored them.
+    threshold
+        Picks below it are dropped for `counts` (not for the curve); None keeps all.
+    margin_px
+        Width of the border that does not count; needs `shape`.
+    shape
+        Of the image, in axis order.
+    is_cetpick
+        Match as CET-pick's own script does (see `assign_cetpick`), for comparison with old tables.
+
+    Raises
+    ------
+    InputError
+        If 2D meets 3D, the scores do not fit the picks, or a margin is given without a shape.
+    """
+    pred, truth = np.asarray(pred, np.float64), np.asarray(truth, np.float64)
+    if pred.ndim != 2 or truth.ndim != 2 or pred.shape[1] != truth.shape[1]:
+        raise InputError(
+            f"The picks have shape {pred.shape} and the truth {truth.shape}; give both in 2D or both in 3D."
+        )
+    if scores is not None and len(scores) != len(pred):
+        raise InputError(f"There are {len(scores)} scores for {len(pred)} picks.")
+    inside, counted = _away_from_border(pred, shape, margin_px), _away_from_border(truth, shape, margin_px)
+    reach = radius_px**1.5 if is_cetpick else radius_px
+    at_border = np.zeros(len(pred), np.bool_)
+    at_border[find_neighbors(pred, truth[~counted], radius_px=reach).pred] = True
+    truth = truth[counted]
+    may_ignore = ~inside | at_border
+    every = np.zeros(len(pred)) if scores is None else np.asarray(scores, np.float64)
+    kept = np.ones(len(pred), np.bool_) if threshold is None else every >= threshold
+    neighbors = find_neighbors(pred[kept], truth, radius_px=reach)
+    assigned = assign_cetpick(neighbors, radius_px=radius_px) if is_cetpick else assign(neighbors)
+    hit = assigned >= 0
+    ignored = ~hit & may_ignore[kept]
+    near = np.zeros(len(assigned), np.bool_)
+    near[neighbors.pred] = True
+    hits = int(hit.sum())
+    return PickScore(
+        counts=PickCounts(
+            true_positives=hits,
+            false_positives=int((~hit & ~ignored).sum()),
+            false_negatives=len(truth) - hits,
+        ),
+        curve=None
+        if scores is None
+        else _curve(pred, truth, every, may_ignore, reach, radius_px, is_cetpick),
+        duplicates=int((near & ~hit & ~ignored).sum()),
+        ignored=int(ignored.sum()),
+        errors_px=pred[kept][hit] - truth[assigned[hit]],
+        radius_px=radius_px,
+    )
+
+
+def _curve(
+    pred: Points,
+    truth: Points,
+    scores: NDArray[np.float64],
+    may_ignore: BoolArray,
+    reach_px: float,
+    radius_px: float,
+    is_cetpick: bool,
+) -> PickCurve:
+    order = np.argsort(-scores, kind="stable")
+    neighbors = find_neighbors(pred, truth, radius_px=reach_px)
+    # CET-pick's script matches all picks once, whatever their score.
+    hit = (
+        assign_cetpick(neighbors, radius_px=radius_px) >= 0
+        if is_cetpick
+        else matched_in_order(neighbors, order)
+    )
+    counts = (hit | ~may_ignore)[order]
+    return PickCurve(scores=scores[order][counts], is_hit=hit[order][counts], truths=len(truth))
+
+
+def _away_from_border(points: Points, shape: tuple[int, ...] | None, margin_px: float) -> BoolArray:
+    if margin_px <= 0:
+        return np.ones(len(points), np.bool_)
+    if shape is None or len(shape) != points.shape[1]:
+        raise InputError("A border margin needs the shape of the image. Pass --shape, or no --margin.")
+    far_side = np.asarray(shape) - 1 - margin_px
+    away: BoolArray = np.all((points >= margin_px) & (points <= far_side), axis=1)
+    return away
