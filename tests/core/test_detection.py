@@ -1,0 +1,57 @@
+"""Peaks, centers, suppression and matching on maps small enough to check by eye."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cryoseg.core.detection import local_maxima, match_points, refine_centers, suppress_nonmaxima
+
+
+def ball(shape: tuple[int, int, int], center: tuple[float, float, float], sigma: float) -> np.ndarray:
+    grid = np.indices(shape).astype(float)
+    distance = sum((g - c) ** 2 for g, c in zip(grid, center, strict=True))
+    return np.exp(-distance / 2 / sigma**2).astype(np.float32)
+
+
+def test_maxima_come_best_first_and_not_below_the_floor() -> None:
+    scores = np.zeros((5, 6, 7), np.float32)
+    scores[1, 1, 1], scores[3, 4, 5], scores[4, 1, 6] = 0.5, 0.9, 0.1
+    assert local_maxima(scores, floor=0.2).tolist() == [[3, 4, 5], [1, 1, 1]]
+
+
+def test_maxima_at_the_border_do_not_wrap_around() -> None:
+    scores = np.zeros((3, 4, 4), np.float32)
+    scores[1, 1, 3], scores[1, 2, 0] = 1.0, 0.9
+    assert len(local_maxima(scores, floor=0.5)) == 2
+
+
+def test_center_of_a_symmetric_peak_is_found_between_voxels() -> None:
+    true = (6.3, 7.6, 8.45)
+    scores = ball((14, 16, 18), true, 1.2)
+    (peak,) = local_maxima(scores, floor=0.5)
+    center = refine_centers(scores, peak[None], reach=(4, 4, 4))
+    np.testing.assert_allclose(center[0], true, atol=0.06)
+
+
+def test_peak_at_the_border_is_not_drawn_inward() -> None:
+    scores = ball((9, 9, 9), (0, 4, 8), 2.0)
+    center = refine_centers(scores, np.array([[0, 4, 8]]), reach=(3, 3, 3))
+    np.testing.assert_allclose(center[0], [0, 4, 8], atol=1e-6)
+
+
+def test_suppression_keeps_the_best_and_points_at_exactly_the_distance() -> None:
+    centers = np.array([[0.0, 0, 0], [0, 0, 3], [0, 0, 8], [0, 0, 9]])
+    kept = suppress_nonmaxima(centers, np.array([0.5, 0.4, 0.1, 0.9], np.float32), min_distance=3.0)
+    assert kept.tolist() == [3, 0, 1]
+
+
+def test_a_suppressed_point_suppresses_nobody() -> None:
+    centers = np.array([[0.0], [2.0], [4.0]])
+    assert suppress_nonmaxima(centers, np.array([3.0, 2.0, 1.0]), min_distance=3).tolist() == [0, 2]
+
+
+def test_matching_is_one_to_one_in_order_of_score() -> None:
+    truth = np.array([[0.0, 0], [10, 0]])
+    found = np.array([[1.0, 0], [0.1, 0], [13, 0]])
+    assert match_points(found, truth, radius=4).tolist() == [0, -1, 1]
+    assert match_points(found, np.empty((0, 2)), radius=4).tolist() == [-1, -1, -1]

@@ -1,0 +1,58 @@
+"""Curves through points on known curves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cryoseg.config.pick import FilamentConfig
+from cryoseg.core.filaments import fit_filament, group_points, resample_polyline, trace_filaments
+
+
+def arc(radius: float, count: int) -> np.ndarray:
+    angle = np.linspace(0, 0.8, count)
+    return np.column_stack([np.full(count, 50.0), radius * np.sin(angle), radius * np.cos(angle)])
+
+
+def test_chains_of_neighbors_are_groups() -> None:
+    points = np.array([[0.0, 0, 0], [0, 0, 2], [0, 0, 4], [0, 0, 9]])
+    groups = group_points(points, link_distance=3)
+    assert groups[0] == groups[1] == groups[2] != groups[3]
+
+
+def test_straight_line_is_resampled_evenly() -> None:
+    points = np.column_stack([np.zeros(11), np.zeros(11), np.arange(0, 110, 10.0)])
+    curve, used, residual, curvature = fit_filament(points, spacing=20)
+    assert used.all()
+    assert residual < 1e-6
+    assert curvature < 1e-6
+    np.testing.assert_allclose(np.sort(curve[:, 2]), np.linspace(0, 100, 6), atol=1e-6)
+
+
+def test_arc_gives_its_curvature_and_spacing() -> None:
+    curve, _, residual, curvature = fit_filament(arc(1000.0, 60), spacing=40)
+    assert residual < 2
+    assert 0.5 / 1000 < curvature < 2 / 1000
+    gaps = np.linalg.norm(np.diff(curve, axis=0), axis=1)
+    np.testing.assert_allclose(gaps, gaps.mean(), rtol=0.02)
+
+
+def test_an_outlier_leaves_the_fit() -> None:
+    points = np.concatenate([arc(1000.0, 60), [[50.0, 400, 990]]])
+    _, used, residual, _ = fit_filament(points, spacing=40)
+    assert not used[-1]
+    assert residual < 5
+
+
+def test_noise_and_short_groups_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    cloud = rng.uniform(0, 60, (40, 3)) + 5000
+    pair = np.array([[0.0, 0, 0], [0, 0, 10]]) - 5000
+    points = np.concatenate([arc(1000.0, 60), cloud, pair])
+    found = trace_filaments(points, width=25, config=FilamentConfig())
+    assert len(found) == 1
+    assert set(found[0].members) <= set(range(60))
+
+
+def test_polyline_keeps_both_ends() -> None:
+    points = resample_polyline(np.array([[0.0, 0, 0], [0, 0, 10], [0, 10, 10]]), spacing=5)
+    assert points.tolist() == [[0, 0, 0], [0, 0, 5], [0, 0, 10], [0, 5, 10], [0, 10, 10]]
