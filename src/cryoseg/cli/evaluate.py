@@ -12,6 +12,7 @@ from typer import Argument, Exit, Option
 
 from cryoseg.cli.options import Overwrite, PixelSize, Quiet, Seed, Verbose
 from cryoseg.config import EvaluateConfig, Length, Metric
+from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Score segmentations and picks against a truth.")
@@ -111,6 +112,88 @@ def segmentation(
     writer.finish(evaluation)
     print_evaluation(evaluation)
     raise Exit(evaluation.report.exit_status)
+
+
+@app.command()
+def picks(
+    pred: Annotated[
+        str, Argument(help="Predicted positions: file, folder, quoted glob or .txt list.", show_default=False)
+    ],
+    truth: Annotated[
+        str, Argument(help="True positions, in any known format; 2D or 3D.", show_default=False)
+    ],
+    radius: Annotated[
+        str,
+        Option(help="A pick this near to a truth of its own is right: 30A, 4px, or 0.5R (particle radii)."),
+    ],
+    threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(help="Drop picks of a lower score before counting.", show_default="keep all"),
+    ] = EvaluatePicksConfig.threshold,
+    margin: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(help="Border that does not count: 30A, 4px or 0.5R.", show_default="none"),
+    ] = None,
+    shape: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(help="Of the images, for --margin: Z,Y,X or Y,X.", show_default="as the files tell"),
+    ] = None,
+    beta: Annotated[float, Option(help="Of F-beta; above 1 recall weighs more.")] = EvaluatePicksConfig.beta,
+    diameter: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(help="Of the particle, in angstrom; for lengths in R.", show_default="none"),
+    ] = EvaluatePicksConfig.diameter_angstrom,
+    pixel_size: PixelSize = None,
+    matching: Annotated[
+        PickMatching, Option(help="cetpick: as CET-pick's script, for old tables only.")
+    ] = EvaluatePicksConfig.matching,
+    name: Annotated[str, Option(help="Name of PRED in tables.")] = "prediction",
+    also: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        Option("--also", help="NAME=PRED: another method on the same images, to compare; repeat."),
+    ] = None,
+    output: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
+    ] = None,
+    seed: Seed = EvaluatePicksConfig.seed,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score particle positions: precision, recall, F1, average precision, position errors."""
+    from cryoseg.cli.console import batch_console
+    from cryoseg.cli.evaluation_tables import print_evaluation
+    from cryoseg.pipelines.evaluate_picks import evaluate_pick_files
+    from cryoseg.pipelines.evaluate_report import EvaluationWriter
+
+    config = EvaluatePicksConfig(
+        radius=Radius.parse(radius, option="--radius"),
+        margin=None if margin is None else Radius.parse(margin, option="--margin"),
+        threshold=threshold,
+        beta=beta,
+        diameter_angstrom=diameter,
+        pixel_size=pixel_size,
+        shape=_parse_shape(shape),
+        matching=matching,
+        seed=seed,
+    )
+    methods = _methods(name, pred, also or [])
+    writer = EvaluationWriter(output or [], command=shlex.join(sys.argv[1:]), overwrite=overwrite)
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        evaluation = evaluate_pick_files(methods, truth, config, on_event=console)
+    writer.finish(evaluation)
+    print_evaluation(evaluation)
+    raise Exit(evaluation.report.exit_status)
+
+
+def _parse_shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(word) for word in text.replace("x", ",").split(","))
+    except ValueError:
+        raise ConfigError(f"--shape {text}: give whole numbers, such as 64,256,256.") from None
 
 
 def _parse_metrics(text: str) -> tuple[Metric, ...]:

@@ -9,7 +9,23 @@ from rich.text import Text
 from cryoseg.pipelines.evaluate import Evaluation, show_figure
 
 # A batch has room for the figures that most people ask for; the files hold all of them.
-_HEADLINES = ("dice", "iou", "precision", "recall", "clear_marked", "volume_marked", "auprc", "cldice")
+_HEADLINES = (
+    "dice",
+    "iou",
+    "precision",
+    "recall",
+    "clear_marked",
+    "volume_marked",
+    "auprc",
+    "cldice",
+    "picks",
+    "truths",
+    "f1",
+    "f4",
+    "average_precision",
+    "best_f1",
+    "error_mean_px",
+)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config import EvaluateConfig, Metric
+from cryoseg.config.evaluate_picks import EvaluatePicksConfig
 from cryoseg.core.axes import looks_turned, shape_mismatch, voxel_size_mismatch
 from cryoseg.core.binarize import to_mask
-from cryoseg.core.metrics import Score, evaluate_mask, split_truth
+from cryoseg.core.metrics import evaluate_mask, split_truth
 from cryoseg.core.metrics_figures import figures_of, micro_figures
+from cryoseg.core.metrics_overlap import Overlap
+from cryoseg.core.metrics_picks import PickCounts
 from cryoseg.core.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.io.volumes import improbable_voxel_size, read_mask, read_tomogram
@@ -40,7 +43,9 @@ class FileScore:
     figures
         Column name to value; empty if `error` is set.
     score
-        The counts behind them, for sums over files.
+        What they were computed from, for sums over files: a `Score` or a `PickScore`.
+    counts
+        Of it, what goes into records.
     voxel_size
         (z, y, x) in angstrom, or None if no header or option tells it.
     seconds
@@ -54,7 +59,8 @@ class FileScore:
     pred: Path | None
     truth: Path | None
     figures: dict[str, float] = field(default_factory=dict)
-    score: Score | None = field(default=None, repr=False)
+    score: Any = field(default=None, repr=False)
+    counts: Overlap | PickCounts | None = None
     voxel_size: tuple[float, float, float] | None = None
     seconds: float = 0.0
     error: str = ""
@@ -78,7 +84,7 @@ class Evaluation:
         Pairs of methods; empty for one method.
     """
 
-    config: EvaluateConfig
+    config: EvaluateConfig | EvaluatePicksConfig
     files: list[FileScore]
     macro: dict[str, dict[str, Mean]]
     micro: dict[str, dict[str, float]]
@@ -142,11 +148,26 @@ def evaluate_files(
         on_event(_row(file, several=len(methods) > 1))
         files.append(file)
     on_event(StageProgress(name="Scoring", stage="pairs", done=len(work), total=len(work), unit="pairs"))
-    return summarize(files, config)
+    return summarize(files, config, micro_figures=micro_figures)
 
 
-def summarize(files: list[FileScore], config: EvaluateConfig) -> Evaluation:
-    """Means over files and comparison of methods."""
+def summarize(
+    files: list[FileScore],
+    config: EvaluateConfig | EvaluatePicksConfig,
+    *,
+    micro_figures: Callable[[list[Any]], dict[str, float]],
+) -> Evaluation:
+    """Means over files and comparison of methods.
+
+    Parameters
+    ----------
+    files
+        Scores, failed ones included.
+    config
+        The settings; gives the seed.
+    micro_figures
+        From the scores of all files to the figures of all of them together.
+    """
     methods = list(dict.fromkeys(file.method for file in files))
     macro: dict[str, dict[str, Mean]] = {}
     micro: dict[str, dict[str, float]] = {}
@@ -177,7 +198,7 @@ def _compare(files: list[FileScore], methods: list[str]) -> list[Comparison]:
         name
         for file in files
         for name in file.figures
-        if name in ("dice", "iou", "precision", "recall", "cldice", "auprc")
+        if name in ("dice", "iou", "precision", "recall", "cldice", "auprc", "f1", "average_precision")
         or name.startswith(("recall_", "surface_"))
     )
     return [
@@ -240,6 +261,7 @@ def _score_pair(
         **about,
         figures=figures_of(score, config),
         score=score,
+        counts=score.overlap,
         voxel_size=voxel_size,
         seconds=time.monotonic() - begun,
     )

@@ -82,7 +82,7 @@ def evaluation_record(evaluation: Evaluation, *, command: str = "") -> dict[str,
                 "seconds": round(file.seconds, 3),
                 "error": file.error or None,
                 "figures": file.figures,
-                "voxels": file.score.overlap if file.score else None,
+                "counts": file.counts,
             }
             for file in evaluation.files
         ],

@@ -1,0 +1,229 @@
+"""Score coordinate files against true coordinates, image by image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
+from cryoseg.core.metrics_picks import PickCounts, PickScore, evaluate_picks, join_curves
+from cryoseg.errors import CryosegError, InputError
+from cryoseg.io.inputs import resolve_inputs
+from cryoseg.io.picks import PICK_SUFFIXES, read_picks
+from cryoseg.io.volumes import known_suffix
+from cryoseg.pipelines.evaluate import Evaluation, FileScore, summarize
+from cryoseg.pipelines.events import OnEvent, StageProgress, Warn, ignore
+from cryoseg.types import Picks
+
+_TAILS = ("_picks", "_pick", "_coords", "_truth", "_labels")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc", ".rec", ".map")
+
+
+def evaluate_pick_files(
+    methods: Mapping[str, str | Path],
+    truth: str | Path,
+    config: EvaluatePicksConfig,
+    *,
+    on_event: OnEvent = ignore,
+) -> Evaluation:
+    """Score every method's picks, image by image.
+
+    Images match by name: as the file has it, without the suffix of an image, or the file's own
+    stem where it names none. One image on either side is a pair whatever the names. An image of
+    the truth that a method's files do not name counts as one without picks, unless its file is
+    broken; picks of images without truth are left out.
+
+    Parameters
+    ----------
+    methods
+        Name of a method to its picks: a file of any known format, folder, quoted glob or list.
+    truth
+        The same of true positions.
+    config
+        Radius and all other settings.
+    on_event
+        Told progress, warnings and rows.
+
+    Returns
+    -------
+    Evaluation
+        One `FileScore` per method and image, with an error where it could not be scored.
+
+    Raises
+    ------
+    InputError
+        If the truth cannot be read.
+    """
+    wanted, problems = _read_all(truth)
+    if problems:
+        raise InputError(problems[0])
+    files = []
+    for done, (method, given) in enumerate(methods.items()):
+        on_event(StageProgress(name="Scoring", stage="picks", done=done, total=len(methods), unit="methods"))
+        files += _score_method(method, given, wanted, config, on_event)
+    on_event(
+        StageProgress(name="Scoring", stage="picks", done=len(methods), total=len(methods), unit="methods")
+    )
+    return summarize(files, config, micro_figures=lambda scores: _micro(scores, config))
+
+
+def pick_figures(score: PickScore, config: EvaluatePicksConfig) -> dict[str, float]:
+    """Column name to value, in the order of the tables; undefined values are NaN."""
+    dimensions = score.errors_px.shape[1]
+    figures = _counted(score.counts, config) | {
+        "duplicates": float(score.duplicates),
+        "error_mean_px": score.mean_error_px,
+        "error_rms_px": score.rms_error_px,
+    }
+    axes = "zyx"[-dimensions:]
+    figures |= {f"bias_{axis}_px": value for axis, value in zip(axes, score.bias_px, strict=True)}
+    if score.curve is not None:
+        threshold, f1 = score.curve.best_f1
+        figures |= {
+            "average_precision": score.curve.average_precision,
+            "best_f1": f1,
+            "best_threshold": threshold,
+        }
+    return figures
+
+
+def _counted(counts: PickCounts, config: EvaluatePicksConfig) -> dict[str, float]:
+    return {
+        "picks": float(counts.true_positives + counts.false_positives),
+        "truths": float(counts.true_positives + counts.false_negatives),
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "f1": counts.f_score(),
+        f"f{config.beta:g}": counts.f_score(config.beta),
+    }
+
+
+def _micro(scores: list[PickScore], config: EvaluatePicksConfig) -> dict[str, float]:
+    """All images together, under one score threshold."""
+    counts = PickCounts(
+        true_positives=sum(score.counts.true_positives for score in scores),
+        false_positives=sum(score.counts.false_positives for score in scores),
+        false_negatives=sum(score.counts.false_negatives for score in scores),
+    )
+    figures = _counted(counts, config)
+    curves = [score.curve for score in scores if score.curve is not None]
+    if len(curves) == len(scores):
+        curve = join_curves(curves)
+        threshold, f1 = curve.best_f1
+        figures |= {
+            "average_precision": curve.average_precision,
+            "best_f1": f1,
+            "best_threshold": threshold,
+        }
+    return figures
+
+
+def _score_method(
+    method: str,
+    given: str | Path,
+    wanted: dict[str, Picks],
+    config: EvaluatePicksConfig,
+    on_event: OnEvent,
+) -> list[FileScore]:
+    found, problems = _read_all(given)
+    files = [
+        FileScore(
+            method=method, name=Path(problem.split(": ", 1)[0]).name, pred=None, truth=None, error=problem
+        )
+        for problem in problems
+    ]
+    if not found and problems:
+        return files
+    if len(found) == len(wanted) == 1:
+        found = dict(zip(wanted, found.values(), strict=True))
+    if extra := sorted(set(found) - set(wanted)):
+        on_event(
+            Warn(
+                text=f"{method}: picks of {', '.join(extra[:3])} are left out, since no truth has that name."
+            )
+        )
+    if not set(found) & set(wanted):
+        example = f"{next(iter(found), 'none')!r} and {next(iter(wanted), 'none')!r}"
+        error = f"{given}: no image has the name of one of the truth ({example}). Rename the images."
+        return [*files, FileScore(method=method, name=str(given), pred=Path(given), truth=None, error=error)]
+    broken = {image_name(Path(file.name).stem) for file in files}
+    for name, truth in wanted.items():
+        if name in broken and name not in found:
+            continue
+        files.append(_score_image(method, name, found.get(name), truth, config))
+    return files
+
+
+def _score_image(
+    method: str, name: str, pred: Picks | None, truth: Picks, config: EvaluatePicksConfig
+) -> FileScore:
+    begun = time.monotonic()
+    source = None if pred is None else pred.source
+    try:
+        sizes = [config.pixel_size, *(p.pixel_size for p in (truth, pred) if p is not None)]
+        pixel_size = next((size for size in sizes if size), None)
+        radius, margin = (
+            0.0
+            if length is None
+            else length.in_pixels(
+                pixel_size=pixel_size, diameter_angstrom=config.diameter_angstrom, option=option
+            )
+            for length, option in ((config.radius, "--radius"), (config.margin, "--margin"))
+        )
+        try:
+            score = evaluate_picks(
+                truth.centers[:0] if pred is None else pred.centers,
+                truth.centers,
+                radius_px=radius,
+                scores=None if pred is None else pred.scores,
+                threshold=config.threshold if pred is not None and pred.scores is not None else None,
+                margin_px=margin,
+                shape=config.shape or truth.shape or (None if pred is None else pred.shape),
+                is_cetpick=config.matching is PickMatching.CETPICK,
+            )
+        except InputError as error:
+            raise InputError(f"{source or name}: {error}") from error
+    except CryosegError as error:
+        return FileScore(method=method, name=name, pred=source, truth=truth.source, error=str(error))
+    return FileScore(
+        method=method,
+        name=name,
+        pred=source,
+        truth=truth.source,
+        figures=pick_figures(score, config),
+        score=score,
+        counts=score.counts,
+        voxel_size=None if pixel_size is None else (pixel_size,) * 3,
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _read_all(given: str | Path) -> tuple[dict[str, Picks], list[str]]:
+    """Picks by image, and what could not be read."""
+    found: dict[str, Picks] = {}
+    problems = []
+    for item in resolve_inputs([given], suffixes=PICK_SUFFIXES, leave_out=None):
+        try:
+            if item.error is not None:
+                raise InputError(item.error)
+            for name, picks in read_picks(item.path).items():
+                key = image_name(name or item.path.stem)
+                if key in found:
+                    raise InputError(
+                        f"{item.path}: {found[key].source.name} holds picks of {key} too. Keep one of them."
+                    )
+                found[key] = picks
+        except CryosegError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def image_name(name: str) -> str:
+    """Name of an image without folder, suffix, and what pickers put behind it."""
+    path = Path(name)
+    suffix = known_suffix(path, _IMAGE_SUFFIXES)
+    stem = path.name if suffix is None else path.name[: -len(suffix)]
+    for tail in _TAILS:
+        stem = stem.removesuffix(tail)
+    return stem or path.name

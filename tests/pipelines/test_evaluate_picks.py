@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cryoseg.cli.evaluate import app
+from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
+from cryoseg.errors import ConfigError, InputError
+from cryoseg.pipelines.evaluate_picks import evaluate_pick_files, image_name
+
+
+def config(radius: str = "3px", **settings: object) -> EvaluatePicksConfig:
+    return EvaluatePicksConfig(radius=Radius.parse(radius, option="--radius"), **settings)  # type: ignore[arg-type]
+
+
+def write(path: Path, rows: list[str], header: str = "image,x,y,score") -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_images_match_by_name_and_missing_ones_count(tmp_path: Path) -> None:
+    truth = write(tmp_path / "t.csv", ["a.mrc,10,10,1", "a.mrc,30,10,1", "b.mrc,5,5,1"])
+    pred = write(tmp_path / "p.csv", ["a.jpg,11,10,0.9", "a.jpg,12,10,0.8", "c.jpg,1,1,0.5"])
+    warnings: list[str] = []
+    evaluation = evaluate_pick_files(
+        {"m": pred}, truth, config(), on_event=lambda event: warnings.append(getattr(event, "text", ""))
+    )
+    a, b = evaluation.files
+    assert (a.name, b.name) == ("a", "b")
+    assert (a.figures["precision"], a.figures["recall"], a.figures["duplicates"]) == (0.5, 0.5, 1)
+    assert (a.figures["bias_x_px"], a.figures["bias_y_px"]) == (1, 0)
+    assert b.figures["recall"] == 0
+    assert any("c are left out" in text for text in warnings)
+    micro = evaluation.micro["m"]
+    assert (micro["precision"], micro["recall"]) == (0.5, pytest.approx(1 / 3))
+    assert evaluation.report.exit_status == 0
+
+
+def test_lengths_in_angstrom_and_particle_radii() -> None:
+    known = {"pixel_size": 10.0, "diameter_angstrom": 160.0, "option": "--radius"}
+    assert Radius.parse("40A", option="--radius").in_pixels(**known) == 4
+    assert Radius.parse("0.5R", option="--radius").in_pixels(**known) == 4
+    assert Radius.parse("4 px", option="--radius").in_pixels(**known) == 4
+    with pytest.raises(ConfigError, match="--pixel-size"):
+        Radius.parse("40A", option="--radius").in_pixels(
+            pixel_size=None, diameter_angstrom=None, option="--radius"
+        )
+    with pytest.raises(ConfigError, match="--diameter"):
+        Radius.parse("1R", option="--radius").in_pixels(
+            pixel_size=1.0, diameter_angstrom=None, option="--radius"
+        )
+    with pytest.raises(ConfigError, match="such as 30A, 4px"):
+        Radius.parse("4", option="--radius")
+
+
+def test_a_broken_file_is_a_failed_row(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "t").mkdir()
+    for name in ("a", "b"):
+        write(tmp_path / "t" / f"{name}.csv", ["1,2,3"], "x,y,z")
+    write(tmp_path / "p" / "a.csv", ["1,2,3,0.5"], "x,y,z,score")
+    write(tmp_path / "p" / "b.csv", ["1,2,x,0.5"], "x,y,z,score")
+    evaluation = evaluate_pick_files({"m": tmp_path / "p"}, tmp_path / "t", config())
+    assert evaluation.report.exit_status == 1
+    assert [(file.name, bool(file.error)) for file in evaluation.files] == [("b.csv", True), ("a", False)]
+    with pytest.raises(InputError, match="no such file"):
+        evaluate_pick_files({"m": tmp_path / "p"}, tmp_path / "none", config())
+
+
+def test_two_dimensions_do_not_meet_three(tmp_path: Path) -> None:
+    truth = write(tmp_path / "t.csv", ["1,2,3"], "x,y,z")
+    pred = write(tmp_path / "p.csv", ["1,2"], "x,y")
+    (file,) = evaluate_pick_files({"m": pred}, truth, config()).files
+    assert "2D or both in 3D" in file.error
+
+
+def test_names_lose_suffixes_and_tails() -> None:
+    assert image_name("data/grid.1_05.mrc") == "grid.1_05"
+    assert image_name("ts_01_picks") == "ts_01"
+    assert image_name("_picks") == "_picks"
+
+
+def test_true_positions_of_the_phantom_score_themselves(real_data: Path, tmp_path: Path) -> None:
+    truth = real_data / "particle_phantom" / "truth.csv"
+    labels = real_data / "particle_phantom" / "labels.csv"
+    table, record = tmp_path / "a.csv", tmp_path / "a.json"
+    result = CliRunner().invoke(
+        app,
+        ["picks", str(labels), str(truth), "--radius", "4px", "-o", str(table), "-o", str(record), "--quiet"],
+    )
+    assert result.exit_code == 0, result.exception
+    figures = json.loads(record.read_text())["files"][0]["figures"]
+    assert (figures["picks"], figures["truths"]) == (25, 100)
+    assert (figures["precision"], figures["recall"]) == (1.0, 0.25)
+    assert figures["f4"] == pytest.approx(17 * 0.25 / (16 + 0.25))
+    assert figures["error_mean_px"] == 0
+
+
+def test_all_micrographs_of_the_real_set_in_one_file(real_data: Path) -> None:
+    particles = real_data / "empiar10017" / "particles.csv"
+    settings = config("0.5R", diameter_angstrom=109 * 1.77, pixel_size=1.77)
+    evaluation = evaluate_pick_files({"m": particles}, particles, settings)
+    assert len(evaluation.files) == 12
+    assert evaluation.micro["m"]["truths"] == 7825
+    assert evaluation.micro["m"]["f1"] == 1.0
+    assert all(np.isclose(file.figures["error_mean_px"], 0) for file in evaluation.files)
+
+
+def test_published_matching_has_its_name(tmp_path: Path) -> None:
+    truth = write(tmp_path / "t.csv", ["0,0,0"], "x,y,z")
+    pred = write(tmp_path / "p.csv", ["20,0,0,1"], "x,y,z,score")
+    ours = evaluate_pick_files({"m": pred}, truth, config("8px"))
+    theirs = evaluate_pick_files({"m": pred}, truth, config("8px", matching=PickMatching.CETPICK))
+    assert ours.files[0].figures["recall"] == 0
+    assert theirs.files[0].figures["recall"] == 1
