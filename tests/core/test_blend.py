@@ -33,7 +33,8 @@ def test_where_tiles_disagree_the_inner_one_counts_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "side"), [((512, 512), 288), ((256, 256), 256), ((928, 960), 288), ((20, 31), 32), ((321, 40), 192)]
+    ("shape", "side"),
+    [((512, 512), 288), ((256, 256), 256), ((928, 960), 288), ((20, 31), 32), ((321, 40), 192)],
 )
 def test_tiles_are_no_larger_than_they_need_to_be(shape: tuple[int, int], side: int) -> None:
     found = tile_side(shape, limit=320, overlap=32, multiple=32)

@@ -80,7 +80,13 @@ def test_results_lie_on_the_grid_of_the_input(shape: tuple[int, int, int], pixel
     data = np.random.default_rng(0).integers(-50, 50, size=shape).astype(np.int8)
     slices: list[str] = []
     logits, stage1 = run_stages(
-        data, states.__getitem__, Recipe(), pixel_size=pixel_size, keep_stage1=True, device=CPU, on_slice=slices.append
+        data,
+        states.__getitem__,
+        Recipe(),
+        pixel_size=pixel_size,
+        keep_stage1=True,
+        device=CPU,
+        on_slice=slices.append,
     )
     assert logits.shape == shape
     assert logits.dtype == np.float32

@@ -30,7 +30,8 @@ def write_pair(folder: Path, name: str, seed: int, *, labels: np.ndarray | None 
     ring = np.abs(np.hypot(y - 32, x - 32) - 18) < 2
     data = rng.normal(size=ring.shape) * 0.5 - 3 * ring
     folder.mkdir(parents=True, exist_ok=True)
-    write_logits(folder / f"{name}_tomogram.mrc", data.astype(np.float32), GEOMETRY, label="test")
+    values = data.astype(np.float32)
+    write_logits(folder / f"{name}_tomogram.mrc", values, GEOMETRY, label="test")
     write_mask(folder / f"{name}_labels.mrc", ring if labels is None else labels, GEOMETRY, label="test")
 
 
@@ -67,13 +68,29 @@ def test_from_pairs_to_a_model_file_with_its_recipe(data: Path, tmp_path: Path) 
 
 def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -> None:
     command = [
-        *(sys.executable, "-m", "cryoseg", "train", "etsam-stage1", str(data), "--steps", "8", "--batch", "1"),
+        *(
+            sys.executable,
+            "-m",
+            "cryoseg",
+            "train",
+            "etsam-stage1",
+            str(data),
+            "--steps",
+            "8",
+            "--batch",
+            "1",
+        ),
         *("--clip-length", "2", "--crop-size", "64", "--validate-every", "8", "--seed", "3"),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    subprocess.run(
+        [*command, "-o", str(tmp_path / "whole")], check=True, env=environment, capture_output=True
+    )
     with subprocess.Popen(
-        [*command, "-o", str(tmp_path / "cut")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "-o", str(tmp_path / "cut")],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
         log = tmp_path / "cut" / "config.json"
         while not log.exists() and process.poll() is None:

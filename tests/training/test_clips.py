@@ -11,7 +11,7 @@ PLAIN = ClipConfig(length=3, size=32, batch=2, zoom=1.0, noise=0.0, blur=0.0, em
 
 def ball(shape: tuple[int, int, int] = (9, 48, 40), *, logits: bool = False) -> TrainingVolume:
     rng = np.random.default_rng(3)
-    z, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
+    _, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
     labels = (np.hypot(y - shape[1] / 2, x - shape[2] / 2) < 12).astype(np.int8)
     return TrainingVolume(
         name="ball",

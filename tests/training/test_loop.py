@@ -28,7 +28,10 @@ def loss_for(model: nn.Module) -> object:
 
 
 def run(folder: Path, config: LoopConfig, model: nn.Module, stop_after: int | None = None) -> nn.Module:
-    for result in fit(model, loss_for(model), config, folder, validate=lambda m: -float(m.weight.detach().sub(1).norm())):
+    def score(trained: nn.Module) -> float:
+        return -float(trained.weight.detach().sub(1).norm())
+
+    for result in fit(model, loss_for(model), config, folder, validate=score):
         if stop_after is not None and result.step >= stop_after:
             break  # as a kill between two checkpoints: what came after the last one is lost
     return model

@@ -27,4 +27,5 @@ def test_values_by_hand() -> None:
 
 
 def test_an_empty_batch_without_false_positives_is_free_of_dice_loss() -> None:
-    assert soft_dice_loss(torch.full((4,), -40.0), torch.zeros(4, dtype=torch.int8)).item() == pytest.approx(0)
+    loss = soft_dice_loss(torch.full((4,), -40.0), torch.zeros(4, dtype=torch.int8))
+    assert loss.item() == pytest.approx(0)

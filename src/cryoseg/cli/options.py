@@ -36,7 +36,9 @@ Quiet = Annotated[bool, Option("--quiet", "-q", help="Print errors and the summa
 Verbose = Annotated[bool, Option("--verbose", "-v", help="Print every setting and note.")]
 CheckpointsDir = Annotated[
     Optional[Path],  # noqa: UP045
-    Option("--checkpoints-dir", help="Look for weights here first.", show_default="see `cryoseg weights path`"),
+    Option(
+        "--checkpoints-dir", help="Look for weights here first.", show_default="see `cryoseg weights path`"
+    ),
 ]
 NamingOption = Annotated[Naming, Option("--naming", help="etsam: the output names of ETSAM's own script.")]
 Seed = Annotated[int, Option(help="Seed of every random choice.")]
