@@ -98,7 +98,9 @@ def segmentation(
         seed=seed,
     )
     methods = _methods(name, pred, also or [])
-    writer = EvaluationWriter(output or [], command=shlex.join(sys.argv[1:]), overwrite=overwrite)
+    writer = EvaluationWriter(
+        output or [], config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite
+    )
     with batch_console(quiet=quiet, verbose=verbose) as console:
         evaluation = evaluate_files(
             methods,

@@ -1,15 +1,27 @@
-"""Collect what the output files of an evaluation need while it runs, and write them at its end."""
+"""The output files of an evaluation; the HTML report takes its pictures while pairs are scored."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg import __version__
+from cryoseg.config import EvaluateConfig
+from cryoseg.core.binarize import to_mask
+from cryoseg.core.metrics import Score, split_truth
+from cryoseg.core.metrics_overlap import Overlap, count_overlap
+from cryoseg.core.metrics_picks import PickScore, join_curves
 from cryoseg.errors import OutputError
-from cryoseg.pipelines.evaluate import Evaluation, FileScore
+from cryoseg.io.outputs import atomic_output
+from cryoseg.pipelines.evaluate import Evaluation, FileScore, show_figure
 from cryoseg.pipelines.evaluate_tables import check_output_names, write_csv, write_json
+from cryoseg.view import report as view
+
+# Pictures weigh about 20 kB each; the worst and best files of a long batch say enough.
+_MOST_PICTURED_FILES = 20
 
 
 class EvaluationWriter:
@@ -19,6 +31,8 @@ class EvaluationWriter:
     ----------
     outputs
         Names that end in .csv, .json or .html.
+    config
+        Of the evaluation, for pictures of masks; None for picks.
     command
         What was typed, for the record.
     overwrite
@@ -32,23 +46,199 @@ class EvaluationWriter:
         If a suffix means no format.
     """
 
-    def __init__(self, outputs: list[Path], *, command: str = "", overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        outputs: list[Path],
+        *,
+        config: EvaluateConfig | None = None,
+        command: str = "",
+        overwrite: bool = False,
+    ) -> None:
         check_output_names(outputs)
         for path in outputs:
             if path.exists() and not overwrite:
                 raise OutputError(f"{path}: exists already. Pass --overwrite to replace it.")
         self._outputs = outputs
+        self._config = config
         self._command = command
         self._overwrite = overwrite
+        self._pictures: dict[tuple[str, str], list[str]] = {}
 
     def on_scored(self, file: FileScore, pred: NDArray[Any], truth: NDArray[Any]) -> None:
-        """Take what pictures need from the arrays of one pair."""
+        """Draw the best and the worst slice of one pair, if a report was asked for."""
+        if self._config is None or not any(path.suffix.lower() == ".html" for path in self._outputs):
+            return
+        self._pictures[file.method, file.name] = [
+            view.figure(picture, f"{file.method}, {file.name}: {caption}")
+            for picture, caption in _slice_pictures(pred, truth, self._config)
+        ]
 
     def finish(self, evaluation: Evaluation) -> None:
-        """Write all files."""
+        """Write all files.
+
+        Raises
+        ------
+        OutputError
+            If one cannot be written.
+        """
         for path in self._outputs:
             match path.suffix.lower():
                 case ".csv":
                     write_csv(path, evaluation, overwrite=self._overwrite)
                 case ".json":
                     write_json(path, evaluation, command=self._command, overwrite=self._overwrite)
+                case ".html":
+                    text = render_report(evaluation, pictures=self._pictures, command=self._command)
+                    with atomic_output(path, overwrite=self._overwrite) as temporary:
+                        temporary.write_text(text, encoding="utf-8")
+
+
+def render_report(
+    evaluation: Evaluation, *, pictures: dict[tuple[str, str], list[str]] | None = None, command: str = ""
+) -> str:
+    """The report as one HTML text that needs no network.
+
+    Parameters
+    ----------
+    evaluation
+        What to tell.
+    pictures
+        (method, file) to figures in HTML.
+    command
+        What was typed.
+    """
+    blocks = [view.paragraph(f"cryoseg {__version__}. {command}")]
+    good = [file for file in evaluation.files if not file.error]
+    failed = [file for file in evaluation.files if file.error]
+    blocks += [view.paragraph(f"{file.method}, {file.name}: {file.error}", is_error=True) for file in failed]
+    if good:
+        blocks += [view.heading("Means over files"), _means_table(evaluation)]
+        blocks += _comparisons(evaluation)
+        blocks += [view.heading("Files"), view.figure(*_bars(good)), _files_table(good)]
+        if lines := _curves(good):
+            caption = "Precision and recall of all files together, at every threshold."
+            chart = view.curves(lines, x_label="recall", y_label="precision")
+            blocks += [view.heading("Precision and recall"), view.figure(chart, caption)]
+    if pictures:
+        blocks.append(view.heading("Slices"))
+        blocks.append(
+            view.paragraph("Green: found. Orange: marked in error. Blue: missed. Gray: truth not known.")
+        )
+        ranked = sorted(good, key=lambda file: file.figures.get("dice", 0.0))
+        if len(ranked) > _MOST_PICTURED_FILES:
+            half = _MOST_PICTURED_FILES // 2
+            blocks.append(view.paragraph(f"The {half} files with the lowest and the highest Dice."))
+            ranked = ranked[:half] + ranked[-half:]
+        for file in ranked:
+            blocks += pictures.get((file.method, file.name), [])
+    return view.page("Evaluation", blocks)
+
+
+def _bars(good: list[FileScore]) -> tuple[str, str]:
+    name = "dice" if "dice" in good[0].figures else "f1"
+    series: dict[str, dict[str, float]] = {}
+    for file in good:
+        series.setdefault(file.method, {})[file.name] = file.figures.get(name, float("nan"))
+    return view.bars(series, label=name), f"{name} of every file."
+
+
+def _means_table(evaluation: Evaluation) -> str:
+    rows = []
+    for method, means in evaluation.macro.items():
+        for name, mean in means.items():
+            interval = f"{show_figure(mean.low)} to {show_figure(mean.high)}" if mean.files > 1 else "-"
+            micro = evaluation.micro[method].get(name)
+            rows.append(
+                [
+                    name,
+                    method,
+                    show_figure(mean.value),
+                    interval,
+                    str(mean.files),
+                    str(mean.undefined),
+                    "" if micro is None else show_figure(micro),
+                ]
+            )
+    order = list(dict.fromkeys(row[0] for row in rows))
+    rows.sort(key=lambda row: order.index(row[0]))
+    header = ["figure", "method", "macro mean", "95 % interval", "files", "undefined", "micro"]
+    return view.table(header, rows)
+
+
+def _comparisons(evaluation: Evaluation) -> list[str]:
+    if not evaluation.comparisons:
+        return []
+    rows = [
+        [
+            one.figure,
+            f"{one.first} - {one.second}",
+            f"{one.difference:+.4f}",
+            str(one.files),
+            f"{one.p_value:.3g}",
+            f"{one.p_corrected:.3g}",
+        ]
+        for one in evaluation.comparisons
+    ]
+    note = "Two-sided Wilcoxon signed-rank test over files, corrected after Holm over the pairs of methods."
+    header = ["figure", "methods", "difference", "files", "p", "p corrected"]
+    return [view.heading("Comparison"), view.paragraph(note), view.table(header, rows)]
+
+
+def _files_table(good: list[FileScore]) -> str:
+    columns = list(dict.fromkeys(name for file in good for name in file.figures))
+    rows = [
+        [
+            file.name,
+            file.method,
+            *(show_figure(file.figures[name]) if name in file.figures else "" for name in columns),
+        ]
+        for file in good
+    ]
+    return view.table(["file", "method", *columns], rows)
+
+
+def _curves(good: list[FileScore]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Recall and precision by method, where every file has a curve."""
+    lines = {}
+    for method in dict.fromkeys(file.method for file in good):
+        scores = [file.score for file in good if file.method == method]
+        sweeps = [score.sweep for score in scores if isinstance(score, Score) and score.sweep is not None]
+        picked = [score.curve for score in scores if isinstance(score, PickScore) and score.curve is not None]
+        if sweeps and len(sweeps) == len(scores):
+            precision, recall, _ = sum(sweeps[1:], start=sweeps[0]).curve()
+            lines[method] = (recall, precision)
+        elif picked and len(picked) == len(scores):
+            _, precision, recall = join_curves(picked).points()
+            lines[method] = (recall, precision)
+    return lines
+
+
+def _slice_pictures(pred: NDArray[Any], truth: NDArray[Any], config: EvaluateConfig) -> list[tuple[str, str]]:
+    """Pictures and captions of the worst and the best slice that hold membrane, by Dice."""
+    scored: list[tuple[float, int]] = []
+    for z in range(len(truth)):
+        overlap = _slice_overlap(pred, truth, z, config)
+        if overlap.true_positives + overlap.false_negatives:
+            scored.append((overlap.dice, z))
+    figures = []
+    chosen = sorted({min(scored), max(scored)}) if scored else []
+    for dice, z in chosen:
+        marked, membrane, clear = _slice_masks(pred, truth, z, config)
+        picture = view.image(view.error_overlay(marked, membrane, membrane | clear))
+        figures.append((picture, f"slice {z}, Dice {dice:.3f}"))
+    return figures
+
+
+def _slice_overlap(pred: NDArray[Any], truth: NDArray[Any], z: int, config: EvaluateConfig) -> Overlap:
+    marked, membrane, clear = _slice_masks(pred, truth, z, config)
+    return count_overlap(marked[None], membrane[None], (membrane | clear)[None])
+
+
+def _slice_masks(
+    pred: NDArray[Any], truth: NDArray[Any], z: int, config: EvaluateConfig
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    membrane, clear = split_truth(truth[z], config)
+    # A slice of logits may happen to hold 0 and 1 only, but it is thresholded as the volume was.
+    if pred.dtype.kind == "f" and config.logit_threshold is not None:
+        return pred[z] > np.float32(config.logit_threshold), membrane, clear
+    return to_mask(pred[z : z + 1], logit_threshold=None)[0], membrane, clear

@@ -1,0 +1,174 @@
+"""Pieces of a report that is one HTML file: charts as SVG, pictures as PNG, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cryoseg.types import BoolArray
+
+# Okabe and Ito's colors, which people who cannot tell red from green can tell.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+HIT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
+_CLEAR, _UNKNOWN = (250, 250, 250), (205, 205, 205)
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
+td, th { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
+td:first-child, th:first-child { text-align: left }
+figure { display: inline-block; margin: .5em 1em .5em 0; vertical-align: top }
+figcaption { font-size: 13px; max-width: 30em }
+img { image-rendering: pixelated; border: 1px solid #ccc; max-width: 100% }
+.error { color: #b00 }
+code { background: #f3f3f3; padding: .1em .3em }
+"""
+
+
+def page(title: str, blocks: Sequence[str]) -> str:
+    """A whole HTML document; `blocks` are HTML already."""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>\n"
+        + "\n".join(blocks)
+        + "\n</body></html>\n"
+    )
+
+
+def heading(text: str) -> str:
+    """A heading of a section."""
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def paragraph(text: str, *, is_error: bool = False) -> str:
+    """A paragraph of plain text."""
+    return f"<p{' class=error' if is_error else ''}>{html.escape(text)}</p>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain texts."""
+    cells = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    lines = [f"<tr>{cells}</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def figure(content: str, caption: str) -> str:
+    """A chart or picture with a caption."""
+    return f"<figure>{content}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def image(rgb: NDArray[np.uint8], *, longest_px: int = 420) -> str:
+    """An image (y, x, 3) as an inline PNG, scaled by a whole factor or down to `longest_px`."""
+    picture = Image.fromarray(rgb)
+    longest = max(picture.size)
+    scale = longest_px / longest if longest > longest_px else longest_px // longest
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+
+
+def error_overlay(pred: BoolArray, truth: BoolArray, known: BoolArray) -> NDArray[np.uint8]:
+    """Hits, wrong and missed pixels of a slice (y, x) in `HIT`, `WRONG`, `MISSED`; unknown ones gray.
+
+    Predicted pixels where the truth is not known are a darker gray.
+    """
+    rgb = np.empty((*pred.shape, 3), np.uint8)
+    rgb[:] = _CLEAR
+    rgb[~known] = _UNKNOWN
+    rgb[pred & ~known] = tuple(value - 50 for value in _UNKNOWN)
+    rgb[pred & truth & known] = HIT
+    rgb[pred & ~truth & known] = WRONG
+    rgb[~pred & truth & known] = MISSED
+    return rgb
+
+
+def curves(
+    lines: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], *, x_label: str, y_label: str
+) -> str:
+    """Line chart of (x, y) from 0 to 1, by name; points that are not finite are left out."""
+    parts = [_frame(x_label, y_label)]
+    for number, (name, (x, y)) in enumerate(lines.items()):
+        good = np.isfinite(x) & np.isfinite(y)
+        kept = _thinned(np.stack([x[good], y[good]], axis=1))
+        path = " ".join(f"{50 + 300 * a:.1f},{310 - 300 * b:.1f}" for a, b in kept)
+        color = COLORS[number % len(COLORS)]
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts.append(f'<text x="365" y="{25 + 18 * number}" fill="{color}">{html.escape(name)}</text>')
+    return _svg(560, 350, parts)
+
+
+def bars(values: Mapping[str, Mapping[str, float]], *, label: str) -> str:
+    """Horizontal bars from 0 to 1: for every name one bar per series; undefined ones are left out.
+
+    Parameters
+    ----------
+    values
+        Series to name to value.
+    label
+        Of the axis.
+    """
+    names = list(dict.fromkeys(name for series in values.values() for name in series))
+    height = 14 * max(len(values), 1) + 8
+    parts = []
+    for row, name in enumerate(names):
+        top = 10 + row * height
+        parts.append(
+            f'<text x="195" y="{top + height / 2:.0f}" text-anchor="end">{html.escape(name[-28:])}</text>'
+        )
+        for number, series in enumerate(values.values()):
+            value = series.get(name, math.nan)
+            if math.isfinite(value):
+                y = top + 14 * number
+                width = 300 * min(max(value, 0), 1)
+                color = COLORS[number % len(COLORS)]
+                parts.append(f'<rect x="200" y="{y}" width="{width:.1f}" height="12" fill="{color}"/>')
+                parts.append(f'<text x="{205 + width:.0f}" y="{y + 11}">{value:.3f}</text>')
+    bottom = 10 + len(names) * height
+    for number, name in enumerate(values):
+        color = COLORS[number % len(COLORS)]
+        parts.append(
+            f'<text x="200" y="{bottom + 16 + 16 * number}" fill="{color}">{html.escape(name)}</text>'
+        )
+    parts.append(f'<text x="10" y="{bottom + 16}">{html.escape(label)}</text>')
+    return _svg(560, bottom + 16 * len(values) + 16, parts)
+
+
+def _thinned(points: NDArray[np.float64], most: int = 400) -> NDArray[np.float64]:
+    if len(points) <= most:
+        return points
+    # Evenly along the line, not by index: most thresholds of a sweep lie at the ends of the curve.
+    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    chosen = np.searchsorted(along, np.linspace(0, along[-1], most))
+    return points[np.unique(np.clip(chosen, 0, len(points) - 1))]
+
+
+def _frame(x_label: str, y_label: str) -> str:
+    ticks = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x, y = 50 + 300 * tick, 310 - 300 * tick
+        ticks.append(f'<path d="M50 {y}H350M{x} 10V310" stroke="#e5e5e5"/>')
+        ticks.append(f'<text x="45" y="{y + 4}" text-anchor="end">{tick:g}</text>')
+        ticks.append(f'<text x="{x}" y="326" text-anchor="middle">{tick:g}</text>')
+    return (
+        "".join(ticks)
+        + f'<text x="200" y="345" text-anchor="middle">{html.escape(x_label)}</text>'
+        + '<text transform="translate(12 160) rotate(-90)" text-anchor="middle">'
+        + f"{html.escape(y_label)}</text>"
+    )
+
+
+def _svg(width: int, height: int, parts: Sequence[str]) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-size="12" '
+        f'font-family="system-ui, sans-serif" fill="#222">{"".join(parts)}</svg>'
+    )
