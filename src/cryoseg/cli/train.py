@@ -243,3 +243,44 @@ def membrane(
 
 
 app.command("cet-pick")(cet_pick)
+
+
+@app.command("package")
+def package(
+    stage1: Annotated[Path, Option("--stage1", help="Folder of the stage-1 run.")],
+    stage2: Annotated[Path, Option("--stage2", help="Folder of the stage-2 run.")],
+    validation: Annotated[
+        list[str], Option("--validation", help="Pairs that choose the threshold; not trained on.")
+    ],
+    output: Annotated[Path, Option("--output", "-o", help="The model file, .safetensors.")],
+    clip_length: ClipLength = ClipConfig.length,
+    polarity: PolarityOption = Polarity.DARK,
+    card: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(help="JSON object to add to the model's card."),
+    ] = None,
+) -> None:
+    """Pack two trained stages into one model file for `cryoseg segment --model FILE`.
+
+    For example: cryoseg train package --stage1 runs/1 --stage2 runs/2 --validation val -o mine.safetensors
+    """
+    from cryoseg.pipelines.train_membrane import package as write_package
+    from cryoseg.pipelines.train_membrane import write_stage1_logits
+    from cryoseg.pipelines.training_data import find_pairs
+
+    first, second = (
+        TrainMembraneConfig(stage=stage, clip=ClipConfig(length=clip_length)) for stage in (1, 2)
+    )
+    held_out, logits = find_pairs(validation), stage2 / "stage1_logits"
+    with batch_console() as console:
+        write_stage1_logits(first, stage1, held_out, logits, polarity=polarity, on_event=console)
+        threshold, dice = write_package(
+            (first, second),
+            (stage1, stage2),
+            held_out,
+            logits,
+            output,
+            polarity=polarity,
+            card=json.loads(card) if card else None,
+        )
+        console.out.print(f"{output}: threshold {threshold:+.3f}, validation Dice {dice:.4f}", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -174,7 +175,7 @@ def _load(
 ) -> list[TrainingVolume]:
     volumes = []
     for i, pair in enumerate(pairs, start=1):
-        file = None if logits is None else logits / f"{pair.name}.npy"
+        file = None if logits is None else logits_path(logits, pair)
         volumes.append(load_volume(pair, polarity=polarity, stage1_logits=file))
         on_event(StageProgress(name="data", stage=stage, done=i, total=len(pairs), unit="volumes"))
     return volumes
@@ -191,6 +192,12 @@ def best_network(run: Path, config: TrainMembraneConfig, size: int) -> FineVolum
     return network
 
 
+def logits_path(folder: Path, pair: Pair) -> Path:
+    """Where the stage-1 logits of a pair are kept; two folders may hold volumes of one name."""
+    place = hashlib.sha256(str(pair.tomogram.resolve()).encode()).hexdigest()[:10]
+    return folder / f"{pair.name}_{place}.npy"
+
+
 def write_stage1_logits(
     config: TrainMembraneConfig,
     run: Path,
@@ -200,11 +207,11 @@ def write_stage1_logits(
     polarity: Polarity = Polarity.DARK,
     on_event: OnEvent = ignore,
 ) -> None:
-    """Stage-1 logits of every volume as `folder/NAME.npy`, float16; those that exist are kept."""
+    """Stage-1 logits of every volume as `.npy`, float16; those that exist are kept."""
     make_folder(folder)
     network = best_network(run, config, VALIDATION_TILE)
     for i, pair in enumerate(pairs, start=1):
-        target = folder / f"{pair.name}.npy"
+        target = logits_path(folder, pair)
         if not target.exists():
             logits = volume_logits(network, load_volume(pair, polarity=polarity), window=config.clip.length)
             partial = target.with_suffix(".part")
@@ -234,7 +241,7 @@ def package(
     second = best_network(runs[1], configs[1], VALIDATION_TILE)
     curves = []
     for pair in held_out:
-        volume = load_volume(pair, polarity=polarity, stage1_logits=logits / f"{pair.name}.npy")
+        volume = load_volume(pair, polarity=polarity, stage1_logits=logits_path(logits, pair))
         found = volume_logits(second, volume, window=configs[1].clip.length, reverse=True)
         curves.append(dice_by_threshold(found, volume.labels))
     mean = np.mean(curves, axis=0)
@@ -254,12 +261,18 @@ def package(
         "card": {
             "validation_dice": round(dice, 4),
             "validation_volumes": len(held_out),
-            "training": [config.to_dict() for config in configs],
+            "training": [_history(run) for run in runs],
             **(card or {}),
         },
     }
     write_model_file(output, tensors, metadata, precision="float16")
     return threshold, dice
+
+
+def _history(run: Path) -> dict[str, Any]:
+    """What a run says about itself, with the number of its volumes instead of their names."""
+    record: dict[str, Any] = json.loads((run / RUN_CONFIG).read_text())
+    return {**record, **{key: len(record[key]) for key in ("training", "validation")}}
 
 
 def train_membrane(
