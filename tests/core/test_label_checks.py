@@ -32,7 +32,7 @@ def test_a_few_labels_outside_are_left_out_with_a_warning() -> None:
 
 
 def test_many_labels_outside_in_every_order_are_refused() -> None:
-    with pytest.raises(Exception, match="2 of 2 labels lie outside .* another binning"):
+    with pytest.raises(Exception, match=r"2 of 2 labels lie outside .* another binning"):
         check_labels(np.array([[500.0, 500, 500], [600, 600, 600]]), SHAPE, name="ts.mrc")
 
 

@@ -10,6 +10,9 @@ from scipy.spatial import cKDTree
 from cryoseg.types import FloatArray
 
 MOST_CANDIDATES = 200_000
+SHIFTS = 20
+SMALLEST_SHIFT = 0.01  # voxels of the map
+NARROWEST_REACH = 1.0
 Points = NDArray[np.float64]
 
 
@@ -36,10 +39,11 @@ def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
 
 
 def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tuple[float, ...]) -> Points:
-    """Center of mass of the weights in a box around each peak.
+    """Move each peak to the middle of its hill, between voxels.
 
-    The box is cut symmetrically at the border of the map, so that a peak there is not drawn
-    inward.
+    Mean shift: the center of mass under a window that follows the center until it stays. A network
+    that is sure has a plateau, whose highest voxel says little about its middle. At the border of
+    the map the window narrows on both sides, so that a peak there is not drawn inward.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tupl
     peaks
         (n, dimensions) indices.
     reach
-        Half sides of the box, in voxels of the map, per axis.
+        Half sides of the window, in voxels of the map, per axis.
 
     Returns
     -------
@@ -56,19 +60,28 @@ def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tupl
         (n, dimensions) positions, in voxels of the map.
     """
     size = np.asarray(weights.shape)
-    reach_px = np.maximum(1, np.round(reach)).astype(int)
     centers = peaks.astype(np.float64)
-    for number, peak in enumerate(peaks):
-        half = np.minimum(reach_px, np.minimum(peak, size - 1 - peak))
-        box = weights[tuple(slice(p - h, p + h + 1) for p, h in zip(peak, half, strict=True))].astype(
-            np.float64
-        )
-        total = box.sum()
-        if total <= 0:
-            continue
-        for axis in range(weights.ndim):
-            profile = box.sum(axis=tuple(a for a in range(weights.ndim) if a != axis))
-            centers[number, axis] += float(profile @ np.arange(-half[axis], half[axis] + 1)) / total
+    for number in range(len(peaks)):
+        center = centers[number]
+        for _ in range(SHIFTS):
+            half = np.maximum(NARROWEST_REACH, np.minimum(reach, np.minimum(center, size - 1 - center) + 1))
+            low = np.maximum(np.ceil(center - half), 0).astype(int)
+            high = np.minimum(np.floor(center + half), size - 1).astype(int) + 1
+            box = weights[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float64)
+            places = [np.arange(a, b) for a, b in zip(low, high, strict=True)]
+            windows = [(1 - ((g - c) / h) ** 2) ** 2 for g, c, h in zip(places, center, half, strict=True)]
+            for axis, window in enumerate(windows):
+                box *= np.expand_dims(window, tuple(a for a in range(box.ndim) if a != axis))
+            total = box.sum()
+            if total <= 0:
+                break
+            others = [tuple(a for a in range(box.ndim) if a != axis) for axis in range(box.ndim)]
+            moved = np.array([box.sum(axis=o) @ g for o, g in zip(others, places, strict=True)]) / total
+            step = np.abs(moved - center).max()
+            center = moved
+            if step < SMALLEST_SHIFT:
+                break
+        centers[number] = center
     return centers
 
 

@@ -25,7 +25,7 @@ from cryoseg.types import FloatArray
 
 METHOD = "cet-pick"
 CANDIDATE_LOGIT = -6.0  # lower peaks are never reported
-REFINE_REACH = 0.3  # half side of the box whose center of mass is a pick, in particle diameters
+REFINE_REACH = 0.5  # half side of the window whose center of mass is a pick, in particle diameters
 MIN_DISTANCE = 0.5  # of two picks, in particle diameters
 
 

@@ -154,8 +154,11 @@ class CropSampler:
             center = rng.uniform(0, volume.data.shape)
         else:
             first = int(np.searchsorted(self._owners, self._owners[number]))
-            center = volume.labels[number - first] + rng.uniform(-1, 1, 3) * self.config.jitter * size
-        begin = np.clip(np.floor(center - size / 2).astype(int), 0, np.asarray(volume.data.shape) - size)
+            reach = np.clip(self.config.jitter * size, 0, np.maximum(size / 2 - 1, 0))
+            center = volume.labels[number - first] + rng.uniform(-1, 1, 3) * reach
+        begin = np.clip(
+            np.round(center - (size - 1) / 2).astype(int), 0, np.asarray(volume.data.shape) - size
+        )
         window = tuple(slice(b, b + s) for b, s in zip(begin, size, strict=True))
         crop = volume.data[window].astype(np.float32)
         labels = volume.labels - begin

@@ -1,0 +1,183 @@
+"""Crops, targets, losses and the training loop of CET-pick."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk
+from cryoseg.errors import ConfigError, InputError
+from cryoseg.models import cet_pick
+from cryoseg.training import cet_pick_losses as losses
+from cryoseg.training.cet_pick_fit import Trainer, _flip_cells, _flip_onto_cells
+from cryoseg.training.cet_pick_samples import CropSampler, TrainingVolume, gaussian_target
+
+DIAMETER = np.array([8.0, 8.0, 8.0])
+TINY = {"crop": (2, 32, 32), "batch": 1, "steps": 3, "warmup_steps": 1, "particle_diameter_angstrom": 80.0}
+
+
+def volume(labels: list[list[float]], shape: tuple[int, int, int] = (12, 48, 64)) -> TrainingVolume:
+    """Every voxel holds a number that tells where it is."""
+    z, y, x = np.indices(shape)
+    data = (z + y / 100 + x / 10000).astype(np.float16)
+    return TrainingVolume(data=data, labels=np.asarray(labels, float).reshape(-1, 3), diameter=DIAMETER)
+
+
+def test_target_peaks_at_the_label_between_cells() -> None:
+    target = gaussian_target(np.array([[3.0, 9.0, 20.0]]), (6, 16, 16), diameter=DIAMETER, sigma=0.25)
+    # The label lies between rows 4 and 5 (pixels 8 and 10), on column 10 and slice 3.
+    assert target[3, 4, 10] == target[3, 5, 10] == pytest.approx(np.exp(-((1 / 2) ** 2) / 2))
+    assert target[3, 4, 10] == target.max()
+    assert target[0, 0, 0] == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flips_move_target_and_crop_together(seed: int) -> None:
+    # One bright voxel at the label: wherever the crop shows it, the target must have its maximum.
+    place = np.array([6, 20, 30])
+    data = np.zeros((12, 48, 64), np.float16)
+    data[tuple(place)] = 100
+    config = CetPickConfig(**{**TINY, "crop": (6, 32, 32), "noise": 0.0, "gain": 1.0, "seed": seed})
+    sampler = CropSampler(
+        volumes=[TrainingVolume(data=data, labels=place[None].astype(float), diameter=DIAMETER)],
+        config=config,
+    )
+    for step in range(8):
+        batch = sampler.batch(step)
+        at = np.array(np.unravel_index(batch.crops[0].argmax(), batch.crops[0].shape))
+        hard = np.argwhere(batch.targets[0] == 1) * [1, 2, 2]
+        assert np.abs(hard.mean(0) - at).max() <= 0.5
+
+
+def test_same_step_gives_the_same_crops_and_another_step_others() -> None:
+    config = CetPickConfig(**TINY)
+    first, second = (CropSampler(volumes=[volume([[6, 20, 30]])], config=config) for _ in range(2))
+    np.testing.assert_array_equal(first.batch(7).crops, second.batch(7).crops)
+    assert not np.array_equal(first.batch(7).crops, first.batch(8).crops)
+
+
+def test_volume_smaller_than_a_crop_is_extended_and_not_learned_from_there() -> None:
+    config = CetPickConfig(**{**TINY, "crop": (6, 64, 64), "background_fraction": 0.0})
+    sampler = CropSampler(volumes=[volume([[1, 10, 10]], shape=(3, 20, 21))], config=config)
+    batch = sampler.batch(0)
+    assert batch.crops.shape == (1, 6, 64, 64)
+    learned = batch.targets[0] > -1.5
+    assert learned.any()
+    assert learned.mean() < 0.2
+
+
+def test_known_empty_places_and_places_not_to_look() -> None:
+    base = volume([[6, 24, 32]])
+    empty = np.zeros(base.data.shape, bool)
+    empty[:, :8] = True
+    look = np.ones(base.data.shape, bool)
+    look[:, 40:] = False
+    config = CetPickConfig(**{**TINY, "crop": (6, 48, 64)})
+    sampler = CropSampler(
+        volumes=[
+            TrainingVolume(data=base.data, labels=base.labels, diameter=DIAMETER, empty=empty, look=look)
+        ],
+        config=config,
+    )
+    values = sampler.batch(0).targets
+    assert {-2.0, -1.0, 0.0, 1.0} <= set(np.unique(values))
+
+
+def test_published_sets_of_the_risk() -> None:
+    # One hard positive, p = 0.8; one soft g = 0.5, p = 0.6; one unlabeled, p = 0.3.
+    p, g = torch.tensor([0.8, 0.6, 0.3]), torch.tensor([1.0, 0.5, -1.0])
+    log = np.log
+    positive = -(0.2**2) * log(0.8) - 0.5**4 * 0.6**2 * log(0.4)
+    negative = -(0.8**2) * log(0.2) - 0.5**4 * 0.4**2 * log(0.6)
+    unlabeled = -(0.3**2) * log(0.7)
+    prior = 0.01
+    expected = prior * positive + (unlabeled - prior * negative)
+    assert losses.pu_risk(p, g, prior=prior).item() == pytest.approx(expected, rel=1e-5)
+    # With a large prior the estimate of the negative risk is below zero and is dropped.
+    assert losses.pu_risk(p, g, prior=0.4).item() == pytest.approx(0.4 * positive, rel=1e-5)
+
+
+def test_left_out_voxels_do_not_count_and_known_empty_ones_do() -> None:
+    p, g = torch.tensor([0.8, 0.3]), torch.tensor([1.0, -1.0])
+    plain = losses.pu_risk(p, g, prior=0.1)
+    more = losses.pu_risk(torch.tensor([0.8, 0.3, 0.9]), torch.tensor([1.0, -1.0, -2.0]), prior=0.1)
+    assert more.item() == plain.item()
+    empty = losses.pu_risk(torch.tensor([0.8, 0.3, 0.9]), torch.tensor([1.0, -1.0, 0.0]), prior=0.1)
+    assert empty.item() == pytest.approx(plain.item() - 0.81 * np.log(0.1), rel=1e-5)
+
+
+def test_risk_without_a_positive_is_refused() -> None:
+    with pytest.raises(InputError, match="No labeled voxel"):
+        losses.pu_risk(torch.tensor([0.5]), torch.tensor([-1.0]), prior=0.1)
+
+
+def test_corrected_contrast_teaches_where_the_published_one_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(2, 200, 8, generator=generator), dim=-1)
+    labels = torch.where(torch.arange(200) < 10, 1.0, -1.0)
+    p = torch.full((2, 200), 0.5)
+    kind = {"temperature": 0.07, "prior": 0.1, "positive_above": 0.5}
+    published, _ = losses.published_contrast(features, labels, p, **kind)
+    corrected, _ = losses.sampled_contrast(features, labels, p, samples=1000, generator=generator, **kind)
+    assert corrected > 10 * published
+    aligned = features.clone()
+    aligned[:, :10] = torch.nn.functional.normalize(torch.ones(8), dim=0)
+    better, _ = losses.sampled_contrast(aligned, labels, p, samples=1000, generator=generator, **kind)
+    assert better < corrected
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_flipped_view_comes_back_cell_by_cell(axis: int) -> None:
+    x = torch.arange(4 * 8 * 8.0).reshape(1, 4, 8, 8)
+    cells = _flip_onto_cells(x, axis)[:, :, ::2, ::2]
+    assert torch.equal(_flip_cells(cells, axis), x[:, :, ::2, ::2])
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+@pytest.mark.parametrize("shape", [(1, 3, 33, 50), (1, 2, 32, 48)])
+def test_every_network_halves_odd_and_unequal_sides_upward(
+    arch: Arch, shape: tuple[int, int, int, int]
+) -> None:
+    network = cet_pick.build(arch).eval()
+    with torch.inference_mode():
+        hm, features = network(torch.zeros(shape))
+    assert hm.shape == (1, 1, shape[1], (shape[2] + 1) // 2, (shape[3] + 1) // 2)
+    assert features.shape == (1, 32, *hm.shape[2:])
+
+
+def test_resnet_has_the_published_number_of_parameters() -> None:
+    assert sum(p.numel() for p in cet_pick.build(Arch.RESSMALL_18).parameters()) == 880_033
+    assert sum(p.numel() for p in cet_pick.build(Arch.UNET_5).parameters()) == 7_828_048
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"contrast": Contrast.SAMPLED, "contrast_samples": 64, "consistency_weight": 1.0},
+        {"contrast": Contrast.PUBLISHED},
+        {"risk": Risk.PN, "ema_decay": 0.0},
+    ],
+)
+def test_interrupted_training_ends_in_the_same_weights(options: dict[str, object]) -> None:
+    config = CetPickConfig(**{**TINY, **options})
+    sampler = CropSampler(volumes=[volume([[6, 20, 30]])], config=config)
+    device = torch.device("cpu")
+    whole = Trainer(sampler, config, device)
+    results = list(whole.run())
+    assert [result.step for result in results] == [1, 2, 3]
+    broken = Trainer(sampler, config, device)
+    next(broken.run())
+    resumed = Trainer(sampler, config, device)
+    resumed.restore(broken.state())
+    again = list(resumed.run())
+    assert [result.loss for result in again] == [result.loss for result in results[1:]]
+    for name, value in whole.averaged_weights().items():
+        assert torch.equal(value, resumed.averaged_weights()[name]), name
+
+
+def test_settings_out_of_range() -> None:
+    for bad in ({"prior": 1.0}, {"crop": (6, 60, 64)}, {"steps": 0}, {"temperature": 0.0}):
+        with pytest.raises(ConfigError, match="--"):
+            CetPickConfig(**{**TINY, **bad})
