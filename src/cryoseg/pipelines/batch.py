@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cryoseg.errors import CryosegError
 from cryoseg.io.inputs import InputItem
-from cryoseg.pipelines.events import OnEvent, Report, Row, Status
-
-_logger = logging.getLogger(__name__)
+from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status
 
 
 def run_batch(items: Sequence[InputItem], work: Callable[[Path], Row], *, on_event: OnEvent) -> Report:
@@ -35,13 +33,13 @@ def run_batch(items: Sequence[InputItem], work: Callable[[Path], Row], *, on_eve
     rows: list[Row] = []
     for item in items:
         begun = time.monotonic()
-        row = _failed(item.path, item.error) if item.error else _one(item.path, work)
+        row = _failed(item.path, item.error) if item.error else _one(item.path, work, on_event)
         rows.append(replace(row, seconds=time.monotonic() - begun))
         on_event(rows[-1])
     return Report(rows=rows)
 
 
-def _one(path: Path, work: Callable[[Path], Row]) -> Row:
+def _one(path: Path, work: Callable[[Path], Row], on_event: OnEvent) -> Row:
     try:
         return work(path)
     except CryosegError as error:
@@ -49,7 +47,7 @@ def _one(path: Path, work: Callable[[Path], Row]) -> Row:
     except MemoryError:
         return _failed(path, f"{path}: not enough memory for this volume; bin it, or use a larger machine.")
     except Exception as error:  # a defect of ours must not end the batch either
-        _logger.debug("unexpected error", exc_info=True)
+        on_event(Note(text=traceback.format_exc(), detail=True))
         return _failed(
             path,
             f"{path}: unexpected {type(error).__name__}: {error}. This is a defect of cryoseg; "

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cryoseg import __version__
-from cryoseg.config import ModelChoice, ModelName, Naming, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config import ModelChoice, ModelName, Precision, SegmentConfig, SegmentOutputs
 from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.errors import WeightsError
 from cryoseg.io.inputs import output_stems, resolve_inputs
@@ -35,7 +35,8 @@ from cryoseg.models.model_file import read_model_metadata
 from cryoseg.models.registry import METHODS
 from cryoseg.models.weights import WEIGHTS, locate, require
 from cryoseg.pipelines.batch import run_batch
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.pipelines.segment_outputs import keep_finished, output_paths
 from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import write_preview
 
@@ -214,26 +215,6 @@ def segment_tomogram(
     return replace(result, post_processed=cleaned)
 
 
-def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: SegmentOutputs) -> dict[str, Path]:
-    """Every file that a run writes for one input, by kind; the record comes last."""
-    if outputs.naming is Naming.ETSAM:
-        tag = "_split_processing" if config.split_processing else ""
-        base = f"{stem}_etsam{tag}_predicted"
-        record, picture = f"{stem}_etsam{tag}.json", f"{stem}_etsam{tag}_preview.png"
-    else:
-        base = f"{stem}_membrane"
-        record, picture = f"{base}.json", f"{base}_preview.png"
-    paths = {"mask": folder / f"{base}_mask.mrc"}
-    if outputs.store_logits:
-        paths["logits"] = folder / f"{base}_logits.mrc"
-    if config.postprocess:
-        paths["post_processed_mask"] = folder / f"{base}_post_processed_mask.mrc"
-    if outputs.preview:
-        paths["preview"] = folder / picture
-    paths["record"] = folder / record
-    return paths
-
-
 def segment_files(
     inputs: Sequence[str | Path],
     output_dir: Path,
@@ -286,13 +267,8 @@ def segment_files(
 
     def one(path: Path) -> Row:
         paths = output_paths(output_dir, stems[path], config, outputs)
-        if not outputs.overwrite and all(file.exists() for file in paths.values()):
-            return Row(
-                name=path.name,
-                status=Status.SKIPPED,
-                outputs=tuple(paths.values()),
-                message="finished outputs are kept; --overwrite replaces them",
-            )
+        if not outputs.overwrite and (kept := keep_finished(path.name, paths)) is not None:
+            return kept
         return _segment_file(
             path, paths, config, settled, model, hashes, outputs, device, precision, on_event
         )
@@ -315,11 +291,12 @@ def _segment_file(
     begun = time.monotonic()
     tomogram = read_tomogram(path, mode0=outputs.mode0)
     for warning in tomogram.warnings:
-        on_event(Warn(text=warning))
+        on_event(Warn(text=f"{path.name}: {warning}"))
     assumed = model.method.assumed_pixel_size(model.files)
     pixel_size, _ = settle_pixel_size(tomogram, override=config.pixel_size, assumed=assumed)
+    watch = _Stopwatch(on_event)
     result = segment_tomogram(
-        tomogram, config, model=model, device=device, precision=precision, on_event=on_event
+        tomogram, config, model=model, device=device, precision=precision, on_event=watch
     )
     segmented = time.monotonic()
     # The record is the mark of completion: without it, older pieces of this output are replaced.
@@ -349,6 +326,7 @@ def _segment_file(
         "device": str(select_device(device)),
         "precision": select_precision(precision, select_device(device)),
         "seconds": {
+            **watch.seconds(),
             "segment": round(segmented - begun, 2),
             "write": round(time.monotonic() - segmented, 2),
         },
@@ -364,6 +342,26 @@ def _segment_file(
         figures={"membrane": f"{100 * fraction:.2f} %", "peak memory": f"{peak / 2**30:.2f} GiB"},
         outputs=tuple(paths.values()),
     )
+
+
+class _Stopwatch:
+    """Passes events on and notes when each stage began and ended."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._last = time.monotonic()
+        self._spent: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageProgress):
+            now = time.monotonic()
+            self._spent[event.stage] = self._spent.get(event.stage, 0.0) + now - self._last
+            self._last = now
+        self._on_event(event)
+
+    def seconds(self) -> dict[str, float]:
+        """By stage; the first includes what came before it."""
+        return {stage: round(spent, 2) for stage, spent in self._spent.items()}
 
 
 def _peak_bytes() -> int:
