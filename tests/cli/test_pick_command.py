@@ -1,0 +1,266 @@
+"""`cryoseg train cet-pick`, `pick` and `convert` from the command line, on volumes of a few voxels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import starfile
+from typer.testing import CliRunner
+
+from cryoseg.cli.app import app
+from cryoseg.errors import CryosegError, InputError, OutputError
+from cryoseg.models.cet_pick_detector import read_settings
+
+RUNNER = CliRunner()
+PLACES = [[7, 12, 15], [9, 30, 34], [6, 33, 12], [8, 14, 37]]  # z, y, x
+SHORT = ["--steps", "2", "--batch", "1", "--crop", "2x32x32", "--device", "cpu", "--no-pictures", "--quiet"]
+
+
+def write_volume(path: Path, shape: tuple[int, int, int] = (17, 46, 51), voxel_size: float = 10.0) -> Path:
+    data = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
+    for z, y, x in PLACES:
+        data[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] -= 3
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mrcfile.new(path, data) as file:
+        file.voxel_size = voxel_size
+    return path
+
+
+def write_labels(path: Path, places: list[list[int]] = PLACES) -> Path:
+    rows = "".join(f"{x},{y},{z}\n" for z, y, x in places)
+    path.write_text("x,y,z\n" + rows)
+    return path
+
+
+def train(tmp_path: Path, *more: str, labels: list[list[int]] = PLACES, volume: Path | None = None) -> Path:
+    """The model of a short training; errors come out as exceptions."""
+    tomogram = volume or write_volume(tmp_path / "ts_01.mrc")
+    picks = write_labels(tmp_path / "labels.csv", labels)
+    arguments = ["train", "cet-pick", "-t", str(tomogram), "-p", str(picks), "-o", str(tmp_path / "run")]
+    arguments += ["--particle-diameter", "50", *SHORT, *more]
+    outcome = RUNNER.invoke(app, arguments, catch_exceptions=True)
+    if isinstance(outcome.exception, CryosegError):
+        raise outcome.exception
+    assert outcome.exit_code == 0, outcome.output
+    return tmp_path / "run" / "cet_pick.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("model"))
+
+
+def test_model_carries_its_recipe(model: Path) -> None:
+    settings = read_settings(model)
+    assert settings.particle_diameter_angstrom == 50.0
+    assert settings.voxel_size == (10.0, 10.0, 10.0)
+    assert 0 <= settings.score_threshold <= 1
+    record = json.loads(model.with_suffix(".json").read_text())
+    assert record["labels"] == 4
+    assert record["tomograms"] == ["ts_01.mrc"]
+    losses = (model.parent / "losses.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in losses] == ["step", "1", "2"]
+    assert not (model.parent / "resume.pt").exists()
+
+
+def test_pick_writes_every_format_and_keeps_what_is_there(model: Path, tmp_path: Path) -> None:
+    tomogram = write_volume(tmp_path / "in" / "ts_1.5A.mrc")
+    out = tmp_path / "out"
+    formats = ["star", "star-relion4", "star-relion5", "csv", "mod", "ndjson", "coords"]
+    arguments = ["pick", str(tomogram), "-m", str(model), "-o", str(out), "--heat-map", "--device", "cpu"]
+    arguments += ["--score-threshold", "0.0", "--max-picks", "5"]
+    arguments += ["--unbinned-pixel-size", "2.5", "--unbinned-size", "204x184x68"]
+    for name in formats:
+        arguments += ["-f", name]
+    outcome = RUNNER.invoke(app, arguments)
+    assert outcome.exit_code == 0, outcome.output
+    names = {path.name for path in out.iterdir()}
+    base = "ts_1.5A_particles"
+    assert names == {
+        *(f"{base}{suffix}" for suffix in (".star", ".csv", ".mod", ".ndjson", ".coords", ".json")),
+        *(f"{base}_relion4.star", f"{base}_relion5.star", f"{base}_heat_map.mrc", f"{base}_preview.png"),
+    }
+    plain, unbinned = (starfile.read(out / f"{base}{end}.star") for end in ("", "_relion4"))
+    assert len(plain) == 5
+    np.testing.assert_allclose(unbinned["rlnCoordinateX"], plain["rlnCoordinateX"] * 4, atol=1e-3)
+    with mrcfile.open(out / f"{base}_heat_map.mrc") as heat:
+        assert heat.data.shape == (17, 23, 26)
+        assert float(heat.voxel_size.x) == 20.0
+        assert float(heat.voxel_size.z) == 10.0
+    record = json.loads((out / f"{base}.json").read_text())
+    assert record["picks"] == 5
+    again = RUNNER.invoke(app, arguments)
+    assert again.exit_code == 0
+    assert "kept" in again.output
+
+
+def test_relion_formats_without_the_unbinned_size_are_refused(model: Path, tmp_path: Path) -> None:
+    tomogram = write_volume(tmp_path / "ts.mrc")
+    arguments = ["pick", str(tomogram), "-m", str(model), "-o", str(tmp_path / "o"), "-f", "star-relion5"]
+    outcome = RUNNER.invoke(app, arguments)
+    assert isinstance(outcome.exception, InputError)
+    assert "--unbinned-size" in str(outcome.exception)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_broken_input_is_a_failed_row(model: Path, tmp_path: Path) -> None:
+    good = write_volume(tmp_path / "good.mrc")
+    image = write_volume(tmp_path / "image.mrc")
+    with mrcfile.open(image, "r+") as file:
+        file.set_data(file.data[:1].copy())
+    arguments = ["pick", str(good), str(image), str(tmp_path / "none.mrc"), "-m", str(model)]
+    outcome = RUNNER.invoke(app, [*arguments, "-o", str(tmp_path / "out"), "--device", "cpu"])
+    assert outcome.exit_code == 1
+    assert "single image" in outcome.output
+    assert (tmp_path / "out" / "good_particles.star").exists()
+
+
+def test_another_kind_of_model_is_told_apart(tmp_path: Path) -> None:
+    import torch
+
+    from cryoseg.models.model_file import write_model_file
+
+    other = tmp_path / "other.safetensors"
+    write_model_file(other, {"a": torch.zeros(1)}, {"method": "membrane-tiny"})
+    tomogram = write_volume(tmp_path / "ts.mrc")
+    outcome = RUNNER.invoke(app, ["pick", str(tomogram), "-m", str(other)])
+    assert "does not pick particles in tomograms" in str(outcome.exception)
+
+
+def test_one_label_is_enough_to_run(tmp_path: Path) -> None:
+    assert train(tmp_path, labels=PLACES[:1]).exists()
+
+
+def test_no_label_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no labels"):
+        train(tmp_path, labels=[])
+
+
+def test_labels_of_another_tomogram_are_no_labels(tmp_path: Path) -> None:
+    tomogram = write_volume(tmp_path / "ts_01.mrc")
+    picks = tmp_path / "coords.txt"
+    picks.write_text("image_name\tx_coord\ty_coord\tz_coord\nts_99\t15\t12\t7\n")
+    arguments = ["train", "cet-pick", "-t", str(tomogram), "-p", str(picks), "-o", str(tmp_path / "run")]
+    outcome = RUNNER.invoke(app, [*arguments, "--particle-diameter", "50", *SHORT])
+    assert "no labels" in str(outcome.exception)
+
+
+def test_swapped_axes_are_suggested(tmp_path: Path) -> None:
+    swapped = [[x, y, z] for z, y, x in PLACES]
+    with pytest.raises(InputError, match="z from the column read as x"):
+        train(tmp_path, labels=swapped)
+
+
+def test_labels_outside_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="4 of 4 labels lie outside"):
+        train(tmp_path, labels=[[z * 10, y * 10, x * 10] for z, y, x in PLACES])
+
+
+def test_nan_is_refused_with_its_place(tmp_path: Path) -> None:
+    tomogram = write_volume(tmp_path / "ts_01.mrc")
+    with mrcfile.open(tomogram, "r+") as file:
+        file.data[3, 4, 5] = np.nan
+    with pytest.raises(InputError, match="3, 4, 5"):
+        train(tmp_path, volume=tomogram)
+
+
+def test_missing_voxel_size_is_refused_and_can_be_given(tmp_path: Path) -> None:
+    tomogram = write_volume(tmp_path / "ts_01.mrc", voxel_size=0.0)
+    with pytest.raises(InputError, match="--pixel-size"):
+        train(tmp_path, volume=tomogram)
+    assert train(tmp_path, "--pixel-size", "10", volume=tomogram).exists()
+
+
+def test_volume_smaller_than_a_crop(tmp_path: Path) -> None:
+    small = write_volume(tmp_path / "ts_01.mrc", shape=(17, 46, 51))
+    assert train(tmp_path, "--crop", "20x64x64", "--steps", "1", volume=small).exists()
+
+
+def test_finished_model_is_kept(model: Path) -> None:
+    with pytest.raises(OutputError, match="--overwrite"):
+        train(model.parent.parent, volume=model.parent.parent / "ts_01.mrc")
+
+
+def test_interrupted_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryoseg.config.cet_pick import CetPickConfig
+    from cryoseg.pipelines import train_cet_pick_files
+    from cryoseg.pipelines.train_cet_pick_files import TrainingFiles, train_files
+
+    given = TrainingFiles(
+        tomograms=[write_volume(tmp_path / "ts_01.mrc")], picks=[write_labels(tmp_path / "labels.csv")]
+    )
+    config = CetPickConfig(
+        particle_diameter_angstrom=50.0, steps=3, batch=1, crop=(2, 32, 32), holdout_from=4, checks=2
+    )
+    options = {"device": "cpu", "state_every": 1, "pictures": False}
+    whole = train_files(given, tmp_path / "whole", config, **options)
+
+    def break_off(self: object, result: object) -> None:
+        add(self, result)
+        if result.step == 3:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    add = train_cet_pick_files._LossTable.add
+    monkeypatch.setattr(train_cet_pick_files._LossTable, "add", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        train_files(given, tmp_path / "broken", config, **options)
+    monkeypatch.undo()
+    with pytest.raises(OutputError, match="other settings or labels"):
+        train_files(given, tmp_path / "broken", CetPickConfig(**{**vars(config), "seed": 1}), **options)
+    resumed = train_files(given, tmp_path / "broken", config, **options)
+    assert resumed.read_bytes() == whole.read_bytes()
+    losses = [(folder / "losses.csv").read_text() for folder in (tmp_path / "whole", tmp_path / "broken")]
+    assert losses[0] == losses[1]
+
+
+def test_convert_scales_flips_and_names(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("x,y,z\n1,2,3\n")
+    target = tmp_path / "b.star"
+    outcome = RUNNER.invoke(
+        app,
+        [
+            "convert",
+            str(source),
+            str(target),
+            "--scale",
+            "2",
+            "--flip-y",
+            "--size",
+            "100x50x20",
+            "--name",
+            "ts",
+        ],
+    )
+    assert outcome.exit_code == 0, outcome.output
+    table = starfile.read(target)
+    # (1 + 0.5) * 2 - 0.5 = 2.5 in x; y: (2 + 0.5) * 2 - 0.5 = 4.5, mirrored in 50: 49 - 4.5
+    assert [float(table[f"rlnCoordinate{axis}"].iloc[0]) for axis in "XYZ"] == [2.5, 44.5, 6.5]
+    assert list(table["rlnTomoName"]) == ["ts"]
+
+
+def test_convert_takes_size_and_voxel_size_from_the_tomogram(tmp_path: Path) -> None:
+    tomogram = write_volume(tmp_path / "ts_01.mrc")
+    source = write_labels(tmp_path / "labels.csv", PLACES[:1])
+    target = tmp_path / "out.star"
+    arguments = ["convert", str(source), str(target), "--tomogram", str(tomogram), "-f", "star-relion5"]
+    arguments += ["--unbinned-pixel-size", "2.5", "--unbinned-size", "204x184x68"]
+    outcome = RUNNER.invoke(app, arguments)
+    assert outcome.exit_code == 0, outcome.output
+    table = starfile.read(target)
+    # x = 15: (15 * 4 - (102 - 1)) * 2.5
+    assert float(table["rlnCenteredCoordinateXAngst"].iloc[0]) == (60 - 101) * 2.5
+    back = tmp_path / "back.csv"
+    outcome = RUNNER.invoke(app, ["convert", str(target), str(back), *arguments[3:5], *arguments[7:]])
+    assert outcome.exit_code == 0, outcome.output
+    assert back.read_text().splitlines()[1].startswith("ts_01,15.0000,12.0000,7.0000")
+
+
+def test_flip_without_size_is_refused(tmp_path: Path) -> None:
+    source = write_labels(tmp_path / "labels.csv")
+    outcome = RUNNER.invoke(app, ["convert", str(source), str(tmp_path / "b.csv"), "--flip", "xz"])
+    assert "--size" in str(outcome.exception)
