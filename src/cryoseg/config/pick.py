@@ -63,7 +63,7 @@ class FilamentConfig:
     max_curvature_per_width
         Reciprocal radius of the curve, times the filament's width.
     spacing_angstrom
-        Of the resampled points along the curve; None takes half a filament width.
+        Of the resampled points along the curve; None takes a sixth of the filament's width.
     """
 
     link_distance: float = 2.0

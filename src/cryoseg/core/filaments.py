@@ -13,9 +13,11 @@ from scipy.spatial import cKDTree
 from cryoseg.config.pick import FilamentConfig
 
 Points = NDArray[np.float64]
-DEGREE = 3
+MAX_DEGREE = 3
+SIMPLER = 1.15  # a lower degree is taken if its residual is at most this many times the highest's
 OUTLIER_RESIDUALS = 2.5  # points further off, in robust standard deviations, leave the fit
 FINE_STEPS = 200
+DEFAULT_SPACING = 1 / 6  # of resampled points, in filament widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ def group_points(points: Points, *, link_distance: float) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Curve:
-    """Two cubic polynomials over the position along the main direction of the points."""
+    """Two polynomials, cubic at most, over the position along the main direction of the points."""
 
     center: Points
     axes: Points
@@ -73,9 +75,15 @@ def _fit(points: Points) -> _Curve:
     axes = np.linalg.svd(points - center, full_matrices=False)[2]
     local = (points - center) @ axes.T
     along = local[:, 0]
-    degree = min(DEGREE, max(1, len(np.unique(np.round(along, 6))) - 2))
     half = max(float(np.abs(along).max()), 1e-9)
-    coefficients = np.polynomial.polynomial.polyfit(along / half, local[:, 1:], degree)
+    highest = min(MAX_DEGREE, max(1, len(np.unique(np.round(along, 6))) - 2))
+    fits = [np.polynomial.polynomial.polyfit(along / half, local[:, 1:], d) for d in range(1, highest + 1)]
+    residuals = [
+        float(np.linalg.norm(np.polynomial.polynomial.polyval(along / half, fit).T - local[:, 1:]))
+        for fit in fits
+    ]
+    limit = SIMPLER * residuals[-1] + 1e-6 * half
+    coefficients = next(fit for fit, residual in zip(fits, residuals, strict=True) if residual <= limit)
     return _Curve(center=center, axes=axes, half=half, coefficients=np.asarray(coefficients))
 
 
@@ -140,7 +148,7 @@ def trace_filaments(points: Points, *, width: float, config: FilamentConfig) -> 
     list of Filament
         Longest first; groups that are too small, too rough or too bent are left out.
     """
-    spacing = config.spacing_angstrom or width / 2
+    spacing = config.spacing_angstrom or width * DEFAULT_SPACING
     groups = group_points(points, link_distance=config.link_distance * width)
     found = []
     for group in range(groups.max(initial=-1) + 1):
