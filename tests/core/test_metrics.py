@@ -11,7 +11,12 @@ from scipy import ndimage
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.components import find_components
 from cryoseg.core.metrics import evaluate_mask
-from cryoseg.core.metrics_distance import measure_component_recall, measure_plane_distance, near_in_plane
+from cryoseg.core.metrics_distance import (
+    measure_component_recall,
+    measure_plane_distance,
+    near_hits,
+    near_in_plane,
+)
 from cryoseg.core.metrics_overlap import Overlap, count_overlap
 from cryoseg.errors import InputError
 
@@ -70,7 +75,7 @@ def test_overlap_keeps_its_laws(seed: int) -> None:
     assert overlap.dice == pytest.approx(2 * overlap.iou / (1 + overlap.iou))
 
 
-@pytest.mark.parametrize("distance", [0, 0.5, 1, 1.5, 3, 5.9, 6.0, 6.5, 12])
+@pytest.mark.parametrize("distance", [0, 0.5, 1, 1.5, 3, 5.9, 6.0, 12, 20, 21])
 def test_near_equals_the_distance_transform(distance: float) -> None:
     rng = np.random.default_rng(5)
     for shape in [(40, 31), (3, 50), (1, 9)]:
@@ -122,7 +127,7 @@ def test_component_recall_counted_by_hand() -> None:
     pred = np.zeros_like(truth)
     pred[0, 2, 0:10] = True
     pred[0, 10, 0] = True
-    result = measure_component_recall(pred, find_components(truth), distance_px=0)
+    result = measure_component_recall(pred & truth, find_components(truth))
     assert result.sizes == (20, 4, 2)
     assert result.recalls == (0.5, 0.25, 0.0)
     assert result.found == pytest.approx(1 / 3)
@@ -141,3 +146,12 @@ def test_shapes_that_differ_are_refused() -> None:
         evaluate_mask(np.ones((1, 2, 3)), np.ones((1, 3, 2)))
     with pytest.raises(InputError, match="volumes"):
         evaluate_mask(np.ones((2, 3)), np.ones((2, 3)))
+
+
+def test_hits_are_those_of_whole_slices() -> None:
+    rng = np.random.default_rng(8)
+    mask, membrane = rng.random((2, 3, 40, 30)) < 0.02
+    membrane[1] = False
+    membrane[2, :30] = False
+    expected = np.stack([near_in_plane(image, 4) for image in mask]) & membrane
+    np.testing.assert_array_equal(near_hits(mask, membrane, distance_px=4), expected)

@@ -38,6 +38,11 @@ def shape_mismatch(pred: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
     return f"{shapes}. Give a pair of one shape."
 
 
+def might_be_turned(shape: tuple[int, ...]) -> bool:
+    """Whether axes can be exchanged without a change of shape."""
+    return len(set(shape)) < len(shape)
+
+
 def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
     """The order of axes in which a prediction fits the truth much better than as it is, or None.
 

@@ -42,7 +42,10 @@ def voxel_kind(data: NDArray[np.generic]) -> VoxelKind:
         if low == high == 0:
             continue
         positive = high if positive is None else positive
-        if not (low >= 0 and high == positive) or np.any((image != 0) & (image != high)):
+        if low < 0 or high != positive:
+            return other
+        # Counting is several times faster than combining comparisons.
+        if np.count_nonzero(image) != np.count_nonzero(image == image.dtype.type(high)):
             return other
     if data.dtype.kind == "f" and positive not in (None, 1.0, 255.0):
         return other

@@ -20,6 +20,7 @@ from cryoseg.core.metrics_distance import (
     PlaneDistance,
     measure_component_recall,
     measure_plane_distance,
+    near_hits,
 )
 from cryoseg.core.metrics_overlap import Overlap, count_overlap, require_one_shape
 from cryoseg.core.metrics_planes import PlaneCounts, count_planes
@@ -136,6 +137,9 @@ def evaluate_mask(
     told(Metric.OVERLAP)
     overlap = count_overlap(marked, membrane, known)
     found: dict[str, Any] = {}
+    hits = None
+    if {Metric.NEAR, Metric.COMPONENTS} & set(config.metrics):
+        hits = near_hits(marked, membrane, distance_px=config.near_distance_px)
     for metric in (metric for metric in Metric if metric in config.metrics):
         if metric is not Metric.OVERLAP:
             told(metric)
@@ -147,11 +151,10 @@ def evaluate_mask(
                     clear,
                     distance_px=config.near_distance_px,
                     largest_components=config.largest_components,
+                    hits=hits,
                 )
-            case Metric.COMPONENTS:
-                found["components"] = measure_component_recall(
-                    marked, find_components(membrane), distance_px=config.near_distance_px
-                )
+            case Metric.COMPONENTS if hits is not None:
+                found["components"] = measure_component_recall(hits, find_components(membrane))
             case Metric.SURFACE:
                 spacing, tolerances, unit = surface_lengths(config, voxel_size)
                 found["surface"] = compare_surfaces(
@@ -197,13 +200,13 @@ def split_truth(
     truth: NDArray[np.generic], config: EvaluateConfig, region: NDArray[np.generic] | None = None
 ) -> tuple[BoolArray, BoolArray]:
     """Where the truth says membrane and where it says clear, within the region; (z, y, x) each."""
-    label = config.truth_label
-    membrane: BoolArray = np.greater(truth, 0) if label is None else np.equal(truth, label)
-    clear: BoolArray = ~membrane
-    membrane &= truth != config.ignore_label
-    clear &= truth != config.ignore_label
-    if region is not None:
-        inside = np.not_equal(region, 0)
-        membrane &= inside
-        clear &= inside
+    membrane, clear = np.empty(truth.shape, np.bool_), np.empty(truth.shape, np.bool_)
+    # Slice by slice: the temporaries stay in the processor's cache.
+    for z, image in enumerate(truth):
+        known = image != config.ignore_label
+        if region is not None:
+            known = known & (region[z] != 0)
+        found = np.greater(image, 0) if config.truth_label is None else image == config.truth_label
+        np.logical_and(found, known, out=membrane[z])
+        np.greater(known, found, out=clear[z])
     return membrane, clear

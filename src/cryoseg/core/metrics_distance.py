@@ -12,8 +12,8 @@ from cryoseg.core.components import Components
 from cryoseg.core.metrics_overlap import ratio, require_one_shape
 from cryoseg.types import BoolArray
 
-# A disc of this radius is 149 shifted copies of the slice, about as slow as the distance transform.
-LARGEST_SHIFTED_RADIUS_PX = 6.0
+# Beyond, shifting the slice row by row is slower than its distance transform.
+LARGEST_SHIFTED_RADIUS_PX = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +76,37 @@ def near_in_plane(mask: BoolArray, distance_px: float) -> BoolArray:
         distance = ndimage.distance_transform_edt(~mask)
         near: BoolArray = distance <= distance_px
         return near
-    near = mask.copy()
+    # A disc is a stack of rows: widen the mask along x step by step, and add it to each row that the
+    # disc's chord of that width reaches.
     height, width = mask.shape
-    reach = math.floor(distance_px)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            if 0 < dy * dy + dx * dx <= distance_px**2 and abs(dy) < height and abs(dx) < width:
-                near[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)] |= mask[
-                    max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)
-                ]
+    wide = mask.copy()
+    near = np.zeros_like(mask)
+    half_width = 0
+    for dy in range(math.floor(distance_px), -1, -1):
+        chord = math.floor(math.sqrt(distance_px**2 - dy * dy))
+        while half_width < chord:
+            half_width += 1
+            if half_width < width:
+                wide[:, half_width:] |= mask[:, :-half_width]
+                wide[:, :-half_width] |= mask[:, half_width:]
+        if dy < height:
+            near[dy:] |= wide[: height - dy]
+            near[: height - dy] |= wide[dy:]
     return near
+
+
+def near_hits(mask: BoolArray, membrane: BoolArray, *, distance_px: float) -> BoolArray:
+    """Where `membrane` (z, y, x) has a voxel of `mask` within `distance_px` in its own slice."""
+    hits = np.zeros_like(membrane)
+    reach = math.floor(distance_px)
+    for z in range(len(membrane)):
+        rows = np.flatnonzero(membrane[z].any(axis=1))
+        if len(rows):
+            top, bottom = int(rows[0]), int(rows[-1]) + 1
+            low = max(top - reach, 0)
+            near = near_in_plane(mask[z, low : bottom + reach], distance_px)
+            np.logical_and(near[top - low : bottom - low], membrane[z, top:bottom], out=hits[z, top:bottom])
+    return hits
 
 
 def measure_plane_distance(
@@ -95,6 +116,7 @@ def measure_plane_distance(
     *,
     distance_px: float = 3.0,
     largest_components: int = 1,
+    hits: BoolArray | None = None,
 ) -> PlaneDistance:
     """Compare a prediction with a partly annotated truth, slice by slice.
 
@@ -108,6 +130,8 @@ def measure_plane_distance(
         In the slice plane; 0 counts exact hits.
     largest_components
         See `PlaneDistance`.
+    hits
+        `near_hits` of the prediction, if it is known already.
 
     Raises
     ------
@@ -116,15 +140,12 @@ def measure_plane_distance(
     """
     require_one_shape(pred.mask, membrane)
     require_one_shape(pred.mask, clear)
-    largest = pred.mask if len(pred) <= largest_components else pred.largest(largest_components)
-    found = found_by_largest = 0
-    for z in range(len(membrane)):
-        if membrane[z].any():
-            hits = np.count_nonzero(near_in_plane(pred.mask[z], distance_px) & membrane[z])
-            found += int(hits)
-            if largest is not pred.mask:
-                hits = np.count_nonzero(near_in_plane(largest[z], distance_px) & membrane[z])
-            found_by_largest += int(hits)
+    if hits is None:
+        hits = near_hits(pred.mask, membrane, distance_px=distance_px)
+    found = found_by_largest = int(np.count_nonzero(hits))
+    if len(pred) > largest_components:
+        largest = pred.largest(largest_components)
+        found_by_largest = int(np.count_nonzero(near_hits(largest, membrane, distance_px=distance_px)))
     return PlaneDistance(
         distance_px=distance_px,
         largest_components=largest_components,
@@ -167,13 +188,18 @@ class ComponentRecall:
         return ratio(math.fsum(self.recalls), self.components)
 
 
-def measure_component_recall(pred: BoolArray, truth: Components, *, distance_px: float) -> ComponentRecall:
-    """Recall of every component of the truth by itself; arguments as in `measure_plane_distance`."""
-    near = np.zeros_like(pred)
-    for z in np.flatnonzero(truth.mask.any(axis=(1, 2))):
-        near[z] = near_in_plane(pred[z], distance_px)
+def measure_component_recall(hits: BoolArray, truth: Components) -> ComponentRecall:
+    """Recall of every component of the truth by itself.
+
+    Parameters
+    ----------
+    hits
+        (z, y, x), where the truth was found; see `near_hits`.
+    truth
+        Components of the annotated membrane.
+    """
     order = np.argsort(-truth.voxels, kind="stable")
-    recalls = (truth.count_in(near) / np.maximum(truth.voxels, 1))[order]
+    recalls = (truth.count_in(hits) / np.maximum(truth.voxels, 1))[order]
     return ComponentRecall(
         components=len(truth),
         recalls=tuple(float(value) for value in recalls),

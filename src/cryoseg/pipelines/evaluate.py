@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig
-from cryoseg.core.axes import looks_turned, shape_mismatch, voxel_size_mismatch
+from cryoseg.core.axes import looks_turned, might_be_turned, shape_mismatch, voxel_size_mismatch
 from cryoseg.core.binarize import to_mask
 from cryoseg.core.metrics import evaluate_mask, split_truth
 from cryoseg.core.metrics_figures import figures_of, micro_figures
@@ -232,17 +232,7 @@ def _score_pair(
             region = read_mask(pair.region)
             if problem := shape_mismatch(region.data.shape, truth.data.shape):
                 raise InputError(f"{pair.region}: {problem.replace('prediction', 'region')}")
-        try:
-            marked = to_mask(pred.data, logit_threshold=config.logit_threshold)
-        except InputError as error:
-            raise InputError(f"{pair.pred}: {error}") from error
-        membrane, _ = split_truth(truth.data, config)
-        if order := looks_turned(marked, membrane):
-            raise InputError(
-                f"{pair.pred}: the axes are exchanged: it fits {pair.truth.name} only with its axes taken in "
-                f"the order {order}. Write it in the order z, y, x of the truth."
-            )
-        del marked, membrane
+        _refuse_turned(pred, truth, config)
         try:
             score = evaluate_mask(
                 pred.data,
@@ -283,6 +273,21 @@ def _check_pair(
     if problem and len(sizes) == 2:
         raise InputError(f"{pred.source}: {problem}")
     return sizes[0].voxel_size if sizes else None
+
+
+def _refuse_turned(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> None:
+    if not might_be_turned(pred.data.shape):
+        return
+    try:
+        marked = to_mask(pred.data, logit_threshold=config.logit_threshold)
+    except InputError as error:
+        raise InputError(f"{pred.source}: {error}") from error
+    membrane, _ = split_truth(truth.data, config)
+    if order := looks_turned(marked, membrane):
+        raise InputError(
+            f"{pred.source}: the axes are exchanged: it fits {truth.source.name} only with its axes taken in "
+            f"the order {order}. Write it in the order z, y, x of the truth."
+        )
 
 
 def _check_labels(truth: Tomogram, config: EvaluateConfig) -> None:
