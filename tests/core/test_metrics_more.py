@@ -11,7 +11,7 @@ from cryoseg.core.metrics_planes import count_planes
 from cryoseg.core.metrics_skeleton import CenterlineScore, compare_centerlines
 from cryoseg.core.metrics_surface import compare_surfaces
 from cryoseg.core.metrics_theta import measure_theta, normal_angles
-from cryoseg.core.metrics_threshold import BINS_PER_LOGIT, sweep_thresholds
+from cryoseg.core.metrics_threshold import BINS_PER_LOGIT, prompt_sam_score, sweep_thresholds
 
 
 def test_threshold_sweep_counted_by_hand() -> None:
@@ -50,6 +50,16 @@ def test_no_truth_has_no_average_precision() -> None:
     nothing = np.zeros((1, 2, 2), bool)
     sweep = sweep_thresholds(np.zeros((1, 2, 2)), nothing, ~nothing)
     assert math.isnan(sweep.average_precision)
+
+
+def test_prompt_sam_score_by_hand() -> None:
+    logits = np.array([[[0.2, 0.6, 2.0, -1.0]], [[-3.0, -3.0, -3.0, -3.0]]])
+    truth = np.array([[[0, 1, 1, 1]], [[0, 0, 0, 0]]], bool)
+    score = prompt_sam_score(logits, truth, np.ones_like(truth))
+    # Above 0.1: 3 marked, 2 right; 0.3 and 0.5: 2 and 2; 0.7 and 0.9: 1 and 1. The empty slice scores 1.
+    first = (4 / 6 + 4 / 5 + 4 / 5 + 2 / 4 + 2 / 4) / 5
+    assert score.dice == pytest.approx((first + 1) / 2, abs=1e-4)
+    assert score.iou == pytest.approx(((2 / 4 + 2 / 3 + 2 / 3 + 1 / 3 + 1 / 3) / 5 + 1) / 2, abs=1e-5)
 
 
 def test_planes_counted_by_hand() -> None:

@@ -19,7 +19,8 @@ class Metric(StrEnum):
     what is marked where nothing is. `components`: recall of each annotated component. `surface`:
     surface Dice and distances. `cldice`: centerline Dice. `planes`: means over xy, xz and yz slices.
     `theta`: by the angle between membrane normal and beam. `auprc`: area under the
-    precision-recall curve and best threshold, from logits.
+    precision-recall curve and best threshold, from logits. `prompt-sam`: Dice and IoU over five logit
+    thresholds as that paper has them, from logits.
     """
 
     OVERLAP = "overlap"
@@ -30,6 +31,7 @@ class Metric(StrEnum):
     PLANES = "planes"
     THETA = "theta"
     AUPRC = "auprc"
+    PROMPT_SAM = "prompt-sam"
 
 
 FAST_METRICS = (Metric.OVERLAP, Metric.NEAR, Metric.COMPONENTS, Metric.PLANES, Metric.AUPRC)

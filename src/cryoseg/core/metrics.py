@@ -27,7 +27,7 @@ from cryoseg.core.metrics_planes import PlaneCounts, count_planes
 from cryoseg.core.metrics_skeleton import CenterlineScore, compare_centerlines
 from cryoseg.core.metrics_surface import SurfaceScore, compare_surfaces
 from cryoseg.core.metrics_theta import ThetaBin, measure_theta
-from cryoseg.core.metrics_threshold import ThresholdSweep, sweep_thresholds
+from cryoseg.core.metrics_threshold import PaperScore, ThresholdSweep, prompt_sam_score, sweep_thresholds
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
 
@@ -54,6 +54,8 @@ class Score:
         By the angle between membrane normal and beam.
     sweep
         Histograms of logits; None for a prediction that is a mask.
+    prompt_sam
+        That paper's Dice and IoU; None for a prediction that is a mask.
     """
 
     overlap: Overlap
@@ -64,6 +66,7 @@ class Score:
     planes: dict[str, PlaneCounts] | None = None
     theta: tuple[ThetaBin, ...] | None = None
     sweep: ThresholdSweep | None = None
+    prompt_sam: PaperScore | None = None
 
     @property
     def dice(self) -> float:

@@ -58,6 +58,8 @@ def figures_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
         }
     if score.sweep is not None:
         figures |= _sweep(score.sweep)
+    if (paper := score.prompt_sam) is not None:
+        figures |= {"dice_prompt_sam": paper.dice, "iou_prompt_sam": paper.iou}
     return figures
 
 

@@ -15,6 +15,8 @@ from cryoseg.types import BoolArray
 # logits there share the last bin. The same bins for every file let the histograms of files add up.
 LOWEST_LOGIT, HIGHEST_LOGIT = -16.0, 16.0
 BINS_PER_LOGIT = 512
+PAPER_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
+PAPER_DICE_SMOOTHING, PAPER_IOU_SMOOTHING = 1e-4, 1e-6
 _BINS = int((HIGHEST_LOGIT - LOWEST_LOGIT) * BINS_PER_LOGIT)
 
 
@@ -106,3 +108,43 @@ def sweep_thresholds(
             bins = np.clip(np.ceil(values), 0, _BINS).astype(np.int64)
             histograms[kind] += np.bincount(bins, minlength=_BINS + 1)
     return ThresholdSweep(membrane=histograms[0], clear=histograms[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperScore:
+    """Dice and IoU as the Prompt-SAM paper's script computes them; for comparison with its tables."""
+
+    dice: float
+    iou: float
+
+
+def prompt_sam_score(logits: NDArray[np.floating[Any]], membrane: BoolArray, known: BoolArray) -> PaperScore:
+    """Mean over five thresholds of the raw logits, then over slices.
+
+    The thresholds 0.1 to 0.9 are applied to logits, where they mean probabilities from 0.52 to 0.71.
+    An empty prediction of an empty slice scores 1. The paper's tables are at 256 x 256 pixels.
+
+    Parameters
+    ----------
+    logits, membrane, known
+        (z, y, x); voxels whose truth is not known are left out.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+
+    Source: Prompt-SAM for cryo-EM (CryoPPP), validation; reference notes, section 9.
+    """
+    require_one_shape(logits, membrane)
+    require_one_shape(logits, known)
+    dice, iou = [], []
+    for image, truth, here in zip(logits, membrane, known, strict=True):
+        wanted = truth & here
+        for threshold in PAPER_THRESHOLDS:
+            marked = (image > threshold) & here
+            both = np.count_nonzero(marked & wanted)
+            total = np.count_nonzero(marked) + np.count_nonzero(wanted)
+            dice.append((2 * both + PAPER_DICE_SMOOTHING) / (total + PAPER_DICE_SMOOTHING))
+            iou.append((both + PAPER_IOU_SMOOTHING) / (total - both + PAPER_IOU_SMOOTHING))
+    return PaperScore(dice=float(np.mean(dice)), iou=float(np.mean(iou)))
