@@ -17,6 +17,7 @@ from cryoseg.core.metrics_distance import (
     near_hits,
     near_in_plane,
 )
+from cryoseg.core.metrics_figures import figures_of
 from cryoseg.core.metrics_overlap import Overlap, count_overlap
 from cryoseg.errors import InputError
 
@@ -155,3 +156,23 @@ def test_hits_are_those_of_whole_slices() -> None:
     membrane[2, :30] = False
     expected = np.stack([near_in_plane(image, 4) for image in mask]) & membrane
     np.testing.assert_array_equal(near_hits(mask, membrane, distance_px=4), expected)
+
+
+def test_all_groups_of_logits_and_of_a_mask() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.zeros((4, 30, 32), int)
+    truth[:, 10:13] = 1
+    logits = (4.0 * truth - 2 + rng.normal(size=truth.shape)).astype(np.float32)
+    config = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0)
+    names = figures_of(evaluate_mask(logits, truth, config), config)
+    assert {"dice", "recall_3px", "components", "surface_dice_1vox", "cldice", "xy_dice"} <= set(names)
+    assert {"theta_60_90_recall", "auprc", "best_threshold", "dice_prompt_sam"} <= set(names)
+    of_mask = figures_of(evaluate_mask(logits > 0, truth, config), config)
+    assert set(names) - set(of_mask) == {
+        "auprc",
+        "best_threshold",
+        "best_dice",
+        "dice_prompt_sam",
+        "iou_prompt_sam",
+    }
+    assert all(of_mask[name] == pytest.approx(names[name], nan_ok=True) for name in of_mask)

@@ -172,7 +172,11 @@ def evaluate_mask(
                     marked, membrane, known, edges_deg=config.theta_edges_deg, seed=config.seed
                 )
             case Metric.AUPRC if voxel_kind(pred) is VoxelKind.LOGITS:
-                found["sweep"] = sweep_thresholds(cast("NDArray[np.floating[Any]]", pred), membrane, clear)
+                logits = cast("NDArray[np.floating[Any]]", pred)
+                found["sweep"] = sweep_thresholds(logits, membrane, clear)
+            case Metric.PROMPT_SAM if voxel_kind(pred) is VoxelKind.LOGITS:
+                logits = cast("NDArray[np.floating[Any]]", pred)
+                found["prompt_sam"] = prompt_sam_score(logits, membrane, known)
     return Score(overlap=overlap, **found)
 
 
