@@ -135,6 +135,13 @@ def test_one_label_is_enough_to_run(tmp_path: Path) -> None:
     assert train(tmp_path, labels=PLACES[:1]).exists()
 
 
+def test_validation_tomograms_are_pictured_at_every_check(tmp_path: Path) -> None:
+    other = write_volume(tmp_path / "ts_02.mrc")
+    model = train(tmp_path, "--validation", str(other), "--checks", "2")
+    pictures = {path.name for path in model.parent.glob("*.png")}
+    assert pictures == {"ts_02_step_000001.png", "ts_02_step_000002.png"}
+
+
 def test_no_label_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no labels"):
         train(tmp_path, labels=[])

@@ -75,7 +75,7 @@ def cet_pick(
     ] = None,
     validation: Annotated[
         Optional[list[str]],  # noqa: UP045
-        Option("--validation", help="Tomograms to picture the finished model on."),
+        Option("--validation", help="Tomograms to pick, score and picture at every check."),
     ] = None,
     thickness_axis: ThicknessAxisOption = ThicknessAxis.Z,
     picks_pixel_size: Annotated[
@@ -147,7 +147,8 @@ def cet_pick(
         Number, Option("--holdout-fraction", help="Labels kept out to set the threshold.", show_default="0.2")
     ] = None,
     checks: Annotated[
-        Whole, Option("--checks", help="Looks at the held-out labels on the way.", show_default="2")
+        Whole,
+        Option("--checks", help="Looks at held-out labels and validation on the way.", show_default="2"),
     ] = None,
     tomograms_star: TomogramsStar = None,
     unbinned_pixel_size: UnbinnedPixelSize = None,

@@ -85,6 +85,8 @@ class CetPickConfig:
         Of the particle, or the width of the filament.
     prior
         Fraction of unlabeled voxels that belong to particles, tau of the publication.
+    positive_weight
+        Factor of the labeled voxels' risk; None takes the prior, as published.
     target_sigma
         Standard deviation of the Gaussian around a label, in particle diameters.
     hard_positive_above
@@ -120,6 +122,7 @@ class CetPickConfig:
     grid: GridConfig = GridConfig()
     risk: Risk = Risk.PU
     prior: float = 0.1
+    positive_weight: float | None = None
     target_sigma: float = 0.25
     hard_positive_above: float = 0.7
     contrast: Contrast = Contrast.OFF

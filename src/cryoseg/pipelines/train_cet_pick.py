@@ -129,6 +129,7 @@ def train_detector(
     on_step: Callable[[StepResult], None] | None = None,
     on_state: Callable[[dict[str, Any]], None] | None = None,
     state_every: int = 25,
+    on_check: Callable[[int, Detector], None] | None = None,
     resume: dict[str, Any] | None = None,
 ) -> TrainedDetector:
     """Train from arrays.
@@ -147,6 +148,9 @@ def train_detector(
         Called after every step.
     on_state
         Given all that a resumed run needs, every `state_every` steps; plain values and tensors.
+    on_check
+        Called at every check, also where no labels are held out, with the step and the detector as
+        it is then, threshold included.
     resume
         What `on_state` was given, in a run with the same items and config.
 
@@ -189,7 +193,8 @@ def train_detector(
         trainer.restore(resume["trainer"])
         checks = [Check(**check) for check in resume["checks"]]
         snapshots = list(resume["snapshots"])
-    check_steps = _check_steps(config, held_out=any(flags.any() for flags in held))
+    watched = on_check is not None or any(flags.any() for flags in held)
+    check_steps = _check_steps(config, watched=watched)
 
     def snapshot() -> None:
         detector = Detector(network=trainer.averaged_network(), settings=settings, device=device)
@@ -203,6 +208,9 @@ def train_detector(
                 f"{'held-out ' if any(f.any() for f in held) else ''}labels."
             )
         )
+        if on_check is not None:
+            threshold = _sigmoid(last.threshold_logit)
+            on_check(last.step, replace(detector, settings=replace(settings, score_threshold=threshold)))
 
     for result in trainer.run():
         on_event(
@@ -243,9 +251,9 @@ def train_detector(
     )
 
 
-def _check_steps(config: CetPickConfig, *, held_out: bool) -> set[int]:
-    """Steps after which the labels are looked at; only the last one where none are held out."""
-    if not held_out or config.checks < 2:
+def _check_steps(config: CetPickConfig, *, watched: bool) -> set[int]:
+    """Steps after which the labels are looked at; only the last one if nobody watches."""
+    if not watched or config.checks < 2:
         return {config.steps}
     first = max(1, round(FIRST_CHECK * config.steps))
     return {int(step) for step in np.linspace(first, config.steps, config.checks).round()}

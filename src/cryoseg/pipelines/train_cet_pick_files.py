@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cryoseg import __version__
 from cryoseg.config.cet_pick import CetPickConfig
 from cryoseg.config.pick import ThicknessAxis, TomogramPickConfig
+from cryoseg.core.detection import match_points
 from cryoseg.core.thickness import points_thin_first, thin_first, triple_thin_first
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.inputs import resolve_inputs, stem
@@ -33,7 +34,7 @@ from cryoseg.models.device import select_device
 from cryoseg.pipelines.cet_pick_labels import LabeledTomogram
 from cryoseg.pipelines.events import Note, OnEvent, Warn, ignore
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
-from cryoseg.pipelines.train_cet_pick import train_detector
+from cryoseg.pipelines.train_cet_pick import LABEL_RADIUS, train_detector
 from cryoseg.training.cet_pick_fit import StepResult
 from cryoseg.types import Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
@@ -55,7 +56,8 @@ class TrainingFiles:
     negatives
         The same, of what must not be picked.
     validation
-        Tomograms to picture at the end, without labels.
+        Tomograms that are picked and pictured at every check; labels that `picks` has for them are
+        scored, not learned.
     mask
         A mask, or a folder of masks, of where particles may be.
     thickness_axis
@@ -197,6 +199,15 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
     return items
 
 
+def _load_validation(given: TrainingFiles, training: list[LabeledTomogram]) -> list[LabeledTomogram]:
+    """Validation tomograms; a nameless coordinate file stays with the training tomogram."""
+    if not given.validation:
+        return []
+    both = replace(given, tomograms=[*given.tomograms, *given.validation], mask=None)
+    known = {item.tomogram.source for item in training}
+    return [item for item in load_items(both) if item.tomogram.source not in known]
+
+
 def _fingerprint(config: CetPickConfig, items: list[LabeledTomogram]) -> str:
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode())
     for item in items:
@@ -254,7 +265,7 @@ def train_files(
     state_every
         Steps between two saved states.
     pictures
-        Write slices with labels, heat map and picks.
+        Write slices of the training tomograms with labels, heat map and picks.
     overwrite
         Replace a finished model.
 
@@ -285,6 +296,15 @@ def train_files(
         temporary.replace(state_path)
         losses.flush()
 
+    validation = _load_validation(given, items)
+
+    def watch(step: int, detector: Detector) -> None:
+        for item in validation:
+            path = output_dir / f"{stem(item.tomogram.source)}_step_{step:06d}.png"
+            share = _draw(item, detector, path, on_event)
+            found = "" if share is None else f" finds {share:.0%} of its {len(item.labels)} labels,"
+            on_event(Note(text=f"Validation on {item.name}, step {step}:{found} picture {path.name}."))
+
     trained = train_detector(
         items,
         config,
@@ -293,6 +313,7 @@ def train_files(
         on_step=losses.add,
         on_state=keep,
         state_every=state_every,
+        on_check=watch if validation else None,
         resume=resume,
     )
     losses.flush()
@@ -304,7 +325,8 @@ def train_files(
     }
     digest = save_detector(model, trained.weights, trained.detector.settings, card)
     if pictures:
-        _draw(items, given, trained.detector, output_dir, on_event)
+        for item in items:
+            _draw(item, trained.detector, output_dir / f"{stem(item.tomogram.source)}_picks.png", on_event)
     record = {"command": "train cet-pick", "model": {"name": model.name, "sha256": digest}, **card}
     write_provenance(model.with_suffix(".json"), record, overwrite=True)
     with contextlib.suppress(OSError):
@@ -313,29 +335,25 @@ def train_files(
     return model
 
 
-def _draw(
-    items: list[LabeledTomogram], given: TrainingFiles, detector: Detector, folder: Path, on_event: OnEvent
-) -> None:
-    scenes = [(item.tomogram, item.labels) for item in items]
-    for path in _tomogram_paths(given.validation).values() if given.validation else ():
-        tomogram = _read(path, given.pixel_size, on_event)
-        axis = given.thickness_axis
-        size = triple_thin_first(tomogram.geometry.voxel_size, axis)
-        geometry = replace(tomogram.geometry, voxel_size=size)
-        thin = replace(tomogram, data=thin_first(tomogram.data, axis), geometry=geometry)
-        scenes.append((thin, np.empty((0, 3))))
-    for tomogram, labels in scenes:
-        result = pick_tomogram(tomogram, detector, TomogramPickConfig(), on_event=on_event)
-        size = tomogram.geometry.voxel_size
-        diameter = detector.settings.particle_diameter_angstrom
-        picture = draw_picks(
-            tomogram.data,
-            result.picks.centers,
-            diameter_voxels=(diameter / size[0], diameter / size[1], diameter / size[2]),
-            labels=labels,
-            heat=result.heat_map,
-        )
-        write_pick_preview(folder / f"{stem(tomogram.source)}_picks.png", picture, overwrite=True)
+def _draw(item: LabeledTomogram, detector: Detector, path: Path, on_event: OnEvent) -> float | None:
+    """Write a picture with labels, heat map and picks; give the share of labels found, if any."""
+    tomogram = item.tomogram
+    result = pick_tomogram(tomogram, detector, TomogramPickConfig(), on_event=on_event)
+    size = np.asarray(tomogram.geometry.voxel_size)
+    diameter = detector.settings.particle_diameter_angstrom
+    wide = diameter / size
+    picture = draw_picks(
+        tomogram.data,
+        result.picks.centers,
+        diameter_voxels=(float(wide[0]), float(wide[1]), float(wide[2])),
+        labels=item.labels,
+        heat=result.heat_map,
+    )
+    write_pick_preview(path, picture, overwrite=True)
+    if not len(item.labels):
+        return None
+    partner = match_points(result.picks.centers * size, item.labels * size, radius=LABEL_RADIUS * diameter)
+    return float((partner >= 0).sum() / len(item.labels))
 
 
 class _LossTable:

@@ -157,7 +157,7 @@ class Trainer:
         logits, features = self.network(crops)
         p = losses.probabilities(logits[:, 0])
         if config.risk is Risk.PU:
-            risk = losses.pu_risk(p, target, prior=config.prior)
+            risk = losses.pu_risk(p, target, prior=config.prior, positive_weight=config.positive_weight)
         else:
             risk = losses.focal_risk(p, target)
         zero = risk.detach() * 0

@@ -31,7 +31,7 @@ def _mean(values: Tensor) -> Tensor:
     return values.mean() if values.numel() else values.sum()
 
 
-def pu_risk(p: Tensor, target: Tensor, *, prior: float) -> Tensor:
+def pu_risk(p: Tensor, target: Tensor, *, prior: float, positive_weight: float | None = None) -> Tensor:
     """Non-negative positive-unlabeled risk with focal weights.
 
     Parameters
@@ -43,6 +43,9 @@ def pu_risk(p: Tensor, target: Tensor, *, prior: float) -> Tensor:
         their own; the publication has none.
     prior
         Fraction of unlabeled voxels that are particle, tau.
+    positive_weight
+        Factor of the positives' risk; None takes the prior, as published. Particles fill so few
+        voxels that a true prior leaves the positives next to no say.
 
     Raises
     ------
@@ -65,7 +68,8 @@ def pu_risk(p: Tensor, target: Tensor, *, prior: float) -> Tensor:
     empty = _mean(-(p_empty**FOCAL_POWER) * (1 - p_empty).log())
     negative = unlabeled - prior * as_negative
     # A negative estimate can only come from over-fitting; the publication then drops the term.
-    return prior * as_positive + torch.where(negative >= 0, negative, torch.zeros_like(negative)) + empty
+    weight = prior if positive_weight is None else positive_weight
+    return weight * as_positive + torch.where(negative >= 0, negative, torch.zeros_like(negative)) + empty
 
 
 def focal_risk(p: Tensor, target: Tensor) -> Tensor:
