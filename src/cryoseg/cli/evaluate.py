@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.options import Overwrite, PixelSize, Quiet, Seed, Verbose
-from cryoseg.config import EvaluateConfig, Length, Metric
+from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
+from cryoseg.config import EvaluateConfig, Length, Metric, ModelChoice, ModelName, Preset, SegmentConfig
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
+from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Score segmentations and picks against a truth.")
@@ -70,6 +72,23 @@ def segmentation(
         Optional[list[str]],  # noqa: UP045
         Option("--also", help="NAME=PRED: another method on the same files, to compare; repeat."),
     ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(
+            help="PRED are tomograms: segment them first, with auto, etsam, membrane-tiny or a model file.",
+            show_default="PRED are predictions",
+        ),
+    ] = None,
+    model_output: Annotated[
+        Path, Option(help="With --model: folder for its masks; finished ones are used.")
+    ] = Path(),
+    preset: Annotated[
+        Preset, Option(help="With --model: ETSAM's published settings.")
+    ] = SegmentConfig.preset,
+    post_process: Annotated[
+        bool, Option("--post-process", help="With --model: score filtered masks.")
+    ] = False,
+    device: Device = "auto",
     pixel_size: PixelSize = None,
     output: Annotated[
         Optional[list[Path]],  # noqa: UP045
@@ -97,11 +116,29 @@ def segmentation(
         tolerances=lengths or EvaluateConfig.tolerances,
         seed=seed,
     )
-    methods = _methods(name, pred, also or [])
+    methods: dict[str, str | Sequence[Path]] = dict(_methods(name, pred, also or []))
     writer = EvaluationWriter(
         output or [], config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
+        if model is not None:
+            from cryoseg.pipelines.evaluate_model import segment_first  # torch starts here
+
+            methods[name] = segment_first(
+                [pred],
+                model_output,
+                SegmentConfig(
+                    preset=preset,
+                    pixel_size=pixel_size,
+                    logit_threshold=logit_threshold,
+                    postprocess=PRESET_POSTPROCESS[preset] if post_process else (),
+                ),
+                choice=_model_choice(model),
+                store_logits=logit_threshold is not None and not post_process,
+                overwrite=overwrite,
+                device=device,
+                on_event=console,
+            )
         evaluation = evaluate_files(
             methods,
             truth,
@@ -196,6 +233,12 @@ def _parse_shape(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(word) for word in text.replace("x", ",").split(","))
     except ValueError:
         raise ConfigError(f"--shape {text}: give whole numbers, such as 64,256,256.") from None
+
+
+def _model_choice(text: str) -> ModelChoice:
+    if text in set(ModelName):
+        return ModelChoice(name=ModelName(text))
+    return ModelChoice(model_file=Path(text))
 
 
 def _parse_metrics(text: str) -> tuple[Metric, ...]:

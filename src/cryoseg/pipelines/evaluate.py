@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Evaluation:
 
 
 def evaluate_files(
-    methods: Mapping[str, str | Path],
+    methods: Mapping[str, str | Path | Sequence[Path]],
     truth: str | Path,
     config: EvaluateConfig,
     *,
@@ -112,7 +112,8 @@ def evaluate_files(
     Parameters
     ----------
     methods
-        Name of a method to its predictions: a file, folder, quoted glob or `.txt` list.
+        Name of a method to its predictions: a file, folder, quoted glob or `.txt` list, or the
+        files themselves.
     truth
         The same of truths.
     config

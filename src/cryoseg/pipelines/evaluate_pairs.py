@@ -15,7 +15,7 @@ from cryoseg.io.inputs import resolve_inputs, stem
 _TAIL = re.compile(
     r"_(?:membrane_post_processed_mask|etsam(?:_split_processing)?_predicted_post_processed_mask"
     r"|etsam(?:_split_processing)?_predicted_(?:mask|logits)|membrane_(?:mask|logits|labels?)"
-    r"|post_processed_mask|target_mask|mask|logits|labels?|truth|gt|segmentation|pred(?:iction)?)$",
+    r"|post_processed_mask|target_mask|mask|logits|labels?|truth|gt|segmentation|pred(?:iction)?|tomogram)$",
     re.I,
 )
 
@@ -44,7 +44,11 @@ class Pair:
 
 
 def find_pairs(
-    pred: str | Path, truth: str | Path, *, region: str | Path | None = None, prefer_logits: bool = False
+    pred: str | Path | Sequence[Path],
+    truth: str | Path,
+    *,
+    region: str | Path | None = None,
+    prefer_logits: bool = False,
 ) -> list[Pair]:
     """Match predictions and truths.
 
@@ -57,7 +61,7 @@ def find_pairs(
     Parameters
     ----------
     pred, truth
-        A file, folder, quoted glob or `.txt` list.
+        A file, folder, quoted glob or `.txt` list; or for predictions the files themselves.
     region
         The same, of masks of where to score; None scores everywhere.
     prefer_logits
@@ -74,10 +78,13 @@ def find_pairs(
         If one of the three names no file at all, or two truths share a name.
     """
     preds, truths = _files(pred), _files(truth)
+    where = pred if isinstance(pred, str | Path) else "what the model wrote"
     regions = [] if region is None else _files(region)
-    if len(preds) == len(truths) == 1 and Path(truth).is_file() and Path(pred).is_file():
+    one_pred = not isinstance(pred, str | Path) or Path(pred).is_file()
+    if one_pred and len(truths) == 1 and Path(truth).is_file() and len({*map(tomogram_name, preds)}) == 1:
+        best = min(preds, key=lambda found: _rank(found, prefer_logits))
         chosen = regions[0] if len(regions) == 1 else None
-        return [Pair(name=tomogram_name(preds[0]), pred=preds[0], truth=truths[0], region=chosen)]
+        return [Pair(name=tomogram_name(best), pred=best, truth=truths[0], region=chosen)]
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in preds:
         by_name[tomogram_name(path)].append(path)
@@ -90,7 +97,7 @@ def find_pairs(
         candidates = sorted(by_name.get(name, []), key=lambda found: (_rank(found, prefer_logits), found))
         error = None
         if not candidates:
-            error = f"{path}: no prediction of this name in {pred}."
+            error = f"{path}: no prediction of this name in {where}."
         elif len(candidates) > 1 and _rank(candidates[0], prefer_logits) == _rank(
             candidates[1], prefer_logits
         ):
@@ -110,7 +117,9 @@ def find_pairs(
 def tomogram_name(path: Path) -> str:
     """Stem without what programs put behind a tomogram's name; never empty."""
     name = stem(path)
-    return _TAIL.sub("", name) or name
+    while (shorter := _TAIL.sub("", name)) and shorter != name:
+        name = shorter
+    return name
 
 
 def _rank(path: Path, prefer_logits: bool) -> int:
@@ -120,10 +129,10 @@ def _rank(path: Path, prefer_logits: bool) -> int:
     return 0 if name.endswith("post_processed_mask") else 1
 
 
-def _files(typed: str | Path) -> list[Path]:
-    inputs: Sequence[str | Path] = [typed]
+def _files(typed: str | Path | Sequence[Path]) -> list[Path]:
+    inputs: Sequence[str | Path] = [typed] if isinstance(typed, str | Path) else typed
     items = resolve_inputs(inputs, leave_out=None)
     good = [item.path for item in items if item.error is None]
     if not good:
-        raise InputError(items[0].error or f"{typed}: names no file.")
+        raise InputError(items[0].error if items and items[0].error else f"{typed}: names no file.")
     return good

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cryoseg.cli.app import app
+from cryoseg.models.membrane_tiny import CONFIG, METHOD, Recipe, build_stage
+from cryoseg.models.model_file import write_model_file
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained packaged model: its masks are meaningless."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    tensors = {
+        f"stage{stage}.{name}": value
+        for stage in (1, 2)
+        for name, value in build_stage(stage, 64).state_dict().items()
+    }
+    metadata = {"method": METHOD, "network": CONFIG, "recipe": Recipe().to_metadata(), "logit_threshold": 0.0}
+    write_model_file(path, tensors, metadata, precision="float16")
+    return path
+
+
+def test_a_model_is_run_and_scored_by_one_command(model: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for kind, data in (("tomogram", rng.integers(-90, 90, (4, 32, 40))), ("labels", np.zeros((4, 32, 40)))):
+        for name in ("a", "b"):
+            with mrcfile.new(tmp_path / f"{name}_{kind}.mrc", data.astype(np.int8)) as file:
+                file.voxel_size = 12.0
+    (tmp_path / "b_tomogram.mrc").write_bytes(b"broken")
+    table = tmp_path / "scores.csv"
+    arguments = ["evaluate", "segmentation", str(tmp_path / "*_tomogram.mrc"), str(tmp_path / "*_labels.mrc")]
+    arguments += ["--model", str(model), "--model-output", str(tmp_path / "out"), "-o", str(table)]
+    result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--quiet"])
+    assert result.exit_code == 1  # b is broken
+    rows = {row["name"]: row for row in csv.DictReader(table.read_text().splitlines())}
+    assert (tmp_path / "out" / "a_tomogram_membrane_mask.mrc").is_file()
+    assert rows["a"]["error"] == ""
+    assert rows["a"]["dice"] in ("0", "1")  # nothing is there: 1 if nothing was found
+    assert "no prediction" in rows["b"]["error"]
+
+
+def test_bad_options_are_refused_before_the_work(tmp_path: Path) -> None:
+    for extra, words in (
+        (["--tolerance", "3"], "30A or 2vox"),
+        (["--near-distance", "-1"], "negative"),
+        (["--also", "x"], "NAME=PRED"),
+        (["--metrics", "dise"], "unknown"),
+    ):
+        result = CliRunner().invoke(app, ["evaluate", "segmentation", "a.mrc", "b.mrc", *extra])
+        assert words in str(result.exception)
+    result = CliRunner().invoke(app, ["evaluate", "picks", "a.csv", "b.csv", "--radius", "3"])
+    assert "4px" in str(result.exception)
+    result = CliRunner().invoke(app, ["postprocess", "a.mrc", "--no-steps", "--step", "bridges"])
+    assert "contradict" in str(result.exception)
+
+
+def test_postprocess_takes_etsam_spellings(tmp_path: Path) -> None:
+    mask = np.zeros((4, 20, 20), np.int8)
+    mask[:, 5] = 1
+    mask[0, 15, 15] = 1
+    with mrcfile.new(tmp_path / "x_etsam_predicted_mask.mrc", mask) as file:
+        file.voxel_size = 10.0
+    arguments = ["postprocess", str(tmp_path / "x_etsam_predicted_mask.mrc"), "-o", str(tmp_path / "out")]
+    arguments += ["--post-process-min-slices", "3", "--post-process-max-bridge-len", "5"]
+    arguments += ["--post-process-max-spur-len", "0", "--postprocess-remove-thin-noise"]
+    arguments += ["--postprocess-remove-parallel-membrane-misconnections"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    with mrcfile.open(tmp_path / "out" / "x_etsam_predicted_post_processed_mask.mrc") as file:
+        assert file.data.sum() == 80
