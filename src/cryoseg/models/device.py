@@ -78,6 +78,11 @@ def slices_at_once(device: torch.device) -> int:
     return 4 if device.type == "cuda" else 1
 
 
+def ready_for_transfer(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor that can be copied to the device while the device computes."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
 def release_memory(device: torch.device) -> None:
     """Give back what a deleted model held."""
     gc.collect()
@@ -85,15 +90,9 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Begin a new measurement of `peak_device_memory`."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_device_memory(device: torch.device) -> int | None:
-    """Bytes that PyTorch held on a CUDA device at most; None elsewhere."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+def peak_device_memory(device: torch.device) -> int:
+    """Bytes that PyTorch has held on a CUDA device at most; 0 elsewhere."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def describe(device: torch.device) -> str:

@@ -16,6 +16,8 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
+from cryoseg.models.device import ready_for_transfer
+
 State = dict[str, Any]
 OBJECT_ID = 1  # a volume is segmented as one object
 
@@ -184,7 +186,7 @@ class VolumePredictor(SAM2VideoPredictor):
     ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
         """Image and features of one slice after the other, in the form of sam2's feature cache."""
         device = state["device"]
-        for images in _read_ahead(state["images"], order, batch):
+        for images in _read_ahead(state["images"], order, batch, device):
             features = self.forward_image(images.to(device, non_blocking=True).float())
             for i in range(len(images)):
                 one = {
@@ -194,12 +196,14 @@ class VolumePredictor(SAM2VideoPredictor):
                 yield images[i : i + 1], one
 
 
-def _read_ahead(slices: SliceImages, order: Sequence[int], batch: int) -> Iterator[Tensor]:
+def _read_ahead(
+    slices: SliceImages, order: Sequence[int], batch: int, device: torch.device
+) -> Iterator[Tensor]:
     """Batches of slices, (B, C, S, S), each prepared on another thread while the last one is used."""
 
     def read(first: int) -> Tensor:
         images = torch.stack([slices[z] for z in order[first : first + batch]])
-        return images.pin_memory() if torch.cuda.is_available() else images
+        return ready_for_transfer(images, device)
 
     with ThreadPoolExecutor(1) as pool:
         coming: Future[Tensor] | None = pool.submit(read, 0) if order else None

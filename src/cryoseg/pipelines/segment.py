@@ -28,7 +28,7 @@ from cryoseg.io.volumes import (
     write_logits,
     write_mask,
 )
-from cryoseg.models.device import select_device, select_precision
+from cryoseg.models.device import describe, peak_device_memory, select_device, select_precision
 from cryoseg.models.membrane_tiny import METHOD as MEMBRANE_TINY
 from cryoseg.models.method import Method, ModelFiles
 from cryoseg.models.model_file import read_model_metadata
@@ -310,7 +310,7 @@ def _segment_file(
         write_mask(paths["post_processed_mask"], final, geometry, label=label, overwrite=True)
     if "preview" in paths:
         write_preview(paths["preview"], tomogram.data, final, pixel_size=pixel_size.angstrom, overwrite=True)
-    fraction, peak = float(final.mean()), _peak_bytes()
+    fraction, peak = float(final.mean()), _peak_bytes(select_device(device))
     record = {
         "cryoseg": __version__,
         "command": "segment",
@@ -323,7 +323,7 @@ def _segment_file(
         },
         "settings": asdict(settled),
         "pixel_size": asdict(pixel_size),
-        "device": str(select_device(device)),
+        "device": describe(select_device(device)),
         "precision": select_precision(precision, select_device(device)),
         "seconds": {
             **watch.seconds(),
@@ -364,11 +364,11 @@ class _Stopwatch:
         return {stage: round(spent, 2) for stage, spent in self._spent.items()}
 
 
-def _peak_bytes() -> int:
-    """Largest memory of this process so far, plus that of the CUDA device."""
+def _peak_bytes(device: torch.device) -> int:
+    """Largest memory of this process so far, plus that of the device."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     own = kilobytes if sys.platform == "darwin" else kilobytes * 1024
-    return own + (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)
+    return own + peak_device_memory(device)
 
 
 def _words(value: object) -> str:
