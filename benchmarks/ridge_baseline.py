@@ -96,8 +96,8 @@ def main() -> None:
                 raise SystemExit("--best-threshold needs the truth")
             # The sweep's bins lie between -16 and 16.
             strength *= 15 / np.abs(strength).max()
-            membrane, clear = split_truth(truth, EvaluateConfig())
-            threshold, _ = sweep_thresholds(strength, membrane, clear).best_dice
+            membrane, known = split_truth(truth, EvaluateConfig())
+            threshold, _ = sweep_thresholds(strength, membrane, known).best_dice
         else:
             threshold = float(np.quantile(strength, 1 - options.fraction))
         raw = strength > threshold

@@ -17,8 +17,8 @@ from cryoseg.core.metrics_threshold import BINS_PER_LOGIT, prompt_sam_score, swe
 def test_threshold_sweep_counted_by_hand() -> None:
     logits = np.array([[[3.0, 1.0, 1.0, -2.0, -1024.0, 5.0]]])
     membrane = np.array([[[1, 1, 0, 1, 0, 0]]], bool)
-    clear = np.array([[[0, 0, 1, 0, 1, 0]]], bool)  # the 5.0 is not annotated
-    sweep = sweep_thresholds(logits, membrane, clear)
+    known = np.array([[[1, 1, 1, 1, 1, 0]]], bool)  # the 5.0 is not annotated
+    sweep = sweep_thresholds(logits, membrane, known)
     # Descending: 3 (hit), 1 (hit and miss together), -2 (hit), -1024 (miss).
     assert sweep.average_precision == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3 + 1 / 3 * 3 / 4)
     precision, recall, dice = sweep.curve()
@@ -39,7 +39,7 @@ def test_average_precision_equals_scikit_learn() -> None:
     truth = rng.random((3, 20, 30)) < 0.2
     logits = (rng.normal(size=truth.shape) + 1.5 * truth).astype(np.float32)
     logits = np.round(logits * BINS_PER_LOGIT) / BINS_PER_LOGIT
-    sweep = sweep_thresholds(logits, truth, ~truth)
+    sweep = sweep_thresholds(logits, truth, np.ones_like(truth))
     expected = metrics.average_precision_score(truth.ravel(), logits.ravel())
     assert sweep.average_precision == pytest.approx(expected)
     threshold, dice = sweep.best_dice

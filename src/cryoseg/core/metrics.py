@@ -134,8 +134,7 @@ def evaluate_mask(
     if region is not None:
         require_one_shape(region, truth)
     marked = to_mask(pred, logit_threshold=config.logit_threshold)
-    membrane, clear = split_truth(truth, config, region)
-    known = membrane | clear
+    membrane, known = split_truth(truth, config, region)
     told = on_metric or (lambda metric: None)
     told(Metric.OVERLAP)
     overlap = count_overlap(marked, membrane, known)
@@ -151,7 +150,7 @@ def evaluate_mask(
                 found["near"] = measure_plane_distance(
                     find_components(marked),
                     membrane,
-                    clear,
+                    known,
                     distance_px=config.near_distance_px,
                     largest_components=config.largest_components,
                     hits=hits,
@@ -173,7 +172,7 @@ def evaluate_mask(
                 )
             case Metric.AUPRC if voxel_kind(pred) is VoxelKind.LOGITS:
                 logits = cast("NDArray[np.floating[Any]]", pred)
-                found["sweep"] = sweep_thresholds(logits, membrane, clear)
+                found["sweep"] = sweep_thresholds(logits, membrane, known)
             case Metric.PROMPT_SAM if voxel_kind(pred) is VoxelKind.LOGITS:
                 logits = cast("NDArray[np.floating[Any]]", pred)
                 found["prompt_sam"] = prompt_sam_score(logits, membrane, known)
@@ -206,14 +205,13 @@ def surface_lengths(
 def split_truth(
     truth: NDArray[np.generic], config: EvaluateConfig, region: NDArray[np.generic] | None = None
 ) -> tuple[BoolArray, BoolArray]:
-    """Where the truth says membrane and where it says clear, within the region; (z, y, x) each."""
-    membrane, clear = np.empty(truth.shape, np.bool_), np.empty(truth.shape, np.bool_)
+    """Where the truth says membrane, and where it says anything, within the region; (z, y, x) each."""
+    membrane, known = np.empty(truth.shape, np.bool_), np.empty(truth.shape, np.bool_)
     # Slice by slice: the temporaries stay in the processor's cache.
     for z, image in enumerate(truth):
-        known = image != config.ignore_label
+        np.not_equal(image, config.ignore_label, out=known[z])
         if region is not None:
-            known = known & (region[z] != 0)
+            known[z] &= region[z] != 0
         found = np.greater(image, 0) if config.truth_label is None else image == config.truth_label
-        np.logical_and(found, known, out=membrane[z])
-        np.greater(known, found, out=clear[z])
-    return membrane, clear
+        np.logical_and(found, known[z], out=membrane[z])
+    return membrane, known

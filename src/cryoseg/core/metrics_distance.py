@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,15 @@ def near_in_plane(mask: BoolArray, distance_px: float) -> BoolArray:
 def near_hits(mask: BoolArray, membrane: BoolArray, *, distance_px: float) -> BoolArray:
     """Where `membrane` (z, y, x) has a voxel of `mask` within `distance_px` in its own slice."""
     hits = np.zeros_like(membrane)
+    for (z, rows), found in _hit_rows(mask, membrane, distance_px):
+        hits[z, rows] = found
+    return hits
+
+
+def _hit_rows(
+    mask: BoolArray, membrane: BoolArray, distance_px: float
+) -> Iterator[tuple[tuple[int, slice], BoolArray]]:
+    """`near_hits` piece by piece: slice, rows that hold membrane, and the hits in them."""
     reach = math.floor(distance_px)
     for z in range(len(membrane)):
         rows = np.flatnonzero(membrane[z].any(axis=1))
@@ -105,14 +115,13 @@ def near_hits(mask: BoolArray, membrane: BoolArray, *, distance_px: float) -> Bo
             top, bottom = int(rows[0]), int(rows[-1]) + 1
             low = max(top - reach, 0)
             near = near_in_plane(mask[z, low : bottom + reach], distance_px)
-            np.logical_and(near[top - low : bottom - low], membrane[z, top:bottom], out=hits[z, top:bottom])
-    return hits
+            yield (z, slice(top, bottom)), near[top - low : bottom - low] & membrane[z, top:bottom]
 
 
 def measure_plane_distance(
     pred: Components,
     membrane: BoolArray,
-    clear: BoolArray,
+    known: BoolArray,
     *,
     distance_px: float = 3.0,
     largest_components: int = 1,
@@ -124,8 +133,8 @@ def measure_plane_distance(
     ----------
     pred
         Components of the prediction (z, y, x).
-    membrane, clear
-        (z, y, x), where the truth says membrane and where it says none; neither where it is not known.
+    membrane, known
+        (z, y, x), where the truth says membrane, and where it says anything.
     distance_px
         In the slice plane; 0 counts exact hits.
     largest_components
@@ -139,21 +148,25 @@ def measure_plane_distance(
         If the shapes differ.
     """
     require_one_shape(pred.mask, membrane)
-    require_one_shape(pred.mask, clear)
+    require_one_shape(pred.mask, known)
     if hits is None:
         hits = near_hits(pred.mask, membrane, distance_px=distance_px)
     found = found_by_largest = int(np.count_nonzero(hits))
     if len(pred) > largest_components:
         largest = pred.largest(largest_components)
-        found_by_largest = int(np.count_nonzero(near_hits(largest, membrane, distance_px=distance_px)))
+        found_by_largest = sum(
+            int(np.count_nonzero(hits)) for _, hits in _hit_rows(largest, membrane, distance_px)
+        )
     return PlaneDistance(
         distance_px=distance_px,
         largest_components=largest_components,
-        membrane=int(np.count_nonzero(membrane)),
+        membrane=sum(int(np.count_nonzero(image)) for image in membrane),
         membrane_found=found,
         membrane_found_by_largest=found_by_largest,
-        clear=int(np.count_nonzero(clear)),
-        clear_marked=sum(int(np.count_nonzero(p & c)) for p, c in zip(pred.mask, clear, strict=True)),
+        clear=sum(int(np.count_nonzero(k > m)) for k, m in zip(known, membrane, strict=True)),
+        clear_marked=sum(
+            int(np.count_nonzero(p & (k > m))) for p, k, m in zip(pred.mask, known, membrane, strict=True)
+        ),
         volume=pred.mask.size,
         volume_marked=int(pred.voxels.sum()),
     )

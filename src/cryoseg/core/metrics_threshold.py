@@ -82,7 +82,7 @@ def _above(histogram: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def sweep_thresholds(
-    logits: NDArray[np.floating[Any]], membrane: BoolArray, clear: BoolArray
+    logits: NDArray[np.floating[Any]], membrane: BoolArray, known: BoolArray
 ) -> ThresholdSweep:
     """Histograms of logits where the truth is membrane and where it is clear.
 
@@ -90,8 +90,8 @@ def sweep_thresholds(
     ----------
     logits
         (z, y, x), real numbers; read slice by slice.
-    membrane, clear
-        Where the truth is membrane, and where it is none; neither where it is not known.
+    membrane, known
+        Where the truth is membrane, and where it is anything.
 
     Raises
     ------
@@ -99,10 +99,10 @@ def sweep_thresholds(
         If the shapes differ.
     """
     require_one_shape(logits, membrane)
-    require_one_shape(logits, clear)
+    require_one_shape(logits, known)
     histograms = np.zeros((2, _BINS + 1), np.int64)
     for z, image in enumerate(logits):
-        for kind, chosen in enumerate((membrane[z], clear[z])):
+        for kind, chosen in enumerate((membrane[z] & known[z], known[z] > membrane[z])):
             # float64, because the bins are finer than float16 logits and exact in float32 only.
             values = (image[chosen].astype(np.float64) - LOWEST_LOGIT) * BINS_PER_LOGIT
             bins = np.clip(np.ceil(values), 0, _BINS).astype(np.int64)

@@ -223,22 +223,22 @@ def _slice_pictures(pred: NDArray[Any], truth: NDArray[Any], config: EvaluateCon
     figures = []
     chosen = sorted({min(scored), max(scored)}) if scored else []
     for dice, z in chosen:
-        marked, membrane, clear = _slice_masks(pred, truth, z, config)
-        picture = view.image(view.error_overlay(marked, membrane, membrane | clear))
+        marked, membrane, known = _slice_masks(pred, truth, z, config)
+        picture = view.image(view.error_overlay(marked, membrane, known))
         figures.append((picture, f"slice {z}, Dice {dice:.3f}"))
     return figures
 
 
 def _slice_overlap(pred: NDArray[Any], truth: NDArray[Any], z: int, config: EvaluateConfig) -> Overlap:
-    marked, membrane, clear = _slice_masks(pred, truth, z, config)
-    return count_overlap(marked[None], membrane[None], (membrane | clear)[None])
+    marked, membrane, known = _slice_masks(pred, truth, z, config)
+    return count_overlap(marked[None], membrane[None], known[None])
 
 
 def _slice_masks(
     pred: NDArray[Any], truth: NDArray[Any], z: int, config: EvaluateConfig
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    membrane, clear = split_truth(truth[z], config)
+    membrane, known = split_truth(truth[z], config)
     # A slice of logits may happen to hold 0 and 1 only, but it is thresholded as the volume was.
     if pred.dtype.kind == "f" and config.logit_threshold is not None:
-        return pred[z] > np.float32(config.logit_threshold), membrane, clear
-    return to_mask(pred[z : z + 1], logit_threshold=None)[0], membrane, clear
+        return pred[z] > np.float32(config.logit_threshold), membrane, known
+    return to_mask(pred[z : z + 1], logit_threshold=None)[0], membrane, known
