@@ -173,6 +173,7 @@ WEIGHTS: dict[str, Weights] = {
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
+    "bundled": ("membrane_tiny",),
     "etsam": ("etsam_stage1", "etsam_stage2"),
     "sam": ("sam_vit_h", "sam_vit_l", "sam_vit_b"),
     "sam2.1": ("sam2.1_hiera_tiny", "sam2.1_hiera_small", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"),
