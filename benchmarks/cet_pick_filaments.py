@@ -13,6 +13,7 @@ import argparse
 import ast
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ NEAR_VOXELS = 4.0
 def to_segments(points, axis):
     """Distance of points from a polyline."""
     best = np.full(len(points), np.inf)
-    for start, end in zip(axis[:-1], axis[1:], strict=True):
+    for start, end in pairwise(axis):
         along = end - start
         share = np.clip((points - start) @ along / (along @ along), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - (start + share[:, None] * along), axis=1))

@@ -110,8 +110,8 @@ def main():
     for row in rows:
         bias = ", ".join(f"{value:+.2f}" for value in row["bias_zyx"])
         print(
-            f"| {row['seed']} | {row['ap']:.3f} | {row['f1']:.3f} | {row['best_f1']:.3f} | {row['error']:.2f} "
-            f"| {bias} | {row['cpu_s']:.0f} | {row['peak_gib']:.2f} |"
+            f"| {row['seed']} | {row['ap']:.3f} | {row['f1']:.3f} | {row['best_f1']:.3f} "
+            f"| {row['error']:.2f} | {bias} | {row['cpu_s']:.0f} | {row['peak_gib']:.2f} |"
         )
     ap = [row["ap"] for row in rows]
     print(f"\nmean AP {np.mean(ap):.4f}, worst {min(ap):.4f}", file=sys.stderr)

@@ -87,7 +87,11 @@ def pick(
     ] = False,
     filament_spacing: Annotated[
         Optional[float],  # noqa: UP045
-        Option("--filament-spacing", help="Of resampled points, in angstrom.", show_default="a sixth of the width"),
+        Option(
+            "--filament-spacing",
+            help="Of resampled points, in angstrom.",
+            show_default="a sixth of the width",
+        ),
     ] = None,
     filament_link: Annotated[
         float, Option("--filament-link", help="Points nearer than this many widths are one filament.")

@@ -93,7 +93,16 @@ def cet_pick(
         Option("--risk", help="pu: unlabeled may be particle; pn: all are labeled.", show_default="pu"),
     ] = None,
     prior: Annotated[
-        Number, Option("--prior", "--tau", help="Share of unlabeled voxels in particles.", show_default="0.1")
+        Number,
+        Option("--prior", "--tau", help="Share of unlabeled voxels in particles.", show_default="0.01"),
+    ] = None,
+    positive_weight: Annotated[
+        Number,
+        Option(
+            "--positive-weight",
+            help="Of labeled voxels; the publication takes the prior.",
+            show_default="0.1",
+        ),
     ] = None,
     target_sigma: Annotated[
         Number,
@@ -178,6 +187,7 @@ def cet_pick(
         learning_rate=learning_rate,
         risk=risk,
         prior=prior,
+        positive_weight=positive_weight,
         target_sigma=target_sigma,
         hard_positive_above=hard_positive_above,
         contrast=contrast,

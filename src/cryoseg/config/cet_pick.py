@@ -121,8 +121,8 @@ class CetPickConfig:
     arch: Arch = Arch.UNET_4
     grid: GridConfig = GridConfig()
     risk: Risk = Risk.PU
-    prior: float = 0.1
-    positive_weight: float | None = None
+    prior: float = 0.01
+    positive_weight: float | None = 0.1
     target_sigma: float = 0.25
     hard_positive_above: float = 0.7
     contrast: Contrast = Contrast.OFF

@@ -92,7 +92,7 @@ class TomogramPickConfig:
     max_picks
         Keep the best so many; None keeps all.
     min_distance_angstrom
-        Between two picks; None takes half the particle's diameter.
+        Between two picks; None takes half the particle's diameter, a quarter of a filament's width.
     border_angstrom, z_border_angstrom
         Picks nearer than this to the sides in y and x, or to the first and last slice, are
         dropped; 0 drops none.

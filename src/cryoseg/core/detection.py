@@ -38,6 +38,13 @@ def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
     return found[order]
 
 
+def above_floor(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
+    """All voxels above `floor`, highest first, at most `MOST_CANDIDATES`; as `local_maxima`."""
+    found = np.argwhere(scores > floor)
+    order = np.argsort(-scores[tuple(found.T)], kind="stable")[:MOST_CANDIDATES]
+    return found[order]
+
+
 def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tuple[float, ...]) -> Points:
     """Move each peak to the middle of its hill, between voxels.
 

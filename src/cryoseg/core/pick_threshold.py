@@ -10,6 +10,7 @@ SPREAD_LIMITS = (0.3, 2.5)  # of either kind of peak, in logits
 LOWEST_LOGIT = -5.0  # peaks below are noise and tell nothing
 FLAT_TOP = 0.005  # thresholds whose expected F1 is this close to the best are equally good
 NEUTRAL_LOGIT = 0.0
+LOW_PERCENTILE = 10
 WEIGHT_OF_LABELS = 1.0
 
 
@@ -51,7 +52,7 @@ def expected_f1_threshold(peaks: NDArray[np.floating], known: NDArray[np.floatin
     particle = (float(np.median(labels)), float(np.clip(labels.std(), *SPREAD_LIMITS)))
     low = x[x < particle[0] - 2 * particle[1]]
     if len(low) < 3:
-        return float(min(NEUTRAL_LOGIT, labels.min()))
+        return float(min(NEUTRAL_LOGIT, np.percentile(labels, LOW_PERCENTILE)))
     background = _weighted_normal(low, np.ones(len(low)))
     share = np.clip((x > particle[0] - particle[1]).mean(), 0.02, 0.98)
     posterior = np.zeros(len(x))

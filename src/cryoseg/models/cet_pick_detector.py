@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
-from cryoseg.core.detection import local_maxima, refine_centers, suppress_nonmaxima
+from cryoseg.core.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.core.resample import Slices
 from cryoseg.core.robust import IntensityMap, robust_map
 from cryoseg.core.working_grid import WorkingGrid, WorkingVolume, plan_grid
@@ -25,8 +25,11 @@ from cryoseg.types import FloatArray
 
 METHOD = "cet-pick"
 CANDIDATE_LOGIT = -6.0  # lower peaks are never reported
+RIDGE_LOGIT = -3.0  # nor lower points of a ridge
+RIDGE_SPACING = 0.15  # of points of a ridge before they slide to its middle, in filament widths
 REFINE_REACH = 0.5  # half side of the window whose center of mass is a pick, in particle diameters
-MIN_DISTANCE = 0.5  # of two picks, in particle diameters
+# Of two picks, in particle diameters; a curve needs more points than a ball.
+MIN_DISTANCE = {Specimen.GLOBULAR: 0.5, Specimen.FILAMENT: 0.25}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,17 +101,34 @@ class ScoreMap:
         return self.grid.scale * np.array([1.0, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE])
 
     def candidates(
-        self, *, diameter_angstrom: float, min_distance_angstrom: float
+        self, *, diameter_angstrom: float, min_distance_angstrom: float, ridge: bool = False
     ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], FloatArray]:
         """All peaks, however low, one per `min_distance_angstrom`.
+
+        Parameters
+        ----------
+        diameter_angstrom
+            Of a particle; the window in which its center is sought.
+        min_distance_angstrom
+            Between two peaks.
+        ridge
+            Points all along a ridge, which has few maxima of its own; for filaments.
 
         Returns
         -------
         tuple
             (n, 3) centers z, y, x in tomogram voxels and (n,) logits, highest first.
         """
-        peaks = local_maxima(self.logits, floor=CANDIDATE_LOGIT)
-        reach = REFINE_REACH * diameter_angstrom / (self.cell_voxels * self.voxel_size)
+        cell = self.cell_voxels * self.voxel_size
+        if ridge:
+            peaks = above_floor(self.logits, floor=RIDGE_LOGIT)
+            thin = suppress_nonmaxima(
+                peaks * cell, self.logits[tuple(peaks.T)], min_distance=RIDGE_SPACING * diameter_angstrom
+            )
+            peaks = peaks[thin]
+        else:
+            peaks = local_maxima(self.logits, floor=CANDIDATE_LOGIT)
+        reach = REFINE_REACH * diameter_angstrom / cell
         probabilities = (1 / (1 + np.exp(-self.logits))).astype(np.float32)
         centers = refine_centers(probabilities, peaks, reach=(reach[0], reach[1], reach[2]))
         centers = self.grid.to_source(centers * np.array([1, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE]))
@@ -117,6 +137,21 @@ class ScoreMap:
             centers * np.asarray(self.voxel_size), logits, min_distance=min_distance_angstrom
         )
         return centers[kept], logits[kept]
+
+    def near(
+        self, points: np.ndarray[Any, np.dtype[np.float64]], *, radius_angstrom: float
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """(n,) highest logit in a box around each of (n, 3) points in tomogram voxels."""
+        stride = np.array([1, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE])
+        cells = self.grid.to_working(points) / stride
+        half = radius_angstrom / (self.cell_voxels * self.voxel_size)
+        size = np.asarray(self.logits.shape)
+        found = np.empty(len(points))
+        for number, center in enumerate(cells):
+            low = np.clip(np.round(center - half).astype(int), 0, size - 1)
+            high = np.clip(np.round(center + half).astype(int), 0, size - 1) + 1
+            found[number] = self.logits[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].max()
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

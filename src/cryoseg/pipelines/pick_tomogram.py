@@ -102,9 +102,10 @@ def pick_tomogram(
     )
     diameter = detector.settings.particle_diameter_angstrom
     apart = config.min_distance_angstrom
-    centers, logits = scores.candidates(
-        diameter_angstrom=diameter, min_distance_angstrom=MIN_DISTANCE * diameter if apart is None else apart
-    )
+    if apart is None:
+        apart = MIN_DISTANCE[detector.settings.specimen] * diameter
+    ridge = config.filament is not None or detector.settings.specimen is Specimen.FILAMENT
+    centers, logits = scores.candidates(diameter_angstrom=diameter, min_distance_angstrom=apart, ridge=ridge)
     candidates = Picks(
         centers=points_thin_back(centers, axis),
         scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
@@ -116,7 +117,7 @@ def pick_tomogram(
     if threshold is None:
         threshold = detector.settings.score_threshold
     picks, dropped = _select(candidates, threshold, config, voxel_size, mask)
-    if config.filament is not None or detector.settings.specimen is Specimen.FILAMENT:
+    if ridge:
         picks = _as_filaments(picks, diameter, config.filament or FilamentConfig(), voxel_size)
     heat = thin_back(1 / (1 + np.exp(-scores.logits)), axis)
     return PickResult(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
-from cryoseg.config.cet_pick import CetPickConfig
-from cryoseg.core.detection import match_points
+from cryoseg.config.cet_pick import CetPickConfig, Specimen
 from cryoseg.core.pick_threshold import expected_f1_threshold
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, settings_for
@@ -90,7 +90,7 @@ def _plain(value: Any) -> Any:
 
 def _check(prepared: list[Prepared], detector: Detector, step: int) -> Check:
     """Peaks of all training tomograms, the threshold they suggest, and who is found above it."""
-    diameter = detector.settings.particle_diameter_angstrom
+    diameter, specimen = detector.settings.particle_diameter_angstrom, detector.settings.specimen
     unknown: list[NDArray[np.floating[Any]]] = []
     held: list[float] = []
     trained: list[float] = []
@@ -98,14 +98,14 @@ def _check(prepared: list[Prepared], detector: Detector, step: int) -> Check:
         voxel_size = known_voxel_size(item.source)
         scores = detector.score(item.source.tomogram.data, voxel_size, intensity=item.intensity)
         centers, logits = scores.candidates(
-            diameter_angstrom=diameter, min_distance_angstrom=MIN_DISTANCE * diameter
+            diameter_angstrom=diameter,
+            min_distance_angstrom=MIN_DISTANCE[specimen] * diameter,
+            ridge=specimen is Specimen.FILAMENT,
         )
-        size = np.asarray(voxel_size)
-        free = np.ones(len(centers), bool)
-        for labels, found in ((item.held_labels, held), (item.train_labels, trained)):
-            partner = match_points(centers * size, labels * size, radius=LABEL_RADIUS * diameter)
-            found += [float(logits[partner == index].max(initial=-10.0)) for index in range(len(labels))]
-            free &= (partner < 0) | (labels is item.held_labels)
+        held += scores.near(item.held_labels, radius_angstrom=LABEL_RADIUS * diameter).tolist()
+        trained += scores.near(item.train_labels, radius_angstrom=LABEL_RADIUS * diameter).tolist()
+        distance = cdist(centers * np.asarray(voxel_size), item.train_labels * np.asarray(voxel_size))
+        free = distance.min(axis=1, initial=np.inf) > LABEL_RADIUS * diameter
         unknown.append(logits[free])
     known = held if held else trained
     peaks = np.concatenate(unknown)
