@@ -17,13 +17,11 @@ import pytest
 from cryoseg.errors import WeightsError
 from cryoseg.io.download import (
     Expected,
-    _NoDowngrade,
     exclusive,
-    explain,
     fetch,
-    fetch_json,
     offline_variable,
 )
+from cryoseg.io.http import NoDowngrade, explain, fetch_json
 
 # The first bytes of a zip, then bytes that do not repeat within a block.
 BODY = b"PK\x03\x04" + hashlib.shake_256(b"weights").digest(3_000_000)
@@ -183,7 +181,7 @@ def test_redirect_from_https_to_http_is_refused():
         full_url = "https://example.org/w.pt"
 
     with pytest.raises(WeightsError, match="not encrypted; refused"):
-        _NoDowngrade().redirect_request(Request(), None, 302, "Found", Message(), "http://example.org/w.pt")
+        NoDowngrade().redirect_request(Request(), None, 302, "Found", Message(), "http://example.org/w.pt")
 
 
 @pytest.mark.parametrize(

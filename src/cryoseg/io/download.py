@@ -16,7 +16,6 @@ import socket
 import ssl
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cryoseg import __version__
 from cryoseg.errors import WeightsError
+from cryoseg.io.http import explain, open_url
 from cryoseg.io.weight_files import OnBytes, describe, file_digests, sniff
 
 OFFLINE_VARIABLES = ("CRYOSEG_OFFLINE", "HF_HUB_OFFLINE")
 _BLOCK = 2**20
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-_MAX_JSON_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +53,38 @@ class Expected:
     def has_digest(self) -> bool:
         """Whether the content can be verified."""
         return self.md5 is not None or self.sha256 is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a file must be, and how errors speak of it.
+
+    Attributes
+    ----------
+    noun
+        What is fetched.
+    wrong
+        From the first bytes to words for something else, or None if they fit.
+    folder_option
+        The option that names another folder.
+    """
+
+    noun: str
+    wrong: Callable[[bytes], str | None]
+    folder_option: str
+
+
+WEIGHTS_CONTENT = Content(
+    noun="weights",
+    wrong=lambda head: describe(head) if sniff(head) is None else None,
+    folder_option="--checkpoints-dir",
+)
+# Data come in many formats, so that only a page of text in their place can be told.
+DATA_CONTENT = Content(
+    noun="data",
+    wrong=lambda head: "a web page" if re.match(rb"\s*<(!doctype\s+)?html", head, re.I) else None,
+    folder_option="--output-dir",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,61 +140,6 @@ def exclusive(destination: Path, *, on_wait: Callable[[], None]) -> Iterator[Non
         lock.release()
 
 
-class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise WeightsError(f"{req.full_url}: redirects to {newurl}, which is not encrypted; refused.")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _open(url: str, *, timeout: float, headers: Mapping[str, str] | None = None) -> Any:
-    request = urllib.request.Request(
-        url,
-        headers={"User-Agent": f"cryoseg/{__version__}", "Accept-Encoding": "identity", **(headers or {})},
-    )
-    return urllib.request.build_opener(_NoDowngrade).open(request, timeout=timeout)
-
-
-def fetch_json(url: str, *, timeout: float = 20.0) -> Any:
-    """Parsed JSON document at an address, at most 4 MiB.
-
-    Raises
-    ------
-    WeightsError
-        If the address does not answer or the answer is no JSON.
-    """
-    try:
-        with _open(url, timeout=timeout, headers={"Accept": "application/json"}) as response:
-            return json.loads(response.read(_MAX_JSON_BYTES))
-    except ValueError:
-        raise WeightsError(
-            f"{url}: the answer is not JSON (an error or login page?); try again later."
-        ) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise WeightsError(f"{url}: {explain(error)}.") from None
-
-
-def explain(error: Exception) -> str:
-    """A network error in words."""
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {error.reason}".rstrip()
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate was refused ({reason.verify_message}); behind a company proxy "
-            "set SSL_CERT_FILE to the proxy's certificate file"
-        )
-    if isinstance(reason, socket.gaierror):
-        return "the server's name cannot be resolved (no network, or a firewall)"
-    if isinstance(reason, TimeoutError):
-        return "the server does not answer (no network, or a firewall)"
-    if isinstance(reason, ConnectionRefusedError):
-        return "the connection was refused (a firewall or proxy?)"
-    if isinstance(reason, http.client.IncompleteRead | ConnectionError | ssl.SSLError):
-        return "the connection broke off"
-    return f"the transfer failed ({reason})"
-
-
 def _hopeless(error: Exception) -> bool:
     if isinstance(error, urllib.error.HTTPError):
         return error.code not in _TRANSIENT
@@ -178,6 +153,7 @@ class _Part:
 
     path: Path
     url: str
+    content: Content
     validator: str = ""
     total: int | None = None
 
@@ -221,11 +197,11 @@ def _receive(part: _Part, *, timeout: float, resumable: bool, on_bytes: OnBytes 
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     if offset and part.validator:
         headers["If-Range"] = part.validator
-    with _open(part.url, timeout=timeout, headers=headers) as response:
+    with open_url(part.url, timeout=timeout, headers=headers) as response:
         content_type = response.headers.get("Content-Type", "").lower()
         if "html" in content_type:
             raise WeightsError(
-                f"{part.url}: sent a web page ({content_type.split(';')[0]}) instead of weights; "
+                f"{part.url}: sent a web page ({content_type.split(';')[0]}) instead of {part.content.noun}; "
                 "an error, a login or a firewall page."
             )
         length = int(response.headers["Content-Length"]) if response.headers.get("Content-Length") else None
@@ -239,8 +215,8 @@ def _receive(part: _Part, *, timeout: float, resumable: bool, on_bytes: OnBytes 
         else:
             # A login page must not cost the megabytes already here, so look before truncating.
             first, mode = response.read(min(_BLOCK, length or _BLOCK)), "wb"
-            if sniff(first) is None:
-                raise WeightsError(f"{part.url}: sent {describe(first)} instead of weights.")
+            if wrong := part.content.wrong(first):
+                raise WeightsError(f"{part.url}: sent {wrong} instead of {part.content.noun}.")
             part.restart(validator=_validator(response.headers), total=length)
             offset = 0
         needed = (part.total - offset) if part.total is not None else 0
@@ -248,7 +224,7 @@ def _receive(part: _Part, *, timeout: float, resumable: bool, on_bytes: OnBytes 
         if needed > free:
             raise WeightsError(
                 f"{part.path.parent}: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free; "
-                "make room or give another folder with --checkpoints-dir."
+                f"make room or give another folder with {part.content.folder_option}."
             )
         with part.path.open(mode) as stream:
             done = offset
@@ -272,12 +248,13 @@ def fetch(
     *,
     expected: Expected,
     by_hand: str,
+    content: Content = WEIGHTS_CONTENT,
     on_bytes: OnBytes | None = None,
     timeout: float = 30.0,
     attempts: int = 4,
     pause: float = 1.0,
 ) -> Fetched:
-    """Download weights to `destination`, which appears only when complete and verified.
+    """Download a file to `destination`, which appears only when complete and verified.
 
     Parameters
     ----------
@@ -289,6 +266,8 @@ def fetch(
         Published digests and size.
     by_hand
         Sentence that tells how to put the file in place without this function; ends every error.
+    content
+        What the file must be.
     on_bytes
         Called with (bytes here, bytes in total) as they arrive.
     timeout
@@ -301,10 +280,10 @@ def fetch(
     Raises
     ------
     WeightsError
-        If the server cannot be reached, sends something else than weights, or the content does
+        If the server cannot be reached, sends something else than asked for, or the content does
         not match what is published. Bytes of an interrupted transfer are kept for the next call.
     """
-    part = _Part(path=destination.with_name(destination.name + ".part"), url=url)
+    part = _Part(path=destination.with_name(destination.name + ".part"), url=url, content=content)
     destination.parent.mkdir(parents=True, exist_ok=True)
     part.recall()
     resumed = part.size > 0

@@ -1,0 +1,147 @@
+"""Ask a web server: JSON, text, sizes, and network errors in words."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from cryoseg import __version__
+from cryoseg.errors import WeightsError
+
+_MAX_TEXT_BYTES = 4 * 2**20
+
+
+class NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to http."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """The request to follow, or an error."""
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise WeightsError(f"{req.full_url}: redirects to {newurl}, which is not encrypted; refused.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def open_url(
+    url: str,
+    *,
+    timeout: float,
+    headers: Mapping[str, str] | None = None,
+    data: bytes | None = None,
+    method: str | None = None,
+) -> Any:
+    """An open response; the caller closes it.
+
+    Parameters
+    ----------
+    url
+        http or https address.
+    timeout
+        Seconds without a byte.
+    headers
+        Beside our own.
+    data, method
+        Body to post, and another method than GET or POST.
+
+    Raises
+    ------
+    OSError, http.client.HTTPException
+        If the server does not answer, or answers with an error; see `explain`.
+    """
+    request = urllib.request.Request(
+        url,
+        data=data,
+        method=method,
+        headers={"User-Agent": f"cryoseg/{__version__}", "Accept-Encoding": "identity", **(headers or {})},
+    )
+    return urllib.request.build_opener(NoDowngrade).open(request, timeout=timeout)
+
+
+def fetch_json(url: str, *, body: Any = None, timeout: float = 20.0) -> Any:
+    """Parsed JSON document at an address, at most 4 MiB.
+
+    Parameters
+    ----------
+    url
+        The address.
+    body
+        Sent as JSON by POST; None asks by GET.
+    timeout
+        In seconds.
+
+    Raises
+    ------
+    WeightsError
+        If the address does not answer or the answer is no JSON.
+    """
+    headers = {"Accept": "application/json"}
+    data = None
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+        data = json.dumps(body).encode()
+    try:
+        with open_url(url, timeout=timeout, headers=headers, data=data) as response:
+            return json.loads(response.read(_MAX_TEXT_BYTES))
+    except ValueError:
+        raise WeightsError(
+            f"{url}: the answer is not JSON (an error or login page?); try again later."
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(f"{url}: {explain(error)}.") from None
+
+
+def fetch_text(url: str, *, timeout: float = 20.0) -> str:
+    """Text at an address, at most 4 MiB.
+
+    Raises
+    ------
+    WeightsError
+        If the address does not answer.
+    """
+    try:
+        with open_url(url, timeout=timeout) as response:
+            return str(response.read(_MAX_TEXT_BYTES).decode("utf-8", errors="replace"))
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(f"{url}: {explain(error)}.") from None
+
+
+def announced_size(url: str, *, timeout: float = 20.0) -> int | None:
+    """Bytes of a file as its server announces them (HEAD); None if it does not say.
+
+    Raises
+    ------
+    WeightsError
+        If the address does not answer.
+    """
+    try:
+        with open_url(url, timeout=timeout, method="HEAD") as response:
+            length = response.headers.get("Content-Length")
+            return int(length) if length else None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise WeightsError(f"{url}: {explain(error)}.") from None
+
+
+def explain(error: Exception) -> str:
+    """A network error in words."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}".rstrip()
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate was refused ({reason.verify_message}); behind a company proxy "
+            "set SSL_CERT_FILE to the proxy's certificate file"
+        )
+    if isinstance(reason, socket.gaierror):
+        return "the server's name cannot be resolved (no network, or a firewall)"
+    if isinstance(reason, TimeoutError):
+        return "the server does not answer (no network, or a firewall)"
+    if isinstance(reason, ConnectionRefusedError):
+        return "the connection was refused (a firewall or proxy?)"
+    if isinstance(reason, http.client.IncompleteRead | ConnectionError | ssl.SSLError):
+        return "the connection broke off"
+    return f"the transfer failed ({reason})"
