@@ -27,11 +27,14 @@ from cryoseg.cli.app import app
 from cryoseg.cli.segment import parse_options
 from cryoseg.config import ModelChoice, Preset, SegmentConfig
 from cryoseg.config.cet_pick import Arch
+from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.io.volumes import write_logits
 from cryoseg.models.cet_pick import build as build_cet_pick
 from cryoseg.models.cet_pick import remap_keys as remap_cet_pick
+from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam2_config import build_predictor
+from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.pipelines.segment import segment_tomogram
 from cryoseg.training.cet_pick_losses import probabilities, pu_risk, published_contrast
 from cryoseg.types import Geometry, Tomogram
@@ -213,12 +216,67 @@ def check_cet_pick_losses(vector: Vector, tmp_path: Path) -> None:
         assert found.item() == pytest.approx(expected, rel=1e-4), name
 
 
+# --- Prompt-SAM ----------------------------------------------------------------------------------
+
+# What the options of the released scripts are called here.
+PROMPT_SAM_OPTIONS = {
+    "deep_token_block_configuration": ("blocks", tuple),
+    "image_encoder_configuration": ("blocks", tuple),
+    "NUM_TOKENS": ("num_tokens", int),
+}
+
+
+def prompt_sam_network(vector: Vector) -> PromptSam:
+    """The network that a vector describes, with the publication's names in its state dict."""
+    values = dict(vector.meta["geometry"])
+    names = {"global_attn_indexes": "global_blocks", "window_size": "window", "out_chans": "out_channels"}
+    geometry = SamGeometry.from_dict({names.get(name, name): value for name, value in values.items()})
+    options = {}
+    for name, value in vector.meta["options"].items():
+        assert name in PROMPT_SAM_OPTIONS, f"unknown option {name}"
+        ours, convert = PROMPT_SAM_OPTIONS[name]
+        options[ours] = convert(value)
+    return PromptSam(geometry, PromptConfig.faithful(PromptMethod(vector.meta["kind"]), **options)).eval()
+
+
+def check_prompt_sam(vector: Vector, tmp_path: Path) -> None:
+    network = prompt_sam_network(vector)
+    ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    recorded = {f"sam.{n}": tuple(s) for n, s in vector.meta["extra_keys"].items() if ".linear." not in n}
+    recorded |= {f"unet.{name}": tuple(shape) for name, shape in (vector.meta.get("unet_keys") or {}).items()}
+    # A batch of one in training: the recorded slot is the first and only one.
+    added = {n: s for n, s in ours.items() if n in recorded}
+    assert added == recorded
+    known = {"logits", "iou", "embedding_sample", "encoder_input_mean"}
+    assert set(vector.arrays) <= known
+    # Weights follow from the publication's names, which begin inside SAM and inside the U-Net.
+    names = {name.removeprefix("sam.").removeprefix("unet."): name for name in ours}
+    assert len(names) == len(ours)
+    state = seeded_state({name: ours[full] for name, full in names.items()}, vector.meta["seed"], {})
+    network.load_state_dict({names[name]: value for name, value in state.items()}, strict=True)
+    side = network.geometry.image_size
+    image = np.random.RandomState(vector.meta["seed"]).random_sample((1, 3, side, side)).astype(np.float32)
+    with torch.inference_mode():
+        seen = network.encoder_input(torch.from_numpy(image))
+        embedding = network.sam.image_encoder(seen)
+        logits, iou = network(torch.from_numpy(image))
+    found = {
+        "logits": logits,
+        "iou": iou,
+        "embedding_sample": embedding[:, ::16, ::2, ::2],
+        "encoder_input_mean": seen.mean(),
+    }
+    for name, array in vector.arrays.items():
+        np.testing.assert_allclose(found[name].numpy(), array, rtol=0, atol=1e-4, err_msg=name)
+
+
 # --- every kind ------------------------------------------------------------------------------------
 
 KINDS: dict[str, Callable[[Vector, Path], None]] = {
     "etsam": check_etsam,
     "cet_pick": check_cet_pick_network,
     "cet_pick_losses": check_cet_pick_losses,
+    "prompt_sam": check_prompt_sam,
 }
 
 
@@ -230,6 +288,8 @@ def kind_of(vector: Vector) -> str:
         return "cet_pick"
     if "expected" in vector.meta:
         return "cet_pick_losses"
+    if "kind" in vector.meta and "geometry" in vector.meta:
+        return "prompt_sam"
     raise AssertionError(f"{vector.name}: unknown kind of vector, with meta {sorted(vector.meta)}")
 
 

@@ -1,0 +1,147 @@
+"""Settings of prompt-adapted Segment Anything networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from cryoseg.errors import ConfigError
+
+
+class PromptMethod(StrEnum):
+    """What is added to SAM, or changed in it, and therefore trained.
+
+    `native`: nothing. `head`: a U-Net before the encoder. `prefix`: rows of learned tokens above the
+    grid. `encoder`: adapters inside the blocks. `finetune`: the mask decoder itself.
+    """
+
+    NATIVE = "native"
+    HEAD = "head"
+    PREFIX = "prefix"
+    ENCODER = "encoder"
+    FINETUNE = "finetune"
+
+
+class InputScale(StrEnum):
+    """Grey values that the image encoder sees.
+
+    `sam`: RGB in [0, 1], then SAM's mean and standard deviation. `unit`: RGB in [0, 1] as it is, which
+    the released Prompt-SAM scripts do. `grey`: one channel, zero mean and unit deviation.
+    """
+
+    SAM = "sam"
+    UNIT = "unit"
+    GREY = "grey"
+
+
+class NativeMode(StrEnum):
+    """How masks are asked for: one mask for a grid of points, or SAM's automatic mask generator."""
+
+    GRID = "grid"
+    AMG = "amg"
+
+
+BOTH_ADAPTERS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """How a SAM is adapted. Defaults follow the paper; `faithful` follows the released scripts.
+
+    Attributes
+    ----------
+    method
+        What is added.
+    blocks
+        One number per encoder block. `prefix`: 0 none, 1 tokens. `encoder`: 0 none, 1 space adapter,
+        2 MLP adapter, 3 both. None: everything in every block.
+    num_tokens
+        Of `prefix`, in each block; a multiple of the width of the token grid. None: one row.
+    norm_before_window
+        Of `encoder`: normalize before the window partition, as SAM does; the released adapters
+        need the other order, in which padding reaches the attention as the norm's bias.
+    train_decoder
+        Train SAM's mask decoder beside the prompt, as the released scripts do for head and prefix.
+    tuned_blocks
+        Encoder blocks that `finetune` trains beside the mask decoder.
+    tune_prompt_encoder
+        Whether `finetune` trains the prompt encoder too.
+    input_scale
+        See `InputScale`.
+    grid_side
+        Points along one side of the fixed grid of foreground points.
+    zero_start
+        Begin as unchanged SAM (last layers at zero) instead of the publication's random start.
+    """
+
+    method: PromptMethod = PromptMethod.NATIVE
+    blocks: tuple[int, ...] | None = None
+    num_tokens: int | None = None
+    norm_before_window: bool = True
+    train_decoder: bool = False
+    tuned_blocks: tuple[int, ...] = ()
+    tune_prompt_encoder: bool = False
+    input_scale: InputScale = InputScale.SAM
+    grid_side: int = 32
+    zero_start: bool = True
+
+    def __post_init__(self) -> None:
+        largest = {PromptMethod.PREFIX: 1, PromptMethod.ENCODER: BOTH_ADAPTERS}.get(self.method)
+        if self.blocks is not None and largest is None:
+            raise ConfigError(f"--blocks: {self.method} has no choice per block; leave it out.")
+        if self.blocks is not None and any(not 0 <= n <= (largest or 0) for n in self.blocks):
+            raise ConfigError(f"--blocks {self.blocks}: {self.method} takes numbers from 0 to {largest}.")
+        if self.grid_side < 1:
+            raise ConfigError(f"--grid-side {self.grid_side}: must be at least 1.")
+        if self.num_tokens is not None and self.num_tokens < 1:
+            raise ConfigError(f"--num-tokens {self.num_tokens}: must be at least 1.")
+
+    @classmethod
+    def faithful(cls, method: PromptMethod, **changes: Any) -> PromptConfig:
+        """The released scripts' settings, where they differ from the paper's.
+
+        Source: the scripts of Prompt_sam_cryoPPP; reference notes, sections 1 to 5.
+        """
+        settings: dict[str, Any] = {
+            "norm_before_window": method is not PromptMethod.ENCODER,
+            "train_decoder": method in (PromptMethod.HEAD, PromptMethod.PREFIX),
+            "input_scale": InputScale.UNIT,
+            "zero_start": False,
+        }
+        return cls(method=method, **{**settings, **changes})
+
+    def per_block(self, depth: int) -> tuple[int, ...]:
+        """The number of every block of an encoder of `depth` blocks.
+
+        Raises
+        ------
+        ConfigError
+            If `blocks` has another length.
+        """
+        if self.blocks is None:
+            return ((1 if self.method is PromptMethod.PREFIX else BOTH_ADAPTERS),) * depth
+        if len(self.blocks) != depth:
+            raise ConfigError(
+                f"--blocks has {len(self.blocks)} numbers, the image encoder {depth} blocks; give one each."
+            )
+        return self.blocks
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PromptConfig:
+        """The inverse of `to_dict`."""
+        blocks = values.get("blocks")
+        return cls(
+            **{
+                **values,
+                "method": PromptMethod(values["method"]),
+                "input_scale": InputScale(values["input_scale"]),
+                "blocks": None if blocks is None else tuple(blocks),
+                "tuned_blocks": tuple(values["tuned_blocks"]),
+            }
+        )

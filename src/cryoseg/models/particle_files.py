@@ -1,0 +1,232 @@
+"""Particle models on disk: published SAM files, the authors' adapted checkpoints, and our own.
+
+Our own file holds either the whole network, or only the tensors that a method trained together with
+the name and hash of the SAM they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cryoseg.config.prompt_sam import PromptConfig
+from cryoseg.errors import WeightsError
+from cryoseg.io.weight_files import file_digests
+from cryoseg.models.model_file import is_model_file, read_model_metadata, read_model_tensors, write_model_file
+from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
+from cryoseg.models.state import load_state_dict, load_strict
+from cryoseg.models.weights import WEIGHTS, canonical_name, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METHOD = "prompt-sam"
+# A particle of the published training sets is about this wide in their 1024-pixel images; a choice of
+# ours for networks that carry no recipe.
+NATIVE_PARTICLE_PIXELS = 48.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """The SAM that trained tensors belong to."""
+
+    name: str
+    sha256: str
+
+    def to_metadata(self) -> dict[str, str]:
+        """Plain values for JSON."""
+        return {"name": self.name, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A network as read, with everything that its file said."""
+
+    network: PromptSam
+    recipe: ParticleRecipe
+    hashes: dict[str, str]
+    card: dict[str, Any]
+
+
+def save_particle_model(
+    path: Path,
+    network: PromptSam,
+    recipe: ParticleRecipe,
+    *,
+    base: BaseModel | None,
+    card: Mapping[str, Any] | None = None,
+    half: bool = True,
+) -> str:
+    """Write a model file.
+
+    Parameters
+    ----------
+    path
+        Ends in `.safetensors`; replaced if it exists.
+    network, recipe
+        What to keep.
+    base
+        With it, only the tensors that the method trains are written; without, the whole network.
+    card
+        Facts for the reader: data, figures, commands.
+    half
+        Store float16.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file.
+    """
+    state = network.state_dict()
+    if base is not None:
+        state = {name: value for name, value in state.items() if network.is_trained(name)}
+    metadata = {
+        "method": METHOD,
+        "geometry": network.geometry.to_dict(),
+        "prompt": network.config.to_dict(),
+        "recipe": recipe.to_metadata(),
+        "base": None if base is None else base.to_metadata(),
+        "card": dict(card or {}),
+    }
+    return write_model_file(path, state, metadata, precision="float16" if half else "float32")
+
+
+def read_particle_file(
+    path: Path, *, base: Path | None = None, checkpoints_dir: Path | None = None
+) -> Loaded:
+    """A network from a file of ours.
+
+    Parameters
+    ----------
+    path
+        The file.
+    base
+        Where its SAM lies; None looks for it by name, in the usual folders and beside the file.
+    checkpoints_dir
+        Folder of downloaded weights.
+
+    Raises
+    ------
+    WeightsError
+        If the file is no particle model, or its SAM is missing or another one than it was trained with.
+    """
+    metadata = read_model_metadata(path)
+    if metadata["method"] != METHOD:
+        raise WeightsError(f"{path}: is a model for {metadata['method']}, not a particle model of {METHOD}.")
+    network = PromptSam(
+        SamGeometry.from_dict(metadata["geometry"]), PromptConfig.from_dict(metadata["prompt"])
+    )
+    state = read_model_tensors(path) if _has_tensors(network, metadata) else {}
+    hashes = {path.name: file_digests(path)["sha256"]}
+    if metadata["base"] is not None:
+        wanted = BaseModel(**metadata["base"])
+        place = base or _find_base(wanted, path, checkpoints_dir)
+        found = file_digests(place)["sha256"]
+        if found != wanted.sha256:
+            raise WeightsError(
+                f"{place}: is not the {wanted.name} that {path.name} was trained with "
+                f"(SHA-256 {found[:12]} instead of {wanted.sha256[:12]}); give that one."
+            )
+        hashes[place.name] = found
+        trained = {name for name in network.state_dict() if network.is_trained(name)}
+        if set(state) != trained:
+            load_strict(_Subset(network, trained), state, path)
+        state = {**base_state(place), **state}
+    load_strict(network, state, path)
+    return Loaded(
+        network=network,
+        recipe=ParticleRecipe.from_metadata(metadata["recipe"]),
+        hashes=hashes,
+        card=metadata.get("card", {}),
+    )
+
+
+def _has_tensors(network: PromptSam, metadata: Mapping[str, Any]) -> bool:
+    return metadata["base"] is None or any(map(network.is_trained, network.state_dict()))
+
+
+class _Subset(torch.nn.Module):
+    """Stands for part of a state dict, so that a misfit is reported in `load_strict`'s words."""
+
+    def __init__(self, network: PromptSam, names: set[str]) -> None:
+        super().__init__()
+        self._kept = {name: value for name, value in network.state_dict().items() if name in names}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        return self._kept
+
+
+def _find_base(wanted: BaseModel, path: Path, checkpoints_dir: Path | None) -> Path:
+    if canonical_name(wanted.name) is not None:
+        return require(wanted.name, checkpoints_dir=checkpoints_dir)
+    beside = path.with_name(wanted.name)
+    if beside.is_file():
+        return beside
+    raise WeightsError(f"{path}: needs {wanted.name}, which is not beside it; name it with --base.")
+
+
+def base_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of a whole, unadapted SAM by `PromptSam`'s names: a published file or one of ours."""
+    if is_model_file(path):
+        return {
+            name: value.float() for name, value in read_model_tensors(path).items() if name.startswith("sam.")
+        }
+    return {f"sam.{name}": value for name, value in load_state_dict(path).items()}
+
+
+def load_base(path: Path) -> tuple[SamGeometry, ParticleRecipe | None, dict[str, Tensor]]:
+    """Geometry, recipe (None for published files) and tensors of a SAM to adapt."""
+    if is_model_file(path):
+        metadata = read_model_metadata(path)
+        if metadata["method"] != METHOD or metadata["base"] is not None:
+            raise WeightsError(f"{path}: is no whole SAM; give the one that it was adapted from.")
+        return (
+            SamGeometry.from_dict(metadata["geometry"]),
+            ParticleRecipe.from_metadata(metadata["recipe"]),
+            base_state(path),
+        )
+    state = load_state_dict(path)
+    return geometry_of_state(state, path), None, {f"sam.{name}": value for name, value in state.items()}
+
+
+def adapt(path: Path, config: PromptConfig) -> tuple[PromptSam, ParticleRecipe, BaseModel]:
+    """A SAM with an untrained prompt on top, ready for training.
+
+    Parameters
+    ----------
+    path
+        A published SAM file, or a whole particle model of ours.
+    config
+        Of the method; its input scale is replaced by the base's own where that has one.
+
+    Raises
+    ------
+    WeightsError
+        If the file does not fit.
+    """
+    geometry, recipe, state = load_base(path)
+    if recipe is not None:
+        grid = PromptConfig.from_dict(read_model_metadata(path)["prompt"]).grid_side
+        config = replace(config, input_scale=recipe.normalization, grid_side=grid)
+    network = PromptSam(geometry, config)
+    added = {n: v for n, v in network.state_dict().items() if n not in state and network.is_trained(n)}
+    load_strict(network, {**added, **state}, path)
+    name = next((n for n, w in WEIGHTS.items() if w.file_name == path.name), path.name)
+    base = BaseModel(name=name, sha256=file_digests(path)["sha256"])
+    return network, recipe or native_recipe(config, geometry), base
+
+
+def native_recipe(config: PromptConfig, geometry: SamGeometry) -> ParticleRecipe:
+    """Settings for a network that comes without any."""
+    return ParticleRecipe(
+        image_size=geometry.image_size,
+        particle_pixels=NATIVE_PARTICLE_PIXELS,
+        overlap=geometry.image_size // 8,
+        normalization=config.input_scale,
+    )

@@ -1,0 +1,227 @@
+"""A network that draws particles in micrographs, with the recipe that its file carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cryoseg.config.common import Precision
+from cryoseg.config.prompt_sam import InputScale, NativeMode
+from cryoseg.core.blend import tile_grid
+from cryoseg.errors import ConfigError, WeightsError
+from cryoseg.io.weight_files import file_digests
+from cryoseg.models.device import autocast
+from cryoseg.models.model_file import is_model_file
+from cryoseg.models.particle_files import Loaded, native_recipe, read_particle_file
+from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.models.prompt_amg import particle_sized_union
+from cryoseg.models.prompt_import import import_checkpoint
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.models.weights import canonical_name, require
+from cryoseg.types import FloatArray
+
+__all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]
+
+# Source: reference notes on Prompt_sam_cryoPPP, section 1: images and logits of the whole-image path.
+WHOLE_IMAGE_SIZE = 1024
+WHOLE_IMAGE_LOGITS = 256
+GREY_SPAN = 2.5  # grey values at +-this many deviations are black and white for networks that see RGB
+AMG_LOGIT = 4.0  # the generator draws masks without logits
+TILES_AT_ONCE = {"cpu": 2}  # more were no faster on a CPU and cost memory
+TILES_AT_ONCE_ELSEWHERE = 16
+
+
+class ParticleModel:
+    """A network ready to run.
+
+    Attributes
+    ----------
+    recipe
+        Of the model file; the caller scales, tiles and blends by it.
+    name
+        What the user asked for.
+    hashes
+        SHA-256 of the files it was read from, by file name, for the provenance.
+    """
+
+    def __init__(
+        self,
+        network: PromptSam,
+        recipe: ParticleRecipe,
+        *,
+        name: str,
+        hashes: Mapping[str, str] | None = None,
+        device: torch.device,
+        precision: Precision = Precision.FLOAT32,
+        mode: NativeMode = NativeMode.GRID,
+    ) -> None:
+        self.network = network.to(device).eval()
+        self.recipe = recipe
+        self.name = name
+        self.hashes = dict(hashes or {})
+        self.device, self.precision, self.mode = device, precision, mode
+        if mode is NativeMode.AMG and recipe.normalization is InputScale.GREY:
+            raise ConfigError(f"--mode amg: {name} sees grey values; use a published SAM, such as sam_vit_b.")
+
+    @torch.inference_mode()
+    def tile_logits(self, tiles: FloatArray) -> FloatArray:
+        """Logits of square tiles at the tiles' own resolution.
+
+        Parameters
+        ----------
+        tiles
+            (n, S, S) grey values of zero mean and unit deviation, S the recipe's `image_size`,
+            particles of the recipe's polarity.
+
+        Returns
+        -------
+        FloatArray
+            (n, S, S), above 0 where a particle is likelier than not.
+
+        Raises
+        ------
+        ConfigError
+            If the tiles have another side.
+        """
+        side = self.network.geometry.image_size
+        if tiles.ndim != 3 or tiles.shape[1:] != (side, side):
+            raise ConfigError(f"tiles of shape {tiles.shape}: {self.name} takes (n, {side}, {side}).")
+        images = self._from_grey(torch.from_numpy(np.ascontiguousarray(tiles, np.float32)))
+        if self.mode is NativeMode.AMG:
+            eight_bit = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+            return np.stack([self._amg(image, self.recipe.particle_pixels) for image in eight_bit])
+        return self._logits(images)
+
+    @torch.inference_mode()
+    def whole_image_logits(self, rgb: NDArray[np.uint8]) -> FloatArray:
+        """Logits of a whole micrograph squeezed into a square, as the publication does it.
+
+        The image becomes 1024 x 1024 without regard to its aspect; a network whose own side is
+        smaller sees that square in tiles.
+
+        Parameters
+        ----------
+        rgb
+            (y, x, 3), 8 bit.
+
+        Returns
+        -------
+        FloatArray
+            (256, 256).
+        """
+        if self.mode is NativeMode.AMG:
+            raise ConfigError("--mode amg: draws masks at the size of the image; use it with tiles.")
+        image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
+        square = functional.interpolate(
+            image, (WHOLE_IMAGE_SIZE, WHOLE_IMAGE_SIZE), mode="bilinear", align_corners=False, antialias=True
+        )
+        scale = self.recipe.normalization
+        if scale is InputScale.GREY:
+            grey = square.mean(dim=1, keepdim=True)
+            square = (grey - grey.mean()) / grey.std().clamp(min=1e-6)
+        side = self.network.geometry.image_size
+        if side == WHOLE_IMAGE_SIZE:
+            logits = self._raw_logits(square)
+        else:
+            grid = tile_grid((WHOLE_IMAGE_SIZE, WHOLE_IMAGE_SIZE), side, self.recipe.overlap)
+            tiles = grid.cut(square[0].numpy())
+            logits = torch.from_numpy(grid.melt(self._logits(torch.from_numpy(tiles))))[None]
+        small = functional.interpolate(
+            logits[:, None],
+            (WHOLE_IMAGE_LOGITS, WHOLE_IMAGE_LOGITS),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        return small[0, 0].numpy()
+
+    def _amg(self, rgb: NDArray[np.uint8], particle_pixels: float) -> FloatArray:
+        mask = particle_sized_union(self.network, rgb, particle_pixels=particle_pixels)
+        return np.where(mask, AMG_LOGIT, -AMG_LOGIT).astype(np.float32)
+
+    def _from_grey(self, tiles: Tensor) -> Tensor:
+        if self.recipe.normalization is InputScale.GREY:
+            return tiles[:, None]
+        unit = (tiles / (2 * GREY_SPAN) + 0.5).clamp(0, 1)
+        return unit[:, None].expand(-1, 3, -1, -1)
+
+    def _raw_logits(self, images: Tensor) -> Tensor:
+        """(n, C, S, S) to (n, side, side) at the decoder's own resolution, on the CPU."""
+        at_once = TILES_AT_ONCE.get(self.device.type, TILES_AT_ONCE_ELSEWHERE)
+        parts = []
+        with autocast(self.device, self.precision):
+            for batch in images.split(at_once):
+                parts.append(self.network(batch.to(self.device))[0][:, 0].float().cpu())
+        return torch.cat(parts)
+
+    def _logits(self, images: Tensor) -> FloatArray:
+        side = self.network.geometry.image_size
+        raw = self._raw_logits(images)[:, None]
+        full = functional.interpolate(raw, (side, side), mode="bilinear", align_corners=False)
+        return full[:, 0].numpy()
+
+
+def load_particle_model(
+    name_or_path: str | Path,
+    device: torch.device,
+    *,
+    precision: Precision = Precision.FLOAT32,
+    mode: NativeMode = NativeMode.GRID,
+    base: Path | None = None,
+    checkpoints_dir: Path | None = None,
+) -> ParticleModel:
+    """A particle model by name or file.
+
+    Parameters
+    ----------
+    name_or_path
+        `particle-tiny`, `sam_vit_h` (or l, b) for native SAM, a model file of ours, or a checkpoint
+        of the Prompt-SAM authors.
+    device, precision
+        Where and how to compute.
+    mode
+        How masks are asked for.
+    base
+        The SAM of a file that holds trained tensors only.
+    checkpoints_dir
+        Folder of downloaded weights.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such model, or its file does not fit.
+    """
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        known = canonical_name(str(name_or_path))
+        if known is None:
+            raise WeightsError(
+                f"{name_or_path}: is neither a file nor a known particle model; "
+                "give a .safetensors model file, or sam_vit_h, sam_vit_l or sam_vit_b for native SAM."
+            )
+        path = require(known, checkpoints_dir=checkpoints_dir)
+    if is_model_file(path):
+        loaded = read_particle_file(path, base=base, checkpoints_dir=checkpoints_dir)
+    else:
+        network = import_checkpoint(path).network
+        loaded = Loaded(
+            network=network,
+            recipe=native_recipe(network.config, network.geometry),
+            hashes={path.name: file_digests(path)["sha256"]},
+            card={},
+        )
+    return ParticleModel(
+        loaded.network,
+        loaded.recipe,
+        name=str(name_or_path),
+        hashes=loaded.hashes,
+        device=device,
+        precision=precision,
+        mode=mode,
+    )

@@ -1,0 +1,67 @@
+"""The recipe of a particle model: how micrographs are prepared for it and its logits are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cryoseg.config.prompt_sam import InputScale
+from cryoseg.config.segment import Polarity
+from cryoseg.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleRecipe:
+    """How micrographs are prepared and logits are read; kept in the metadata of the model file.
+
+    Attributes
+    ----------
+    image_size
+        Side of a tile, in pixels of the network.
+    particle_pixels
+        Diameter of a particle at the network's scale: a micrograph is scaled to it.
+    overlap
+        What neighboring tiles share, in pixels of the network.
+    logit_threshold
+        Chosen on validation micrographs.
+    score_slope, score_intercept
+        A pick's score is the sigmoid of slope * raw score + intercept (Platt's calibration).
+    polarity
+        Of the particles in what the network sees.
+    normalization
+        See `InputScale`.
+    pixel_size
+        In angstrom, of the micrographs it was trained on; 0.0 if unknown. For information.
+    """
+
+    image_size: int
+    particle_pixels: float = 24.0
+    overlap: int = 48
+    logit_threshold: float = 0.0
+    score_slope: float = 1.0
+    score_intercept: float = 0.0
+    polarity: Polarity = Polarity.DARK
+    normalization: InputScale = InputScale.GREY
+    pixel_size: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.image_size:
+            raise ConfigError(
+                f"overlap {self.overlap}: must lie between 0 and the tile side {self.image_size}."
+            )
+        if self.particle_pixels <= 0:
+            raise ConfigError(f"particle_pixels {self.particle_pixels:g}: must be positive.")
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_metadata(cls, values: Mapping[str, Any]) -> ParticleRecipe:
+        """The inverse of `to_metadata`."""
+        enums = {
+            "polarity": Polarity(values["polarity"]),
+            "normalization": InputScale(values["normalization"]),
+        }
+        return cls(**{**values, **enums})

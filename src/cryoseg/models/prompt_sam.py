@@ -1,0 +1,174 @@
+"""Segment Anything with one fixed prompt, a grid of foreground points: native or adapted.
+
+The five methods of Prompt_sam_cryoPPP share this forward pass; they differ in what is added to SAM
+and in what is trained. Source: reference notes on Prompt_sam_cryoPPP, sections 1 to 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
+from cryoseg.errors import ConfigError
+from cryoseg.models.prompt_encoder import add_adapters
+from cryoseg.models.prompt_head import HeadUNet
+from cryoseg.models.prompt_prefix import add_prefix
+from cryoseg.models.sam_geometry import PIXEL_MEAN, PIXEL_STD, SamGeometry, build_sam
+
+FAITHFUL_CLAMP = (0.0, 255.0)  # the released script's, on values in [0, 1]
+UNIT_CLAMP = (0.0, 1.0)
+EIGHT_BIT = 255.0
+
+
+class PromptSam(nn.Module):
+    """A SAM of any geometry, adapted as a `PromptConfig` says; untrained.
+
+    Attributes
+    ----------
+    sam
+        Upstream's network after surgery; the names of its tensors are the publication's.
+    unet
+        The head prompt, or None.
+    """
+
+    unit_mean: Tensor
+    unit_std: Tensor
+
+    def __init__(self, geometry: SamGeometry, config: PromptConfig) -> None:
+        super().__init__()
+        if (config.input_scale is InputScale.GREY) != (geometry.in_channels == 1):
+            raise ConfigError(
+                f"input scale {config.input_scale}: unfit for a network of {geometry.in_channels} channels."
+            )
+        self.geometry, self.config = geometry, config
+        self.sam = build_sam(geometry)
+        self.unet: HeadUNet | None = None
+        if config.method is PromptMethod.HEAD:
+            self.unet = HeadUNet(geometry.in_channels, zero_start=config.zero_start)
+        elif config.method is PromptMethod.PREFIX:
+            add_prefix(self.sam, config.per_block(geometry.depth), config.num_tokens)
+        elif config.method is PromptMethod.ENCODER:
+            add_adapters(
+                self.sam,
+                config.per_block(geometry.depth),
+                norm_before_window=config.norm_before_window,
+                zero_start=config.zero_start,
+            )
+        if any(not 0 <= i < geometry.depth for i in config.tuned_blocks):
+            raise ConfigError(f"--tuned-blocks: the encoder has blocks 0 to {geometry.depth - 1}.")
+        mean, std = (
+            torch.tensor(values[: geometry.in_channels]).view(-1, 1, 1) / EIGHT_BIT
+            for values in (PIXEL_MEAN, PIXEL_STD)
+        )
+        self.register_buffer("unit_mean", mean, persistent=False)
+        self.register_buffer("unit_std", std, persistent=False)
+
+    def is_trained(self, name: str) -> bool:
+        """Whether the method trains the tensor of that name in the state dict."""
+        config, method = self.config, self.config.method
+        decoder = name.startswith("sam.mask_decoder.")
+        match method:
+            case PromptMethod.HEAD:
+                chosen = name.startswith("unet.")
+            case PromptMethod.PREFIX:
+                chosen = name.endswith(".prompt_embeddings")
+            case PromptMethod.ENCODER:
+                chosen = "_Adapter." in name
+            case PromptMethod.FINETUNE:
+                blocks = tuple(f"sam.image_encoder.blocks.{i}." for i in config.tuned_blocks)
+                prompts = config.tune_prompt_encoder and name.startswith("sam.prompt_encoder.")
+                chosen = decoder or name.startswith(blocks) or prompts
+            case _:
+                chosen = False
+        return chosen or (config.train_decoder and decoder)
+
+    def freeze(self) -> None:
+        """Leave gradients to the tensors that the method trains."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(self.is_trained(name))
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that the method trains."""
+        return (value for name, value in self.named_parameters() if self.is_trained(name))
+
+    def encoder_input(self, images: Tensor) -> Tensor:
+        """What the image encoder sees: after the head prompt and the normalization.
+
+        Parameters
+        ----------
+        images
+            (B, C, S, S); RGB in [0, 1], or grey of zero mean and unit deviation for `InputScale.GREY`.
+        """
+        scale = self.config.input_scale
+        if self.unet is not None:
+            images = images + self.unet(images)
+            if scale is not InputScale.GREY:
+                low, high = FAITHFUL_CLAMP if scale is InputScale.UNIT else UNIT_CLAMP
+                images = images.clamp(low, high)
+        return (images - self.unit_mean) / self.unit_std if scale is InputScale.SAM else images
+
+    def grid_points(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The fixed prompt: (1, n, 2) points as x, y in pixels, rows first, and (1, n) labels of 1."""
+        side = self.config.grid_side
+        steps = (torch.arange(side, device=device, dtype=torch.float32) + 0.5) / side
+        steps = steps * self.geometry.image_size
+        y, x = torch.meshgrid(steps, steps, indexing="ij")
+        points = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
+        return points, torch.ones(points.shape[:2], device=device)
+
+    def decode(
+        self,
+        embeddings: Tensor,
+        *,
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        multimask: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Masks for prompts.
+
+        Parameters
+        ----------
+        embeddings
+            (B, C, h, w) for B prompts, or (1, C, h, w) for any number.
+        points
+            (B, n, 2) as x, y in pixels, and (B, n) labels: 1 inside, 0 outside, -1 no point.
+        boxes
+            (B, 4) as x0, y0, x1, y1 in pixels.
+        multimask
+            SAM's three masks for ambiguous prompts instead of the single one.
+
+        Returns
+        -------
+        tuple
+            Logits (B, 1 or 3, 4h, 4w) and predicted IoU (B, 1 or 3).
+        """
+        sparse, dense = self.sam.prompt_encoder(points=points, boxes=boxes, masks=None)
+        logits, iou = self.sam.mask_decoder(
+            image_embeddings=embeddings,
+            image_pe=self.sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+        )
+        return logits, iou
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of everything that the grid of points touches.
+
+        Parameters
+        ----------
+        images
+            As `encoder_input` takes them.
+
+        Returns
+        -------
+        tuple
+            Logits (B, 1, 4h, 4w) and predicted IoU (B, 1).
+        """
+        embeddings = self.sam.image_encoder(self.encoder_input(images))
+        points, labels = self.grid_points(images.device)
+        batch = len(images)
+        return self.decode(embeddings, points=(points.expand(batch, -1, -1), labels.expand(batch, -1)))

@@ -1,0 +1,244 @@
+"""Any Segment Anything network from its geometry: the published three, and small ones.
+
+`segment_anything` is a dependency whose parts are put together here; its mask decoder is subclassed
+so that a batch of images with one prompt each stays a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from torch import Tensor, nn
+
+from cryoseg.errors import ConfigError, WeightsError
+
+# Source: segment_anything.build_sam, in 8-bit RGB.
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamGeometry:
+    """Sizes that decide every tensor of a SAM; the defaults are those that all published ones share.
+
+    Attributes
+    ----------
+    embed_dim, depth, num_heads, global_blocks
+        Of the image encoder; blocks that are not in `global_blocks` attend within windows.
+    image_size, patch_size, window
+        In pixels, pixels and tokens.
+    out_channels
+        Of the image embedding, the prompts and the mask decoder.
+    in_channels
+        3, or 1 for networks of our own that see grey values.
+    decoder_mlp_dim, decoder_heads, iou_hidden_dim
+        Of the mask decoder.
+    fine_widths
+        Channels of a convolutional stem at half and quarter resolution, whose maps the mask decoder
+        uses too (see `cryoseg.models.fine_sam`); empty for SAM's own patch embedding.
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    global_blocks: tuple[int, ...]
+    image_size: int = 1024
+    patch_size: int = 16
+    window: int = 14
+    out_channels: int = 256
+    in_channels: int = 3
+    decoder_mlp_dim: int = 2048
+    decoder_heads: int = 8
+    iou_hidden_dim: int = 256
+    fine_widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ConfigError(f"image size {self.image_size}: must be a multiple of {self.patch_size}.")
+        if self.embed_dim % self.num_heads:
+            raise ConfigError(f"width {self.embed_dim}: must be a multiple of {self.num_heads} heads.")
+        if self.fine_widths and (len(self.fine_widths) != 2 or self.patch_size != 8):
+            raise ConfigError("a fine SAM needs two stem widths and a patch size of 8.")
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def logit_side(self) -> int:
+        """Side of the mask logits that the decoder gives."""
+        return 4 * self.grid
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SamGeometry:
+        """The inverse of `to_dict`."""
+        tuples = {name: tuple(values[name]) for name in ("global_blocks", "fine_widths") if name in values}
+        return cls(**{**values, **tuples})
+
+
+# Source: segment_anything.build_sam.
+PUBLISHED: dict[str, SamGeometry] = {
+    "sam_vit_h": SamGeometry(embed_dim=1280, depth=32, num_heads=16, global_blocks=(7, 15, 23, 31)),
+    "sam_vit_l": SamGeometry(embed_dim=1024, depth=24, num_heads=16, global_blocks=(5, 11, 17, 23)),
+    "sam_vit_b": SamGeometry(embed_dim=768, depth=12, num_heads=12, global_blocks=(2, 5, 8, 11)),
+}
+
+# 2.5 million parameters; a token is a third of a particle and a logit two pixels.
+TINY = SamGeometry(
+    embed_dim=160,
+    depth=6,
+    num_heads=5,
+    global_blocks=(2, 5),
+    image_size=256,
+    patch_size=8,
+    window=8,
+    out_channels=128,
+    in_channels=1,
+    decoder_mlp_dim=384,
+    decoder_heads=4,
+    iou_hidden_dim=128,
+    fine_widths=(24, 48),
+)
+
+
+class BatchedMaskDecoder(MaskDecoder):
+    """SAM's mask decoder for a batch of images with one prompt each, or one image with many prompts.
+
+    Upstream repeats every embedding by the number of prompts, which squares a batch.
+    """
+
+    def mask_token_rows(self, image_embeddings: Tensor, batch: int) -> Tensor:
+        """Mask tokens of every prompt, (batch, tokens, C); where a method may shift them by image."""
+        return self.mask_tokens.weight.expand(batch, -1, -1)
+
+    def upscale(self, source: Tensor, image_embeddings: Tensor) -> Tensor:
+        """(B, C, h, w) after the transformer to the map that mask tokens are multiplied with."""
+        return self.output_upscaling(source)
+
+    def image_part(self, image_embeddings: Tensor) -> Tensor:
+        """The channels that the transformer attends to; all of them."""
+        return image_embeddings
+
+    def predict_masks(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits (B, masks, 4h, 4w) and predicted IoU (B, masks).
+
+        Parameters
+        ----------
+        image_embeddings
+            (B, C, h, w) for B prompts, or (1, C, h, w) for any number.
+        image_pe
+            (1, C, h, w).
+        sparse_prompt_embeddings, dense_prompt_embeddings
+            (B, N, C) and (B, C, h, w).
+        """
+        batch = sparse_prompt_embeddings.shape[0]
+        tokens = torch.cat(
+            [
+                self.iou_token.weight.expand(batch, -1, -1),
+                self.mask_token_rows(image_embeddings, batch),
+                sparse_prompt_embeddings,
+            ],
+            dim=1,
+        )
+        if image_embeddings.shape[0] != batch:
+            image_embeddings = image_embeddings.expand(batch, -1, -1, -1)
+        source = self.image_part(image_embeddings) + dense_prompt_embeddings
+        shape = source.shape
+        answers, source = self.transformer(source, image_pe.expand(batch, -1, -1, -1), tokens)
+        mask_tokens = answers[:, 1 : 1 + self.num_mask_tokens]
+        fine = self.upscale(source.transpose(1, 2).reshape(shape), image_embeddings)
+        kernels = torch.stack(
+            [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )
+        masks = torch.einsum("bmc,bchw->bmhw", kernels, fine)
+        return masks, self.iou_prediction_head(answers[:, 0])
+
+
+def build_sam(geometry: SamGeometry) -> Sam:
+    """An untrained SAM, in evaluation mode.
+
+    Under ``torch.device("meta")`` nothing is allocated, so that parameters can be counted.
+    """
+    width = geometry.out_channels
+    encoder_settings: dict[str, Any] = {
+        "depth": geometry.depth,
+        "embed_dim": geometry.embed_dim,
+        "img_size": geometry.image_size,
+        "in_chans": geometry.in_channels,
+        "mlp_ratio": 4,
+        "norm_layer": partial(nn.LayerNorm, eps=1e-6),
+        "num_heads": geometry.num_heads,
+        "patch_size": geometry.patch_size,
+        "qkv_bias": True,
+        "use_rel_pos": True,
+        "global_attn_indexes": geometry.global_blocks,
+        "window_size": geometry.window,
+        "out_chans": width,
+    }
+    decoder_settings: dict[str, Any] = {
+        "num_multimask_outputs": 3,
+        "transformer": TwoWayTransformer(
+            depth=2,
+            embedding_dim=width,
+            mlp_dim=geometry.decoder_mlp_dim,
+            num_heads=geometry.decoder_heads,
+        ),
+        "transformer_dim": width,
+        "iou_head_depth": 3,
+        "iou_head_hidden_dim": geometry.iou_hidden_dim,
+    }
+    if geometry.fine_widths:
+        from cryoseg.models.fine_sam import FineSamEncoder, FineSamMaskDecoder
+
+        image_encoder = FineSamEncoder(widths=geometry.fine_widths, **encoder_settings)
+        mask_decoder: BatchedMaskDecoder = FineSamMaskDecoder(**decoder_settings)
+    else:
+        image_encoder = ImageEncoderViT(**encoder_settings)
+        mask_decoder = BatchedMaskDecoder(**decoder_settings)
+    sam = Sam(
+        image_encoder=image_encoder,
+        prompt_encoder=PromptEncoder(
+            embed_dim=width,
+            image_embedding_size=(geometry.grid, geometry.grid),
+            input_image_size=(geometry.image_size, geometry.image_size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=mask_decoder,
+        pixel_mean=list(PIXEL_MEAN[: geometry.in_channels]),
+        pixel_std=list(PIXEL_STD[: geometry.in_channels]),
+    )
+    sam.eval()
+    return sam
+
+
+def geometry_of_state(state: Mapping[str, Tensor], source: object) -> SamGeometry:
+    """The published geometry that a SAM state dict has.
+
+    Raises
+    ------
+    WeightsError
+        If it is none of the three.
+    """
+    key = "image_encoder.patch_embed.proj.weight"
+    width = state[key].shape[0] if key in state else None
+    for geometry in PUBLISHED.values():
+        if geometry.embed_dim == width:
+            return geometry
+    found = f"an image encoder of width {width}" if width else f"no tensor {key}"
+    raise WeightsError(f"{source}: is no published SAM (ViT-H, L or B): it has {found}.")
