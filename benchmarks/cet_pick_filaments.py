@@ -13,6 +13,7 @@ import argparse
 import ast
 import csv
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def main():
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
     arguments = parser.parse_args()
     settings = {name: ast.literal_eval(value) for name, value in (p.split("=", 1) for p in arguments.set)}
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     axes, tomograms = {}, {}
     with (arguments.folder / "axis_points.csv").open() as stream:
         for row in csv.DictReader(stream):

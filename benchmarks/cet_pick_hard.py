@@ -14,6 +14,7 @@ import argparse
 import ast
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def one_run(case, labels, seed, settings):
     from cryoseg.simulate.phantoms import Body, PhantomConfig, make_phantom
     from cryoseg.types import Geometry, Tomogram
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     begun = cpu_seconds()
     kind = dict(CASES[case])
     if "body" in kind:
