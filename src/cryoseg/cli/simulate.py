@@ -9,15 +9,16 @@ import typer
 from typer import Option
 
 from cryoseg.cli.options import Overwrite, Quiet, Seed, Verbose
+from cryoseg.cli.simulate_micrographs import micrographs
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
 from cryoseg.errors import ConfigError
 
-app = typer.Typer(help="Make tomograms whose membranes are known exactly.", no_args_is_help=True)
+app = typer.Typer(help="Make tomograms and micrographs whose truth is known exactly.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Make tomograms whose membranes are known exactly."""
+    """Make tomograms and micrographs whose truth is known exactly."""
 
 
 def _range(option: str, text: str | None) -> tuple[float, float] | None:
@@ -36,6 +37,9 @@ def _shape(text: str) -> tuple[int, int, int]:
     except ValueError as error:
         raise ConfigError(f"--shape {text}: give voxels as ZxYxX, for example 64x256x256.") from error
     return z, y, x
+
+
+app.command()(micrographs)
 
 
 @app.command()

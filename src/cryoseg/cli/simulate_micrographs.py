@@ -1,0 +1,114 @@
+"""`cryoseg simulate micrographs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from cryoseg.cli.options import Overwrite, Quiet, Seed, Verbose
+from cryoseg.config.simulate import PolarityOnDisk
+from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
+from cryoseg.errors import ConfigError
+
+_COLUMNS = ("pixel size", "diameter", "particles", "detectability", "finish")
+
+
+def _range(option: str, text: str) -> tuple[float, float]:
+    try:
+        low, _, high = text.partition(":")
+        return float(low), float(high or low)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: give one number, or a range as LOW:HIGH.") from error
+
+
+def _shape(text: str) -> tuple[int, int]:
+    try:
+        y, x = (int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise ConfigError(f"--shape {text}: give pixels as YxX, for example 1024x1024.") from error
+    return y, x
+
+
+def _shown(values: tuple[float, float]) -> str:
+    return f"{values[0]:g}:{values[1]:g}"
+
+
+def micrographs(
+    output_dir: Annotated[Path, Option("--output-dir", "-o", help="Folder for the images; made if missing.")],
+    count: Annotated[int, Option("--count", "-n", min=1, help="Micrographs to make.")] = 1,
+    seed: Seed = 0,
+    recipe: Annotated[
+        MicrographRecipe, Option(help="Mixture of specimens and microscopes to draw from.")
+    ] = SimulateMicrographsConfig.recipe,
+    shape: Annotated[str, Option(help="Pixels, YxX.")] = "1024x1024",
+    particle_diameter_px: Annotated[
+        str, Option("--particle-diameter-px", help="In pixels: one number or LOW:HIGH.")
+    ] = _shown(SimulateMicrographsConfig.particle_diameter_px),
+    particle_diameter: Annotated[
+        str,
+        Option(
+            "--particle-diameter",
+            help="In angstrom: one number or LOW:HIGH. With the diameter in pixels it gives the pixel size.",
+        ),
+    ] = _shown(SimulateMicrographsConfig.particle_diameter),
+    polarity: Annotated[
+        PolarityOnDisk, Option(help="Particles dark or bright on disk.")
+    ] = SimulateMicrographsConfig.polarity,
+    prefix: Annotated[str, Option(help="First part of the file names.")] = "sim",
+    workers: Annotated[int, Option(min=1, help="Processes; the micrographs do not depend on it.")] = 1,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Simulate micrographs whose particles are known exactly.
+
+    Each one is four files: sim_0000_micrograph.mrc, sim_0000_labels.mrc (number of the particle, 0
+    elsewhere), sim_0000_particles.star and sim_0000.json with every parameter. Interrupted runs go
+    on where they stopped.
+    """
+    from cryoseg.cli.console import batch_console
+    from cryoseg.pipelines.events import Row, StageProgress, Status
+    from cryoseg.simulate.micrographs import simulate_micrograph_folder
+
+    config = SimulateMicrographsConfig(
+        recipe=recipe,
+        shape=_shape(shape),
+        particle_diameter_px=_range("--particle-diameter-px", particle_diameter_px),
+        particle_diameter=_range("--particle-diameter", particle_diameter),
+        polarity=polarity,
+        seed=seed,
+    )
+    rows: list[Row] = []
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+
+        def progress(done: int) -> StageProgress:
+            return StageProgress(
+                name=str(output_dir), stage="simulating", done=done, total=count, unit="micrographs"
+            )
+
+        console(progress(0))
+        outcomes = simulate_micrograph_folder(
+            config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix
+        )
+        for done, outcome in enumerate(outcomes, start=1):
+            record = outcome.record
+            rows.append(
+                Row(
+                    name=outcome.paths.micrograph.name,
+                    status=Status.DONE if outcome.made else Status.SKIPPED,
+                    seconds=outcome.seconds,
+                    figures={
+                        "pixel size": f"{record['pixel_size_angstrom']:.2f} A",
+                        "diameter": f"{record['particle_diameter_px']:.0f} px",
+                        "particles": str(record["particles"]),
+                        "detectability": f"{record['detectability']:.0f}",
+                        "finish": record["imaging"]["finish"],
+                    },
+                    outputs=outcome.paths.all,
+                    message="" if outcome.made else "kept",
+                )
+            )
+            console(progress(done))
+        console.summary("Simulated micrographs", sorted(rows, key=lambda row: row.name), columns=_COLUMNS)

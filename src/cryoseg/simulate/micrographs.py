@@ -1,0 +1,371 @@
+"""Simulated micrographs: one from a seed, and folders of many, in parallel and resumable."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cryoseg import __version__
+from cryoseg.config.pick import PickFormat
+from cryoseg.config.simulate import PolarityOnDisk
+from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
+from cryoseg.core.detection import suppress_nonmaxima
+from cryoseg.errors import OutputError
+from cryoseg.io.mrc import write_mrc
+from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.picks import write_picks
+from cryoseg.io.volumes import made_by
+from cryoseg.simulate.micrograph_imaging import draw_micrograph_imaging, expose, finish
+from cryoseg.simulate.micrograph_surroundings import (
+    Surroundings,
+    draw_surroundings,
+    plane_noise,
+    sometimes,
+)
+from cryoseg.simulate.particle_shapes import Species, draw_species, project
+from cryoseg.simulate.simulated_micrograph import MicrographOutcome, MicrographPaths, SimulatedMicrograph
+from cryoseg.types import Geometry, Picks
+
+MARGIN_PX = 48  # imaged but not kept, so that the periodic transform does not carry fringes across
+LABEL_SHARE = 0.12  # of a particle's own thickness; thinner parts are not labeled
+MOST_PARTICLES = 1500
+FRIENDLY_KINDS = ("ring", "barrel", "dihedral")
+
+
+def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> SimulatedMicrograph:
+    """Micrograph `index` of a configuration; the same one whenever it is asked for.
+
+    Parameters
+    ----------
+    config
+        Recipe, shape, ranges and seed.
+    index
+        Number of the micrograph under the seed.
+    """
+    rng = np.random.default_rng([config.seed, index])
+    friendly = config.recipe is MicrographRecipe.SAMPLE
+    diameter_px = _log_uniform(rng, *config.particle_diameter_px)
+    diameter = _log_uniform(rng, *config.particle_diameter)
+    pixel_size = round(diameter / diameter_px, 3)
+    padded = _padded(config.shape)
+    species = _draw_all_species(rng, diameter, diameter_px, friendly=friendly)
+    surroundings = draw_surroundings(rng, padded, pixel_size, diameter, friendly=friendly)
+    layout = _Canvas(padded, pixel_size)
+    centers = _place(rng, surroundings, diameter / pixel_size, friendly=friendly)
+    which = rng.choice(len(species), len(centers), p=_shares(len(species)))
+    for number, (center, one) in enumerate(zip(centers, which, strict=True), start=1):
+        layout.add(rng, species[one], center, number=number)
+    debris = _add_debris(rng, layout, diameter, friendly=friendly)
+    imaging = draw_micrograph_imaging(rng, config.recipe, config.shape)
+    image, figures = expose(
+        rng, layout.thickness, surroundings, imaging, pixel_size=pixel_size, count=max(len(centers), 1)
+    )
+    inner = tuple(slice(MARGIN_PX, MARGIN_PX + n) for n in config.shape)
+    data, stored = finish(rng, np.ascontiguousarray(image[inner]), imaging, diameter_px=diameter / pixel_size)
+    bright = config.polarity is PolarityOnDisk.BRIGHT or (
+        config.polarity is PolarityOnDisk.BOTH and bool(rng.random() < 0.5)
+    )
+    if bright:
+        data = np.float32(2 * float(np.median(data))) - data
+    centers, labels = _labeled(centers, layout.labels, surroundings, inner, imaging.frame)
+    record = {
+        "software": f"cryoseg {__version__}",
+        "config": asdict(config),
+        "index": index,
+        "pixel_size_angstrom": pixel_size,
+        "particle_diameter_angstrom": diameter,
+        "particle_diameter_px": diameter / pixel_size,
+        "particles": len(centers),
+        "species": [one.kind for one in species],
+        "polarity": "bright" if bright else "dark",
+        "surroundings": surroundings.record | debris,
+        "imaging": asdict(imaging),
+        "stored": stored,
+        **figures,
+    }
+    return SimulatedMicrograph(
+        data=data, labels=labels, centers=centers, pixel_size=pixel_size, record=record
+    )
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _padded(shape: tuple[int, int]) -> tuple[int, int]:
+    y, x = (int(scipy.fft.next_fast_len(n + 2 * MARGIN_PX, real=True)) for n in shape)
+    return y, x
+
+
+def _shares(n: int) -> NDArray[np.float64]:
+    return np.array([1.0]) if n == 1 else np.array([0.8, 0.2])
+
+
+def _draw_all_species(
+    rng: np.random.Generator, diameter: float, diameter_px: float, *, friendly: bool
+) -> list[Species]:
+    points = int(np.clip(1.2 * diameter_px**2, 1500, 7000))
+    kind = str(rng.choice(FRIENDLY_KINDS)) if friendly else None
+    species = [draw_species(rng, diameter=diameter, points=points, kind=kind)]
+    if not friendly and rng.random() < 0.15:
+        other = float(rng.uniform(0.7, 1.0)) * diameter
+        species.append(draw_species(rng, diameter=other, points=points))
+    return species
+
+
+class _Canvas:
+    """Thickness of protein, and who owns a pixel, while particles are added."""
+
+    def __init__(self, shape: tuple[int, int], pixel_size: float) -> None:
+        self.thickness = np.zeros(shape, np.float32)
+        self.labels = np.zeros(shape, np.int16)
+        self._owner = np.zeros(shape, np.float32)
+        self._pixel_size = pixel_size
+
+    def add(
+        self, rng: np.random.Generator, species: Species, center: NDArray[np.float64], *, number: int = 0
+    ) -> None:
+        """One molecule at (y, x) in pixels; number 0 leaves no label."""
+        sigma = max(0.6, 0.6 * species.spacing / self._pixel_size)
+        margin = int(np.ceil(3 * sigma))
+        place = (float(center[0]), float(center[1]))
+        corner, patch = project(rng, species, center=place, pixel_size=self._pixel_size, margin_px=margin)
+        patch = ndimage.gaussian_filter(patch, sigma, mode="constant", truncate=3.0)
+        here, there = _overlap(corner, patch.shape, self.thickness.shape)
+        self.thickness[there] += patch[here]
+        if number == 0:
+            return
+        share = patch / max(float(np.quantile(patch[patch > 0.02 * patch.max()], 0.8)), 1e-6)
+        inside = ndimage.binary_fill_holes(share > LABEL_SHARE)
+        strength = np.where(inside, np.maximum(share, LABEL_SHARE), 0)[here]
+        wins = strength > self._owner[there]
+        self._owner[there][wins] = strength[wins]
+        self.labels[there][wins] = number
+
+
+def _overlap(
+    corner: tuple[int, int], size: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The part of a patch that lies in an image, in the patch's and in the image's pixels."""
+    here, there = [], []
+    for first, length, extent in zip(corner, size, shape, strict=True):
+        low, high = max(first, 0), max(min(first + length, extent), max(first, 0))
+        there.append(slice(low, high))
+        here.append(slice(low - first, high - first))
+    return tuple(here), tuple(there)
+
+
+def _place(
+    rng: np.random.Generator, surroundings: Surroundings, diameter_px: float, *, friendly: bool
+) -> NDArray[np.float64]:
+    """(n, 2) y, x: random places, as crowded as the micrograph is, and none too close."""
+    shape = surroundings.ice.shape
+    cover = 0.16 if friendly else _log_uniform(rng, 0.03, 0.55)
+    apart = 1.05 if friendly else float(rng.uniform(0.55, 1.4))
+    wanted = cover * shape[0] * shape[1] / (np.pi / 4 * diameter_px**2)
+    tries = rng.uniform(-0.5, np.asarray(shape) - 0.5, (int(3 * wanted) + 8, 2))
+    index = tuple(np.clip(np.rint(tries).astype(int), 0, np.asarray(shape) - 1).T)
+    # Ice that varies in thickness, and interfaces, leave crowded and empty regions.
+    coarse = (shape[0] // 8 + 2, shape[1] // 8 + 2)
+    uneven = 0.0 if friendly else float(rng.uniform(0.0, 0.8))
+    crowd = 1 + uneven * plane_noise(rng, coarse, spacing_px=max(coarse) / float(rng.uniform(2.0, 7.0)))
+    likely = np.clip(crowd[index[0] // 8, index[1] // 8], 0.02, None)
+    spared = bool(rng.random() < 0.7)
+    likely = np.where((surroundings.carbon[index] > 20.0) & spared, 0.0, likely)
+    kept = rng.random(len(tries)) < likely / max(float(likely.max()), 1e-6)
+    tries = tries[kept]
+    order = suppress_nonmaxima(
+        tries, rng.random(len(tries)).astype(np.float32), min_distance=apart * diameter_px
+    )
+    return tries[order[: min(int(wanted) + 1, MOST_PARTICLES)]]
+
+
+def _add_debris(
+    rng: np.random.Generator, canvas: _Canvas, diameter: float, *, friendly: bool
+) -> dict[str, int]:
+    """Fragments, clumps and strands that are no particles."""
+    shape = np.asarray(canvas.thickness.shape)
+    fragments = 10 if friendly else sometimes(rng, 0.65, 1, 40) + sometimes(rng, 0.35, 20, 160)
+    kinds = [draw_species(rng, diameter=0.3 * diameter, points=500) for _ in range(3)]
+    for _ in range(fragments):
+        one = kinds[int(rng.integers(3))]
+        canvas.add(rng, one, rng.uniform(0, shape))
+    clumps = 0 if friendly else sometimes(rng, 0.33, 1, 5)
+    for _ in range(clumps):
+        middle = rng.uniform(0, shape)
+        spread = float(rng.uniform(0.3, 1.2)) * diameter / canvas._pixel_size
+        for _ in range(int(rng.integers(12, 60))):
+            canvas.add(rng, kinds[int(rng.integers(3))], middle + spread * rng.standard_normal(2))
+    strands = 0 if friendly else sometimes(rng, 0.2, 1, 4)
+    for _ in range(strands):
+        _add_strand(rng, canvas)
+    return {"fragments": fragments, "clumps": clumps, "strands": strands}
+
+
+def _add_strand(rng: np.random.Generator, canvas: _Canvas) -> None:
+    """A thin bent line, such as nucleic acid or a fiber."""
+    shape = np.asarray(canvas.thickness.shape)
+    step = 0.5
+    n = int(shape.max() / step)
+    turn = np.cumsum(rng.standard_normal(n) * 0.03 * np.sqrt(step)) + rng.uniform(0, 2 * np.pi)
+    line = rng.uniform(0, shape) + step * np.cumsum(np.stack([np.sin(turn), np.cos(turn)], axis=1), axis=0)
+    width = float(rng.uniform(10.0, 60.0))
+    index = np.rint(line).astype(int)
+    index = index[np.all((index >= 0) & (index < shape), axis=1)]
+    trace = np.bincount(index[:, 0] * shape[1] + index[:, 1], minlength=int(shape.prod())).reshape(shape)
+    sigma = max(0.6, 0.35 * width / canvas._pixel_size)
+    # Per unit of length a strand holds its cross-section's area.
+    area = np.pi / 4 * width**2 * step / canvas._pixel_size
+    canvas.thickness += ndimage.gaussian_filter((trace * area).astype(np.float32), sigma, truncate=3.0)
+
+
+def _labeled(
+    centers: NDArray[np.float64],
+    labels: NDArray[np.int16],
+    surroundings: Surroundings,
+    inner: tuple[slice, ...],
+    frame: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """Particles that one would pick, numbered from 1, in the image that is kept."""
+    shape = np.asarray([part.stop - part.start for part in inner])
+    index = tuple(np.clip(np.rint(centers).astype(int), 0, np.asarray(labels.shape) - 1).T)
+    blocked = surroundings.blocked()
+    moved = centers - MARGIN_PX
+    good = ~blocked[index] & np.all((moved >= frame) & (moved <= shape - 1 - frame), axis=1)
+    # Particles outside of the field may reach into it; they have a label and no position.
+    outside = ~np.all((moved >= frame) & (moved <= shape - 1 - frame), axis=1) & ~blocked[index]
+    table = np.zeros(len(centers) + 1, np.int16)
+    table[1:][good] = np.arange(1, int(good.sum()) + 1)
+    table[1:][outside] = int(good.sum()) + 1 + np.arange(int(outside.sum()))
+    seen = table[labels[inner]]
+    if frame:
+        keep = np.zeros(seen.shape, bool)
+        keep[frame:-frame, frame:-frame] = True
+        seen[~keep] = 0
+    return moved[good], np.ascontiguousarray(seen)
+
+
+def output_paths(folder: Path, index: int, *, prefix: str = "sim") -> MicrographPaths:
+    """Files of micrograph `index`."""
+    stem = f"{prefix}_{index:04d}"
+    return MicrographPaths(
+        micrograph=folder / f"{stem}_micrograph.mrc",
+        labels=folder / f"{stem}_labels.mrc",
+        particles=folder / f"{stem}_particles.star",
+        record=folder / f"{stem}.json",
+    )
+
+
+def write_micrograph(
+    simulated: SimulatedMicrograph, paths: MicrographPaths, *, dtype: str = "float32"
+) -> None:
+    """Write micrograph, labels, positions and, last, the JSON that marks them as finished.
+
+    Parameters
+    ----------
+    dtype
+        Of the micrograph in its file.
+
+    Raises
+    ------
+    OutputError
+        If one of them cannot be written.
+    """
+    geometry = Geometry(voxel_size=(simulated.pixel_size,) * 3, space_group=0)
+    label = made_by("simulate micrographs")
+    # The JSON is the mark of completion, so an old one must not outlive the files beside it.
+    paths.record.unlink(missing_ok=True)
+    write_mrc(paths.micrograph, simulated.data[None], geometry, dtype=dtype, label=label, overwrite=True)
+    write_mrc(paths.labels, simulated.labels[None], geometry, dtype="int16", label=label, overwrite=True)
+    picks = Picks(
+        centers=simulated.centers,
+        shape=simulated.data.shape,
+        pixel_size=simulated.pixel_size,
+        source=paths.micrograph,
+    )
+    write_picks(paths.particles, {paths.micrograph.name: picks}, flavor=PickFormat.STAR, overwrite=True)
+    with atomic_output(paths.record, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(simulated.record, indent=1) + "\n", encoding="utf-8")
+
+
+def _finished(config: SimulateMicrographsConfig, index: int, paths: MicrographPaths) -> dict[str, Any] | None:
+    """The record of a micrograph that is there already; None if a file is missing or unreadable."""
+    if not all(path.is_file() for path in paths.all):
+        return None
+    try:
+        record: dict[str, Any] = json.loads(paths.record.read_text())
+    except ValueError:
+        return None
+    wanted = json.loads(json.dumps(asdict(config)))
+    if record.get("config") != wanted or record.get("index") != index:
+        raise OutputError(
+            f"{paths.record}: made with other settings; choose another folder or pass --overwrite."
+        )
+    return record
+
+
+_Job = tuple[SimulateMicrographsConfig, int, MicrographPaths]
+
+
+def _make(job: _Job) -> MicrographOutcome:
+    config, index, paths = job
+    begun = time.perf_counter()
+    simulated = simulate_micrograph(config, index)
+    write_micrograph(simulated, paths)
+    return MicrographOutcome(
+        paths=paths, made=True, seconds=time.perf_counter() - begun, record=simulated.record
+    )
+
+
+def simulate_micrograph_folder(
+    config: SimulateMicrographsConfig,
+    folder: Path,
+    *,
+    count: int,
+    workers: int = 1,
+    overwrite: bool = False,
+    prefix: str = "sim",
+) -> Iterator[MicrographOutcome]:
+    """Micrographs 0 to `count` - 1 of a configuration, in a folder; finished ones are kept.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    workers
+        Processes; the micrographs do not depend on it.
+    overwrite
+        Make finished ones again.
+    prefix
+        First part of the file names.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds micrographs of other settings and `overwrite` is not given.
+    """
+    make_folder(folder)
+    todo: list[_Job] = []
+    for index in range(count):
+        paths = output_paths(folder, index, prefix=prefix)
+        record = None if overwrite else _finished(config, index, paths)
+        if record is None:
+            todo.append((config, index, paths))
+        else:
+            yield MicrographOutcome(paths=paths, made=False, seconds=0.0, record=record)
+    if workers <= 1 or len(todo) <= 1:
+        yield from map(_make, todo)
+        return
+    # Spawned processes share no threads or locks with a caller that has loaded other libraries.
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(todo))) as pool:
+        yield from pool.imap_unordered(_make, todo, chunksize=1)

@@ -1,0 +1,258 @@
+"""Molecules for simulated micrographs: clouds of weighted points whose projections look like particles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.simulate.fields import random_direction, random_rotations
+
+Points = NDArray[np.float64]
+Balls = tuple[Points, NDArray[np.float64]]  # centers (n, 3) and radii (n,), in any unit
+NUCLEIC_ACID_DENSITY = 1.6  # over protein; nucleic acid scatters more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Species:
+    """One kind of molecule.
+
+    Attributes
+    ----------
+    points
+        (n, 3) angstrom, about the middle of the molecule.
+    weights
+        (n,) cubic angstrom of solid protein that each point stands for.
+    diameter
+        Of the smallest sphere about the middle that holds nearly all of it, angstrom.
+    kind
+        Name of its shape.
+    """
+
+    points: Points
+    weights: NDArray[np.float64]
+    diameter: float
+    kind: str
+
+    @property
+    def spacing(self) -> float:
+        """Typical distance of neighboring points, angstrom."""
+        return float(np.cbrt(np.sum(self.weights) / len(self.weights)))
+
+
+def draw_species(
+    rng: np.random.Generator, *, diameter: float, points: int, kind: str | None = None
+) -> Species:
+    """A molecule of a random shape.
+
+    Parameters
+    ----------
+    diameter
+        Angstrom.
+    points
+        How many points; more show finer detail.
+    kind
+        One of `KINDS`; None draws one.
+    """
+    kind = kind or str(rng.choice(list(KINDS)))
+    centers, radii = KINDS[kind](rng)
+    density = NUCLEIC_ACID_DENSITY if kind == "ribosome" else 1.0
+    hollow = float(rng.uniform(0.55, 0.85)) if kind == "shell" else 0.0
+    cloud, volume = _fill(rng, centers, radii, points, hollow=hollow)
+    cloud -= 0.5 * (cloud.min(axis=0) + cloud.max(axis=0))
+    reach = float(np.quantile(np.linalg.norm(cloud, axis=1), 0.99))
+    scale = diameter / (2.0 * reach)
+    cloud *= scale
+    weights = density * volume * scale**3 / len(cloud) * _texture(rng, cloud)
+    return Species(points=cloud, weights=weights, diameter=diameter, kind=kind)
+
+
+def _fill(
+    rng: np.random.Generator, centers: Points, radii: NDArray[np.float64], count: int, *, hollow: float
+) -> tuple[Points, float]:
+    """`count` points spread evenly over a union of balls, and its volume."""
+    low, high = (centers - radii[:, None]).min(axis=0), (centers + radii[:, None]).max(axis=0)
+    box = float(np.prod(high - low))
+    parts: list[Points] = []
+    tried = found = 0
+    while found < count:
+        trial = rng.uniform(low, high, (2 * count, 3))
+        squares = np.square(trial[:, None] - centers[None]).sum(axis=-1)
+        inside = np.any(squares <= np.square(radii)[None], axis=1)
+        if hollow:
+            inside &= np.all(squares >= np.square(hollow * radii)[None], axis=1)
+        parts.append(trial[inside])
+        tried += len(trial)
+        found += int(inside.sum())
+    return np.concatenate(parts)[:count], box * found / tried
+
+
+def _texture(rng: np.random.Generator, points: Points) -> NDArray[np.float64]:
+    """Weights of mean 1 that vary over 8 to 30 angstrom, as domains and helices do."""
+    waves = 14
+    direction = np.stack([random_direction(rng) for _ in range(waves)])
+    length = np.exp(rng.uniform(np.log(8.0), np.log(30.0), (waves, 1)))
+    phase = points @ (2 * np.pi * direction / length).T + rng.uniform(0, 2 * np.pi, waves)
+    weights = np.clip(
+        1.0 + rng.uniform(0.15, 0.6) * np.sqrt(2.0 / waves) * np.cos(phase).sum(axis=1), 0.05, None
+    )
+    return np.asarray(weights / weights.mean())
+
+
+def _directions(rng: np.random.Generator, n: int) -> Points:
+    return np.stack([random_direction(rng) for _ in range(n)])
+
+
+def _chain(rng: np.random.Generator, n: int, *, bend: float, step: float) -> Points:
+    """Centers of a chain of domains that wanders."""
+    heading = random_direction(rng)
+    places = [np.zeros(3)]
+    for _ in range(n - 1):
+        heading = heading + bend * rng.standard_normal(3)
+        heading /= np.linalg.norm(heading)
+        places.append(places[-1] + step * heading)
+    return np.stack(places)
+
+
+def _turned(balls: Balls, fold: int, *, dihedral: bool = False) -> Balls:
+    """Copies about the first axis; `dihedral` adds the ring turned upside down."""
+    centers, radii = balls
+    copies = []
+    for k in range(fold):
+        angle = 2 * np.pi * k / fold
+        y, x = centers[:, 1], centers[:, 2]
+        turned = np.stack(
+            [centers[:, 0], y * np.cos(angle) - x * np.sin(angle), y * np.sin(angle) + x * np.cos(angle)],
+            axis=1,
+        )
+        copies.append(turned)
+        if dihedral:
+            copies.append(turned * np.array([-1.0, -1.0, 1.0]))
+    return np.concatenate(copies), np.tile(radii, len(copies))
+
+
+def _globule(rng: np.random.Generator) -> Balls:
+    n = int(rng.integers(1, 5))
+    return _directions(rng, n) * rng.uniform(0.1, 0.5, (n, 1)), rng.uniform(0.6, 0.9, n)
+
+
+def _lobes(rng: np.random.Generator) -> Balls:
+    n = int(rng.integers(4, 13))
+    return _chain(rng, n, bend=1.5, step=1.0) + 0.3 * rng.standard_normal((n, 3)), rng.uniform(0.5, 1.0, n)
+
+
+def _subunit(rng: np.random.Generator, *, out: float) -> Balls:
+    n = int(rng.integers(1, 4))
+    centers = _chain(rng, n, bend=1.0, step=0.5) + np.array([0.0, 0.0, out])
+    return centers, rng.uniform(0.35, 0.65, n)
+
+
+def _ring(rng: np.random.Generator) -> Balls:
+    fold = int(rng.integers(3, 10))
+    return _turned(_subunit(rng, out=0.35 + 0.16 * fold), fold)
+
+
+def _barrel(rng: np.random.Generator) -> Balls:
+    fold = int(rng.integers(5, 9))
+    centers, radii = _turned(_subunit(rng, out=0.16 * fold), fold)
+    rings = int(rng.integers(2, 5))
+    spots = [centers + np.array([0.95 * (k - (rings - 1) / 2), 0.0, 0.0]) for k in range(rings)]
+    return np.concatenate(spots), np.tile(radii, rings)
+
+
+def _dihedral(rng: np.random.Generator) -> Balls:
+    centers, radii = _subunit(rng, out=float(rng.uniform(0.35, 0.9)))
+    centers = centers + np.array([rng.uniform(0.2, 0.9), rng.uniform(-0.4, 0.4), 0.0])
+    return _turned((centers, radii), int(rng.integers(2, 5)), dihedral=True)
+
+
+def _shell(rng: np.random.Generator) -> Balls:
+    return np.zeros((1, 3)), np.ones(1)
+
+
+def _rod(rng: np.random.Generator) -> Balls:
+    n = int(rng.integers(3, 8))
+    return _chain(rng, n, bend=0.15, step=0.9), rng.uniform(0.5, 0.75, n)
+
+
+def _antibody(rng: np.random.Generator) -> Balls:
+    arms = _directions(rng, 3) * rng.uniform(1.1, 1.7, (3, 1))
+    centers = np.concatenate([0.55 * arms, arms])
+    return centers, rng.uniform(0.32, 0.5, 6)
+
+
+def _spike(rng: np.random.Generator) -> Balls:
+    head = _turned(_subunit(rng, out=0.5), 3)
+    levels = np.arange(0.6, rng.uniform(1.6, 3.2), 0.3)
+    stalk = np.stack([levels, np.zeros_like(levels), np.zeros_like(levels)], axis=1)
+    return np.concatenate([head[0], stalk]), np.concatenate([head[1], np.full(len(levels), 0.28)])
+
+
+def _micelle(rng: np.random.Generator) -> Balls:
+    """A membrane protein: a belt of detergent with domains above or below."""
+    belt = _turned((np.array([[0.0, 0.0, 0.9]]), np.array([rng.uniform(0.4, 0.55)])), 16)
+    levels = np.arange(-0.5, 0.6, 0.35)
+    core = np.stack([levels, np.zeros_like(levels), np.zeros_like(levels)], axis=1)
+    n = int(rng.integers(1, 4))
+    domain = _directions(rng, n) * 0.4 + np.array([rng.uniform(1.0, 1.6), 0.0, 0.0])
+    return (
+        np.concatenate([belt[0], core, domain]),
+        np.concatenate([belt[1], np.full(len(levels), 0.6), rng.uniform(0.4, 0.7, n)]),
+    )
+
+
+def _ribosome(rng: np.random.Generator) -> Balls:
+    large = _directions(rng, 9) * rng.uniform(0.1, 0.45, (9, 1)) - np.array([0.25, 0.0, 0.0])
+    small = _directions(rng, 6) * rng.uniform(0.1, 0.4, (6, 1)) * np.array([0.5, 1.0, 1.3])
+    small += np.array([0.72, 0.0, 0.0])
+    return np.concatenate([large, small]), np.concatenate(
+        [rng.uniform(0.3, 0.48, 9), rng.uniform(0.22, 0.34, 6)]
+    )
+
+
+KINDS: dict[str, Callable[[np.random.Generator], Balls]] = {
+    "globule": _globule,
+    "lobes": _lobes,
+    "ring": _ring,
+    "barrel": _barrel,
+    "dihedral": _dihedral,
+    "shell": _shell,
+    "rod": _rod,
+    "antibody": _antibody,
+    "spike": _spike,
+    "micelle": _micelle,
+    "ribosome": _ribosome,
+}
+
+
+def project(
+    rng: np.random.Generator,
+    species: Species,
+    *,
+    center: tuple[float, float],
+    pixel_size: float,
+    margin_px: int,
+) -> tuple[tuple[int, int], NDArray[np.float32]]:
+    """Projection of a molecule in a random orientation, not yet blurred.
+
+    Parameters
+    ----------
+    center
+        (y, x) in pixels of the image.
+    margin_px
+        Empty pixels around it, for a later blur.
+
+    Returns
+    -------
+    corner, patch
+        (y, x) of the patch's first pixel in the image; thickness of solid protein in angstrom.
+    """
+    turned = species.points @ random_rotations(rng, 1)[0].T
+    reach = int(np.ceil(np.abs(turned[:, 1:]).max() / pixel_size)) + margin_px + 1
+    corner = (round(center[0]) - reach, round(center[1]) - reach)
+    side = 2 * reach + 1
+    index = np.rint(turned[:, 1:] / pixel_size + np.asarray(center) - np.asarray(corner)).astype(np.int64)
+    flat = np.bincount(index[:, 0] * side + index[:, 1], weights=species.weights, minlength=side * side)
+    return corner, (flat / pixel_size**2).reshape(side, side).astype(np.float32)
