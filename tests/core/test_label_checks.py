@@ -39,3 +39,8 @@ def test_many_labels_outside_in_every_order_are_refused() -> None:
 def test_labels_that_are_no_numbers() -> None:
     with pytest.raises(Exception, match="not numbers"):
         check_labels(np.array([[np.nan, 1, 2]]), SHAPE, name="ts.mrc")
+
+
+def test_a_swap_is_suggested_before_a_turn_of_all_axes() -> None:
+    points = np.array([[15.0, 12, 7], [34, 30, 9], [12, 33, 6]])  # x, y, z; a turn would fit as well
+    assert fitting_order(points, (17, 46, 51)) == (2, 1, 0)

@@ -21,13 +21,19 @@ def inside(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bo
 def fitting_order(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Another order of the columns that puts every point inside, if there is one.
 
+    A plain swap of two columns is the likelier mistake and comes before a turn of all three.
+
     Returns
     -------
     tuple or None
         Where z, y and x have to come from: (1, 0, 2) means that z and y are swapped.
     """
-    for order in permutations(range(len(shape))):
-        if order != tuple(range(len(shape))) and inside(points[:, list(order)], shape).all():
+    axes = range(len(shape))
+    orders = sorted(
+        permutations(axes), key=lambda order: sum(a != b for a, b in zip(order, axes, strict=True))
+    )
+    for order in orders[1:]:
+        if inside(points[:, list(order)], shape).all():
             return order
     return None
 
