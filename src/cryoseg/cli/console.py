@@ -104,8 +104,8 @@ class BatchConsole:
         _, begun, printed = self._plain
         tenth = 10 * event.done // max(event.total, 1)
         if tenth > printed:
-            rate = event.done / max(now - begun, 1e-9)
-            self.err.print(f"{key}: {event.done}/{event.total} {event.unit} ({rate:.1f}/s)", markup=False)
+            rate = f" ({event.done / (now - begun):.1f}/s)" if now > begun else ""
+            self.err.print(f"{key}: {event.done}/{event.total} {event.unit}{rate}", markup=False)
             self._plain = (key, begun, tenth)
 
     def summary(self, title: str, rows: list[Row], columns: tuple[str, ...] = ()) -> None:
