@@ -31,7 +31,6 @@ __all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]
 # Source: reference notes on Prompt_sam_cryoPPP, section 1: images and logits of the whole-image path.
 WHOLE_IMAGE_SIZE = 1024
 WHOLE_IMAGE_LOGITS = 256
-GREY_SPAN = 2.5  # grey values at +-this many deviations are black and white for networks that see RGB
 AMG_LOGIT = 4.0  # the generator draws masks without logits
 TILES_AT_ONCE = {"cpu": 2}  # more were no faster on a CPU and cost memory
 TILES_AT_ONCE_ELSEWHERE = 16
@@ -92,7 +91,7 @@ class ParticleModel:
         side = self.network.geometry.image_size
         if tiles.ndim != 3 or tiles.shape[1:] != (side, side):
             raise ConfigError(f"tiles of shape {tiles.shape}: {self.name} takes (n, {side}, {side}).")
-        images = self._from_grey(torch.from_numpy(np.ascontiguousarray(tiles, np.float32)))
+        images = self.network.from_grey(torch.from_numpy(np.ascontiguousarray(tiles, np.float32)))
         if self.mode is NativeMode.AMG:
             eight_bit = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
             return np.stack([self._amg(image, self.recipe.particle_pixels) for image in eight_bit])
@@ -144,12 +143,6 @@ class ParticleModel:
     def _amg(self, rgb: NDArray[np.uint8], particle_pixels: float) -> FloatArray:
         mask = particle_sized_union(self.network, rgb, particle_pixels=particle_pixels)
         return np.where(mask, AMG_LOGIT, -AMG_LOGIT).astype(np.float32)
-
-    def _from_grey(self, tiles: Tensor) -> Tensor:
-        if self.recipe.normalization is InputScale.GREY:
-            return tiles[:, None]
-        unit = (tiles / (2 * GREY_SPAN) + 0.5).clamp(0, 1)
-        return unit[:, None].expand(-1, 3, -1, -1)
 
     def _raw_logits(self, images: Tensor) -> Tensor:
         """(n, C, S, S) to (n, side, side) at the decoder's own resolution, on the CPU."""

@@ -21,6 +21,7 @@ from cryoseg.models.sam_geometry import PIXEL_MEAN, PIXEL_STD, SamGeometry, buil
 FAITHFUL_CLAMP = (0.0, 255.0)  # the released script's, on values in [0, 1]
 UNIT_CLAMP = (0.0, 1.0)
 EIGHT_BIT = 255.0
+GREY_SPAN = 2.5  # grey values at +-this many deviations are black and white for networks that see RGB
 
 
 class PromptSam(nn.Module):
@@ -93,6 +94,13 @@ class PromptSam(nn.Module):
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that the method trains."""
         return (value for name, value in self.named_parameters() if self.is_trained(name))
+
+    def from_grey(self, tiles: Tensor) -> Tensor:
+        """(B, S, S) of zero mean and unit deviation to what `forward` takes."""
+        if self.config.input_scale is InputScale.GREY:
+            return tiles[:, None]
+        unit = (tiles / (2 * GREY_SPAN) + 0.5).clamp(0, 1)
+        return unit[:, None].expand(-1, 3, -1, -1)
 
     def encoder_input(self, images: Tensor) -> Tensor:
         """What the image encoder sees: after the head prompt and the normalization.

@@ -1,0 +1,235 @@
+"""Training samples from micrographs: tiles or whole images, augmented, with their targets.
+
+Every random choice of step n follows from (seed, n), so a resumed run repeats exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cryoseg.config.train_sam import SampleConfig
+
+INTERESTING = 0.8  # share of tiles that are placed so that they hold a particle
+SMALLEST_OBJECT = 12  # visible pixels of a particle that is worth asking for
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMicrograph:
+    """A micrograph as `core.particle_view` shows it, with labels on the same grid.
+
+    Attributes
+    ----------
+    name
+        For messages.
+    grey
+        (y, x) float16, zero median and unit deviation, particles dark.
+    labels
+        (y, x) int32: number of the particle, 0 background, -1 not known.
+    centers
+        (n, 2) y, x of the particles in pixels of `grey`.
+    square
+        (3, S, S) float16 in [0, 1], the whole micrograph as a square, for `TrainView.WHOLE`.
+    square_labels
+        (s, s) float16 in [0, 1] at the size of the network's logits.
+    """
+
+    name: str
+    grey: NDArray[np.float16]
+    labels: NDArray[np.int32]
+    centers: NDArray[np.float64]
+    square: NDArray[np.float16] | None = None
+    square_labels: NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileBatch:
+    """Samples of one step.
+
+    Attributes
+    ----------
+    grey
+        (B, S, S) float32.
+    labels
+        (B, S, S) int64 as in `TrainingMicrograph`.
+    """
+
+    grey: Tensor
+    labels: Tensor
+
+    def targets(self, side: int) -> tuple[Tensor, Tensor]:
+        """Share of particle, and weight, of every pixel of a (B, side, side) grid of logits."""
+        known = (self.labels >= 0).float()[:, None]
+        particle = (self.labels > 0).float()[:, None]
+        share = functional.adaptive_avg_pool2d(particle, side)[:, 0]
+        weight = functional.adaptive_avg_pool2d(known, side)[:, 0]
+        return share, (weight > 0.5).float()
+
+
+def sample_tile(
+    micrograph: TrainingMicrograph, rng: np.random.Generator, config: SampleConfig, side: int
+) -> tuple[Tensor, Tensor]:
+    """One augmented tile: (side, side) float32 grey values and int64 labels."""
+    zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom)))
+    crop = max(8, round(side / zoom))
+    y, x = _corner(micrograph, rng, crop)
+    grey, labels = _cut(micrograph, y, x, crop)
+    image = torch.from_numpy(grey)[None, None]
+    numbers = torch.from_numpy(labels)[None, None].float()
+    if crop != side:
+        image = functional.interpolate(
+            image, (side, side), mode="bilinear", align_corners=False, antialias=True
+        )
+        numbers = functional.interpolate(numbers, (side, side), mode="nearest-exact")
+    image, numbers = image[0, 0], numbers[0, 0].long()
+    if config.flips:
+        turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        image, numbers = torch.rot90(image, turns), torch.rot90(numbers, turns)
+        if mirror:
+            image, numbers = image.flip(1), numbers.flip(1)
+    return _spoil(image.contiguous(), rng, config), numbers.contiguous()
+
+
+def _corner(micrograph: TrainingMicrograph, rng: np.random.Generator, crop: int) -> tuple[int, int]:
+    height, width = micrograph.grey.shape
+    ends = np.maximum(0, [height - crop, width - crop])
+    if len(micrograph.centers) and rng.random() < INTERESTING:
+        center = micrograph.centers[rng.integers(len(micrograph.centers))]
+        corner = center - rng.uniform(0.1, 0.9, 2) * crop
+    else:
+        corner = rng.uniform(0, ends + 1)
+    y, x = np.clip(corner, 0, ends).astype(int)
+    return int(y), int(x)
+
+
+def _cut(
+    micrograph: TrainingMicrograph, y: int, x: int, crop: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    grey = np.zeros((crop, crop), np.float32)
+    labels = np.full((crop, crop), -1, np.int32)
+    piece = micrograph.grey[y : y + crop, x : x + crop]
+    grey[: piece.shape[0], : piece.shape[1]] = piece
+    labels[: piece.shape[0], : piece.shape[1]] = micrograph.labels[y : y + crop, x : x + crop]
+    return grey, labels
+
+
+def _spoil(image: Tensor, rng: np.random.Generator, config: SampleConfig) -> Tensor:
+    if config.blur and rng.random() < 0.3:
+        sigma = float(rng.uniform(0.3, max(0.3, config.blur)))
+        reach = torch.arange(-3, 4, dtype=torch.float32)
+        kernel = torch.exp(-0.5 * (reach / sigma) ** 2)
+        kernel /= kernel.sum()
+        padded = functional.pad(image[None, None], (3, 3, 3, 3), mode="replicate")
+        rows = functional.conv2d(padded, kernel.view(1, 1, 7, 1))
+        image = functional.conv2d(rows, kernel.view(1, 1, 1, 7))[0, 0]
+    if config.noise and rng.random() < 0.5:
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        sigma = float(rng.uniform(0, config.noise))
+        image = (image + sigma * torch.randn(image.shape, generator=generator)) / (1 + sigma**2) ** 0.5
+    if config.gain > 1:
+        image = image * float(np.exp(rng.uniform(-1, 1) * np.log(config.gain)))
+        image = image + float(rng.uniform(-0.2, 0.2))
+    return image
+
+
+def sample_tiles(
+    micrographs: list[TrainingMicrograph], config: SampleConfig, *, side: int, seed: int, step: int
+) -> TileBatch:
+    """The tiles of one step."""
+    tiles = []
+    for i in range(config.batch):
+        rng = np.random.default_rng([seed, step, i])
+        micrograph = micrographs[int(rng.integers(len(micrographs)))]
+        tiles.append(sample_tile(micrograph, rng, config, side))
+    return TileBatch(
+        grey=torch.stack([grey for grey, _ in tiles]), labels=torch.stack([labels for _, labels in tiles])
+    )
+
+
+def sample_squares(
+    micrographs: list[TrainingMicrograph], config: SampleConfig, *, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Whole micrographs of one step, every one once an epoch: (B, 3, S, S) and (B, s, s)."""
+    images, labels = [], []
+    for i in range(config.batch):
+        number = step * config.batch + i
+        epoch, place = divmod(number, len(micrographs))
+        order = np.random.default_rng([seed, epoch]).permutation(len(micrographs))
+        micrograph = micrographs[order[place]]
+        assert micrograph.square is not None
+        assert micrograph.square_labels is not None
+        images.append(torch.from_numpy(micrograph.square.astype(np.float32)))
+        labels.append(torch.from_numpy(micrograph.square_labels.astype(np.float32)))
+    return torch.stack(images), torch.stack(labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectPrompts:
+    """Single particles asked for by points or by boxes.
+
+    Attributes
+    ----------
+    image
+        (n,) which tile of the batch.
+    masks
+        (n, S, S) bool.
+    points, labels
+        (n, k, 2) x, y in pixels, and (n, k): 1 inside, 0 outside, -1 no point.
+    boxes
+        (n, 4) x0, y0, x1, y1.
+    """
+
+    image: Tensor
+    masks: Tensor
+    points: Tensor
+    labels: Tensor
+    boxes: Tensor
+
+
+POINTS = 3
+
+
+def draw_object_prompts(labels: Tensor, rng: np.random.Generator, *, each: int) -> ObjectPrompts | None:
+    """Prompts for up to `each` particles of every tile; None where there is no particle at all.
+
+    Parameters
+    ----------
+    labels
+        (B, S, S) int64.
+    """
+    chosen: list[tuple[int, NDArray[np.bool_]]] = []
+    for i, tile in enumerate(labels.numpy()):
+        numbers, counts = np.unique(tile[tile > 0], return_counts=True)
+        numbers = numbers[counts >= SMALLEST_OBJECT]
+        chosen += [(i, tile == n) for n in rng.permutation(numbers)[:each]]
+    if not chosen:
+        return None
+    points = np.zeros((len(chosen), POINTS, 2), np.float32)
+    kinds = np.full((len(chosen), POINTS), -1, np.float32)
+    boxes = np.zeros((len(chosen), 4), np.float32)
+    for row, (_, mask) in enumerate(chosen):
+        inside = np.argwhere(mask)
+        count = 1 + int(rng.integers(2))
+        points[row, :count] = inside[rng.integers(len(inside), size=count)][:, ::-1]
+        kinds[row, :count] = 1
+        low, high = inside.min(axis=0), inside.max(axis=0) + 1
+        extent = high - low
+        if rng.random() < 0.5:  # a point just outside, as a user corrects a mask that is too wide
+            away = low + extent / 2 + extent * rng.choice([-0.8, 0.8], 2)
+            y, x = np.clip(np.round(away), 0, np.array(mask.shape) - 1).astype(int)
+            if not mask[y, x]:
+                points[row, -1], kinds[row, -1] = (x, y), 0
+        jitter = rng.normal(0, 0.05, (2, 2)) * extent
+        boxes[row] = np.concatenate([(low + jitter[0])[::-1], (high + jitter[1])[::-1]])
+    return ObjectPrompts(
+        image=torch.tensor([i for i, _ in chosen]),
+        masks=torch.from_numpy(np.stack([mask for _, mask in chosen])),
+        points=torch.from_numpy(points),
+        labels=torch.from_numpy(kinds),
+        boxes=torch.from_numpy(boxes),
+    )

@@ -1,0 +1,165 @@
+"""What the training loop is given for promptable networks: losses of a step, and a validation score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
+from cryoseg.core.blend import tile_grid
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.training.micrograph_samples import (
+    TrainingMicrograph,
+    draw_object_prompts,
+    sample_squares,
+    sample_tiles,
+)
+from cryoseg.training.sam_losses import prompted_loss, sam_loss
+from cryoseg.types import FloatArray
+
+LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart
+OVERLAP = 8  # tiles share an eighth of their side in validation
+
+
+class TrainedPart(nn.Module):
+    """The tensors that a method trains, and nothing else, as a module for the training loop.
+
+    Its checkpoints stay small and its average leaves the frozen SAM alone. Tensors are shared with
+    the network, so a state that is loaded here reaches it.
+    """
+
+    def __init__(self, network: PromptSam) -> None:
+        super().__init__()
+        network.freeze()
+        for name, parameter in network.named_parameters():
+            if network.is_trained(name):
+                self.register_parameter(name.replace(".", "/"), parameter)
+
+    @staticmethod
+    def original_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state of this module by the network's names."""
+        return {name.replace("/", "."): value for name, value in state.items()}
+
+
+def adaptation_loss(
+    network: PromptSam,
+    micrographs: list[TrainingMicrograph],
+    config: TrainSamConfig,
+    device: torch.device,
+) -> Callable[[int], Tensor]:
+    """Loss of step n for a prompt or a mask decoder, with the grid of points as the only prompt."""
+    geometry = network.geometry
+
+    def loss(step: int) -> Tensor:
+        weight: Tensor | None
+        if config.sample.view is TrainView.WHOLE:
+            images, target = sample_squares(micrographs, config.sample, seed=config.loop.seed, step=step)
+            weight = None
+        else:
+            tiles = sample_tiles(
+                micrographs, config.sample, side=geometry.image_size, seed=config.loop.seed, step=step
+            )
+            images = network.from_grey(tiles.grey)
+            target, weight = tiles.targets(geometry.logit_side)
+            weight = weight.to(device)
+        logits = network(images.to(device))[0][:, 0]
+        each = sam_loss(logits.float(), target.to(device), weight, kind=config.loss)
+        return config.loss_scale * each.mean()
+
+    return loss
+
+
+def pretraining_loss(
+    network: PromptSam,
+    micrographs: list[TrainingMicrograph],
+    config: PretrainConfig,
+    device: torch.device,
+) -> Callable[[int], Tensor]:
+    """Loss of step n for a whole SAM: the grid to all particles, points and boxes to single ones."""
+    geometry = network.geometry
+
+    def loss(step: int) -> Tensor:
+        tiles = sample_tiles(
+            micrographs, config.sample, side=geometry.image_size, seed=config.loop.seed, step=step
+        )
+        embeddings = network.sam.image_encoder(network.from_grey(tiles.grey.to(device)))
+        target, weight = (value.to(device) for value in tiles.targets(geometry.logit_side))
+        grid = tuple(value.expand(len(embeddings), *value.shape[1:]) for value in network.grid_points(device))
+        logits, _ = network.decode(embeddings, points=(grid[0], grid[1]))
+        total = sam_loss(logits[:, 0], target, weight).mean()
+        rng = np.random.default_rng([config.loop.seed, step, 1 << 20])
+        prompts = draw_object_prompts(tiles.labels, rng, each=config.prompts)
+        if prompts is None:
+            return total
+        asked = embeddings[prompts.image.to(device)]
+        masks = nn.functional.adaptive_avg_pool2d(prompts.masks.float()[:, None], geometry.logit_side)[:, 0]
+        masks = (masks > 0.5).float().to(device)
+        points = (prompts.points.to(device), prompts.labels.to(device))
+        three, judged = network.decode(asked, points=points, multimask=True)
+        single, judged_box = network.decode(asked, boxes=prompts.boxes.to(device))
+        return total + 0.5 * (prompted_loss(three, judged, masks) + prompted_loss(single, judged_box, masks))
+
+    return loss
+
+
+@torch.inference_mode()
+def micrograph_logits(network: PromptSam, grey: NDArray[np.floating], device: torch.device) -> FloatArray:
+    """(y, x) logits of a view, by the tiles and blending that picking uses."""
+    side = network.geometry.image_size
+    grid = tile_grid((grey.shape[0], grey.shape[1]), side, side // OVERLAP)
+    tiles = torch.from_numpy(grid.cut(grey[None].astype(np.float32))[:, 0])
+    parts = []
+    for batch in tiles.split(2 if device.type == "cpu" else 16):
+        raw = network(network.from_grey(batch.to(device)))[0]
+        full = nn.functional.interpolate(raw.float(), (side, side), mode="bilinear", align_corners=False)
+        parts.append(full[:, 0].cpu())
+    return grid.melt(torch.cat(parts).numpy())
+
+
+def dice_by_threshold(logits: FloatArray, labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Dice at every threshold of `LOGIT_BINS`, over pixels whose label is not -1."""
+    edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
+    positive = np.histogram(logits[labels > 0], edges)[0]
+    negative = np.histogram(logits[labels == 0], edges)[0]
+    hits = positive[::-1].cumsum()[::-1][1:]
+    false = negative[::-1].cumsum()[::-1][1:]
+    return np.asarray(2 * hits / np.maximum(hits + false + positive.sum(), 1))
+
+
+def validation(
+    network: PromptSam, micrographs: list[TrainingMicrograph], view: TrainView, device: torch.device
+) -> Callable[[nn.Module], float]:
+    """Mean Dice over micrographs, at the one threshold that suits them best together.
+
+    The loop hands over its module only to say that its tensors are in place; they are the network's.
+    """
+
+    def score(module: nn.Module) -> float:
+        network.eval()
+        return float(np.mean(validation_curves(network, micrographs, view, device), axis=0).max())
+
+    return score
+
+
+def validation_curves(
+    network: PromptSam, micrographs: list[TrainingMicrograph], view: TrainView, device: torch.device
+) -> list[NDArray[np.float64]]:
+    """`dice_by_threshold` of every micrograph."""
+    curves = []
+    for micrograph in micrographs:
+        if view is TrainView.WHOLE:
+            assert micrograph.square is not None
+            assert micrograph.square_labels is not None
+            image = torch.from_numpy(micrograph.square.astype(np.float32))[None].to(device)
+            with torch.inference_mode():
+                logits = network(image)[0][0, 0].float().cpu().numpy()
+            labels = (micrograph.square_labels > 0.5).astype(np.int8)
+            curves.append(dice_by_threshold(logits, labels))
+        else:
+            logits = micrograph_logits(network, micrograph.grey, device)
+            curves.append(dice_by_threshold(logits, micrograph.labels))
+    return curves

@@ -1,0 +1,77 @@
+"""Losses of promptable networks on logits, each mask for itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cryoseg.config.train_sam import SamLoss
+
+SMOOTH = 1e-5  # Source: reference notes on Prompt_sam_cryoPPP, section 8
+
+
+def squared_dice_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """1 - Dice with squares in the denominator, of every mask.
+
+    Parameters
+    ----------
+    logits, target
+        (B, y, x); targets from 0 to 1.
+    weight
+        (B, y, x), 0 where nothing is known; None for 1 everywhere.
+
+    Returns
+    -------
+    Tensor
+        (B,).
+    """
+    weight = torch.ones_like(target) if weight is None else weight
+    p = torch.sigmoid(logits)
+    overlap = (weight * p * target).sum(dim=(1, 2))
+    both = (weight * (p.square() + target.square())).sum(dim=(1, 2))
+    return 1 - (2 * overlap + SMOOTH) / (both + SMOOTH)
+
+
+def bce_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of every mask, (B,); arguments as `squared_dice_loss`."""
+    weight = torch.ones_like(target) if weight is None else weight
+    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (loss * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1)
+
+
+def sam_loss(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None, *, kind: SamLoss = SamLoss.DICE_BCE
+) -> Tensor:
+    """The loss of every mask, (B,); arguments as `squared_dice_loss`."""
+    dice = squared_dice_loss(logits, target, weight)
+    return dice if kind is SamLoss.DICE else dice + bce_loss(logits, target, weight)
+
+
+def prompted_loss(logits: Tensor, iou: Tensor, target: Tensor) -> Tensor:
+    """SAM's training loss for one object per prompt: the best of several masks, and their judged IoU.
+
+    Parameters
+    ----------
+    logits
+        (B, masks, y, x).
+    iou
+        (B, masks), the network's own judgment.
+    target
+        (B, y, x) of 0 and 1.
+
+    Returns
+    -------
+    Tensor
+        Scalar mean.
+
+    Source: Segment Anything, 2023, training algorithm; Dice with squares and cross-entropy instead of
+    its Dice and focal loss.
+    """
+    masks = logits.shape[1]
+    flat, wanted = logits.flatten(0, 1), target.repeat_interleave(masks, dim=0)
+    each = sam_loss(flat, wanted).view(-1, masks)
+    with torch.no_grad():
+        drawn, truth = logits > 0, target[:, None] > 0.5
+        actual = (drawn & truth).sum(dim=(2, 3)) / (drawn | truth).sum(dim=(2, 3)).clamp(min=1)
+    return each.min(dim=1).values.mean() + functional.mse_loss(iou, actual)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from cryoseg.core.calibration import expected_calibration_error, fit_calibration
+
+
+def test_the_slope_and_intercept_that_made_the_data_are_found() -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.normal(3, 2, 20_000)
+    hits = rng.random(raw.size) < expit(0.7 * raw - 1.5)
+    found = fit_calibration(raw, hits)
+    assert found.slope == pytest.approx(0.7, abs=0.05)
+    assert found.intercept == pytest.approx(-1.5, abs=0.15)
+    assert expected_calibration_error(found(raw), hits) < 0.02
+
+
+def test_the_error_is_what_a_hand_computes() -> None:
+    scores = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.15])
+    hits = np.array([True, True, True, False, False, False])
+    # Bin 0.9 to 1: |0.95 - 0.75| with 4 of 6; bin 0.1 to 0.2: |0.15 - 0| with 2 of 6.
+    assert expected_calibration_error(scores, hits) == pytest.approx(0.2 * 4 / 6 + 0.15 * 2 / 6)
+    assert np.isnan(expected_calibration_error(np.empty(0), np.empty(0, bool)))
+
+
+@pytest.mark.parametrize("hits", [np.ones(50, bool), np.zeros(50, bool)])
+def test_one_sided_data_stay_finite(hits: np.ndarray) -> None:
+    raw = np.linspace(-1, 1, 50)
+    found = fit_calibration(raw, hits)
+    assert found.slope >= 0
+    assert np.isfinite(found.intercept)
+    assert abs(float(found(raw).mean()) - hits.mean()) < 0.1
+
+
+def test_few_examples_give_the_base_rate() -> None:
+    found = fit_calibration(np.array([2.0, 2.0]), np.array([True, True]))
+    assert found(np.array([2.0]))[0] == pytest.approx(0.75)
