@@ -26,7 +26,10 @@ from cryoseg.types import Geometry, Tomogram
 CUBIC = Geometry(voxel_size=(10.0, 10.0, 10.0))
 
 
-@pytest.mark.parametrize("suffix", [*VOLUME_SUFFIXES, ".MRC", ".Rec"])
+MRC_SUFFIXES = [suffix for suffix in VOLUME_SUFFIXES if not suffix.endswith(".zarr")]
+
+
+@pytest.mark.parametrize("suffix", [*MRC_SUFFIXES, ".MRC", ".Rec"])
 def test_every_known_suffix_is_read(make_mrc, tmp_path, suffix):
     path = tmp_path / f"a.b{suffix}"
     path.write_bytes(make_mrc(np.zeros((2, 3, 4), "f4")))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cryoseg import __version__
-from cryoseg.cli import convert, evaluate, pick, postprocess, sample, segment, simulate, train, weights
+from cryoseg.cli import convert, data, evaluate, pick, postprocess, sample, segment, simulate, train, weights
 from cryoseg.errors import CryosegError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.command()(postprocess.postprocess)
 app.command()(pick.pick)
 app.command()(convert.convert)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(weights.app, name="weights")

@@ -105,7 +105,9 @@ def offline_variable(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 @contextlib.contextmanager
-def exclusive(destination: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
+def exclusive(
+    destination: Path, *, on_wait: Callable[[], None], folder_option: str = WEIGHTS_CONTENT.folder_option
+) -> Iterator[None]:
     """Let one process at a time make `destination`; a crashed owner's lock is free at once.
 
     Parameters
@@ -114,6 +116,8 @@ def exclusive(destination: Path, *, on_wait: Callable[[], None]) -> Iterator[Non
         The file to be made; it may exist when the lock is given, made by the process waited for.
     on_wait
         Called once if another process holds the lock.
+    folder_option
+        The option that names another folder, for the error.
     """
     lock_path = destination.with_name(f".{destination.name}.lock")
     try:
@@ -127,7 +131,7 @@ def exclusive(destination: Path, *, on_wait: Callable[[], None]) -> Iterator[Non
     except OSError as error:
         raise WeightsError(
             f"{destination.parent}: cannot be written ({error.strerror}); "
-            "give another folder with --checkpoints-dir."
+            f"give another folder with {folder_option}."
         ) from None
     try:
         yield

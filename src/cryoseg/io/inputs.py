@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoseg.config import Naming
-from cryoseg.io.volumes import VOLUME_SUFFIXES, describe_suffixes, known_suffix
+from cryoseg.io.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
 OWN_OUTPUTS = re.compile(
@@ -186,7 +186,7 @@ class _Finder:
             path = folder / entry
             try:
                 path = folder / entry.expanduser()
-                if path.is_dir():
+                if path.is_dir() and not is_volume_folder(path):
                     yield from self._folder(path)
                     return
                 if path.exists():
@@ -222,7 +222,7 @@ class _Finder:
             if is_known_suffix(path, self._suffixes)
             and not path.name.startswith(".")
             and not (self._leave_out is not None and self._leave_out.search(path.name))
-            and path.is_file()
+            and (path.is_file() or is_volume_folder(path))
         )
 
     def _wanted(self) -> str:

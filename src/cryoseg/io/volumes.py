@@ -16,6 +16,7 @@ from cryoseg import __version__
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.mrc import SliceSource, read_mrc, write_mrc
+from cryoseg.io.omezarr import read_omezarr
 from cryoseg.types import Geometry, Tomogram
 
 
@@ -31,6 +32,8 @@ _COMPRESSIONS = ("", ".gz", ".bz2")
 
 READERS: dict[str, Reader] = {
     **{name + packed: read_mrc for name, packed in product(_MRC_NAMES, _COMPRESSIONS)},
+    ".zarr": read_omezarr,
+    ".ome.zarr": read_omezarr,
 }
 VOLUME_SUFFIXES = tuple(READERS)
 _WRITABLE = _MRC_NAMES
@@ -47,6 +50,11 @@ def known_suffix(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str
     name = path.name
     matches = [s for s in suffixes if name.lower().endswith(s) and len(name) > len(s)]
     return name[-len(max(matches, key=len)) :] if matches else None
+
+
+def is_volume_folder(path: Path) -> bool:
+    """Whether a folder is itself a volume (OME-Zarr), not a place to look for volumes."""
+    return path.name.lower().endswith(".zarr") and path.is_dir()
 
 
 def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
@@ -229,6 +237,8 @@ def _write(
 
 
 def _refuse_unreadable(path: Path) -> None:
+    if is_volume_folder(path):
+        return
     if path.is_dir():
         raise InputError(f"{path}: this is a folder, not a volume. Give a file.")
     try:

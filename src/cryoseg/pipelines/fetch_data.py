@@ -1,0 +1,230 @@
+"""Bring published tomograms, annotations and micrographs to a folder of this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cryoseg import __version__
+from cryoseg.errors import CryosegError, InputError
+from cryoseg.io.download import DATA_CONTENT, Expected, exclusive, fetch
+from cryoseg.io.outputs import make_folder
+from cryoseg.io.provenance import write_provenance
+from cryoseg.io.remote_files import RemoteFile
+from cryoseg.io.volumes import made_by, read_mask, write_mask
+from cryoseg.pipelines.events import Note, OnEvent, Report, Row, StageProgress, Status, ignore
+from cryoseg.pipelines.fetch_plan import Planned
+
+RECORD = "source.json"
+_PARTLY = ".incomplete"
+
+
+def fetch_planned(
+    plan: Sequence[Planned], *, attempts: int = 4, pause: float = 1.0, on_event: OnEvent = ignore
+) -> Report:
+    """Fetch what was planned; files that are there in full are kept.
+
+    Parameters
+    ----------
+    plan
+        From `plan_fetch`.
+    attempts, pause
+        See `cryoseg.io.download.fetch`.
+    on_event
+        Told progress, notes and rows.
+
+    Returns
+    -------
+    Report
+        A row per run; one that fails stops no other, and the same call resumes it.
+    """
+    rows = []
+    for planned in plan:
+        begun = time.monotonic()
+        try:
+            row = _fetch_one(planned, attempts=attempts, pause=pause, on_event=on_event)
+        except CryosegError as error:
+            row = Row(name=planned.name, status=Status.FAILED, message=str(error))
+        except OSError as error:
+            message = f"{planned.folder}: cannot be written ({error.strerror or error})."
+            row = Row(name=planned.name, status=Status.FAILED, message=message)
+        rows.append(replace(row, seconds=time.monotonic() - begun))
+        on_event(rows[-1])
+    return Report(rows=rows)
+
+
+def readable_bytes(count: int) -> str:
+    """Decimal gigabytes or megabytes."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _fetch_one(planned: Planned, *, attempts: int, pause: float, on_event: OnEvent) -> Row:
+    if planned.error:
+        raise InputError(planned.error)
+    for text in planned.notes:
+        on_event(Note(text=text))
+    if planned.archive and planned.folder.is_dir():
+        return _row(planned, Status.SKIPPED, message="there already", outputs=(planned.folder,))
+    if not planned.archive and all(_is_whole(planned.folder / file.path, file) for file in planned.files):
+        outputs = _volumes(planned)
+        return _row(planned, Status.SKIPPED, message="there already", outputs=tuple(outputs))
+    make_folder(planned.folder.parent if planned.archive else planned.folder)
+    needed = sum(file.size or 0 for file in planned.files if _present(planned, file) is None)
+    free = shutil.disk_usage(planned.folder.parent).free
+    if needed > free:
+        raise InputError(
+            f"{planned.folder}: {readable_bytes(needed)} are needed and {readable_bytes(free)} are free. "
+            "Make room, or give another folder with --output-dir."
+        )
+    meter = _Meter(planned, on_event)
+    for file in planned.files:
+        destination = _destination(planned, file)
+        if _present(planned, file) is None:
+            with exclusive(destination, on_wait=meter.wait, folder_option=DATA_CONTENT.folder_option):
+                # Whoever held the lock may have finished the file meanwhile.
+                if _present(planned, file) is None:
+                    fetch(
+                        file.url,
+                        destination,
+                        expected=Expected(md5=file.md5, size=file.size if file.md5 else None),
+                        by_hand=f"By hand: fetch {file.url} to {destination}.",
+                        content=DATA_CONTENT,
+                        on_bytes=meter.on_bytes,
+                        attempts=attempts,
+                        pause=pause,
+                    )
+        meter.finish(file)
+    if planned.archive:
+        folder = _unpack(planned, _destination(planned, planned.files[0]))
+        return _row(planned, Status.DONE, outputs=(folder,))
+    for root in _zarr_roots(planned):
+        partly = planned.folder / f"{root}{_PARTLY}"
+        if partly.is_dir():
+            partly.replace(planned.folder / root)
+    outputs = _volumes(planned)
+    record = {"version": __version__, "name": planned.name, "files": planned.files}
+    write_provenance(planned.folder / RECORD, record, overwrite=True)
+    return _row(planned, Status.DONE, outputs=tuple(outputs))
+
+
+def _row(planned: Planned, status: Status, *, outputs: tuple[Path, ...], message: str = "") -> Row:
+    return Row(
+        name=planned.name,
+        status=status,
+        figures={"files": str(len(planned.files)), "size": readable_bytes(planned.size)},
+        outputs=outputs,
+        message=message or str(planned.folder),
+    )
+
+
+def _zarr_root(file: RemoteFile) -> str | None:
+    """Path of the .zarr folder that a file belongs to, relative to its run; None for single files."""
+    head, separator, _ = file.path.partition(".zarr/")
+    return f"{head}.zarr" if separator else None
+
+
+def _destination(planned: Planned, file: RemoteFile) -> Path:
+    if planned.archive:
+        return planned.folder.parent / file.path
+    # A volume without some of its chunks reads as zeros there, so that its folder gets its name last.
+    if root := _zarr_root(file):
+        return planned.folder / f"{root}{_PARTLY}" / file.path.removeprefix(f"{root}/")
+    return planned.folder / file.path
+
+
+def _present(planned: Planned, file: RemoteFile) -> Path | None:
+    """Where the whole file lies, if it was fetched."""
+    for path in (planned.folder / file.path, _destination(planned, file)):
+        if _is_whole(path, file):
+            return path
+    return None
+
+
+def _is_whole(path: Path, file: RemoteFile) -> bool:
+    # A file gets its name when it is complete. The portal's sizes are not exact enough to compare,
+    # those that come with a digest are.
+    return path.is_file() and (file.md5 is None or file.size == path.stat().st_size)
+
+
+def _zarr_roots(planned: Planned) -> list[str]:
+    return list(dict.fromkeys(root for file in planned.files if (root := _zarr_root(file))))
+
+
+def _volumes(planned: Planned) -> list[Path]:
+    """What the run consists of now, each OME-Zarr folder once."""
+    single = [file.path for file in planned.files if _zarr_root(file) is None]
+    found = [planned.folder / path for path in (*_zarr_roots(planned), *single)]
+    return [*found, _join(planned)] if planned.join_masks else found
+
+
+def _unpack(planned: Planned, archive: Path) -> Path:
+    """Unpack beside the archive, and remove that when all of it is out."""
+    partly = planned.folder.with_name(planned.folder.name + _PARTLY)
+    shutil.rmtree(partly, ignore_errors=True)
+    try:
+        with tarfile.open(archive) as packed:
+            packed.extractall(partly, filter="data")
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        archive.unlink()
+        raise InputError(
+            f"{archive}: is damaged ({error}) and was removed. Run the same command again."
+        ) from error
+    entries = list(partly.iterdir())
+    # The archive of 10017 holds one folder 10017.
+    is_wrapped = [entry.name for entry in entries] == [planned.folder.name] and entries[0].is_dir()
+    (entries[0] if is_wrapped else partly).replace(planned.folder)
+    shutil.rmtree(partly, ignore_errors=True)
+    archive.unlink()
+    return planned.folder
+
+
+def _join(planned: Planned) -> Path:
+    """One target mask of the masks of several annotations."""
+    target = planned.folder / "target_mask" / f"{planned.folder.name}_target_mask.mrc"
+    if target.exists():
+        return target
+    masks = [read_mask(planned.folder / file.path) for file in planned.files if "annotations/" in file.path]
+    first, *others = masks
+    for other in others:
+        if other.data.shape != first.data.shape:
+            raise InputError(f"{other.source}: has another shape than {first.source}; list one of them only.")
+    union = np.zeros(first.data.shape, np.bool_)
+    for mask in masks:
+        for z, image in enumerate(mask.data):
+            union[z] |= image > 0
+    write_mask(target, union, first.geometry, label=made_by("data fetch"))
+    return target
+
+
+class _Meter:
+    """Progress over all files of one run."""
+
+    def __init__(self, planned: Planned, on_event: OnEvent) -> None:
+        self._name = planned.name
+        self._total = planned.size
+        self._finished = 0
+        self._shown = -1
+        self._on_event = on_event
+
+    def wait(self) -> None:
+        self._on_event(Note(text=f"{self._name}: another process is fetching it; waiting."))
+
+    def on_bytes(self, done: int, total: int) -> None:
+        whole = max(self._total, self._finished + total)
+        megabytes = (self._finished + done) // 10**6
+        if megabytes != self._shown:
+            self._shown = megabytes
+            self._on_event(
+                StageProgress(
+                    name=self._name, stage="download", done=megabytes, total=whole // 10**6, unit="MB"
+                )
+            )
+
+    def finish(self, file: RemoteFile) -> None:
+        self._finished += file.size or 0

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from cryoseg.errors import InputError
+from cryoseg.io.inputs import resolve_inputs, stem
+from cryoseg.io.volumes import read_mask, read_tomogram
+
+DATA = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+
+
+def write(
+    path: Path,
+    data: np.ndarray = DATA,
+    *,
+    axes: str = "zyx",
+    unit: str | None = "angstrom",
+    scale: float = 10.0,
+    version: int = 2,
+) -> Path:
+    group = zarr.open_group(path, mode="w", zarr_format=version)
+    group.create_array("0", data=data)
+    units = {} if unit is None else {"unit": unit}
+    one: dict[str, Any] = {
+        "axes": [{"name": name, "type": "space", **units} for name in axes],
+        "datasets": [
+            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [scale] * len(axes)}]}
+        ],
+    }
+    if version == 2:
+        group.attrs["multiscales"] = [one]
+    else:
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [one]}
+    return path
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_both_zarr_formats_are_read(tmp_path: Path, version: int) -> None:
+    volume = read_tomogram(write(tmp_path / "a.ome.zarr", version=version))
+    np.testing.assert_array_equal(volume.data, DATA)
+    assert volume.data.dtype == np.float32
+    assert volume.geometry.voxel_size == (10.0, 10.0, 10.0)
+
+
+def test_units_are_turned_into_angstrom(tmp_path: Path) -> None:
+    nanometers = read_tomogram(write(tmp_path / "a.zarr", unit="nanometer", scale=1.5))
+    assert nanometers.geometry.voxel_size == pytest.approx((15.0,) * 3)
+    assert read_tomogram(write(tmp_path / "b.zarr", unit=None)).geometry.voxel_size == (0.0, 0.0, 0.0)
+
+
+def test_one_channel_and_one_time_are_no_axes(tmp_path: Path) -> None:
+    volume = read_tomogram(write(tmp_path / "a.zarr", DATA[None, None], axes="tczyx"))
+    np.testing.assert_array_equal(volume.data, DATA)
+    with pytest.raises(InputError, match="one volume of axes z, y, x is needed"):
+        read_tomogram(write(tmp_path / "b.zarr", np.stack([DATA, DATA]), axes="czyx"))
+    with pytest.raises(InputError, match="axes x, y, z"):
+        read_tomogram(write(tmp_path / "c.zarr", axes="xyz"))
+
+
+def test_other_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    zarr.open_group(tmp_path / "b.zarr", mode="w")
+    for name in ("a", "b"):
+        with pytest.raises(InputError, match="cannot be read as OME-Zarr"):
+            read_tomogram(tmp_path / f"{name}.zarr")
+    with pytest.raises(InputError, match="no such file"):
+        read_tomogram(tmp_path / "c.zarr")
+
+
+def test_a_volume_folder_is_one_input(tmp_path: Path) -> None:
+    path = write(tmp_path / "ts_1.5A.ome.zarr")
+    assert stem(path) == "ts_1.5A"
+    for typed in (path, tmp_path, str(tmp_path / "*.zarr")):
+        assert [(item.path, item.error) for item in resolve_inputs([typed])] == [(path, None)]
+
+
+def test_labels_in_zarr_keep_minus_one(tmp_path: Path) -> None:
+    labels = np.where(DATA > 5, 1, -1).astype(np.int8)
+    np.testing.assert_array_equal(read_mask(write(tmp_path / "a.zarr", labels)).data, labels)
