@@ -66,6 +66,31 @@ class Tomogram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Micrograph:
+    """One image as read.
+
+    Attributes
+    ----------
+    data
+        (y, x) float32; row 0 is the first row of the file.
+    pixel_size
+        In angstrom; 0.0 where nobody knows it.
+    geometry
+        For outputs that lie over it; a volume of one slice.
+    source
+        The file it came from.
+    warnings
+        Sentences about what was doubtful, for the user.
+    """
+
+    data: FloatArray
+    pixel_size: float = 0.0
+    geometry: Geometry = field(default_factory=Geometry)
+    source: Path = Path("array")
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentResult:
     """What one run over one tomogram gives.
 
