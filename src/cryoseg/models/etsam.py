@@ -140,7 +140,7 @@ def segment(
         done = 0
         for view, logits in volumes.items():
             backward = view is View.BACKWARD
-            part = _Part(
+            part = StagePass(
                 grey=grey,
                 data=data[::-1] if backward else data,
                 logits=logits[::-1] if backward else logits,
@@ -194,8 +194,20 @@ class NetworkInput:
         return (torch.from_numpy(square).expand(3, -1, -1) - self._mean) / self._std
 
 
-class _Part:
-    """One view: data and logits in the order in which slices are visited."""
+class StagePass:
+    """One view: data and logits in the order in which slices are visited.
+
+    Parameters
+    ----------
+    grey
+        Map from the grey values of `data` to what the network sees.
+    data
+        (z, y, x).
+    logits
+        (z, y, x) float32, written by each stage; stage 2 reads those of stage 1 from it.
+    kept
+        Receives the input of stage 2, or None.
+    """
 
     def __init__(
         self, *, grey: PlaneMap, data: NDArray[Any], logits: FloatArray, kept: FloatArray | None
@@ -214,7 +226,7 @@ class _Part:
         device: torch.device,
         precision: Precision,
     ) -> Iterator[None]:
-        """Write the logits of a stage over those of the stage before, slice by slice.
+        """Write the logits of a stage over those of the stage before, slice by slice; yields after each.
 
         A slice is read for stage 2 before it is written, so one volume holds both.
         """

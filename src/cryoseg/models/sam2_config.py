@@ -78,6 +78,47 @@ def build_predictor(config: str | Path, *, overrides: Mapping[str, Any] | None =
         If the file is missing, is no YAML, holds no model, or names something that is not a
         network module of sam2 or cryoseg.
     """
+    path, model = _model_section(config, overrides)
+    root = _module_class(str(model.get("_target_")), path)
+    if not issubclass(root, VolumePredictor):
+        model["_target_"] = "cryoseg.models.sam2_volume.VolumePredictor"
+    model["non_overlap_masks"] = False
+    model["fill_hole_area"] = 0
+    predictor = _instantiate(path, model)
+    assert isinstance(predictor, VolumePredictor)
+    return predictor.eval()
+
+
+def build_network(
+    config: str | Path, root: type[SAM2Base], *, overrides: Mapping[str, Any] | None = None
+) -> SAM2Base:
+    """Build the untrained network of a configuration as another class of SAM 2 network.
+
+    Parameters
+    ----------
+    config
+        See `find_config`.
+    root
+        Takes the place of the configuration's own class; has the same weights.
+    overrides
+        Dotted key to value, below `model`.
+
+    Raises
+    ------
+    ConfigError
+        As `build_predictor`.
+    """
+    path, model = _model_section(config, overrides)
+    model["_target_"] = f"{root.__module__}.{root.__qualname__}"
+    for key in ("non_overlap_masks", "fill_hole_area", "clear_non_cond_mem_around_input"):
+        model.pop(key, None)  # of the predictor, which follows a video; not of the network
+    network = _instantiate(path, model)
+    assert isinstance(network, root)
+    return network
+
+
+def _model_section(config: str | Path, overrides: Mapping[str, Any] | None) -> tuple[Path, DictConfig]:
+    """The checked `model` section of a configuration, with `overrides`."""
     path = find_config(config)
     try:
         loaded = OmegaConf.load(path)
@@ -95,17 +136,15 @@ def build_predictor(config: str | Path, *, overrides: Mapping[str, Any] | None =
     root = _module_class(str(model.get("_target_")), path)
     if not issubclass(root, SAM2Base):
         raise ConfigError(f"{path}: `model` builds {root.__name__}, which is not a SAM 2 network.")
-    if not issubclass(root, VolumePredictor):
-        model["_target_"] = "cryoseg.models.sam2_volume.VolumePredictor"
-    model["non_overlap_masks"] = False
-    model["fill_hole_area"] = 0
+    return path, model
+
+
+def _instantiate(path: Path, model: DictConfig) -> Any:
     model["compile_image_encoder"] = False
     try:
-        predictor = instantiate(model, _recursive_=True)
+        return instantiate(model, _recursive_=True)
     except (HydraException, TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"{path}: SAM 2 cannot be built from it ({_first_line(error)}).") from error
-    assert isinstance(predictor, VolumePredictor)
-    return predictor.eval()
 
 
 def _check_targets(node: Any, path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,14 +15,15 @@ from torch import Tensor
 
 from cryoseg import __version__
 from cryoseg.config.segment import Polarity
-from cryoseg.config.train import TrainMembraneConfig
-from cryoseg.errors import InputError, WeightsError
+from cryoseg.config.train import LoopConfig, TrainMembraneConfig
+from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.outputs import make_folder
 from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.models.membrane_tiny import CONFIG, Recipe, build_stage
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors, write_model_file
+from cryoseg.models.weights import canonical_name, require
 from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
-from cryoseg.pipelines.training_data import Pair, find_pairs, load_volume
+from cryoseg.pipelines.training_data import Fold, Pair, find_pairs, load_volume
 from cryoseg.training.clips import TrainingVolume
 from cryoseg.training.loop import BEST, StepResult, fit
 from cryoseg.training.membrane import (
@@ -33,38 +34,42 @@ from cryoseg.training.membrane import (
     volume_logits,
     widen_input,
 )
+from cryoseg.training.processes import ALONE, Processes
 
 VALIDATION_TILE = 256
+CPU = torch.device("cpu")
 RUN_CONFIG = "config.json"
 
 
 def split_pairs(
     data: Sequence[str], validation_data: Sequence[str], *, seed: int, fraction: float = 0.1
 ) -> tuple[list[Pair], list[Pair]]:
-    """Training and validation pairs; without validation data a tenth of the volumes is held out.
+    """Training and validation pairs.
 
-    Raises
-    ------
-    InputError
-        If nothing would be left to train on.
+    Without validation data a tenth of the volumes is held out, or, of a single volume, every fourth
+    labeled slice.
     """
     pairs = find_pairs(data)
     if validation_data:
         held_out = find_pairs(validation_data)
         known = {pair.tomogram.resolve() for pair in held_out}
         return [pair for pair in pairs if pair.tomogram.resolve() not in known], held_out
-    if len(pairs) < 2:
-        raise InputError(
-            f"{data[0]}: one volume alone cannot be split into training and validation; "
-            "name a second one with --validation."
-        )
+    if len(pairs) == 1:
+        return [replace(pairs[0], fold=Fold.TRAINING)], [replace(pairs[0], fold=Fold.VALIDATION)]
     order = np.random.default_rng(seed).permutation(len(pairs))
     count = max(1, round(fraction * len(pairs)))
     return [pairs[i] for i in order[count:]], [pairs[i] for i in order[:count]]
 
 
 def load_start(path: Path, stage: int) -> dict[str, Tensor]:
-    """Weights of one stage from a packaged model or from a run's `best.pt`."""
+    """Weights of one stage from a packaged model (file or `membrane-tiny`) or from a run's `best.pt`."""
+    if not path.exists():
+        known = canonical_name(str(path))
+        if known is None:
+            raise WeightsError(
+                f"{path}: not found; --start takes a model file, a run's {BEST} or membrane-tiny."
+            )
+        path = require(known)
     if path.suffix == ".safetensors":
         read_model_metadata(path)
         return {name: value.float() for name, value in read_model_tensors(path, f"stage{stage}.").items()}
@@ -84,6 +89,9 @@ def train_stage(
     start: Mapping[str, Tensor] | None = None,
     polarity: Polarity = Polarity.DARK,
     logits: Path | None = None,
+    device: torch.device = CPU,
+    processes: Processes = ALONE,
+    tensorboard: bool = False,
     on_event: OnEvent = ignore,
 ) -> bool:
     """Train one stage in the folder `run`, going on where an earlier call stopped.
@@ -102,6 +110,12 @@ def train_stage(
         Where a pair does not say.
     logits
         Folder of stage-1 logits, for stage 2.
+    device
+        To train on.
+    processes
+        Those that train together.
+    tensorboard
+        Write event files too.
     on_event
         Receives a note per line of the log.
 
@@ -117,7 +131,8 @@ def train_stage(
         "training": [pair.name for pair in training],
         "validation": [pair.name for pair in held_out],
     }
-    (run / RUN_CONFIG).write_text(json.dumps(document, indent=2) + "\n")
+    if processes.first:
+        (run / RUN_CONFIG).write_text(json.dumps(document, indent=2) + "\n")
     volumes = _load(training, polarity, logits, "reading training volumes", on_event)
     judged = _load(held_out, polarity, logits, "reading validation volumes", on_event)
 
@@ -125,7 +140,8 @@ def train_stage(
     model = build_stage(config.stage, config.clip.size)
     if start is not None:
         model.load_state_dict(widen_input(dict(start), 5 * config.stage))
-    judge = build_stage(config.stage, VALIDATION_TILE).eval()
+    model.to(device)
+    judge = build_stage(config.stage, VALIDATION_TILE).eval().to(device)
     score = validation(judged, window=config.clip.length, reverse=config.stage == 2)
 
     def validate(trained: torch.nn.Module) -> float:
@@ -135,27 +151,81 @@ def train_stage(
     # The time limit does not change what is learned, so a resumed run may have another one.
     frozen = replace(config, loop=replace(config.loop, max_minutes=None))
     fingerprint = {"config": json.dumps(frozen.to_dict(), sort_keys=True), "training": document["training"]}
-    step = 0
-    for result in fit(
+    steps = fit(
         model,
-        clip_loss(model, lambda: volumes, config),
+        clip_loss(model, volumes, config, processes),
         config.loop,
         run,
         validate=validate,
         fingerprint=fingerprint,
-    ):
+        processes=processes,
+    )
+    return report_steps(
+        steps,
+        config.stage,
+        config.loop,
+        on_event=on_event,
+        tensorboard=run if tensorboard and processes.first else None,
+    )
+
+
+def report_steps(
+    results: Iterable[StepResult],
+    stage: int,
+    loop: LoopConfig,
+    *,
+    on_event: OnEvent,
+    tensorboard: Path | None = None,
+) -> bool:
+    """Run a training loop to its end and tell of every line of its log.
+
+    Parameters
+    ----------
+    results
+        Of `fit`.
+    stage
+        For the messages.
+    loop
+        Tells when all is done.
+    on_event
+        Receives progress and a note per line.
+    tensorboard
+        Folder for event files, or None.
+
+    Returns
+    -------
+    bool
+        Whether all steps are done.
+
+    Raises
+    ------
+    ConfigError
+        If event files are asked for and TensorBoard is not installed.
+    """
+    writer = None if tensorboard is None else _tensorboard_writer(tensorboard)
+    step = 0
+    for result in results:
         step = result.step
         on_event(
-            StageProgress(
-                name=f"stage {config.stage}",
-                stage="training",
-                done=step,
-                total=config.loop.steps,
-                unit="steps",
-            )
+            StageProgress(name=f"stage {stage}", stage="training", done=step, total=loop.steps, unit="steps")
         )
-        on_event(Note(text=_line(config.stage, result)))
-    return step in (0, config.loop.steps)
+        on_event(Note(text=_line(stage, result)))
+        if writer is not None:
+            writer.add_scalar("loss", result.loss, step)
+            writer.add_scalar("learning rate", result.learning_rate, step)
+            if result.score is not None:
+                writer.add_scalar("validation Dice", result.score, step)
+    if writer is not None:
+        writer.close()
+    return step in (0, loop.steps)
+
+
+def _tensorboard_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError('--tensorboard needs TensorBoard; run pip install "cryoseg[train]".') from error
+    return SummaryWriter(str(folder))
 
 
 def _line(stage: int, result: StepResult) -> str:
@@ -181,14 +251,16 @@ def _load(
     return volumes
 
 
-def best_network(run: Path, config: TrainMembraneConfig, size: int) -> FineVolumePredictor:
+def best_network(
+    run: Path, config: TrainMembraneConfig, size: int, device: torch.device = CPU
+) -> FineVolumePredictor:
     """The best averaged network of a run, ready for tiles of `size` pixels."""
     path = run / BEST
     if not path.exists():
         raise WeightsError(f"{path}: missing; the run has not reached its first validation.")
     network = build_stage(config.stage, size)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-    network.eval()
+    network.to(device).eval()
     return network
 
 
@@ -205,11 +277,12 @@ def write_stage1_logits(
     folder: Path,
     *,
     polarity: Polarity = Polarity.DARK,
+    device: torch.device = CPU,
     on_event: OnEvent = ignore,
 ) -> None:
     """Stage-1 logits of every volume as `.npy`, float16; those that exist are kept."""
     make_folder(folder)
-    network = best_network(run, config, VALIDATION_TILE)
+    network = best_network(run, config, VALIDATION_TILE, device)
     for i, pair in enumerate(pairs, start=1):
         target = logits_path(folder, pair)
         if not target.exists():
@@ -230,6 +303,7 @@ def package(
     *,
     polarity: Polarity = Polarity.DARK,
     card: Mapping[str, Any] | None = None,
+    device: torch.device = CPU,
 ) -> tuple[float, float]:
     """Write both stages as one model file, with the threshold that suits the validation volumes.
 
@@ -238,7 +312,7 @@ def package(
     tuple of float
         The logit threshold and the mean validation Dice at it.
     """
-    second = best_network(runs[1], configs[1], VALIDATION_TILE)
+    second = best_network(runs[1], configs[1], VALIDATION_TILE, device)
     curves = []
     for pair in held_out:
         volume = load_volume(pair, polarity=polarity, stage1_logits=logits_path(logits, pair))
@@ -275,6 +349,12 @@ def _history(run: Path) -> dict[str, Any]:
     return {**record, **{key: len(record[key]) for key in ("training", "validation")}}
 
 
+class _Shared(TypedDict):
+    polarity: Polarity
+    device: torch.device
+    on_event: OnEvent
+
+
 def train_membrane(
     configs: tuple[TrainMembraneConfig, TrainMembraneConfig],
     data: Sequence[str],
@@ -284,6 +364,8 @@ def train_membrane(
     start: Path | None = None,
     polarity: Polarity = Polarity.DARK,
     card: Mapping[str, Any] | None = None,
+    device: torch.device = CPU,
+    tensorboard: bool = False,
     on_event: OnEvent = ignore,
 ) -> Path | None:
     """From data to one model file: stage 1, its logits, stage 2, threshold, package.
@@ -299,13 +381,16 @@ def train_membrane(
     runs = (output_dir / "stage1", output_dir / "stage2")
     logits, model_file = output_dir / "stage1_logits", output_dir / "membrane.safetensors"
     first = load_start(start, 1) if start is not None else None
+    shared: _Shared = {
+        "polarity": polarity,
+        "device": device,
+        "on_event": on_event,
+    }
     if not train_stage(
-        configs[0], training, held_out, runs[0], start=first, polarity=polarity, on_event=on_event
+        configs[0], training, held_out, runs[0], start=first, tensorboard=tensorboard, **shared
     ):
         return None
-    write_stage1_logits(
-        configs[0], runs[0], [*training, *held_out], logits, polarity=polarity, on_event=on_event
-    )
+    write_stage1_logits(configs[0], runs[0], [*training, *held_out], logits, **shared)
     second = load_start(start, 2) if start is not None else load_start(runs[0] / BEST, 1)
     if not train_stage(
         configs[1],
@@ -313,11 +398,13 @@ def train_membrane(
         held_out,
         runs[1],
         start=second,
-        polarity=polarity,
         logits=logits,
-        on_event=on_event,
+        tensorboard=tensorboard,
+        **shared,
     ):
         return None
-    threshold, dice = package(configs, runs, held_out, logits, model_file, polarity=polarity, card=card)
+    threshold, dice = package(
+        configs, runs, held_out, logits, model_file, polarity=polarity, card=card, device=device
+    )
     on_event(Note(text=f"{model_file}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
     return model_file

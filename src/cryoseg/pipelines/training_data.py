@@ -6,9 +6,11 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoseg.config.segment import Polarity
 from cryoseg.core.robust import robust_map
@@ -16,23 +18,36 @@ from cryoseg.errors import InputError
 from cryoseg.io.inputs import is_known_suffix, stem
 from cryoseg.io.volumes import read_mask, read_tomogram
 from cryoseg.training.clips import TrainingVolume
+from cryoseg.types import Tomogram
 
 TOMOGRAM_FOLDERS = ("tomograms", "tomogram", "images")
 LABEL_FOLDERS = ("labels", "masks", "target_mask")
 TOMOGRAM_TAG, LABEL_TAGS = "_tomogram", ("_labels", "_mask", "_target_mask")
 
 
+class Fold(StrEnum):
+    """Which of a tomogram's labeled slices count; the others become unknown."""
+
+    TRAINING = "training"
+    VALIDATION = "validation"
+
+
+FOLDS = 4  # every fourth labeled slice judges, the second one first
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """A tomogram and its labels (1 membrane, 0 free of it, -1 unknown).
 
-    `polarity` is what a CSV column or the simulation's JSON says, or None.
+    `polarity` is what a CSV column or the simulation's JSON says, or None. `fold` keeps only some of
+    the labeled slices, so that one tomogram can both teach and judge.
     """
 
     name: str
     tomogram: Path
     labels: Path
     polarity: Polarity | None = None
+    fold: Fold | None = None
 
 
 def find_pairs(sources: Sequence[str]) -> list[Pair]:
@@ -131,19 +146,8 @@ def load_volume(
     InputError
         If the shapes differ, the labels are not -1, 0, 1, or no voxel is labelled membrane.
     """
-    tomogram, labels = read_tomogram(pair.tomogram), read_mask(pair.labels)
-    if tomogram.data.shape != labels.data.shape:
-        raise InputError(
-            f"{pair.labels}: has shape {labels.data.shape} (z, y, x) and its tomogram {tomogram.data.shape}; "
-            "labels must lie on the tomogram's grid."
-        )
-    values = labels.data.astype(np.int8)
-    if not np.isin(np.unique(labels.data), (-1, 0, 1)).all():
-        raise InputError(f"{pair.labels}: labels must be 1 (membrane), 0 (none) or -1 (unknown).")
-    if not (values > 0).any():
-        raise InputError(
-            f"{pair.labels}: no voxel is labelled membrane; leave this volume out or check its labels."
-        )
+    tomogram = read_tomogram(pair.tomogram)
+    values = read_labels(pair, tomogram)
     intensity = robust_map(tomogram.data, invert=(pair.polarity or polarity) is Polarity.BRIGHT)
     data = np.empty(tomogram.data.shape, np.float16)
     for z, slice_ in enumerate(tomogram.data):
@@ -154,3 +158,37 @@ def load_volume(
         labels=values,
         stage1_logits=None if stage1_logits is None else np.load(stage1_logits),
     )
+
+
+def read_labels(pair: Pair, tomogram: Tomogram) -> NDArray[np.int8]:
+    """(z, y, x) labels of a pair: 1 membrane, 0 none, -1 unknown; only those of its fold.
+
+    Raises
+    ------
+    InputError
+        If they do not lie on the tomogram's grid, hold other values, or hold no membrane.
+    """
+    labels = read_mask(pair.labels)
+    if tomogram.data.shape != labels.data.shape:
+        raise InputError(
+            f"{pair.labels}: has shape {labels.data.shape} (z, y, x) and its tomogram {tomogram.data.shape}; "
+            "labels must lie on the tomogram's grid."
+        )
+    values = labels.data.astype(np.int8)
+    if not np.isin(np.unique(labels.data), (-1, 0, 1)).all():
+        raise InputError(f"{pair.labels}: labels must be 1 (membrane), 0 (none) or -1 (unknown).")
+    if pair.fold is not None:
+        painted = np.flatnonzero((values >= 0).any(axis=(1, 2)))
+        judging = painted[1::FOLDS]
+        if not len(judging):
+            raise InputError(
+                f"{pair.labels}: only {len(painted)} slice has labels; paint at least two, so that one can "
+                "judge, or name another volume with --validation."
+            )
+        dropped = judging if pair.fold is Fold.TRAINING else np.setdiff1d(painted, judging)
+        values[dropped] = -1
+    if not (values > 0).any():
+        raise InputError(
+            f"{pair.labels}: no voxel is labelled membrane; leave this volume out or check its labels."
+        )
+    return values

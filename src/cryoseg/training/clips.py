@@ -6,6 +6,7 @@ Every choice of step n follows from (seed, n), so that a resumed run sees the sa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,10 +39,26 @@ class TrainingVolume:
     labels: NDArray[np.int8]
     stage1_logits: NDArray[np.float16] | None = None
 
+    @cached_property
+    def labeled_slices(self) -> NDArray[np.int64]:
+        """Numbers of the slices with a known voxel."""
+        return np.flatnonzero((self.labels >= 0).any(axis=(1, 2)))
+
 
 def _span(rng: np.random.Generator, extent: int, wanted: int) -> slice:
     start = int(rng.integers(0, max(0, extent - wanted) + 1))
     return slice(start, min(extent, start + wanted))
+
+
+def _labeled_span(rng: np.random.Generator, volume: TrainingVolume, wanted: int) -> slice:
+    """Slices of a clip of which at least one has labels; a few painted slices may be all there is."""
+    depth = len(volume.data)
+    known = volume.labeled_slices
+    if len(known) == depth:
+        return _span(rng, depth, wanted)
+    painted = int(known[rng.integers(len(known))])
+    start = int(np.clip(painted - rng.integers(wanted), 0, max(0, depth - wanted)))
+    return slice(start, min(depth, start + wanted))
 
 
 def _crop(
@@ -49,7 +66,7 @@ def _crop(
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Planes (z + 4, planes, y, x) with their neighbors, and labels (z, y, x)."""
     depth, height, width = volume.data.shape
-    z = _span(rng, depth, config.length)
+    z = _labeled_span(rng, volume, config.length)
     y, x = _span(rng, height, side), _span(rng, width, side)
     rows = np.clip(np.arange(z.start - NEIGHBORS, z.start + config.length + NEIGHBORS), 0, depth - 1)
     planes = [volume.data[rows, y, x]]
@@ -147,10 +164,12 @@ def _shade(images: Tensor, rng: np.random.Generator, config: ClipConfig) -> Tens
 
 
 def sample_batch(
-    volumes: list[TrainingVolume], config: ClipConfig, *, seed: int, step: int
+    volumes: list[TrainingVolume], config: ClipConfig, *, seed: int, step: int, part: range | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The clips of one step: (B, T, C, S, S) and (B, T, S, S)."""
-    clips = [
-        sample_clip(volumes, np.random.default_rng([seed, step, i]), config) for i in range(config.batch)
-    ]
+    """The clips of one step: (B, T, C, S, S) and (B, T, S, S).
+
+    `part` names those to make, of `range(config.batch)`; None makes all.
+    """
+    numbers = range(config.batch) if part is None else part
+    clips = [sample_clip(volumes, np.random.default_rng([seed, step, i]), config) for i in numbers]
     return torch.stack([images for images, _ in clips]), torch.stack([labels for _, labels in clips])

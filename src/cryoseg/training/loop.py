@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import CryosegError
+from cryoseg.training.processes import ALONE, Processes
 
 CHECKPOINT = "last.pt"
 BEST = "best.pt"
@@ -108,6 +109,8 @@ def fit(
     *,
     validate: Callable[[nn.Module], float] | None = None,
     fingerprint: dict[str, Any] | None = None,
+    groups: list[dict[str, Any]] | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[StepResult]:
     """Train `model`, yielding a line of the log every now and then.
 
@@ -128,6 +131,11 @@ def fit(
         Score of a model, higher is better; called with the averaged weights in evaluation mode.
     fingerprint
         Settings that must agree between a run and its resumption.
+    groups
+        Of parameters, for the optimizer; `scale` in a group multiplies its learning rate. None
+        takes `parameter_groups`.
+    processes
+        Those that train together; the first one validates and writes.
 
     Yields
     ------
@@ -140,7 +148,9 @@ def fit(
         If the loss is not finite, or if the folder holds a run with other settings.
     """
     begun = time.monotonic()
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, config.weight_decay) if groups is None else groups, lr=config.learning_rate
+    )
     average = _Average(model, config.ema_decay) if config.ema_decay else None
     step, best_score = 0, -math.inf
     checkpoint = folder / CHECKPOINT
@@ -174,7 +184,7 @@ def fit(
         model.train()
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         loss = loss_of_step(step)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -184,6 +194,7 @@ def fit(
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        processes.average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         if average is not None:
@@ -191,20 +202,24 @@ def fit(
         losses.append(value)
         step += 1
 
-        out_of_time = config.max_minutes is not None and time.monotonic() - begun > 60 * config.max_minutes
+        out_of_time = config.max_minutes is not None and processes.broadcast(
+            time.monotonic() - begun > 60 * config.max_minutes
+        )
         last = step == config.steps or out_of_time
         validating = validate is not None and (step % config.validate_every == 0 or step == config.steps)
         if not (step % config.checkpoint_every == 0 or validating or last):
             continue
         score, is_best = None, False
-        if validating and validate is not None:
-            score = _validate(model, average, validate)
-            is_best = score > best_score
-            if is_best:
-                best_score = score
-                weights = average.values if average is not None else model.state_dict()
-                _save(folder / BEST, {"step": step, "score": score, "model": weights})
-        save()
+        if processes.first:
+            if validating and validate is not None:
+                score = _validate(model, average, validate)
+                is_best = score > best_score
+                if is_best:
+                    best_score = score
+                    weights = average.values if average is not None else model.state_dict()
+                    _save(folder / BEST, {"step": step, "score": score, "model": weights})
+            save()
+        score, is_best = processes.broadcast((score, is_best))
         result = StepResult(
             step=step,
             loss=sum(losses) / len(losses),
@@ -214,7 +229,8 @@ def fit(
             seconds=time.monotonic() - begun,
         )
         losses.clear()
-        _log(folder / LOG, result)
+        if processes.first:
+            _log(folder / LOG, result)
         yield result
         if out_of_time:
             return

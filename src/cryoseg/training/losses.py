@@ -6,13 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cryoseg.training.processes import ALONE, Processes
+
 
 def known_voxels(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Float target (label above 0) and float weight (0 where the label is -1)."""
     return (labels > 0).float(), (labels >= 0).float()
 
 
-def soft_dice_loss(logits: Tensor, labels: Tensor, *, smooth: float = 1.0) -> Tensor:
+def soft_dice_loss(
+    logits: Tensor, labels: Tensor, *, smooth: float = 1.0, processes: Processes = ALONE
+) -> Tensor:
     """1 - soft Dice over all voxels of the batch with a label of 0 or more.
 
     Parameters
@@ -21,21 +25,27 @@ def soft_dice_loss(logits: Tensor, labels: Tensor, *, smooth: float = 1.0) -> Te
         Same shape; labels are 1, 0 or -1 (ignored).
     smooth
         Added to numerator and denominator, so that an empty batch without false positives costs 0.
+    processes
+        Those whose batches count as one.
     """
     target, weight = known_voxels(labels)
     probability = torch.sigmoid(logits) * weight
     target = target * weight
-    overlap = (probability * target).sum()
-    return 1 - (2 * overlap + smooth) / (probability.sum() + target.sum() + smooth)
+    sums = torch.stack([(probability * target).sum(), probability.sum() + target.sum()])
+    overlap, both = processes.total(sums)
+    return 1 - (2 * overlap + smooth) / (both + smooth)
 
 
-def weighted_bce_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def weighted_bce_loss(logits: Tensor, labels: Tensor, *, processes: Processes = ALONE) -> Tensor:
     """Mean binary cross-entropy over the voxels with a label of 0 or more."""
     target, weight = known_voxels(labels)
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return (loss * weight).sum() / weight.sum().clamp(min=1)
+    summed, count = processes.total(torch.stack([(loss * weight).sum(), weight.sum()]))
+    return summed / count.clamp(min=1)
 
 
-def membrane_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def membrane_loss(logits: Tensor, labels: Tensor, *, processes: Processes = ALONE) -> Tensor:
     """Cross-entropy plus soft Dice in equal parts."""
-    return weighted_bce_loss(logits, labels) + soft_dice_loss(logits, labels)
+    return weighted_bce_loss(logits, labels, processes=processes) + soft_dice_loss(
+        logits, labels, processes=processes
+    )

@@ -15,6 +15,7 @@ from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.models.membrane_propagation import propagate
 from cryoseg.training.clips import TrainingVolume, sample_batch
 from cryoseg.training.losses import membrane_loss
+from cryoseg.training.processes import ALONE, Processes
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normalized when they are read
 LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart
@@ -61,13 +62,18 @@ def validation(
 
 
 def clip_loss(
-    model: FineVolumePredictor, volumes: Callable[[], list[TrainingVolume]], config: TrainMembraneConfig
+    model: FineVolumePredictor,
+    volumes: list[TrainingVolume],
+    config: TrainMembraneConfig,
+    processes: Processes = ALONE,
 ) -> Callable[[int], Tensor]:
     """Loss of step n: membrane loss over a batch of clips."""
+    part = processes.share(config.clip.batch)
+    device = next(model.parameters()).device
 
     def loss(step: int) -> Tensor:
-        images, labels = sample_batch(volumes(), config.clip, seed=config.loop.seed, step=step)
-        return membrane_loss(model.track_clip(images), labels)
+        images, labels = sample_batch(volumes, config.clip, seed=config.loop.seed, step=step, part=part)
+        return membrane_loss(model.track_clip(images.to(device)), labels.to(device), processes=processes)
 
     return loss
 

@@ -1,0 +1,350 @@
+"""`cryoseg train etsam-stage1` and `etsam-stage2`: one stage, of either recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+from typer import Option
+
+from cryoseg.cli.console import batch_console
+from cryoseg.cli.options import Device, PrecisionOption, Quiet, Verbose
+from cryoseg.cli.train_options import (
+    CropSize,
+    Data,
+    Devices,
+    MaxMinutes,
+    RunDir,
+    Start,
+    Tensorboard,
+    Validation,
+    membrane_config,
+)
+from cryoseg.config.common import Precision
+from cryoseg.config.segment import Polarity
+from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
+from cryoseg.config.train_sam2 import (
+    ClipPrompts,
+    Part,
+    Recipe,
+    Sam2ClipConfig,
+    TrainSam2Config,
+    etsam_loop,
+)
+
+if TYPE_CHECKING:
+    from cryoseg.pipelines.events import OnEvent
+
+BY_RECIPE = "by the recipe"
+RecipeOption = Annotated[
+    Recipe,
+    Option(
+        help="membrane-tiny: the bundled model's network and settings. etsam: any SAM 2 network with the "
+        "published settings. Needs cryoseg[train]."
+    ),
+]
+Steps = Annotated[Optional[int], Option(min=1, help="Optimizer steps.", show_default=BY_RECIPE)]  # noqa: UP045
+LearningRate = Annotated[
+    Optional[float],  # noqa: UP045
+    Option(help="Peak learning rate.", show_default=BY_RECIPE),
+]
+Batch = Annotated[
+    Optional[int],  # noqa: UP045
+    Option(min=1, help="Clips per step, over all processes.", show_default=BY_RECIPE),
+]
+ClipLength = Annotated[
+    Optional[int],  # noqa: UP045
+    Option(min=1, help="Consecutive slices per clip.", show_default=BY_RECIPE),
+]
+ValidateEvery = Annotated[
+    Optional[int],  # noqa: UP045
+    Option(min=1, help="Steps between validations.", show_default=BY_RECIPE),
+]
+SeedOption = Annotated[
+    Optional[int],  # noqa: UP045
+    Option("--seed", help="Seed of every random choice.", show_default=BY_RECIPE),
+]
+PolarityOption = Annotated[
+    Optional[Polarity],  # noqa: UP045
+    Option(help="Membranes are dark or bright, where the data do not say.", show_default=BY_RECIPE),
+]
+Sam2Config = Annotated[
+    str, Option("--sam2-config", help="With --recipe etsam: a SAM 2 configuration, by name or path.")
+]
+Prompts = Annotated[
+    ClipPrompts,
+    Option(help="With --recipe etsam. sam2: clicks, boxes and masks as published. inference: as segment."),
+]
+Freeze = Annotated[
+    Optional[list[Part]],  # noqa: UP045
+    Option("--freeze", help="With --recipe etsam: a part that keeps its weights. Repeatable."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What both commands ask for."""
+
+    data: list[str]
+    output_dir: Path
+    validation: list[str]
+    start: Path | None
+    recipe: Recipe
+    loop: dict[str, Any]
+    clip: dict[str, Any]
+    crop_size: int
+    polarity: Polarity | None
+    sam2_config: str
+    prompts: ClipPrompts
+    freeze: list[Part]
+    device: str
+    devices: int
+    precision: Precision
+    tensorboard: bool
+    quiet: bool
+    verbose: bool
+
+    def membrane(self, stage: int) -> TrainMembraneConfig:
+        """Settings of the bundled model's recipe."""
+        values = {
+            "steps": LoopConfig.steps,
+            "learning_rate": LoopConfig.learning_rate,
+            "validate_every": LoopConfig.validate_every,
+            "seed": LoopConfig.seed,
+            "batch": ClipConfig.batch,
+            "clip_length": ClipConfig.length,
+            **self.loop,
+        }
+        if "length" in self.clip:
+            values["clip_length"] = self.clip["length"]
+        if "batch" in self.clip:
+            values["batch"] = self.clip["batch"]
+        return membrane_config(stage, crop_size=self.crop_size, **{"max_minutes": None, **values})
+
+    def sam2(self, stage: int) -> TrainSam2Config:
+        """Settings of the published recipe."""
+        clip = replace(Sam2ClipConfig(), **self.clip)
+        loop = replace(etsam_loop(stage, batch=clip.batch), **self.loop)
+        return TrainSam2Config(
+            stage=stage,
+            sam2_config=self.sam2_config,
+            loop=loop,
+            clip=clip,
+            prompts=self.prompts,
+            freeze=tuple(self.freeze),
+            precision=self.precision,
+        )
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _train(run: _Run, stage: int, stage1: Path | None) -> None:
+    from cryoseg.models.device import select_device
+    from cryoseg.training.processes import launch
+
+    device = select_device(run.device)
+    processes = launch(run.devices, device)
+    if processes.fabric is not None:
+        device = processes.fabric.device
+    with batch_console(quiet=run.quiet or not processes.first, verbose=run.verbose) as console:
+        train = _train_etsam if run.recipe is Recipe.ETSAM else _train_membrane
+        train(run, stage, stage1, device, processes, console)
+
+
+def _train_membrane(
+    run: _Run, stage: int, stage1: Path | None, device: Any, processes: Any, on_event: OnEvent
+) -> None:
+    from cryoseg.pipelines.train_membrane import load_start, split_pairs, train_stage, write_stage1_logits
+    from cryoseg.training.loop import BEST
+
+    config = run.membrane(stage)
+    polarity = run.polarity or Polarity.DARK
+    training, held_out = split_pairs(run.data, run.validation, seed=config.loop.seed)
+    weights = load_start(run.start, stage) if run.start is not None else None
+    logits = None
+    if stage1 is not None:
+        logits = run.output_dir / "stage1_logits"
+        first = TrainMembraneConfig(stage=1, clip=config.clip)
+        if processes.first:
+            pairs = [*training, *held_out]
+            write_stage1_logits(first, stage1, pairs, logits, polarity=polarity, on_event=on_event)
+        processes.wait()
+        weights = weights or load_start(stage1 / BEST, 1)
+    train_stage(
+        config,
+        training,
+        held_out,
+        run.output_dir,
+        start=weights,
+        polarity=polarity,
+        logits=logits,
+        device=device,
+        processes=processes,
+        tensorboard=run.tensorboard,
+        on_event=on_event,
+    )
+
+
+def _train_etsam(
+    run: _Run, stage: int, stage1: Path | None, device: Any, processes: Any, on_event: OnEvent
+) -> None:
+    from cryoseg.pipelines.train_membrane import split_pairs
+    from cryoseg.pipelines.train_sam2 import train_sam2_stage, write_sam2_logits
+    from cryoseg.training.loop import BEST
+
+    config = run.sam2(stage)
+    polarity = run.polarity or Polarity.AS_IS
+    training, held_out = split_pairs(run.data, run.validation, seed=config.loop.seed)
+    logits = None
+    if stage1 is not None:
+        logits = run.output_dir / "stage1_logits"
+        checkpoint = stage1 / BEST if stage1.is_dir() else stage1
+        write_sam2_logits(
+            config,
+            checkpoint,
+            [*training, *held_out],
+            logits,
+            polarity=polarity,
+            device=device,
+            processes=processes,
+            on_event=on_event,
+        )
+    train_sam2_stage(
+        config,
+        training,
+        held_out,
+        run.output_dir,
+        start=run.start,
+        polarity=polarity,
+        logits=logits,
+        device=device,
+        processes=processes,
+        tensorboard=run.tensorboard,
+        on_event=on_event,
+    )
+
+
+def etsam_stage1(
+    data: Data,
+    output_dir: RunDir,
+    validation: Validation = None,
+    recipe: RecipeOption = Recipe.MEMBRANE_TINY,
+    start: Start = None,
+    steps: Steps = None,
+    learning_rate: LearningRate = None,
+    batch: Batch = None,
+    clip_length: ClipLength = None,
+    crop_size: CropSize = ClipConfig.size,
+    validate_every: ValidateEvery = None,
+    max_minutes: MaxMinutes = None,
+    polarity: PolarityOption = None,
+    sam2_config: Sam2Config = TrainSam2Config.sam2_config,
+    prompts: Prompts = ClipPrompts.SAM2,
+    freeze: Freeze = None,
+    device: Device = "cpu",
+    devices: Devices = 1,
+    precision: PrecisionOption = Precision.AUTO,
+    tensorboard: Tensorboard = False,
+    seed: SeedOption = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the first stage: tomogram in, logits out.
+
+    Example: cryoseg train etsam-stage1 simulated/train --validation simulated/val -o runs/stage1
+    """
+    loop = _given(
+        steps=steps,
+        learning_rate=learning_rate,
+        validate_every=validate_every,
+        max_minutes=max_minutes,
+        seed=seed,
+    )
+    run = _Run(
+        data=data,
+        output_dir=output_dir,
+        validation=validation or [],
+        start=start,
+        recipe=recipe,
+        loop=loop,
+        clip=_given(length=clip_length, batch=batch),
+        crop_size=crop_size,
+        polarity=polarity,
+        sam2_config=sam2_config,
+        prompts=prompts,
+        freeze=freeze or [],
+        device=device,
+        devices=devices,
+        precision=precision,
+        tensorboard=tensorboard,
+        quiet=quiet,
+        verbose=verbose,
+    )
+    _train(run, 1, None)
+
+
+def etsam_stage2(
+    data: Data,
+    output_dir: RunDir,
+    stage1: Annotated[
+        Path, Option("--stage1", help="Stage-1 run (or ETSAM checkpoint) whose logits stage 2 learns from.")
+    ],
+    validation: Validation = None,
+    recipe: RecipeOption = Recipe.MEMBRANE_TINY,
+    start: Start = None,
+    steps: Steps = None,
+    learning_rate: LearningRate = None,
+    batch: Batch = None,
+    clip_length: ClipLength = None,
+    crop_size: CropSize = ClipConfig.size,
+    validate_every: ValidateEvery = None,
+    max_minutes: MaxMinutes = None,
+    polarity: PolarityOption = None,
+    sam2_config: Sam2Config = TrainSam2Config.sam2_config,
+    prompts: Prompts = ClipPrompts.SAM2,
+    freeze: Freeze = None,
+    device: Device = "cpu",
+    devices: Devices = 1,
+    precision: PrecisionOption = Precision.AUTO,
+    tensorboard: Tensorboard = False,
+    seed: SeedOption = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the second stage: tomogram and stage-1 logits in, better logits out.
+
+    The logits of stage 1 are computed for all volumes first and kept in the run's folder.
+
+    Example: cryoseg train etsam-stage2 simulated/train --stage1 runs/stage1 -o runs/stage2
+    """
+    loop = _given(
+        steps=steps,
+        learning_rate=learning_rate,
+        validate_every=validate_every,
+        max_minutes=max_minutes,
+        seed=seed,
+    )
+    run = _Run(
+        data=data,
+        output_dir=output_dir,
+        validation=validation or [],
+        start=start,
+        recipe=recipe,
+        loop=loop,
+        clip=_given(length=clip_length, batch=batch),
+        crop_size=crop_size,
+        polarity=polarity,
+        sam2_config=sam2_config,
+        prompts=prompts,
+        freeze=freeze or [],
+        device=device,
+        devices=devices,
+        precision=precision,
+        tensorboard=tensorboard,
+        quiet=quiet,
+        verbose=verbose,
+    )
+    _train(run, 2, stage1)

@@ -1,0 +1,80 @@
+"""Options that the training commands share, and the settings they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+from typer import Argument, Option
+
+from cryoseg.config.segment import Polarity
+from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
+
+Data = Annotated[
+    list[str],
+    Argument(
+        help="Folders of pairs (X_tomogram.mrc with X_labels.mrc, or tomograms/ and labels/) or CSV lists "
+        "with the columns tomogram,mask. Labels: 1 membrane, 0 none, -1 unknown.",
+        show_default=False,
+    ),
+]
+Validation = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    Option("--validation", help="Pairs that are judged, not trained on.", show_default="a tenth of the data"),
+]
+RunDir = Annotated[
+    Path, Option("--output-dir", "-o", help="Folder of the run; the same folder goes on with it.")
+]
+Start = Annotated[
+    Optional[Path],  # noqa: UP045
+    Option("--start", help="Begin with the weights of a model file or of a run's best.pt, not from nothing."),
+]
+Steps = Annotated[int, Option(min=1, help="Optimizer steps.")]
+LearningRate = Annotated[float, Option(help="Peak learning rate.")]
+Batch = Annotated[int, Option(min=1, help="Clips per step.")]
+ClipLength = Annotated[int, Option(min=1, help="Consecutive slices per clip.")]
+CropSize = Annotated[int, Option(help="Side of the square crops, pixels; a multiple of 32.")]
+ValidateEvery = Annotated[int, Option(min=1, help="Steps between validations.")]
+MaxMinutes = Annotated[
+    Optional[float],  # noqa: UP045
+    Option(help="Stop after this many minutes; the same command goes on later.", show_default="no limit"),
+]
+PolarityOption = Annotated[Polarity, Option(help="Membranes are dark or bright, where the data do not say.")]
+Devices = Annotated[
+    int,
+    Option(
+        "--devices",
+        min=1,
+        help="Processes that share the work, one per GPU (on a CPU: any number). Needs cryoseg[train].",
+    ),
+]
+Tensorboard = Annotated[
+    bool, Option("--tensorboard", help="Write TensorBoard files into the run's folder. Needs cryoseg[train].")
+]
+
+
+def membrane_config(
+    stage: int,
+    *,
+    steps: int,
+    learning_rate: float,
+    batch: int,
+    clip_length: int,
+    crop_size: int,
+    validate_every: int,
+    max_minutes: float | None,
+    seed: int,
+) -> TrainMembraneConfig:
+    """Settings of one stage of the bundled model's recipe."""
+    return TrainMembraneConfig(
+        stage=stage,
+        loop=LoopConfig(
+            steps=steps,
+            learning_rate=learning_rate,
+            validate_every=validate_every,
+            max_minutes=max_minutes,
+            warmup_steps=min(LoopConfig.warmup_steps, steps // 10),
+            seed=seed,
+        ),
+        clip=ClipConfig(length=clip_length, size=crop_size, batch=batch),
+    )

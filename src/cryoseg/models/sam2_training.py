@@ -1,0 +1,212 @@
+"""sam2's own training network, prompted for volumes.
+
+sam2 carries the network with which it was trained: `training.model.sam2.SAM2Train`. It differs
+from the predictor only in how it is prompted, so its weights are the predictor's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sam2.modeling.backbones.hieradet import Hiera
+from torch import Tensor, nn
+
+from cryoseg.config.train_sam2 import ClipPrompts, Part
+from cryoseg.errors import ConfigError
+from cryoseg.models.sam2_config import build_network
+
+try:
+    from training.model.sam2 import SAM2Train
+except ImportError as error:
+    raise ConfigError(
+        f'--recipe etsam needs {error.name}, which is not installed; run pip install "cryoseg[train]".'
+    ) from error
+
+# Source: sam2's fine-tuning configuration, which ETSAM kept; reference notes, section 8.
+PROMPTING: dict[str, Any] = {
+    "prob_to_use_pt_input_for_train": 0.5,
+    "prob_to_use_box_input_for_train": 0.5,
+    "prob_to_sample_from_gt_for_train": 0.1,
+    "num_frames_to_correct_for_train": 2,
+    "rand_frames_to_correct_for_train": True,
+    "num_init_cond_frames_for_train": 2,
+    "rand_init_cond_frames_for_train": True,
+    "add_all_frames_to_correct_as_cond": True,
+    "num_correction_pt_per_frame": 7,
+}
+PARTS: dict[Part, tuple[str, ...]] = {
+    Part.IMAGE_ENCODER: ("image_encoder.",),
+    Part.PROMPT_ENCODER: ("sam_prompt_encoder.",),
+    Part.MASK_DECODER: ("sam_mask_decoder.",),
+    Part.MEMORY: ("memory_attention.", "memory_encoder."),
+}
+TRUNK = "image_encoder.trunk."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipBatch:
+    """Clips as sam2's training network reads them.
+
+    Attributes
+    ----------
+    images
+        (B, T, 3, S, S) float32, normalized.
+    labels
+        (B, T, S, S) int8: 1 membrane, 0 none, -1 unknown.
+    prompts
+        (B, S, S) bool mask of the first slice for `ClipPrompts.INFERENCE`; None to start from the
+        image alone.
+    """
+
+    images: Tensor
+    labels: Tensor
+    prompts: Tensor | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.images.shape[1]
+
+    @property
+    def masks(self) -> Tensor:
+        """(T, B, S, S) bool; unknown is not membrane."""
+        return (self.labels > 0).transpose(0, 1)
+
+    @property
+    def flat_img_batch(self) -> Tensor:
+        """(B * T, 3, S, S)."""
+        return self.images.flatten(0, 1)
+
+    @property
+    def flat_obj_to_img_idx(self) -> Tensor:
+        """(T, B) place of slice t of clip b in `flat_img_batch`."""
+        clips, length = self.images.shape[:2]
+        return torch.arange(length)[:, None] + length * torch.arange(clips)[None, :]
+
+    def to(self, device: torch.device) -> ClipBatch:
+        """The same on `device`."""
+        prompts = None if self.prompts is None else self.prompts.to(device)
+        return ClipBatch(images=self.images.to(device), labels=self.labels.to(device), prompts=prompts)
+
+
+class ClipNetwork(SAM2Train):
+    """sam2's training network whose prompts can also be those of `cryoseg segment`."""
+
+    prompts: ClipPrompts = ClipPrompts.SAM2
+
+    def reseed(self, seed: Sequence[int]) -> None:
+        """Make every random choice of the next clip follow from `seed`, here and in torch."""
+        self.rng = np.random.default_rng(list(seed))
+        torch.manual_seed(int(self.rng.integers(2**31)))
+
+    # sam2 names the argument so.
+    def forward(self, input: ClipBatch) -> list[dict[str, Any]]:  # noqa: A002
+        """sam2's outputs of every slice, for its own loss."""
+        return super().forward(input)
+
+    def prepare_prompt_inputs(
+        self,
+        backbone_out: dict[str, Any],
+        input: ClipBatch,  # noqa: A002
+        start_frame_idx: int = 0,
+    ) -> dict[str, Any]:
+        """Choose prompts as sam2 does, or give the first slice the prompt of inference."""
+        if self.prompts is ClipPrompts.SAM2:
+            return super().prepare_prompt_inputs(backbone_out, input, start_frame_idx)
+        masks = {} if input.prompts is None else {start_frame_idx: input.prompts[:, None].float()}
+        return {
+            **backbone_out,
+            "gt_masks_per_frame": {t: mask[:, None] for t, mask in enumerate(input.masks)},
+            "num_frames": input.num_frames,
+            "use_pt_input": False,
+            "init_cond_frames": [start_frame_idx],
+            "frames_not_in_init_cond": list(range(start_frame_idx + 1, input.num_frames)),
+            "mask_inputs_per_frame": masks,
+            "point_inputs_per_frame": {},
+            "frames_to_add_correction_pt": [],
+        }
+
+
+def build_clip_network(
+    config: str,
+    *,
+    prompts: ClipPrompts,
+    drop_path: float = 0.0,
+    freeze: Sequence[Part] = (),
+) -> ClipNetwork:
+    """An untrained network of a SAM 2 configuration, ready for clips.
+
+    Parameters
+    ----------
+    config
+        Name or path, see `find_config`.
+    prompts
+        What starts a clip.
+    drop_path
+        Probability of leaving out a block of the encoder.
+    freeze
+        Parts whose weights stay.
+    """
+    overrides: dict[str, Any] = {**PROMPTING, "image_encoder.trunk.drop_path_rate": drop_path}
+    network = build_network(config, ClipNetwork, overrides=overrides)
+    assert isinstance(network, ClipNetwork)
+    network.prompts = prompts
+    prefixes = tuple(prefix for part in freeze for prefix in PARTS[part])
+    for name, parameter in network.named_parameters():
+        if prefixes and name.startswith(prefixes):
+            parameter.requires_grad = False
+    return network
+
+
+def layered_groups(
+    network: nn.Module, *, weight_decay: float, encoder_rate: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """Trainable parameters in groups of equal learning rate and weight decay.
+
+    Parameters
+    ----------
+    network
+        With a Hiera as `image_encoder.trunk`.
+    weight_decay
+        Of everything but biases and norms.
+    encoder_rate
+        Learning rate of the image encoder relative to the rest.
+    layer_decay
+        Factor per layer below the encoder's last one; its position embedding is spared.
+
+    Returns
+    -------
+    list of dict
+        Of `params`, `weight_decay` and `scale`, by which the loop multiplies the learning rate.
+
+    Notes
+    -----
+    Source: ETSAM, optimizer; reference notes, section 8.
+    """
+    norms = {
+        f"{name}.{leaf}"
+        for name, module in network.named_modules()
+        if isinstance(module, nn.LayerNorm)
+        for leaf, _ in module.named_parameters(recurse=False)
+    }
+    trunk = network.get_submodule(TRUNK.rstrip("."))
+    assert isinstance(trunk, Hiera)
+    top = trunk.get_num_layers() + 1
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = encoder_rate if name.startswith("image_encoder.") else 1.0
+        if name.startswith(TRUNK) and "pos_embed" not in name:
+            scale *= math.pow(layer_decay, top - trunk.get_layer_id(name.removeprefix(TRUNK)))
+        decay = 0.0 if "bias" in name or name in norms else weight_decay
+        groups.setdefault((scale, decay), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "scale": scale}
+        for (scale, decay), parameters in groups.items()
+    ]
