@@ -1,7 +1,7 @@
 """Few-shot picking on harder simulated phantoms: AP and F1 by number of labels.
 
     python benchmarks/cet_pick_hard.py RESULTS.jsonl [--cases noisy crowded ...] [--labels 10 25 100]
-        [--seeds 0 1 2] [--set steps=140]
+        [--seeds 0 1 2] [--set steps=140] [--table]
 
 Each case trains on one phantom and is scored on another of the same kind. Finished runs are kept
 in RESULTS.jsonl and not repeated; the table is printed from that file. Matching radius: a quarter
@@ -102,6 +102,7 @@ def main():
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 25, 100])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
     arguments = parser.parse_args()
     settings = {name: ast.literal_eval(value) for name, value in (p.split("=", 1) for p in arguments.set)}
     rows = []
@@ -109,7 +110,7 @@ def main():
         rows = [json.loads(line) for line in arguments.results.read_text().splitlines()]
     done = {(row["case"], row["asked"], row["seed"]) for row in rows}
     context = multiprocessing.get_context("spawn")
-    for seed in arguments.seeds:
+    for seed in [] if arguments.table else arguments.seeds:
         for case in arguments.cases:
             for labels in arguments.labels:
                 if (case, labels, seed) in done:
