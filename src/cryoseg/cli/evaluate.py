@@ -11,8 +11,21 @@ from typing import Annotated, Optional
 import typer
 from typer import Argument, Exit, Option
 
+from cryoseg.cli.evaluate_options import (
+    Also,
+    LogitThreshold,
+    Metrics,
+    ModelOutput,
+    Outputs,
+    PostProcess,
+    Tolerance,
+    model_choice,
+    named_methods,
+    parse_metrics,
+)
+from cryoseg.cli.evaluate_testset import score_testset
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
-from cryoseg.config import EvaluateConfig, Length, Metric, ModelChoice, ModelName, Preset, SegmentConfig
+from cryoseg.config import EvaluateConfig, Length, Preset, SegmentConfig
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
@@ -37,13 +50,8 @@ def segmentation(
         str,
         Argument(help="Truth: 0, one positive label, -1 for unknown. File, folder, ...", show_default=False),
     ],
-    metrics: Annotated[
-        str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")
-    ] = ",".join(EvaluateConfig.metrics),
-    logit_threshold: Annotated[
-        Optional[float],  # noqa: UP045
-        Option(help="Predictions are logits; voxels above this are membrane.", show_default="masks only"),
-    ] = EvaluateConfig.logit_threshold,
+    metrics: Metrics = ",".join(EvaluateConfig.metrics),
+    logit_threshold: LogitThreshold = EvaluateConfig.logit_threshold,
     truth_label: Annotated[
         Optional[int],  # noqa: UP045
         Option(help="Value of the truth that is membrane.", show_default="its only positive value"),
@@ -61,17 +69,9 @@ def segmentation(
     largest_components: Annotated[
         int, Option(help="Report the near recall of this many largest components too.")
     ] = EvaluateConfig.largest_components,
-    tolerance: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        Option(
-            "--tolerance", help="Of surface Dice, such as 30A or 2vox; repeat.", show_default="1vox, 2vox"
-        ),
-    ] = None,
+    tolerance: Tolerance = None,
     name: Annotated[str, Option(help="Name of PRED in tables.")] = "prediction",
-    also: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        Option("--also", help="NAME=PRED: another method on the same files, to compare; repeat."),
-    ] = None,
+    also: Also = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
         Option(
@@ -79,21 +79,14 @@ def segmentation(
             show_default="PRED are predictions",
         ),
     ] = None,
-    model_output: Annotated[
-        Path, Option(help="With --model: folder for its masks; finished ones are used.")
-    ] = Path(),
+    model_output: ModelOutput = Path(),
     preset: Annotated[
         Preset, Option(help="With --model: ETSAM's published settings.")
     ] = SegmentConfig.preset,
-    post_process: Annotated[
-        bool, Option("--post-process", help="With --model: score filtered masks.")
-    ] = False,
+    post_process: PostProcess = False,
     device: Device = "auto",
     pixel_size: PixelSize = None,
-    output: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
-    ] = None,
+    output: Outputs = None,
     seed: Seed = EvaluateConfig.seed,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -107,7 +100,7 @@ def segmentation(
 
     lengths = tuple(Length.parse(text, option="--tolerance") for text in tolerance or ())
     config = EvaluateConfig(
-        metrics=_parse_metrics(metrics),
+        metrics=parse_metrics(metrics),
         logit_threshold=logit_threshold,
         truth_label=truth_label,
         ignore_label=ignore_label,
@@ -116,15 +109,15 @@ def segmentation(
         tolerances=lengths or EvaluateConfig.tolerances,
         seed=seed,
     )
-    methods: dict[str, str | Sequence[Path]] = dict(_methods(name, pred, also or []))
+    methods: dict[str, str | Sequence[Path]] = dict(named_methods(name, pred, also or []))
     writer = EvaluationWriter(
         output or [], config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
         if model is not None:
-            from cryoseg.pipelines.evaluate_model import segment_first  # torch starts here
+            from cryoseg.pipelines.evaluate_model import predictions, segment_first  # torch starts here
 
-            methods[name] = segment_first(
+            rows = segment_first(
                 [pred],
                 model_output,
                 SegmentConfig(
@@ -133,12 +126,13 @@ def segmentation(
                     logit_threshold=logit_threshold,
                     postprocess=PRESET_POSTPROCESS[preset] if post_process else (),
                 ),
-                choice=_model_choice(model),
+                choice=model_choice(model),
                 store_logits=logit_threshold is not None and not post_process,
                 overwrite=overwrite,
                 device=device,
                 on_event=console,
             )
+            methods[name] = [path for row in rows for path in predictions(row)]
         evaluation = evaluate_files(
             methods,
             truth,
@@ -187,14 +181,8 @@ def picks(
         PickMatching, Option(help="cetpick: as CET-pick's script, for old tables only.")
     ] = EvaluatePicksConfig.matching,
     name: Annotated[str, Option(help="Name of PRED in tables.")] = "prediction",
-    also: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        Option("--also", help="NAME=PRED: another method on the same images, to compare; repeat."),
-    ] = None,
-    output: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
-    ] = None,
+    also: Also = None,
+    output: Outputs = None,
     seed: Seed = EvaluatePicksConfig.seed,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -217,7 +205,7 @@ def picks(
         matching=matching,
         seed=seed,
     )
-    methods = _methods(name, pred, also or [])
+    methods = named_methods(name, pred, also or [])
     writer = EvaluationWriter(output or [], command=shlex.join(sys.argv[1:]), overwrite=overwrite)
     with batch_console(quiet=quiet, verbose=verbose) as console:
         evaluation = evaluate_pick_files(methods, truth, config, on_event=console)
@@ -235,28 +223,4 @@ def _parse_shape(text: str | None) -> tuple[int, ...] | None:
         raise ConfigError(f"--shape {text}: give whole numbers, such as 64,256,256.") from None
 
 
-def _model_choice(text: str) -> ModelChoice:
-    if text in set(ModelName):
-        return ModelChoice(name=ModelName(text))
-    return ModelChoice(model_file=Path(text))
-
-
-def _parse_metrics(text: str) -> tuple[Metric, ...]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if words == ["all"]:
-        return tuple(Metric)
-    if unknown := [word for word in words if word not in set(Metric)]:
-        raise ConfigError(f"--metrics {unknown[0]}: unknown; use all, or some of {', '.join(Metric)}.")
-    return tuple(Metric(word) for word in words)
-
-
-def _methods(name: str, pred: str, also: list[str]) -> dict[str, str]:
-    methods = {name: pred}
-    for entry in also:
-        other, separator, files = entry.partition("=")
-        if not separator or not other or not files:
-            raise ConfigError(f"--also {entry}: give NAME=PRED, such as membrain=results/membrain.")
-        if other in methods:
-            raise ConfigError(f"--also {entry}: the name {other} is taken; give each method its own.")
-        methods[other] = files
-    return methods
+app.command("testset")(score_testset)

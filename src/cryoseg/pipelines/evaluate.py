@@ -142,11 +142,32 @@ def evaluate_files(
         for method, pred in methods.items()
         for pair in find_pairs(pred, truth, region=region, prefer_logits=config.logit_threshold is not None)
     ]
+    return score_pairs(work, config, pixel_size=pixel_size, on_event=on_event, on_scored=on_scored)
+
+
+def score_pairs(
+    work: Sequence[tuple[str, Pair]],
+    config: EvaluateConfig,
+    *,
+    pixel_size: float | None = None,
+    on_event: OnEvent = ignore,
+    on_scored: OnScored | None = None,
+) -> Evaluation:
+    """Score pairs that are known already.
+
+    Parameters
+    ----------
+    work
+        Name of the method, and what to score; a pair with an error becomes a failed file.
+    config, pixel_size, on_event, on_scored
+        As in `evaluate_files`.
+    """
+    several = len({method for method, _ in work}) > 1
     files = []
     for done, (method, pair) in enumerate(work):
         on_event(StageProgress(name="Scoring", stage="pairs", done=done, total=len(work), unit="pairs"))
         file = _score_pair(method, pair, config, pixel_size, on_event, on_scored)
-        on_event(_row(file, several=len(methods) > 1))
+        on_event(_row(file, several=several))
         files.append(file)
     on_event(StageProgress(name="Scoring", stage="pairs", done=len(work), total=len(work), unit="pairs"))
     return summarize(files, config, micro_figures=micro_figures)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
 from cryoseg.errors import InputError
-from cryoseg.pipelines.events import OnEvent, ignore
+from cryoseg.pipelines.events import OnEvent, Row, ignore
 from cryoseg.pipelines.segment import segment_files
 
 
@@ -22,7 +22,7 @@ def segment_first(
     device: str = "auto",
     precision: Precision = Precision.AUTO,
     on_event: OnEvent = ignore,
-) -> list[Path]:
+) -> list[Row]:
     """Segment tomograms and name what was written.
 
     Parameters
@@ -42,8 +42,9 @@ def segment_first(
 
     Returns
     -------
-    list of Path
-        Masks and logits. A tomogram that failed has none, and will be missing as a prediction.
+    list of Row
+        One for each tomogram, in order; see `predictions`. A tomogram that failed has none, and
+        will be missing as a prediction.
 
     Raises
     ------
@@ -63,7 +64,11 @@ def segment_first(
         precision=precision,
         on_event=on_event,
     )
-    found = [path for row in report.rows for path in row.outputs if path.suffix == ".mrc"]
-    if not found:
+    if not any(predictions(row) for row in report.rows):
         raise InputError(next((row.message for row in report.rows), "there was nothing to segment."))
-    return found
+    return report.rows
+
+
+def predictions(row: Row) -> list[Path]:
+    """Masks and logits of one segmented tomogram."""
+    return [path for path in row.outputs if path.suffix == ".mrc"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs, stem
+from cryoseg.io.volumes import is_volume_folder
 
 # Words that programs put behind the name of the tomogram, longest first.
 _TAIL = re.compile(
@@ -80,9 +81,9 @@ def find_pairs(
     preds, truths = _files(pred), _files(truth)
     where = pred if isinstance(pred, str | Path) else "what the model wrote"
     regions = [] if region is None else _files(region)
-    one_pred = not isinstance(pred, str | Path) or Path(pred).is_file()
-    if one_pred and len(truths) == 1 and Path(truth).is_file() and len({*map(tomogram_name, preds)}) == 1:
-        best = min(preds, key=lambda found: _rank(found, prefer_logits))
+    one_pred = not isinstance(pred, str | Path) or _is_volume(pred)
+    if one_pred and len(truths) == 1 and _is_volume(truth) and len({*map(tomogram_name, preds)}) == 1:
+        best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
         chosen = regions[0] if len(regions) == 1 else None
         return [Pair(name=tomogram_name(best), pred=best, truth=truths[0], region=chosen)]
     by_name: dict[str, list[Path]] = defaultdict(list)
@@ -94,14 +95,14 @@ def find_pairs(
         name = tomogram_name(path)
         if name in pairs:
             raise InputError(f"{path}: {pairs[name].truth} is the truth of {name} too. Keep one of them.")
-        candidates = sorted(by_name.get(name, []), key=lambda found: (_rank(found, prefer_logits), found))
+        candidates = sorted(
+            by_name.get(name, []), key=lambda found: (pred_rank(found, prefer_logits=prefer_logits), found)
+        )
         error = None
         if not candidates:
             error = f"{path}: no prediction of this name in {where}."
-        elif len(candidates) > 1 and _rank(candidates[0], prefer_logits) == _rank(
-            candidates[1], prefer_logits
-        ):
-            error = f"{path}: {candidates[0].name} and {candidates[1].name} both match. Keep one of them."
+        elif alike := two_alike(candidates, prefer_logits=prefer_logits):
+            error = f"{path}: {alike}"
         elif region is not None and name not in region_of:
             error = f"{path}: no region mask of this name in {region}."
         pairs[name] = Pair(
@@ -122,11 +123,24 @@ def tomogram_name(path: Path) -> str:
     return name
 
 
-def _rank(path: Path, prefer_logits: bool) -> int:
+def two_alike(candidates: Sequence[Path], *, prefer_logits: bool) -> str | None:
+    """Why the best of several predictions, sorted by `pred_rank`, cannot be told; None if it can."""
+    ranks = [pred_rank(found, prefer_logits=prefer_logits) for found in candidates[:2]]
+    if len(ranks) < 2 or ranks[0] != ranks[1]:
+        return None
+    return f"{candidates[0].name} and {candidates[1].name} both match. Keep one of them."
+
+
+def pred_rank(path: Path, *, prefer_logits: bool) -> int:
+    """Which of several predictions of one tomogram to score: the lowest."""
     name = stem(path).lower()
     if name.endswith("logits"):
         return -1 if prefer_logits else 2
     return 0 if name.endswith("post_processed_mask") else 1
+
+
+def _is_volume(typed: str | Path) -> bool:
+    return Path(typed).is_file() or is_volume_folder(Path(typed))
 
 
 def _files(typed: str | Path | Sequence[Path]) -> list[Path]:

@@ -1,0 +1,73 @@
+"""What the commands of `cryoseg evaluate` share: options, and the reading of their texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+from typer import Option
+
+from cryoseg.config import Metric, ModelChoice, ModelName
+from cryoseg.errors import ConfigError
+
+Metrics = Annotated[str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")]
+LogitThreshold = Annotated[
+    Optional[float],  # noqa: UP045
+    Option(help="Predictions are logits; voxels above this are membrane.", show_default="masks only"),
+]
+Tolerance = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    Option("--tolerance", help="Of surface Dice, such as 30A or 2vox; repeat.", show_default="1vox, 2vox"),
+]
+Also = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    Option("--also", help="NAME=PRED: another method on the same files, to compare; repeat."),
+]
+Outputs = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
+]
+ModelOutput = Annotated[Path, Option(help="With --model: folder for its masks; finished ones are used.")]
+PostProcess = Annotated[bool, Option("--post-process", help="With --model: score filtered masks.")]
+
+
+def model_choice(text: str) -> ModelChoice:
+    """A known model by name, or a packaged model file."""
+    if text in set(ModelName):
+        return ModelChoice(name=ModelName(text))
+    return ModelChoice(model_file=Path(text))
+
+
+def parse_metrics(text: str) -> tuple[Metric, ...]:
+    """Read `all`, or groups separated by commas.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown group.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if words == ["all"]:
+        return tuple(Metric)
+    if unknown := [word for word in words if word not in set(Metric)]:
+        raise ConfigError(f"--metrics {unknown[0]}: unknown; use all, or some of {', '.join(Metric)}.")
+    return tuple(Metric(word) for word in words)
+
+
+def named_methods(name: str, pred: str, also: list[str]) -> dict[str, str]:
+    """Name to predictions of the main method and of those of `--also`.
+
+    Raises
+    ------
+    ConfigError
+        For an entry that is not NAME=PRED, or a name that is taken.
+    """
+    methods = {name: pred}
+    for entry in also:
+        other, separator, files = entry.partition("=")
+        if not separator or not other or not files:
+            raise ConfigError(f"--also {entry}: give NAME=PRED, such as membrain=results/membrain.")
+        if other in methods:
+            raise ConfigError(f"--also {entry}: the name {other} is taken; give each method its own.")
+        methods[other] = files
+    return methods

@@ -1,0 +1,144 @@
+"""`cryoseg evaluate testset`: a published list of runs, fetched before, as one table."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+from typer import Argument, Exit, Option
+
+from cryoseg.cli.evaluate_options import (
+    Also,
+    LogitThreshold,
+    Metrics,
+    ModelOutput,
+    Outputs,
+    PostProcess,
+    Tolerance,
+    model_choice,
+    named_methods,
+    parse_metrics,
+)
+from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
+from cryoseg.config import EvaluateConfig, Length, Preset, SegmentConfig
+from cryoseg.config.segment import PRESET_POSTPROCESS
+from cryoseg.errors import ConfigError, OutputError
+
+
+def score_testset(
+    table: Annotated[
+        Path,
+        Argument(metavar="CSV", help="List with dataset_id, run_id, ..., as ETSAM's.", show_default=False),
+    ],
+    collection: Annotated[
+        Path, Option(help="Where `cryoseg data fetch` put tomograms and target masks.")
+    ] = Path("data/collection"),
+    pred: Annotated[
+        Optional[Path],  # noqa: UP045
+        Option(help="Folder of masks or logits, as DATASET/RUN/ or by name.", show_default="needs --model"),
+    ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(
+            help="Segment the tomograms first, with auto, etsam, membrane-tiny or a model file.",
+            show_default="needs --pred",
+        ),
+    ] = None,
+    model_output: ModelOutput = Path(),
+    preset: Annotated[
+        Preset, Option(help="With --model: ETSAM's published settings.")
+    ] = SegmentConfig.preset,
+    post_process: PostProcess = False,
+    stage1: Annotated[
+        Optional[Path],  # noqa: UP045
+        Option(help="Folder of stage-1 masks, for those columns.", show_default="none"),
+    ] = None,
+    also: Also = None,
+    split: Annotated[str, Option(help="Only the rows of this split.", show_default="all")] = "",
+    metrics: Metrics = ",".join(EvaluateConfig.metrics),
+    logit_threshold: LogitThreshold = EvaluateConfig.logit_threshold,
+    tolerance: Tolerance = None,
+    pixel_size: PixelSize = None,
+    device: Device = "auto",
+    output: Outputs = None,
+    etsam_table: Annotated[
+        Optional[Path],  # noqa: UP045
+        Option(help="Write a CSV with ETSAM's columns and nothing else.", show_default="none"),
+    ] = None,
+    seed: Seed = EvaluateConfig.seed,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score predictions, or a model, on a fetched test set."""
+    from cryoseg.cli.console import batch_console
+    from cryoseg.cli.evaluation_tables import print_evaluation
+    from cryoseg.io.testset import read_testset
+    from cryoseg.pipelines.evaluate import score_pairs
+    from cryoseg.pipelines.evaluate_report import EvaluationWriter
+    from cryoseg.pipelines.evaluate_testset import (
+        FINAL,
+        STAGE1,
+        find_tomograms,
+        listed_pairs,
+        write_etsam_table,
+    )
+
+    if (pred is None) == (model is None):
+        raise ConfigError("Give the predictions with --pred, or a model with --model; one of them.")
+    if etsam_table is not None and etsam_table.exists() and not overwrite:
+        raise OutputError(f"{etsam_table}: exists already. Pass --overwrite to replace it.")
+    lengths = tuple(Length.parse(text, option="--tolerance") for text in tolerance or ())
+    config = EvaluateConfig(
+        metrics=parse_metrics(metrics),
+        logit_threshold=logit_threshold,
+        tolerances=lengths or EvaluateConfig.tolerances,
+        seed=seed,
+    )
+    runs = [run for run in read_testset(table) if split in ("", run.split)]
+    if not runs:
+        raise ConfigError(f"--split {split}: no row of {table} has this split.")
+    folders = named_methods(FINAL, str(pred or ""), also or [])
+    if stage1 is not None:
+        folders[STAGE1] = str(stage1)
+    methods: dict[str, Path | dict[str, list[Path]]] = {name: Path(text) for name, text in folders.items()}
+    writer = EvaluationWriter(
+        output or [], config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite
+    )
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        if model is not None:
+            from cryoseg.pipelines.evaluate_model import predictions, segment_first  # torch starts here
+
+            tomograms = find_tomograms(runs, collection)
+            rows = segment_first(
+                list(tomograms.values()),
+                model_output,
+                SegmentConfig(
+                    preset=preset,
+                    pixel_size=pixel_size,
+                    logit_threshold=logit_threshold,
+                    postprocess=PRESET_POSTPROCESS[preset] if post_process else (),
+                ),
+                choice=model_choice(model),
+                store_logits=logit_threshold is not None and not post_process,
+                overwrite=overwrite,
+                device=device,
+                on_event=console,
+            )
+            methods[FINAL] = {name: predictions(row) for name, row in zip(tomograms, rows, strict=True)}
+        prefer_logits = logit_threshold is not None
+        work = [
+            (method, pair)
+            for method, preds in methods.items()
+            for pair in listed_pairs(runs, collection, preds, prefer_logits=prefer_logits)
+        ]
+        evaluation = score_pairs(
+            work, config, pixel_size=pixel_size, on_event=console, on_scored=writer.on_scored
+        )
+    writer.finish(evaluation)
+    if etsam_table is not None:
+        write_etsam_table(etsam_table, evaluation, runs, overwrite=overwrite)
+    print_evaluation(evaluation)
+    raise Exit(evaluation.report.exit_status)

@@ -1,0 +1,162 @@
+"""Pairs of a published test set, and its table in ETSAM's columns."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryoseg.errors import InputError
+from cryoseg.io.inputs import resolve_inputs
+from cryoseg.io.outputs import atomic_output
+from cryoseg.io.testset import ListedRun
+from cryoseg.pipelines.evaluate import Evaluation
+from cryoseg.pipelines.evaluate_pairs import Pair, pred_rank, tomogram_name, two_alike
+
+FINAL, STAGE1 = "final_stage2", "stage1"
+_RATIOS = ("dice", "iou", "precision", "recall")
+
+
+def find_tomograms(runs: Sequence[ListedRun], collection: Path) -> dict[str, Path]:
+    """Name of a run to its tomogram; runs that have none, or several, are left out."""
+    found = {}
+    for run in runs:
+        try:
+            found[run.name] = _only_volume(collection, run, "tomogram")
+        except InputError:
+            continue
+    return found
+
+
+def listed_pairs(
+    runs: Sequence[ListedRun],
+    collection: Path,
+    preds: Path | dict[str, list[Path]],
+    *,
+    prefer_logits: bool = False,
+) -> list[Pair]:
+    """What to score: one pair for each run, in the order of the list.
+
+    Parameters
+    ----------
+    runs
+        Rows of the list.
+    collection
+        Folder with `<dataset>/<run>/target_mask/` and, for names, `<dataset>/<run>/tomogram/`.
+    preds
+        Folder of predictions: `<dataset>/<run>/`, or files called after `<dataset>_<run>`, the run
+        or its tomogram, with words such as `_membrane_mask` behind. Or run to files.
+    prefer_logits
+        Of several predictions take the logits, not the mask.
+
+    Returns
+    -------
+    list of Pair
+        A run that cannot be scored has an error.
+
+    Raises
+    ------
+    InputError
+        If the folder of predictions does not exist.
+    """
+    if isinstance(preds, Path) and not preds.is_dir():
+        raise InputError(f"{preds}: no such folder of predictions. Check the name.")
+    finder = None if isinstance(preds, dict) else _PredictionFinder(runs, collection, preds)
+    pairs = []
+    for run in runs:
+        try:
+            truth = _only_volume(collection, run, "target_mask")
+        except InputError as error:
+            pairs.append(Pair(name=run.name, error=str(error)))
+            continue
+        candidates = (
+            preds.get(run.name, []) if isinstance(preds, dict) else finder.find(run) if finder else []
+        )
+        candidates = sorted(candidates, key=lambda path: (pred_rank(path, prefer_logits=prefer_logits), path))
+        if not candidates:
+            where = "what the model wrote" if isinstance(preds, dict) else str(preds)
+            pairs.append(Pair(name=run.name, truth=truth, error=f"{run.name}: no prediction in {where}."))
+        elif alike := two_alike(candidates, prefer_logits=prefer_logits):
+            pairs.append(Pair(name=run.name, truth=truth, error=f"{run.name}: {alike}"))
+        else:
+            pairs.append(Pair(name=run.name, pred=candidates[0], truth=truth))
+    return pairs
+
+
+def write_etsam_table(
+    path: Path, evaluation: Evaluation, runs: Sequence[ListedRun], *, overwrite: bool = False
+) -> None:
+    """Write dataset_id, run_id and the four ratios of stage 1 and of the final mask.
+
+    Runs that could not be scored, and a stage that nobody scored, are empty cells. As in ETSAM's own
+    tables Dice and IoU of an empty truth are nan, and an undefined precision or recall is 0.
+
+    Raises
+    ------
+    OutputError
+        If the file exists or cannot be written.
+
+    Source: ETSAM, evaluation of its test set; reference notes, section 10.
+    """
+    by_key = {(file.method, file.name): file for file in evaluation.files if not file.error}
+    header = [f"{method}_{ratio}" for method in (STAGE1, FINAL) for ratio in _RATIOS]
+    with (
+        atomic_output(path, overwrite=overwrite) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["dataset_id", "run_id", *header])
+        for run in runs:
+            cells: list[str] = []
+            for method in (STAGE1, FINAL):
+                file = by_key.get((method, run.name))
+                figures = None if file is None else file.figures
+                cells += [_etsam_cell(ratio, figures) for ratio in _RATIOS]
+            writer.writerow([run.dataset_id, run.run_id, *cells])
+
+
+def _etsam_cell(ratio: str, figures: dict[str, float] | None) -> str:
+    if figures is None:
+        return ""
+    # Our recall is NaN exactly where the truth is empty.
+    is_empty = math.isnan(figures["recall"])
+    if ratio in ("dice", "iou"):
+        return "nan" if is_empty else repr(figures[ratio])
+    return "0.0" if math.isnan(figures[ratio]) else repr(figures[ratio])
+
+
+def _only_volume(collection: Path, run: ListedRun, kind: str) -> Path:
+    folder = collection / run.dataset_id / run.run_id / kind
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder. `cryoseg data fetch` brings it.")
+    items = resolve_inputs([folder], leave_out=None)
+    if len(items) != 1 or items[0].error is not None:
+        raise InputError(items[0].error or f"{folder}: holds {len(items)} volumes. Keep the one to score.")
+    return items[0].path
+
+
+class _PredictionFinder:
+    """Looks up predictions in one folder; its own files are listed once."""
+
+    def __init__(self, runs: Sequence[ListedRun], collection: Path, folder: Path) -> None:
+        self._folder = folder
+        self._tomograms = {
+            name: tomogram_name(path) for name, path in find_tomograms(runs, collection).items()
+        }
+        # A name that two runs share tells neither.
+        counts = Counter([*self._tomograms.values(), *(run.run_id for run in runs)])
+        self._shared = {name for name, count in counts.items() if count > 1}
+        self._files = [item.path for item in resolve_inputs([folder], leave_out=None) if item.error is None]
+
+    def find(self, run: ListedRun) -> list[Path]:
+        own = self._folder / run.dataset_id / run.run_id
+        if own.is_dir():
+            return [item.path for item in resolve_inputs([own], leave_out=None) if item.error is None]
+        names = [f"{run.dataset_id}_{run.run_id}", run.run_id, self._tomograms.get(run.name, "")]
+        for name in names:
+            same = [path for path in self._files if tomogram_name(path) == name]
+            if name and same and name not in self._shared:
+                return same
+        return []
