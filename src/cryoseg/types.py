@@ -132,6 +132,8 @@ class Picks:
         Of the image, in axis order; None if unknown.
     pixel_size
         In angstrom; 0.0 if unknown.
+    diameter_px
+        Of the particle, in voxels (pixels); 0.0 if unknown.
     source
         The image.
     """
@@ -141,6 +143,7 @@ class Picks:
     tracks: NDArray[np.int64] | None = None
     shape: tuple[int, ...] | None = None
     pixel_size: float = 0.0
+    diameter_px: float = 0.0
     source: Path = Path("array")
 
     def __len__(self) -> int:

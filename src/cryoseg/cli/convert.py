@@ -20,37 +20,45 @@ from cryoseg.cli.relion_options import (
 from cryoseg.config.pick import CenterRule, PickFormat, ThicknessAxis
 
 
-def _size(text: str) -> tuple[int, int, int]:
-    parts = re.fullmatch(r"(\d+)[xX,](\d+)[xX,](\d+)", text)
-    if parts is None:
-        raise BadParameter(f"--size {text}: write it as XxYxZ, such as 1024x1024x300.")
-    x, y, z = (int(part) for part in parts.groups())
-    return z, y, x
+def _size(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d+([xX,]\d+){1,2}", text):
+        raise BadParameter(f"--size {text}: write it as XxYxZ or XxY, such as 1024x1024x300.")
+    return tuple(int(part) for part in reversed(re.split("[xX,]", text)))
 
 
 def convert(
     source: Annotated[
-        Path, Argument(help="Coordinates: .star .csv .tsv .txt .mod .ndjson .coords", metavar="IN")
+        Path, Argument(help="Coordinates: .star .csv .tsv .txt .box .cbox .mod .ndjson .coords", metavar="IN")
     ],
     target: Annotated[Path, Argument(help="File to write; its suffix names the format.", metavar="OUT")],
     format_: Annotated[
         Optional[PickFormat],  # noqa: UP045
-        Option("--format", "-f", help="Which STAR, for OUT.star.", show_default="by the suffix"),
+        Option(
+            "--format", "-f", help="Which STAR or CSV, for OUT.star or OUT.csv.", show_default="by the suffix"
+        ),
     ] = None,
     from_relion4: Annotated[
         bool, Option("--from-relion4", help="IN.star counts RELION 4's unbinned pixels.")
     ] = False,
     tomogram: Annotated[
         Optional[Path],  # noqa: UP045
-        Option("--tomogram", help="The volume itself: gives size, voxel size and name."),
+        Option("--tomogram", "--image", help="The volume or image itself: gives size, pixel size and name."),
     ] = None,
     size: Annotated[
         Optional[str],  # noqa: UP045
-        Option("--size", help="The volume's size in voxels, as XxYxZ, where --tomogram is not given."),
+        Option("--size", help="Its size in voxels, as XxYxZ or XxY, where --tomogram is not given."),
     ] = None,
     name: Annotated[
         Optional[str],  # noqa: UP045
-        Option("--name", help="Of the tomogram, where IN does not say.", show_default="IN's name"),
+        Option("--name", help="Of the tomogram or image, where IN does not say.", show_default="IN's name"),
+    ] = None,
+    particle_diameter_px: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(
+            "--particle-diameter-px",
+            help="In pixels of OUT, for .box, .cbox and CryoPPP's CSV.",
+            show_default="IN's, scaled",
+        ),
     ] = None,
     scale: Annotated[float, Option("--scale", help="Factor from IN's voxels to OUT's.")] = 1.0,
     flip: Annotated[str, Option("--flip", help="Axes to mirror: y, xz, ...; needs the size.")] = "",
@@ -67,23 +75,29 @@ def convert(
 
     Example: cryoseg convert picks.mod picks.star --tomogram ts_01.mrc
     """
-    from cryoseg.io.inputs import stem
+    from cryoseg.io.inputs import is_known_suffix, stem
+    from cryoseg.io.micrographs import PICTURE_SUFFIXES, TIFF_SUFFIXES, read_micrograph
     from cryoseg.io.pick_frame import PickFrame
     from cryoseg.io.volumes import read_tomogram
     from cryoseg.pipelines.convert import convert_picks
 
+    if particle_diameter_px is not None and particle_diameter_px <= 0:
+        raise BadParameter(f"--particle-diameter-px {particle_diameter_px:g}: must be positive.")
     if scale <= 0:
         raise BadParameter(f"--scale {scale:g}: must be positive.")
     if set(flip.lower()) - set("xyz"):
         raise BadParameter(f"--flip {flip}: name axes out of x, y and z.")
     shape = _size(size) if size else None
     voxel_size = pixel_size or 0.0
-    if tomogram is not None:
+    if tomogram is not None and is_known_suffix(tomogram, (*TIFF_SUFFIXES, *PICTURE_SUFFIXES)):
+        image = read_micrograph(tomogram)
+        shape, voxel_size, name = image.data.shape, pixel_size or image.pixel_size, name or tomogram.name
+    elif tomogram is not None:
         volume = read_tomogram(tomogram)
         depth, height, width = volume.data.shape
         shape = (depth, height, width)
         voxel_size = pixel_size or volume.geometry.voxel_size[2]
-        name = name or stem(tomogram)
+        name = name or (stem(tomogram) if depth > 1 else tomogram.name)
     frame = PickFrame(
         voxel_size=voxel_size,
         shape=shape,
@@ -100,6 +114,7 @@ def convert(
         scale=scale,
         flip=axes,
         name=name,
+        diameter_px=particle_diameter_px,
         overwrite=overwrite,
     )
     echo(f"{target}: {count} points")

@@ -20,7 +20,12 @@ class ThicknessAxis(StrEnum):
 
 
 class PickFormat(StrEnum):
-    """Coordinate files; `star` is in tomogram voxels, the two others in RELION's frames."""
+    """Coordinate files.
+
+    `star` is in voxels of the tomogram or pixels of the micrograph; `star-relion4` and
+    `star-relion5` in RELION's frames of a tomogram. `box`, `cbox`, `cryoppp` and `cryosparc` are for
+    micrographs.
+    """
 
     STAR = "star"
     STAR_RELION4 = "star-relion4"
@@ -29,6 +34,13 @@ class PickFormat(StrEnum):
     MOD = "mod"
     NDJSON = "ndjson"
     COORDS = "coords"
+    BOX = "box"
+    CBOX = "cbox"
+    CRYOPPP = "cryoppp"
+    CRYOSPARC = "cryosparc"
+
+
+FLAT_FORMATS = (PickFormat.BOX, PickFormat.CBOX, PickFormat.CRYOPPP, PickFormat.CRYOSPARC)
 
 
 class CenterRule(StrEnum):

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cryoseg.config.pick import PickFormat
+from cryoseg.config.pick import FLAT_FORMATS, PickFormat
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.imod_model import read_imod_model, write_imod_model
 from cryoseg.io.pick_frame import PickFrame
+from cryoseg.io.picks_box import read_box, read_cbox, write_box, write_cbox, write_cryoppp
 from cryoseg.io.picks_ndjson import read_ndjson, write_ndjson
 from cryoseg.io.picks_star import read_star, write_star
 from cryoseg.io.picks_text import read_coords, read_table, write_coords, write_csv
@@ -34,6 +35,8 @@ READERS: dict[str, Reader] = {
     ".coords": lambda path, frame: {"": read_coords(path, frame)},
     ".mod": _alone(read_imod_model),
     ".ndjson": _alone(read_ndjson),
+    ".box": _alone(read_box),
+    ".cbox": _alone(read_cbox),
 }
 SUFFIXES = {
     PickFormat.STAR: ".star",
@@ -43,9 +46,18 @@ SUFFIXES = {
     PickFormat.MOD: ".mod",
     PickFormat.NDJSON: ".ndjson",
     PickFormat.COORDS: ".coords",
+    PickFormat.BOX: ".box",
+    PickFormat.CBOX: ".cbox",
+    PickFormat.CRYOPPP: ".csv",
+    PickFormat.CRYOSPARC: ".star",
 }
 PICK_SUFFIXES = tuple(READERS)
-_ONE_TOMOGRAM = (PickFormat.MOD, PickFormat.NDJSON, PickFormat.COORDS)
+_FLAT_WRITERS = {
+    PickFormat.BOX: write_box,
+    PickFormat.CBOX: write_cbox,
+    PickFormat.CRYOPPP: write_cryoppp,
+}
+_ONE_TOMOGRAM = (PickFormat.MOD, PickFormat.NDJSON, PickFormat.COORDS, *_FLAT_WRITERS)
 DEFAULT_RADIUS_VOXELS = 5.0
 
 
@@ -64,8 +76,8 @@ def read_picks(path: Path | str, frame: PickFrame | None = None, *, unbinned: bo
     Returns
     -------
     dict
-        By the tomogram's name as the file has it, "" where it names none. Voxels, z, y, x, voxel
-        centers at whole numbers from 0.
+        By the tomogram's or micrograph's name as the file has it, "" where it names none. Voxels, z, y,
+        x, or pixels, y, x; centers at whole numbers from 0, rows as the file of the image has them.
 
     Raises
     ------
@@ -98,7 +110,7 @@ def write_picks(
     path
         With the suffix of the format.
     sets
-        By tomogram name; .mod, .ndjson and .coords hold one tomogram.
+        By the name of the tomogram or micrograph; only STAR and CSV hold several.
     frame
         Of the tomogram.
     flavor
@@ -112,6 +124,10 @@ def write_picks(
     path, frame = Path(path), frame or PickFrame()
     if path.suffix.lower() != SUFFIXES[flavor]:
         raise OutputError(f"{path}: {flavor} files end in {SUFFIXES[flavor]}.")
+    if flavor in FLAT_FORMATS and any(picks.centers.shape[1] != 2 for picks in sets.values()):
+        raise OutputError(
+            f"{path}: {flavor} holds points of micrographs, and these have a z. Write STAR or CSV."
+        )
     if flavor is PickFormat.CSV:
         write_csv(path, sets, overwrite=overwrite)
         return
@@ -119,10 +135,11 @@ def write_picks(
         write_star(path, sets, frame, flavor=flavor, overwrite=overwrite)
         return
     if len(sets) != 1:
-        raise OutputError(
-            f"{path}: {flavor} holds one tomogram, and these are {len(sets)}. Write STAR or CSV."
-        )
+        raise OutputError(f"{path}: {flavor} holds one image, and these are {len(sets)}. Write STAR or CSV.")
     (picks,) = sets.values()
+    if flavor in _FLAT_WRITERS:
+        _FLAT_WRITERS[flavor](path, picks, overwrite=overwrite)
+        return
     if picks.centers.shape[1] != 3:
         raise OutputError(f"{path}: {flavor} holds points in three dimensions. Write STAR or CSV.")
     if flavor is PickFormat.MOD:

@@ -65,7 +65,7 @@ def _positions(
 
 
 def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> dict[str, Picks]:
-    """Picks by tomogram or micrograph name (its file stem); "" where the file names none.
+    """Picks by tomogram name (its file stem) or micrograph name (as it is); "" where the file names none.
 
     Parameters
     ----------
@@ -90,10 +90,13 @@ def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> dict[s
         if not isinstance(table, pd.DataFrame) or not {*PIXELS[1:], *CENTERED} & set(table.columns):
             continue
         key = next((column for column in NAME_COLUMNS if column in table.columns), None)
+        is_flat = not {PIXELS[0], CENTERED[0]} & set(table.columns)
         groups = table.groupby(key, sort=False) if key else [("", table)]
         for name, rows in groups:
-            stem = Path(str(name)).name
-            stem = stem.removesuffix(".mrc").removesuffix(".rec")
+            # RELION finds a micrograph by its path, which a conversion must not lose.
+            stem = str(name)
+            if not is_flat:
+                stem = Path(stem).name.removesuffix(".mrc").removesuffix(".rec")
             scores = rows[SCORE_COLUMN].to_numpy(np.float32) if SCORE_COLUMN in rows.columns else None
             tracks = rows[TRACK_COLUMN].to_numpy(np.int64) if TRACK_COLUMN in rows.columns else None
             found[stem] = Picks(
@@ -128,7 +131,7 @@ def write_star(
     frame
         Voxel size, and RELION's frame for its two flavors.
     flavor
-        `star`, `star-relion4` or `star-relion5`.
+        `star`, `star-relion4`, `star-relion5`, or `cryosparc`: names of micrographs without folders.
 
     Raises
     ------
@@ -138,8 +141,8 @@ def write_star(
     parts = []
     for name, picks in sets.items():
         coordinates, columns = picks.centers, PIXELS[-picks.centers.shape[1] :]
-        label = name
-        if flavor is not PickFormat.STAR:
+        label = Path(name).name if flavor is PickFormat.CRYOSPARC else name
+        if flavor in (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5):
             relion = _frame(path, frame, name, OutputError, "RELION's coordinates")
             label = relion.name or name
             if flavor is PickFormat.STAR_RELION5:

@@ -21,6 +21,8 @@ _ALIASES = {
     "z": ("z", "z_coord", "z_px", "rlncoordinatez", "z-coordinate", "position_z"),
     "score": ("score", "rlnautopickfigureofmerit", "confidence"),
     "track": ("track", "filament"),
+    "diameter": ("diameter", "diameter_px"),
+    "radius": ("radius", "radius_px"),
     "name": ("image_name", "tomogram", "image", "micrograph", "rlntomoname", "name"),
 }
 LIST_COLUMNS = ("rec_path", "path")  # the later and the earlier spelling
@@ -97,8 +99,9 @@ def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
     names = np.array([row[where["name"]] if where["name"] is not None else "" for row in rows[1:]])
     extra = {
         key: _numbers(path, rows[1:], [column], 2)[:, 0] if (column := where[key]) is not None else None
-        for key in ("score", "track")
+        for key in ("score", "track", "diameter", "radius")
     }
+    sizes = extra["diameter"] if extra["radius"] is None else 2 * extra["radius"]
     sets: dict[str, Picks] = {}
     for name in dict.fromkeys(names.tolist()):
         chosen = names == name
@@ -107,6 +110,7 @@ def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
             centers=centers[chosen],
             scores=None if score is None else score[chosen].astype(np.float32),
             tracks=None if track is None else track[chosen].astype(np.int64),
+            diameter_px=0.0 if sizes is None else float(np.median(sizes[chosen])),
             source=path,
         )
     return sets

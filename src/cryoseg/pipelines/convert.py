@@ -39,6 +39,7 @@ def convert_picks(
     scale: float = 1.0,
     flip: str = "",
     name: str | None = None,
+    diameter_px: float | None = None,
     overwrite: bool = False,
 ) -> int:
     """Read, transform, write.
@@ -60,6 +61,8 @@ def convert_picks(
         scaled volume, whose shape `frame.shape` is.
     name
         Of the tomogram, where `source` gives none.
+    diameter_px
+        Of the particle, in pixels of `target`, for formats of boxes; None takes that of `source`, scaled.
     overwrite
         Replace `target`.
 
@@ -80,13 +83,19 @@ def convert_picks(
         centers = (picks.centers + 0.5) * scale - 0.5 if scale != 1.0 else picks.centers
         if flip:
             if frame.shape is None:
-                raise InputError("--flip needs --size, the volume's x, y, z in voxels (or --tomogram).")
+                raise InputError("--flip needs the image's size: --size (x, y, z; or x, y), or --image.")
             centers = centers.copy()
             for axis in flip.lower():
-                index = "zyx".index(axis) - (3 - centers.shape[1])
-                centers[:, index] = frame.shape["zyx".index(axis)] - 1 - centers[:, index]
+                index = "zyx".index(axis) - 3
+                if -index > min(centers.shape[1], len(frame.shape)):
+                    raise InputError(f"--flip {axis}: {source} and the image have no such axis. Flip x or y.")
+                centers[:, index] = frame.shape[index] - 1 - centers[:, index]
         moved[key or name or source.stem] = replace(
-            picks, centers=np.asarray(centers), shape=frame.shape, pixel_size=frame.voxel_size
+            picks,
+            centers=np.asarray(centers),
+            shape=frame.shape,
+            pixel_size=frame.voxel_size,
+            diameter_px=diameter_px or picks.diameter_px * scale,
         )
     write_picks(target, moved, frame, flavor=flavor or flavor_for(target), overwrite=overwrite)
     return sum(len(picks) for picks in moved.values())

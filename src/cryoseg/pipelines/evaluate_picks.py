@@ -16,7 +16,7 @@ from cryoseg.pipelines.evaluate import Evaluation, FileScore, summarize
 from cryoseg.pipelines.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.types import Picks
 
-_TAILS = ("_picks", "_pick", "_coords", "_truth", "_labels")
+_TAILS = ("_particles", "_picks", "_pick", "_coords", "_truth", "_labels")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc", ".rec", ".map")
 
 

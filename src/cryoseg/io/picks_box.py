@@ -1,0 +1,177 @@
+"""Box files of micrographs: EMAN's .box, crYOLO's .cbox, and CryoPPP's table.
+
+Boxes are given by the corner with the smallest x and y; a box of side s about the pixel x begins at
+x - s / 2, as EMAN, RELION and crYOLO have it.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import starfile
+
+from cryoseg.errors import InputError, OutputError
+from cryoseg.io.outputs import atomic_output
+from cryoseg.types import Picks
+
+CBOX_VERSION = 1.0
+CBOX_TABLE = "cryolo"
+CRYOPPP_HEADER = ("X-Coordinate", "Y-Coordinate", "Diameter")
+_CBOX_COLUMNS = (
+    "CoordinateX",
+    "CoordinateY",
+    "CoordinateZ",
+    "Width",
+    "Height",
+    "Depth",
+    "EstWidth",
+    "EstHeight",
+    "Confidence",
+    "NumBoxes",
+    "Angle",
+)
+
+
+def read_box(path: Path) -> Picks:
+    """EMAN's .box: corner x, corner y, width, height in pixels a line; further columns are not read.
+
+    Raises
+    ------
+    InputError
+        If a line is no box.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error}).") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            x, y, width, height = (float(cell) for cell in line.replace(",", " ").split()[:4])
+        except ValueError:
+            raise InputError(
+                f"{path}: line {number} is {line.strip()!r}; a box is x, y, width and height in pixels."
+            ) from None
+        rows.append((y + height / 2, x + width / 2, (width + height) / 2))
+    table = np.array(rows).reshape(-1, 3)
+    return Picks(centers=table[:, :2], diameter_px=_middle(table[:, 2]), source=path)
+
+
+def write_box(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
+    """Write as EMAN does: whole numbers, separated by tabs; the score has no place.
+
+    Raises
+    ------
+    OutputError
+        If the picks carry no diameter, which is the side of the boxes.
+    """
+    side = max(2, 2 * round(_side(path, picks) / 2))
+    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        for y, x in picks.centers:
+            writer.writerow([round(x - side / 2), round(y - side / 2), side, side])
+
+
+def read_cbox(path: Path) -> Picks:
+    """CrYOLO's .cbox; 3D where it gives the z of boxes.
+
+    Raises
+    ------
+    InputError
+        If it is no such file.
+    """
+    try:
+        tables = starfile.read(path, always_dict=True)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{path}: cannot be read as CBOX ({error}).") from error
+    table = tables.get(CBOX_TABLE)
+    if isinstance(table, dict):  # a table of one row
+        table = pd.DataFrame([table])
+    if table is None:
+        raise InputError(f"{path}: has no table data_{CBOX_TABLE}; give a .cbox of crYOLO 1.8 or later.")
+    if not {"CoordinateX", "CoordinateY", "Width", "Height"} <= set(table.columns):
+        if len(table.columns) == 0 or len(table) == 0:
+            return Picks(centers=np.empty((0, 2)), source=path)
+        raise InputError(f"{path}: lacks one of the columns CoordinateX, CoordinateY, Width, Height.")
+    numbers = {
+        name: pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64) for name in table.columns
+    }
+    centers = [numbers["CoordinateY"] + numbers["Height"] / 2, numbers["CoordinateX"] + numbers["Width"] / 2]
+    z = numbers.get("CoordinateZ")
+    if z is not None and len(z) and not np.isnan(z).any():
+        centers.insert(0, z)
+    places = np.stack(centers, axis=1)
+    if not np.isfinite(places).all():
+        raise InputError(f"{path}: a coordinate or a width is no number. Write the file again.")
+    confidence = numbers.get("Confidence")
+    scores = None if confidence is None or np.isnan(confidence).any() else confidence.astype(np.float32)
+    size = numbers.get("EstWidth", numbers["Width"])
+    size = np.where(np.isnan(size), numbers["Width"], size)
+    return Picks(centers=places, scores=scores, diameter_px=_middle(size), source=path)
+
+
+def write_cbox(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
+    """Write version 1.0 with the estimated size equal to the box.
+
+    Raises
+    ------
+    OutputError
+        If the picks carry no diameter.
+    """
+    side = _side(path, picks)
+    n = len(picks)
+    scores = np.ones(n) if picks.scores is None else picks.scores.astype(np.float64)
+    missing = ["<NA>"] * n
+    values: list[object] = [
+        np.round(picks.centers[:, 1] - side / 2, 4),
+        np.round(picks.centers[:, 0] - side / 2, 4),
+        missing,
+        np.full(n, side),
+        np.full(n, side),
+        missing,
+        np.full(n, side),
+        np.full(n, side),
+        np.round(scores, 5),
+        missing,
+        missing,
+    ]
+    table = pd.DataFrame(dict(zip(_CBOX_COLUMNS, values, strict=True)))
+    blocks = {
+        "global": {"cbox_format_version": CBOX_VERSION},
+        CBOX_TABLE: table,
+        f"{CBOX_TABLE}_include": pd.DataFrame({"slice_index": []}),
+    }
+    with atomic_output(path, overwrite=overwrite) as temporary:
+        starfile.write(blocks, temporary, overwrite=True)
+
+
+def write_cryoppp(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
+    """Write CryoPPP's table of centers and diameters in pixels; the score has no place.
+
+    Raises
+    ------
+    OutputError
+        If the picks carry no diameter.
+    """
+    side = _side(path, picks)
+    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(CRYOPPP_HEADER)
+        writer.writerows([f"{x:.2f}", f"{y:.2f}", f"{side:g}"] for y, x in picks.centers)
+
+
+def _middle(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _side(path: Path, picks: Picks) -> float:
+    if picks.diameter_px <= 0:
+        raise OutputError(
+            f"{path}: this format holds the size of the particle. Pass --particle-diameter-px in pixels."
+        )
+    return picks.diameter_px
