@@ -27,11 +27,14 @@ from cryoseg.cli.app import app
 from cryoseg.cli.segment import parse_options
 from cryoseg.config import ModelChoice, Preset, SegmentConfig
 from cryoseg.config.cet_pick import Arch
+from cryoseg.config.promise import PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.io.volumes import write_logits
 from cryoseg.models.cet_pick import build as build_cet_pick
 from cryoseg.models.cet_pick import remap_keys as remap_cet_pick
+from cryoseg.models.promise import DEAD_HEAD, PromiseSam
+from cryoseg.models.promise import import_names as import_promise
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam2_config import build_predictor
 from cryoseg.models.sam_geometry import SamGeometry
@@ -226,11 +229,15 @@ PROMPT_SAM_OPTIONS = {
 }
 
 
+def sam_geometry(values: dict[str, Any]) -> SamGeometry:
+    """A vector's geometry in our words."""
+    names = {"global_attn_indexes": "global_blocks", "window_size": "window", "out_chans": "out_channels"}
+    return SamGeometry.from_dict({names.get(name, name): value for name, value in values.items()})
+
+
 def prompt_sam_network(vector: Vector) -> PromptSam:
     """The network that a vector describes, with the publication's names in its state dict."""
-    values = dict(vector.meta["geometry"])
-    names = {"global_attn_indexes": "global_blocks", "window_size": "window", "out_chans": "out_channels"}
-    geometry = SamGeometry.from_dict({names.get(name, name): value for name, value in values.items()})
+    geometry = sam_geometry(vector.meta["geometry"])
     options = {}
     for name, value in vector.meta["options"].items():
         assert name in PROMPT_SAM_OPTIONS, f"unknown option {name}"
@@ -270,6 +277,46 @@ def check_prompt_sam(vector: Vector, tmp_path: Path) -> None:
         np.testing.assert_allclose(found[name].numpy(), array, rtol=0, atol=1e-4, err_msg=name)
 
 
+# --- ProMISe -------------------------------------------------------------------------------------
+
+PROMISE_VARIANTS = {
+    "apm": PromiseConfig(prompter=Prompter.APM, ips=False),
+    "apm_ips": PromiseConfig(prompter=Prompter.APM, zero_start=False),
+    "ips_gt": PromiseConfig(prompter=Prompter.GT, zero_start=False),
+}
+
+
+def check_promise(vector: Vector, tmp_path: Path) -> None:
+    assert vector.meta["variant"] in PROMISE_VARIANTS, f"unknown variant {vector.meta['variant']}"
+    recorded = vector.arrays
+    assert set(recorded) <= {"point_coords", "point_labels", "logits", "apm_output", "ips_offset"}
+    config = replace(PROMISE_VARIANTS[vector.meta["variant"]], points=recorded["point_labels"].shape[1])
+    network = PromiseSam(sam_geometry(vector.meta["geometry"]), config).eval()
+    ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    extra = {n: tuple(s) for n, s in vector.meta["extra_keys"].items() if not n.startswith(DEAD_HEAD)}
+    assert {name: shape for name, shape in ours.items() if not name.startswith("sam.")} == extra
+    # Weights follow from the publication's names, which our importer reads.
+    published = {name.removeprefix("sam."): shape for name, shape in ours.items()}
+    state = seeded_state(published, vector.meta["seed"], {})
+    network.load_state_dict(import_promise(state), strict=True)
+    side = network.geometry.image_size
+    image = np.random.RandomState(vector.meta["seed"]).random_sample((1, 3, side, side)).astype(np.float32)
+    assert "seeded_image((1, 3, 1024, 1024), seed) * 4 - 2" in vector.meta["image"]
+    given = tuple(torch.from_numpy(recorded[name]) for name in ("point_coords", "point_labels"))
+    with torch.inference_mode():
+        images = torch.from_numpy(image * np.float32(4) - np.float32(2))
+        logits, _, (places, labels) = network(images, given)
+        embedding, features = network.encode(images)
+        if "apm_output" in recorded:
+            np.testing.assert_allclose(network.raw_points(features), recorded["apm_output"], atol=1e-4)
+        if "ips_offset" in recorded:
+            offsets = network.token_offsets(embedding).flatten(1)
+            np.testing.assert_allclose(offsets, recorded["ips_offset"], atol=1e-4)
+    np.testing.assert_allclose(places, recorded["point_coords"], rtol=0, atol=1e-2)
+    np.testing.assert_array_equal(labels, recorded["point_labels"])
+    np.testing.assert_allclose(logits[..., ::2, ::2], recorded["logits"], rtol=0, atol=1e-4)
+
+
 # --- every kind ------------------------------------------------------------------------------------
 
 KINDS: dict[str, Callable[[Vector, Path], None]] = {
@@ -277,6 +324,7 @@ KINDS: dict[str, Callable[[Vector, Path], None]] = {
     "cet_pick": check_cet_pick_network,
     "cet_pick_losses": check_cet_pick_losses,
     "prompt_sam": check_prompt_sam,
+    "promise": check_promise,
 }
 
 
@@ -290,6 +338,8 @@ def kind_of(vector: Vector) -> str:
         return "cet_pick_losses"
     if "kind" in vector.meta and "geometry" in vector.meta:
         return "prompt_sam"
+    if "variant" in vector.meta and "geometry" in vector.meta:
+        return "promise"
     raise AssertionError(f"{vector.name}: unknown kind of vector, with meta {sorted(vector.meta)}")
 
 

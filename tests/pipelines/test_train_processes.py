@@ -56,10 +56,11 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     one, two = train("one"), train("two", "--devices", "2")
     torch.manual_seed(0)
     start = build_stage(1, 64).state_dict()
-    moved = max(float((one[key] - start[key]).abs().max()) for key in one)
-    apart = max(float((one[key] - two[key]).abs().max()) for key in one)
-    assert moved > 1e-3  # three steps of Adam at a warm-up rate
-    assert apart < 0.02 * moved
+    # Whole updates, not single weights: Adam's first steps turn rounding of tiny gradients into signs.
+    moved = sum(float((one[key] - start[key]).square().sum()) for key in one) ** 0.5
+    apart = sum(float((one[key] - two[key]).square().sum()) for key in one) ** 0.5
+    assert moved > 1e-2
+    assert apart < 0.01 * moved
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused() -> None:

@@ -6,7 +6,7 @@ so that a batch of images with one prompt each stays a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -117,9 +117,13 @@ class BatchedMaskDecoder(MaskDecoder):
     Upstream repeats every embedding by the number of prompts, which squares a batch.
     """
 
+    # A method that shifts the mask tokens by image puts its function here: (B, C, h, w) to (B, tokens, C).
+    token_offsets: Callable[[Tensor], Tensor] | None = None
+
     def mask_token_rows(self, image_embeddings: Tensor, batch: int) -> Tensor:
-        """Mask tokens of every prompt, (batch, tokens, C); where a method may shift them by image."""
-        return self.mask_tokens.weight.expand(batch, -1, -1)
+        """Mask tokens of every prompt, (batch, tokens, C)."""
+        rows = self.mask_tokens.weight.expand(batch, -1, -1)
+        return rows if self.token_offsets is None else rows + self.token_offsets(image_embeddings)
 
     def upscale(self, source: Tensor, image_embeddings: Tensor) -> Tensor:
         """(B, C, h, w) after the transformer to the map that mask tokens are multiplied with."""

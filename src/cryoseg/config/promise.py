@@ -1,0 +1,88 @@
+"""Settings of ProMISe: prompts without a person on a frozen Segment Anything network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from cryoseg.errors import ConfigError
+
+
+class Prompter(StrEnum):
+    """Where points come from.
+
+    `apm`: the auto-prompting module. `gt`: drawn from the true mask, an upper bound and never an
+    automatic result. `grid`: a regular grid of foreground points. `none`: no point at all.
+    """
+
+    APM = "apm"
+    GT = "gt"
+    GRID = "grid"
+    NONE = "none"
+
+
+class ApmKind(StrEnum):
+    """The network that predicts points: a ResNet on fused features, or queries that attend to them."""
+
+    RESNET = "resnet"
+    CROSS = "cross"
+
+
+class FreezeType(StrEnum):
+    """Parts of SAM that learn too. Source: ProMISe, _FZ0 (the default) to _FZ4."""
+
+    ALL = "fz0"
+    PROMPT_ENCODER_FREE = "fz1"
+    MASK_DECODER_FREE = "fz2"
+    PROMPTS_AND_DECODER_FREE = "fz3"
+    NOTHING = "fz4"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromiseConfig:
+    """What is added to SAM.
+
+    Attributes
+    ----------
+    prompter, apm
+        See `Prompter` and `ApmKind`.
+    ips
+        Shift SAM's mask tokens by an offset that depends on the image.
+    points
+        Number of points, K; of those of the auto-prompting module the first half is labeled
+        foreground, the rest background.
+    zero_start
+        Begin with an offset of zero, so that training starts from SAM; the publication does not.
+    freeze
+        See `FreezeType`.
+    best_mask
+        Take the mask with the highest predicted IoU of SAM's three; the publication takes the first.
+    """
+
+    prompter: Prompter = Prompter.APM
+    apm: ApmKind = ApmKind.RESNET
+    ips: bool = True
+    points: int = 16
+    zero_start: bool = True
+    freeze: FreezeType = FreezeType.ALL
+    best_mask: bool = False
+
+    def __post_init__(self) -> None:
+        if self.points < 1:
+            raise ConfigError(f"--points {self.points}: must be at least 1.")
+        if self.prompter is not Prompter.APM and not self.ips:
+            raise ConfigError(
+                f"--prompter {self.prompter} --no-ips: nothing would be left to train; add --ips or take apm."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PromiseConfig:
+        """The inverse of `to_dict`."""
+        kinds = {"prompter": Prompter, "apm": ApmKind, "freeze": FreezeType}
+        return cls(**{**values, **{name: kind(values[name]) for name, kind in kinds.items()}})

@@ -1,0 +1,263 @@
+"""ProMISe: a frozen SAM that prompts itself and shifts its mask tokens by what it sees.
+
+Source: ProMISe (arXiv 2403.04164, MIT licence); reference notes, sections 1 to 4. The paper's
+incremental pattern shifting is `MaskTokenShift`, its auto-prompting module `promise_points`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
+from cryoseg.models.promise_points import LEVELS, FeatureFusion, PointQueries, PointResNet
+from cryoseg.models.sam_geometry import SamGeometry, build_sam
+
+MASK_TOKENS = 4  # SAM's single mask and its three
+SHIFT_WIDTH = 1024  # of the hidden layer of the published ViT-B, four times the embedding
+FOREGROUND, BACKGROUND = 1, 0
+DEAD_HEAD = "apm_resnet.fc2."  # published, computed and never used
+
+
+class MaskTokenShift(nn.Module):
+    """Incremental pattern shifting: an offset of every mask token from the mean image embedding.
+
+    Parameters
+    ----------
+    channels
+        Of the image embedding.
+    zero_start
+        Begin with an offset of zero.
+    """
+
+    def __init__(self, channels: int, *, zero_start: bool) -> None:
+        super().__init__()
+        hidden = SHIFT_WIDTH * channels // 256
+        self.lin1 = nn.Linear(channels, hidden)
+        self.lin2 = nn.Linear(hidden, MASK_TOKENS * channels)
+        if zero_start:
+            nn.init.zeros_(self.lin2.weight)
+            nn.init.zeros_(self.lin2.bias)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(B, C, h, w) to offsets (B, 4, C)."""
+        hidden = functional.gelu(self.lin1(embedding.mean(dim=(-2, -1))))
+        return self.lin2(hidden).unflatten(1, (MASK_TOKENS, -1))
+
+
+def prompting_blocks(geometry: SamGeometry) -> tuple[int, ...]:
+    """Encoder blocks whose features prompt: up to three global ones, the deepest first.
+
+    ViT-B's are its published 12, 9 and 6; the same rule serves ViT-L, ViT-H and small ones.
+    """
+    return tuple(sorted(geometry.global_blocks, reverse=True)[:LEVELS])
+
+
+class PromiseSam(nn.Module):
+    """A SAM of any geometry with the additions that a `PromiseConfig` names; untrained.
+
+    Attributes
+    ----------
+    sam
+        Upstream's network, unchanged.
+    apm_feature_map, apm_resnet, apm_cross, ips_ffn
+        The additions under their published names, or None.
+    """
+
+    def __init__(self, geometry: SamGeometry, config: PromiseConfig) -> None:
+        super().__init__()
+        self.geometry, self.config = geometry, config
+        self.sam = build_sam(geometry)
+        self.blocks = prompting_blocks(geometry)
+        self.apm_feature_map: FeatureFusion | None = None
+        self.apm_resnet: PointResNet | None = None
+        self.apm_cross: PointQueries | None = None
+        self.ips_ffn: MaskTokenShift | None = None
+        if config.prompter is Prompter.APM and config.apm is ApmKind.RESNET:
+            self.apm_feature_map = FeatureFusion(len(self.blocks) * geometry.embed_dim)
+            self.apm_resnet = PointResNet(config.points)
+        elif config.prompter is Prompter.APM:
+            self.apm_cross = PointQueries(geometry.embed_dim, geometry.num_heads, config.points)
+        if config.ips:
+            self.ips_ffn = MaskTokenShift(geometry.out_channels, zero_start=config.zero_start)
+            self.sam.mask_decoder.token_offsets = self.token_offsets
+
+    def is_trained(self, name: str) -> bool:
+        """Whether the tensor of that name in the state dict learns."""
+        free = {
+            FreezeType.ALL: (),
+            FreezeType.PROMPT_ENCODER_FREE: ("sam.prompt_encoder.",),
+            FreezeType.MASK_DECODER_FREE: ("sam.mask_decoder.",),
+            FreezeType.PROMPTS_AND_DECODER_FREE: ("sam.prompt_encoder.", "sam.mask_decoder."),
+            FreezeType.NOTHING: ("sam.",),
+        }[self.config.freeze]
+        return not name.startswith("sam.") or (bool(free) and name.startswith(free))
+
+    def freeze(self) -> None:
+        """Leave gradients to the tensors that learn."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(self.is_trained(name))
+
+    def token_offsets(self, embedding: Tensor) -> Tensor:
+        """(B, 4, C) offsets of the mask tokens for image embeddings (B, C, h, w)."""
+        assert self.ips_ffn is not None
+        return self.ips_ffn(embedding[:, : self.geometry.out_channels])
+
+    def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Image embedding, and the features that prompt.
+
+        Parameters
+        ----------
+        images
+            (B, C, S, S), normalized as the SAM was trained.
+
+        Returns
+        -------
+        tuple
+            (B, C, h, w), and (B, D, h, w) of each of `blocks`, deepest first.
+        """
+        kept: dict[int, Tensor] = {}
+
+        def keep(number: int) -> object:
+            return self.sam.image_encoder.blocks[number].register_forward_hook(
+                lambda module, inputs, output: kept.__setitem__(number, output.permute(0, 3, 1, 2))
+            )
+
+        handles = [keep(number) for number in self.blocks]
+        try:
+            embedding = self.sam.image_encoder(images)
+        finally:
+            for handle in handles:
+                handle.remove()  # type: ignore[attr-defined]
+        return embedding, [kept[number] for number in self.blocks]
+
+    def raw_points(self, features: list[Tensor]) -> Tensor:
+        """(B, 2 K) before the sigmoid, from the features of `encode`."""
+        if self.apm_cross is not None:
+            return self.apm_cross(features)
+        assert self.apm_feature_map is not None
+        assert self.apm_resnet is not None
+        return self.apm_resnet(self.apm_feature_map(torch.cat(features, dim=1)))
+
+    def points(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Points that the network gives itself.
+
+        Returns
+        -------
+        tuple
+            (B, K, 2) as x, y in pixels of the input, with gradient, and (B, K) labels: the first
+            half is foreground by definition, and nothing but the mask's loss teaches where it lies.
+        """
+        raw = self.raw_points(features)
+        places = torch.sigmoid(raw).unflatten(1, (-1, 2)) * self.geometry.image_size
+        count = self.config.points
+        labels = torch.full((len(raw), count), BACKGROUND, device=raw.device)
+        labels[:, : (count + 1) // 2] = FOREGROUND
+        return places, labels
+
+    def prompts(
+        self, features: list[Tensor], given: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """What the configured prompter gives; `given` for the ground truth's points."""
+        device, batch = features[0].device, len(features[0])
+        match self.config.prompter:
+            case Prompter.APM:
+                return self.points(features)
+            case Prompter.GT:
+                if given is None:
+                    raise ValueError("a network prompted by the ground truth needs its points")
+                return given
+            case Prompter.GRID:
+                side = max(1, round(self.config.points**0.5))
+                steps = (torch.arange(side, device=device) + 0.5) * self.geometry.image_size / side
+                y, x = torch.meshgrid(steps, steps, indexing="ij")
+                places = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(batch, -1, -1)
+                return places, torch.ones(places.shape[:2], device=device)
+            case Prompter.NONE:
+                return None
+
+    def forward(
+        self, images: Tensor, given: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """Masks of a batch.
+
+        Parameters
+        ----------
+        images
+            (B, C, S, S), normalized as the SAM was trained.
+        given
+            Points (B, K, 2) and labels (B, K) of the ground truth, for `Prompter.GT`.
+
+        Returns
+        -------
+        tuple
+            Logits (B, 3, 4h, 4w), predicted IoU (B, 3), and the points and labels used.
+        """
+        embedding, features = self.encode(images)
+        prompts = self.prompts(features, given)
+        if prompts is None:  # SAM then takes an empty prompt for one image
+            sparse = torch.zeros(len(images), 0, self.geometry.out_channels, device=images.device)
+            _, dense = self.sam.prompt_encoder(points=None, boxes=None, masks=None)
+            dense = dense.expand(len(images), -1, -1, -1)
+        else:
+            sparse, dense = self.sam.prompt_encoder(points=prompts, boxes=None, masks=None)
+        logits, iou = self.sam.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=self.sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+        return logits, iou, prompts
+
+    def choose(self, logits: Tensor, iou: Tensor) -> Tensor:
+        """(B, 4h, 4w): the first of the three masks as published, or the one SAM thinks best."""
+        if not self.config.best_mask:
+            return logits[:, 0]
+        return logits[torch.arange(len(logits)), iou.argmax(dim=1)]
+
+
+def points_from_mask(
+    mask: NDArray[np.bool_], count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Points drawn from a true mask: half inside, half outside, with replacement, shuffled.
+
+    Parameters
+    ----------
+    mask
+        (y, x).
+    count
+        K. A single point is inside if anything is.
+    rng
+        Of this draw alone.
+
+    Returns
+    -------
+    tuple
+        (K, 2) as x, y in pixels, and (K,) labels. An empty mask gives only outside points and a
+        full one only inside points, where the published code stops with an error.
+    """
+    pools = {FOREGROUND: np.argwhere(mask), BACKGROUND: np.argwhere(~mask)}
+    wanted = [FOREGROUND] * max(1, count // 2) + [BACKGROUND] * (count - max(1, count // 2))
+    labels = np.array([kind if len(pools[kind]) else 1 - kind for kind in wanted], np.int64)
+    labels = labels[rng.permutation(count)]
+    places = np.stack([pools[int(kind)][rng.integers(len(pools[int(kind)]))] for kind in labels])
+    return places[:, ::-1].astype(np.float32), labels
+
+
+def import_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' checkpoint under our names: SAM below `sam.`, `ffn.` renamed, the dead head dropped."""
+    ours = {}
+    for name, value in state.items():
+        if name.startswith(DEAD_HEAD):
+            continue
+        if name.startswith("ffn."):
+            name = f"ips_{name}"
+        inside = name.startswith(("image_encoder.", "prompt_encoder.", "mask_decoder."))
+        ours[f"sam.{name}" if inside else name] = value
+    return ours

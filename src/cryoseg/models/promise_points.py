@@ -1,0 +1,180 @@
+"""The two auto-prompting networks of ProMISe: features of the image encoder to points.
+
+Source: ProMISe, feature fusion, ResNet and cross-attention prompters; reference notes, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FUSED = 256  # channels after fusion
+LEVELS = 3
+
+
+class FeatureFusion(nn.Module):
+    """Three convolutions that join the features of several encoder blocks.
+
+    Parameters
+    ----------
+    channels
+        Of all blocks together.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fusion_conv1 = nn.Conv2d(channels, FUSED, 3, padding=1)
+        self.fusion_conv2 = nn.Conv2d(FUSED, FUSED, 3, padding=1)
+        self.fusion_conv3 = nn.Conv2d(FUSED, FUSED, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, 256, h, w)."""
+        x = functional.relu(self.fusion_conv1(features))
+        x = functional.relu(self.fusion_conv2(x))
+        return self.fusion_conv3(x)
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with a shortcut, which has weights where `project` says so."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, project: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if project:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class PointResNet(nn.Module):
+    """The 34-layer residual network that ends in K points.
+
+    The last block has a projection though neither stride nor width changes there; published
+    weights need it. The publication's second head, computed and thrown away, is left out.
+
+    Parameters
+    ----------
+    points
+        K.
+    """
+
+    def __init__(self, points: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(FUSED, 64, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = self._layer(64, 64, 3, stride=1)
+        self.layer2 = self._layer(64, 128, 4, stride=2)
+        self.layer3 = self._layer(128, 256, 6, stride=2)
+        self.layer4 = self._layer(256, 512, 3, stride=2, project_last=True)
+        self.fc = nn.Linear(512, 2 * points)
+
+    @staticmethod
+    def _layer(
+        inputs: int, outputs: int, count: int, *, stride: int, project_last: bool = False
+    ) -> nn.Sequential:
+        first = _Block(inputs, outputs, stride, project=stride != 1 or inputs != outputs)
+        rest = [_Block(outputs, outputs, 1, project=project_last and i == count - 1) for i in range(1, count)]
+        return nn.Sequential(first, *rest)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """(B, 256, h, w) to (B, 2 K); their sigmoid is x, y as fractions of the image."""
+        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(fused))), 3, stride=2, padding=1)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean(dim=(-2, -1)))
+
+
+def _position_code(height: int, width: int, channels: int) -> Tensor:
+    """(height * width, channels): sines on even, cosines on odd channels, y before x.
+
+    The published code divides by 1, 2, 3, ... and not by a geometric series.
+    """
+    half = channels // 2
+    divisors = torch.arange(1, half + 1, dtype=torch.float32)
+    codes = []
+    for count in (height, width):
+        turns = 2 * math.pi * torch.arange(1, count + 1) / count
+        angles = turns[:, None] / divisors
+        even = torch.arange(half) % 2 == 0
+        codes.append(torch.where(even, angles.sin(), angles.cos()))
+    y, x = codes
+    grid = torch.cat([y[:, None].expand(-1, width, -1), x[None].expand(height, -1, -1)], dim=-1)
+    return grid.flatten(0, 1)
+
+
+class _Enlarge(nn.Sequential):
+    """Twice the size less two: the published convolution has no padding."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            nn.ConvTranspose2d(channels, channels, 2, stride=2),
+            nn.Conv2d(channels, channels, 3),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        )
+
+
+class _QueryLayer(nn.Module):
+    """Queries attend to one level; norms come after, and queries do not see each other."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
+        self.norm1 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+        )
+        self.norm2 = nn.LayerNorm(channels)
+
+    def forward(self, queries: Tensor, places: Tensor, features: Tensor, code: Tensor) -> Tensor:
+        found, _ = self.attention(queries + places, features + code, features, need_weights=False)
+        queries = self.norm1(queries + found)
+        return self.norm2(queries + self.mlp(queries))
+
+
+class PointQueries(nn.Module):
+    """The older, cross-attention prompter: K learned queries look at three levels in turn.
+
+    Parameters
+    ----------
+    channels
+        Of the encoder.
+    heads
+        Of the attention.
+    points
+        K.
+    """
+
+    def __init__(self, channels: int, heads: int, points: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(points, channels))
+        self.places = nn.Parameter(torch.randn(points, channels))
+        self.levels = nn.Parameter(torch.randn(LEVELS, channels))
+        self.enlarge = nn.ModuleList(
+            nn.Sequential(*(_Enlarge(channels) for _ in range(times))) for times in range(LEVELS)
+        )
+        self.layers = nn.ModuleList(_QueryLayer(channels, heads) for _ in range(LEVELS))
+        self.point = nn.Linear(channels, 2)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Three (B, C, h, w), deepest first, to (B, 2 K) as `PointResNet`."""
+        batch = len(features[0])
+        queries = self.queries.expand(batch, -1, -1)
+        for level, enlarge, layer, embedding in zip(
+            features, self.enlarge, self.layers, self.levels, strict=True
+        ):
+            large = enlarge(level)
+            code = _position_code(large.shape[2], large.shape[3], large.shape[1]).to(large)
+            queries = layer(queries, self.places, large.flatten(2).transpose(1, 2) + embedding, code)
+        return self.point(queries).flatten(1)

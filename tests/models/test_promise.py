@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
+from cryoseg.errors import ConfigError
+from cryoseg.models.promise import PromiseSam, points_from_mask, prompting_blocks
+from cryoseg.models.sam_geometry import PUBLISHED, SamGeometry, build_sam
+
+NANO = SamGeometry(
+    embed_dim=24,
+    depth=4,
+    num_heads=2,
+    global_blocks=(1, 2, 3),
+    image_size=64,
+    window=2,
+    out_channels=32,
+    decoder_mlp_dim=32,
+    decoder_heads=2,
+    iou_hidden_dim=16,
+)
+
+
+def nano(**changes: object) -> PromiseSam:
+    torch.manual_seed(0)
+    return PromiseSam(NANO, PromiseConfig(**{"points": 4, **changes})).eval()  # type: ignore[arg-type]
+
+
+def test_published_parameter_counts() -> None:
+    with torch.device("meta"):
+        network = PromiseSam(PUBLISHED["sam_vit_b"], PromiseConfig())
+    assert network.apm_feature_map is not None
+    assert network.apm_resnet is not None
+    assert network.ips_ffn is not None
+
+    def count(module: torch.nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    dead = 525_312  # the publication's second head, which we leave out
+    assert count(network.apm_feature_map) == 6_488_832
+    assert count(network.apm_resnet) == 22_227_616 - dead
+    assert count(network.ips_ffn) == 1_312_768
+    assert prompting_blocks(PUBLISHED["sam_vit_b"]) == (11, 8, 5)
+    assert prompting_blocks(PUBLISHED["sam_vit_h"]) == (31, 23, 15)
+
+
+def test_without_an_offset_masks_are_those_of_plain_sam() -> None:
+    network = nano(prompter=Prompter.GT)
+    images = torch.randn(2, 3, 64, 64)
+    points = (torch.rand(2, 4, 2) * 64, torch.tensor([[1, 1, 0, 0]] * 2))
+    with torch.inference_mode():
+        found, _, _ = network(images, points)
+        plain = build_sam(NANO)
+        plain.load_state_dict(
+            {n.removeprefix("sam."): v for n, v in network.state_dict().items() if n.startswith("sam.")}
+        )
+        for i in range(2):
+            sparse, dense = plain.prompt_encoder(
+                points=(points[0][i : i + 1], points[1][i : i + 1]), boxes=None, masks=None
+            )
+            expected, _ = plain.mask_decoder(
+                image_embeddings=plain.image_encoder(images[i : i + 1]),
+                image_pe=plain.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=True,
+            )
+            torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(ApmKind))
+def test_gradients_reach_the_points_through_a_frozen_sam(kind: ApmKind) -> None:
+    network = nano(apm=kind)
+    network.freeze()
+    network.train()
+    logits, _, prompts = network(torch.randn(2, 3, 64, 64))
+    assert logits.shape == (2, 3, 16, 16)
+    assert prompts is not None
+    assert prompts[1].tolist() == [[1, 1, 0, 0]] * 2
+    assert (prompts[0] >= 0).all()
+    assert (prompts[0] <= 64).all()
+    logits[:, 0].sum().backward()
+    for name, parameter in network.named_parameters():
+        learns = not name.startswith("sam.")
+        assert parameter.requires_grad == learns, name
+        assert (parameter.grad is not None) == learns, name
+
+
+def test_freeze_types_free_what_they_name() -> None:
+    free = nano(freeze=FreezeType.MASK_DECODER_FREE)
+    assert free.is_trained("sam.mask_decoder.iou_token.weight")
+    assert not free.is_trained("sam.image_encoder.pos_embed")
+    assert nano(freeze=FreezeType.NOTHING).is_trained("sam.image_encoder.pos_embed")
+
+
+@pytest.mark.parametrize("prompter", [Prompter.GRID, Prompter.NONE])
+def test_other_prompters_need_no_truth(prompter: Prompter) -> None:
+    with torch.inference_mode():
+        logits, iou, prompts = nano(prompter=prompter)(torch.randn(2, 3, 64, 64))
+    assert logits.shape == (2, 3, 16, 16)
+    assert (prompts is None) == (prompter is Prompter.NONE)
+    if prompts is not None:
+        assert prompts[0][0].tolist() == [[16, 16], [48, 16], [16, 48], [48, 48]]
+    assert nano(best_mask=True).choose(logits, iou).shape == (2, 16, 16)
+
+
+def test_points_from_a_mask_lie_where_their_labels_say() -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[5:10, 20:28] = True
+    places, labels = points_from_mask(mask, 16, np.random.default_rng(0))
+    assert sorted(labels.tolist()) == [0] * 8 + [1] * 8
+    x, y = places.astype(int).T
+    np.testing.assert_array_equal(mask[y, x], labels == 1)
+
+
+def test_empty_full_and_single_point_prompts_are_defined() -> None:
+    rng = np.random.default_rng(0)
+    empty, full = np.zeros((8, 8), bool), np.ones((8, 8), bool)
+    assert set(points_from_mask(empty, 6, rng)[1].tolist()) == {0}
+    assert set(points_from_mask(full, 6, rng)[1].tolist()) == {1}
+    assert points_from_mask(full, 1, rng)[1].tolist() == [1]
+    assert points_from_mask(empty, 1, rng)[1].tolist() == [0]
+    assert nano(points=1)(torch.randn(1, 3, 64, 64))[2][1].tolist() == [[1]]
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing would be left"):
+        PromiseConfig(prompter=Prompter.GRID, ips=False)
+    with pytest.raises(ConfigError, match="--points 0"):
+        PromiseConfig(points=0)
