@@ -29,6 +29,7 @@ from cryoseg.cli.train_options import (
     Validation,
     membrane_config,
 )
+from cryoseg.cli.train_sam import encoder_prompt, finetune, head_prompt, prefix_prompt, sam
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
 
@@ -106,6 +107,11 @@ def membrane(
 app.command("etsam-stage1")(etsam_stage1)
 app.command("etsam-stage2")(etsam_stage2)
 app.command("cet-pick")(cet_pick)
+app.command("head-prompt")(head_prompt)
+app.command("prefix-prompt")(prefix_prompt)
+app.command("encoder-prompt")(encoder_prompt)
+app.command("finetune")(finetune)
+app.command("sam")(sam)
 
 
 @app.command("package")

@@ -1,0 +1,366 @@
+"""Micrographs with labels on disk, found and read for training; always paired by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cryoseg.config.segment import Polarity
+from cryoseg.core.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.robust import CLIP, robust_map
+from cryoseg.errors import InputError
+from cryoseg.io.inputs import resolve_inputs, stem
+from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
+from cryoseg.io.picks import read_picks
+from cryoseg.training.micrograph_samples import TrainingMicrograph
+
+IMAGE_FOLDERS = ("images", "micrographs")
+LABEL_FOLDERS = ("labels", "masks")
+LABEL_TAGS = ("", "_mask", "_labels", "_label")
+SIMULATED_TAG, NUMBERS_TAG = "_micrograph", "_labels"
+TRAIN_FOLDERS, VALID_FOLDERS = ("train", "training_set"), ("valid", "val", "validation")
+LEAST_DIAMETER_PX = 3.0
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicrographPair:
+    """An image and what is known about its particles: a mask, numbered labels, or coordinates.
+
+    Attributes
+    ----------
+    mask
+        Image file, or None where there are coordinates.
+    numbered
+        `mask` holds the number of the particle in every pixel.
+    centers
+        (n, 2) y, x in pixels, or None.
+    polarity
+        Of the particles, if the data say.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None = None
+    numbered: bool = False
+    centers: NDArray[np.float64] | None = None
+    polarity: Polarity | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How training micrographs are read.
+
+    Attributes
+    ----------
+    particle_pixels
+        Diameter to which particles are scaled, of the recipe.
+    diameter_px, diameter_angstrom
+        Diameter of a particle in the micrographs, one of the two; neither measures it in the labels.
+    pixel_size
+        In angstrom; None believes the files.
+    polarity
+        Of the particles where the data do not say.
+    border_px
+        Width of a frame in which particles are not labelled; what is unlabelled there is unknown.
+    square
+        Sides of the whole image and of its logits, for training on whole micrographs; or None.
+    """
+
+    particle_pixels: float
+    diameter_px: float | None = None
+    diameter_angstrom: float | None = None
+    pixel_size: float | None = None
+    polarity: Polarity = Polarity.DARK
+    border_px: int = 0
+    square: tuple[int, int] | None = None
+
+
+def find_micrographs(
+    sources: Sequence[str], picks: Sequence[Path] = ()
+) -> tuple[list[MicrographPair], list[MicrographPair]]:
+    """Pairs for training, and those that the data themselves set apart for validation.
+
+    A folder holds the folders `train` and `valid` (each as follows), or `images` and `labels` (or
+    `masks`) with equal names, or `X_micrograph.mrc` with `X_labels.mrc` as simulated. With `picks`,
+    the sources are images, folders and globs, and coordinate files name the image of every particle
+    or carry the image's name themselves.
+
+    Raises
+    ------
+    InputError
+        If nothing is found, or an image has no labels, or two images share a name.
+    """
+    if picks:
+        return _with_picks(sources, picks), []
+    training: list[MicrographPair] = []
+    held_out: list[MicrographPair] = []
+    for source in map(Path, sources):
+        if not source.is_dir():
+            raise InputError(f"{source}: no such folder; give a folder with images and labels, or --picks.")
+        train, valid = (_first_folder(source, names) for names in (TRAIN_FOLDERS, VALID_FOLDERS))
+        if train is not None:
+            training += _from_folder(train)
+            held_out += _from_folder(valid) if valid is not None else []
+        else:
+            training += _from_folder(source)
+    return training, held_out
+
+
+def _first_folder(folder: Path, names: Iterable[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for item in resolve_inputs([folder], suffixes=MICROGRAPH_SUFFIXES, leave_out=None):
+        if item.error is not None:
+            raise InputError(item.error)
+        name = stem(item.path, MICROGRAPH_SUFFIXES)
+        if name in found:
+            raise InputError(f"{item.path}: {found[name].name} has the same name; keep one of them.")
+        found[name] = item.path
+    return found
+
+
+def _from_folder(folder: Path) -> list[MicrographPair]:
+    images, labels = (_first_folder(folder, names) for names in (IMAGE_FOLDERS, LABEL_FOLDERS))
+    if images is not None and labels is not None:
+        return _pair_by_name(_images(images), _images(labels), labels)
+    if images is not None:
+        raise InputError(f"{folder}: has {images.name} but no labels or masks; add them, or give --picks.")
+    files = _images(folder)
+    pairs = []
+    for name, image in files.items():
+        if not name.endswith(SIMULATED_TAG):
+            continue
+        base = name.removesuffix(SIMULATED_TAG)
+        mask = files.get(base + NUMBERS_TAG)
+        if mask is None:
+            raise InputError(f"{image}: no {base}{NUMBERS_TAG}.mrc beside it; add it or move the image away.")
+        polarity = _simulated_polarity(folder / f"{base}.json")
+        pairs.append(MicrographPair(name=base, image=image, mask=mask, numbered=True, polarity=polarity))
+    if not pairs:
+        raise InputError(
+            f"{folder}: no training data; expected the folders images and labels (or masks), "
+            "or X_micrograph.mrc with X_labels.mrc."
+        )
+    return pairs
+
+
+def _pair_by_name(
+    images: Mapping[str, Path], labels: Mapping[str, Path], place: Path
+) -> list[MicrographPair]:
+    pairs, missing = [], []
+    for name, image in images.items():
+        mask = next((labels[name + tag] for tag in LABEL_TAGS if name + tag in labels), None)
+        if mask is None:
+            missing.append(image.name)
+        else:
+            pairs.append(MicrographPair(name=name, image=image, mask=mask))
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        there = ", ".join(path.name for path in list(labels.values())[:_SHOWN])
+        raise InputError(
+            f"{place}: has no label for {len(missing)} of {len(images)} images ({shown}); its files are "
+            f"{there}. Give a label the name of its image, perhaps with _mask."
+        )
+    return pairs
+
+
+def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[MicrographPair]:
+    centers: dict[str, NDArray[np.float64]] = {}
+    for path in picks:
+        for name, found in read_picks(path).items():
+            key = stem(name or path.stem, MICROGRAPH_SUFFIXES)
+            earlier = centers.get(key, np.empty((0, 2)))
+            centers[key] = np.concatenate([earlier, found.centers[:, -2:]])
+    pairs, missing = [], []
+    for item in resolve_inputs(list(sources), suffixes=MICROGRAPH_SUFFIXES):
+        if item.error is not None:
+            raise InputError(item.error)
+        name = stem(item.path, MICROGRAPH_SUFFIXES)
+        points = centers.get(name, centers.get(f"{name}_particles"))
+        if points is None or not len(points):
+            missing.append(item.path.name)
+        else:
+            pairs.append(MicrographPair(name=name, image=item.path, centers=points))
+    if missing or not pairs:
+        named = ", ".join(list(centers)[:_SHOWN]) or "nothing"
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise InputError(
+            f"{picks[0]}: has no coordinates for {len(missing)} images ({shown}); the coordinate files name "
+            f"{named}. Give the images that were picked, or files of their names."
+        )
+    return pairs
+
+
+def _simulated_polarity(record: Path) -> Polarity | None:
+    if not record.is_file():
+        return None
+    polarity = json.loads(record.read_text()).get("polarity")
+    return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
+
+
+def labelled_diameter(labels: NDArray[np.integer[Any]], *, numbered: bool) -> float:
+    """Typical diameter of the particles in labels, in pixels; 0.0 without particles.
+
+    Numbered particles have the diameter of a disc of their median area; in a plain mask, where
+    discs touch, it is twice the depth of the typical component.
+    """
+    if numbered:
+        _, areas = np.unique(labels[labels > 0], return_counts=True)
+        return float(2 * np.sqrt(np.median(areas) / np.pi)) if len(areas) else 0.0
+    depth = ndimage.distance_transform_edt(np.pad(labels > 0, 1))
+    components, count = ndimage.label(depth > 0)
+    if not count:
+        return 0.0
+    deepest = ndimage.maximum(depth, components, np.arange(1, count + 1))
+    return float(2 * np.median(deepest))
+
+
+def _nearest(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    rows, columns = (
+        np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
+        for n, m in zip(values.shape, shape, strict=True)
+    )
+    return values[np.ix_(rows, columns)]
+
+
+def draw_discs(
+    centers: NDArray[np.float64], shape: tuple[int, int], *, diameter_px: float
+) -> NDArray[np.int32]:
+    """Number of the nearest center in every pixel within half a diameter of one, else 0.
+
+    Parameters
+    ----------
+    centers
+        (n, 2) y, x in pixels, pixel centers at whole numbers.
+    """
+    labels = np.zeros(shape, np.int32)
+    nearest = np.full(shape, (diameter_px / 2) ** 2, np.float32)
+    reach = int(np.ceil(diameter_px / 2)) + 1
+    for number, (y, x) in enumerate(centers, start=1):
+        top, left = max(0, int(y) - reach), max(0, int(x) - reach)
+        window = np.s_[top : max(0, int(y) + reach + 1), left : max(0, int(x) + reach + 1)]
+        piece = nearest[window]
+        rows, columns = np.ogrid[top : top + piece.shape[0], left : left + piece.shape[1]]
+        distance = (rows - y) ** 2 + (columns - x) ** 2
+        closer = distance <= piece
+        labels[window][closer] = number
+        piece[closer] = distance[closer]
+    return labels
+
+
+def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[TrainingMicrograph, float]:
+    """Read one pair as the network will see it.
+
+    Returns
+    -------
+    tuple
+        The micrograph, and the particle's diameter in pixels of the file.
+
+    Raises
+    ------
+    InputError
+        If labels and image differ in shape, no particle is labelled, or the diameter is unusable.
+    """
+    micrograph = read_micrograph(pair.image, pixel_size=options.pixel_size)
+    image = micrograph.data
+    native = _native_labels(pair, image.shape)
+    empty = f"{pair.mask or pair.image}: no particle is labelled; leave this micrograph out."
+    if native is not None and not (native > 0).any():
+        raise InputError(empty)
+    diameter = options.diameter_px
+    if diameter is None and options.diameter_angstrom is not None:
+        if not micrograph.pixel_size:
+            raise InputError(f"{pair.image}: gives no pixel size. Pass --pixel-size in angstrom.")
+        diameter = options.diameter_angstrom / micrograph.pixel_size
+    if diameter is None and native is not None:
+        diameter = labelled_diameter(native, numbered=pair.numbered)
+    if diameter is None:
+        raise InputError(f"{pair.image}: coordinates need --particle-diameter or --particle-diameter-px.")
+    if not LEAST_DIAMETER_PX <= diameter <= min(image.shape):
+        raise InputError(
+            f"{pair.image}: a particle diameter of {diameter:g} px does not fit an image of "
+            f"{image.shape[1]} x {image.shape[0]} px; check --particle-diameter and --pixel-size."
+        )
+    height, width = image.shape
+    scaling = {"diameter_px": diameter, "particle_pixels": options.particle_pixels}
+    shape = view_shape((height, width), **scaling)
+    invert = (pair.polarity or options.polarity) is Polarity.BRIGHT
+    grey = particle_view(image, **scaling, invert=invert)
+    scale = np.array(shape) / (height, width)
+    if native is None:
+        assert pair.centers is not None
+        centers = (pair.centers + 0.5) * scale - 0.5
+        labels = draw_discs(centers, shape, diameter_px=options.particle_pixels)
+    else:
+        numbers = native if pair.numbered else ndimage.label(native)[0]
+        labels = _nearest(numbers, shape).astype(np.int32)
+        present = np.unique(labels[labels > 0])
+        centers = np.array(ndimage.center_of_mass(labels > 0, labels, present)).reshape(-1, 2)
+    if not (labels > 0).any():
+        raise InputError(empty)
+    frame = round(options.border_px * float(scale.mean()))
+    if frame:
+        inner = np.zeros(shape, bool)
+        inner[frame : shape[0] - frame, frame : shape[1] - frame] = True
+        labels[~inner & (labels == 0)] = -1
+    square = square_labels = None
+    if options.square is not None:
+        square, square_labels = _as_square(image, native, pair, diameter, options.square, invert)
+    loaded = TrainingMicrograph(
+        name=pair.name,
+        grey=grey.astype(np.float16),
+        labels=labels,
+        centers=centers,
+        square=square,
+        square_labels=square_labels,
+    )
+    return loaded, diameter
+
+
+def _native_labels(pair: MicrographPair, shape: tuple[int, ...]) -> NDArray[np.int32] | None:
+    if pair.mask is None:
+        return None
+    values = read_micrograph(pair.mask).data
+    if values.shape != shape:
+        raise InputError(
+            f"{pair.mask}: is {values.shape[1]} x {values.shape[0]} px, its image {shape[1]} x {shape[0]}; "
+            "labels must lie on the image's grid."
+        )
+    if pair.numbered:
+        return np.asarray(values, np.int32)
+    # JPEG labels are not exactly black and white.
+    return np.asarray(values > values.max() / 2, np.int32) if values.max() > 0 else values.astype(np.int32)
+
+
+def _as_square(
+    image: NDArray[np.float32],
+    native: NDArray[np.int32] | None,
+    pair: MicrographPair,
+    diameter: float,
+    sides: tuple[int, int],
+    invert: bool,
+) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """The whole micrograph as RGB in [0, 1] and its soft labels, without regard to its aspect.
+
+    Source: reference notes on Prompt_sam_cryoPPP, section 7; one filter for image and labels instead
+    of its three.
+    """
+    if native is None:
+        assert pair.centers is not None
+        native = draw_discs(pair.centers, (image.shape[0], image.shape[1]), diameter_px=diameter)
+    eight_bit = image.min() >= 0 and image.max() <= 255 and not invert
+    unit = image / 255 if eight_bit else robust_map(image, invert=invert)(image) / (2 * CLIP) + 0.5
+    small = rescale(unit, (sides[0], sides[0])).clip(0, 1).astype(np.float16)
+    labels = rescale((native > 0).astype(np.float32), (sides[1], sides[1])).astype(np.float16)
+    return np.repeat(small[None], 3, axis=0), labels

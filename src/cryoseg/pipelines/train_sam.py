@@ -1,0 +1,385 @@
+"""`cryoseg train head-prompt|prefix-prompt|encoder-prompt|finetune|sam`: from micrographs to a model file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cryoseg import __version__
+from cryoseg.config.prompt_sam import PromptMethod
+from cryoseg.config.train import LoopConfig
+from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
+from cryoseg.errors import InputError, WeightsError
+from cryoseg.io.outputs import make_folder
+from cryoseg.models.device import peak_device_memory, select_device
+from cryoseg.models.model_file import is_model_file
+from cryoseg.models.particle_files import adapt, base_state, save_particle_model
+from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.models.sam_geometry import TINY, SamGeometry
+from cryoseg.models.state import load_strict
+from cryoseg.models.weights import canonical_name, require
+from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
+from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
+from cryoseg.training.loop import BEST, StepResult, fit
+from cryoseg.training.micrograph_samples import TrainingMicrograph
+from cryoseg.training.sam_fit import (
+    LOGIT_BINS,
+    TrainedPart,
+    adaptation_loss,
+    pretraining_loss,
+    validation,
+    validation_curves,
+)
+
+RUN_CONFIG = "config.json"
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """What one training gave.
+
+    Attributes
+    ----------
+    path
+        The model file.
+    dice
+        Mean validation Dice at the chosen threshold.
+    threshold
+        Chosen on the validation micrographs.
+    parameters
+        Trained ones.
+    seconds
+        Of this call.
+    """
+
+    path: Path
+    dice: float
+    threshold: float
+    parameters: int
+    seconds: float
+
+
+def split_micrographs(
+    data: Sequence[str],
+    validation_data: Sequence[str],
+    picks: Sequence[Path] = (),
+    *,
+    seed: int,
+    share: float = VALIDATION_SHARE,
+) -> tuple[list[MicrographPair], list[MicrographPair]]:
+    """Training and validation micrographs; without any of the latter a fifth is held out.
+
+    Raises
+    ------
+    InputError
+        If nothing would be left to train on.
+    """
+    training, held_out = find_micrographs(data, picks)
+    if validation_data:
+        more, apart = find_micrographs(validation_data, picks)
+        held_out = [*more, *apart]
+    if held_out:
+        known = {pair.image.resolve() for pair in held_out}
+        training = [pair for pair in training if pair.image.resolve() not in known]
+    elif len(training) > 1:
+        order = np.random.default_rng(seed).permutation(len(training))
+        count = max(1, round(share * len(training)))
+        held_out = [training[i] for i in sorted(order[:count])]
+        training = [training[i] for i in sorted(order[count:])]
+    if not training or not held_out:
+        raise InputError(
+            f"{data[0]}: one micrograph alone cannot be split into training and validation; "
+            "give more, or name others with --validation."
+        )
+    return training, held_out
+
+
+def find_base(name_or_path: str, checkpoints_dir: Path | None = None) -> Path:
+    """File of the SAM to adapt, by name (`particle-tiny`, `sam_vit_b`) or path.
+
+    Raises
+    ------
+    WeightsError
+        If there is none.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    if canonical_name(name_or_path) is None:
+        raise WeightsError(f"{name_or_path}: is neither a file nor the name of known weights.")
+    return require(name_or_path, checkpoints_dir=checkpoints_dir)
+
+
+def load_all(
+    pairs: Sequence[MicrographPair], options: ReadOptions, stage: str, on_event: OnEvent
+) -> tuple[list[TrainingMicrograph], float]:
+    """Read many; also the median diameter in pixels of the files."""
+    found, diameters = [], []
+    for i, pair in enumerate(pairs, start=1):
+        micrograph, diameter = load_micrograph(pair, options)
+        found.append(micrograph)
+        diameters.append(diameter)
+        on_event(StageProgress(name="data", stage=stage, done=i, total=len(pairs), unit="micrographs"))
+    return found, float(np.median(diameters))
+
+
+def train_prompt(
+    config: TrainSamConfig,
+    base: Path,
+    training: Sequence[MicrographPair],
+    held_out: Sequence[MicrographPair],
+    run: Path,
+    *,
+    read: ReadOptions | None = None,
+    standalone: bool = False,
+    device: str = "auto",
+    card: Mapping[str, Any] | None = None,
+    on_event: OnEvent = ignore,
+) -> TrainedModel | None:
+    """Adapt a SAM to micrographs, going on where an earlier call in `run` stopped.
+
+    Parameters
+    ----------
+    config
+        Method, loop and samples.
+    base
+        The SAM: a published file or a whole particle model of ours.
+    training, held_out
+        Micrographs to learn from, and to choose the best weights and the threshold by.
+    run
+        Receives `config.json`, `log.csv`, `last.pt`, `best.pt` and `<method>.safetensors`.
+    read
+        How micrographs are read; its scale and square are set by the model.
+    standalone
+        Write the whole network, not the trained tensors alone.
+    device
+        See `select_device`.
+    card
+        Facts to add to the model's card.
+    on_event
+        Receives progress and a note per line of the log.
+
+    Returns
+    -------
+    TrainedModel or None
+        None if the time limit came first.
+
+    Raises
+    ------
+    InputError
+        If data are unusable.
+    WeightsError
+        If the base is no SAM.
+    ConfigError
+        If the method does not fit it.
+    """
+    begun = time.monotonic()
+    place = select_device(device)
+    torch.manual_seed(config.loop.seed)
+    network, recipe, base_model = adapt(base, config.prompt)
+    config = replace(config, prompt=network.config)
+    view = config.sample.view
+    geometry = network.geometry
+    options = replace(
+        read or ReadOptions(particle_pixels=recipe.particle_pixels),
+        particle_pixels=recipe.particle_pixels,
+        square=(geometry.image_size, geometry.logit_side) if view is TrainView.WHOLE else None,
+    )
+    make_folder(run)
+    known = _document(config.to_dict(), training, held_out, base=base_model.to_metadata())
+    micrographs, diameter = load_all(training, options, "reading training micrographs", on_event)
+    judged, _ = load_all(held_out, options, "reading validation micrographs", on_event)
+
+    network.to(place).eval()
+    part = TrainedPart(network)
+    loss = adaptation_loss(network, micrographs, config, place)
+    score = validation(network, judged, view, place)
+    fingerprint = _fingerprint(config, known)
+    label = config.prompt.method.value
+    if not _run_loop(part, loss, config.loop, run, score, fingerprint, label, known, on_event):
+        return None
+    state = torch.load(run / BEST, map_location="cpu", weights_only=True)["model"]
+    part.load_state_dict(state)
+    threshold, dice = best_threshold(network, judged, view, place)
+    parameters = sum(p.numel() for p in network.trained_parameters())
+    seconds = time.monotonic() - begun
+    facts = {
+        "version": __version__,
+        "validation_dice": round(dice, 4),
+        "validation_micrographs": len(held_out),
+        "training_micrographs": len(training),
+        "particle_diameter_px": round(diameter, 2),
+        "trained_parameters": parameters,
+        "seconds": round(seconds, 1),
+        "device_bytes": peak_device_memory(place),
+        "training": known["config"],
+        **(card or {}),
+    }
+    path = run / f"{label}.safetensors"
+    recipe = replace(recipe, logit_threshold=threshold)
+    save_particle_model(path, network, recipe, base=None if standalone else base_model, card=facts)
+    on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
+    return TrainedModel(path=path, dice=dice, threshold=threshold, parameters=parameters, seconds=seconds)
+
+
+def pretrain(
+    config: PretrainConfig,
+    training: Sequence[MicrographPair],
+    held_out: Sequence[MicrographPair],
+    run: Path,
+    *,
+    geometry: SamGeometry = TINY,
+    start: Path | None = None,
+    read: ReadOptions | None = None,
+    device: str = "auto",
+    card: Mapping[str, Any] | None = None,
+    on_event: OnEvent = ignore,
+) -> TrainedModel | None:
+    """Train a small promptable SAM from nothing: grids, points and boxes to masks.
+
+    Parameters
+    ----------
+    config
+        Loop, samples and prompts.
+    training, held_out
+        Micrographs with numbered particles, as simulated.
+    run
+        As for `train_prompt`; the model is `particle_sam.safetensors`.
+    geometry
+        Of the network.
+    start
+        A model file of the same geometry whose weights are taken first.
+    read, device, card, on_event
+        As for `train_prompt`.
+
+    Returns
+    -------
+    TrainedModel or None
+        None if the time limit came first.
+    """
+    begun = time.monotonic()
+    place = select_device(device)
+    torch.manual_seed(config.loop.seed)
+    network = PromptSam(geometry, config.prompt)
+    if start is not None:
+        if not is_model_file(start):
+            raise WeightsError(f"{start}: is no model file of ours; training can begin with those only.")
+        load_strict(network, base_state(start), start)
+    options = replace(
+        read or ReadOptions(particle_pixels=config.particle_pixels), particle_pixels=config.particle_pixels
+    )
+    make_folder(run)
+    known = _document({**config.to_dict(), "geometry": geometry.to_dict()}, training, held_out)
+    micrographs, diameter = load_all(training, options, "reading training micrographs", on_event)
+    judged, _ = load_all(held_out, options, "reading validation micrographs", on_event)
+    network.to(place)
+    loss = pretraining_loss(network, micrographs, config, place)
+    score = validation(network, judged, TrainView.TILES, place)
+    fingerprint = _fingerprint(config, known)
+    if not _run_loop(network, loss, config.loop, run, score, fingerprint, "sam", known, on_event):
+        return None
+    network.load_state_dict(torch.load(run / BEST, map_location="cpu", weights_only=True)["model"])
+    threshold, dice = best_threshold(network, judged, TrainView.TILES, place)
+    parameters = sum(p.numel() for p in network.parameters())
+    seconds = time.monotonic() - begun
+    recipe = ParticleRecipe(
+        image_size=geometry.image_size,
+        particle_pixels=config.particle_pixels,
+        overlap=geometry.image_size // 8,
+        logit_threshold=threshold,
+        normalization=config.prompt.input_scale,
+    )
+    facts = {
+        "version": __version__,
+        "validation_dice": round(dice, 4),
+        "validation_micrographs": len(held_out),
+        "training_micrographs": len(training),
+        "particle_diameter_px": round(diameter, 2),
+        "trained_parameters": parameters,
+        "seconds": round(seconds, 1),
+        "training": known["config"],
+        **(card or {}),
+    }
+    path = run / "particle_sam.safetensors"
+    save_particle_model(path, network, recipe, base=None, card=facts)
+    on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
+    return TrainedModel(path=path, dice=dice, threshold=threshold, parameters=parameters, seconds=seconds)
+
+
+def best_threshold(
+    network: PromptSam, judged: list[TrainingMicrograph], view: TrainView, device: torch.device
+) -> tuple[float, float]:
+    """Logit threshold with the best mean Dice over micrographs, and that Dice."""
+    network.eval()
+    mean = np.mean(validation_curves(network, judged, view, device), axis=0)
+    return float(LOGIT_BINS[mean.argmax()]), float(mean.max())
+
+
+def _document(
+    config: dict[str, Any],
+    training: Sequence[MicrographPair],
+    held_out: Sequence[MicrographPair],
+    **more: Any,
+) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "config": config,
+        "training": [pair.name for pair in training],
+        "validation": [pair.name for pair in held_out],
+        **more,
+    }
+
+
+def _fingerprint(config: TrainSamConfig | PretrainConfig, known: Mapping[str, Any]) -> dict[str, Any]:
+    # The time limit does not change what is learned, so a resumed run may have another one.
+    frozen = replace(config, loop=replace(config.loop, max_minutes=None))
+    return {
+        "config": json.dumps(frozen.to_dict(), sort_keys=True),
+        "training": known["training"],
+        "base": json.dumps(known.get("base")),
+    }
+
+
+def _run_loop(
+    module: nn.Module,
+    loss: Any,
+    loop: LoopConfig,
+    run: Path,
+    score: Any,
+    fingerprint: dict[str, Any],
+    label: str,
+    known: Mapping[str, Any],
+    on_event: OnEvent,
+) -> bool:
+    (run / RUN_CONFIG).write_text(json.dumps(known, indent=2) + "\n")
+    step = 0
+    for result in fit(module, loss, loop, run, validate=score, fingerprint=fingerprint):
+        step = result.step
+        on_event(StageProgress(name=label, stage="training", done=step, total=loop.steps, unit="steps"))
+        on_event(Note(text=_line(label, result)))
+    return step in (0, loop.steps)
+
+
+def _line(label: str, result: StepResult) -> str:
+    score = ""
+    if result.score is not None:
+        score = f"  validation Dice {result.score:.4f}{' (best)' if result.best else ''}"
+    return (
+        f"{label}  step {result.step:5d}  loss {result.loss:.4f}  "
+        f"learning rate {result.learning_rate:.1e}  {result.seconds:6.0f} s{score}"
+    )
+
+
+def method_name(method: PromptMethod) -> str:
+    """What the command is called: `head-prompt` and so on, `finetune`."""
+    return method.value if method is PromptMethod.FINETUNE else f"{method.value}-prompt"

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+from cryoseg.config.train import LoopConfig
+from cryoseg.config.train_sam import PretrainConfig, SampleConfig, TrainSamConfig
+from cryoseg.errors import ConfigError, InputError, WeightsError
+from cryoseg.models.model_file import read_model_metadata, read_model_tensors
+from cryoseg.models.particle_files import read_particle_file
+from cryoseg.models.particle_model import load_particle_model
+from cryoseg.models.sam_geometry import SamGeometry
+from cryoseg.pipelines.micrograph_data import (
+    ReadOptions,
+    draw_discs,
+    find_micrographs,
+    labelled_diameter,
+    load_micrograph,
+)
+from cryoseg.pipelines.study_sam import parse_blocks, run_study
+from cryoseg.pipelines.train_sam import pretrain, split_micrographs, train_prompt
+
+GEOMETRY = SamGeometry(
+    embed_dim=16,
+    depth=2,
+    num_heads=2,
+    global_blocks=(1,),
+    image_size=64,
+    patch_size=8,
+    window=4,
+    out_channels=32,
+    in_channels=1,
+    decoder_mlp_dim=32,
+    decoder_heads=2,
+    iou_hidden_dim=16,
+    fine_widths=(8, 8),
+)
+CENTERS = np.array([[y, x] for y in range(30, 160, 50) for x in range(30, 160, 50)], float)
+
+
+def write_cryoppp(folder: Path, names: list[str], *, tag: str = "", side: int = 160) -> None:
+    """JPEG images with dark discs, and their PNG masks, in the CryoPPP layout."""
+    for sub in ("images", "labels"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(names):
+        labels = draw_discs(CENTERS, (side, side), diameter_px=24) > 0
+        noise = np.random.default_rng(seed).normal(0, 20, labels.shape)
+        grey = np.clip(150 + noise - 60 * labels, 0, 255).astype(np.uint8)
+        Image.fromarray(grey).save(folder / "images" / f"{name}.png")
+        Image.fromarray(labels).save(folder / "labels" / f"{name}{tag}.png")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cryoppp")
+    write_cryoppp(folder, ["a", "b", "c"], tag="_mask")
+    return folder
+
+
+def loop(steps: int) -> LoopConfig:
+    return LoopConfig(
+        steps=steps,
+        warmup_steps=1,
+        learning_rate=3e-3,
+        validate_every=steps,
+        checkpoint_every=2,
+        ema_decay=0.5,
+    )
+
+
+@pytest.fixture(scope="module")
+def base(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = PretrainConfig(
+        loop=loop(6), sample=SampleConfig(batch=1), grid_side=4, prompts=1, particle_pixels=12.0
+    )
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    trained = pretrain(
+        config, training, held_out, tmp_path_factory.mktemp("sam"), geometry=GEOMETRY, device="cpu"
+    )
+    assert trained is not None
+    return trained.path
+
+
+def tiny(method: PromptMethod, steps: int = 2) -> TrainSamConfig:
+    return TrainSamConfig(prompt=PromptConfig(method=method), loop=loop(steps), sample=SampleConfig(batch=1))
+
+
+def test_pretraining_writes_a_whole_model_with_its_recipe(base: Path) -> None:
+    metadata = read_model_metadata(base)
+    assert metadata["base"] is None
+    assert metadata["recipe"]["particle_pixels"] == 12.0
+    assert metadata["recipe"]["image_size"] == 64
+    assert metadata["card"]["particle_diameter_px"] == pytest.approx(24, abs=1.5)
+    model = load_particle_model(base, torch.device("cpu"))
+    assert model.tile_logits(np.zeros((1, 64, 64), np.float32)).shape == (1, 64, 64)
+
+
+@pytest.mark.parametrize("method", [m for m in PromptMethod if m is not PromptMethod.NATIVE])
+def test_an_adapted_file_holds_only_what_was_trained(
+    method: PromptMethod, data: Path, base: Path, tmp_path: Path
+) -> None:
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    trained = train_prompt(tiny(method), base, training, held_out, tmp_path, device="cpu")
+    assert trained is not None
+    stored = read_model_tensors(trained.path)
+    assert sum(value.numel() for value in stored.values()) == trained.parameters
+    metadata = read_model_metadata(trained.path)
+    assert metadata["base"]["name"] == "particle_sam.safetensors"
+    loaded = read_particle_file(trained.path, base=base)
+    assert loaded.recipe.logit_threshold == trained.threshold
+    whole = loaded.network.state_dict()
+    for name, value in stored.items():
+        torch.testing.assert_close(whole[name], value.float())
+    with pytest.raises(WeightsError, match="--base"):
+        load_particle_model(trained.path, torch.device("cpu"))
+
+
+def test_another_base_is_refused(data: Path, base: Path, tmp_path: Path) -> None:
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    trained = train_prompt(tiny(PromptMethod.PREFIX), base, training, held_out, tmp_path, device="cpu")
+    assert trained is not None
+    other = tmp_path / "particle_sam.safetensors"
+    other.write_bytes(base.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(WeightsError, match="is not the particle_sam"):
+        load_particle_model(trained.path, torch.device("cpu"))
+    assert load_particle_model(trained.path, torch.device("cpu"), base=base).recipe.image_size == 64
+
+
+def test_a_resumed_training_ends_like_an_undisturbed_one(data: Path, base: Path, tmp_path: Path) -> None:
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    config = tiny(PromptMethod.ENCODER, steps=4)
+    whole = train_prompt(config, base, training, held_out, tmp_path / "whole", device="cpu")
+    short = replace(config, loop=replace(config.loop, max_minutes=1e-9))
+    while train_prompt(short, base, training, held_out, tmp_path / "cut", device="cpu") is None:
+        pass
+    cut = train_prompt(config, base, training, held_out, tmp_path / "cut", device="cpu")
+    assert whole is not None
+    assert cut is not None
+    first, second = read_model_tensors(whole.path), read_model_tensors(cut.path)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_study_gives_one_table_and_one_plot(data: Path, base: Path, tmp_path: Path) -> None:
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    rows = run_study(
+        tiny(PromptMethod.PREFIX, steps=1),
+        base,
+        training,
+        held_out,
+        held_out,
+        tmp_path,
+        sizes=(1, 2),
+        repeats=2,
+        device="cpu",
+    )
+    assert [(row.train_size, row.repeat) for row in rows] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert all(0 <= row.test_dice <= 1 for row in rows)
+    with (tmp_path / "study.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert [int(row["train_size"]) for row in table] == [1, 1, 2, 2]
+    assert (tmp_path / "study.svg").read_text().count("<circle") == 4
+    with pytest.raises(InputError, match="there are 2 micrographs"):
+        run_study(tiny(PromptMethod.PREFIX), base, training, held_out, [], tmp_path, sizes=(9,), device="cpu")
+
+
+def test_blocks_are_written_as_ranges() -> None:
+    assert parse_blocks("all", PromptMethod.PREFIX, 4) is None
+    assert parse_blocks("0-1,3", PromptMethod.PREFIX, 4) == (1, 1, 0, 1)
+    assert parse_blocks("0-1:1,3", PromptMethod.ENCODER, 4) == (1, 1, 0, 3)
+    for text, message in (("2-9", "blocks 0 to 3"), ("x", "0-3,7")):
+        with pytest.raises(ConfigError, match=message):
+            parse_blocks(text, PromptMethod.PREFIX, 4)
+
+
+def test_images_are_paired_by_name_and_never_by_order(tmp_path: Path) -> None:
+    write_cryoppp(tmp_path, ["b", "a"])
+    pairs, held_out = find_micrographs([str(tmp_path)])
+    assert [(p.image.name, p.mask.name) for p in pairs if p.mask] == [("a.png", "a.png"), ("b.png", "b.png")]
+    assert not held_out
+    (tmp_path / "labels" / "a.png").rename(tmp_path / "labels" / "z.png")
+    with pytest.raises(InputError, match=r"no label for 1 of 2 images \(a\.png\)"):
+        find_micrographs([str(tmp_path)])
+
+
+def test_train_and_valid_folders_are_respected(tmp_path: Path) -> None:
+    write_cryoppp(tmp_path / "train", ["a"])
+    write_cryoppp(tmp_path / "valid", ["b"])
+    training, held_out = split_micrographs([str(tmp_path)], [], seed=0)
+    assert ([p.name for p in training], [p.name for p in held_out]) == (["a"], ["b"])
+
+
+def test_coordinates_become_discs(data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "picks.csv"
+    rows = [f"{name},{x:g},{y:g}" for name in "ab" for y, x in CENTERS]
+    table.write_text("\n".join(["image_name,x,y", *rows]) + "\n")
+    images = [str(data / "images" / f"{name}.png") for name in "ab"]
+    pairs, _ = find_micrographs(images, [table])
+    found, diameter = load_micrograph(pairs[0], ReadOptions(particle_pixels=12.0, diameter_px=24.0))
+    from_mask, _ = load_micrograph(
+        find_micrographs([str(data)])[0][0], ReadOptions(particle_pixels=12.0, diameter_px=24.0)
+    )
+    assert diameter == 24
+    assert found.grey.shape == (80, 80)
+    agree = (found.labels > 0) & (from_mask.labels > 0)
+    assert agree.sum() > 0.9 * (from_mask.labels > 0).sum()
+    with pytest.raises(InputError, match="particle-diameter"):
+        load_micrograph(pairs[0], ReadOptions(particle_pixels=12.0))
+    with pytest.raises(InputError, match=r"no coordinates for 1 images \(c\.png\)"):
+        find_micrographs([*images, str(data / "images" / "c.png")], [table])
+
+
+def test_unusable_data_are_named(tmp_path: Path) -> None:
+    write_cryoppp(tmp_path, ["a"])
+    pair = find_micrographs([str(tmp_path)])[0][0]
+    for options, message in (
+        (ReadOptions(particle_pixels=12.0, diameter_px=500.0), "does not fit an image of 160 x 160"),
+        (ReadOptions(particle_pixels=12.0, diameter_angstrom=50.0), "--pixel-size"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_micrograph(pair, options)
+    Image.fromarray(np.zeros((160, 160), np.uint8)).save(tmp_path / "labels" / "a.png")
+    with pytest.raises(InputError, match="no particle is labelled"):
+        load_micrograph(pair, ReadOptions(particle_pixels=12.0))
+    Image.fromarray(np.zeros((80, 160), np.uint8)).save(tmp_path / "labels" / "a.png")
+    with pytest.raises(InputError, match="image's grid"):
+        load_micrograph(pair, ReadOptions(particle_pixels=12.0))
+    with pytest.raises(InputError, match="cannot be split"):
+        split_micrographs([str(tmp_path)], [], seed=0)
+    with pytest.raises(InputError, match="no such folder"):
+        find_micrographs([str(tmp_path / "absent")])
+
+
+def test_the_frame_without_labels_is_unknown(data: Path) -> None:
+    pair = find_micrographs([str(data)])[0][0]
+    found, _ = load_micrograph(pair, ReadOptions(particle_pixels=24.0, border_px=20))
+    assert (found.labels[:, :18] != 0).all()
+    assert (found.labels[20:-20, 20:-20] >= 0).all()
+
+
+def test_the_diameter_is_measured_in_labels() -> None:
+    numbers = draw_discs(CENTERS, (160, 160), diameter_px=24)
+    assert labelled_diameter(numbers, numbered=True) == pytest.approx(24, abs=0.5)
+    touching = draw_discs(np.array([[40.0, 40.0], [40.0, 62.0]]), (80, 100), diameter_px=24)
+    assert labelled_diameter(touching, numbered=False) == pytest.approx(24, abs=2)
+    assert labelled_diameter(np.zeros((9, 9), int), numbered=False) == 0.0
