@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.mask_picks import calibrated, draw_discs, mask_to_picks, raw_scores
+from cryoseg.core.mask_picks import draw_discs, mask_to_picks, raw_scores
 
 DIAMETER = 24.0
 
@@ -69,12 +69,6 @@ def test_raw_score_is_the_mean_logit_of_the_core_also_at_the_border() -> None:
     centers = np.array([[0.0, 0.0], [25.0, 30.0], [49.0, 59.0]])
     np.testing.assert_allclose(raw_scores(logits, centers, diameter_px=DIAMETER), 3.0)
     np.testing.assert_allclose(raw_scores(logits * 100, centers, diameter_px=DIAMETER), 12.0)
-
-
-def test_calibration_is_a_sigmoid() -> None:
-    np.testing.assert_allclose(
-        calibrated(np.array([0.0, 2.0]), slope=0.5, intercept=-1.0), [1 / (1 + np.e), 0.5], rtol=1e-6
-    )
 
 
 def test_discs_hold_pixels_within_the_radius() -> None:

@@ -1,4 +1,4 @@
-"""`cryoseg pick`: particles in tomograms."""
+"""`cryoseg pick`: particles in micrographs and tomograms."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cryoseg.cli.relion_options import (
     relion_frames,
 )
 from cryoseg.config.pick import (
+    FLAT_FORMATS,
     CenterRule,
     FilamentConfig,
     PickFormat,
@@ -25,18 +26,46 @@ from cryoseg.config.pick import (
     ThicknessAxis,
     TomogramPickConfig,
 )
+from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions, PickView
+from cryoseg.config.segment import Polarity
 
 
 def pick(
     inputs: Inputs,
     model: Annotated[
-        Path, Option("--model", "-m", "--checkpoint", help="Model file that `cryoseg train cet-pick` wrote.")
-    ],
+        str,
+        Option(
+            "--model",
+            "-m",
+            "--checkpoint",
+            help="A particle model by name or file, trained on micrographs or on tomograms.",
+        ),
+    ] = "particle-tiny",
     output_dir: OutputDir = Path(),
+    particle_diameter: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(
+            "--particle-diameter", help="Largest diameter in angstrom (micrographs).", show_default="none"
+        ),
+    ] = None,
+    particle_diameter_px: Annotated[
+        Optional[float],  # noqa: UP045
+        Option("--particle-diameter-px", help="The same in pixels of the micrograph.", show_default="none"),
+    ] = None,
+    logit_threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(
+            "--logit-threshold",
+            help="Pixels above it are particle (micrographs); 0 is a probability of one half.",
+            show_default="the model's",
+        ),
+    ] = None,
     score_threshold: Annotated[
         Optional[float],  # noqa: UP045
         Option(
-            "--score-threshold", help="Picks score more than this, in [0, 1].", show_default="the model's"
+            "--score-threshold",
+            help="Picks score more than this, in [0, 1].",
+            show_default=f"{MicrographPickConfig.score_threshold:g} in micrographs, else the model's",
         ),
     ] = None,
     max_picks: Annotated[
@@ -48,7 +77,7 @@ def pick(
         Option(
             "--min-distance",
             help="Between two picks, in angstrom.",
-            show_default="half the particle's diameter",
+            show_default="0.4 diameters in micrographs, 0.5 in tomograms",
         ),
     ] = None,
     border: Annotated[
@@ -69,12 +98,55 @@ def pick(
     ] = TomogramPickConfig.mask_distance_angstrom,
     format_: Annotated[
         Optional[list[PickFormat]],  # noqa: UP045
-        Option("--format", "-f", help="Coordinate files to write; repeat for several.", show_default="star"),
+        Option(
+            "--format",
+            "-f",
+            help="Coordinate files to write; repeat for several. box, cbox, cryoppp and cryosparc are for "
+            "micrographs; star-relion4, star-relion5, mod, ndjson and coords for tomograms.",
+            show_default="star",
+        ),
     ] = None,
     heat_map: Annotated[
-        bool, Option("--heat-map/--no-heat-map", help="Write the probabilities as MRC.")
+        bool, Option("--heat-map/--no-heat-map", help="Write the probabilities as MRC (tomograms).")
     ] = False,
-    preview: Annotated[bool, Option("--preview/--no-preview", help="Write slices with the picks.")] = True,
+    store_logits: Annotated[
+        bool, Option("--store-logits/--no-store-logits", help="Write the logits as MRC (micrographs).")
+    ] = MicrographPickOptions.logits,
+    store_mask: Annotated[
+        bool, Option("--store-mask/--no-store-mask", help="Write the mask as MRC (micrographs).")
+    ] = MicrographPickOptions.mask,
+    preview: Annotated[
+        bool,
+        Option(
+            "--preview/--no-preview",
+            "--save-overlay/--no-save-overlay",
+            help="Write a picture with the picks.",
+        ),
+    ] = True,
+    view: Annotated[
+        PickView,
+        Option("--view", help="tiles, or whole: the image squeezed as in Prompt_sam_cryoPPP (micrographs)."),
+    ] = MicrographPickConfig.view,
+    polarity: Annotated[
+        Polarity, Option("--polarity", help="Particles are dark or bright (micrographs).")
+    ] = MicrographPickConfig.polarity,
+    clip_outliers: Annotated[
+        bool, Option("--clip-outliers", help="Replace hot pixels first (micrographs).")
+    ] = MicrographPickConfig.clip_outliers,
+    low_pass: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(
+            "--low-pass", help="Blur detail finer than this, in angstrom (micrographs).", show_default="none"
+        ),
+    ] = None,
+    flatten: Annotated[
+        Optional[float],  # noqa: UP045
+        Option(
+            "--flatten",
+            help="Take away the local mean over so many diameters (micrographs).",
+            show_default="the model's own view",
+        ),
+    ] = None,
     symmetric: Annotated[
         bool,
         Option(
@@ -116,11 +188,68 @@ def pick(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Pick particles in tomograms with a model trained from a few labels.
+    """Pick particles in micrographs or tomograms.
 
-    Example: cryoseg pick tomograms/ --model runs/ribosomes/cet_pick.safetensors -o picks -f star -f mod
+    Micrographs: cryoseg pick micrographs/ --particle-diameter 180 -o picks -f star -f box
+
+    Tomograms: cryoseg pick tomograms/ --model runs/ribosomes/cet_pick.safetensors -o picks -f star -f mod
     """
-    from cryoseg.pipelines.pick import COLUMNS, PickOutputs, pick_files  # torch starts here, not at --help
+    from cryoseg.pipelines.pick_route import Task, refuse_options, task_of  # torch starts here, not at --help
+
+    formats = tuple(dict.fromkeys(format_ or [PickFormat.STAR]))
+    flat_options = {
+        "--particle-diameter": particle_diameter is not None,
+        "--particle-diameter-px": particle_diameter_px is not None,
+        "--logit-threshold": logit_threshold is not None,
+        "--store-logits": store_logits,
+        "--view": view is not MicrographPickConfig.view,
+        "--polarity": polarity is not MicrographPickConfig.polarity,
+        "--clip-outliers": clip_outliers,
+        "--low-pass": low_pass is not None,
+        "--flatten": flatten is not None,
+    }
+    if task_of(model) is Task.MICROGRAPHS:
+        refuse_options(
+            {
+                "--mask": mask is not None,
+                "--heat-map": heat_map,
+                "--z-border": z_border > 0,
+                "--filaments": filaments,
+                "--tomograms-star": tomograms_star is not None,
+                "--unbinned-pixel-size": unbinned_pixel_size is not None,
+                "--unbinned-size": unbinned_size is not None,
+            },
+            model,
+            Task.MICROGRAPHS,
+        )
+        config = MicrographPickConfig(
+            particle_diameter_angstrom=particle_diameter,
+            particle_diameter_px=particle_diameter_px,
+            pixel_size=pixel_size,
+            view=view,
+            logit_threshold=logit_threshold,
+            score_threshold=MicrographPickConfig.score_threshold
+            if score_threshold is None
+            else score_threshold,
+            min_distance_angstrom=min_distance,
+            border_angstrom=border,
+            max_picks=max_picks,
+            polarity=polarity,
+            clip_outliers=clip_outliers,
+            low_pass_angstrom=low_pass,
+            flatten_diameters=flatten,
+        )
+        written = MicrographPickOptions(
+            formats=formats, mask=store_mask, logits=store_logits, overlay=preview, overwrite=overwrite
+        )
+        raise Exit(
+            _pick_micrographs(
+                inputs, output_dir, model, config, written, device, quiet=quiet, verbose=verbose
+            )
+        )
+    flat_options |= {f"--format {flavor}": flavor in FLAT_FORMATS for flavor in formats}
+    refuse_options(flat_options, model, Task.TOMOGRAMS)
+    from cryoseg.pipelines.pick import COLUMNS, PickOutputs, pick_files
 
     relion = relion_frames(tomograms_star, unbinned_pixel_size, unbinned_size, relion_center)
     curve = FilamentConfig(
@@ -130,7 +259,7 @@ def pick(
         max_curvature_per_width=filament_max_curvature,
         spacing_angstrom=filament_spacing,
     )
-    config = TomogramPickConfig(
+    settings = TomogramPickConfig(
         score_threshold=score_threshold,
         max_picks=max_picks,
         min_distance_angstrom=min_distance,
@@ -143,7 +272,7 @@ def pick(
         filament=curve if filaments or curve != FilamentConfig() else None,
     )
     outputs = PickOutputs(
-        formats=tuple(dict.fromkeys(format_ or [PickFormat.STAR])),
+        formats=formats,
         heat_map=heat_map,
         preview=preview,
         overwrite=overwrite,
@@ -152,8 +281,8 @@ def pick(
         report = pick_files(
             inputs,
             output_dir,
-            model,
-            config,
+            Path(model),
+            settings,
             outputs=outputs,
             relion=relion,
             mask=mask,
@@ -163,3 +292,31 @@ def pick(
         )
     console.summary("Particles", report.rows, COLUMNS)
     raise Exit(report.exit_status)
+
+
+def _pick_micrographs(
+    inputs: list[str],
+    output_dir: Path,
+    model: str,
+    config: MicrographPickConfig,
+    outputs: MicrographPickOptions,
+    device: str,
+    *,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    from cryoseg.models.device import select_device
+    from cryoseg.models.particle_model import load_particle_model
+    from cryoseg.pipelines.pick_micrograph_files import COLUMNS, pick_micrograph_files
+
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        report = pick_micrograph_files(
+            inputs,
+            output_dir,
+            load_particle_model(model, select_device(device)),
+            config,
+            outputs=outputs,
+            on_event=console,
+        )
+    console.summary("Particles", report.rows, COLUMNS)
+    return report.exit_status

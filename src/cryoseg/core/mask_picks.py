@@ -37,7 +37,7 @@ class MaskPicks:
     centers
         (n, 2) y, x in pixels of the map.
     raw_scores
-        (n,) mean logit at the particle's core, in units that `calibrated` turns into a score.
+        (n,) mean logit at the particle's core, which `core.calibration` turns into a score.
     areas
         (n,) pixels of the mask that belong to it.
     """
@@ -152,7 +152,7 @@ def _peaks(
 def raw_scores(logits: FloatArray, centers: Points, *, diameter_px: float) -> NDArray[np.float64]:
     """Mean logit in the core of each particle, clipped to +-12.
 
-    Calibration (`calibrated`) is fitted to these numbers.
+    What `core.calibration.fit_calibration` is fitted to.
 
     Parameters
     ----------
@@ -171,11 +171,6 @@ def raw_scores(logits: FloatArray, centers: Points, *, diameter_px: float) -> ND
     index = np.clip(np.rint(centers).astype(int), 0, np.asarray(logits.shape) - 1)
     scores = [padded[y : y + 2 * radius + 1, x : x + 2 * radius + 1][disc].mean() for y, x in index.tolist()]
     return np.asarray(scores, np.float64)
-
-
-def calibrated(raw: NDArray[np.float64], *, slope: float, intercept: float) -> FloatArray:
-    """Scores in (0, 1): the sigmoid of slope * raw + intercept (Platt's calibration)."""
-    return (1 / (1 + np.exp(-(slope * raw + intercept)))).astype(np.float32)
 
 
 def draw_discs(centers: Points, shape: tuple[int, int], *, diameter_px: float) -> BoolArray:

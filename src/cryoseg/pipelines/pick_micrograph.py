@@ -1,0 +1,307 @@
+"""Particles in one micrograph: contrast, scale, tiles, logits, mask, picks, scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
+from cryoseg.config.segment import Polarity
+from cryoseg.core.blend import tile_grid
+from cryoseg.core.calibration import Calibration
+from cryoseg.core.contrast import (
+    POLARITY_SKEWNESS,
+    clip_outliers,
+    flatten_background,
+    is_constant,
+    low_pass,
+    particle_skewness,
+)
+from cryoseg.core.mask_picks import MaskPicks, mask_to_picks
+from cryoseg.core.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.pick_regions import clear_of_borders
+from cryoseg.core.robust import robust_map
+from cryoseg.errors import InputError
+from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.pipelines.events import OnEvent, StageProgress, Warn, ignore
+from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
+
+TILES_AT_ONCE = 4
+MOST_ENLARGED = 4.0
+GREY_SPAN = 2.5  # grey values at +-this many robust deviations become black and white in 8 bit
+LARGEST_PARTICLE = 0.5  # of the image's shorter side
+
+
+class PicksParticles(Protocol):
+    """A network with its recipe; `models.particle_model.ParticleModel` is one."""
+
+    @property
+    def recipe(self) -> ParticleRecipe:
+        """How micrographs are prepared."""
+
+    def tile_logits(self, tiles: FloatArray) -> FloatArray:
+        """(n, S, S) grey values to (n, S, S) logits."""
+
+    def whole_image_logits(self, rgb: NDArray[np.uint8]) -> FloatArray:
+        """(y, x, 3) to (256, 256) logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicrographPickResult:
+    """Picks of one micrograph, and what they were found on.
+
+    Attributes
+    ----------
+    picks
+        In pixels of the micrograph, best first.
+    logits
+        (y, x) on the grid that the network saw.
+    shape
+        (y, x) of the micrograph.
+    logit_threshold
+        That was used.
+    diameter_px
+        Of the particle in the micrograph.
+    candidates
+        Picks before the score threshold and the other limits.
+    dropped
+        How many picks each rule removed.
+    """
+
+    picks: Picks
+    logits: FloatArray
+    shape: tuple[int, int]
+    logit_threshold: float
+    diameter_px: float
+    candidates: int
+    dropped: dict[str, int]
+
+    def native_logits(self) -> FloatArray:
+        """Logits at the size of the micrograph."""
+        return rescale(self.logits, self.shape)
+
+    def mask(self) -> BoolArray:
+        """Pixels of the micrograph above the threshold."""
+        return np.asarray(self.native_logits() > self.logit_threshold)
+
+
+def pick_micrograph(
+    micrograph: Micrograph,
+    model: PicksParticles,
+    config: MicrographPickConfig,
+    *,
+    on_event: OnEvent = ignore,
+) -> MicrographPickResult:
+    """Find particles.
+
+    Parameters
+    ----------
+    micrograph
+        From `read_micrograph`.
+    model
+        From `load_particle_model`.
+    config
+        Size of the particle, thresholds, limits.
+    on_event
+        Receives progress and warnings.
+
+    Raises
+    ------
+    InputError
+        If the image is constant, its pixel size is needed and unknown, or the particle is larger than
+        half of the image or smaller than five pixels.
+    """
+    name = micrograph.source.name
+    if is_constant(micrograph.data):
+        raise InputError(
+            f"{micrograph.source}: every pixel has the value {float(micrograph.data.flat[0]):g}; there is "
+            "nothing to see. Export the image again."
+        )
+    diameter = _diameter(micrograph, config)
+    image = _prepared(micrograph, config, diameter)
+    invert = _is_inverted(image, config, model.recipe, diameter, name, on_event)
+    if config.view is PickView.WHOLE:
+        logits = _whole(image, model, diameter, invert=invert)
+    else:
+        logits = _tiled(image, model, diameter, name=name, invert=invert, on_event=on_event)
+    threshold = config.logit_threshold
+    if threshold is None:
+        threshold = model.recipe.logit_threshold
+    scale = model.recipe.particle_pixels / diameter
+    apart = config.min_distance_angstrom
+    found = mask_to_picks(
+        logits,
+        diameter_px=model.recipe.particle_pixels,
+        logit_threshold=threshold,
+        min_distance_px=None
+        if apart is None
+        else _in_pixels(apart, micrograph, config, "--min-distance") * scale,
+    )
+    picks, dropped = _selected(found, logits.shape, micrograph, config, model.recipe, diameter)
+    height, width = micrograph.data.shape
+    return MicrographPickResult(
+        picks=picks,
+        logits=logits,
+        shape=(height, width),
+        logit_threshold=threshold,
+        diameter_px=diameter,
+        candidates=len(found),
+        dropped=dropped,
+    )
+
+
+def _in_pixels(
+    length_angstrom: float, micrograph: Micrograph, config: MicrographPickConfig, option: str
+) -> float:
+    size = config.pixel_size or micrograph.pixel_size
+    if size <= 0:
+        raise InputError(
+            f"{micrograph.source}: {option} is in angstrom, and the file gives no pixel size. Pass "
+            "--pixel-size."
+        )
+    return length_angstrom / size
+
+
+def _diameter(micrograph: Micrograph, config: MicrographPickConfig) -> float:
+    """Of the particle, in pixels of the micrograph, within what can be picked."""
+    if config.particle_diameter_px is not None:
+        diameter, how = config.particle_diameter_px, "--particle-diameter-px"
+    else:
+        angstrom = config.particle_diameter_angstrom or 0.0
+        diameter = _in_pixels(angstrom, micrograph, config, "--particle-diameter")
+        size = config.pixel_size or micrograph.pixel_size
+        how = f"--particle-diameter {angstrom:g} A at {size:.4g} A per pixel"
+    height, width = micrograph.data.shape
+    if diameter > LARGEST_PARTICLE * min(height, width):
+        raise InputError(
+            f"{micrograph.source}: a particle would be {diameter:.0f} pixels wide ({how}) in an image of "
+            f"{width} x {height}. Check --particle-diameter and --pixel-size."
+        )
+    if diameter < SMALLEST_PARTICLE_PX:
+        raise InputError(
+            f"{micrograph.source}: a particle would be {diameter:.1f} pixels wide ({how}), too small to "
+            "be seen. Check --particle-diameter and --pixel-size."
+        )
+    return diameter
+
+
+def _prepared(micrograph: Micrograph, config: MicrographPickConfig, diameter: float) -> FloatArray:
+    image = micrograph.data
+    if config.clip_outliers:
+        image = clip_outliers(image)
+    if config.flatten_diameters is not None:
+        image = flatten_background(image, sigma_px=config.flatten_diameters * diameter)
+    if config.low_pass_angstrom is not None:
+        # Both lengths in pixels, so that the function's ratio of angstroms comes out.
+        blur = _in_pixels(config.low_pass_angstrom, micrograph, config, "--low-pass")
+        image = low_pass(image, resolution_angstrom=blur, pixel_size=1.0)
+    return image
+
+
+def _is_inverted(
+    image: FloatArray,
+    config: MicrographPickConfig,
+    recipe: ParticleRecipe,
+    diameter: float,
+    name: str,
+    on_event: OnEvent,
+) -> bool:
+    """Whether dark and bright must change places for the model; warns where the image says otherwise."""
+    if config.polarity is Polarity.AS_IS:
+        return False
+    skewness = particle_skewness(image, diameter_px=diameter)
+    looks = Polarity.DARK if skewness < 0 else Polarity.BRIGHT
+    if abs(skewness) > POLARITY_SKEWNESS and looks is not config.polarity:
+        on_event(
+            Warn(
+                text=f"{name}: particles look {looks}, not {config.polarity}. If they are, pass "
+                f"--polarity {looks}."
+            )
+        )
+    return config.polarity is not recipe.polarity
+
+
+def _tiled(
+    image: FloatArray,
+    model: PicksParticles,
+    diameter: float,
+    *,
+    name: str,
+    invert: bool,
+    on_event: OnEvent,
+) -> FloatArray:
+    """Logits on the network's own scale, tiles blended."""
+    recipe = model.recipe
+    if recipe.particle_pixels / diameter > MOST_ENLARGED:
+        on_event(
+            Warn(
+                text=f"{name}: the particle is {diameter:.0f} pixels wide and the model wants "
+                f"{recipe.particle_pixels:g}; enlarging it adds no detail. Use less binned images."
+            )
+        )
+    view = particle_view(image, diameter_px=diameter, particle_pixels=recipe.particle_pixels, invert=invert)
+    height, width = view.shape
+    grid = tile_grid((height, width), recipe.image_size, recipe.overlap)
+    tiles = grid.cut(view[None])[:, 0]
+    parts = []
+    for begin in range(0, len(tiles), TILES_AT_ONCE):
+        parts.append(model.tile_logits(tiles[begin : begin + TILES_AT_ONCE]))
+        done = min(begin + TILES_AT_ONCE, len(tiles))
+        on_event(StageProgress(name=name, stage="picking", done=done, total=len(tiles), unit="tiles"))
+    return grid.melt(np.concatenate(parts))
+
+
+def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert: bool) -> FloatArray:
+    """Logits of the squeezed image, brought to the scale at which picks are made."""
+    # Eight-bit images go in as they are: the publication did no more.
+    is_eight_bit = bool(image.min() >= 0 and image.max() <= 255 and image.max() > 1) and bool(
+        (image == np.rint(image)).all()
+    )
+    if is_eight_bit:
+        grey = 255 - image if invert else image
+    else:
+        grey = (robust_map(image, invert=invert)(image) / (2 * GREY_SPAN) + 0.5) * 255
+    eight_bit = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    logits = model.whole_image_logits(np.repeat(eight_bit[..., None], 3, axis=2))
+    height, width = image.shape
+    shape = view_shape((height, width), diameter_px=diameter, particle_pixels=model.recipe.particle_pixels)
+    return rescale(logits, shape)
+
+
+def _selected(
+    found: MaskPicks,
+    view: tuple[int, ...],
+    micrograph: Micrograph,
+    config: MicrographPickConfig,
+    recipe: ParticleRecipe,
+    diameter: float,
+) -> tuple[Picks, dict[str, int]]:
+    """Scores, limits, and coordinates of the micrograph."""
+    calibration = Calibration(slope=recipe.score_slope, intercept=recipe.score_intercept)
+    scores = calibration(found.raw_scores)
+    stretch = np.asarray(micrograph.data.shape) / np.asarray(view)
+    centers = (found.centers + 0.5) * stretch - 0.5
+    dropped: dict[str, int] = {}
+    good = scores >= config.score_threshold
+    dropped["score-threshold"] = int((~good).sum())
+    centers, scores = centers[good], scores[good]
+    if config.border_angstrom > 0:
+        border = _in_pixels(config.border_angstrom, micrograph, config, "--border")
+        inside = clear_of_borders(centers, micrograph.data.shape, border_voxels=(border, border))
+        dropped["border"] = int((~inside).sum())
+        centers, scores = centers[inside], scores[inside]
+    if config.max_picks is not None and len(centers) > config.max_picks:
+        dropped["max-picks"] = len(centers) - config.max_picks
+        centers, scores = centers[: config.max_picks], scores[: config.max_picks]
+    picks = Picks(
+        centers=centers,
+        scores=scores,
+        shape=micrograph.data.shape,
+        pixel_size=config.pixel_size or micrograph.pixel_size,
+        diameter_px=diameter,
+        source=micrograph.source,
+    )
+    return picks, {rule: count for rule, count in dropped.items() if count}

@@ -1,0 +1,56 @@
+"""A picture to judge the picks of a micrograph by: circles colored by their score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cryoseg.core.resample import linear_weights
+from cryoseg.core.robust import robust_map
+from cryoseg.io.outputs import atomic_output
+from cryoseg.types import FloatArray, Picks
+from cryoseg.view.preview import TEXT_RGB
+
+LONGEST_SIDE = 1400
+SURE_RGB = np.array([60.0, 220.0, 90.0])
+DOUBTFUL_RGB = np.array([255.0, 120.0, 0.0])
+GREY_SPAN = 3.0  # robust deviations from the median to black and to white
+
+
+def draw_overlay(image: FloatArray, picks: Picks, *, longest_side: int = LONGEST_SIDE) -> Image.Image:
+    """The micrograph, shrunk, with a circle as wide as the particle about every pick.
+
+    Parameters
+    ----------
+    image
+        (y, x).
+    picks
+        With a diameter; green where the score is 1, orange where it is 0.
+    longest_side
+        Of the picture, in pixels.
+    """
+    scale = min(1.0, longest_side / max(image.shape))
+    height, width = (max(1, round(n * scale)) for n in image.shape)
+    rows, columns = (linear_weights(n, m) for n, m in zip(image.shape, (height, width), strict=True))
+    small = np.asarray((columns @ (rows @ image).T).T, np.float32)
+    grey = np.clip((robust_map(small)(small) / (2 * GREY_SPAN) + 0.5) * 255, 0, 255).astype(np.uint8)
+    picture = Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
+    draw = ImageDraw.Draw(picture)
+    radius = max(2.0, picks.diameter_px / 2 * scale)
+    scores = np.ones(len(picks)) if picks.scores is None else picks.scores
+    line = 2 if radius > 8 else 1
+    for (y, x), score in zip((picks.centers + 0.5) * scale, scores, strict=True):
+        red, green, blue = (round(v) for v in (score * SURE_RGB + (1 - score) * DOUBTFUL_RGB).tolist())
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=(red, green, blue), width=line)
+    text = f"{len(picks)} particles"
+    draw.text((8, 6), text, fill=TEXT_RGB, stroke_width=2, stroke_fill=(0, 0, 0))
+    return picture
+
+
+def write_overlay(path: Path, image: FloatArray, picks: Picks, *, overwrite: bool = False) -> None:
+    """Write `draw_overlay` as PNG."""
+    picture = draw_overlay(image, picks)
+    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
+        picture.save(stream, format="PNG")
