@@ -57,6 +57,12 @@ def test_twenty_pairs_survive_a_broken_one(tmp_path: Path, truth: np.ndarray) ->
         write(tmp_path / "pred" / f"t{number:02}_membrane_mask.mrc", pred)
         write(tmp_path / "truth" / f"t{number:02}.mrc", truth)
     (tmp_path / "pred" / "t05_membrane_mask.mrc").write_bytes(b"broken")
+    result = CliRunner().invoke(app, ["segmentation", str(tmp_path / "pred"), str(tmp_path / "truth")])
+    assert result.exit_code == 1
+    assert "Scoring pairs: 10/20 pairs" in result.output
+    assert "Scoring pairs: 20/20 pairs" in result.output
+    assert result.output.count("Error: ") == 1
+    assert "t05_membrane_mask.mrc" in result.output
     evaluation = evaluate_files({"ours": tmp_path / "pred"}, tmp_path / "truth", EvaluateConfig())
     assert evaluation.report.exit_status == 1
     assert sum(bool(file.error) for file in evaluation.files) == 1

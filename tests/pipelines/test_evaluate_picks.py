@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from cryoseg.cli.evaluate import app
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.pipelines.evaluate_picks import evaluate_pick_files, image_name
+from cryoseg.pipelines.evaluate_picks import _score_image, evaluate_pick_files, image_name
+from cryoseg.types import Picks
 
 
 def config(radius: str = "3px", **settings: object) -> EvaluatePicksConfig:
@@ -117,3 +118,63 @@ def test_published_matching_has_its_name(tmp_path: Path) -> None:
     theirs = evaluate_pick_files({"m": pred}, truth, config("8px", matching=PickMatching.CETPICK))
     assert ours.files[0].figures["recall"] == 0
     assert theirs.files[0].figures["recall"] == 1
+
+
+def test_picks_of_another_grid_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    points = rng.uniform(5, 60, (12, 3)).round(2)
+
+    def table(name: str, columns: list[int], header: str = "x,y,z") -> Path:
+        return write(tmp_path / name, [",".join(str(row[c]) for c in columns) for row in points], header)
+
+    truth = table("t.csv", [0, 1, 2])
+    turned = evaluate_pick_files({"m": table("p.csv", [1, 0, 2])}, truth, config("3px")).files[0]
+    assert "the axes are exchanged" in turned.error
+    assert "in the order z, x, y" in turned.error
+    flat = evaluate_pick_files({"m": table("f.csv", [0, 1], "x,y")}, truth, config("3px")).files[0]
+    assert "both in 2D or both in 3D" in flat.error
+    assert str(tmp_path / "f.csv") in flat.error
+    wrong = write(tmp_path / "w.csv", ["90,90,90", "80,80,80"] * 4, "x,y,z")
+    poor = evaluate_pick_files({"m": wrong}, truth, config("3px")).files[0]
+    assert (poor.error, poor.figures["recall"]) == ("", 0)
+
+
+def test_picks_of_another_pixel_size_are_refused(tmp_path: Path) -> None:
+    picks = {
+        size: Picks(
+            centers=np.array([[1.0, 2.0, 3.0]]),
+            pixel_size=size,
+            shape=shape,
+            source=tmp_path / f"{size}.star",
+        )
+        for size, shape in ((10.0, (9, 9, 9)), (20.0, (9, 9, 9)), (0.0, (4, 9, 9)), (10.05, None))
+    }
+    pairs = {size: _score_image("m", "a", picks[size], picks[10.0], config("3px")) for size in picks}
+    assert "20 x 20 x 20" in pairs[20.0].error
+    assert "(4, 9, 9)" in pairs[0.0].error
+    assert pairs[10.0].figures["recall"] == pairs[10.05].figures["recall"] == 1.0
+    told = _score_image("m", "a", picks[20.0], picks[10.0], config("3px", pixel_size=10.0))
+    assert told.error == ""
+
+
+def test_other_pickers_are_scored_beside_ours(tmp_path: Path) -> None:
+    """Topaz writes a table with names, CryoSegNet a STAR file; both in pixels of the micrograph."""
+    truth = write(tmp_path / "t.csv", ["a,10,20", "a,30,40", "b,5,6"], "image,x,y")
+    topaz = tmp_path / "topaz.txt"
+    topaz.write_text("image_name\tx_coord\ty_coord\tscore\na\t10\t20\t1.5\na\t31\t40\t-2.0\nb\t50\t60\t0.1\n")
+    star = tmp_path / "cryosegnet.star"
+    star.write_text(
+        "data_\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n"
+        "a.mrc 10 20\na.mrc 30 41\nb.mrc 5 6\n"
+    )
+    evaluation = evaluate_pick_files({"topaz": topaz, "cryosegnet": star}, truth, config("3px"))
+    assert [file.error for file in evaluation.files] == [""] * 4
+    micro = evaluation.micro
+    assert (micro["topaz"]["precision"], micro["topaz"]["recall"]) == pytest.approx((2 / 3, 2 / 3))
+    assert micro["topaz"]["average_precision"] == pytest.approx(1 / 3 * (1 + 2 / 3))
+    assert micro["cryosegnet"]["f1"] == 1
+    assert "average_precision" not in micro["cryosegnet"]
+    assert {one.figure for one in evaluation.comparisons} >= {"precision", "recall", "f1"}
+    listed = tmp_path / "list.txt"
+    listed.write_text("cryosegnet.star\n")
+    assert evaluate_pick_files({"m": listed}, truth, config("3px")).micro["m"]["f1"] == 1

@@ -6,6 +6,7 @@ from itertools import permutations
 
 import numpy as np
 
+from cryoseg.core.matching import Points, assign, find_neighbors
 from cryoseg.core.metrics_overlap import count_overlap
 from cryoseg.types import BoolArray
 
@@ -14,6 +15,7 @@ _AXES = "zyx"
 TURNED_DICE = 0.5
 UPRIGHT_DICE = 0.25
 _SMALL = 32
+_FEW_PICKS = 5
 
 
 def shape_mismatch(pred: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
@@ -68,6 +70,34 @@ def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
     for order in orders:
         if count_overlap(pred.transpose(order)[::step], chosen).dice >= TURNED_DICE:
             return ", ".join(_AXES[axis] for axis in order)
+    return None
+
+
+def picks_look_turned(pred: Points, truth: Points, *, radius_px: float) -> str | None:
+    """The order of axes in which picks fit the truth much better than as they are, or None.
+
+    Parameters
+    ----------
+    pred, truth
+        (n, dimensions) and (m, dimensions), z, y, x or y, x, pixels.
+    radius_px
+        Of a match. Fewer than five matches tell nothing.
+    """
+    dimensions = truth.shape[1]
+    smaller = min(len(pred), len(truth))
+    if smaller < _FEW_PICKS:
+        return None
+
+    def share(order: tuple[int, ...]) -> float:
+        neighbors = find_neighbors(pred[:, order], truth, radius_px=radius_px)
+        return int((assign(neighbors) >= 0).sum()) / smaller
+
+    upright = tuple(range(dimensions))
+    if share(upright) >= UPRIGHT_DICE:
+        return None
+    for order in permutations(upright):
+        if order != upright and share(order) >= TURNED_DICE:
+            return ", ".join(_AXES[-dimensions:][axis] for axis in order)
     return None
 
 

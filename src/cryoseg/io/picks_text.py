@@ -216,6 +216,18 @@ def is_image_list(path: Path) -> bool:
     return "image_name" in cells and bool(cells & set(LIST_COLUMNS))
 
 
+def is_coordinate_table(path: Path) -> bool:
+    """Whether a text file holds coordinates by its first line (Topaz's do), not a list of files."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            first = next((line for line in stream if line.strip() and not line.startswith("#")), "")
+    except (OSError, UnicodeDecodeError):
+        return False
+    cells = first.lower().replace(",", " ").split()
+    named = set(cells) & set(_ALIASES["x"]) and set(cells) & set(_ALIASES["y"])
+    return bool(named) or (len(cells) > 1 and all(_is_number(cell) for cell in cells))
+
+
 def group_by_name(sets: list[dict[str, Picks]]) -> dict[str, list[Picks]]:
     """Several files' picks, collected under each tomogram's name."""
     grouped: defaultdict[str, list[Picks]] = defaultdict(list)

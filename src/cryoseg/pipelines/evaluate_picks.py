@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
+from cryoseg.core.axes import picks_look_turned, voxel_size_mismatch
 from cryoseg.core.metrics_picks import PickCounts, PickScore, evaluate_picks, join_curves
 from cryoseg.errors import CryosegError, InputError
-from cryoseg.io.inputs import resolve_inputs
+from cryoseg.io.inputs import InputItem, resolve_inputs
 from cryoseg.io.picks import PICK_SUFFIXES, read_picks
+from cryoseg.io.picks_text import is_coordinate_table
 from cryoseg.io.volumes import known_suffix
 from cryoseg.pipelines.evaluate import Evaluation, FileScore, summarize
 from cryoseg.pipelines.events import OnEvent, StageProgress, Warn, ignore
@@ -171,6 +173,8 @@ def _score_image(
             )
             for length, option in ((config.radius, "--radius"), (config.margin, "--margin"))
         )
+        if pred is not None:
+            _check_pair(pred, truth, config, radius)
         try:
             score = evaluate_picks(
                 truth.centers[:0] if pred is None else pred.centers,
@@ -199,11 +203,38 @@ def _score_image(
     )
 
 
+def _check_pair(pred: Picks, truth: Picks, config: EvaluatePicksConfig, radius_px: float) -> None:
+    """Refuse picks that lie on another grid than the truth."""
+    if pred.centers.shape[1:] != truth.centers.shape[1:]:
+        return  # 2D against 3D, which the score itself refuses
+    if pred.shape and truth.shape and pred.shape != truth.shape:
+        raise InputError(
+            f"{pred.source}: its image has shape {pred.shape} and that of {truth.source} {truth.shape}. "
+            "Give picks of one image."
+        )
+    sizes = (pred.pixel_size, truth.pixel_size)
+    if config.pixel_size is None and (problem := voxel_size_mismatch(*((size,) * 3 for size in sizes))):
+        raise InputError(f"{pred.source}: {problem}")
+    if order := picks_look_turned(pred.centers, truth.centers, radius_px=radius_px):
+        raise InputError(
+            f"{pred.source}: the axes are exchanged: the picks fit {truth.source.name} only with their axes "
+            f"taken in the order {order}. Write them in the order of the truth."
+        )
+
+
 def _read_all(given: str | Path) -> tuple[dict[str, Picks], list[str]]:
     """Picks by image, and what could not be read."""
     found: dict[str, Picks] = {}
     problems = []
-    for item in resolve_inputs([given], suffixes=PICK_SUFFIXES, leave_out=None):
+    path = Path(given)
+    # Topaz's coordinates end in .txt, as lists of files do.
+    is_table = path.suffix.lower() == ".txt" and is_coordinate_table(path)
+    items = (
+        [InputItem(path=path)]
+        if is_table
+        else resolve_inputs([given], suffixes=PICK_SUFFIXES, leave_out=None)
+    )
+    for item in items:
         try:
             if item.error is not None:
                 raise InputError(item.error)
