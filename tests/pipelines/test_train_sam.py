@@ -115,6 +115,8 @@ def test_an_adapted_file_holds_only_what_was_trained(
     assert metadata["base"]["name"] == "particle_sam.safetensors"
     loaded = read_particle_file(trained.path, base=base)
     assert loaded.recipe.logit_threshold == trained.threshold
+    assert loaded.recipe.score_slope >= 0
+    assert 0 <= loaded.recipe.score_threshold <= 1
     whole = loaded.network.state_dict()
     for name, value in stored.items():
         torch.testing.assert_close(whole[name], value.float())

@@ -27,6 +27,8 @@ class ParticleRecipe:
         Chosen on validation micrographs.
     score_slope, score_intercept
         A pick's score is the sigmoid of slope * raw score + intercept (Platt's calibration).
+    score_threshold
+        Score with the best F1 on the validation micrographs.
     polarity
         Of the particles in what the network sees.
     normalization
@@ -41,6 +43,7 @@ class ParticleRecipe:
     logit_threshold: float = 0.0
     score_slope: float = 1.0
     score_intercept: float = 0.0
+    score_threshold: float = 0.0
     polarity: Polarity = Polarity.DARK
     normalization: InputScale = InputScale.GREY
     pixel_size: float = 0.0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.segment import Polarity
+from cryoseg.core.mask_picks import mask_to_picks
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
@@ -27,6 +28,7 @@ LABEL_TAGS = ("", "_mask", "_labels", "_label")
 SIMULATED_TAG, NUMBERS_TAG = "_micrograph", "_labels"
 TRAIN_FOLDERS, VALID_FOLDERS = ("train", "training_set"), ("valid", "val", "validation")
 LEAST_DIAMETER_PX = 3.0
+MASK_LOGIT = 4.0  # of a pixel that a mask says is particle
 _SHOWN = 3
 
 
@@ -305,8 +307,7 @@ def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[Trainin
     else:
         numbers = native if pair.numbered else ndimage.label(native)[0]
         labels = _nearest(numbers, shape).astype(np.int32)
-        present = np.unique(labels[labels > 0])
-        centers = np.array(ndimage.center_of_mass(labels > 0, labels, present)).reshape(-1, 2)
+        centers = _centers(labels, pair, options.particle_pixels)
     if not (labels > 0).any():
         raise InputError(empty)
     frame = round(options.border_px * float(scale.mean()))
@@ -326,6 +327,15 @@ def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[Trainin
         square_labels=square_labels,
     )
     return loaded, diameter
+
+
+def _centers(labels: NDArray[np.int32], pair: MicrographPair, particle_pixels: float) -> NDArray[np.float64]:
+    """(n, 2) y, x: of numbered particles, or of the discs that a plain mask is made of."""
+    if pair.numbered:
+        present = np.unique(labels[labels > 0])
+        return np.array(ndimage.center_of_mass(labels > 0, labels, present)).reshape(-1, 2)
+    as_logits = np.where(labels > 0, MASK_LOGIT, -MASK_LOGIT).astype(np.float32)
+    return mask_to_picks(as_logits, diameter_px=particle_pixels).centers
 
 
 def _native_labels(pair: MicrographPair, shape: tuple[int, ...]) -> NDArray[np.int32] | None:

@@ -27,6 +27,7 @@ from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import TINY, SamGeometry
 from cryoseg.models.state import load_strict
 from cryoseg.models.weights import canonical_name, require
+from cryoseg.pipelines.calibrate_sam import fit_picks
 from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
 from cryoseg.training.loop import BEST, StepResult, fit
@@ -213,20 +214,14 @@ def train_prompt(
     threshold, dice = best_threshold(network, judged, view, place)
     parameters = sum(p.numel() for p in network.trained_parameters())
     seconds = time.monotonic() - begun
+    recipe, picked = _with_scores(network, judged, replace(recipe, logit_threshold=threshold), place)
     facts = {
-        "version": __version__,
-        "validation_dice": round(dice, 4),
-        "validation_micrographs": len(held_out),
-        "training_micrographs": len(training),
-        "particle_diameter_px": round(diameter, 2),
-        "trained_parameters": parameters,
-        "seconds": round(seconds, 1),
+        **_facts(known, dice, diameter, parameters, seconds),
+        **picked,
         "device_bytes": peak_device_memory(place),
-        "training": known["config"],
         **(card or {}),
     }
     path = run / f"{label}.safetensors"
-    recipe = replace(recipe, logit_threshold=threshold)
     save_particle_model(path, network, recipe, base=None if standalone else base_model, card=facts)
     on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
     return TrainedModel(path=path, dice=dice, threshold=threshold, parameters=parameters, seconds=seconds)
@@ -299,17 +294,8 @@ def pretrain(
         logit_threshold=threshold,
         normalization=config.prompt.input_scale,
     )
-    facts = {
-        "version": __version__,
-        "validation_dice": round(dice, 4),
-        "validation_micrographs": len(held_out),
-        "training_micrographs": len(training),
-        "particle_diameter_px": round(diameter, 2),
-        "trained_parameters": parameters,
-        "seconds": round(seconds, 1),
-        "training": known["config"],
-        **(card or {}),
-    }
+    recipe, picked = _with_scores(network, judged, recipe, place)
+    facts = {**_facts(known, dice, diameter, parameters, seconds), **picked, **(card or {})}
     path = run / "particle_sam.safetensors"
     save_particle_model(path, network, recipe, base=None, card=facts)
     on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
@@ -323,6 +309,42 @@ def best_threshold(
     network.eval()
     mean = np.mean(validation_curves(network, judged, view, device), axis=0)
     return float(LOGIT_BINS[mean.argmax()]), float(mean.max())
+
+
+def _with_scores(
+    network: PromptSam, judged: list[TrainingMicrograph], recipe: ParticleRecipe, device: torch.device
+) -> tuple[ParticleRecipe, dict[str, float]]:
+    """The recipe with calibrated scores, and facts about them for the card."""
+    fitted = fit_picks(
+        network,
+        judged,
+        logit_threshold=recipe.logit_threshold,
+        particle_pixels=recipe.particle_pixels,
+        device=device,
+    )
+    recipe = replace(
+        recipe,
+        score_slope=fitted.calibration.slope,
+        score_intercept=fitted.calibration.intercept,
+        score_threshold=fitted.score_threshold,
+    )
+    found = {"validation_f1": fitted.f1, "validation_calibration_error": fitted.error}
+    return recipe, {name: round(value, 4) for name, value in found.items() if np.isfinite(value)}
+
+
+def _facts(
+    known: Mapping[str, Any], dice: float, diameter: float, parameters: int, seconds: float
+) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "validation_dice": round(dice, 4),
+        "validation_micrographs": len(known["validation"]),
+        "training_micrographs": len(known["training"]),
+        "particle_diameter_px": round(diameter, 2),
+        "trained_parameters": parameters,
+        "seconds": round(seconds, 1),
+        "training": known["config"],
+    }
 
 
 def _document(
