@@ -42,6 +42,7 @@ GEOMETRY = SamGeometry(
     iou_hidden_dim=16,
     fine_widths=(8, 8),
 )
+PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CENTERS = np.array([[y, x] for y in range(30, 160, 50) for x in range(30, 160, 50)], float)
 
 
@@ -102,7 +103,7 @@ def test_pretraining_writes_a_whole_model_with_its_recipe(base: Path) -> None:
     assert model.tile_logits(np.zeros((1, 64, 64), np.float32)).shape == (1, 64, 64)
 
 
-@pytest.mark.parametrize("method", [m for m in PromptMethod if m is not PromptMethod.NATIVE])
+@pytest.mark.parametrize("method", PROMPTS)
 def test_an_adapted_file_holds_only_what_was_trained(
     method: PromptMethod, data: Path, base: Path, tmp_path: Path
 ) -> None:
