@@ -56,3 +56,29 @@ def test_noise_and_short_groups_are_left_out() -> None:
 def test_polyline_keeps_both_ends() -> None:
     points = resample_polyline(np.array([[0.0, 0, 0], [0, 0, 10], [0, 10, 10]]), spacing=5)
     assert points.tolist() == [[0, 0, 0], [0, 0, 5], [0, 0, 10], [0, 5, 10], [0, 10, 10]]
+
+
+def test_strong_points_are_followed_through_a_cloud_of_weak_ones() -> None:
+    rng = np.random.default_rng(3)
+    curve = arc(2000.0, 24) + rng.normal(0, 15, (24, 3))
+    cloud = curve[rng.integers(24, size=60)] + rng.uniform(-500, 500, (60, 3))
+    points = np.concatenate([cloud, curve])
+    scores = np.concatenate([rng.uniform(0.15, 0.45, 60), rng.uniform(0.7, 0.95, 24)])
+    found = trace_filaments(points, width=250, config=FilamentConfig(), scores=scores)
+    assert len(found) == 1
+    angle = np.linspace(0, 0.8, 2000)
+    true = np.column_stack([np.full(2000, 50.0), 2000 * np.sin(angle), 2000 * np.cos(angle)])
+    off = np.array([np.linalg.norm(true - point, axis=1).min() for point in found[0].points])
+    assert (off < 42).mean() > 0.9
+    missed = np.array([np.linalg.norm(found[0].points - point, axis=1).min() for point in true])
+    assert (missed < 42).mean() > 0.9
+
+
+def test_two_filaments_side_by_side_are_both_found() -> None:
+    along = np.arange(0, 2500, 60.0)
+    first = np.column_stack([np.zeros_like(along), np.zeros_like(along), along])
+    points = np.concatenate([first, first + np.array([0, 300, 0])])
+    scores = np.concatenate([np.linspace(0.9, 0.8, len(along)), np.linspace(0.7, 0.6, len(along))])
+    found = trace_filaments(points, width=250, config=FilamentConfig(), scores=scores)
+    assert len(found) == 2
+    assert {round(float(f.points[:, 1].mean())) for f in found} == {0, 300}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ SIMPLER = 1.15  # a lower degree is taken if its residual is at most this many t
 OUTLIER_RESIDUALS = 2.5  # points further off, in robust standard deviations, leave the fit
 FINE_STEPS = 200
 DEFAULT_SPACING = 1 / 6  # of resampled points, in filament widths
+SCORE_LEVELS = 24
+WITNESS_DISTANCE = 0.2  # points this near to a curve, in widths, speak for it
+NEIGHBOR_DISTANCE = 0.6  # points further from a filament, in widths, may belong to another
+WEAKEST_NEIGHBOR = 0.5  # of the mean score of the strongest filament in the same group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,40 @@ def _largest_curvature(curve: Points) -> float:
     return float(bend[2:-2].max())
 
 
-def trace_filaments(points: Points, *, width: float, config: FilamentConfig) -> list[Filament]:
+def _best_curve(
+    points: Points, scores: NDArray[np.float64], *, width: float, config: FilamentConfig
+) -> Filament | None:
+    """The curve with the best witnesses among some points, however many of them are noise.
+
+    The best so many points are tried, from all down to the fewest allowed. A curve counts for it the
+    scores of the points on it, and against it those of the points beside it.
+    """
+    spacing = config.spacing_angstrom or width * DEFAULT_SPACING
+    order = np.argsort(-scores, kind="stable")
+    distinct = len(np.unique(scores)) > 1
+    fewest = config.min_points if distinct else len(points)
+    counts = np.unique(np.geomspace(fewest, len(points), SCORE_LEVELS).round().astype(int))
+    best, most = None, -np.inf
+    for count in counts[::-1]:
+        chosen = np.sort(order[:count])
+        groups = group_points(points[chosen], link_distance=config.link_distance * width)
+        chosen = chosen[groups == np.bincount(groups, weights=scores[chosen]).argmax()]
+        if len(chosen) < config.min_points:
+            continue
+        curve, used, residual, curvature = fit_filament(points[chosen], spacing=spacing)
+        if residual > config.max_residual * width or curvature * width > config.max_curvature_per_width:
+            continue
+        on_it = cKDTree(curve).query(points[chosen])[0] <= np.hypot(WITNESS_DISTANCE * width, spacing / 2)
+        worth = float(scores[chosen][on_it].sum() - scores[chosen][~on_it].sum())
+        if worth > most:
+            best = Filament(points=curve, members=chosen[used], residual=residual, curvature=curvature)
+            most = worth
+    return best
+
+
+def trace_filaments(
+    points: Points, *, width: float, config: FilamentConfig, scores: NDArray[np.floating] | None = None
+) -> list[Filament]:
     """All filaments that a cloud of points supports.
 
     Parameters
@@ -142,25 +179,36 @@ def trace_filaments(points: Points, *, width: float, config: FilamentConfig) -> 
         Of a filament, in angstrom.
     config
         Limits, in widths.
+    scores
+        (n,) of the points, positive; strong points are believed before weak ones, and what is left
+        beside a filament is searched for another that is at least half as strong. None counts all
+        the same.
 
     Returns
     -------
     list of Filament
         Longest first; groups that are too small, too rough or too bent are left out.
     """
-    spacing = config.spacing_angstrom or width * DEFAULT_SPACING
+    weights = np.ones(len(points)) if scores is None else np.asarray(scores, dtype=np.float64)
     groups = group_points(points, link_distance=config.link_distance * width)
     found = []
     for group in range(groups.max(initial=-1) + 1):
         members = np.flatnonzero(groups == group)
-        if len(members) < config.min_points:
-            continue
-        resampled, used, residual, curvature = fit_filament(points[members], spacing=spacing)
-        if residual > config.max_residual * width or curvature * width > config.max_curvature_per_width:
-            continue
-        found.append(
-            Filament(points=resampled, members=members[used], residual=residual, curvature=curvature)
-        )
+        strongest = 0.0
+        while len(members) >= config.min_points:
+            filament = _best_curve(points[members], weights[members], width=width, config=config)
+            if filament is None:
+                break
+            own = members[filament.members]
+            strength = float(weights[own].mean())
+            if strength < WEAKEST_NEIGHBOR * strongest:
+                break
+            strongest = max(strongest, strength)
+            found.append(replace(filament, members=own))
+            if scores is None:
+                break
+            away = cKDTree(filament.points).query(points[members])[0] > NEIGHBOR_DISTANCE * width
+            members = members[away]
     return sorted(found, key=lambda filament: -len(filament.points))
 
 

@@ -182,7 +182,7 @@ def _as_filaments(
     picks: Picks, width: float, config: FilamentConfig, voxel_size: tuple[float, float, float]
 ) -> Picks:
     size = np.asarray(voxel_size)
-    filaments = trace_filaments(picks.centers * size, width=width, config=config)
+    filaments = trace_filaments(picks.centers * size, width=width, config=config, scores=picks.scores)
     if not filaments:
         return replace(
             picks, centers=np.empty((0, 3)), scores=np.empty(0, np.float32), tracks=np.empty(0, np.int64)
