@@ -33,9 +33,9 @@ from cryoseg.types import Picks
 
 STEP = 4
 MARGIN_PX = 131.0
-FINE = (0.10, 0.14, 0.18)  # deviations of the Gaussians, in particle diameters
-WIDE = (0.25, 0.35, 0.5)
-APART = (0.5, 0.6, 0.7, 0.85)  # diameters
+FINE = (0.10, 0.14, 0.18, 0.22)  # deviations of the Gaussians, in particle diameters
+WIDE = (0.25, 0.3, 0.4)
+APART = (0.4, 0.5, 0.6)  # diameters
 SPLITS = ((0, 1), (4, 5), (8, 9))  # held-out micrographs, by their place in the sorted list
 
 

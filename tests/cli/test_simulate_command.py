@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from cryoseg.cli import sample, simulate
 from cryoseg.errors import ConfigError
+from cryoseg.io.micrographs import read_micrograph
+from cryoseg.io.picks import read_picks
 from cryoseg.io.volumes import read_mask, read_tomogram
 
 RUN = CliRunner()
@@ -44,3 +46,32 @@ def test_sample_paths_lead_to_a_tomogram_and_its_labels() -> None:
     assert tomogram.data.shape == labels.data.shape == (40, 192, 192)
     assert tomogram.geometry.voxel_size == (12.0, 12.0, 12.0)
     assert 0.03 < labels.data.mean() < 0.12
+
+
+def test_sample_micrograph_has_its_particles() -> None:
+    printed = [
+        RUN.invoke(sample.app, [name]).stdout.replace("\n", "") for name in ("micrograph", "particles")
+    ]
+    image = read_micrograph(printed[0])
+    (picks,) = read_picks(printed[1]).values()
+    assert image.data.shape == (1024, 1024)
+    assert image.pixel_size == 3.75
+    assert Path(printed[0]).stat().st_size < 1.5e6
+    assert len(picks) == 88
+    index = tuple(picks.centers.round().astype(int).T)
+    # Particles are dark.
+    assert float(image.data[index].mean()) < float(image.data.mean())
+
+
+def test_micrographs_are_made_and_kept(tmp_path: Path) -> None:
+    arguments = ["micrographs", "-o", str(tmp_path), "--shape", "96x128", "--particle-diameter-px", "12:20"]
+    assert RUN.invoke(simulate.app, arguments).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "sim_0000.json",
+        "sim_0000_labels.mrc",
+        "sim_0000_micrograph.mrc",
+        "sim_0000_particles.star",
+    ]
+    assert "kept" in RUN.invoke(simulate.app, arguments).output
+    wrong = RUN.invoke(simulate.app, [*arguments, "--particle-diameter", "wide"])
+    assert "--particle-diameter wide" in str(wrong.exception)

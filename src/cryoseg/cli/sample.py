@@ -25,6 +25,18 @@ def tomogram() -> None:
 
 
 @app.command()
+def micrograph() -> None:
+    """A small simulated micrograph: particles 180 A wide, 3.75 A per pixel, a carbon edge and some ice."""
+    typer.echo(SAMPLES / "particles_0002_micrograph.mrc")
+
+
+@app.command()
+def particles() -> None:
+    """The true positions of that micrograph's particles, as RELION STAR."""
+    typer.echo(SAMPLES / "particles_0002_particles.star")
+
+
+@app.command()
 def labels() -> None:
     """The true membranes of that tomogram: 1 on membrane, 0 elsewhere."""
     typer.echo(SAMPLES / "sample_0000_labels.mrc.gz")

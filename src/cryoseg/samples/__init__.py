@@ -1,1 +1,1 @@
-"""Small simulated volumes to try the tool on."""
+"""Small simulated volumes and images to try the tool on."""

@@ -90,7 +90,7 @@ def draw_micrograph_imaging(
         structure_noise=float(rng.uniform(0.1, 0.6)),
         detector_falloff=float(rng.uniform(0.3, 1.0)),
         finish=finish,
-        low_pass=float(np.exp(rng.uniform(np.log(0.03), np.log(0.09)))),
+        low_pass=float(np.exp(rng.uniform(np.log(0.03), np.log(0.13)))),
         high_pass=float(np.exp(rng.uniform(np.log(0.35), np.log(2.0)))),
         frame=int(rng.integers(4, max(5, min(shape) // 30))) if framed else 0,
     )

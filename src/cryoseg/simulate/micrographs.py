@@ -20,6 +20,7 @@ from cryoseg.config.pick import PickFormat
 from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.core.detection import suppress_nonmaxima
+from cryoseg.core.robust import robust_map
 from cryoseg.errors import OutputError
 from cryoseg.io.mrc import write_mrc
 from cryoseg.io.outputs import atomic_output, make_folder
@@ -34,11 +35,12 @@ from cryoseg.simulate.micrograph_surroundings import (
 )
 from cryoseg.simulate.particle_shapes import Species, draw_species, project
 from cryoseg.simulate.simulated_micrograph import MicrographOutcome, MicrographPaths, SimulatedMicrograph
-from cryoseg.types import Geometry, Picks
+from cryoseg.types import FloatArray, Geometry, Picks
 
 MARGIN_PX = 48  # imaged but not kept, so that the periodic transform does not carry fringes across
 LABEL_SHARE = 0.12  # of a particle's own thickness; thinner parts are not labeled
-MOST_PARTICLES = 1500
+LEAST_PARTICLES, MOST_PARTICLES = 15, 1500
+BYTE_DEVIATION = 25.0  # grey values per standard deviation in bytes
 FRIENDLY_KINDS = ("ring", "barrel", "dihedral")
 
 
@@ -72,6 +74,8 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
     )
     inner = tuple(slice(MARGIN_PX, MARGIN_PX + n) for n in config.shape)
     data, stored = finish(rng, np.ascontiguousarray(image[inner]), imaging, diameter_px=diameter / pixel_size)
+    if friendly:
+        data = _as_bytes(data)
     bright = config.polarity is PolarityOnDisk.BRIGHT or (
         config.polarity is PolarityOnDisk.BOTH and bool(rng.random() < 0.5)
     )
@@ -100,6 +104,13 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _as_bytes(data: FloatArray) -> FloatArray:
+    """Whole numbers that fit into signed bytes: small files."""
+    centered = robust_map(data)
+    scaled = np.rint((data - centered.center) * (BYTE_DEVIATION / centered.spread))
+    return np.asarray(np.clip(scaled, -127, 127), np.float32)
 
 
 def _padded(shape: tuple[int, int]) -> tuple[int, int]:
@@ -170,7 +181,8 @@ def _place(
 ) -> NDArray[np.float64]:
     """(n, 2) y, x: random places, as crowded as the micrograph is, and none too close."""
     shape = surroundings.ice.shape
-    cover = 0.16 if friendly else _log_uniform(rng, 0.03, 0.55)
+    least = float(np.clip(LEAST_PARTICLES * np.pi / 4 * diameter_px**2 / (shape[0] * shape[1]), 0.03, 0.4))
+    cover = 0.16 if friendly else _log_uniform(rng, least, 0.55)
     apart = 1.05 if friendly else float(rng.uniform(0.55, 1.4))
     wanted = cover * shape[0] * shape[1] / (np.pi / 4 * diameter_px**2)
     tries = rng.uniform(-0.5, np.asarray(shape) - 0.5, (int(3 * wanted) + 8, 2))
@@ -285,7 +297,14 @@ def write_micrograph(
     label = made_by("simulate micrographs")
     # The JSON is the mark of completion, so an old one must not outlive the files beside it.
     paths.record.unlink(missing_ok=True)
-    write_mrc(paths.micrograph, simulated.data[None], geometry, dtype=dtype, label=label, overwrite=True)
+    write_mrc(
+        paths.micrograph,
+        simulated.data[None].astype(dtype),
+        geometry,
+        dtype=dtype,
+        label=label,
+        overwrite=True,
+    )
     write_mrc(paths.labels, simulated.labels[None], geometry, dtype="int16", label=label, overwrite=True)
     picks = Picks(
         centers=simulated.centers,
@@ -321,7 +340,8 @@ def _make(job: _Job) -> MicrographOutcome:
     config, index, paths = job
     begun = time.perf_counter()
     simulated = simulate_micrograph(config, index)
-    write_micrograph(simulated, paths)
+    is_byte = config.recipe is MicrographRecipe.SAMPLE
+    write_micrograph(simulated, paths, dtype="int8" if is_byte else "float32")
     return MicrographOutcome(
         paths=paths, made=True, seconds=time.perf_counter() - begun, record=simulated.record
     )
