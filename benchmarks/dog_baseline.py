@@ -33,9 +33,9 @@ from cryoseg.types import Picks
 
 STEP = 4
 MARGIN_PX = 131.0
-FINE = (0.10, 0.14, 0.18, 0.22)  # deviations of the Gaussians, in particle diameters
-WIDE = (0.25, 0.3, 0.4)
-APART = (0.4, 0.5, 0.6)  # diameters
+FINE = (0.10, 0.14, 0.18)  # deviations of the Gaussians, in particle diameters
+WIDE = (0.25, 0.35, 0.5)
+APART = (0.5, 0.6, 0.7, 0.85)  # diameters
 SPLITS = ((0, 1), (4, 5), (8, 9))  # held-out micrographs, by their place in the sorted list
 
 
@@ -158,7 +158,8 @@ def main() -> None:
     mean = np.mean(figures, axis=0)
     print(f"mean of {len(SPLITS)} splits: F1 {mean[0]:.3f}, disc Dice {mean[1]:.3f}")
     if arguments.output_dir:
-        rows = {name: Picks(centers=centers[name], diameter_px=diameter) for name in names}
+        held_out = [names[k] for split in SPLITS for k in split]
+        rows = {name: Picks(centers=centers[name], diameter_px=diameter) for name in held_out}
         write_picks(arguments.output_dir / "truth" / "truth.csv", rows, flavor=PickFormat.CSV, overwrite=True)
 
 
