@@ -48,6 +48,56 @@ def test_a_model_is_run_and_scored_by_one_command(model: Path, tmp_path: Path) -
     assert "no prediction" in rows["b"]["error"]
 
 
+def test_a_picking_model_is_run_and_scored_by_one_command(tmp_path: Path) -> None:
+    places = [[7, 12, 15], [9, 30, 34], [6, 33, 12], [8, 14, 37]]  # z, y, x
+    data = np.random.default_rng(1).normal(0, 1, (17, 46, 51)).astype(np.float32)
+    for z, y, x in places:
+        data[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] -= 3
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        with mrcfile.new(tmp_path / "images" / f"{name}.mrc", data) as file:
+            file.voxel_size = 10.0
+    labels = tmp_path / "labels.csv"
+    labels.write_text("x,y,z\n" + "".join(f"{x},{y},{z}\n" for z, y, x in places))
+    short = [
+        "--steps",
+        "2",
+        "--batch",
+        "1",
+        "--crop",
+        "2x32x32",
+        "--device",
+        "cpu",
+        "--no-pictures",
+        "--quiet",
+    ]
+    arguments = ["train", "cet-pick", "-t", str(tmp_path / "images" / "a.mrc"), "-p", str(labels), *short]
+    arguments += ["--particle-diameter", "50", "-o", str(tmp_path / "run")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (tmp_path / "images" / "b.mrc").write_bytes(b"broken")
+    truth = tmp_path / "truth.csv"
+    rows = [f"{name},{x},{y},{z}\n" for name in ("a", "b") for z, y, x in places]
+    truth.write_text("image,x,y,z\n" + "".join(rows))
+    table = tmp_path / "scores.csv"
+    arguments = [
+        "evaluate",
+        "picks",
+        str(tmp_path / "images"),
+        str(truth),
+        "--radius",
+        "4px",
+        "-o",
+        str(table),
+    ]
+    arguments += ["--model", str(tmp_path / "run" / "cet_pick.safetensors"), "--device", "cpu", "--quiet"]
+    result = CliRunner().invoke(app, [*arguments, "--model-output", str(tmp_path / "picks")])
+    assert result.exit_code == 1  # b is broken
+    scored = {row["name"]: row for row in csv.DictReader(table.read_text().splitlines())}
+    assert (scored["a"]["error"], scored["a"]["truths"]) == ("", "4")
+    assert "b.mrc" in scored["b"]["error"]
+    assert scored["b"]["recall"] == ""
+
+
 def test_bad_options_are_refused_before_the_work(tmp_path: Path) -> None:
     for extra, words in (
         (["--tolerance", "3"], "30A or 2vox"),

@@ -150,7 +150,8 @@ def segmentation(
 @app.command()
 def picks(
     pred: Annotated[
-        str, Argument(help="Predicted positions: file, folder, quoted glob or .txt list.", show_default=False)
+        str,
+        Argument(help="Predicted positions: file, folder, quoted glob or .txt list.", show_default=False),
     ],
     truth: Annotated[
         str, Argument(help="True positions, in any known format; 2D or 3D.", show_default=False)
@@ -182,6 +183,15 @@ def picks(
     ] = EvaluatePicksConfig.matching,
     name: Annotated[str, Option(help="Name of PRED in tables.")] = "prediction",
     also: Also = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(
+            help="PRED are images: pick in them first, with a model as `cryoseg pick` takes it.",
+            show_default="PRED are positions",
+        ),
+    ] = None,
+    model_output: ModelOutput = Path(),
+    device: Device = "auto",
     output: Outputs = None,
     seed: Seed = EvaluatePicksConfig.seed,
     overwrite: Overwrite = False,
@@ -191,8 +201,9 @@ def picks(
     """Score particle positions: precision, recall, F1, average precision, position errors."""
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluation_tables import print_evaluation
-    from cryoseg.pipelines.evaluate_picks import evaluate_pick_files
+    from cryoseg.pipelines.evaluate_picks import evaluate_pick_files, image_name
     from cryoseg.pipelines.evaluate_report import EvaluationWriter
+    from cryoseg.pipelines.events import Status
 
     config = EvaluatePicksConfig(
         radius=Radius.parse(radius, option="--radius"),
@@ -205,10 +216,26 @@ def picks(
         matching=matching,
         seed=seed,
     )
-    methods = named_methods(name, pred, also or [])
+    methods: dict[str, str | Path | Sequence[Path]] = dict(named_methods(name, pred, also or []))
+    failed: dict[str, str] = {}
     writer = EvaluationWriter(output or [], command=shlex.join(sys.argv[1:]), overwrite=overwrite)
     with batch_console(quiet=quiet, verbose=verbose) as console:
-        evaluation = evaluate_pick_files(methods, truth, config, on_event=console)
+        if model is not None:
+            from cryoseg.pipelines.evaluate_model import coordinates, pick_first  # torch starts here
+
+            rows = pick_first(
+                [pred],
+                model_output,
+                model,
+                diameter_angstrom=diameter,
+                pixel_size=pixel_size,
+                overwrite=overwrite,
+                device=device,
+                on_event=console,
+            )
+            methods[name] = [path for row in rows for path in coordinates(row)]
+            failed = {image_name(row.name): row.message for row in rows if row.status is Status.FAILED}
+        evaluation = evaluate_pick_files(methods, truth, config, failed={name: failed}, on_event=console)
     writer.finish(evaluation)
     print_evaluation(evaluation)
     raise Exit(evaluation.report.exit_status)

@@ -27,7 +27,7 @@ Outputs = Annotated[
     Optional[list[Path]],  # noqa: UP045
     Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
 ]
-ModelOutput = Annotated[Path, Option(help="With --model: folder for its masks; finished ones are used.")]
+ModelOutput = Annotated[Path, Option(help="With --model: folder for its outputs; finished ones are used.")]
 PostProcess = Annotated[bool, Option("--post-process", help="With --model: score filtered masks.")]
 
 

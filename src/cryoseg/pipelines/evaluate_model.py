@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config.pick import PickFormat
+from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.errors import InputError
-from cryoseg.pipelines.events import OnEvent, Row, ignore
+from cryoseg.models.device import select_device
+from cryoseg.models.particle_model import load_particle_model
+from cryoseg.pipelines.events import OnEvent, Report, Row, Status, ignore
+from cryoseg.pipelines.pick import PickOutputs, pick_files
+from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
+from cryoseg.pipelines.pick_route import Task, task_of
 from cryoseg.pipelines.segment import segment_files
 
 
@@ -64,11 +71,88 @@ def segment_first(
         precision=precision,
         on_event=on_event,
     )
-    if not any(predictions(row) for row in report.rows):
-        raise InputError(next((row.message for row in report.rows), "there was nothing to segment."))
-    return report.rows
+    return _refuse_nothing(report).rows
 
 
 def predictions(row: Row) -> list[Path]:
     """Masks and logits of one segmented tomogram."""
     return [path for path in row.outputs if path.suffix == ".mrc"]
+
+
+def pick_first(
+    images: Sequence[str | Path],
+    output_dir: Path,
+    model: str,
+    *,
+    diameter_angstrom: float | None = None,
+    pixel_size: float | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    on_event: OnEvent = ignore,
+) -> list[Row]:
+    """Pick particles in micrographs or tomograms, as the model can, and name what was written.
+
+    Parameters
+    ----------
+    images
+        Files, folders, globs, lists.
+    output_dir
+        Of the coordinates; finished ones are kept and used.
+    model
+        A name or a file, as `cryoseg pick` takes it.
+    diameter_angstrom
+        Of the particle; micrographs only.
+    pixel_size
+        In angstrom; overrides the headers.
+    overwrite
+        Pick again what is finished.
+    device
+        As in `select_device`.
+    on_event
+        Told everything.
+
+    Returns
+    -------
+    list of Row
+        One for each image, in order; see `coordinates`.
+
+    Raises
+    ------
+    InputError
+        If no image could be picked; with the first reason.
+    CryosegError
+        If there is no such model or device.
+    """
+    if task_of(model) is Task.TOMOGRAMS:
+        report = pick_files(
+            images,
+            output_dir,
+            Path(model),
+            outputs=PickOutputs(
+                formats=(PickFormat.CSV,), preview=False, combined=False, overwrite=overwrite
+            ),
+            pixel_size=pixel_size,
+            device=device,
+            on_event=on_event,
+        )
+    else:
+        report = pick_micrograph_files(
+            images,
+            output_dir,
+            load_particle_model(model, select_device(device)),
+            MicrographPickConfig(particle_diameter_angstrom=diameter_angstrom, pixel_size=pixel_size),
+            outputs=MicrographPickOptions(mask=False, overlay=False, combined=False, overwrite=overwrite),
+            on_event=on_event,
+        )
+    return _refuse_nothing(report).rows
+
+
+def coordinates(row: Row) -> list[Path]:
+    """Files of coordinates of one image."""
+    return [path for path in row.outputs if path.suffix in (".csv", ".star")]
+
+
+def _refuse_nothing(report: Report) -> Report:
+    if all(row.status is Status.FAILED for row in report.rows):
+        raise InputError(next((row.message for row in report.rows), "there was nothing to do."))
+    return report

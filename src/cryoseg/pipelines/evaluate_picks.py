@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
@@ -23,10 +23,11 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc", ".rec", ".m
 
 
 def evaluate_pick_files(
-    methods: Mapping[str, str | Path],
+    methods: Mapping[str, str | Path | Sequence[Path]],
     truth: str | Path,
     config: EvaluatePicksConfig,
     *,
+    failed: Mapping[str, Mapping[str, str]] | None = None,
     on_event: OnEvent = ignore,
 ) -> Evaluation:
     """Score every method's picks, image by image.
@@ -39,11 +40,14 @@ def evaluate_pick_files(
     Parameters
     ----------
     methods
-        Name of a method to its picks: a file of any known format, folder, quoted glob or list.
+        Name of a method to its picks: a file of any known format, folder, quoted glob or list, or
+        the files themselves.
     truth
         The same of true positions.
     config
         Radius and all other settings.
+    failed
+        Method to image to the reason why it has no picks; such images are not scored.
     on_event
         Told progress, warnings and rows.
 
@@ -63,7 +67,7 @@ def evaluate_pick_files(
     files = []
     for done, (method, given) in enumerate(methods.items()):
         on_event(StageProgress(name="Scoring", stage="picks", done=done, total=len(methods), unit="methods"))
-        files += _score_method(method, given, wanted, config, on_event)
+        files += _score_method(method, given, wanted, config, (failed or {}).get(method, {}), on_event)
     on_event(
         StageProgress(name="Scoring", stage="picks", done=len(methods), total=len(methods), unit="methods")
     )
@@ -123,9 +127,10 @@ def _micro(scores: list[PickScore], config: EvaluatePicksConfig) -> dict[str, fl
 
 def _score_method(
     method: str,
-    given: str | Path,
+    given: str | Path | Sequence[Path],
     wanted: dict[str, Picks],
     config: EvaluatePicksConfig,
+    failed: Mapping[str, str],
     on_event: OnEvent,
 ) -> list[FileScore]:
     found, problems = _read_all(given)
@@ -135,9 +140,13 @@ def _score_method(
         )
         for problem in problems
     ]
+    files += [
+        FileScore(method=method, name=name, pred=None, truth=None, error=error)
+        for name, error in failed.items()
+    ]
     if not found and problems:
         return files
-    if len(found) == len(wanted) == 1:
+    if len(found) == len(wanted) == 1 and not failed:
         found = dict(zip(wanted, found.values(), strict=True))
     if extra := sorted(set(found) - set(wanted)):
         on_event(
@@ -147,9 +156,11 @@ def _score_method(
         )
     if not set(found) & set(wanted):
         example = f"{next(iter(found), 'none')!r} and {next(iter(wanted), 'none')!r}"
-        error = f"{given}: no image has the name of one of the truth ({example}). Rename the images."
-        return [*files, FileScore(method=method, name=str(given), pred=Path(given), truth=None, error=error)]
+        where = str(given) if isinstance(given, str | Path) else "what the model wrote"
+        error = f"{where}: no image has the name of one of the truth ({example}). Rename the images."
+        return [*files, FileScore(method=method, name=where, pred=None, truth=None, error=error)]
     broken = {image_name(Path(file.name).stem) for file in files}
+    broken |= set(failed)
     for name, truth in wanted.items():
         if name in broken and name not in found:
             continue
@@ -222,18 +233,20 @@ def _check_pair(pred: Picks, truth: Picks, config: EvaluatePicksConfig, radius_p
         )
 
 
-def _read_all(given: str | Path) -> tuple[dict[str, Picks], list[str]]:
+def _read_all(given: str | Path | Sequence[Path]) -> tuple[dict[str, Picks], list[str]]:
     """Picks by image, and what could not be read."""
     found: dict[str, Picks] = {}
     problems = []
-    path = Path(given)
     # Topaz's coordinates end in .txt, as lists of files do.
-    is_table = path.suffix.lower() == ".txt" and is_coordinate_table(path)
-    items = (
-        [InputItem(path=path)]
-        if is_table
-        else resolve_inputs([given], suffixes=PICK_SUFFIXES, leave_out=None)
-    )
+    if (
+        isinstance(given, str | Path)
+        and str(given).lower().endswith(".txt")
+        and is_coordinate_table(Path(given))
+    ):
+        items = [InputItem(path=Path(given))]
+    else:
+        inputs: Sequence[str | Path] = [given] if isinstance(given, str | Path) else given
+        items = resolve_inputs(inputs, suffixes=PICK_SUFFIXES, leave_out=None)
     for item in items:
         try:
             if item.error is not None:
