@@ -14,6 +14,7 @@ from torch.nn import functional
 from cryoseg.config.common import Precision
 from cryoseg.config.prompt_sam import InputScale, NativeMode
 from cryoseg.core.blend import tile_grid
+from cryoseg.core.particle_view import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.weight_files import file_digests
 from cryoseg.models.device import autocast
@@ -122,8 +123,10 @@ class ParticleModel:
         )
         scale = self.recipe.normalization
         if scale is InputScale.GREY:
-            grey = square.mean(dim=1, keepdim=True)
-            square = (grey - grey.mean()) / grey.std().clamp(min=1e-6)
+            pixels = self.recipe.particle_pixels
+            grey = square[0].mean(dim=0).numpy()
+            view = particle_view(grey, diameter_px=pixels, particle_pixels=pixels)  # at its own scale
+            square = torch.from_numpy(view)[None, None]
         side = self.network.geometry.image_size
         if side == WHOLE_IMAGE_SIZE:
             logits = self._raw_logits(square)
@@ -208,6 +211,11 @@ def load_particle_model(
             recipe=native_recipe(network.config, network.geometry),
             hashes={path.name: file_digests(path)["sha256"]},
             card={},
+        )
+    if loaded.network.needs_truth:
+        raise WeightsError(
+            f"{name_or_path}: takes its points from the true mask (--prompter gt), so it cannot run without "
+            "one; its training and `--test` give its upper bound. Train with --prompter apm, grid or none."
         )
     return ParticleModel(
         loaded.network,
