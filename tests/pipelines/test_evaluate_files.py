@@ -89,6 +89,10 @@ def test_methods_are_compared_on_the_same_files(tmp_path: Path, truth: np.ndarra
     assert dice.files == 6
     assert dice.difference == pytest.approx((3 * 1 + 3 * 0.8) / 6 - 0.5)
     assert dice.p_value < 0.05
+    single = {"a": tmp_path / "good" / "t0.mrc", "b": tmp_path / "bad" / "t3.mrc"}
+    one = evaluate_files(single, tmp_path / "truth" / "t5.mrc", EvaluateConfig(metrics=(Metric.OVERLAP,)))
+    assert {file.name for file in one.files} == {"t5"}
+    assert one.comparisons[0].files == 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cryoseg.core.metrics_picks import PickCounts
 from cryoseg.core.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.io.volumes import improbable_voxel_size, read_mask, read_tomogram
-from cryoseg.pipelines.evaluate_pairs import Pair, find_pairs
+from cryoseg.pipelines.evaluate_pairs import Pair, find_pairs, tomogram_name
 from cryoseg.pipelines.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.types import Tomogram
 
@@ -142,6 +142,9 @@ def evaluate_files(
         for method, pred in methods.items()
         for pair in find_pairs(pred, truth, region=region, prefer_logits=config.logit_threshold is not None)
     ]
+    if len(methods) > 1:
+        # One file of each method may be called anything; what is compared is the truth's.
+        work = [(m, replace(p, name=tomogram_name(p.truth)) if p.truth else p) for m, p in work]
     return score_pairs(work, config, pixel_size=pixel_size, on_event=on_event, on_scored=on_scored)
 
 
