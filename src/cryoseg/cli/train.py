@@ -29,6 +29,7 @@ from cryoseg.cli.train_options import (
     Validation,
     membrane_config,
 )
+from cryoseg.cli.train_promise import promise
 from cryoseg.cli.train_sam import encoder_prompt, finetune, head_prompt, prefix_prompt, sam
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
@@ -111,6 +112,7 @@ app.command("head-prompt")(head_prompt)
 app.command("prefix-prompt")(prefix_prompt)
 app.command("encoder-prompt")(encoder_prompt)
 app.command("finetune")(finetune)
+app.command("promise")(promise)
 app.command("sam")(sam)
 
 
