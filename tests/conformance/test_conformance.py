@@ -28,7 +28,7 @@ from cryoseg.cli.segment import parse_options
 from cryoseg.config import ModelChoice, Preset, SegmentConfig
 from cryoseg.config.cet_pick import Arch
 from cryoseg.config.promise import PromiseConfig, Prompter
-from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.io.volumes import write_logits
 from cryoseg.models.cet_pick import build as build_cet_pick
@@ -290,7 +290,9 @@ def check_promise(vector: Vector, tmp_path: Path) -> None:
     assert vector.meta["variant"] in PROMISE_VARIANTS, f"unknown variant {vector.meta['variant']}"
     recorded = vector.arrays
     assert set(recorded) <= {"point_coords", "point_labels", "logits", "apm_output", "ips_offset"}
-    config = replace(PROMISE_VARIANTS[vector.meta["variant"]], points=recorded["point_labels"].shape[1])
+    promise = replace(PROMISE_VARIANTS[vector.meta["variant"]], points=recorded["point_labels"].shape[1])
+    # Recorded on an image that is normalized already, which `UNIT` leaves as it is.
+    config = PromptConfig(method=PromptMethod.PROMISE, promise=promise, input_scale=InputScale.UNIT)
     network = PromiseSam(sam_geometry(vector.meta["geometry"]), config).eval()
     ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     extra = {n: tuple(s) for n, s in vector.meta["extra_keys"].items() if not n.startswith(DEAD_HEAD)}
@@ -305,7 +307,8 @@ def check_promise(vector: Vector, tmp_path: Path) -> None:
     given = tuple(torch.from_numpy(recorded[name]) for name in ("point_coords", "point_labels"))
     with torch.inference_mode():
         images = torch.from_numpy(image * np.float32(4) - np.float32(2))
-        logits, _, (places, labels) = network(images, given)
+        logits, _, (places, labels) = network.all_masks(images, given)
+        assert torch.equal(network(images, given)[0], logits[:, :1])
         embedding, features = network.encode(images)
         if "apm_output" in recorded:
             np.testing.assert_allclose(network.raw_points(features), recorded["apm_output"], atol=1e-4)

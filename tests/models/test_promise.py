@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
-from cryoseg.errors import ConfigError
+from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
+from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.models.promise import PromiseSam, points_from_mask, prompting_blocks
+from cryoseg.models.prompt_import import import_checkpoint
 from cryoseg.models.sam_geometry import PUBLISHED, SamGeometry, build_sam
 
 NANO = SamGeometry(
@@ -25,12 +31,17 @@ NANO = SamGeometry(
 
 def nano(**changes: object) -> PromiseSam:
     torch.manual_seed(0)
-    return PromiseSam(NANO, PromiseConfig(**{"points": 4, **changes})).eval()  # type: ignore[arg-type]
+    return PromiseSam(NANO, config(**changes))
+
+
+def config(**changes: object) -> PromptConfig:
+    promise = PromiseConfig(**{"points": 4, **changes})  # type: ignore[arg-type]
+    return PromptConfig(method=PromptMethod.PROMISE, promise=promise, input_scale=InputScale.UNIT)
 
 
 def test_published_parameter_counts() -> None:
     with torch.device("meta"):
-        network = PromiseSam(PUBLISHED["sam_vit_b"], PromiseConfig())
+        network = PromiseSam(PUBLISHED["sam_vit_b"], PromptConfig(method=PromptMethod.PROMISE))
     assert network.apm_feature_map is not None
     assert network.apm_resnet is not None
     assert network.ips_ffn is not None
@@ -51,7 +62,7 @@ def test_without_an_offset_masks_are_those_of_plain_sam() -> None:
     images = torch.randn(2, 3, 64, 64)
     points = (torch.rand(2, 4, 2) * 64, torch.tensor([[1, 1, 0, 0]] * 2))
     with torch.inference_mode():
-        found, _, _ = network(images, points)
+        found, _, _ = network.all_masks(images, points)
         plain = build_sam(NANO)
         plain.load_state_dict(
             {n.removeprefix("sam."): v for n, v in network.state_dict().items() if n.startswith("sam.")}
@@ -74,8 +85,8 @@ def test_without_an_offset_masks_are_those_of_plain_sam() -> None:
 def test_gradients_reach_the_points_through_a_frozen_sam(kind: ApmKind) -> None:
     network = nano(apm=kind)
     network.freeze()
-    network.train()
-    logits, _, prompts = network(torch.randn(2, 3, 64, 64))
+    network.set_training(True)
+    logits, _, prompts = network.all_masks(torch.randn(2, 3, 64, 64))
     assert logits.shape == (2, 3, 16, 16)
     assert prompts is not None
     assert prompts[1].tolist() == [[1, 1, 0, 0]] * 2
@@ -98,12 +109,55 @@ def test_freeze_types_free_what_they_name() -> None:
 @pytest.mark.parametrize("prompter", [Prompter.GRID, Prompter.NONE])
 def test_other_prompters_need_no_truth(prompter: Prompter) -> None:
     with torch.inference_mode():
-        logits, iou, prompts = nano(prompter=prompter)(torch.randn(2, 3, 64, 64))
+        logits, _, prompts = nano(prompter=prompter).all_masks(torch.randn(2, 3, 64, 64))
     assert logits.shape == (2, 3, 16, 16)
     assert (prompts is None) == (prompter is Prompter.NONE)
     if prompts is not None:
         assert prompts[0][0].tolist() == [[16, 16], [48, 16], [16, 48], [48, 48]]
-    assert nano(best_mask=True).choose(logits, iou).shape == (2, 16, 16)
+
+
+def test_the_best_mask_is_the_one_with_the_highest_predicted_iou() -> None:
+    network = nano(best_mask=True)
+    images = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        logits, iou, _ = network.all_masks(images)
+        mask, judged = network(images)
+    assert torch.equal(judged[:, 0], iou.max(dim=1).values)
+    for i, best in enumerate(iou.argmax(dim=1)):
+        assert torch.equal(mask[i, 0], logits[i, best])
+
+
+def test_two_global_blocks_are_enough_for_either_prompter() -> None:
+    geometry = replace(NANO, global_blocks=(1, 3))
+    for kind in ApmKind:
+        network = PromiseSam(geometry, config(apm=kind))
+        assert network.blocks == (3, 1)
+        assert network(torch.randn(1, 3, 64, 64))[0].shape == (1, 1, 16, 16)
+
+
+def test_only_the_prompter_enters_training_mode() -> None:
+    network = nano()
+    network.set_training(True)
+    training = {name for name, module in network.named_modules() if module.training}
+    assert "apm_resnet.bn1" in training
+    assert not any(name.startswith("sam") for name in training)
+    assert network.smallest_batch == 2
+
+
+def test_a_checkpoint_of_the_authors_is_recognized_by_its_tensors(tmp_path: Path) -> None:
+    network = nano(points=5)
+    state = {name.removeprefix("sam."): value for name, value in network.state_dict().items()}
+    old = {name.replace("ips_ffn.", "ffn."): value for name, value in state.items()}
+    old |= {"apm_resnet.fc2.weight": torch.zeros(8, 8)}
+    torch.save(old, tmp_path / "model_val_best.pt")
+    found = import_checkpoint(tmp_path / "model_val_best.pt", geometry=NANO)
+    assert found.network.config.promise == PromiseConfig(points=5, zero_start=False)
+    assert found.ignored == ("apm_resnet.fc2.weight",)
+    for name, value in network.state_dict().items():
+        assert torch.equal(found.network.state_dict()[name], value)
+    torch.save({**state, "apm_cross.x": torch.zeros(1)}, tmp_path / "cross.pt")
+    with pytest.raises(WeightsError, match="cross-attention"):
+        import_checkpoint(tmp_path / "cross.pt", geometry=NANO)
 
 
 def test_points_from_a_mask_lie_where_their_labels_say() -> None:
@@ -122,7 +176,7 @@ def test_empty_full_and_single_point_prompts_are_defined() -> None:
     assert set(points_from_mask(full, 6, rng)[1].tolist()) == {1}
     assert points_from_mask(full, 1, rng)[1].tolist() == [1]
     assert points_from_mask(empty, 1, rng)[1].tolist() == [0]
-    assert nano(points=1)(torch.randn(1, 3, 64, 64))[2][1].tolist() == [[1]]
+    assert nano(points=1).all_masks(torch.randn(1, 3, 64, 64))[2][1].tolist() == [[1]]
 
 
 def test_nothing_to_train_is_refused() -> None:
@@ -130,3 +184,21 @@ def test_nothing_to_train_is_refused() -> None:
         PromiseConfig(prompter=Prompter.GRID, ips=False)
     with pytest.raises(ConfigError, match="--points 0"):
         PromiseConfig(points=0)
+    with pytest.raises(ConfigError, match="for promise"):
+        PromptConfig(method=PromptMethod.HEAD, promise=PromiseConfig())
+
+
+def test_settings_survive_json_and_older_files_have_none() -> None:
+    known = config(prompter=Prompter.GRID, freeze=FreezeType.MASK_DECODER_FREE)
+    assert PromptConfig.from_dict(json.loads(json.dumps(known.to_dict()))) == known
+    assert known.label == "promise ips+grid"
+    assert config(prompter=Prompter.GT).label == "promise ips+gt (upper bound)"
+    assert "promise" not in PromptConfig(method=PromptMethod.PREFIX).to_dict()
+
+
+def test_unknown_pixels_give_no_background_point() -> None:
+    mask, known = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+    mask[2, 2], known[2:4, 2:4] = True, True
+    places, labels = points_from_mask(mask, 12, np.random.default_rng(0), known=known)
+    assert ((places >= 2) & (places <= 3)).all()
+    assert set(labels.tolist()) == {0, 1}

@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from cryoseg.cli.app import app
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import PretrainConfig, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, InputError, WeightsError
+from cryoseg.models import prompt_amg
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
 from cryoseg.models.particle_files import read_particle_file
 from cryoseg.models.particle_model import load_particle_model
+from cryoseg.models.prompt_amg import particle_sized_union
+from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.pipelines.micrograph_data import (
     ReadOptions,
@@ -90,7 +95,10 @@ def base(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiny(method: PromptMethod, steps: int = 2) -> TrainSamConfig:
-    return TrainSamConfig(prompt=PromptConfig(method=method), loop=loop(steps), sample=SampleConfig(batch=1))
+    batch = 2 if method is PromptMethod.PROMISE else 1
+    return TrainSamConfig(
+        prompt=PromptConfig(method=method), loop=loop(steps), sample=SampleConfig(batch=batch)
+    )
 
 
 def test_pretraining_writes_a_whole_model_with_its_recipe(base: Path) -> None:
@@ -111,7 +119,9 @@ def test_an_adapted_file_holds_only_what_was_trained(
     trained = train_prompt(tiny(method), base, training, held_out, tmp_path, device="cpu")
     assert trained is not None
     stored = read_model_tensors(trained.path)
-    assert sum(value.numel() for value in stored.values()) == trained.parameters
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    learned = [value.numel() for name, value in stored.items() if not name.endswith(statistics)]
+    assert sum(learned) == trained.parameters
     metadata = read_model_metadata(trained.path)
     assert metadata["base"]["name"] == "particle_sam.safetensors"
     loaded = read_particle_file(trained.path, base=base)
@@ -120,7 +130,7 @@ def test_an_adapted_file_holds_only_what_was_trained(
     assert 0 <= loaded.recipe.score_threshold <= 1
     whole = loaded.network.state_dict()
     for name, value in stored.items():
-        torch.testing.assert_close(whole[name], value.float())
+        torch.testing.assert_close(whole[name].float(), value.float())
     with pytest.raises(WeightsError, match="--base"):
         load_particle_model(trained.path, torch.device("cpu"))
 
@@ -253,3 +263,44 @@ def test_the_diameter_is_measured_in_labels() -> None:
     touching = draw_discs(np.array([[40.0, 40.0], [40.0, 62.0]]), (80, 100), diameter_px=24)
     assert labelled_diameter(touching, numbered=False) == pytest.approx(24, abs=2)
     assert labelled_diameter(np.zeros((9, 9), int), numbered=False) == 0.0
+
+
+def test_the_command_trains_from_coordinates_in_angstrom(data: Path, base: Path, tmp_path: Path) -> None:
+    table = tmp_path / "picks.csv"
+    table.write_text(
+        "image_name,x,y\n" + "".join(f"{name},{x:g},{y:g}\n" for name in "ab" for y, x in CENTERS)
+    )
+    arguments = [
+        *("train", "encoder-prompt", str(data / "images" / "a.png"), str(data / "images" / "b.png")),
+        *("--picks", str(table), "--particle-diameter", "48", "--pixel-size", "2", "--base", str(base)),
+        *("--steps", "1", "--batch", "1", "--blocks", "1:2", "--standalone", "--device", "cpu"),
+        *("-o", str(tmp_path / "run"), "--card", '{"data": "discs"}'),
+    ]
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 0, outcome.output
+    metadata = read_model_metadata(tmp_path / "run" / "encoder.safetensors")
+    assert metadata["base"] is None
+    assert metadata["card"]["data"] == "discs"
+    assert metadata["card"]["particle_diameter_px"] == 24
+    assert metadata["prompt"]["blocks"] == [0, 2]
+    assert load_particle_model(tmp_path / "run" / "encoder.safetensors", torch.device("cpu")).recipe
+
+
+def test_automatic_masks_are_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = np.zeros((3, 64, 64), bool)
+    masks[0, 8:20, 8:20] = True  # a particle
+    masks[1] = True  # the background
+    masks[2, 40:42, 40:42] = True  # a speck
+
+    class Generator:
+        def __init__(self, sam: object, points_per_side: int) -> None:
+            pass
+
+        def generate(self, rgb: np.ndarray) -> list[dict[str, object]]:
+            return [{"area": int(mask.sum()), "segmentation": mask} for mask in masks]
+
+    monkeypatch.setattr(prompt_amg, "SamAutomaticMaskGenerator", Generator)
+    color = replace(GEOMETRY, in_channels=3, fine_widths=())
+    network = PromptSam(color, PromptConfig())
+    union = particle_sized_union(network, np.zeros((64, 64, 3), np.uint8), particle_pixels=12.0)
+    np.testing.assert_array_equal(union, masks[0])

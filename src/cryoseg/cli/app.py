@@ -10,6 +10,8 @@ import typer
 
 from cryoseg import __version__
 from cryoseg.cli import convert, data, evaluate, pick, postprocess, sample, segment, simulate, train, weights
+from cryoseg.cli.evaluate_images import images
+from cryoseg.cli.segment_image import segment_image
 from cryoseg.errors import CryosegError
 
 app = typer.Typer(
@@ -38,9 +40,11 @@ def _root(
 
 
 app.command()(segment.segment)
+app.command()(segment_image)
 app.command()(postprocess.postprocess)
 app.command()(pick.pick)
 app.command()(convert.convert)
+evaluate.app.command("images")(images)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")

@@ -77,6 +77,13 @@ class PromiseConfig:
                 f"--prompter {self.prompter} --no-ips: nothing would be left to train; add --ips or take apm."
             )
 
+    @property
+    def label(self) -> str:
+        """Name in tables: `apm+ips`, `ips+grid`, and `ips+gt (upper bound)`, which knows the truth."""
+        if self.prompter is Prompter.APM:
+            return "apm+ips" if self.ips else "apm"
+        return f"ips+{self.prompter}" + (" (upper bound)" if self.prompter is Prompter.GT else "")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from cryoseg.config.promise import PromiseConfig
 from cryoseg.errors import ConfigError
 
 
@@ -14,7 +15,8 @@ class PromptMethod(StrEnum):
     """What is added to SAM, or changed in it, and therefore trained.
 
     `native`: nothing. `head`: a U-Net before the encoder. `prefix`: rows of learned tokens above the
-    grid. `encoder`: adapters inside the blocks. `finetune`: the mask decoder itself.
+    grid. `encoder`: adapters inside the blocks. `finetune`: the mask decoder itself. `promise`: a network
+    that places points, and offsets of the mask tokens.
     """
 
     NATIVE = "native"
@@ -22,6 +24,7 @@ class PromptMethod(StrEnum):
     PREFIX = "prefix"
     ENCODER = "encoder"
     FINETUNE = "finetune"
+    PROMISE = "promise"
 
 
 class InputScale(StrEnum):
@@ -74,6 +77,8 @@ class PromptConfig:
         Points along one side of the fixed grid of foreground points.
     zero_start
         Begin as unchanged SAM (last layers at zero) instead of the publication's random start.
+    promise
+        Settings of `promise` alone; None takes its defaults.
     """
 
     method: PromptMethod = PromptMethod.NATIVE
@@ -86,8 +91,13 @@ class PromptConfig:
     input_scale: InputScale = InputScale.SAM
     grid_side: int = 32
     zero_start: bool = True
+    promise: PromiseConfig | None = None
 
     def __post_init__(self) -> None:
+        if self.method is PromptMethod.PROMISE and self.promise is None:
+            object.__setattr__(self, "promise", PromiseConfig())
+        if self.method is not PromptMethod.PROMISE and self.promise is not None:
+            raise ConfigError(f"--prompter and its kin: are for promise, not {self.method}; leave out.")
         largest = {PromptMethod.PREFIX: 1, PromptMethod.ENCODER: BOTH_ADAPTERS}.get(self.method)
         if self.blocks is not None and largest is None:
             raise ConfigError(f"--blocks: {self.method} has no choice per block; leave it out.")
@@ -112,6 +122,11 @@ class PromptConfig:
         }
         return cls(method=method, **{**settings, **changes})
 
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        return self.method.value if self.promise is None else f"{self.method.value} {self.promise.label}"
+
     def per_block(self, depth: int) -> tuple[int, ...]:
         """The number of every block of an encoder of `depth` blocks.
 
@@ -129,13 +144,16 @@ class PromptConfig:
         return self.blocks
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; `promise` only where it means something."""
+        values = asdict(self)
+        if self.promise is None:
+            del values["promise"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PromptConfig:
         """The inverse of `to_dict`."""
-        blocks = values.get("blocks")
+        blocks, promise = values.get("blocks"), values.get("promise")
         return cls(
             **{
                 **values,
@@ -143,5 +161,6 @@ class PromptConfig:
                 "input_scale": InputScale(values["input_scale"]),
                 "blocks": None if blocks is None else tuple(blocks),
                 "tuned_blocks": tuple(values["tuned_blocks"]),
+                "promise": None if promise is None else PromiseConfig.from_dict(promise),
             }
         )

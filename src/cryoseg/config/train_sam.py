@@ -1,4 +1,4 @@
-"""Settings of `cryoseg train head-prompt|prefix-prompt|encoder-prompt|finetune|sam`."""
+"""Settings of `cryoseg train head-prompt|prefix-prompt|encoder-prompt|finetune|promise|sam`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ class SamLoss(StrEnum):
     """`dice-bce`: Dice with squares plus cross-entropy. `dice`: the former alone.
 
     The released scripts meant `dice-bce`, but their cross-entropy is zero, so they trained with `dice`.
+    `double-sigmoid`: what the released ProMISe trains with, for comparison only.
     """
 
     DICE = "dice"
     DICE_BCE = "dice-bce"
+    DOUBLE_SIGMOID = "double-sigmoid"
 
 
 class TrainView(StrEnum):
@@ -77,6 +79,7 @@ LEARNING_RATES = {
     PromptMethod.PREFIX: 5e-3,
     PromptMethod.ENCODER: 1e-3,
     PromptMethod.FINETUNE: 5e-4,
+    PromptMethod.PROMISE: 5e-4,
 }
 PUBLISHED_EPOCHS = 100
 HEAD_LOSS_SCALE = 100.0
@@ -106,7 +109,7 @@ class TrainSamConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {**asdict(self), "prompt": self.prompt.to_dict()}
 
     @classmethod
     def ours(cls, prompt: PromptConfig, *, steps: int = 400, seed: int = 0, **loop: Any) -> TrainSamConfig:

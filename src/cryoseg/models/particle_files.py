@@ -18,6 +18,7 @@ from cryoseg.errors import WeightsError
 from cryoseg.io.weight_files import file_digests
 from cryoseg.models.model_file import is_model_file, read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.models.promise import build_prompt_sam
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
 from cryoseg.models.state import load_state_dict, load_strict
@@ -30,6 +31,7 @@ METHOD = "prompt-sam"
 # A particle of the published training sets is about this wide in their 1024-pixel images; a choice of
 # ours for networks that carry no recipe.
 NATIVE_PARTICLE_PIXELS = 48.0
+RUNNING = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ def save_particle_model(
     card
         Facts for the reader: data, figures, commands.
     half
-        Store float16.
+        Store float16, except for running statistics.
 
     Returns
     -------
@@ -86,6 +88,11 @@ def save_particle_model(
     state = network.state_dict()
     if base is not None:
         state = {name: value for name, value in state.items() if network.is_trained(name)}
+    if half:
+        # Variances of a batch normalization may lie outside the range of float16.
+        state = {
+            n: v if n.endswith(RUNNING) or not v.is_floating_point() else v.half() for n, v in state.items()
+        }
     metadata = {
         "method": METHOD,
         "geometry": network.geometry.to_dict(),
@@ -94,7 +101,7 @@ def save_particle_model(
         "base": None if base is None else base.to_metadata(),
         "card": dict(card or {}),
     }
-    return write_model_file(path, state, metadata, precision="float16" if half else "float32")
+    return write_model_file(path, state, metadata, precision="as-is" if half else "float32")
 
 
 def read_particle_file(
@@ -119,7 +126,7 @@ def read_particle_file(
     metadata = read_model_metadata(path)
     if metadata["method"] != METHOD:
         raise WeightsError(f"{path}: is a model for {metadata['method']}, not a particle model of {METHOD}.")
-    network = PromptSam(
+    network = build_prompt_sam(
         SamGeometry.from_dict(metadata["geometry"]), PromptConfig.from_dict(metadata["prompt"])
     )
     state = read_model_tensors(path) if _has_tensors(network, metadata) else {}
@@ -214,7 +221,7 @@ def adapt(path: Path, config: PromptConfig) -> tuple[PromptSam, ParticleRecipe, 
     if recipe is not None:
         grid = PromptConfig.from_dict(read_model_metadata(path)["prompt"]).grid_side
         config = replace(config, input_scale=recipe.normalization, grid_side=grid)
-    network = PromptSam(geometry, config)
+    network = build_prompt_sam(geometry, config)
     added = {n: v for n, v in network.state_dict().items() if n not in state and network.is_trained(n)}
     load_strict(network, {**added, **state}, path)
     name = next((n for n, w in WEIGHTS.items() if w.file_name == path.name), path.name)

@@ -35,6 +35,8 @@ class ParticleRecipe:
         See `InputScale`.
     pixel_size
         In angstrom, of the micrographs it was trained on; 0.0 if unknown. For information.
+    crop_black
+        Ordinary pictures lose their black border before (`cryoseg segment-image`).
     """
 
     image_size: int
@@ -47,6 +49,7 @@ class ParticleRecipe:
     polarity: Polarity = Polarity.DARK
     normalization: InputScale = InputScale.GREY
     pixel_size: float = 0.0
+    crop_black: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.image_size:

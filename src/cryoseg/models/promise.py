@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
+from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+from cryoseg.errors import WeightsError
 from cryoseg.models.promise_points import LEVELS, FeatureFusion, PointQueries, PointResNet
-from cryoseg.models.sam_geometry import SamGeometry, build_sam
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.models.sam_geometry import SamGeometry
 
 MASK_TOKENS = 4  # SAM's single mask and its three
 SHIFT_WIDTH = 1024  # of the hidden layer of the published ViT-B, four times the embedding
 FOREGROUND, BACKGROUND = 1, 0
+RESNET_SHRINKS = 16  # tokens of the encoder that become one in the last layer of the prompter
 DEAD_HEAD = "apm_resnet.fc2."  # published, computed and never used
 
 
@@ -58,50 +62,64 @@ def prompting_blocks(geometry: SamGeometry) -> tuple[int, ...]:
     return tuple(sorted(geometry.global_blocks, reverse=True)[:LEVELS])
 
 
-class PromiseSam(nn.Module):
+class PromiseSam(PromptSam):
     """A SAM of any geometry with the additions that a `PromiseConfig` names; untrained.
 
     Attributes
     ----------
-    sam
-        Upstream's network, unchanged.
+    promise
+        The settings of ProMISe.
     apm_feature_map, apm_resnet, apm_cross, ips_ffn
         The additions under their published names, or None.
     """
 
-    def __init__(self, geometry: SamGeometry, config: PromiseConfig) -> None:
-        super().__init__()
-        self.geometry, self.config = geometry, config
-        self.sam = build_sam(geometry)
+    def __init__(self, geometry: SamGeometry, config: PromptConfig) -> None:
+        super().__init__(geometry, config)
+        assert config.promise is not None
+        self.promise = promise = config.promise
         self.blocks = prompting_blocks(geometry)
         self.apm_feature_map: FeatureFusion | None = None
         self.apm_resnet: PointResNet | None = None
         self.apm_cross: PointQueries | None = None
         self.ips_ffn: MaskTokenShift | None = None
-        if config.prompter is Prompter.APM and config.apm is ApmKind.RESNET:
+        if promise.prompter is Prompter.APM and promise.apm is ApmKind.RESNET:
             self.apm_feature_map = FeatureFusion(len(self.blocks) * geometry.embed_dim)
-            self.apm_resnet = PointResNet(config.points)
-        elif config.prompter is Prompter.APM:
-            self.apm_cross = PointQueries(geometry.embed_dim, geometry.num_heads, config.points)
-        if config.ips:
-            self.ips_ffn = MaskTokenShift(geometry.out_channels, zero_start=config.zero_start)
+            self.apm_resnet = PointResNet(promise.points)
+        elif promise.prompter is Prompter.APM:
+            self.apm_cross = PointQueries(
+                geometry.embed_dim, geometry.num_heads, promise.points, len(self.blocks)
+            )
+        if promise.ips:
+            self.ips_ffn = MaskTokenShift(geometry.out_channels, zero_start=promise.zero_start)
             self.sam.mask_decoder.token_offsets = self.token_offsets
+        self.eval()
 
     def is_trained(self, name: str) -> bool:
-        """Whether the tensor of that name in the state dict learns."""
+        """Whether the tensor of that name in the state dict learns; running statistics do."""
         free = {
             FreezeType.ALL: (),
             FreezeType.PROMPT_ENCODER_FREE: ("sam.prompt_encoder.",),
             FreezeType.MASK_DECODER_FREE: ("sam.mask_decoder.",),
             FreezeType.PROMPTS_AND_DECODER_FREE: ("sam.prompt_encoder.", "sam.mask_decoder."),
             FreezeType.NOTHING: ("sam.",),
-        }[self.config.freeze]
+        }[self.promise.freeze]
         return not name.startswith("sam.") or (bool(free) and name.startswith(free))
 
-    def freeze(self) -> None:
-        """Leave gradients to the tensors that learn."""
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(self.is_trained(name))
+    @property
+    def needs_truth(self) -> bool:
+        """Whether the points come from the true mask."""
+        return self.promise.prompter is Prompter.GT
+
+    @property
+    def smallest_batch(self) -> int:
+        """Images that a training step needs for the batch normalization of the last layer."""
+        return 2 if self.apm_resnet is not None and self.geometry.grid <= RESNET_SHRINKS else 1
+
+    def set_training(self, training: bool) -> None:
+        """Let the point networks' batch normalization use, and keep, the statistics of the batch."""
+        for module in (self.apm_feature_map, self.apm_resnet, self.apm_cross):
+            if module is not None:
+                module.train(training)
 
     def token_offsets(self, embedding: Tensor) -> Tensor:
         """(B, 4, C) offsets of the mask tokens for image embeddings (B, C, h, w)."""
@@ -114,7 +132,7 @@ class PromiseSam(nn.Module):
         Parameters
         ----------
         images
-            (B, C, S, S), normalized as the SAM was trained.
+            As `encoder_input` takes them.
 
         Returns
         -------
@@ -130,7 +148,7 @@ class PromiseSam(nn.Module):
 
         handles = [keep(number) for number in self.blocks]
         try:
-            embedding = self.sam.image_encoder(images)
+            embedding = self.sam.image_encoder(self.encoder_input(images))
         finally:
             for handle in handles:
                 handle.remove()  # type: ignore[attr-defined]
@@ -155,7 +173,7 @@ class PromiseSam(nn.Module):
         """
         raw = self.raw_points(features)
         places = torch.sigmoid(raw).unflatten(1, (-1, 2)) * self.geometry.image_size
-        count = self.config.points
+        count = self.promise.points
         labels = torch.full((len(raw), count), BACKGROUND, device=raw.device)
         labels[:, : (count + 1) // 2] = FOREGROUND
         return places, labels
@@ -165,7 +183,7 @@ class PromiseSam(nn.Module):
     ) -> tuple[Tensor, Tensor] | None:
         """What the configured prompter gives; `given` for the ground truth's points."""
         device, batch = features[0].device, len(features[0])
-        match self.config.prompter:
+        match self.promise.prompter:
             case Prompter.APM:
                 return self.points(features)
             case Prompter.GT:
@@ -173,7 +191,7 @@ class PromiseSam(nn.Module):
                     raise ValueError("a network prompted by the ground truth needs its points")
                 return given
             case Prompter.GRID:
-                side = max(1, round(self.config.points**0.5))
+                side = max(1, round(self.promise.points**0.5))
                 steps = (torch.arange(side, device=device) + 0.5) * self.geometry.image_size / side
                 y, x = torch.meshgrid(steps, steps, indexing="ij")
                 places = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(batch, -1, -1)
@@ -181,15 +199,15 @@ class PromiseSam(nn.Module):
             case Prompter.NONE:
                 return None
 
-    def forward(
+    def all_masks(
         self, images: Tensor, given: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        """Masks of a batch.
+        """SAM's three masks of every image.
 
         Parameters
         ----------
         images
-            (B, C, S, S), normalized as the SAM was trained.
+            As `encoder_input` takes them.
         given
             Points (B, K, 2) and labels (B, K) of the ground truth, for `Prompter.GT`.
 
@@ -215,15 +233,40 @@ class PromiseSam(nn.Module):
         )
         return logits, iou, prompts
 
-    def choose(self, logits: Tensor, iou: Tensor) -> Tensor:
-        """(B, 4h, 4w): the first of the three masks as published, or the one SAM thinks best."""
-        if not self.config.best_mask:
-            return logits[:, 0]
-        return logits[torch.arange(len(logits)), iou.argmax(dim=1)]
+    def forward(self, images: Tensor, given: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """The mask of every image: the first of the three as published, or the one SAM thinks best.
+
+        Parameters
+        ----------
+        images, given
+            As for `all_masks`.
+
+        Returns
+        -------
+        tuple
+            Logits (B, 1, 4h, 4w) and predicted IoU (B, 1).
+        """
+        logits, iou, _ = self.all_masks(images, given)
+        chosen = (
+            iou.argmax(dim=1) if self.promise.best_mask else torch.zeros_like(iou[:, 0], dtype=torch.long)
+        )
+        rows = torch.arange(len(logits), device=logits.device)
+        return logits[rows, chosen][:, None], iou[rows, chosen][:, None]
+
+
+def build_prompt_sam(geometry: SamGeometry, config: PromptConfig) -> PromptSam:
+    """The network that a config names; untrained."""
+    if config.method is PromptMethod.PROMISE:
+        return PromiseSam(geometry, config)
+    return PromptSam(geometry, config)
 
 
 def points_from_mask(
-    mask: NDArray[np.bool_], count: int, rng: np.random.Generator
+    mask: NDArray[np.bool_],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    known: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Points drawn from a true mask: half inside, half outside, with replacement, shuffled.
 
@@ -235,6 +278,8 @@ def points_from_mask(
         K. A single point is inside if anything is.
     rng
         Of this draw alone.
+    known
+        (y, x), where the mask can be believed; None for everywhere.
 
     Returns
     -------
@@ -242,12 +287,33 @@ def points_from_mask(
         (K, 2) as x, y in pixels, and (K,) labels. An empty mask gives only outside points and a
         full one only inside points, where the published code stops with an error.
     """
-    pools = {FOREGROUND: np.argwhere(mask), BACKGROUND: np.argwhere(~mask)}
+    outside = ~mask if known is None or not (mask | known).any() else ~mask & known
+    pools = {FOREGROUND: np.argwhere(mask), BACKGROUND: np.argwhere(outside)}
     wanted = [FOREGROUND] * max(1, count // 2) + [BACKGROUND] * (count - max(1, count // 2))
     labels = np.array([kind if len(pools[kind]) else 1 - kind for kind in wanted], np.int64)
     labels = labels[rng.permutation(count)]
     places = np.stack([pools[int(kind)][rng.integers(len(pools[int(kind)]))] for kind in labels])
     return places[:, ::-1].astype(np.float32), labels
+
+
+def config_of_promise(state: Mapping[str, Tensor]) -> PromiseConfig | None:
+    """Settings that a checkpoint of the authors has, by `import_names`; None if it is none of theirs.
+
+    Raises
+    ------
+    WeightsError
+        If it holds the older prompter, of which no description of the tensors exists.
+    """
+    if any(name.startswith("apm_cross") for name in state):
+        raise WeightsError(
+            "the checkpoint holds ProMISe's older cross-attention prompter, which cannot be read; "
+            "take one with the ResNet prompter, or train with --apm cross."
+        )
+    shifts = any(name.startswith("ips_ffn.") for name in state)
+    if "apm_resnet.fc.weight" in state:
+        points = len(state["apm_resnet.fc.weight"]) // 2
+        return PromiseConfig(ips=shifts, points=points, zero_start=False)
+    return PromiseConfig(prompter=Prompter.GT, zero_start=False) if shifts else None
 
 
 def import_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -154,17 +154,19 @@ class PointQueries(nn.Module):
         Of the attention.
     points
         K.
+    levels
+        Of features, `LEVELS` at most.
     """
 
-    def __init__(self, channels: int, heads: int, points: int) -> None:
+    def __init__(self, channels: int, heads: int, points: int, levels: int = LEVELS) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(points, channels))
         self.places = nn.Parameter(torch.randn(points, channels))
-        self.levels = nn.Parameter(torch.randn(LEVELS, channels))
+        self.levels = nn.Parameter(torch.randn(levels, channels))
         self.enlarge = nn.ModuleList(
-            nn.Sequential(*(_Enlarge(channels) for _ in range(times))) for times in range(LEVELS)
+            nn.Sequential(*(_Enlarge(channels) for _ in range(times))) for times in range(levels)
         )
-        self.layers = nn.ModuleList(_QueryLayer(channels, heads) for _ in range(LEVELS))
+        self.layers = nn.ModuleList(_QueryLayer(channels, heads) for _ in range(levels))
         self.point = nn.Linear(channels, 2)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
-"""Checkpoints of SAM and of the Prompt_sam_cryoPPP authors as networks of ours, strictly.
+"""Checkpoints of SAM and of the Prompt_sam_cryoPPP and ProMISe authors as networks of ours, strictly.
 
-Source: reference notes on Prompt_sam_cryoPPP, section 10.
+Source: reference notes on Prompt_sam_cryoPPP, section 10, and on ProMISe, sections 3 and 5.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
+from cryoseg.models.promise import DEAD_HEAD, build_prompt_sam, config_of_promise, import_names
 from cryoseg.models.prompt_encoder import MLP, SPACE
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
@@ -54,7 +55,7 @@ def remap_keys(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str], 
     ignored, remarks = [], []
     for name, value in state.items():
         plain = name.removeprefix("module.").removeprefix("sam.sam.")
-        if _UNUSED_LINEAR.search(plain):
+        if _UNUSED_LINEAR.search(plain) or plain.startswith(DEAD_HEAD):
             ignored.append(name)
             continue
         ours = f"sam.{plain}" if plain.startswith(_PARTS) else plain
@@ -64,7 +65,7 @@ def remap_keys(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str], 
             )
             value = value[:1]
         kept[ours] = value
-    return kept, ignored, remarks
+    return import_names(kept), ignored, remarks
 
 
 def config_of_state(state: dict[str, Tensor], depth: int) -> PromptConfig:
@@ -73,6 +74,8 @@ def config_of_state(state: dict[str, Tensor], depth: int) -> PromptConfig:
     tokens = 0
     grid = state["sam.image_encoder.pos_embed"].shape[2] if "sam.image_encoder.pos_embed" in state else 0
     method = PromptMethod.NATIVE
+    if promise := config_of_promise(state):
+        return PromptConfig(method=PromptMethod.PROMISE, promise=promise)
     if any(name.startswith("unet.") for name in state):
         return PromptConfig.faithful(PromptMethod.HEAD)
     for name, value in state.items():
@@ -91,7 +94,7 @@ def config_of_state(state: dict[str, Tensor], depth: int) -> PromptConfig:
 
 
 def import_checkpoint(path: Path, *, geometry: SamGeometry | None = None) -> Imported:
-    """Read SAM's own file, or a head, prefix, encoder or fine-tuned checkpoint of the authors.
+    """Read SAM's own file, or a head, prefix, encoder, fine-tuned or ProMISe checkpoint of the authors.
 
     The method is recognized by the tensors. What the released scripts call fine-tuning trains
     adapters, so such a file comes out as `encoder`.
@@ -117,6 +120,6 @@ def import_checkpoint(path: Path, *, geometry: SamGeometry | None = None) -> Imp
         raise WeightsError(
             f"{path}: has a token grid of {tuple(position.shape[1:3])}, its encoder one of {geometry.grid}."
         )
-    network = PromptSam(geometry, config)
+    network = build_prompt_sam(geometry, config)
     load_strict(network, state, path)
     return Imported(network=network, ignored=tuple(ignored), remarks=tuple(remarks))

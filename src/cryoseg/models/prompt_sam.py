@@ -102,6 +102,19 @@ class PromptSam(nn.Module):
         unit = (tiles / (2 * GREY_SPAN) + 0.5).clamp(0, 1)
         return unit[:, None].expand(-1, 3, -1, -1)
 
+    @property
+    def needs_truth(self) -> bool:
+        """Whether `forward` is asked with points that were drawn from the true mask."""
+        return False
+
+    @property
+    def smallest_batch(self) -> int:
+        """Images that a training step needs."""
+        return 1
+
+    def set_training(self, training: bool) -> None:
+        """Let modules whose arithmetic differs in training know; SAM itself has none that should."""
+
     def encoder_input(self, images: Tensor) -> Tensor:
         """What the image encoder sees: after the head prompt and the normalization.
 
@@ -163,13 +176,15 @@ class PromptSam(nn.Module):
         )
         return logits, iou
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, given: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Logits of everything that the grid of points touches.
 
         Parameters
         ----------
         images
             As `encoder_input` takes them.
+        given
+            Points (B, n, 2) and labels (B, n) instead of the grid.
 
         Returns
         -------
@@ -177,6 +192,8 @@ class PromptSam(nn.Module):
             Logits (B, 1, 4h, 4w) and predicted IoU (B, 1).
         """
         embeddings = self.sam.image_encoder(self.encoder_input(images))
+        if given is not None:
+            return self.decode(embeddings, points=given)
         points, labels = self.grid_points(images.device)
         batch = len(images)
         return self.decode(embeddings, points=(points.expand(batch, -1, -1), labels.expand(batch, -1)))

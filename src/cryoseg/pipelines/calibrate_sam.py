@@ -51,7 +51,7 @@ def pick_curve(
     """Raw scores and hits of all picks on known pixels, best first."""
     curves = []
     for micrograph in micrographs:
-        logits = micrograph_logits(network, micrograph.grey, device)
+        logits = micrograph_logits(network, micrograph, device)
         picks = mask_to_picks(logits, diameter_px=particle_pixels, logit_threshold=logit_threshold)
         rows, columns = np.rint(picks.centers).astype(int).T
         picks = picks.take(micrograph.labels[rows, columns] >= 0)

@@ -159,7 +159,7 @@ def run_study(
                 dice = judge(trained.path, base, test, changed, read=read, device=device)
                 rows.append(
                     StudyRow(
-                        method=prompt.method.value,
+                        method=prompt.label,
                         train_size=size,
                         repeat=repeat,
                         blocks=spec or "default",

@@ -17,7 +17,7 @@ from cryoseg import __version__
 from cryoseg.config.prompt_sam import PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
-from cryoseg.errors import InputError, WeightsError
+from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.io.outputs import make_folder
 from cryoseg.models.device import peak_device_memory, select_device
 from cryoseg.models.model_file import is_model_file
@@ -189,6 +189,11 @@ def train_prompt(
     torch.manual_seed(config.loop.seed)
     network, recipe, base_model = adapt(base, config.prompt)
     config = replace(config, prompt=network.config)
+    if config.sample.batch < network.smallest_batch:
+        raise ConfigError(
+            f"--batch {config.sample.batch}: the point network normalizes over the batch and needs "
+            f"{network.smallest_batch} samples for tiles of {network.geometry.image_size} pixels."
+        )
     view = config.sample.view
     geometry = network.geometry
     options = replace(
@@ -403,5 +408,6 @@ def _line(label: str, result: StepResult) -> str:
 
 
 def method_name(method: PromptMethod) -> str:
-    """What the command is called: `head-prompt` and so on, `finetune`."""
-    return method.value if method is PromptMethod.FINETUNE else f"{method.value}-prompt"
+    """What the command is called: `head-prompt` and so on, `finetune`, `promise`."""
+    plain = method in (PromptMethod.FINETUNE, PromptMethod.PROMISE)
+    return method.value if plain else f"{method.value}-prompt"

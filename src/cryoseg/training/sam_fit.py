@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.core.blend import tile_grid
+from cryoseg.models.promise import PromiseSam, points_from_mask
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.training.micrograph_samples import (
     TrainingMicrograph,
@@ -22,6 +24,7 @@ from cryoseg.training.sam_losses import prompted_loss, sam_loss
 from cryoseg.types import FloatArray
 
 LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart
+TRUTH_STREAM = 1 << 21  # keeps these draws apart from all others of a step
 OVERLAP = 8  # tiles share an eighth of their side in validation
 
 
@@ -35,14 +38,63 @@ class TrainedPart(nn.Module):
     def __init__(self, network: PromptSam) -> None:
         super().__init__()
         network.freeze()
+        # Not as a sub-module, whose every tensor would become part of this one.
+        self._told = (network.set_training,)
         for name, parameter in network.named_parameters():
             if network.is_trained(name):
                 self.register_parameter(name.replace(".", "/"), parameter)
+        kept = network.state_dict()
+        for name, buffer in network.named_buffers():
+            if name in kept and network.is_trained(name):
+                self.register_buffer(name.replace(".", "/"), buffer)
+
+    def train(self, mode: bool = True) -> TrainedPart:
+        """Also tell the network, whose batch normalization behaves otherwise in training."""
+        super().train(mode)
+        for tell in self._told:
+            tell(mode)
+        return self
 
     @staticmethod
     def original_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state of this module by the network's names."""
         return {name.replace("/", "."): value for name, value in state.items()}
+
+
+def truth_points(
+    network: PromptSam, labels: NDArray[Any], key: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """Points for a network that is prompted by the truth; None for any other.
+
+    Parameters
+    ----------
+    network
+        Asked whether it needs them.
+    labels
+        (B, y, x) over the whole of every image, of any resolution: above 0 particle, -1 not known.
+    key
+        What the draw follows from, together with the place in the batch.
+    device
+        Of the points.
+
+    Returns
+    -------
+    tuple or None
+        (B, K, 2) as x, y in pixels of the network's image, and (B, K) labels.
+    """
+    if not (isinstance(network, PromiseSam) and network.needs_truth):
+        return None
+    scale = network.geometry.image_size / labels.shape[-1]
+    places, kinds = [], []
+    for i, image in enumerate(labels):
+        rng = np.random.default_rng([*key, i, TRUTH_STREAM])
+        xy, kind = points_from_mask(image > 0, network.promise.points, rng, known=image >= 0)
+        places.append((xy + 0.5) * scale - 0.5)
+        kinds.append(kind)
+    return (
+        torch.from_numpy(np.stack(places).astype(np.float32)).to(device),
+        torch.from_numpy(np.stack(kinds)).to(device),
+    )
 
 
 def adaptation_loss(
@@ -51,22 +103,22 @@ def adaptation_loss(
     config: TrainSamConfig,
     device: torch.device,
 ) -> Callable[[int], Tensor]:
-    """Loss of step n for a prompt or a mask decoder, with the grid of points as the only prompt."""
+    """Loss of step n for a prompt or a mask decoder, with the method's own prompt as the only one."""
     geometry = network.geometry
+    seed = config.loop.seed
 
     def loss(step: int) -> Tensor:
         weight: Tensor | None
         if config.sample.view is TrainView.WHOLE:
-            images, target = sample_squares(micrographs, config.sample, seed=config.loop.seed, step=step)
-            weight = None
+            images, target = sample_squares(micrographs, config.sample, seed=seed, step=step)
+            labels, weight = (target > 0.5).int(), None
         else:
-            tiles = sample_tiles(
-                micrographs, config.sample, side=geometry.image_size, seed=config.loop.seed, step=step
-            )
-            images = network.from_grey(tiles.grey)
+            tiles = sample_tiles(micrographs, config.sample, side=geometry.image_size, seed=seed, step=step)
+            images, labels = network.from_grey(tiles.grey), tiles.labels
             target, weight = tiles.targets(geometry.logit_side)
             weight = weight.to(device)
-        logits = network(images.to(device))[0][:, 0]
+        given = truth_points(network, labels.numpy(), (seed, step), device)
+        logits = network(images.to(device), given)[0][:, 0]
         each = sam_loss(logits.float(), target.to(device), weight, kind=config.loss)
         return config.loss_scale * each.mean()
 
@@ -107,14 +159,23 @@ def pretraining_loss(
 
 
 @torch.inference_mode()
-def micrograph_logits(network: PromptSam, grey: NDArray[np.floating], device: torch.device) -> FloatArray:
-    """(y, x) logits of a view, by the tiles and blending that picking uses."""
+def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device: torch.device) -> FloatArray:
+    """(y, x) logits of a view, by the tiles and blending that picking uses.
+
+    A network that is prompted by the truth gets points from the micrograph's labels.
+    """
+    grey = micrograph.grey
     side = network.geometry.image_size
     grid = tile_grid((grey.shape[0], grey.shape[1]), side, side // OVERLAP)
     tiles = torch.from_numpy(grid.cut(grey[None].astype(np.float32))[:, 0])
-    parts = []
+    labels = grid.cut(micrograph.labels[None].astype(np.float32))[:, 0] if network.needs_truth else None
+    parts: list[Tensor] = []
     for batch in tiles.split(2 if device.type == "cpu" else 16):
-        raw = network(network.from_grey(batch.to(device)))[0]
+        given = None
+        if labels is not None:
+            begin = sum(map(len, parts))
+            given = truth_points(network, labels[begin : begin + len(batch)], (begin,), device)
+        raw = network(network.from_grey(batch.to(device)), given)[0]
         full = nn.functional.interpolate(raw.float(), (side, side), mode="bilinear", align_corners=False)
         parts.append(full[:, 0].cpu())
     return grid.melt(torch.cat(parts).numpy())
@@ -155,11 +216,12 @@ def validation_curves(
             assert micrograph.square is not None
             assert micrograph.square_labels is not None
             image = torch.from_numpy(micrograph.square.astype(np.float32))[None].to(device)
-            with torch.inference_mode():
-                logits = network(image)[0][0, 0].float().cpu().numpy()
             labels = (micrograph.square_labels > 0.5).astype(np.int8)
+            with torch.inference_mode():
+                given = truth_points(network, labels[None], (0,), device)
+                logits = network(image, given)[0][0, 0].float().cpu().numpy()
             curves.append(dice_by_threshold(logits, labels))
         else:
-            logits = micrograph_logits(network, micrograph.grey, device)
+            logits = micrograph_logits(network, micrograph, device)
             curves.append(dice_by_threshold(logits, micrograph.labels))
     return curves

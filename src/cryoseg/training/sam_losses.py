@@ -40,10 +40,28 @@ def bce_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Te
     return (loss * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1)
 
 
+def double_sigmoid_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The released ProMISe loss, (B,): cross-entropy and Dice of a sigmoid of probabilities.
+
+    Probabilities of 0 to 1 become 0.5 to 0.73, so that no prediction is free of loss; the smoothing
+    of its Dice is inside the factor of two, and the mean over the batch is clamped.
+
+    Source: reference notes on ProMISe, section 5.
+    """
+    weight = torch.ones_like(target) if weight is None else weight
+    twice = torch.sigmoid(torch.sigmoid(logits))
+    overlap = (weight * twice * target).sum(dim=(1, 2))
+    both = (weight * (twice + target)).sum(dim=(1, 2))
+    dice = (2 * (overlap + 1) / (both + 1)).mean().clamp(0, 1)
+    return bce_loss(torch.sigmoid(logits), target, weight) + 1 - dice
+
+
 def sam_loss(
     logits: Tensor, target: Tensor, weight: Tensor | None = None, *, kind: SamLoss = SamLoss.DICE_BCE
 ) -> Tensor:
     """The loss of every mask, (B,); arguments as `squared_dice_loss`."""
+    if kind is SamLoss.DOUBLE_SIGMOID:
+        return double_sigmoid_loss(logits, target, weight)
     dice = squared_dice_loss(logits, target, weight)
     return dice if kind is SamLoss.DICE else dice + bce_loss(logits, target, weight)
 

@@ -1,0 +1,63 @@
+"""`cryoseg evaluate images`: score masks of ordinary pictures."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+from typer import Argument, Exit, Option
+
+from cryoseg.cli.options import Overwrite, Quiet, Verbose
+from cryoseg.config.pictures import PUBLISHED_SIDE, PUBLISHED_SMOOTHING, Morphology, Smoothing
+
+COLUMNS = ("dice", "iou", "mae", "s_measure", "e_measure", "f_beta", "weighted_f")
+
+
+def images(
+    pred: Annotated[Path, Argument(help="Predicted masks: a folder, or one picture.", show_default=False)],
+    truth: Annotated[
+        Path,
+        Argument(help="True masks of equal names; folders inside are data sets.", show_default=False),
+    ],
+    morphology: Annotated[
+        Morphology, Option("--morphology", help="open or close predictions first, as published, or none.")
+    ] = PUBLISHED_SMOOTHING.morphology,
+    kernel: Annotated[
+        int, Option("--kernel", help="Side of the square that opens or closes, in pixels that are scored.")
+    ] = PUBLISHED_SMOOTHING.kernel,
+    side: Annotated[
+        int, Option("--side", help="Score in squares of so many pixels; 0 for the truth's own grid.")
+    ] = PUBLISHED_SIDE,
+    output: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        Option("--output", "-o", help="Write the scores too: .csv or .json; repeat for both."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score masks of pictures: Dice, IoU, MAE, S- and E-measure, F-beta, weighted F, per data set."""
+    from cryoseg.cli.console import batch_console
+    from cryoseg.pipelines.evaluate_images import evaluate_images, shown
+    from cryoseg.pipelines.events import Row, Status
+
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        evaluation = evaluate_images(
+            pred,
+            truth,
+            smoothing=Smoothing(morphology=morphology, kernel=kernel),
+            side=side,
+            outputs=output or [],
+            command=shlex.join(sys.argv[1:]),
+            overwrite=overwrite,
+            on_event=console,
+        )
+    console.summary("Pictures", evaluation.report.rows, COLUMNS)
+    means = [
+        Row(name=dataset, status=Status.DONE, figures=shown(figures))
+        for dataset, figures in evaluation.means.items()
+    ]
+    console.summary("Means over pictures", means, COLUMNS)
+    raise Exit(evaluation.report.exit_status)

@@ -1,0 +1,65 @@
+"""`cryoseg segment-image`: masks of ordinary color pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+from typer import Exit, Option
+
+from cryoseg.cli.console import batch_console
+from cryoseg.cli.options import CheckpointsDir, Device, Inputs, OutputDir, Overwrite, Quiet, Verbose
+from cryoseg.config.pictures import Morphology, Smoothing
+
+
+def segment_image(
+    inputs: Inputs,
+    model: Annotated[
+        str, Option("--model", "-m", "--checkpoint", help="A model that `cryoseg train promise` wrote.")
+    ],
+    output_dir: OutputDir = Path(),
+    base: Annotated[
+        Optional[Path],  # noqa: UP045
+        Option("--base", help="The SAM it was trained on.", show_default="by name, or beside the model"),
+    ] = None,
+    logit_threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        Option("--logit-threshold", help="Pixels above it are marked.", show_default="the model's"),
+    ] = None,
+    morphology: Annotated[
+        Morphology, Option("--morphology", help="open drops thin parts of the mask, close fills narrow gaps.")
+    ] = Smoothing.morphology,
+    kernel: Annotated[
+        int, Option("--kernel", help="Side of the square that opens or closes, in pixels of the picture.")
+    ] = Smoothing.kernel,
+    overlay: Annotated[
+        bool, Option("--overlay", "--preview", help="Write the picture with its mask too.")
+    ] = False,
+    checkpoints_dir: CheckpointsDir = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Mark what a model was trained to find in ordinary pictures: PNG, JPEG, BMP or TIFF.
+
+    Example: cryoseg segment-image photos/ --model runs/lesions/promise.safetensors -o masks --overlay
+    """
+    smoothing = Smoothing(morphology=morphology, kernel=kernel)
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        from cryoseg.models.device import select_device
+        from cryoseg.models.particle_model import load_particle_model
+        from cryoseg.pipelines.segment_image import COLUMNS, segment_images
+
+        report = segment_images(
+            inputs,
+            output_dir,
+            load_particle_model(model, select_device(device), base=base, checkpoints_dir=checkpoints_dir),
+            smoothing=smoothing,
+            logit_threshold=logit_threshold,
+            overlay=overlay,
+            overwrite=overwrite,
+            on_event=console,
+        )
+    console.summary("Pictures", report.rows, COLUMNS)
+    raise Exit(report.exit_status)

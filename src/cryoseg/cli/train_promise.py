@@ -1,0 +1,217 @@
+"""`cryoseg train promise`: a SAM that prompts itself, for micrographs and for ordinary pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from cryoseg.cli.console import batch_console
+from cryoseg.cli.options import CheckpointsDir, Device, PixelSize, Quiet, Seed, Verbose
+from cryoseg.cli.train_options import MaxMinutes, RunDir
+from cryoseg.cli.train_sam import (
+    Base,
+    Batch,
+    Card,
+    Diameter,
+    DiameterPx,
+    IgnoreBorder,
+    Picks,
+    PolarityOption,
+    Rate,
+    Repeat,
+    Standalone,
+    Steps,
+    Test,
+    TrainSize,
+    Validation,
+    WholeImage,
+)
+from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
+from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+from cryoseg.config.segment import Polarity
+from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig, TrainView
+from cryoseg.errors import ConfigError
+
+_DEFAULT = PromiseConfig()
+
+
+def promise(
+    data: Annotated[
+        list[str],
+        Argument(
+            help="Micrographs as for head-prompt, or CSV lists of pictures with the columns image_name, "
+            "train_type (train, val or test) and mask_name.",
+            show_default=False,
+        ),
+    ],
+    output_dir: RunDir,
+    base: Base = "particle-tiny",
+    prompter: Annotated[
+        Prompter,
+        Option(
+            help="apm: a network places the points. gt: points drawn from the true mask, an upper bound and "
+            "never an automatic result. grid, none: with --ips only."
+        ),
+    ] = _DEFAULT.prompter,
+    ips: Annotated[
+        bool, Option("--ips/--no-ips", help="Shift SAM's mask tokens by what the image holds.")
+    ] = _DEFAULT.ips,
+    points: Annotated[int, Option("--points", help="K, points per tile or picture.")] = _DEFAULT.points,
+    apm: Annotated[ApmKind, Option(help="The network that places points.")] = _DEFAULT.apm,
+    freeze: Annotated[
+        FreezeType,
+        Option(
+            help="fz0: SAM is frozen. fz1: its prompt encoder learns too, fz2: its mask decoder, fz3: both, "
+            "fz4: everything."
+        ),
+    ] = _DEFAULT.freeze,
+    best_mask: Annotated[
+        bool,
+        Option("--best-mask", help="Take the mask with the highest predicted IoU of three, not the first."),
+    ] = _DEFAULT.best_mask,
+    random_start: Annotated[
+        bool, Option("--random-start", help="Start the shift at random, as published, not at zero.")
+    ] = not _DEFAULT.zero_start,
+    double_sigmoid: Annotated[
+        bool, Option("--double-sigmoid", help="The published loss, which cannot reach zero; to compare with.")
+    ] = False,
+    prepare: Annotated[
+        bool, Option("--prepare", help="Pictures: crop black borders first, and in segment-image too.")
+    ] = False,
+    augment: Annotated[
+        bool,
+        Option("--augment/--no-augment", help="Pictures: the published augmentation. Needs cryoseg[train]."),
+    ] = True,
+    picks: Picks = None,
+    validation: Validation = None,
+    test: Test = None,
+    particle_diameter: Diameter = None,
+    particle_diameter_px: DiameterPx = None,
+    pixel_size: PixelSize = None,
+    polarity: PolarityOption = Polarity.DARK,
+    ignore_border: IgnoreBorder = 0,
+    steps: Steps = None,
+    learning_rate: Rate = None,
+    batch: Batch = None,
+    whole_image: WholeImage = False,
+    train_size: TrainSize = None,
+    repeat: Repeat = 1,
+    standalone: Standalone = False,
+    max_minutes: MaxMinutes = None,
+    device: Device = "auto",
+    checkpoints_dir: CheckpointsDir = None,
+    card: Card = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Adapt a frozen SAM by a network that places its points, and a shift of its mask tokens.
+
+    Example: cryoseg train promise empiar10017 -o runs/promise --prompter apm --ips
+
+    Example: cryoseg train promise lesions.csv -o runs/lesions --base sam_vit_b --prepare
+    """
+    prompt = PromptConfig(
+        method=PromptMethod.PROMISE,
+        promise=PromiseConfig(
+            prompter=prompter,
+            apm=apm,
+            ips=ips,
+            points=points,
+            zero_start=not random_start,
+            freeze=freeze,
+            best_mask=best_mask,
+        ),
+    )
+    config = TrainSamConfig.ours(prompt, steps=steps or 400, seed=seed, max_minutes=max_minutes)
+    lists = [name for name in data if name.lower().endswith(".csv")]
+    if lists and len(lists) < len(data):
+        raise ConfigError("DATA: give CSV lists of pictures or folders of micrographs, not both.")
+    sample = SampleConfig.plain(batch=config.sample.batch) if whole_image or lists else config.sample
+    config = replace(
+        config,
+        loss=SamLoss.DOUBLE_SIGMOID if double_sigmoid else config.loss,
+        loop=replace(config.loop, learning_rate=learning_rate or config.loop.learning_rate),
+        sample=replace(sample, batch=batch or sample.batch),
+    )
+    facts = json.loads(card) if card else None
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        from cryoseg.pipelines.train_sam import find_base, split_micrographs, train_prompt
+
+        place = find_base(base, checkpoints_dir)
+        if prompter is Prompter.GT:
+            console.err.print("--prompter gt: its figures are an upper bound; it cannot pick.", markup=False)
+        if lists:
+            from cryoseg.pipelines.train_pictures import train_pictures
+
+            trained = train_pictures(
+                config,
+                place,
+                [Path(name) for name in lists],
+                output_dir,
+                prepare=prepare,
+                augment=augment,
+                standalone=standalone,
+                device=device,
+                card=facts,
+                on_event=console,
+            )
+        else:
+            from cryoseg.models.particle_files import load_base
+            from cryoseg.pipelines.micrograph_data import ReadOptions, find_micrographs
+            from cryoseg.pipelines.study_sam import run_study
+
+            if prepare:
+                raise ConfigError(
+                    "--prepare: is for pictures in CSV lists; micrographs have no black border."
+                )
+            _, recipe, _ = load_base(place)
+            if recipe is not None and config.sample.view is TrainView.WHOLE:
+                raise ConfigError(
+                    "--whole-image: trains on color squares and needs a published SAM as --base; a base with "
+                    "a recipe of its own, such as particle-tiny, trains on tiles."
+                )
+            training, held_out = split_micrographs(data, validation or [], picks or [], seed=seed)
+            read = ReadOptions(
+                particle_pixels=24.0 if recipe is None else recipe.particle_pixels,
+                diameter_px=particle_diameter_px,
+                diameter_angstrom=particle_diameter,
+                pixel_size=pixel_size,
+                polarity=polarity,
+                border_px=ignore_border,
+            )
+            if train_size or repeat > 1:
+                judged = [one for part in find_micrographs(test, picks or []) for one in part] if test else []
+                rows = run_study(
+                    config,
+                    place,
+                    training,
+                    held_out,
+                    judged,
+                    output_dir,
+                    sizes=train_size or (),
+                    repeats=repeat,
+                    read=read,
+                    device=device,
+                    on_event=console,
+                )
+                console.out.print(f"{output_dir / 'study.csv'}: {len(rows)} trainings", markup=False)
+                return
+            trained = train_prompt(
+                config,
+                place,
+                training,
+                held_out,
+                output_dir,
+                read=read,
+                standalone=standalone,
+                device=device,
+                card=facts,
+                on_event=console,
+            )
+    if trained is None:
+        console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)

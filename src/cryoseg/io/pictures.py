@@ -1,0 +1,146 @@
+"""Ordinary color pictures, their masks, and the lists that pair them."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cryoseg.errors import InputError
+from cryoseg.io.outputs import atomic_output
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+COLUMNS = ("image_name", "train_type", "mask_name")
+
+
+class Split(StrEnum):
+    """What a row of a list is for."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureRow:
+    """One row of a list: a picture, its mask, and what they are for."""
+
+    image: Path
+    mask: Path
+    split: Split
+
+
+def read_picture_list(path: Path) -> list[PictureRow]:
+    """Read a published list of pictures.
+
+    Parameters
+    ----------
+    path
+        CSV with the columns `image_name`, `train_type` and `mask_name`; relative names are looked
+        for beside the list.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a row's picture and mask have different names or do not exist, a
+        `train_type` is unknown, or there is no row.
+
+    Source: ProMISe; reference notes, section 6.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            found = tuple(name.strip() for name in reader.fieldnames or ())
+            reader.fieldnames = list(found)
+            if missing := [name for name in COLUMNS if name not in found]:
+                raise InputError(
+                    f"{path}: has the columns {', '.join(found) or 'none'} and lacks {', '.join(missing)}; "
+                    f"name them {','.join(COLUMNS)}."
+                )
+            rows = [_row(path, reader.line_num, values) for values in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error}).") from error
+    if not rows:
+        raise InputError(f"{path}: has no rows; give one picture and mask a line.")
+    return rows
+
+
+def _row(path: Path, line: int, values: dict[str, str | None]) -> PictureRow:
+    where = f"{path}, line {line}"
+    image, split, mask = ((values.get(name) or "").strip() for name in COLUMNS)
+    if not image or not mask:
+        raise InputError(f"{where}: names no {'mask' if image else 'picture'}; give both or drop the line.")
+    if split not in tuple(Split):
+        raise InputError(f"{where}: train_type is {split!r}; write train, val or test.")
+    picture, truth = path.parent / Path(image), path.parent / Path(mask)
+    if picture.stem != truth.stem:
+        raise InputError(
+            f"{where}: picture {picture.name} and mask {truth.name} have different names, so they may not "
+            "belong together; give both the same."
+        )
+    for file in (picture, truth):
+        if not file.is_file():
+            raise InputError(f"{where}: there is no file {file}; names count from the list's folder.")
+    return PictureRow(image=picture, mask=truth, split=Split(split))
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """(y, x, 3), 8 bit, of a picture of any mode; transparency is ignored.
+
+    Raises
+    ------
+    InputError
+        If it is missing or no picture.
+    """
+    return _read(path, "RGB")
+
+
+def read_picture_mask(path: Path) -> NDArray[np.bool_]:
+    """(y, x) of a mask: brighter than half of white, or above 0 where the mask holds only 0 and 1.
+
+    Half, and not 0, because masks are stored as JPEG too.
+
+    Raises
+    ------
+    InputError
+        If it is missing or no picture.
+    """
+    grey = _read(path, "L")
+    return grey > (0 if grey.max(initial=0) <= 1 else 127)
+
+
+def read_probabilities(path: Path) -> NDArray[np.float32]:
+    """(y, x) in [0, 1] of a predicted mask, grey or black and white."""
+    grey = _read(path, "L")
+    scale = 1 if grey.max(initial=0) <= 1 else 255
+    return (grey / scale).astype(np.float32)
+
+
+def _read(path: Path, mode: str) -> NDArray[np.uint8]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                # Pillow clips 16-bit grey to white instead of scaling it.
+                if picture.mode.startswith("I"):
+                    values = np.asarray(picture, np.float64)
+                    top = 65535 if values.max(initial=0) > 255 else 255
+                    return np.asarray(
+                        Image.fromarray((values * 255 / top).clip(0, 255).astype(np.uint8)).convert(mode)
+                    )
+                return np.asarray(picture.convert(mode))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be read as a picture ({error}). Export it again.") from error
+
+
+def write_picture(path: Path, values: NDArray[np.uint8] | NDArray[np.bool_], *, overwrite: bool) -> None:
+    """Write a mask (black and white) or an 8-bit picture as PNG."""
+    pixels = np.where(values, 255, 0).astype(np.uint8) if values.dtype == bool else values
+    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
+        Image.fromarray(pixels).save(stream, format="PNG")

@@ -1,0 +1,151 @@
+"""`cryoseg segment-image`: masks of ordinary pictures."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cryoseg import __version__
+from cryoseg.config.pictures import Smoothing
+from cryoseg.core.picture_frame import frame_picture, smooth_mask
+from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.outputs import make_folder
+from cryoseg.io.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
+from cryoseg.io.provenance import hash_file, write_provenance
+from cryoseg.models.device import describe
+from cryoseg.models.particle_model import ParticleModel
+from cryoseg.pipelines.batch import run_batch
+from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, ignore
+from cryoseg.training.picture_samples import picture_logits
+from cryoseg.types import FloatArray
+from cryoseg.view.picture_overlay import draw_mask
+
+COLUMNS = ("size", "marked")
+OWN_OUTPUTS = re.compile(r"_(mask|overlay)\.png$", re.I)
+
+
+def segment_picture(rgb: NDArray[np.uint8], model: ParticleModel) -> FloatArray:
+    """Logits of a picture on its own grid.
+
+    Parameters
+    ----------
+    rgb
+        (y, x, 3), 8 bit; it is filled to a square with black, and loses its black border before if
+        the model was trained so.
+    model
+        From `load_particle_model`.
+
+    Returns
+    -------
+    FloatArray
+        (y, x); the lowest logit of the picture where a border was cut off.
+    """
+    frame = frame_picture(rgb, crop_black=model.recipe.crop_black)
+    side = model.network.geometry.image_size
+    square = np.rint(frame.square(rgb, side)).clip(0, 255).astype(np.uint8)
+    logits = picture_logits(model.network, square, None, model.device)
+    return frame.restore(logits, outside=float(logits.min()))
+
+
+def segment_images(
+    inputs: Sequence[str | Path],
+    output_dir: Path,
+    model: ParticleModel,
+    *,
+    smoothing: Smoothing | None = None,
+    logit_threshold: float | None = None,
+    overlay: bool = False,
+    overwrite: bool = False,
+    on_event: OnEvent = ignore,
+) -> Report:
+    """Segment every picture and write its mask.
+
+    Parameters
+    ----------
+    inputs
+        What the user typed: files, folders, globs, lists.
+    output_dir
+        Made if missing; receives `<stem>_mask.png`, its record `<stem>_mask.json`, and
+        `<stem>_overlay.png`.
+    model
+        From `load_particle_model`.
+    smoothing
+        In pixels of the picture; None leaves the mask as it is.
+    logit_threshold
+        None takes the model's.
+    overlay
+        Draw the mask on the picture.
+    overwrite
+        Replace finished outputs.
+    on_event
+        Told everything.
+
+    Returns
+    -------
+    Report
+        One row per input; a broken one is a failed row.
+    """
+    smoothing = smoothing or Smoothing()
+    threshold = model.recipe.logit_threshold if logit_threshold is None else logit_threshold
+    on_event(Note(text=f"Model: {model.name} (logit threshold {threshold:g})."))
+    make_folder(output_dir)
+    items = resolve_inputs(inputs, suffixes=PICTURE_SUFFIXES, leave_out=OWN_OUTPUTS)
+    stems = output_stems([item.path for item in items if not item.error], suffixes=PICTURE_SUFFIXES)
+
+    def one(path: Path) -> Row:
+        paths = {"mask": output_dir / f"{stems[path]}_mask.png"}
+        if overlay:
+            paths["overlay"] = output_dir / f"{stems[path]}_overlay.png"
+        paths["record"] = output_dir / f"{stems[path]}_mask.json"
+        if not overwrite and all(file.exists() for file in paths.values()):
+            return Row(
+                name=path.name,
+                status=Status.SKIPPED,
+                outputs=tuple(paths.values()),
+                message="finished outputs are kept; --overwrite replaces them",
+            )
+        return _segment_one(path, paths, model, smoothing, threshold)
+
+    return run_batch(items, one, on_event=on_event)
+
+
+def _segment_one(
+    path: Path, paths: Mapping[str, Path], model: ParticleModel, smoothing: Smoothing, threshold: float
+) -> Row:
+    begun = time.monotonic()
+    rgb = read_rgb(path)
+    mask = smooth_mask(segment_picture(rgb, model) > threshold, smoothing)
+    # The record is the mark of completion: without it, older pieces of this output are replaced.
+    paths["record"].unlink(missing_ok=True)
+    write_picture(paths["mask"], mask, overwrite=True)
+    if "overlay" in paths:
+        write_picture(paths["overlay"], draw_mask(rgb, mask), overwrite=True)
+    height, width = mask.shape
+    record = {
+        "cryoseg": __version__,
+        "command": "segment-image",
+        "input": {"name": path.name, "sha256": hash_file(path), "shape_yx": mask.shape},
+        "model": {"name": model.name, "sha256": model.hashes, "recipe": asdict(model.recipe)},
+        "logit_threshold": threshold,
+        "smoothing": smoothing.to_dict(),
+        "marked": float(mask.mean()),
+        "device": describe(model.device),
+        "seconds": round(time.monotonic() - begun, 2),
+        "outputs": {kind: file.name for kind, file in paths.items() if kind != "record"},
+        "torch": torch.__version__,
+    }
+    write_provenance(paths["record"], record, overwrite=True)
+    return Row(
+        name=path.name,
+        status=Status.DONE,
+        figures={"size": f"{width} x {height}", "marked": f"{100 * mask.mean():.1f} %"},
+        outputs=tuple(paths.values()),
+        message="" if mask.any() else "nothing above the threshold",
+    )
