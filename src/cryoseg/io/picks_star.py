@@ -91,7 +91,8 @@ def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> dict[s
             continue
         key = next((column for column in NAME_COLUMNS if column in table.columns), None)
         is_flat = not {PIXELS[0], CENTERED[0]} & set(table.columns)
-        groups = table.groupby(key, sort=False) if key else [("", table)]
+        # A micrograph without picks is a table with columns and no row to name it.
+        groups = table.groupby(key, sort=False) if key and len(table) else [("", table)]
         for name, rows in groups:
             # RELION finds a micrograph by its path, which a conversion must not lose.
             stem = str(name)

@@ -25,6 +25,7 @@ MASK_TOKENS = 4  # SAM's single mask and its three
 SHIFT_WIDTH = 1024  # of the hidden layer of the published ViT-B, four times the embedding
 FOREGROUND, BACKGROUND = 1, 0
 RESNET_SHRINKS = 16  # tokens of the encoder that become one in the last layer of the prompter
+PARTS = ("apm_", "ips_", "sam.")  # beginnings of names; their gradients are clipped apart
 DEAD_HEAD = "apm_resnet.fc2."  # published, computed and never used
 
 
@@ -104,6 +105,11 @@ class PromiseSam(PromptSam):
             FreezeType.NOTHING: ("sam.",),
         }[self.promise.freeze]
         return not name.startswith("sam.") or (bool(free) and name.startswith(free))
+
+    @property
+    def clip_together(self) -> tuple[str, ...]:
+        """Beginnings of names of the parts whose gradients are clipped by their own norms."""
+        return PARTS
 
     @property
     def needs_truth(self) -> bool:

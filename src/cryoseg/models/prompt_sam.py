@@ -108,6 +108,11 @@ class PromptSam(nn.Module):
         return False
 
     @property
+    def clip_together(self) -> tuple[str, ...]:
+        """Beginnings of names of the parts whose gradients are clipped by their own norms."""
+        return ("",)
+
+    @property
     def smallest_batch(self) -> int:
         """Images that a training step needs."""
         return 1

@@ -390,7 +390,9 @@ def _run_loop(
 ) -> bool:
     (run / RUN_CONFIG).write_text(json.dumps(known, indent=2) + "\n")
     step = 0
-    for result in fit(module, loss, loop, run, validate=score, fingerprint=fingerprint):
+    parts = module.clip_together if isinstance(module, TrainedPart) else ("",)
+    steps = fit(module, loss, loop, run, validate=score, fingerprint=fingerprint, clip_together=parts)
+    for result in steps:
         step = result.step
         on_event(StageProgress(name=label, stage="training", done=step, total=loop.steps, unit="steps"))
         on_event(Note(text=_line(label, result)))

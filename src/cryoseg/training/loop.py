@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,7 @@ def fit(
     validate: Callable[[nn.Module], float] | None = None,
     fingerprint: dict[str, Any] | None = None,
     groups: list[dict[str, Any]] | None = None,
+    clip_together: Sequence[str] = ("",),
     processes: Processes = ALONE,
 ) -> Iterator[StepResult]:
     """Train `model`, yielding a line of the log every now and then.
@@ -134,6 +135,10 @@ def fit(
     groups
         Of parameters, for the optimizer; `scale` in a group multiplies its learning rate. None
         takes `parameter_groups`.
+    clip_together
+        Beginnings of parameter names. The gradients of each such part are clipped by their own
+        norm, so that a part whose gradient explodes does not silence the others; every parameter
+        belongs to one.
     processes
         Those that train together; the first one validates and writes.
 
@@ -152,6 +157,10 @@ def fit(
         parameter_groups(model, config.weight_decay) if groups is None else groups, lr=config.learning_rate
     )
     average = _Average(model, config.ema_decay) if config.ema_decay else None
+    parts = [
+        [value for name, value in model.named_parameters() if name.startswith(begin)]
+        for begin in clip_together
+    ]
     step, best_score = 0, -math.inf
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
@@ -195,7 +204,8 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         processes.average_gradients(model)
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        for part in parts:
+            nn.utils.clip_grad_norm_(part, config.clip_norm)
         optimizer.step()
         if average is not None:
             average.update(model, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -175,7 +176,9 @@ def published_augmentation(side: int) -> Augment:
     )
 
     def augment(image: NDArray[np.uint8], mask: NDArray[np.bool_], draw: int) -> Square:
-        set_.set_random_seed(draw)
+        # One stream for all: `set_random_seed` starts every transform from the same number, so that
+        # either all of them would happen or none.
+        set_.set_random_state(np.random.default_rng(draw), random.Random(draw))
         changed = set_(image=image, mask=mask.astype(np.uint8))
         return changed["image"], changed["mask"] > 0
 

@@ -40,6 +40,7 @@ class TrainedPart(nn.Module):
         network.freeze()
         # Not as a sub-module, whose every tensor would become part of this one.
         self._told = (network.set_training,)
+        self.clip_together = tuple(begin.replace(".", "/") for begin in network.clip_together)
         for name, parameter in network.named_parameters():
             if network.is_trained(name):
                 self.register_parameter(name.replace(".", "/"), parameter)
