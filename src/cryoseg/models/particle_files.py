@@ -165,7 +165,7 @@ class _Subset(torch.nn.Module):
         super().__init__()
         self._kept = {name: value for name, value in network.state_dict().items() if name in names}
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self._kept
 
 
