@@ -9,16 +9,19 @@ import typer
 from typer import Option
 
 from cryoseg.cli.options import Overwrite, Quiet, Seed, Verbose
+from cryoseg.cli.simulate_lesions import lesions
 from cryoseg.cli.simulate_micrographs import micrographs
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
 from cryoseg.errors import ConfigError
 
-app = typer.Typer(help="Make tomograms and micrographs whose truth is known exactly.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make tomograms, micrographs and pictures whose truth is known exactly.", no_args_is_help=True
+)
 
 
 @app.callback()
 def _group() -> None:
-    """Make tomograms and micrographs whose truth is known exactly."""
+    """Make tomograms, micrographs and pictures whose truth is known exactly."""
 
 
 def _range(option: str, text: str | None) -> tuple[float, float] | None:
@@ -40,6 +43,7 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 app.command()(micrographs)
+app.command()(lesions)
 
 
 @app.command()
