@@ -10,12 +10,14 @@ import typer
 
 from cryoseg import __version__
 from cryoseg.cli import convert, data, evaluate, pick, postprocess, sample, segment, simulate, train, weights
+from cryoseg.cli.config_file import CommandGroup
 from cryoseg.cli.evaluate_images import images
 from cryoseg.cli.segment_image import segment_image
 from cryoseg.errors import CryosegError
 
 app = typer.Typer(
     name="cryoseg",
+    cls=CommandGroup,
     help="Segment cryo-EM and cryo-ET data with Segment Anything models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
