@@ -25,7 +25,14 @@ from rich.text import Text
 
 from cryoseg.pipelines.events import Event, Note, Row, StageProgress, Status, Warn
 
-_STYLE = {Status.DONE: "green", Status.SKIPPED: "yellow", Status.FAILED: "bold red"}
+_STYLE = {
+    Status.DONE: "green",
+    Status.SKIPPED: "yellow",
+    Status.FAILED: "bold red",
+    Status.TO_DO: "cyan",
+    Status.ELSEWHERE: "cyan",
+    Status.NOT_DONE: "magenta",
+}
 
 
 class _Rate(ProgressColumn):

@@ -7,6 +7,14 @@ from typing import Annotated, Optional
 
 from typer import Exit, Option
 
+from cryoseg.cli.batch_options import (
+    DryRun,
+    Gpus,
+    Reports,
+    ShardOption,
+    build_batch,
+    finish_batch,
+)
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import Device, Inputs, OutputDir, Overwrite, PixelSize, Quiet, Verbose
 from cryoseg.cli.relion_options import (
@@ -184,6 +192,10 @@ def pick(
     relion_center: RelionCenter = CenterRule.PICKER,
     pixel_size: PixelSize = None,
     device: Device = "auto",
+    gpus: Gpus = None,
+    shard: ShardOption = None,
+    dry_run: DryRun = False,
+    report: Reports = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -196,6 +208,7 @@ def pick(
     """
     from cryoseg.pipelines.pick_route import Task, refuse_options, task_of  # torch starts here, not at --help
 
+    batch = build_batch(shard, gpus, is_dry=dry_run, reports=report)
     formats = tuple(dict.fromkeys(format_ or [PickFormat.STAR]))
     flat_options = {
         "--particle-diameter": particle_diameter is not None,
@@ -242,11 +255,22 @@ def pick(
         written = MicrographPickOptions(
             formats=formats, mask=store_mask, logits=store_logits, overlay=preview, overwrite=overwrite
         )
-        raise Exit(
-            _pick_micrographs(
-                inputs, output_dir, model, config, written, device, quiet=quiet, verbose=verbose
+        from cryoseg.pipelines.pick_micrograph_files import COLUMNS as MICROGRAPH_COLUMNS
+        from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
+
+        with batch_console(quiet=quiet, verbose=verbose) as console:
+            done = pick_micrograph_files(
+                inputs,
+                output_dir,
+                model,
+                config,
+                outputs=written,
+                device=device,
+                batch=batch,
+                on_event=console,
             )
-        )
+            status = finish_batch(console, "Particles", done, MICROGRAPH_COLUMNS, batch=batch, reports=report)
+        raise Exit(status)
     flat_options |= {f"--format {flavor}": flavor in FLAT_FORMATS for flavor in formats}
     refuse_options(flat_options, model, Task.TOMOGRAMS)
     from cryoseg.pipelines.pick import COLUMNS, PickOutputs, pick_files
@@ -278,7 +302,7 @@ def pick(
         overwrite=overwrite,
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
-        report = pick_files(
+        done = pick_files(
             inputs,
             output_dir,
             Path(model),
@@ -288,35 +312,8 @@ def pick(
             mask=mask,
             pixel_size=pixel_size,
             device=device,
+            batch=batch,
             on_event=console,
         )
-    console.summary("Particles", report.rows, COLUMNS)
-    raise Exit(report.exit_status)
-
-
-def _pick_micrographs(
-    inputs: list[str],
-    output_dir: Path,
-    model: str,
-    config: MicrographPickConfig,
-    outputs: MicrographPickOptions,
-    device: str,
-    *,
-    quiet: bool,
-    verbose: bool,
-) -> int:
-    from cryoseg.models.device import select_device
-    from cryoseg.models.particle_model import load_particle_model
-    from cryoseg.pipelines.pick_micrograph_files import COLUMNS, pick_micrograph_files
-
-    with batch_console(quiet=quiet, verbose=verbose) as console:
-        report = pick_micrograph_files(
-            inputs,
-            output_dir,
-            load_particle_model(model, select_device(device)),
-            config,
-            outputs=outputs,
-            on_event=console,
-        )
-    console.summary("Particles", report.rows, COLUMNS)
-    return report.exit_status
+        status = finish_batch(console, "Particles", done, COLUMNS, batch=batch, reports=report)
+    raise Exit(status)

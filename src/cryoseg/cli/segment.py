@@ -9,6 +9,14 @@ from typing import Annotated, Any, Optional, TypeVar
 import typer
 from typer import Exit, Option
 
+from cryoseg.cli.batch_options import (
+    DryRun,
+    Gpus,
+    Reports,
+    ShardOption,
+    build_batch,
+    finish_batch,
+)
 from cryoseg.cli.options import (
     CheckpointsDir,
     Device,
@@ -236,6 +244,10 @@ def segment(
     naming: NamingOption = Naming.CRYOSEG,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
+    gpus: Gpus = None,
+    shard: ShardOption = None,
+    dry_run: DryRun = False,
+    report: Reports = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -276,10 +288,11 @@ def segment(
     outputs = SegmentOutputs(
         store_logits=store_logits, preview=preview, naming=naming, overwrite=overwrite, mode0=mode0
     )
+    batch = build_batch(shard, gpus, is_dry=dry_run, reports=report)
     with batch_console(quiet=quiet, verbose=verbose) as console:
         from cryoseg.pipelines.segment import COLUMNS, segment_files
 
-        report = segment_files(
+        done = segment_files(
             inputs,
             output_dir,
             config,
@@ -287,8 +300,8 @@ def segment(
             outputs=outputs,
             device=device,
             precision=precision,
+            batch=batch,
             on_event=console,
         )
-        console.stop()
-        console.summary("Membranes", report.rows, COLUMNS)
-    raise Exit(report.exit_status)
+        status = finish_batch(console, "Membranes", done, COLUMNS, batch=batch, reports=report)
+    raise Exit(status)

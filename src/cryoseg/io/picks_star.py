@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,35 @@ def write_star(
     table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     with atomic_output(path, overwrite=overwrite) as temporary:
         starfile.write({"particles": table}, temporary, overwrite=True)
+
+
+def join_stars(files: Sequence[Path], output: Path, *, overwrite: bool = False) -> None:
+    """Write the picks of several STAR files as one table, line by line as they are.
+
+    Parameters
+    ----------
+    files
+        As `write_star` wrote them, all of one flavor.
+    output
+        Ends in .star.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or holds no table `particles`.
+    OutputError
+        If the output cannot be written.
+    """
+    tables = []
+    for path in files:
+        try:
+            tables.append(starfile.read(path, always_dict=True)["particles"])
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise InputError(f"{path}: cannot be read as STAR of picks ({error}).") from error
+    # A table without rows has no types, and would turn numbers of the others into text.
+    filled = [table for table in tables if len(table)]
+    whole = pd.concat(filled, ignore_index=True) if filled else tables[0]
+    with atomic_output(output, overwrite=overwrite) as temporary:
+        starfile.write({"particles": whole}, temporary, overwrite=True)

@@ -37,7 +37,7 @@ def write_provenance(path: Path, record: Mapping[str, Any], *, overwrite: bool =
     TypeError
         If a value has no form in JSON.
     """
-    text = json.dumps(_plain(record), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(record), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with atomic_output(path, overwrite=overwrite) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -66,36 +66,83 @@ def read_provenance(path: Path) -> dict[str, Any]:
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal; read in pieces.
 
+    Of a folder that is a volume, the hash of its files' names and hashes.
+
     Raises
     ------
     InputError
         If the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        if path.is_dir():
+            whole = hashlib.sha256()
+            for file in sorted(one for one in path.rglob("*") if one.is_file()):
+                whole.update(f"{file.relative_to(path).as_posix()} {hash_file(file)}\n".encode())
+            return whole.hexdigest()
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}). Check the name.") from error
 
 
-def _plain(value: Any) -> Any:
+def describe_input(path: Path) -> dict[str, Any]:
+    """What a record tells about an input: name, hash, and for a file its size and time.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    # Before the hash: a file that changes meanwhile then has another time than the one recorded.
+    status = path.stat() if path.is_file() else None
+    about: dict[str, Any] = {"name": path.name, "sha256": hash_file(path)}
+    if status is not None:
+        about |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return about
+
+
+def is_same_input(path: Path, about: Mapping[str, Any]) -> bool:
+    """Whether an input is the one that a record tells about.
+
+    Size and time that agree to the nanosecond are believed; the hash decides otherwise.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    if path.is_file() and "modified_ns" in about:
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (about.get("bytes"), about["modified_ns"]):
+            return True
+    return bool(about.get("sha256") == hash_file(path))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back: enums as values, tuples as lists, NaN as None.
+
+    Raises
+    ------
+    TypeError
+        If a value has no form in JSON.
+    """
     match value:
         case Enum():
-            return _plain(value.value)
+            return plain(value.value)
         case None | bool() | str() | int():
             return value
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
-            return {str(_plain(key)): _plain(entry) for key, entry in value.items()}
+            return {str(plain(key)): plain(entry) for key, entry in value.items()}
         case set() | frozenset():
-            return sorted(_plain(entry) for entry in value)
+            return sorted(plain(entry) for entry in value)
         case list() | tuple():
-            return [_plain(entry) for entry in value]
+            return [plain(entry) for entry in value]
         case Path():
             return str(value)
         case np.ndarray() | np.generic():
-            return _plain(value.tolist())
+            return plain(value.tolist())
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+            return {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
     raise TypeError(f"{type(value).__name__} has no form in JSON")

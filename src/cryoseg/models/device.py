@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from cryoseg.config import DeviceName, Precision
-from cryoseg.errors import DeviceError
+from cryoseg.errors import ConfigError, DeviceError
 
 
 def select_device(name: str) -> torch.device:
@@ -45,6 +45,40 @@ def select_device(name: str) -> torch.device:
     if name == "mps" and not mps:
         raise DeviceError("--device mps: this PyTorch sees no Apple GPU. Use --device cpu or --device auto.")
     return torch.device(name)
+
+
+def select_gpus(text: str) -> tuple[str, ...]:
+    """CUDA devices by number.
+
+    Parameters
+    ----------
+    text
+        `0,1` and the like, or `all`.
+
+    Returns
+    -------
+    tuple of str
+        Names for `select_device`, each once.
+
+    Raises
+    ------
+    ConfigError
+        For another text.
+    DeviceError
+        If this machine does not offer them.
+    """
+    count = torch.cuda.device_count()
+    if text.strip().lower() == "all":
+        if not count:
+            raise DeviceError("--gpus all: this PyTorch sees no CUDA device. Leave --gpus out.")
+        return tuple(f"cuda:{number}" for number in range(count))
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise ConfigError(f"--gpus {text}: give numbers such as 0,1, or all.")
+    for number in map(int, words):
+        if number >= count:
+            raise DeviceError(f"--gpus {text}: this PyTorch sees {count} CUDA device(s), counted from 0.")
+    return tuple(dict.fromkeys(f"cuda:{int(word)}" for word in words))
 
 
 def select_precision(precision: Precision, device: torch.device) -> Precision:

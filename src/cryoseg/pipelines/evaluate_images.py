@@ -20,7 +20,7 @@ from cryoseg.io.inputs import InputItem, stem
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities
 from cryoseg.io.provenance import write_provenance
-from cryoseg.pipelines.batch import run_batch
+from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.pipelines.events import OnEvent, Report, Row, Status, ignore
 from cryoseg.types import BoolArray, FloatArray
 

@@ -9,11 +9,18 @@ from pathlib import Path
 
 
 class Status(StrEnum):
-    """How one input ended."""
+    """How one input ended.
+
+    `to do` is what a dry run would do, `elsewhere` what another process does at this moment, and
+    `not done` what an interrupt left.
+    """
 
     DONE = "done"
     SKIPPED = "skipped"
     FAILED = "failed"
+    TO_DO = "to do"
+    ELSEWHERE = "elsewhere"
+    NOT_DONE = "not done"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,8 @@ class Row:
         Files that were written or kept.
     message
         The error of a failed row; a remark otherwise.
+    path
+        The input as the user spelled it, where it is a file.
     """
 
     name: str
@@ -64,6 +73,7 @@ class Row:
     figures: dict[str, str] = field(default_factory=dict)
     outputs: tuple[Path, ...] = ()
     message: str = ""
+    path: Path | None = None
 
 
 Event = StageProgress | Note | Warn | Row
@@ -76,11 +86,26 @@ def ignore(event: Event) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All rows of a batch."""
+    """All rows of a batch.
+
+    Attributes
+    ----------
+    rows
+        In the order of the inputs.
+    interrupted_by
+        Number of the signal that ended the batch early; None if it ran to its end.
+    """
 
     rows: list[Row]
+    interrupted_by: int | None = None
 
     @property
     def exit_status(self) -> int:
-        """0 if no row failed, else 1."""
+        """128 and the signal's number if interrupted, else 1 if a row failed, else 0."""
+        if self.interrupted_by is not None:
+            return 128 + self.interrupted_by
         return int(any(row.status is Status.FAILED for row in self.rows))
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each status that occurs."""
+        return {one.value: n for one in Status if (n := sum(row.status is one for row in self.rows))}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +19,18 @@ from cryoseg.io.micrographs import PICTURE_SUFFIXES, TIFF_SUFFIXES
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.picks import SUFFIXES, write_picks
-from cryoseg.io.provenance import hash_file, write_provenance
+from cryoseg.io.provenance import describe_input, hash_file, read_provenance, write_provenance
 from cryoseg.io.relion_frame import RelionFrame
 from cryoseg.io.volumes import known_suffix, made_by, read_mask, read_tomogram, write_logits
 from cryoseg.models.cet_pick_detector import Detector, load_detector
 from cryoseg.models.device import select_device
-from cryoseg.pipelines.batch import run_batch
+from cryoseg.pipelines.batches.combined import write_combined_star
+from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
-from cryoseg.types import BoolArray, Picks, Tomogram
+from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
 
 COLUMNS = ("picks", "threshold")
@@ -68,6 +73,7 @@ def pick_files(
     mask: Path | None = None,
     pixel_size: float | None = None,
     device: str = "auto",
+    batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
     """Pick every tomogram and write its outputs.
@@ -90,6 +96,8 @@ def pick_files(
         In angstrom; overrides the headers.
     device
         As in `select_device`.
+    batch
+        The part of the inputs to do, and on which devices.
     on_event
         Told everything.
 
@@ -109,49 +117,75 @@ def pick_files(
             "--format star-relion4 and star-relion5 need the tilt series' pixel size and the unbinned size "
             "of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and --unbinned-size."
         )
-    detector = load_detector(model, select_device(device))
-    settings = detector.settings
-    on_event(
-        Note(
-            text=f"Model: {model} ({settings.arch}, particles of {settings.particle_diameter_angstrom:g} A, "
-            f"working voxel {settings.voxel_size[2]:.2f} A, threshold {settings.score_threshold:.3f})."
-        )
-    )
-    make_folder(output_dir)
     items = resolve_inputs(inputs)
     good = [item.path for item in items if not item.error]
     stems = output_stems(good)
     if mask is not None and mask.is_file() and len(good) > 1:
         raise InputError(f"--mask {mask}: one mask, and {len(good)} tomograms. Give a folder of masks.")
-    digest = hash_file(model)
-    found: dict[str, Picks] = {}
-    frames: dict[str, PickFrame] = {}
-
-    def one(path: Path) -> Row:
-        paths = _paths(output_dir, stems[path], outputs)
-        if not outputs.overwrite and all(file.exists() for file in paths.values()):
-            return Row(
-                name=path.name,
-                status=Status.SKIPPED,
-                outputs=tuple(paths.values()),
-                message="finished outputs are kept; --overwrite replaces them",
-            )
-        tomogram = _read(path, pixel_size, on_event)
-        frame = PickFrame(
-            voxel_size=tomogram.geometry.voxel_size[2],
-            shape=tomogram.data.shape,
-            thickness_axis=config.thickness_axis,
+    if batch.devices:
+        alone = partial(
+            pick_files,
+            inputs,
+            output_dir,
+            model,
+            config,
+            outputs=outputs,
             relion=relion,
-            diameter_angstrom=settings.particle_diameter_angstrom,
+            mask=mask,
+            pixel_size=pixel_size,
         )
-        row, picks = _pick_one(
-            tomogram, paths, detector, config, frame, _mask_for(mask, path), {"sha256": digest}, on_event
+        report = run_workers(alone, batch, on_event=on_event)
+    else:
+        detector = load_detector(model, select_device(device))
+        settings = detector.settings
+        on_event(
+            Note(
+                text=f"Model: {model} ({settings.arch}, particles of {settings.particle_diameter_angstrom:g} "
+                f"A, working voxel {settings.voxel_size[2]:.2f} A, threshold {settings.score_threshold:.3f})."
+            )
         )
-        found[stem(path)], frames[stem(path)] = picks, frame
-        return row
+        if not batch.is_dry:
+            make_folder(output_dir)
+        about_model = {"sha256": hash_file(model), **asdict(settings)}
 
-    report = run_batch(items, one, on_event=on_event)
-    _write_combined(output_dir, found, frames, outputs)
+        def plan(path: Path) -> Job:
+            frame = (relion or {}).get(stem(path)) or (relion or {}).get("")
+            wants_frame = any(flavor in RELION_FORMATS for flavor in outputs.formats)
+            over = _mask_file(mask, path)
+            identity = {
+                "command": "pick",
+                "model": about_model,
+                "settings": asdict(config),
+                "reading": {"pixel_size": pixel_size},
+                "mask": None if over is None else {"sha256": hash_file(over)},
+                "relion": frame if wants_frame else None,
+            }
+            return Job(path=path, outputs=_paths(output_dir, stems[path], outputs), identity=identity)
+
+        def one(path: Path) -> Row:
+            source = describe_input(path)
+            tomogram = _read(path, pixel_size, on_event)
+            frame = PickFrame(
+                voxel_size=tomogram.geometry.voxel_size[2],
+                shape=tomogram.data.shape,
+                thickness_axis=config.thickness_axis,
+                relion=relion,
+                diameter_angstrom=settings.particle_diameter_angstrom,
+            )
+            over = _mask_file(mask, path)
+            marked = None if over is None else np.asarray(read_mask(over).data > 0)
+            files = {
+                "input": path.resolve(),
+                "model": [model.resolve()],
+                "mask": None if over is None else over.resolve(),
+            }
+            return _pick_one(tomogram, plan(path), source, files, detector, config, frame, marked, on_event)
+
+        report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
+    if outputs.combined and batch.is_whole and report.interrupted_by is None:
+        failed = {row.path for row in report.rows if row.status is Status.FAILED}
+        rest = [_paths(output_dir, stems[path], outputs) for path in good if path not in failed]
+        _write_combined(output_dir, rest, outputs)
     return report
 
 
@@ -185,31 +219,31 @@ def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
     return tomogram
 
 
-def _mask_for(mask: Path | None, path: Path) -> BoolArray | None:
-    if mask is None:
-        return None
-    if mask.is_dir():
-        name = stem(path)
-        wanted = {name + ending for ending in MASK_ENDINGS}
-        files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
-        if not files:
-            raise InputError(
-                f"{mask}: no mask for {path.name}; looked for {name}_membrane_mask.mrc and the like."
-            )
-        mask = max(files, key=lambda file: len(stem(file)))
-    return np.asarray(read_mask(mask).data > 0)
+def _mask_file(mask: Path | None, path: Path) -> Path | None:
+    if mask is None or not mask.is_dir():
+        return mask
+    name = stem(path)
+    wanted = {name + ending for ending in MASK_ENDINGS}
+    files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
+    if not files:
+        raise InputError(
+            f"{mask}: no mask for {path.name}; looked for {name}_membrane_mask.mrc and the like."
+        )
+    return max(files, key=lambda file: len(stem(file)))
 
 
 def _pick_one(
     tomogram: Tomogram,
-    paths: dict[str, Path],
+    job: Job,
+    source: dict[str, Any],
+    files: dict[str, Any],
     detector: Detector,
     config: TomogramPickConfig,
     frame: PickFrame,
     mask: BoolArray | None,
-    model: dict[str, str],
     on_event: OnEvent,
-) -> tuple[Row, Picks]:
+) -> Row:
+    paths = job.outputs
     result = pick_tomogram(tomogram, detector, config, mask=mask, on_event=on_event)
     picks, name = result.picks, stem(tomogram.source)
     for rule, count in result.dropped.items():
@@ -229,16 +263,10 @@ def _pick_one(
         picture = draw_picks(tomogram.data, picks.centers, diameter_voxels=wide)
         write_pick_preview(paths["preview"], picture, overwrite=True)
     record = {
+        **job.identity,
         "cryoseg": __version__,
-        "command": "pick",
-        "input": {
-            "name": tomogram.source.name,
-            "sha256": hash_file(tomogram.source),
-            "shape_zyx": tomogram.data.shape,
-            "voxel_size_zyx": size,
-        },
-        "model": {**model, **asdict(detector.settings)},
-        "settings": asdict(config),
+        "input": {**source, "shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},
+        "files": files,
         "score_threshold": result.threshold,
         "picks": len(picks),
         "candidates": len(result.candidates),
@@ -247,26 +275,33 @@ def _pick_one(
         "torch": torch.__version__,
     }
     write_provenance(paths["record"], record, overwrite=True)
-    row = Row(
+    return Row(
         name=tomogram.source.name,
         status=Status.DONE,
         figures={"picks": str(len(picks)), "threshold": f"{result.threshold:.3f}"},
         outputs=tuple(paths.values()),
         message="" if len(picks) else "nothing above the threshold",
     )
-    return row, picks
 
 
-def _write_combined(
-    folder: Path, found: dict[str, Picks], frames: dict[str, PickFrame], outputs: PickOutputs
-) -> None:
+def _write_combined(folder: Path, jobs: list[dict[str, Path]], outputs: PickOutputs) -> None:
     """One STAR per flavor for the run; tomograms of several voxel sizes share none in RELION's frames."""
-    if not outputs.combined or len(found) < 2:
+    done = [paths for paths in jobs if paths["record"].exists()]
+    if len(done) < 2:
         return
-    sizes = {frame.voxel_size for frame in frames.values()}
     for flavor in outputs.formats:
-        if SUFFIXES[flavor] != ".star" or (flavor in RELION_FORMATS and len(sizes) > 1):
+        if SUFFIXES[flavor] != ".star":
             continue
+        if flavor in RELION_FORMATS:
+            sizes = {str(read_provenance(paths["record"])["input"].get("voxel_size_zyx")) for paths in done}
+            if len(sizes) > 1:
+                continue
         middle = flavor.value.removeprefix("star").replace("-", "_")
-        frame = next(iter(frames.values()))
-        write_picks(folder / f"{COMBINED_NAME}{middle}.star", found, frame, flavor=flavor, overwrite=True)
+        name = folder / f"{COMBINED_NAME}{middle}.star"
+        write_combined_star(name, partial(_existing, jobs, flavor))
+
+
+def _existing(jobs: list[dict[str, Path]], flavor: PickFormat) -> list[Path]:
+    return [
+        paths[flavor.value] for paths in jobs if paths["record"].exists() and paths[flavor.value].exists()
+    ]

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,15 +19,18 @@ from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickO
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, TIFF_SUFFIXES, read_micrograph
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.picks import SUFFIXES, read_picks, write_picks
-from cryoseg.io.provenance import hash_file, write_provenance
+from cryoseg.io.picks import SUFFIXES, write_picks
+from cryoseg.io.provenance import describe_input, write_provenance
 from cryoseg.io.volumes import made_by, write_logits, write_mask
-from cryoseg.models.device import describe, peak_device_memory
-from cryoseg.models.particle_model import ParticleModel
-from cryoseg.pipelines.batch import run_batch
+from cryoseg.models.device import describe, peak_device_memory, select_device
+from cryoseg.models.particle_model import ParticleModel, load_particle_model
+from cryoseg.pipelines.batches.combined import write_combined_star
+from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.pipelines.pick_micrograph import MicrographPickResult, pick_micrograph
-from cryoseg.types import Micrograph, Picks
+from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
 
 COLUMNS = ("picks", "mean score", "particle", "peak memory")
@@ -39,10 +43,12 @@ OWN_OUTPUTS = re.compile(r"_particles_(mask|logits|overlay|heat_map|preview)\.|_
 def pick_micrograph_files(
     inputs: Sequence[str | Path],
     output_dir: Path,
-    model: ParticleModel,
+    model: ParticleModel | str,
     config: MicrographPickConfig,
     *,
     outputs: MicrographPickOptions | None = None,
+    device: str = "auto",
+    batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
     """Pick every micrograph and write its outputs.
@@ -54,9 +60,13 @@ def pick_micrograph_files(
     output_dir
         Made if missing.
     model
-        From `load_particle_model`.
+        From `load_particle_model`, or a name or file for it.
     config, outputs
         How, and what to write.
+    device
+        Where a model given by name computes.
+    batch
+        The part of the inputs to do, and on which devices (with a model given by name).
     on_event
         Told everything.
 
@@ -66,6 +76,45 @@ def pick_micrograph_files(
         One row per input; a broken one is a failed row.
     """
     outputs = outputs or MicrographPickOptions()
+    items = resolve_inputs(inputs, suffixes=MICROGRAPH_SUFFIXES, leave_out=OWN_OUTPUTS)
+    good = [item.path for item in items if not item.error]
+    stems = output_stems(good, suffixes=MICROGRAPH_SUFFIXES)
+    if batch.devices:
+        alone = partial(pick_micrograph_files, inputs, output_dir, model, config, outputs=outputs)
+        report = run_workers(alone, batch, on_event=on_event)
+    else:
+        if isinstance(model, str):
+            model = load_particle_model(model, select_device(device))
+        network = model
+        _tell_settings(network, config, on_event)
+        if not batch.is_dry:
+            make_folder(output_dir)
+        _warn_of_flipped_rows(good, on_event)
+        identity = {
+            "command": "pick",
+            "model": {"sha256": network.hashes, "recipe": asdict(network.recipe)},
+            "settings": asdict(config),
+        }
+
+        def plan(path: Path) -> Job:
+            return Job(path=path, outputs=_paths(output_dir, stems[path], outputs), identity=identity)
+
+        def one(path: Path) -> Row:
+            return _pick_one(plan(path), network, config, on_event)
+
+        report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
+    if outputs.combined and batch.is_whole and report.interrupted_by is None:
+        failed = {row.path for row in report.rows if row.status is Status.FAILED}
+        rest = [_paths(output_dir, stems[path], outputs) for path in good if path not in failed]
+        for flavor in outputs.formats:
+            if SUFFIXES[flavor] == ".star":
+                middle = flavor.value.removeprefix("star")
+                name = f"{COMBINED_NAME}_{middle}.star" if middle else f"{COMBINED_NAME}.star"
+                write_combined_star(output_dir / name, partial(_existing, rest, flavor))
+    return report
+
+
+def _tell_settings(model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> None:
     recipe = model.recipe
     threshold = recipe.logit_threshold if config.logit_threshold is None else config.logit_threshold
     on_event(
@@ -76,35 +125,6 @@ def pick_micrograph_files(
     )
     for key, value in asdict(config).items():
         on_event(Note(text=f"{key}: {value}", detail=True))
-    make_folder(output_dir)
-    items = resolve_inputs(inputs, suffixes=MICROGRAPH_SUFFIXES, leave_out=OWN_OUTPUTS)
-    good = [item.path for item in items if not item.error]
-    _warn_of_flipped_rows(good, on_event)
-    stems = output_stems(good, suffixes=MICROGRAPH_SUFFIXES)
-    found: dict[str, Picks] = {}
-
-    def one(path: Path) -> Row:
-        paths = _paths(output_dir, stems[path], outputs)
-        if not outputs.overwrite and all(file.exists() for file in paths.values()):
-            found.update(_kept(paths))
-            return Row(
-                name=path.name,
-                status=Status.SKIPPED,
-                outputs=tuple(paths.values()),
-                message="finished outputs are kept; --overwrite replaces them",
-            )
-        row, picks = _pick_one(path, paths, model, config, on_event)
-        found[path.as_posix()] = picks
-        return row
-
-    report = run_batch(items, one, on_event=on_event)
-    if outputs.combined and len(found) > 1:
-        for flavor in outputs.formats:
-            if SUFFIXES[flavor] == ".star":
-                middle = flavor.value.removeprefix("star")
-                name = f"{COMBINED_NAME}_{middle}.star" if middle else f"{COMBINED_NAME}.star"
-                write_picks(output_dir / name, found, flavor=flavor, overwrite=True)
-    return report
 
 
 def _warn_of_flipped_rows(paths: Sequence[Path], on_event: OnEvent) -> None:
@@ -136,22 +156,17 @@ def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str,
     return paths
 
 
-def _kept(paths: Mapping[str, Path]) -> dict[str, Picks]:
-    """Picks of a finished micrograph, for the STAR of the whole run."""
-    for kind in (PickFormat.STAR, PickFormat.CRYOSPARC):
-        if kind.value in paths:
-            return {name: picks for name, picks in read_picks(paths[kind.value]).items() if name}
-    return {}
+def _existing(jobs: Sequence[Mapping[str, Path]], flavor: PickFormat) -> list[Path]:
+    """Finished files of one flavor."""
+    return [
+        paths[flavor.value] for paths in jobs if paths["record"].exists() and paths[flavor.value].exists()
+    ]
 
 
-def _pick_one(
-    path: Path,
-    paths: Mapping[str, Path],
-    model: ParticleModel,
-    config: MicrographPickConfig,
-    on_event: OnEvent,
-) -> tuple[Row, Picks]:
+def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> Row:
+    path, paths = job.path, job.outputs
     begun = time.monotonic()
+    source = describe_input(path)
     micrograph = read_micrograph(path, pixel_size=config.pixel_size)
     if config.particle_diameter_px is None or config.border_angstrom or config.min_distance_angstrom:
         for warning in micrograph.warnings:
@@ -165,16 +180,11 @@ def _pick_one(
     picks = result.picks
     mean = float(picks.scores.mean()) if picks.scores is not None and len(picks) else 0.0
     record = {
+        **job.identity,
         "cryoseg": __version__,
-        "command": "pick",
-        "input": {
-            "name": path.name,
-            "sha256": hash_file(path),
-            "shape_yx": result.shape,
-            "pixel_size": picks.pixel_size,
-        },
-        "model": {"name": model.name, "sha256": model.hashes, "recipe": asdict(model.recipe)},
-        "settings": asdict(config),
+        "input": {**source, "shape_yx": result.shape, "pixel_size": picks.pixel_size},
+        "files": {"input": path.resolve(), "model": _own_file(model.name)},
+        "model": {**job.identity["model"], "name": model.name},
         "logit_threshold": result.logit_threshold,
         "particle_diameter_px": result.diameter_px,
         "view_shape_yx": result.logits.shape,
@@ -191,7 +201,7 @@ def _pick_one(
         "torch": torch.__version__,
     }
     write_provenance(paths["record"], record, overwrite=True)
-    row = Row(
+    return Row(
         name=path.name,
         status=Status.DONE,
         figures={
@@ -203,7 +213,12 @@ def _pick_one(
         outputs=tuple(paths.values()),
         message="" if len(picks) else "no particle above the thresholds",
     )
-    return row, picks
+
+
+def _own_file(name: str) -> list[Path]:
+    """The model, where it was given as a file and not by a name."""
+    path = Path(name).expanduser()
+    return [path.resolve()] if path.is_file() else []
 
 
 def _write(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.errors import WeightsError
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.provenance import hash_file, write_provenance
+from cryoseg.io.provenance import describe_input, hash_file, write_provenance
 from cryoseg.io.volumes import (
     check_finite,
     improbable_voxel_size,
@@ -34,9 +35,11 @@ from cryoseg.models.method import Method, ModelFiles
 from cryoseg.models.model_file import read_model_metadata
 from cryoseg.models.registry import METHODS
 from cryoseg.models.weights import WEIGHTS, locate, require
-from cryoseg.pipelines.batch import run_batch
+from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
-from cryoseg.pipelines.segment_outputs import keep_finished, output_paths
+from cryoseg.pipelines.segment_outputs import output_paths
 from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import write_preview
 
@@ -224,6 +227,7 @@ def segment_files(
     outputs: SegmentOutputs = SegmentOutputs(),
     device: str = "auto",
     precision: Precision = Precision.AUTO,
+    batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
     """Segment every input and write its outputs.
@@ -238,6 +242,8 @@ def segment_files(
         How, with which weights, and what to write.
     device, precision
         As in `segment_tomogram`.
+    batch
+        The part of the inputs to do, and on which devices.
     on_event
         Told everything.
 
@@ -252,6 +258,11 @@ def segment_files(
         If nothing can be done at all: no weights, no such device, no output folder, settings that
         the model cannot follow.
     """
+    if batch.devices:
+        alone = partial(
+            segment_files, inputs, output_dir, config, choice=choice, outputs=outputs, precision=precision
+        )
+        return run_workers(alone, batch, on_event=on_event)
     select_precision(precision, select_device(device))
     model = resolve_model(choice)
     settled = model.method.resolve(config, model.files)
@@ -260,20 +271,34 @@ def segment_files(
         on_event(Note(text=f"Weights {stage}: {path}", detail=True))
     for key, value in asdict(settled).items():
         on_event(Note(text=f"{key}: {_words(value)}", detail=True))
-    make_folder(output_dir)
+    if not batch.is_dry:
+        make_folder(output_dir)
     items = resolve_inputs(inputs)
     stems = output_stems([item.path for item in items if not item.error], naming=outputs.naming)
-    hashes = {path.name: hash_file(path) for path in model.files.stages}
+    identity = {
+        "command": "segment",
+        "model": {
+            "name": model.name,
+            "sha256": {path.name: hash_file(path) for path in model.files.stages},
+            "sam2_config": model.files.sam2_config,
+        },
+        "settings": asdict(settled),
+        "reading": {"mode0": outputs.mode0},
+    }
+    # What `auto` means depends on the device, and a batch may be repeated on another one.
+    asked = {} if precision is Precision.AUTO else {"precision": precision}
+
+    def plan(path: Path) -> Job:
+        paths = output_paths(output_dir, stems[path], config, outputs)
+        return Job(path=path, outputs=paths, identity=identity | asked)
 
     def one(path: Path) -> Row:
         paths = output_paths(output_dir, stems[path], config, outputs)
-        if not outputs.overwrite and (kept := keep_finished(path.name, paths)) is not None:
-            return kept
         return _segment_file(
-            path, paths, config, settled, model, hashes, outputs, device, precision, on_event
+            path, paths, config, settled, model, identity, outputs, device, precision, on_event
         )
 
-    return run_batch(items, one, on_event=on_event)
+    return run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
 
 
 def _segment_file(
@@ -282,13 +307,14 @@ def _segment_file(
     config: SegmentConfig,
     settled: SegmentConfig,
     model: ResolvedModel,
-    hashes: Mapping[str, str],
+    identity: Mapping[str, Any],
     outputs: SegmentOutputs,
     device: str,
     precision: Precision,
     on_event: OnEvent,
 ) -> Row:
     begun = time.monotonic()
+    source = describe_input(path)
     tomogram = read_tomogram(path, mode0=outputs.mode0)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
@@ -312,16 +338,11 @@ def _segment_file(
         write_preview(paths["preview"], tomogram.data, final, pixel_size=pixel_size.angstrom, overwrite=True)
     fraction, peak = float(final.mean()), _peak_bytes(select_device(device))
     record = {
+        **identity,
         "cryoseg": __version__,
-        "command": "segment",
-        "input": {"name": path.name, "sha256": hash_file(path), "shape_zyx": tomogram.data.shape},
-        "model": {
-            "name": model.name,
-            "reason": model.reason,
-            "sha256": hashes,
-            "sam2_config": model.files.sam2_config,
-        },
-        "settings": asdict(settled),
+        "input": {**source, "shape_zyx": tomogram.data.shape},
+        "files": {"input": path.resolve(), "model": [stage.resolve() for stage in model.files.stages]},
+        "model": {**identity["model"], "reason": model.reason},
         "pixel_size": asdict(pixel_size),
         "device": describe(select_device(device)),
         "precision": select_precision(precision, select_device(device)),

@@ -1,0 +1,160 @@
+"""What earlier runs left in the output folder: finished outputs, pieces, and other people's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryoseg.errors import OutputError
+from cryoseg.io.outputs import TEMPORARY_PREFIX
+from cryoseg.io.provenance import is_same_input, plain, read_provenance
+from cryoseg.pipelines.events import Row, Status
+
+_LABELS = slice(224, 1024)  # the ten label lines of an MRC header, in bytes
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is known about one input before the work begins.
+
+    Attributes
+    ----------
+    path
+        The input.
+    outputs
+        Every file that the run writes, by kind. `record` is written last and marks completion.
+    identity
+        What decides the result besides the input: settings and hashes of weights, under the keys that
+        the record has them.
+    """
+
+    path: Path
+    outputs: Mapping[str, Path]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def record(self) -> Path:
+        """The record of the outputs."""
+        return self.outputs["record"]
+
+
+def keep_finished(job: Job) -> Row | None:
+    """A row that says that finished outputs are kept; None if the input is to be done.
+
+    Pieces that a broken run of cryoseg left (there is no record yet) may be replaced. What another
+    program made, and what a finished run made otherwise, may not.
+
+    Raises
+    ------
+    OutputError
+        If a file would be replaced that is not ours to replace; what differs is named.
+    """
+    existing = [path for path in job.outputs.values() if path.exists()]
+    missing = [path for path in job.outputs.values() if not path.exists()]
+    if job.record.exists():
+        record = read_provenance(job.record)
+        if different := [*_other_input(job.path, record), *differences(job.identity, record)]:
+            more = f", and {len(different) - _MOST_NAMED} more" if len(different) > _MOST_NAMED else ""
+            raise OutputError(
+                f"{job.record}: is of a finished run with another {', '.join(different[:_MOST_NAMED])}{more}"
+                ". Pass --overwrite to make its outputs again, or choose another --output-dir."
+            )
+        if missing:
+            raise OutputError(
+                f"{job.record}: a finished run wrote its outputs but not {missing[0].name}. "
+                "Pass --overwrite to make them all again, or choose another --output-dir."
+            )
+        return Row(
+            name=job.path.name,
+            status=Status.SKIPPED,
+            outputs=tuple(job.outputs.values()),
+            message="finished outputs are kept; --overwrite replaces them",
+        )
+    for path in existing:
+        if path.suffix == ".mrc" and not _made_by_cryoseg(path):
+            raise OutputError(
+                f"{path}: exists already and was not made by cryoseg. "
+                "Pass --overwrite to replace it, or choose another --output-dir."
+            )
+    return None
+
+
+def differences(identity: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """What a record says otherwise, as `name (then, now ...)`.
+
+    Parameters
+    ----------
+    identity
+        As `Job.identity`; values as `write_provenance` takes them. Under `sha256`, names of files
+        do not count.
+    record
+        As read. What it does not name, an older cryoseg did not know, and is passed over; only the
+        command must be there.
+    """
+    if "command" in identity and "command" not in record:
+        return ["origin (it names no command)"]
+    return list(_differences(plain(identity), record))
+
+
+def _differences(identity: Mapping[str, Any], record: Mapping[str, Any], inside: str = "") -> Iterator[str]:
+    for key, now in identity.items():
+        if key not in record:
+            continue
+        then = record[key]
+        if key == "sha256":
+            if _digests(then) != _digests(now):
+                yield "model (other weights)" if inside == "model" else f"{inside} (other content)"
+        elif isinstance(now, Mapping) and isinstance(then, Mapping):
+            yield from _differences(now, then, key)
+        elif then != now:
+            yield f"{key} ({_words(then)}, now {_words(now)})"
+
+
+def _digests(value: Any) -> list[str]:
+    return sorted(map(str, value.values())) if isinstance(value, Mapping) else [str(value)]
+
+
+def _words(value: Any) -> str:
+    text = "none" if value is None or value == [] else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _other_input(path: Path, record: Mapping[str, Any]) -> list[str]:
+    about = record.get("input")
+    if not isinstance(about, Mapping) or "sha256" not in about:
+        return ["input (its hash is not recorded)"]
+    if is_same_input(path, about):
+        return []
+    return [f"input ({about.get('name', 'unnamed')} had other content)"]
+
+
+def _made_by_cryoseg(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b"cryoseg" in stream.read(_LABELS.stop)[_LABELS]
+
+
+class Leftovers:
+    """Half-written files of processes that were killed, as they lay when the batch began."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._files: dict[Path, dict[str, list[Path]]] = {}
+        for folder in dict.fromkeys(folders):
+            by_name: dict[str, list[Path]] = {}
+            with suppress(OSError):
+                for path in folder.iterdir():
+                    # .cryoseg-0a1b2c3d-<name>, as `io.outputs.temporary_path` makes them
+                    words = path.name.removeprefix(TEMPORARY_PREFIX).split("-", 1)
+                    if path.name.startswith(TEMPORARY_PREFIX) and len(words) == 2 and len(words[0]) == 8:
+                        by_name.setdefault(words[1], []).append(path)
+            self._files[folder] = by_name
+
+    def remove(self, outputs: Iterable[Path]) -> None:
+        """Delete those of `outputs`, which nobody else may be writing: hold their claim."""
+        for output in outputs:
+            for path in self._files.get(output.parent, {}).pop(output.name[-200:], []):
+                with suppress(OSError):
+                    path.unlink()

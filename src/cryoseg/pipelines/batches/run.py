@@ -1,0 +1,237 @@
+"""A batch: every input becomes a row, a broken one stops nothing, and a killed run can be repeated."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryoseg.config.batch import Shard, slurm_shard
+from cryoseg.errors import CryosegError
+from cryoseg.io.claims import claim, holder
+from cryoseg.io.inputs import InputItem
+from cryoseg.pipelines.batches.finished import Job, Leftovers, keep_finished
+from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
+from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn
+
+# Whether this process is to do the n-th input; asked once for each.
+Turn = Callable[[int, Path], bool]
+
+
+def every_turn(index: int, path: Path) -> bool:
+    """The `Turn` of a process that works alone."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Who does which inputs of a batch.
+
+    Attributes
+    ----------
+    shard
+        The part to do; None takes it from Slurm's array variables, if there are any.
+    devices
+        One worker process each, as `cuda:0`; empty for this process alone.
+    is_dry
+        Tell what would be done and do nothing.
+    turn
+        Asked before each input, where several workers share a list.
+    """
+
+    shard: Shard | None = None
+    devices: tuple[str, ...] = ()
+    is_dry: bool = False
+    turn: Turn = every_turn
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this process answers for the run, and not for a worker's part of it or for nothing."""
+        return self.turn is every_turn and not self.is_dry
+
+
+def run_batch(
+    items: Sequence[InputItem],
+    work: Callable[[Path], Row],
+    *,
+    plan: Callable[[Path], Job] | None = None,
+    batch: Batch | None = None,
+    overwrite: bool = False,
+    on_event: OnEvent,
+) -> Report:
+    """Call `work` on every input that exists and collect the rows.
+
+    Parameters
+    ----------
+    items
+        From `io.inputs.resolve_inputs`; an item with an error is a failed row at once.
+    work
+        Does one input and returns its row; seconds are filled in here.
+    plan
+        What one input will give. With it, finished outputs are kept, inputs that another process works
+        on are left to it, and what a killed process left half-written is removed. None does every
+        input.
+    batch
+        The part of the list to do, and how.
+    overwrite
+        Do finished inputs again.
+    on_event
+        Told every row as soon as it is known.
+
+    Returns
+    -------
+    Report
+        One row per item of the shard, in order. A signal ends the batch early: the input in work
+        leaves nothing, and the rest are rows that say so.
+    """
+    batch = batch or Batch()
+    items = _part(items, batch, on_event)
+    runner = _Runner(work, plan, batch, overwrite, on_event)
+    interrupted_by: int | None = None
+    try:
+        with interruptible():
+            for index, item in enumerate(items):
+                if batch.turn(index, item.path):
+                    runner.do(index, item)
+            runner.do_left()
+    except KeyboardInterrupt as stop:
+        interrupted_by = signal_of(stop)
+        runner.give_up(items)
+    return Report(rows=[runner.rows[index] for index in sorted(runner.rows)], interrupted_by=interrupted_by)
+
+
+def _part(items: Sequence[InputItem], batch: Batch, on_event: OnEvent) -> list[InputItem]:
+    shard, why = batch.shard, ""
+    # Tasks that were each given files of their own are recognized by having few.
+    if shard is None and (own := slurm_shard(os.environ)) is not None and len(items) >= own.count:
+        shard, why = own, " (from Slurm's array; --shard 1/1 takes all)"
+    if shard is None or shard.count == 1:
+        return list(items)
+    part = shard.of(items)
+    tell = Note if part else Warn
+    on_event(tell(text=f"Shard {shard}{why}: {len(part)} of {len(items)} inputs."))
+    return part
+
+
+class _Runner:
+    """Does one item after another and keeps the rows."""
+
+    def __init__(
+        self,
+        work: Callable[[Path], Row],
+        plan: Callable[[Path], Job] | None,
+        batch: Batch,
+        overwrite: bool,
+        on_event: OnEvent,
+    ) -> None:
+        self.rows: dict[int, Row] = {}
+        self._work, self._plan, self._batch = work, plan, batch
+        self._overwrite, self._on_event = overwrite, on_event
+        self._left: list[tuple[int, InputItem]] = []
+        self._leftovers: dict[Path, Leftovers] = {}
+        self._current: tuple[int, InputItem, float] | None = None
+
+    def do(self, index: int, item: InputItem, *, is_last_try: bool = False) -> None:
+        """Do one item, or put it off if another process is at it."""
+        begun = time.monotonic()
+        self._current = (index, item, begun)
+        row = _failed(item.path, item.error) if item.error else self._one(item.path)
+        if row.status is Status.ELSEWHERE and not is_last_try:
+            self._left.append((index, item))
+        else:
+            self._keep(index, item, row, begun)
+        self._current = None
+
+    def do_left(self) -> None:
+        """Try again what others were at; by now they may have finished, or died."""
+        for index, item in self._left:
+            self.do(index, item, is_last_try=True)
+
+    def give_up(self, items: Sequence[InputItem]) -> None:
+        """Rows for what an interrupt left undone."""
+        if self._current is not None and self._current[0] not in self.rows:
+            index, item, begun = self._current
+            row = Row(name=item.path.name, status=Status.NOT_DONE, message="interrupted")
+            self._keep(index, item, row, begun)
+        for index, item in enumerate(items):
+            if index not in self.rows:
+                row = Row(name=item.path.name, status=Status.NOT_DONE, message="not begun")
+                self._keep(index, item, row, time.monotonic())
+
+    def _keep(self, index: int, item: InputItem, row: Row, begun: float) -> None:
+        self.rows[index] = replace(row, seconds=time.monotonic() - begun, path=item.path)
+        self._on_event(self.rows[index])
+
+    def _one(self, path: Path) -> Row:
+        try:
+            if self._plan is None:
+                return self._work(path)
+            return self._planned(self._plan(path))
+        except CryosegError as error:
+            return _failed(path, str(error))
+        except MemoryError:
+            return _failed(
+                path, f"{path}: not enough memory for this volume; bin it, or use a larger machine."
+            )
+        except Exception as error:  # a defect of ours must not end the batch either
+            self._on_event(Note(text=traceback.format_exc(), detail=True))
+            return _failed(
+                path,
+                f"{path}: unexpected {type(error).__name__}: {error}. This is a defect of cryoseg; "
+                "run again with --verbose and report what it prints.",
+            )
+
+    def _planned(self, job: Job) -> Row:
+        if not self._overwrite and (kept := keep_finished(job)) is not None:
+            return kept
+        if self._batch.is_dry:
+            return Row(
+                name=job.path.name,
+                status=Status.TO_DO,
+                outputs=tuple(job.outputs.values()),
+                message=f"would write {', '.join(path.name for path in job.outputs.values())}",
+            )
+        folder = job.record.parent
+        if folder not in self._leftovers:
+            self._leftovers[folder] = Leftovers([folder])
+        with claim(job.record) as is_ours:
+            if not is_ours:
+                return Row(
+                    name=job.path.name,
+                    status=Status.ELSEWHERE,
+                    message=f"{holder(job.record)} is working on it",
+                )
+            # It may have been finished between the look and the claim.
+            if not self._overwrite and (kept := keep_finished(job)) is not None:
+                return kept
+            self._leftovers[folder].remove(job.outputs.values())
+            return self._whole(job)
+
+    def _whole(self, job: Job) -> Row:
+        """The work, which leaves all of its outputs or none of them."""
+        before = {path: _stamp(path) for path in job.outputs.values()}
+        try:
+            return self._work(job.path)
+        except BaseException:
+            if not job.record.exists():
+                for path, stamp in before.items():
+                    if _stamp(path) != stamp:
+                        with suppress(OSError):
+                            path.unlink()
+            raise
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def _failed(path: Path, message: str) -> Row:
+    return Row(name=path.name, status=Status.FAILED, message=message)

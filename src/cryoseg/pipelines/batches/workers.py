@@ -1,0 +1,247 @@
+"""One worker process per device, all on one list of inputs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Protocol
+
+from cryoseg.errors import CryosegError
+from cryoseg.pipelines.batches.interrupts import Interrupted, interruptible, signal_of
+from cryoseg.pipelines.batches.run import Batch
+from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn
+
+# A worker told to end finishes its current pass of the network first.
+GRACE_SECONDS = 20.0
+
+
+class Runs(Protocol):
+    """A pipeline with its inputs and settings filled in; it travels to other processes."""
+
+    def __call__(self, *, device: str, batch: Batch, on_event: OnEvent) -> Report:
+        """Do the inputs whose turn it is."""
+
+
+@dataclass(frozen=True)
+class _Asks:
+    index: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Ends:
+    error: CryosegError | None = None
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, its end of the line, and the input it has in work."""
+
+    device: str
+    process: multiprocessing.process.BaseProcess
+    line: Connection
+    inputs: list[Path] = field(default_factory=list)
+    asked: bool = False
+    ended: bool = False
+
+
+def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
+    """Run a pipeline in one process per device.
+
+    Every input is given to one worker; one that dies over an input is a failed row, and another worker
+    takes its place.
+
+    Parameters
+    ----------
+    run
+        The pipeline; everything in it can be pickled.
+    batch
+        With `devices`.
+    on_event
+        Told rows and warnings of all workers, notes of the first, and the progress of the whole.
+
+    Returns
+    -------
+    Report
+        One row per input, in order.
+
+    Raises
+    ------
+    CryosegError
+        If a worker could not begin: no weights, no device.
+    """
+    (device, *others) = batch.devices
+    if not others:
+        return run(device=device, batch=replace(batch, devices=()), on_event=on_event)
+    office = _Office(run, replace(batch, devices=()), on_event)
+    interrupted_by: int | None = None
+    try:
+        with interruptible():
+            for device in batch.devices:
+                office.hire(device)
+            office.listen()
+    except KeyboardInterrupt as stop:
+        interrupted_by = signal_of(stop)
+        office.close(signal.SIGTERM)
+    finally:
+        office.close(signal.SIGKILL)
+    if office.error is not None:
+        raise office.error
+    return Report(rows=office.report_rows(), interrupted_by=interrupted_by)
+
+
+class _Office:
+    """Gives out inputs, one worker at a time, and collects what comes back."""
+
+    def __init__(self, run: Runs, batch: Batch, on_event: OnEvent) -> None:
+        self.error: CryosegError | None = None
+        self._run, self._batch, self._on_event = run, batch, on_event
+        # Workers load CUDA, which does not live through a fork.
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+        self._order: dict[Path, int] = {}
+        self._rows: dict[Path, Row] = {}
+        self._told: set[str] = set()
+
+    def hire(self, device: str) -> None:
+        """Start a worker."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_serve, args=(self._run, device, self._batch, theirs), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._workers.append(_Worker(device, process, ours))
+
+    def listen(self) -> None:
+        """Answer the workers until all have ended."""
+        while lines := {worker.line: worker for worker in self._workers if not worker.ended}:
+            for line in wait(list(lines)):
+                self._hear(lines[line])  # type: ignore[index]
+
+    def close(self, signum: int) -> None:
+        """End what still runs; with SIGTERM, rows of what they leave are collected first."""
+        for worker in self._workers:
+            if worker.process.is_alive() and worker.process.pid is not None and not worker.ended:
+                with suppress(ProcessLookupError):
+                    worker.process.terminate() if signum == signal.SIGTERM else worker.process.kill()
+        if signum == signal.SIGTERM:
+            until = time.monotonic() + GRACE_SECONDS
+            while lines := {worker.line: worker for worker in self._workers if not worker.ended}:
+                ready = wait(list(lines), timeout=max(0.0, until - time.monotonic()))
+                if not ready:
+                    break
+                for line in ready:
+                    self._hear(lines[line], replaces=False)  # type: ignore[index]
+        else:
+            for worker in self._workers:
+                worker.process.join()
+
+    def report_rows(self) -> list[Row]:
+        """All rows, in the order of the inputs."""
+        return [self._rows[path] for path in sorted(self._rows, key=lambda path: self._order.get(path, 0))]
+
+    def _hear(self, worker: _Worker, *, replaces: bool = True) -> None:
+        try:
+            message = worker.line.recv()
+        except (EOFError, OSError):
+            self._bury(worker, replaces=replaces)
+            return
+        match message:
+            case _Asks(index=index, path=path):
+                is_free = path not in self._order
+                if is_free:
+                    self._order[path] = index
+                    worker.inputs.append(path)
+                worker.asked = True
+                with suppress(OSError):
+                    worker.line.send(is_free)
+            case _Ends(error=error):
+                worker.ended = True
+                self.error = self.error or error
+            case _:
+                self._pass_on(worker, message)
+
+    def _pass_on(self, worker: _Worker, event: Event) -> None:
+        match event:
+            case Row(path=Path() as path):
+                worker.inputs = [one for one in worker.inputs if one != path]
+                if event.status is Status.NOT_DONE and path in self._rows:
+                    return  # an interrupted worker does not know what the others did
+                self._order.setdefault(path, len(self._order))
+                self._rows[path] = event
+                self._on_event(event)
+                self._on_event(
+                    StageProgress(
+                        name="Batch",
+                        stage=f"on {len(self._workers)} devices",
+                        done=len(self._rows),
+                        total=max(len(self._order), len(self._rows)),
+                        unit="files",
+                    )
+                )
+            case Note(text=text) | Warn(text=text):
+                # Each worker says the same about model and settings.
+                if text not in self._told:
+                    self._told.add(text)
+                    self._on_event(event)
+
+    def _bury(self, worker: _Worker, *, replaces: bool) -> None:
+        """Rows of what a dead worker had in work, and a new worker in its place."""
+        worker.ended = True
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        how = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with status {code}"
+        for path in worker.inputs:
+            row = Row(
+                name=path.name,
+                status=Status.FAILED if replaces else Status.NOT_DONE,
+                message=f"{path}: the worker on {worker.device} ended {how}, perhaps for want of memory. "
+                "Run again; finished outputs are kept.",
+                path=path,
+            )
+            self._rows[path] = row
+            self._on_event(row)
+        if worker.inputs and replaces:
+            self.hire(worker.device)
+        elif not worker.asked:
+            self.error = self.error or CryosegError(
+                f"The worker on {worker.device} ended {how} before it began. Run with --device "
+                f"{worker.device} and --verbose to see why."
+            )
+        worker.inputs = []
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A worker's end: asks for turns and sends events; without a listener the worker ends."""
+
+    connection: Connection
+
+    def turn(self, index: int, path: Path) -> bool:
+        self.send(_Asks(index, path))
+        return bool(self.connection.recv())
+
+    def send(self, message: Event | _Asks | _Ends) -> None:
+        try:
+            self.connection.send(message)
+        except OSError as error:  # the first process is gone
+            raise Interrupted(signal.SIGTERM) from error
+
+
+def _serve(run: Runs, device: str, batch: Batch, connection: Connection) -> None:
+    line = _Line(connection)
+    try:
+        run(device=device, batch=replace(batch, turn=line.turn), on_event=line.send)
+        line.send(_Ends())
+    except CryosegError as error:
+        line.send(_Ends(error))
+    except (KeyboardInterrupt, EOFError):
+        pass
+    finally:
+        connection.close()
