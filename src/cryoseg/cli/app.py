@@ -13,6 +13,7 @@ from cryoseg.cli import convert, data, evaluate, pick, postprocess, sample, segm
 from cryoseg.cli.config_file import CommandGroup
 from cryoseg.cli.evaluate_images import images
 from cryoseg.cli.segment_image import segment_image
+from cryoseg.cli.view import view
 from cryoseg.errors import CryosegError
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.command()(segment_image)
 app.command()(postprocess.postprocess)
 app.command()(pick.pick)
 app.command()(convert.convert)
+app.command()(view)
 evaluate.app.command("images")(images)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(data.app, name="data")

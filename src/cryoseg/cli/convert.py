@@ -60,6 +60,10 @@ def convert(
             show_default="IN's, scaled",
         ),
     ] = None,
+    score_threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        Option("--score-threshold", help="Picks score more than this, in [0, 1].", show_default="all"),
+    ] = None,
     scale: Annotated[float, Option("--scale", help="Factor from IN's voxels to OUT's.")] = 1.0,
     flip: Annotated[str, Option("--flip", help="Axes to mirror: y, xz, ...; needs the size.")] = "",
     flip_y: Annotated[bool, Option("--flip-y", help="Short for --flip y.")] = False,
@@ -115,6 +119,7 @@ def convert(
         flip=axes,
         name=name,
         diameter_px=particle_diameter_px,
+        score_threshold=score_threshold,
         overwrite=overwrite,
     )
     echo(f"{target}: {count} points")

@@ -11,6 +11,7 @@ from cryoseg.config.pick import PickFormat
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.picks import SUFFIXES, PickSets, read_picks, write_picks
+from cryoseg.types import Picks
 
 
 def flavor_for(path: Path) -> PickFormat:
@@ -40,6 +41,7 @@ def convert_picks(
     flip: str = "",
     name: str | None = None,
     diameter_px: float | None = None,
+    score_threshold: float | None = None,
     overwrite: bool = False,
 ) -> int:
     """Read, transform, write.
@@ -63,6 +65,8 @@ def convert_picks(
         Of the tomogram, where `source` gives none.
     diameter_px
         Of the particle, in pixels of `target`, for formats of boxes; None takes that of `source`, scaled.
+    score_threshold
+        Picks of greater scores are kept; None keeps all.
     overwrite
         Replace `target`.
 
@@ -74,11 +78,12 @@ def convert_picks(
     Raises
     ------
     InputError
-        If a flip lacks the shape.
+        If a flip lacks the shape, or a threshold the scores.
     """
     sets = read_picks(source, frame, unbinned=unbinned)
     moved: PickSets = {}
-    for key, picks in sets.items():
+    for key, found in sets.items():
+        picks = found if score_threshold is None else _above(found, score_threshold, source)
         # Voxel centers at whole numbers: the edge of the volume lies at -0.5 on either scale.
         centers = (picks.centers + 0.5) * scale - 0.5 if scale != 1.0 else picks.centers
         if flip:
@@ -99,3 +104,15 @@ def convert_picks(
         )
     write_picks(target, moved, frame, flavor=flavor or flavor_for(target), overwrite=overwrite)
     return sum(len(picks) for picks in moved.values())
+
+
+def _above(picks: Picks, threshold: float, source: Path) -> Picks:
+    if picks.scores is None:
+        raise InputError(f"{source}: gives no scores, which --score-threshold needs. Leave the option out.")
+    chosen = picks.scores > threshold
+    return replace(
+        picks,
+        centers=picks.centers[chosen],
+        scores=picks.scores[chosen],
+        tracks=None if picks.tracks is None else picks.tracks[chosen],
+    )

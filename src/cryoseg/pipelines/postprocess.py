@@ -150,7 +150,7 @@ def _write_one(
     settings = config
     is_logits = voxel_kind(tomogram.data) is VoxelKind.LOGITS
     if is_logits and config.logit_threshold is None:
-        threshold, source = _recorded_threshold(path)
+        threshold, source = recorded_threshold(path)
         on_event(Note(text=f"{path.name}: logits above {threshold:g} are membrane ({source})."))
         settings = replace(config, logit_threshold=threshold)
     try:
@@ -184,8 +184,14 @@ def _write_one(
     return {"threshold": threshold_text, "before": f"{before:.3%}", "after": f"{after:.3%}"}
 
 
-def _recorded_threshold(path: Path) -> tuple[float, str]:
-    """The threshold in the .json that lies beside logits of `cryoseg segment`, and where it is from."""
+def recorded_threshold(path: Path) -> tuple[float, str]:
+    """The threshold in the .json that lies beside logits of `cryoseg segment`, and where it is from.
+
+    Parameters
+    ----------
+    path
+        Of the logits; where nothing is recorded the threshold is ETSAM's.
+    """
     fallback = PRESET_LOGIT_THRESHOLD[Preset.V1]
     name = path.name.split("_logits.", 1)[0] + ".json"
     beside = path.with_name(name)

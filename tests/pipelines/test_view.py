@@ -1,0 +1,166 @@
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cryoseg.config.view import ViewConfig
+from cryoseg.errors import ConfigError, InputError, OutputError
+from cryoseg.io.volumes import write_logits, write_mask
+from cryoseg.pipelines.events import Event, Warn
+from cryoseg.pipelines.view import ViewSources, write_view
+from cryoseg.types import Geometry
+
+GEOMETRY = Geometry(voxel_size=(10.0, 10.0, 10.0), origin=(5.0, 6.0, 7.0))
+
+
+def payload(page: Path, name: str) -> bytes:
+    found = re.search(rf'id="data-{name}">([^<]*)<', page.read_text(encoding="utf-8"))
+    assert found, name
+    return gzip.decompress(base64.b64decode(found[1]))
+
+
+def facts_of(page: Path) -> dict:
+    found = re.search(r'id="facts">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)
+    assert found
+    return json.loads(found[1])
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> ViewSources:
+    rng = np.random.default_rng(0)
+    shape = (7, 30, 31)
+    logits = rng.normal(scale=3, size=shape).astype(np.float32)
+    write_logits(tmp_path / "ts 1.mrc", rng.normal(size=shape).astype(np.float32), GEOMETRY, label="test")
+    write_logits(tmp_path / "ts 1_membrane_logits.mrc", logits, GEOMETRY, label="test")
+    write_mask(tmp_path / "mask.mrc", logits > 2, GEOMETRY, label="test")
+    (tmp_path / "picks.csv").write_text("x,y,z,score\n3,4,5,0.5\n10,11,6,0.9\n")
+    return ViewSources(
+        tomogram=tmp_path / "ts 1.mrc",
+        logits=tmp_path / "ts 1_membrane_logits.mrc",
+        mask=tmp_path / "mask.mrc",
+        picks=tmp_path / "picks.csv",
+    )
+
+
+def test_a_page_carries_everything_and_fetches_nothing(sources: ViewSources, tmp_path: Path) -> None:
+    result = write_view(sources, tmp_path / "page.html", ViewConfig(binning=2, pick_diameter_angstrom=100))
+    text = result.path.read_text(encoding="utf-8")
+    assert not re.search(r"https?:|src=|<link|@import", text)
+    assert text.count("<!--") == 0
+    facts = facts_of(result.path)
+    assert (facts["shape"], facts["fileShape"], facts["binning"]) == ([4, 15, 16], [7, 30, 31], [2, 2, 2])
+    assert facts["picks"]["centers"] == [[5, 4, 3], [6, 11, 10]]
+    assert facts["picks"]["diameter"] == [10, 10, 10]
+    assert any("steps of 0.0625" in note for note in facts["notes"])
+    assert any(note.startswith("Binning 2 x 2 x 2") for note in facts["notes"])
+    for name, length in (("tomogram", 4 * 15 * 16), ("mask", 4 * 15 * 16), ("logits-header", 1024)):
+        assert len(payload(result.path, name)) == length
+    assert result.megabytes == pytest.approx(result.path.stat().st_size / 1e6)
+
+
+def test_without_binning_the_page_has_the_mask_of_every_threshold(
+    sources: ViewSources, tmp_path: Path
+) -> None:
+    result = write_view(sources, tmp_path / "page.html")
+    assert result.binning == (1, 1, 1)
+    assert sources.logits is not None
+    logits = np.fromfile(sources.logits, np.float32, offset=1024)
+    rounded = np.frombuffer(payload(result.path, "logits"), np.int8) * np.float32(result.logit_step)
+    for threshold in (-4.0, -0.5, -0.25, 0.0, 3.0625):
+        np.testing.assert_array_equal(rounded > threshold, logits > threshold)
+
+
+def test_equal_inputs_give_equal_pages(sources: ViewSources, tmp_path: Path) -> None:
+    for name in ("a.html", "b.html"):
+        write_view(sources, tmp_path / name)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_the_command_is_quoted_and_the_threshold_recorded(sources: ViewSources, tmp_path: Path) -> None:
+    (tmp_path / "ts 1_membrane.json").write_text('{"settings": {"logit_threshold": -0.25}}')
+    logits = write_view(sources, tmp_path / "page.html")
+    facts = facts_of(logits.path)["logits"]
+    assert facts["command"] == f"cryoseg postprocess '{sources.logits}'"
+    assert facts["threshold"] == -0.25
+
+
+def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+    name = tmp_path / "a<!--style--><b>.mrc"
+    write_logits(name, np.zeros((2, 4, 4), np.float32), GEOMETRY, label="test")
+    result = write_view(ViewSources(tomogram=name), tmp_path / "page.html")
+    assert "<b>" not in result.path.read_text(encoding="utf-8")
+    assert facts_of(result.path)["title"] == name.name
+
+
+def test_large_volumes_are_binned_until_the_page_is_small_enough(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 255, (20, 400, 400)).astype(np.int16)
+    write_logits(tmp_path / "big.mrc", data, GEOMETRY, label="test")
+    result = write_view(
+        ViewSources(tomogram=tmp_path / "big.mrc"), tmp_path / "page.html", ViewConfig(max_megabytes=1)
+    )
+    assert result.binning == (2, 2, 2)
+    assert result.megabytes < 1
+    with pytest.raises(InputError, match=r"--bin 2"):
+        write_view(
+            ViewSources(tomogram=tmp_path / "big.mrc"),
+            tmp_path / "other.html",
+            ViewConfig(max_megabytes=1, binning=1),
+        )
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_a_picture_is_one_slice(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(tmp_path / "grid.png")
+    (tmp_path / "grid.csv").write_text("x,y\n3,4\n")
+    said: list[Event] = []
+    result = write_view(
+        ViewSources(tomogram=tmp_path / "grid.png", picks=tmp_path / "grid.csv"),
+        tmp_path / "page.html",
+        ViewConfig(binning=2),
+        on_event=said.append,
+    )
+    facts = facts_of(result.path)
+    assert (facts["shape"], facts["binning"]) == ([1, 10, 10], [1, 2, 2])
+    assert facts["picks"]["centers"] == [[0, 4, 3]]
+    assert any(isinstance(event, Warn) and "pixel size" in event.text for event in said)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"logits": "mask.mrc"}, "holds a mask, not logits. Pass it with --mask"),
+        ({"logits": "small.mrc"}, "2 x 4 x 4 voxels"),
+        ({"mask": "small.mrc"}, "Give what belongs to this tomogram"),
+        ({"tomogram": "nan.mrc"}, "NaN"),
+        ({"picks": "none.csv"}, "no such file"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    sources: ViewSources, tmp_path: Path, change: dict[str, str], message: str
+) -> None:
+    write_logits(tmp_path / "small.mrc", np.ones((2, 4, 4), np.float32), GEOMETRY, label="test")
+    write_logits(tmp_path / "nan.mrc", np.full((7, 30, 31), np.nan, np.float32), GEOMETRY, label="test")
+    paths = {key: tmp_path / name for key, name in change.items()}
+    with pytest.raises(InputError, match=message):
+        write_view(ViewSources(**{"tomogram": sources.tomogram, **paths}), tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_is_kept_unless_told(sources: ViewSources, tmp_path: Path) -> None:
+    write_view(sources, tmp_path / "page.html")
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_view(sources, tmp_path / "page.html")
+    write_view(sources, tmp_path / "page.html", overwrite=True)
+    with pytest.raises(InputError, match=r"ends in \.html"):
+        write_view(sources, tmp_path / "page.mrc")
+
+
+@pytest.mark.parametrize("wrong", [{"binning": 0}, {"max_megabytes": 0.0}, {"pixel_size": -1.0}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        ViewConfig(**wrong)
