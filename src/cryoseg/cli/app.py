@@ -11,6 +11,7 @@ import typer
 from cryoseg import __version__
 from cryoseg.cli import convert, data, evaluate, pick, postprocess, sample, segment, simulate, train, weights
 from cryoseg.cli.config_file import CommandGroup
+from cryoseg.cli.doctor import doctor
 from cryoseg.cli.evaluate_images import images
 from cryoseg.cli.segment_image import segment_image
 from cryoseg.cli.view import view
@@ -55,6 +56,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(weights.app, name="weights")
 app.add_typer(sample.app, name="sample")
+app.command()(doctor)
 
 
 def main() -> None:

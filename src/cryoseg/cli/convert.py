@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 from typer import Argument, BadParameter, Option, echo
 
-from cryoseg.cli.options import Overwrite, PixelSize
+from cryoseg.cli.options import FromRelion4, Overwrite, PixelSize
 from cryoseg.cli.relion_options import (
     RelionCenter,
     ThicknessAxisOption,
@@ -37,9 +37,7 @@ def convert(
             "--format", "-f", help="Which STAR or CSV, for OUT.star or OUT.csv.", show_default="by the suffix"
         ),
     ] = None,
-    from_relion4: Annotated[
-        bool, Option("--from-relion4", help="IN.star counts RELION 4's unbinned pixels.")
-    ] = False,
+    from_relion4: FromRelion4 = False,
     tomogram: Annotated[
         Optional[Path],  # noqa: UP045
         Option("--tomogram", "--image", help="The volume or image itself: gives size, pixel size and name."),

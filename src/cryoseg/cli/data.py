@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 import typer
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.options import OutputDir, Quiet, Verbose
+from cryoseg.cli.batch_options import DryRun
+from cryoseg.cli.options import OutputDir, Quiet, Split, Verbose
 from cryoseg.config.fetch_data import FetchConfig, VolumeFormat
 
 app = typer.Typer(no_args_is_help=True, help="Fetch published tomograms, annotations and micrographs.")
@@ -30,7 +31,7 @@ def fetch(
         ),
     ],
     output_dir: OutputDir = Path("data/collection"),
-    dry_run: Annotated[bool, Option("--dry-run", help="Show files and sizes, and fetch nothing.")] = False,
+    dry_run: DryRun = False,
     annotations: Annotated[
         bool, Option(help="Of a single run, fetch its annotations too: masks and points.")
     ] = FetchConfig.annotations,
@@ -41,13 +42,14 @@ def fetch(
         Optional[int],  # noqa: UP045
         Option(help="Which tomogram of a single run.", show_default="the portal's first"),
     ] = FetchConfig.tomogram_id,
-    split: Annotated[
-        str, Option(help="Of a .csv list, only the rows of this split, such as test.", show_default="all")
-    ] = FetchConfig.split,
+    split: Split = FetchConfig.split,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Fetch runs and data sets; the same command goes on where it was interrupted."""
+    """Fetch runs and data sets; the same command goes on where it was interrupted.
+
+    Example: cryoseg data fetch cryoppp_lite:10017 --dry-run
+    """
     from cryoseg.cli.console import batch_console
     from cryoseg.pipelines.events import Note, Row, Status
     from cryoseg.pipelines.fetch_data import fetch_planned, readable_bytes

@@ -92,7 +92,10 @@ def segmentation(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score masks or logits: Dice, IoU, precision, recall, near recall, and more with --metrics."""
+    """Score masks or logits: Dice, IoU, precision, recall, near recall, and more with --metrics.
+
+    Example: cryoseg evaluate segmentation membranes labels --metrics all -o scores.html
+    """
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluation_tables import print_evaluation
     from cryoseg.pipelines.evaluate import evaluate_files
@@ -198,7 +201,10 @@ def picks(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score particle positions: precision, recall, F1, average precision, position errors."""
+    """Score particle positions: precision, recall, F1, average precision, position errors.
+
+    Example: cryoseg evaluate picks picks truth --radius 0.5R --diameter 180 -o scores.csv
+    """
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluation_tables import print_evaluation
     from cryoseg.pipelines.evaluate_picks import evaluate_pick_files, image_name

@@ -9,8 +9,8 @@ from typing import Annotated, Optional
 
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.options import Overwrite, Quiet, Verbose
-from cryoseg.config.pictures import PUBLISHED_SIDE, PUBLISHED_SMOOTHING, Morphology, Smoothing
+from cryoseg.cli.options import Kernel, MorphologyOption, Overwrite, Quiet, Verbose
+from cryoseg.config.pictures import PUBLISHED_SIDE, PUBLISHED_SMOOTHING, Smoothing
 
 COLUMNS = ("dice", "iou", "mae", "s_measure", "e_measure", "f_beta", "weighted_f")
 
@@ -21,12 +21,8 @@ def images(
         Path,
         Argument(help="True masks of equal names; folders inside are data sets.", show_default=False),
     ],
-    morphology: Annotated[
-        Morphology, Option("--morphology", help="open or close predictions first, as published, or none.")
-    ] = PUBLISHED_SMOOTHING.morphology,
-    kernel: Annotated[
-        int, Option("--kernel", help="Side of the square that opens or closes, in pixels that are scored.")
-    ] = PUBLISHED_SMOOTHING.kernel,
+    morphology: MorphologyOption = PUBLISHED_SMOOTHING.morphology,
+    kernel: Kernel = PUBLISHED_SMOOTHING.kernel,
     side: Annotated[
         int, Option("--side", help="Score in squares of so many pixels; 0 for the truth's own grid.")
     ] = PUBLISHED_SIDE,
@@ -38,7 +34,10 @@ def images(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score masks of pictures: Dice, IoU, MAE, S- and E-measure, F-beta, weighted F, per data set."""
+    """Score masks of pictures: Dice, IoU, MAE, S- and E-measure, F-beta, weighted F, per data set.
+
+    Example: cryoseg evaluate images masks truth -o scores.csv
+    """
     from cryoseg.cli.console import batch_console
     from cryoseg.pipelines.evaluate_images import evaluate_images, shown
     from cryoseg.pipelines.events import Row, Status

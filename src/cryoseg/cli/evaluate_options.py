@@ -7,13 +7,14 @@ from typing import Annotated, Optional
 
 from typer import Option
 
+from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
 from cryoseg.config import Metric, ModelChoice, ModelName
 from cryoseg.errors import ConfigError
 
 Metrics = Annotated[str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")]
 LogitThreshold = Annotated[
     Optional[float],  # noqa: UP045
-    Option(help="Predictions are logits; voxels above this are membrane.", show_default="masks only"),
+    Option(help=LOGIT_THRESHOLD_HELP, show_default="predictions are masks"),
 ]
 Tolerance = Annotated[
     Optional[list[str]],  # noqa: UP045

@@ -21,7 +21,7 @@ from cryoseg.cli.evaluate_options import (
     named_methods,
     parse_metrics,
 )
-from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
+from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Split, Verbose
 from cryoseg.config import EvaluateConfig, Length, Preset, SegmentConfig
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError, OutputError
@@ -56,7 +56,7 @@ def score_testset(
         Option(help="Folder of stage-1 masks, for those columns.", show_default="none"),
     ] = None,
     also: Also = None,
-    split: Annotated[str, Option(help="Only the rows of this split.", show_default="all")] = "",
+    split: Split = "",
     metrics: Metrics = ",".join(EvaluateConfig.metrics),
     logit_threshold: LogitThreshold = EvaluateConfig.logit_threshold,
     tolerance: Tolerance = None,
@@ -72,7 +72,10 @@ def score_testset(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score predictions, or a model, on a fetched test set."""
+    """Score predictions, or a model, on a fetched test set.
+
+    Example: cryoseg evaluate testset test_set.csv --pred membranes --split test -o scores.csv
+    """
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluation_tables import print_evaluation
     from cryoseg.io.testset import read_testset

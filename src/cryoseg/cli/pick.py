@@ -16,7 +16,21 @@ from cryoseg.cli.batch_options import (
     finish_batch,
 )
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import Device, Inputs, OutputDir, Overwrite, PixelSize, Quiet, Verbose
+from cryoseg.cli.options import (
+    DIAMETER_HELP,
+    DIAMETER_PX_HELP,
+    LOGIT_THRESHOLD_HELP,
+    MASK_HELP,
+    POLARITY_HELP,
+    STORE_LOGITS_HELP,
+    Device,
+    Inputs,
+    OutputDir,
+    Overwrite,
+    PixelSize,
+    Quiet,
+    Verbose,
+)
 from cryoseg.cli.relion_options import (
     RelionCenter,
     ThicknessAxisOption,
@@ -52,20 +66,18 @@ def pick(
     output_dir: OutputDir = Path(),
     particle_diameter: Annotated[
         Optional[float],  # noqa: UP045
-        Option(
-            "--particle-diameter", help="Largest diameter in angstrom (micrographs).", show_default="none"
-        ),
+        Option("--particle-diameter", help=DIAMETER_HELP, show_default="the model's in tomograms"),
     ] = None,
     particle_diameter_px: Annotated[
         Optional[float],  # noqa: UP045
-        Option("--particle-diameter-px", help="The same in pixels of the micrograph.", show_default="none"),
+        Option("--particle-diameter-px", help=DIAMETER_PX_HELP, show_default="none"),
     ] = None,
     logit_threshold: Annotated[
         Optional[float],  # noqa: UP045
         Option(
             "--logit-threshold",
-            help="Pixels above it are particle (micrographs); 0 is a probability of one half.",
-            show_default="the model's",
+            help=LOGIT_THRESHOLD_HELP,
+            show_default="the model's; for micrographs",
         ),
     ] = None,
     score_threshold: Annotated[
@@ -92,11 +104,11 @@ def pick(
         float, Option("--border", help="Drop picks nearer than this to the sides, in angstrom.")
     ] = TomogramPickConfig.border_angstrom,
     z_border: Annotated[
-        float, Option("--z-border", help="The same for the top and bottom of the sample.")
+        float, Option("--z-border", help="The same for the top and bottom of the sample, in angstrom.")
     ] = TomogramPickConfig.z_border_angstrom,
     mask: Annotated[
         Optional[Path],  # noqa: UP045
-        Option("--mask", help="Mask, or a folder of masks such as `cryoseg segment` writes."),
+        Option("--mask", help=MASK_HELP),
     ] = None,
     mask_side: Annotated[
         Side, Option("--mask-side", help="Keep picks within the mask or outside of it.")
@@ -118,7 +130,7 @@ def pick(
         bool, Option("--heat-map/--no-heat-map", help="Write the probabilities as MRC (tomograms).")
     ] = False,
     store_logits: Annotated[
-        bool, Option("--store-logits/--no-store-logits", help="Write the logits as MRC (micrographs).")
+        bool, Option("--store-logits/--no-store-logits", help=STORE_LOGITS_HELP)
     ] = MicrographPickOptions.logits,
     store_mask: Annotated[
         bool, Option("--store-mask/--no-store-mask", help="Write the mask as MRC (micrographs).")
@@ -135,9 +147,7 @@ def pick(
         PickView,
         Option("--view", help="tiles, or whole: the image squeezed as in Prompt_sam_cryoPPP (micrographs)."),
     ] = MicrographPickConfig.view,
-    polarity: Annotated[
-        Polarity, Option("--polarity", help="Particles are dark or bright (micrographs).")
-    ] = MicrographPickConfig.polarity,
+    polarity: Annotated[Polarity, Option("--polarity", help=POLARITY_HELP)] = MicrographPickConfig.polarity,
     clip_outliers: Annotated[
         bool, Option("--clip-outliers", help="Replace hot pixels first (micrographs).")
     ] = MicrographPickConfig.clip_outliers,

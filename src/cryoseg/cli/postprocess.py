@@ -7,7 +7,18 @@ from typing import Annotated, Optional
 
 from typer import Exit, Option
 
-from cryoseg.cli.options import Inputs, OutputDir, Overwrite, Quiet, Verbose
+from cryoseg.cli.options import (
+    LOGIT_THRESHOLD_HELP,
+    STEP_HELP,
+    Inputs,
+    MaxBridgeLength,
+    MaxSpurLength,
+    MinSlices,
+    OutputDir,
+    Overwrite,
+    Quiet,
+    Verbose,
+)
 from cryoseg.config import PostprocessStep
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.errors import ConfigError
@@ -18,27 +29,16 @@ def postprocess(
     output_dir: OutputDir = Path(),
     logit_threshold: Annotated[
         Optional[float],  # noqa: UP045
-        Option(help="Voxels of a logit volume above this are membrane.", show_default="recorded, else -0.5"),
+        Option(help=LOGIT_THRESHOLD_HELP, show_default="recorded, else -0.5"),
     ] = PostprocessConfig.logit_threshold,
     step: Annotated[
         Optional[list[PostprocessStep]],  # noqa: UP045
-        Option("--step", help="Step to apply; repeat for several.", show_default="thin-noise"),
+        Option("--step", help=STEP_HELP, show_default="thin-noise"),
     ] = None,
     no_steps: Annotated[bool, Option("--no-steps", help="Threshold only.")] = False,
-    min_slices: Annotated[
-        int, Option("--post-process-min-slices", help="thin-noise drops components on fewer slices.")
-    ] = PostprocessConfig.min_slices,
-    max_bridge_length: Annotated[
-        int,
-        Option(
-            "--post-process-max-bridge-len",
-            help="bridges cuts links between membranes of up to this many pixels.",
-        ),
-    ] = PostprocessConfig.max_bridge_length,
-    max_spur_length: Annotated[
-        int,
-        Option("--post-process-max-spur-len", help="bridges cuts spurs of up to this many pixels; 0: none."),
-    ] = PostprocessConfig.max_spur_length,
+    min_slices: MinSlices = PostprocessConfig.min_slices,
+    max_bridge_length: MaxBridgeLength = PostprocessConfig.max_bridge_length,
+    max_spur_length: MaxSpurLength = PostprocessConfig.max_spur_length,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -47,7 +47,10 @@ def postprocess(
         bool, Option("--postprocess-remove-parallel-membrane-misconnections", hidden=True)
     ] = False,
 ) -> None:
-    """Threshold and filter saved masks or logits again, without a model."""
+    """Threshold and filter saved masks or logits again, without a model.
+
+    Example: cryoseg postprocess membranes/ts_01_membrane_logits.mrc --logit-threshold -0.25 -o filtered
+    """
     from cryoseg.cli.console import batch_console
     from cryoseg.pipelines.postprocess import COLUMNS, postprocess_files
 

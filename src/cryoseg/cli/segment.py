@@ -18,9 +18,17 @@ from cryoseg.cli.batch_options import (
     finish_batch,
 )
 from cryoseg.cli.options import (
+    LOGIT_THRESHOLD_HELP,
+    POLARITY_HELP,
+    SAM2_CONFIG_HELP,
+    STEP_HELP,
+    STORE_LOGITS_HELP,
     CheckpointsDir,
     Device,
     Inputs,
+    MaxBridgeLength,
+    MaxSpurLength,
+    MinSlices,
     NamingOption,
     OutputDir,
     Overwrite,
@@ -147,7 +155,7 @@ def segment(
         Option(
             "--logit-threshold",
             "--segmentation-threshold",
-            help="Voxels with a logit above this are membrane (logit 0 is probability 0.5).",
+            help=LOGIT_THRESHOLD_HELP,
             show_default="preset or model",
         ),
     ] = None,
@@ -156,24 +164,13 @@ def segment(
     ] = False,
     step: Annotated[
         Optional[list[PostprocessStep]],  # noqa: UP045
-        Option("--step", help="Filter by this step alone; repeat for several."),
+        Option("--step", help=STEP_HELP, show_default="the preset's, with --post-process"),
     ] = None,
-    min_slices: Annotated[
-        int, Option("--post-process-min-slices", help="thin-noise drops components on fewer slices.")
-    ] = SegmentConfig.min_slices,
-    max_bridge_length: Annotated[
-        int,
-        Option(
-            "--post-process-max-bridge-len",
-            help="bridges cuts links between membranes of up to this many pixels.",
-        ),
-    ] = SegmentConfig.max_bridge_length,
-    max_spur_length: Annotated[
-        int,
-        Option("--post-process-max-spur-len", help="bridges cuts spurs of up to this many pixels; 0: none."),
-    ] = SegmentConfig.max_spur_length,
+    min_slices: MinSlices = SegmentConfig.min_slices,
+    max_bridge_length: MaxBridgeLength = SegmentConfig.max_bridge_length,
+    max_spur_length: MaxSpurLength = SegmentConfig.max_spur_length,
     store_logits: Annotated[
-        bool, Option("--store-logits", "--store-probabilities", help="Write the logits, float32.")
+        bool, Option("--store-logits", "--store-probabilities", help=STORE_LOGITS_HELP)
     ] = False,
     preview: Annotated[
         bool, Option("--preview", help="Write a picture of six slices with outlines.")
@@ -181,7 +178,7 @@ def segment(
     pixel_size: PixelSize = None,
     polarity: Annotated[
         Optional[Polarity],  # noqa: UP045
-        Option(help="Membranes are dark or bright.", show_default="as-is for etsam, dark for membrane-tiny"),
+        Option(help=POLARITY_HELP, show_default="as-is for etsam, dark for membrane-tiny"),
     ] = None,
     views: Annotated[
         Optional[list[View]],  # noqa: UP045
@@ -233,9 +230,7 @@ def segment(
     ] = None,
     sam2_config: Annotated[
         Optional[str],  # noqa: UP045
-        Option(
-            help="Configuration of those weights: a YAML file, or a name in sam2.", show_default="hiera b+"
-        ),
+        Option(help=SAM2_CONFIG_HELP, show_default="hiera b+"),
     ] = None,
     checkpoints_dir: CheckpointsDir = None,
     mode0: Annotated[

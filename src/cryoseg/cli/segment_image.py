@@ -8,8 +8,19 @@ from typing import Annotated, Optional
 from typer import Exit, Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import CheckpointsDir, Device, Inputs, OutputDir, Overwrite, Quiet, Verbose
-from cryoseg.config.pictures import Morphology, Smoothing
+from cryoseg.cli.options import (
+    LOGIT_THRESHOLD_HELP,
+    CheckpointsDir,
+    Device,
+    Inputs,
+    Kernel,
+    MorphologyOption,
+    OutputDir,
+    Overwrite,
+    Quiet,
+    Verbose,
+)
+from cryoseg.config.pictures import Smoothing
 
 
 def segment_image(
@@ -24,14 +35,10 @@ def segment_image(
     ] = None,
     logit_threshold: Annotated[
         Optional[float],  # noqa: UP045
-        Option("--logit-threshold", help="Pixels above it are marked.", show_default="the model's"),
+        Option("--logit-threshold", help=LOGIT_THRESHOLD_HELP, show_default="the model's"),
     ] = None,
-    morphology: Annotated[
-        Morphology, Option("--morphology", help="open drops thin parts of the mask, close fills narrow gaps.")
-    ] = Smoothing.morphology,
-    kernel: Annotated[
-        int, Option("--kernel", help="Side of the square that opens or closes, in pixels of the picture.")
-    ] = Smoothing.kernel,
+    morphology: MorphologyOption = Smoothing.morphology,
+    kernel: Kernel = Smoothing.kernel,
     overlay: Annotated[
         bool, Option("--overlay", "--preview", help="Write the picture with its mask too.")
     ] = False,

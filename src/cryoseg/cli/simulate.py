@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 from typer import Option
 
-from cryoseg.cli.options import Overwrite, Quiet, Seed, Verbose
+from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
 from cryoseg.cli.simulate_lesions import lesions
-from cryoseg.cli.simulate_micrographs import micrographs
+from cryoseg.cli.simulate_micrographs import POLARITY_ON_DISK_HELP, micrographs
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
 from cryoseg.errors import ConfigError
 
@@ -48,10 +47,8 @@ app.command()(lesions)
 
 @app.command()
 def tomograms(
-    output_dir: Annotated[
-        Path, Option("--output-dir", "-o", help="Folder for the volumes; made if missing.")
-    ],
-    count: Annotated[int, Option("--count", "-n", min=1, help="Volumes to make.")] = 1,
+    output_dir: OutputDir,
+    count: Count = 1,
     seed: Seed = 0,
     recipe: Annotated[
         Recipe, Option(help="Mixture of specimens and microscopes to draw from.")
@@ -71,11 +68,9 @@ def tomograms(
         Optional[str],  # noqa: UP045
         Option(help="var(signal) / var(noise): one number or LOW:HIGH.", show_default="the recipe's"),
     ] = None,
-    polarity: Annotated[
-        PolarityOnDisk, Option(help="Membranes dark or bright on disk.")
-    ] = PolarityOnDisk.DARK,
-    prefix: Annotated[str, Option(help="First part of the file names.")] = "sim",
-    workers: Annotated[int, Option(min=1, help="Processes; the volumes do not depend on it.")] = 1,
+    polarity: Annotated[PolarityOnDisk, Option(help=POLARITY_ON_DISK_HELP)] = PolarityOnDisk.DARK,
+    prefix: Prefix = "sim",
+    workers: Workers = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -84,6 +79,8 @@ def tomograms(
 
     Each volume is three files: sim_0000_tomogram.mrc, sim_0000_labels.mrc.gz (1 on membrane) and
     sim_0000.json with every parameter. Interrupted runs go on where they stopped.
+
+    Example: cryoseg simulate tomograms -n 4 -o simulated
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.pipelines.events import Note, Row, StageProgress, Status

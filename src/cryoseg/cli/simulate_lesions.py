@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
-from cryoseg.cli.options import Overwrite, Quiet, Seed, Verbose
+from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose
 from cryoseg.cli.simulate_micrographs import _shape
 from cryoseg.config.simulate_lesions import SimulateLesionsConfig
 
@@ -15,13 +14,11 @@ _COLUMNS = ("for", "lesion", "hairs", "rim")
 
 
 def lesions(
-    output_dir: Annotated[
-        Path, Option("--output-dir", "-o", help="Folder for the pictures; made if missing.")
-    ],
-    count: Annotated[int, Option("--count", "-n", min=1, help="Pictures to make.")] = 10,
+    output_dir: OutputDir,
+    count: Count = 10,
     seed: Seed = 0,
     shape: Annotated[str, Option(help="Pixels, YxX.")] = "x".join(map(str, SimulateLesionsConfig.shape)),
-    prefix: Annotated[str, Option(help="First part of the file names.")] = "lesion",
+    prefix: Prefix = "lesion",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

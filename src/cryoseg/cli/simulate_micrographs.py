@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
-from cryoseg.cli.options import Overwrite, Quiet, Seed, Verbose
+from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
 from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.errors import ConfigError
 
+POLARITY_ON_DISK_HELP = "Membranes or particles are dark or bright on disk."
 _COLUMNS = ("pixel size", "diameter", "particles", "detectability", "finish")
 
 
@@ -36,8 +36,8 @@ def _shown(values: tuple[float, float]) -> str:
 
 
 def micrographs(
-    output_dir: Annotated[Path, Option("--output-dir", "-o", help="Folder for the images; made if missing.")],
-    count: Annotated[int, Option("--count", "-n", min=1, help="Micrographs to make.")] = 1,
+    output_dir: OutputDir,
+    count: Count = 1,
     seed: Seed = 0,
     recipe: Annotated[
         MicrographRecipe, Option(help="Mixture of specimens and microscopes to draw from.")
@@ -54,10 +54,10 @@ def micrographs(
         ),
     ] = _shown(SimulateMicrographsConfig.particle_diameter),
     polarity: Annotated[
-        PolarityOnDisk, Option(help="Particles dark or bright on disk.")
+        PolarityOnDisk, Option(help=POLARITY_ON_DISK_HELP)
     ] = SimulateMicrographsConfig.polarity,
-    prefix: Annotated[str, Option(help="First part of the file names.")] = "sim",
-    workers: Annotated[int, Option(min=1, help="Processes; the micrographs do not depend on it.")] = 1,
+    prefix: Prefix = "sim",
+    workers: Workers = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -67,6 +67,8 @@ def micrographs(
     Each one is four files: sim_0000_micrograph.mrc, sim_0000_labels.mrc (number of the particle, 0
     elsewhere), sim_0000_particles.star and sim_0000.json with every parameter. Interrupted runs go
     on where they stopped.
+
+    Example: cryoseg simulate micrographs -n 4 -o simulated
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.pipelines.events import Row, StageProgress, Status

@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import Device, Quiet, Seed, Verbose
+from cryoseg.cli.options import VALIDATION_HELP, Card, Device, Quiet, Seed, Verbose
 from cryoseg.cli.train_cet_pick import cet_pick
 from cryoseg.cli.train_etsam import etsam_stage1, etsam_stage2
 from cryoseg.cli.train_options import (
@@ -57,11 +57,8 @@ def membrane(
     validate_every: ValidateEvery = LoopConfig.validate_every,
     max_minutes: MaxMinutes = None,
     polarity: PolarityOption = Polarity.DARK,
-    card: Annotated[
-        Optional[str],  # noqa: UP045
-        Option(help='JSON object to add to the model\'s card, such as \'{"data": "..."}\'.'),
-    ] = None,
-    device: Device = "cpu",
+    card: Card = None,
+    device: Device = "auto",
     tensorboard: Tensorboard = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -120,16 +117,11 @@ app.command("sam")(sam)
 def package(
     stage1: Annotated[Path, Option("--stage1", help="Folder of the stage-1 run.")],
     stage2: Annotated[Path, Option("--stage2", help="Folder of the stage-2 run.")],
-    validation: Annotated[
-        list[str], Option("--validation", help="Pairs that choose the threshold; not trained on.")
-    ],
+    validation: Annotated[list[str], Option("--validation", help=VALIDATION_HELP)],
     output: Annotated[Path, Option("--output", "-o", help="The model file, .safetensors.")],
     clip_length: ClipLength = ClipConfig.length,
     polarity: PolarityOption = Polarity.DARK,
-    card: Annotated[
-        Optional[str],  # noqa: UP045
-        Option(help="JSON object to add to the model's card."),
-    ] = None,
+    card: Card = None,
 ) -> None:
     """Pack two trained stages into one model file for `cryoseg segment --model FILE`.
 

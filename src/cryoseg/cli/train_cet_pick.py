@@ -9,7 +9,22 @@ from typing import Annotated, Any, Optional
 from typer import BadParameter, Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
+from cryoseg.cli.options import (
+    BATCH_HELP,
+    DIAMETER_HELP,
+    LEARNING_RATE_HELP,
+    MASK_HELP,
+    PICKS_HELP,
+    STEPS_HELP,
+    VALIDATION_HELP,
+    Device,
+    FromRelion4,
+    Overwrite,
+    PixelSize,
+    Quiet,
+    Seed,
+    Verbose,
+)
 from cryoseg.cli.relion_options import (
     RelionCenter,
     ThicknessAxisOption,
@@ -18,6 +33,7 @@ from cryoseg.cli.relion_options import (
     UnbinnedSize,
     relion_frames,
 )
+from cryoseg.cli.train_options import RunDir
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk, Specimen, ZPool
 from cryoseg.config.pick import CenterRule, ThicknessAxis
 
@@ -48,18 +64,9 @@ def cet_pick(
         list[str],
         Option("--tomograms", "-t", help="Tomograms, folders, globs or CET-pick's list; repeat for several."),
     ],
-    picks: Annotated[
-        list[Path],
-        Option(
-            "--picks", "-p", help="Labels: .star .csv .mod .ndjson .txt .tsv .coords; repeat for several."
-        ),
-    ],
-    particle_diameter: Annotated[
-        float, Option("--particle-diameter", help="Of the particle (width of the filament), in angstrom.")
-    ],
-    output_dir: Annotated[
-        Path, Option("--output-dir", "-o", help="Folder of the run; the same folder goes on with it.")
-    ] = Path("cet_pick"),
+    picks: Annotated[list[Path], Option("--picks", "-p", help=PICKS_HELP)],
+    particle_diameter: Annotated[float, Option("--particle-diameter", help=DIAMETER_HELP)],
+    output_dir: RunDir = Path("cet_pick"),
     name: Annotated[str, Option("--name", help="Of the model file.")] = "cet_pick",
     preset: Annotated[
         Specimen,
@@ -71,23 +78,24 @@ def cet_pick(
     ] = None,
     mask: Annotated[
         Optional[Path],  # noqa: UP045
-        Option("--mask", help="Where particles may be: a mask, or a folder of masks named as the tomograms."),
+        Option("--mask", help=MASK_HELP),
     ] = None,
     validation: Annotated[
         Optional[list[str]],  # noqa: UP045
-        Option("--validation", help="Tomograms to pick, score and picture at every check."),
+        Option("--validation", help=VALIDATION_HELP, show_default="none"),
     ] = None,
     thickness_axis: ThicknessAxisOption = ThicknessAxis.Z,
     picks_pixel_size: Annotated[
-        Number, Option("--picks-pixel-size", help="Voxel size that the labels count in, if another.")
+        Number,
+        Option("--picks-pixel-size", help="Voxel size that the labels count in, in angstrom, if another."),
     ] = None,
-    from_relion4: Annotated[
-        bool, Option("--from-relion4", help="Labels in STAR are unbinned pixels.")
-    ] = False,
+    from_relion4: FromRelion4 = False,
     arch: Annotated[Optional[Arch], Option("--arch", help="Network.", show_default="unet_4")] = None,  # noqa: UP045
-    steps: Annotated[Whole, Option("--steps", help="Optimizer steps.", show_default="by the preset")] = None,
-    batch: Annotated[Whole, Option("--batch", help="Crops a step.", show_default="4")] = None,
-    learning_rate: Annotated[Number, Option("--learning-rate", help="Peak.", show_default="0.002")] = None,
+    steps: Annotated[Whole, Option("--steps", help=STEPS_HELP, show_default="by the preset")] = None,
+    batch: Annotated[Whole, Option("--batch", help=BATCH_HELP, show_default="4")] = None,
+    learning_rate: Annotated[
+        Number, Option("--learning-rate", help=LEARNING_RATE_HELP, show_default="0.002")
+    ] = None,
     risk: Annotated[
         Optional[Risk],  # noqa: UP045
         Option("--risk", help="pu: unlabeled may be particle; pn: all are labeled.", show_default="pu"),

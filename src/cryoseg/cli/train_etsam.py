@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 from typer import Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import Device, PrecisionOption, Quiet, Verbose
+from cryoseg.cli.options import (
+    BATCH_HELP,
+    CLIP_LENGTH_HELP,
+    LEARNING_RATE_HELP,
+    POLARITY_HELP,
+    SAM2_CONFIG_HELP,
+    STEPS_HELP,
+    VALIDATE_EVERY_HELP,
+    Device,
+    PrecisionOption,
+    Quiet,
+    Verbose,
+)
 from cryoseg.cli.train_options import (
     CropSize,
     Data,
@@ -44,22 +56,22 @@ RecipeOption = Annotated[
         "published settings. Needs cryoseg[train]."
     ),
 ]
-Steps = Annotated[Optional[int], Option(min=1, help="Optimizer steps.", show_default=BY_RECIPE)]  # noqa: UP045
+Steps = Annotated[Optional[int], Option(min=1, help=STEPS_HELP, show_default=BY_RECIPE)]  # noqa: UP045
 LearningRate = Annotated[
     Optional[float],  # noqa: UP045
-    Option(help="Peak learning rate.", show_default=BY_RECIPE),
+    Option(help=LEARNING_RATE_HELP, show_default=BY_RECIPE),
 ]
 Batch = Annotated[
     Optional[int],  # noqa: UP045
-    Option(min=1, help="Clips per step, over all processes.", show_default=BY_RECIPE),
+    Option(min=1, help=BATCH_HELP, show_default=BY_RECIPE),
 ]
 ClipLength = Annotated[
     Optional[int],  # noqa: UP045
-    Option(min=1, help="Consecutive slices per clip.", show_default=BY_RECIPE),
+    Option(min=1, help=CLIP_LENGTH_HELP, show_default=BY_RECIPE),
 ]
 ValidateEvery = Annotated[
     Optional[int],  # noqa: UP045
-    Option(min=1, help="Steps between validations.", show_default=BY_RECIPE),
+    Option(min=1, help=VALIDATE_EVERY_HELP, show_default=BY_RECIPE),
 ]
 SeedOption = Annotated[
     Optional[int],  # noqa: UP045
@@ -67,11 +79,9 @@ SeedOption = Annotated[
 ]
 PolarityOption = Annotated[
     Optional[Polarity],  # noqa: UP045
-    Option(help="Membranes are dark or bright, where the data do not say.", show_default=BY_RECIPE),
+    Option(help=POLARITY_HELP, show_default=BY_RECIPE),
 ]
-Sam2Config = Annotated[
-    str, Option("--sam2-config", help="With --recipe etsam: a SAM 2 configuration, by name or path.")
-]
+Sam2Config = Annotated[str, Option("--sam2-config", help=SAM2_CONFIG_HELP)]
 Prompts = Annotated[
     ClipPrompts,
     Option(help="With --recipe etsam. sam2: clicks, boxes and masks as published. inference: as segment."),
@@ -244,7 +254,7 @@ def etsam_stage1(
     sam2_config: Sam2Config = TrainSam2Config.sam2_config,
     prompts: Prompts = ClipPrompts.SAM2,
     freeze: Freeze = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     devices: Devices = 1,
     precision: PrecisionOption = Precision.AUTO,
     tensorboard: Tensorboard = False,
@@ -306,7 +316,7 @@ def etsam_stage2(
     sam2_config: Sam2Config = TrainSam2Config.sam2_config,
     prompts: Prompts = ClipPrompts.SAM2,
     freeze: Freeze = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     devices: Devices = 1,
     precision: PrecisionOption = Precision.AUTO,
     tensorboard: Tensorboard = False,

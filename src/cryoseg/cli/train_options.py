@@ -7,6 +7,15 @@ from typing import Annotated, Optional
 
 from typer import Argument, Option
 
+from cryoseg.cli.options import (
+    BATCH_HELP,
+    CLIP_LENGTH_HELP,
+    LEARNING_RATE_HELP,
+    POLARITY_HELP,
+    STEPS_HELP,
+    VALIDATE_EVERY_HELP,
+    VALIDATION_HELP,
+)
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
 
@@ -20,7 +29,7 @@ Data = Annotated[
 ]
 Validation = Annotated[
     Optional[list[str]],  # noqa: UP045
-    Option("--validation", help="Pairs that are judged, not trained on.", show_default="a tenth of the data"),
+    Option("--validation", help=VALIDATION_HELP, show_default="a tenth of the data"),
 ]
 RunDir = Annotated[
     Path, Option("--output-dir", "-o", help="Folder of the run; the same folder goes on with it.")
@@ -29,17 +38,17 @@ Start = Annotated[
     Optional[Path],  # noqa: UP045
     Option("--start", help="Begin with the weights of a model file or of a run's best.pt, not from nothing."),
 ]
-Steps = Annotated[int, Option(min=1, help="Optimizer steps.")]
-LearningRate = Annotated[float, Option(help="Peak learning rate.")]
-Batch = Annotated[int, Option(min=1, help="Clips per step.")]
-ClipLength = Annotated[int, Option(min=1, help="Consecutive slices per clip.")]
+Steps = Annotated[int, Option(min=1, help=STEPS_HELP)]
+LearningRate = Annotated[float, Option(help=LEARNING_RATE_HELP)]
+Batch = Annotated[int, Option(min=1, help=BATCH_HELP)]
+ClipLength = Annotated[int, Option(min=1, help=CLIP_LENGTH_HELP)]
 CropSize = Annotated[int, Option(help="Side of the square crops, pixels; a multiple of 32.")]
-ValidateEvery = Annotated[int, Option(min=1, help="Steps between validations.")]
+ValidateEvery = Annotated[int, Option(min=1, help=VALIDATE_EVERY_HELP)]
 MaxMinutes = Annotated[
     Optional[float],  # noqa: UP045
     Option(help="Stop after this many minutes; the same command goes on later.", show_default="no limit"),
 ]
-PolarityOption = Annotated[Polarity, Option(help="Membranes are dark or bright, where the data do not say.")]
+PolarityOption = Annotated[Polarity, Option(help=POLARITY_HELP)]
 Devices = Annotated[
     int,
     Option(

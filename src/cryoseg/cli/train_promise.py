@@ -10,12 +10,11 @@ from typing import Annotated
 from typer import Argument, Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import CheckpointsDir, Device, PixelSize, Quiet, Seed, Verbose
+from cryoseg.cli.options import Card, CheckpointsDir, Device, PixelSize, Quiet, Seed, Verbose
 from cryoseg.cli.train_options import MaxMinutes, RunDir
 from cryoseg.cli.train_sam import (
     Base,
     Batch,
-    Card,
     Diameter,
     DiameterPx,
     IgnoreBorder,

@@ -11,7 +11,24 @@ from typing import Annotated, Any, Optional
 from typer import Argument, Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import CheckpointsDir, Device, PixelSize, Quiet, Seed, Verbose
+from cryoseg.cli.options import (
+    BATCH_HELP,
+    DIAMETER_HELP,
+    DIAMETER_PX_HELP,
+    LEARNING_RATE_HELP,
+    PICKS_HELP,
+    POLARITY_HELP,
+    STEPS_HELP,
+    VALIDATE_EVERY_HELP,
+    VALIDATION_HELP,
+    Card,
+    CheckpointsDir,
+    Device,
+    PixelSize,
+    Quiet,
+    Seed,
+    Verbose,
+)
 from cryoseg.cli.train_options import MaxMinutes, RunDir
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.segment import Polarity
@@ -32,28 +49,26 @@ Data = Annotated[
 ]
 Picks = Annotated[
     Optional[list[Path]],  # noqa: UP045
-    Option("--picks", "-p", help="Coordinate files of any known format, instead of masks; repeatable."),
+    Option("--picks", "-p", help=PICKS_HELP, show_default="masks are used"),
 ]
 Base = Annotated[str, Option("--base", help="SAM to adapt: particle-tiny, sam_vit_h, -l, -b, or a file.")]
 Validation = Annotated[
     Texts,
-    Option("--validation", help="Data to choose weights and threshold by.", show_default="a fifth of --data"),
+    Option("--validation", help=VALIDATION_HELP, show_default="a fifth of the data"),
 ]
 Test = Annotated[Texts, Option("--test", help="Data that only judge, for studies.")]
-Diameter = Annotated[Number, Option("--particle-diameter", help="Of the particle, in angstrom.")]
+Diameter = Annotated[Number, Option("--particle-diameter", help=DIAMETER_HELP)]
 DiameterPx = Annotated[
     Number,
-    Option(
-        "--particle-diameter-px", help="The same in pixels of the images.", show_default="measured in masks"
-    ),
+    Option("--particle-diameter-px", help=DIAMETER_PX_HELP, show_default="measured in masks"),
 ]
 IgnoreBorder = Annotated[
     int, Option(min=0, help="Frame, in pixels of the images, where particles are not labelled.")
 ]
-PolarityOption = Annotated[Polarity, Option(help="Particles are dark or bright, where the data do not say.")]
-Steps = Annotated[Whole, Option(min=1, help="Optimizer steps.", show_default="400; 100 epochs if faithful")]
-Rate = Annotated[Number, Option("--learning-rate", help="Peak.", show_default="the method's")]
-Batch = Annotated[Whole, Option(min=1, help="Samples per step.", show_default="4; 1 if faithful")]
+PolarityOption = Annotated[Polarity, Option(help=POLARITY_HELP)]
+Steps = Annotated[Whole, Option(min=1, help=STEPS_HELP, show_default="400; 100 epochs if faithful")]
+Rate = Annotated[Number, Option("--learning-rate", help=LEARNING_RATE_HELP, show_default="the method's")]
+Batch = Annotated[Whole, Option(min=1, help=BATCH_HELP, show_default="4; 1 if faithful")]
 LossOption = Annotated[
     Optional[SamLoss],  # noqa: UP045
     Option("--loss", help="dice-bce or dice.", show_default="dice-bce; dice if faithful"),
@@ -90,7 +105,6 @@ TrainSize = Annotated[
 ]
 Repeat = Annotated[int, Option("--repeat", min=1, help="Trainings per condition, each with its own draw.")]
 Standalone = Annotated[bool, Option("--standalone", help="Write the whole network, so no base is needed.")]
-Card = Annotated[Optional[str], Option(help="JSON object to add to the model's card.")]  # noqa: UP045
 
 
 def _integers(text: str | None, option: str) -> tuple[int, ...]:
@@ -250,13 +264,13 @@ def sam(
         Optional[Path],  # noqa: UP045
         Option("--start", help="Model file of this kind to begin with."),
     ] = None,
-    steps: Annotated[int, Option(min=1, help="Optimizer steps.")] = _DEFAULT.loop.steps,
-    learning_rate: Annotated[float, Option(help="Peak.")] = _DEFAULT.loop.learning_rate,
-    batch: Annotated[int, Option(min=1, help="Tiles per step.")] = _DEFAULT.sample.batch,
+    steps: Annotated[int, Option(min=1, help=STEPS_HELP)] = _DEFAULT.loop.steps,
+    learning_rate: Annotated[float, Option(help=LEARNING_RATE_HELP)] = _DEFAULT.loop.learning_rate,
+    batch: Annotated[int, Option(min=1, help=BATCH_HELP)] = _DEFAULT.sample.batch,
     prompts: Annotated[
         int, Option(min=0, help="Particles per tile that are asked for by points, and by boxes.")
     ] = _DEFAULT.prompts,
-    validate_every: Annotated[int, Option(min=1, help="Steps.")] = _DEFAULT.loop.validate_every,
+    validate_every: Annotated[int, Option(min=1, help=VALIDATE_EVERY_HELP)] = _DEFAULT.loop.validate_every,
     max_minutes: MaxMinutes = None,
     device: Device = "auto",
     card: Card = None,

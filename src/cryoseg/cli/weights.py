@@ -21,7 +21,10 @@ def list_command(
         bool, Option("--markdown", hidden=True, help="The table of checkpoints/README.md.")
     ] = False,
 ) -> None:
-    """Show all known weights: what for, where found or where to put them, size, licence, check."""
+    """Show all known weights: what for, where found or where to put them, size, licence, check.
+
+    Example: cryoseg weights list
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -58,7 +61,10 @@ def path_command(
     ] = None,
     checkpoints_dir: CheckpointsDir = None,
 ) -> None:
-    """Print the folders where weights are looked for, or the file of NAME."""
+    """Print the folders where weights are looked for, or the file of NAME.
+
+    Example: cryoseg weights path membrane-tiny
+    """
     from cryoseg.models.weights import download_folder, require, search_path
 
     if name is not None:
@@ -84,7 +90,10 @@ def download_command(
     checkpoints_dir: CheckpointsDir = None,
     quiet: Quiet = False,
 ) -> None:
-    """Download weights: resumed, checked against the published sums, kept if already there."""
+    """Download weights: resumed, checked against the published sums, kept if already there.
+
+    Example: cryoseg weights download etsam
+    """
     from cryoseg.cli.console import batch_console
     from cryoseg.models.weights import WEIGHTS
     from cryoseg.pipelines.weights import download_weights
@@ -111,7 +120,10 @@ def verify_command(
     checkpoints_dir: CheckpointsDir = None,
     quiet: Quiet = False,
 ) -> None:
-    """Check weights against their published or recorded sums, and for damage."""
+    """Check weights against their published or recorded sums, and for damage.
+
+    Example: cryoseg weights verify etsam_stage1
+    """
     from cryoseg.cli.console import batch_console
     from cryoseg.pipelines.weights import verify_weights
 

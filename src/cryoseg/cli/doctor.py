@@ -1,0 +1,56 @@
+"""`cryoseg doctor`: what is installed, what the machine has, and whether it works."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from typer import Exit, Option
+
+from cryoseg.cli.options import CheckpointsDir, Device
+
+_STYLE = {"ok": "green", "doubtful": "yellow", "wrong": "bold red"}
+
+
+def doctor(
+    device: Device = "auto",
+    checkpoints_dir: CheckpointsDir = None,
+    self_test: Annotated[
+        bool, Option("--self-test/--no-self-test", help="Segment a small sample and check the answer.")
+    ] = True,
+    as_json: Annotated[bool, Option("--json", help="Print JSON, not a table.")] = False,
+) -> None:
+    """Examine this installation and this machine; exit status 1 if something is wrong.
+
+    Example: cryoseg doctor
+    """
+    from cryoseg import __version__
+    from cryoseg.pipelines.doctor import examine
+
+    diagnosis = examine(device=device, checkpoints_dir=checkpoints_dir, self_test=self_test)
+    if as_json:
+        report = {
+            "cryoseg": __version__,
+            "ok": diagnosis.is_well,
+            "checks": [asdict(check) for check in diagnosis.checks],
+        }
+        typer.echo(json.dumps(report, indent=2))
+        raise Exit(int(not diagnosis.is_well))
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Doctor", title_justify="left")
+    for column in ("check", "verdict", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for check in diagnosis.checks:
+        verdict = Text(check.verdict.value, style=_STYLE[check.verdict])
+        table.add_row(Text(check.name), verdict, Text(check.found), Text(check.advice))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(width=160, highlight=False)
+    console.print(table)
+    typer.echo("Everything needed is here." if diagnosis.is_well else "Something is wrong; see above.")
+    raise Exit(int(not diagnosis.is_well))
