@@ -280,9 +280,9 @@ def check_prompt_sam(vector: Vector, tmp_path: Path) -> None:
 # --- ProMISe -------------------------------------------------------------------------------------
 
 PROMISE_VARIANTS = {
-    "apm": PromiseConfig(prompter=Prompter.APM, ips=False),
-    "apm_ips": PromiseConfig(prompter=Prompter.APM, zero_start=False),
-    "ips_gt": PromiseConfig(prompter=Prompter.GT, zero_start=False),
+    "apm": PromiseConfig(prompter=Prompter.APM, ips=False, best_mask=False),
+    "apm_ips": PromiseConfig(prompter=Prompter.APM, zero_start=False, best_mask=False),
+    "ips_gt": PromiseConfig(prompter=Prompter.GT, zero_start=False, best_mask=False),
 }
 
 

@@ -7,7 +7,16 @@ import pytest
 from PIL import Image
 
 from cryoseg.errors import InputError
-from cryoseg.io.pictures import Split, read_picture_list, read_picture_mask, read_probabilities, read_rgb
+from cryoseg.io.pictures import (
+    PictureRow,
+    Split,
+    read_picture_list,
+    read_picture_mask,
+    read_probabilities,
+    read_rgb,
+    read_size,
+    write_picture_list,
+)
 
 
 def pair(folder: Path, name: str) -> None:
@@ -77,6 +86,33 @@ def test_pictures_and_masks_of_any_mode(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_picture_mask(tmp_path / "deep.png"), values > 127)
     np.testing.assert_allclose(read_probabilities(tmp_path / "grey.png"), values / 255, rtol=1e-6)
     np.testing.assert_array_equal(read_rgb(tmp_path / "clear.png"), np.dstack([values] * 3))
+    Image.fromarray(np.minimum(values, 90)).save(tmp_path / "dark.png")
+    with pytest.raises(InputError, match="grey values up to 90"):
+        read_picture_mask(tmp_path / "dark.png")
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InputError, match="cannot be read as a picture"):
         read_rgb(tmp_path / "text.png")
+
+
+def test_pictures_are_turned_as_their_camera_says(tmp_path: Path) -> None:
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    rgb[0, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by a quarter, clockwise
+    Image.fromarray(rgb).save(tmp_path / "upright.png", exif=exif)
+    turned = read_rgb(tmp_path / "upright.png")
+    assert turned.shape == (6, 4, 3)
+    assert turned[0, 3].tolist() == [255] * 3
+    assert read_size(tmp_path / "upright.png") == (6, 4)
+    Image.fromarray(rgb).save(tmp_path / "plain.png")
+    assert read_size(tmp_path / "plain.png") == (4, 6)
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        read_size(tmp_path / "absent.png")
+
+
+def test_a_written_list_is_read_back_and_moves_with_its_folder(tmp_path: Path) -> None:
+    pair(tmp_path, "a")
+    row = PictureRow(image=tmp_path / "images" / "a.jpg", mask=tmp_path / "masks" / "a.png", split=Split.VAL)
+    write_picture_list(tmp_path / "list.csv", [row], overwrite=False)
+    assert read_picture_list(tmp_path / "list.csv") == [row]
+    assert "images/a.jpg,val,masks/a.png" in (tmp_path / "list.csv").read_text()

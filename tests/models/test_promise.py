@@ -117,7 +117,7 @@ def test_other_prompters_need_no_truth(prompter: Prompter) -> None:
 
 
 def test_the_best_mask_is_the_one_with_the_highest_predicted_iou() -> None:
-    network = nano(best_mask=True)
+    network = nano()
     images = torch.randn(3, 3, 64, 64)
     with torch.inference_mode():
         logits, iou, _ = network.all_masks(images)
@@ -125,6 +125,9 @@ def test_the_best_mask_is_the_one_with_the_highest_predicted_iou() -> None:
     assert torch.equal(judged[:, 0], iou.max(dim=1).values)
     for i, best in enumerate(iou.argmax(dim=1)):
         assert torch.equal(mask[i, 0], logits[i, best])
+    first = nano(best_mask=False)
+    with torch.inference_mode():
+        assert torch.equal(first(images)[0], first.all_masks(images)[0][:, :1])
 
 
 def test_two_global_blocks_are_enough_for_either_prompter() -> None:
@@ -151,13 +154,31 @@ def test_a_checkpoint_of_the_authors_is_recognized_by_its_tensors(tmp_path: Path
     old |= {"apm_resnet.fc2.weight": torch.zeros(8, 8)}
     torch.save(old, tmp_path / "model_val_best.pt")
     found = import_checkpoint(tmp_path / "model_val_best.pt", geometry=NANO)
-    assert found.network.config.promise == PromiseConfig(points=5, zero_start=False)
+    # The published network was trained on the first of the three masks, whatever SAM thought of it.
+    assert found.network.config.promise == PromiseConfig(points=5, zero_start=False, best_mask=False)
     assert found.ignored == ("apm_resnet.fc2.weight",)
     for name, value in network.state_dict().items():
         assert torch.equal(found.network.state_dict()[name], value)
     torch.save({**state, "apm_cross.x": torch.zeros(1)}, tmp_path / "cross.pt")
-    with pytest.raises(WeightsError, match="cross-attention"):
+    with pytest.raises(WeightsError, match=r"cross\.pt: holds ProMISe's older cross-attention prompter"):
         import_checkpoint(tmp_path / "cross.pt", geometry=NANO)
+
+
+def test_a_published_shift_alone_needs_the_truth_and_older_names_are_known(tmp_path: Path) -> None:
+    network = nano(prompter=Prompter.GT, zero_start=False)
+    state = {name.removeprefix("sam."): value for name, value in network.state_dict().items()}
+    for start in ("ips_ffn.", "ffn."):
+        renamed = {name.replace("ips_ffn.", start): value for name, value in state.items()}
+        torch.save(renamed, tmp_path / "model.pt")
+        found = import_checkpoint(tmp_path / "model.pt", geometry=NANO)
+        assert found.network.needs_truth
+        assert torch.equal(
+            found.network.state_dict()["ips_ffn.lin1.weight"], network.state_dict()["ips_ffn.lin1.weight"]
+        )
+    del renamed["ffn.lin2.bias"]
+    torch.save(renamed, tmp_path / "model.pt")
+    with pytest.raises(WeightsError, match=r"model\.pt.*ips_ffn\.lin2\.bias"):
+        import_checkpoint(tmp_path / "model.pt", geometry=NANO)
 
 
 def test_points_from_a_mask_lie_where_their_labels_say() -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from cryoseg.cli.app import app
+from cryoseg.cli.app import app, main
 from cryoseg.config.promise import PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.config.train import LoopConfig
@@ -24,6 +24,7 @@ from cryoseg.io.pictures import Split, read_picture_mask
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
 from cryoseg.models.particle_files import save_particle_model
 from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.models.promise import PromiseSam
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.pipelines.train_pictures import split_pictures, train_pictures
@@ -33,6 +34,7 @@ from cryoseg.training.picture_samples import (
     published_augmentation,
     soft_target,
 )
+from cryoseg.training.sam_fit import LOGIT_BINS, dice_by_threshold
 
 RUNNER = CliRunner()
 GEOMETRY = SamGeometry(
@@ -126,7 +128,9 @@ def test_from_list_to_scores(lesions: Path, base: Path, tmp_path: Path) -> None:
     assert record["training"] == [f"lesion{i}.png" for i in range(4)]
     assert record["validation"] == ["lesion4.png", "lesion5.png"]
     with (run / "test.csv").open() as stream:
-        assert [row["name"] for row in csv.DictReader(stream)] == ["lesion6.png", "lesion7.png"]
+        rows = list(csv.DictReader(stream))
+    assert [row["name"] for row in rows] == ["lesion6.png", "lesion7.png"]
+    assert {row["method"] for row in rows} == {"promise apm+ips"}
 
     images = lesions.parent / "images"
     (tmp_path / "broken.png").write_text("no picture")
@@ -153,6 +157,11 @@ def test_from_list_to_scores(lesions: Path, base: Path, tmp_path: Path) -> None:
     again = RUNNER.invoke(app, [*command[:2], *command[3:], *options, "--device", "cpu"])
     assert again.exit_code == 0
     assert again.output.count("skipped") == len(SPLITS)
+    other = RUNNER.invoke(
+        app, [*command[:2], *command[3:], *options, "--logit-threshold", "1", "--device", "cpu"]
+    )
+    assert other.exit_code == 1
+    assert other.output.count("another logit_threshold") >= len(SPLITS)
 
     table = tmp_path / "scores.csv"
     score = ["evaluate", "images", str(masks), str(lesions.parent / "masks"), "-o", str(table)]
@@ -193,8 +202,13 @@ def test_points_from_the_truth_label_the_test_as_an_upper_bound(
         on_event=lambda event: notes.append(getattr(event, "text", "")),
     )
     assert trained is not None
-    assert read_model_metadata(trained.path)["card"]["test"]["upper_bound"] is True
-    assert any("upper bound" in note for note in notes)
+    card = read_model_metadata(trained.path)["card"]
+    assert card["test"]["upper_bound"] is True
+    assert card["upper_bound"] is True
+    assert len([note for note in notes if "Dice" in note]) >= 2
+    assert all("upper bound" in note for note in notes if "Dice" in note)
+    with (tmp_path / "test.csv").open() as stream:
+        assert {row["method"] for row in csv.DictReader(stream)} == {"promise ips+gt (upper bound)"}
 
 
 def test_test_rows_choose_nothing(lesions: Path, tmp_path: Path) -> None:
@@ -265,6 +279,169 @@ def test_networks_of_grey_values_see_the_luminance() -> None:
     assert grey.shape == (1, 1, HEIGHT, WIDTH)
     assert float(grey.mean()) == pytest.approx(0, abs=1e-5)
     assert float(grey.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_empty_validation_masks_ask_for_silence() -> None:
+    logits, nothing = np.linspace(-3, 3, 16, dtype=np.float32).reshape(4, 4), np.zeros((4, 4), np.int8)
+    curve = dice_by_threshold(logits, nothing)
+    np.testing.assert_array_equal(curve, LOGIT_BINS > 3)
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """What the command prints on standard error when it refuses."""
+    monkeypatch.setattr(sys, "argv", ["cryoseg", *map(str, words)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("image_name,train_type,mask_name", "image,split,mask"),
+            "name them image_name,train_type,mask_name",
+        ),
+        (("masks/lesion2.png", "masks/lesion3.png"), "line 4: picture lesion2.png and mask lesion3.png have"),
+        (("images/lesion2.png", "images/lost.png"), "line 4: picture lost.png and mask lesion2.png have"),
+        ((",train,", ",Train,"), "train_type is 'Train'; write train, val or test"),
+        (("masks/lesion2.png", "small/lesion2.png"), "is 9 x 9 px, its picture 120 x 90"),
+        (("masks/lesion2.png", "text/lesion2.png"), "cannot be read as a picture"),
+        (("masks/lesion2.png", "dark/lesion2.png"), "holds grey values up to 90"),
+    ],
+)
+def test_the_command_refuses_broken_lists_before_it_trains(
+    change: tuple[str, str],
+    message: str,
+    lesions: Path,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for sub in ("small", "text", "dark"):
+        (tmp_path / sub).mkdir()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "small" / "lesion2.png")
+    (tmp_path / "text" / "lesion2.png").write_text("no picture")
+    Image.fromarray(np.full((HEIGHT, WIDTH), 90, np.uint8)).save(tmp_path / "dark" / "lesion2.png")
+    text = lesions.read_text()
+    assert change[0] in text
+    text = text.replace(*change)
+    for sub in ("images", "masks"):
+        text = text.replace(f"{sub}/", f"{lesions.parent / sub}/")
+    (tmp_path / "list.csv").write_text(text)
+    command = ["train", "promise", tmp_path / "list.csv", "-o", tmp_path / "run", "--base", base]
+    limits = ["--steps", 1, "--batch", 6, "--no-augment", "--points", 2, "--device", "cpu", "-q"]
+    assert message in run_main(monkeypatch, capsys, *command, *limits)
+    assert not (tmp_path / "run" / "promise.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--validation", "x"), ("--test", "x"), ("--picks", "x.star"), ("--train-size", 2), ("--repeat", 2)],
+)
+def test_options_of_micrographs_are_refused_for_lists(
+    option: tuple[object, ...],
+    lesions: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["train", "promise", lesions, "-o", tmp_path]
+    assert f"{option[0]}: is for micrographs" in run_main(monkeypatch, capsys, *command, *option)
+
+
+def test_one_point_empty_and_full_masks_from_the_command_line(
+    lesions: Path, base: Path, tmp_path: Path
+) -> None:
+    pictures = []
+    for kind in ("empty", "full"):
+        rgb, mask = draw_lesion(1, kind=kind)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        pictures.append(tmp_path / f"{kind}.png")
+        Image.fromarray(rgb).save(pictures[-1])
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{kind}.png")
+    extreme = tmp_path / "extreme.csv"
+    lines = [f"{kind}.png,{split},masks/{kind}.png" for kind, split in (("empty", "train"), ("full", "val"))]
+    extreme.write_text("\n".join(["image_name,train_type,mask_name", *lines]) + "\n")
+    for prompter in ("gt", "apm"):
+        run = tmp_path / prompter
+        command = ["train", "promise", str(extreme), "-o", str(run), "--base", str(base), "--standalone"]
+        options = ["--prompter", prompter, "--points", "1", "--no-augment", "--prepare"]
+        limits = ["--steps", "1", "--batch", "2", "--device", "cpu", "-q"]
+        done = RUNNER.invoke(app, [*command, *options, *limits], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert 0 <= read_model_metadata(run / "promise.safetensors")["card"]["validation_dice"] <= 1
+
+    # Everything above the threshold, or nothing: the black border is never part of the mask.
+    found = tmp_path / "found"
+    for threshold, kind in ((-1e6, "full"), (1e6, "empty")):
+        command = ["segment-image", *map(str, pictures), "-m", str(tmp_path / "apm" / "promise.safetensors")]
+        options = ["-o", str(found), "--logit-threshold", str(threshold), "--overwrite", "--device", "cpu"]
+        done = RUNNER.invoke(app, [*command, *options, "--morphology", "close"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert ("nothing above the threshold" in done.output) == (kind == "empty")
+        truth = read_picture_mask(tmp_path / "masks" / f"{kind}.png")
+        for picture in pictures:
+            mask = read_picture_mask(found / f"{picture.stem}_mask.png")
+            np.testing.assert_array_equal(mask, truth)
+        score = ["evaluate", "images", str(found), str(tmp_path / "masks")]
+        done = RUNNER.invoke(app, [*score, "-o", str(tmp_path / f"{kind}.json")], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        files = json.loads((tmp_path / f"{kind}.json").read_text())["files"]
+        assert {one["name"]: round(one["dice"]) for one in files} == {
+            "empty": int(kind == "empty"),
+            "full": int(kind == "full"),
+        }
+    # Without --prepare the border is part of the picture.
+    command = ["segment-image", str(pictures[0]), "-m", str(tmp_path / "apm" / "promise.safetensors")]
+    options = ["-o", str(tmp_path / "whole"), "--logit-threshold", "-1e6", "--no-prepare", "--device", "cpu"]
+    assert RUNNER.invoke(app, [*command, *options], catch_exceptions=False).exit_code == 0
+    assert read_picture_mask(tmp_path / "whole" / "empty_mask.png").all()
+
+
+def test_a_checkpoint_of_the_authors_segments_pictures(
+    lesions: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.manual_seed(1)
+    monkeypatch.setattr("cryoseg.models.prompt_import.geometry_of_state", lambda state, path: GEOMETRY)
+    for prompter in (Prompter.APM, Prompter.GT):
+        config = PromptConfig(method=PromptMethod.PROMISE, promise=PromiseConfig(points=4, prompter=prompter))
+        state = PromiseSam(GEOMETRY, config).state_dict()
+        theirs = {name.removeprefix("sam."): value for name, value in state.items()}
+        torch.save(theirs, tmp_path / f"{prompter}.pt")
+    picture = lesions.parent / "images" / "lesion6.png"
+    command = ["segment-image", str(picture), "-o", str(tmp_path), "--device", "cpu", "--prepare"]
+    done = RUNNER.invoke(app, [*command, "-m", str(tmp_path / "apm.pt")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "lesion6_mask.json").read_text())
+    assert record["crop_black"] is True
+    assert record["logit_threshold"] == 0
+    assert set(record["model"]["sha256"]) == {"apm.pt"}
+    assert "upper bound" in run_main(monkeypatch, capsys, *command, "-m", tmp_path / "gt.pt")
+
+
+def test_a_newcomer_goes_from_simulated_lesions_to_scores(base: Path, tmp_path: Path) -> None:
+    skin, run, masks = tmp_path / "skin", tmp_path / "run", tmp_path / "masks"
+    commands = [
+        ["simulate", "lesions", "-o", str(skin), "-n", "5", "--shape", "64x96", "-q"],
+        ["train", "promise", str(skin / "lesions.csv"), "-o", str(run), "--base", str(base), "--standalone"],
+        ["segment-image", str(skin / "images"), "-m", str(run / "promise.safetensors"), "-o", str(masks)],
+        ["evaluate", "images", str(masks), str(skin / "masks")],
+    ]
+    commands[1] += ["--prepare", "--no-augment", "--steps", "2", "--batch", "2", "--device", "cpu", "-q"]
+    commands[2] += ["--overlay", "--device", "cpu", "-q"]
+    for command in commands:
+        done = RUNNER.invoke(app, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert "lesion_0004" in done.output
+    assert len(list(masks.glob("*_overlay.png"))) == 5
+    card = read_model_metadata(run / "promise.safetensors")["card"]
+    assert (card["training_pictures"], card["validation_pictures"], card["test"]["pictures"]) == (3, 1, 1)
 
 
 def test_a_mask_of_another_size_and_lists_beside_folders_are_refused(

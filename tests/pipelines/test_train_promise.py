@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
-from cryoseg.cli.app import app
-from cryoseg.config.promise import PromiseConfig, Prompter
+from cryoseg.cli.app import app, main
+from cryoseg.config.promise import FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig
@@ -27,6 +30,7 @@ from cryoseg.models.promise import PromiseSam
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.pipelines.train_sam import split_micrographs, train_prompt
+from cryoseg.training.loop import fit
 from cryoseg.training.sam_fit import TrainedPart, truth_points
 from cryoseg.training.sam_losses import sam_loss
 
@@ -113,6 +117,64 @@ def test_training_leaves_every_byte_of_sam_as_it_was(data: Path, base: Path, tmp
     assert read_model_metadata(trained.path)["prompt"]["promise"]["points"] == 4
 
 
+@pytest.mark.parametrize("kind", list(FreezeType))
+def test_what_is_not_freed_keeps_every_bit_while_the_rest_learns(kind: FreezeType, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = settings(freeze=kind).prompt
+    network = PromiseSam(GEOMETRY, replace(config, input_scale=InputScale.GREY))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    part = TrainedPart(network)
+    images, target = torch.randn(2, 1, 64, 64), (torch.rand(2, 32, 32) > 0.5).float()
+
+    def loss(step: int) -> Tensor:
+        return sam_loss(network(images)[0][:, 0], target).mean()
+
+    loop = LoopConfig(steps=2, warmup_steps=0, learning_rate=1e-2, checkpoint_every=2)
+    for _ in fit(part, loss, loop, tmp_path, clip_together=part.clip_together):
+        pass
+    changed = {n for n, value in network.state_dict().items() if not torch.equal(value, before[n])}
+    learned = {name.split(".")[1] for name in changed if name.startswith("sam.")}
+    assert (
+        learned
+        == {
+            FreezeType.ALL: set(),
+            FreezeType.PROMPT_ENCODER_FREE: {"prompt_encoder"},
+            FreezeType.MASK_DECODER_FREE: {"mask_decoder"},
+            FreezeType.PROMPTS_AND_DECODER_FREE: {"prompt_encoder", "mask_decoder"},
+            FreezeType.NOTHING: {"prompt_encoder", "mask_decoder", "image_encoder"},
+        }[kind]
+    )
+    assert {"apm_resnet.fc.weight", "ips_ffn.lin2.weight", "apm_resnet.bn1.running_mean"} <= changed
+
+
+def test_freed_parts_are_kept_in_the_file_beside_the_name_of_their_sam(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    config = settings(steps=1, freeze=FreezeType.MASK_DECODER_FREE)
+    trained = train_prompt(config, base, training, held_out, tmp_path, device="cpu")
+    assert trained is not None
+    kept = read_model_tensors(trained.path)
+    assert {name.split(".")[1] for name in kept if name.startswith("sam.")} == {"mask_decoder"}
+    state = read_particle_file(trained.path).network.state_dict()  # the run shows where its SAM lies
+    for name, value in kept.items():
+        assert torch.equal(state[name], value.float() if value.is_floating_point() else value)
+    (tmp_path / base.name).unlink()
+    with pytest.raises(WeightsError, match=f"needs {base.name}, which is not beside it"):
+        read_particle_file(trained.path)
+
+
+def test_training_on_micrographs_resumes_to_the_bit(data: Path, base: Path, tmp_path: Path) -> None:
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    config = settings(steps=2)
+    short = replace(config, loop=replace(config.loop, checkpoint_every=1, max_minutes=1e-9))
+    whole = replace(short, loop=replace(short.loop, max_minutes=None))
+    for folder, plan in (("whole", whole), ("cut", short), ("cut", whole)):
+        train_prompt(plan, base, training, held_out, tmp_path / folder, device="cpu")
+    first, second = (read_model_tensors(tmp_path / n / "promise.safetensors") for n in ("whole", "cut"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_only_training_updates_running_statistics(base: Path) -> None:
     network, _, _ = adapt(base, settings().prompt)
     part = TrainedPart(network)
@@ -155,8 +217,58 @@ def test_a_model_that_needs_the_truth_trains_but_does_not_pick(
     assert 0 <= trained.dice <= 1
     loaded = read_particle_file(trained.path, base=base)
     assert loaded.network.needs_truth
+    assert loaded.card["upper_bound"] is True
     with pytest.raises(WeightsError, match="upper bound"):
         load_particle_model(trained.path, CPU, base=base)
+
+
+def test_every_table_and_line_calls_points_from_the_truth_an_upper_bound(
+    data: Path,
+    base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    command = ["train", "promise", str(data), "-o", str(run), "--base", str(base), "--prompter", "gt"]
+    limits = ["--points", "1", "--steps", "1", "--batch", "1", "--device", "cpu", "--test", str(data)]
+    done = RUNNER.invoke(app, [*command, *limits], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    with (run / "study.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["method"] == "promise ips+gt (upper bound)"
+    assert 0 <= float(row["test_dice"]) <= 1
+    assert "promise ips+gt (upper bound)" in (run / "study.svg").read_text()
+    lines = [line for line in done.output.splitlines() if "Dice" in line and "test Dice" not in line]
+    assert lines
+    assert all("upper bound" in line for line in lines)
+    model = next(run.glob("*/promise.safetensors"))
+    pick = ["cryoseg", "pick", str(data / "images"), "-m", str(model), "-o", str(tmp_path / "picks")]
+    monkeypatch.setattr(sys, "argv", [*pick, "--particle-diameter-px", "24", "--device", "cpu"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    assert "upper bound" in capsys.readouterr().err
+
+
+def test_a_training_micrograph_without_particles_is_refused_by_name(
+    data: Path,
+    base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for sub in ("images", "labels"):
+        (tmp_path / "data" / sub).mkdir(parents=True)
+        for name in "ab":
+            (tmp_path / "data" / sub / f"{name}.png").write_bytes((data / sub / f"{name}.png").read_bytes())
+    Image.fromarray(np.zeros((128, 128), np.uint8)).save(tmp_path / "data" / "labels" / "b.png")
+    command = ["cryoseg", "train", "promise", str(tmp_path / "data"), "-o", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", [*command, "--base", str(base), "--device", "cpu"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    assert "b.png: no particle is labelled; leave this micrograph out." in capsys.readouterr().err
 
 
 def test_a_batch_too_small_for_its_normalization_is_refused(data: Path, base: Path, tmp_path: Path) -> None:
@@ -182,13 +294,13 @@ def test_the_published_loss_has_a_floor_and_ours_has_none() -> None:
 def test_the_command_trains_and_pick_takes_what_it_wrote(data: Path, base: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ["train", "promise", str(data), "-o", str(run), "--base", str(base), "--standalone"]
-    choices = ["--prompter", "apm", "--no-ips", "--points", "1", "--best-mask", "--double-sigmoid"]
+    choices = ["--prompter", "apm", "--no-ips", "--points", "1", "--first-mask", "--double-sigmoid"]
     limits = ["--steps", "1", "--batch", "2", "--device", "cpu", "-q"]
     done = RUNNER.invoke(app, [*command, *choices, *limits], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     network = read_particle_file(run / "promise.safetensors").network
     assert isinstance(network, PromiseSam)
-    assert network.promise == PromiseConfig(ips=False, points=1, best_mask=True)
+    assert network.promise == PromiseConfig(ips=False, points=1, best_mask=False)
     empty = tmp_path / "empty.png"
     noise = np.random.default_rng(9).normal(150, 20, (128, 128)).clip(0, 255)
     Image.fromarray(noise.astype(np.uint8)).save(empty)
@@ -215,6 +327,7 @@ def test_the_command_trains_and_pick_takes_what_it_wrote(data: Path, base: Path,
         (["--prompter", "none", "--no-ips"], "nothing would be left to train"),
         (["--points", "0"], "--points 0"),
         (["--prepare"], "--prepare: is for pictures"),
+        (["--no-augment"], "--no-augment: is for pictures"),
     ],
 )
 def test_choices_that_mean_nothing_are_refused(

@@ -20,6 +20,7 @@ from cryoseg.cli.options import (
     Quiet,
     Verbose,
 )
+from cryoseg.cli.picture_options import PREPARE_HELP
 from cryoseg.config.pictures import Smoothing
 
 
@@ -39,6 +40,14 @@ def segment_image(
     ] = None,
     morphology: MorphologyOption = Smoothing.morphology,
     kernel: Kernel = Smoothing.kernel,
+    prepare: Annotated[
+        Optional[bool],  # noqa: UP045
+        Option(
+            "--prepare/--no-prepare",
+            help=PREPARE_HELP,
+            show_default="as the model was trained",
+        ),
+    ] = None,
     overlay: Annotated[
         bool, Option("--overlay", "--preview", help="Write the picture with its mask too.")
     ] = False,
@@ -64,6 +73,7 @@ def segment_image(
             load_particle_model(model, select_device(device), base=base, checkpoints_dir=checkpoints_dir),
             smoothing=smoothing,
             logit_threshold=logit_threshold,
+            crop_black=prepare,
             overlay=overlay,
             overwrite=overwrite,
             on_event=console,

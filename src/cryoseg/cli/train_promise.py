@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 from typer import Argument, Option
 
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import Card, CheckpointsDir, Device, PixelSize, Quiet, Seed, Verbose
+from cryoseg.cli.picture_options import PREPARE_HELP
 from cryoseg.cli.train_options import MaxMinutes, RunDir
 from cryoseg.cli.train_sam import (
     Base,
@@ -36,6 +38,13 @@ from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig, Trai
 from cryoseg.errors import ConfigError
 
 _DEFAULT = PromiseConfig()
+
+
+def _refuse(reason: str, options: Mapping[str, object]) -> None:
+    """Stop at the first option that was given though it means nothing here."""
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{name}: {reason}.")
 
 
 def promise(
@@ -70,7 +79,10 @@ def promise(
     ] = _DEFAULT.freeze,
     best_mask: Annotated[
         bool,
-        Option("--best-mask", help="Take the mask with the highest predicted IoU of three, not the first."),
+        Option(
+            "--best-mask/--first-mask",
+            help="Take the mask with the highest predicted IoU of SAM's three, or the first, as published.",
+        ),
     ] = _DEFAULT.best_mask,
     random_start: Annotated[
         bool, Option("--random-start", help="Start the shift at random, as published, not at zero.")
@@ -79,8 +91,9 @@ def promise(
         bool, Option("--double-sigmoid", help="The published loss, which cannot reach zero; to compare with.")
     ] = False,
     prepare: Annotated[
-        bool, Option("--prepare", help="Pictures: crop black borders first, and in segment-image too.")
-    ] = False,
+        Optional[bool],  # noqa: UP045
+        Option("--prepare/--no-prepare", help=PREPARE_HELP, show_default="no-prepare"),
+    ] = None,
     augment: Annotated[
         bool,
         Option("--augment/--no-augment", help="Pictures: the published augmentation. Needs cryoseg[train]."),
@@ -130,6 +143,23 @@ def promise(
     lists = [name for name in data if name.lower().endswith(".csv")]
     if lists and len(lists) < len(data):
         raise ConfigError("DATA: give CSV lists of pictures or folders of micrographs, not both.")
+    if lists:
+        _refuse(
+            "is for micrographs; a CSV list says with train_type what each picture is for",
+            {
+                "--picks": picks,
+                "--validation": validation,
+                "--test": test,
+                "--particle-diameter": particle_diameter,
+                "--particle-diameter-px": particle_diameter_px,
+                "--pixel-size": pixel_size,
+                "--ignore-border": ignore_border,
+                "--train-size": train_size,
+                "--repeat": repeat > 1,
+            },
+        )
+    else:
+        _refuse("is for pictures in CSV lists", {"--prepare": prepare, "--no-augment": not augment})
     sample = SampleConfig.plain(batch=config.sample.batch) if whole_image or lists else config.sample
     config = replace(
         config,
@@ -152,7 +182,7 @@ def promise(
                 place,
                 [Path(name) for name in lists],
                 output_dir,
-                prepare=prepare,
+                prepare=bool(prepare),
                 augment=augment,
                 standalone=standalone,
                 device=device,
@@ -164,10 +194,6 @@ def promise(
             from cryoseg.pipelines.micrograph_data import ReadOptions, find_micrographs
             from cryoseg.pipelines.study_sam import run_study
 
-            if prepare:
-                raise ConfigError(
-                    "--prepare: is for pictures in CSV lists; micrographs have no black border."
-                )
             _, recipe, _ = load_base(place)
             if recipe is not None and config.sample.view is TrainView.WHOLE:
                 raise ConfigError(
@@ -183,7 +209,7 @@ def promise(
                 polarity=polarity,
                 border_px=ignore_border,
             )
-            if train_size or repeat > 1:
+            if train_size or repeat > 1 or test:
                 judged = [one for part in find_micrographs(test, picks or []) for one in part] if test else []
                 rows = run_study(
                     config,

@@ -56,7 +56,7 @@ Validation = Annotated[
     Texts,
     Option("--validation", help=VALIDATION_HELP, show_default="a fifth of the data"),
 ]
-Test = Annotated[Texts, Option("--test", help="Data that only judge, for studies.")]
+Test = Annotated[Texts, Option("--test", help="Data that only judge; makes the run a study.")]
 Diameter = Annotated[Number, Option("--particle-diameter", help=DIAMETER_HELP)]
 DiameterPx = Annotated[
     Number,
@@ -206,7 +206,7 @@ def _train(method: PromptMethod) -> Callable[..., None]:
                 polarity=polarity,
                 border_px=ignore_border,
             )
-            if train_size or repeat > 1 or len(blocks or []) > 1:
+            if train_size or repeat > 1 or test or len(blocks or []) > 1:
                 rows = run_study(
                     config,
                     place,

@@ -58,7 +58,8 @@ class PromiseConfig:
     freeze
         See `FreezeType`.
     best_mask
-        Take the mask with the highest predicted IoU of SAM's three; the publication takes the first.
+        Take the mask with the highest predicted IoU of SAM's three; the publication takes the first
+        whatever SAM thinks of it.
     """
 
     prompter: Prompter = Prompter.APM
@@ -67,7 +68,7 @@ class PromiseConfig:
     points: int = 16
     zero_start: bool = True
     freeze: FreezeType = FreezeType.ALL
-    best_mask: bool = False
+    best_mask: bool = True
 
     def __post_init__(self) -> None:
         if self.points < 1:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cryoseg.errors import InputError
 from cryoseg.io.outputs import atomic_output
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 COLUMNS = ("image_name", "train_type", "mask_name")
+HALF_WHITE = 127
+TURNED = range(5, 9)  # orientations of a camera that exchange width and height
+_UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Split(StrEnum):
@@ -108,7 +111,7 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PictureRow:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """(y, x, 3), 8 bit, of a picture of any mode; transparency is ignored.
+    """(y, x, 3), 8 bit, of a picture of any mode, turned as its camera says; transparency is ignored.
 
     Raises
     ------
@@ -126,10 +129,16 @@ def read_picture_mask(path: Path) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        If it is missing or no picture.
+        If it is missing, no picture, or all of it is darker than half of white without being 0 and 1.
     """
     grey = _read(path, "L")
-    return grey > (0 if grey.max(initial=0) <= 1 else 127)
+    brightest = int(grey.max(initial=0))
+    if 1 < brightest <= HALF_WHITE:
+        raise InputError(
+            f"{path}: holds grey values up to {brightest}, which is neither a mask of 0 and 1 nor one of "
+            "black and white; write 255 where the object is."
+        )
+    return grey > (0 if brightest <= 1 else HALF_WHITE)
 
 
 def read_probabilities(path: Path) -> NDArray[np.float32]:
@@ -137,6 +146,24 @@ def read_probabilities(path: Path) -> NDArray[np.float32]:
     grey = _read(path, "L")
     scale = 1 if grey.max(initial=0) <= 1 else 255
     return (grey / scale).astype(np.float32)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(y, x) of a picture as it is read, from its first bytes alone.
+
+    Raises
+    ------
+    InputError
+        If it is missing or no picture.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
+                return (picture.width, picture.height) if turned else (picture.height, picture.width)
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read as a picture ({error}). Export it again.") from error
 
 
 def _read(path: Path, mode: str) -> NDArray[np.uint8]:
@@ -151,8 +178,8 @@ def _read(path: Path, mode: str) -> NDArray[np.uint8]:
                     return np.asarray(
                         Image.fromarray((values * 255 / top).clip(0, 255).astype(np.uint8)).convert(mode)
                     )
-                return np.asarray(picture.convert(mode))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                return np.asarray(ImageOps.exif_transpose(picture).convert(mode))
+    except _UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as a picture ({error}). Export it again.") from error
 
 

@@ -7,6 +7,7 @@ the name and hash of the SAM they belong to.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,12 +171,27 @@ class _Subset(torch.nn.Module):
 
 
 def _find_base(wanted: BaseModel, path: Path, checkpoints_dir: Path | None) -> Path:
-    if canonical_name(wanted.name) is not None:
-        return require(wanted.name, checkpoints_dir=checkpoints_dir)
-    beside = path.with_name(wanted.name)
+    known = canonical_name(wanted.name)
+    beside = path.with_name(wanted.name if known is None else WEIGHTS[known].file_name)
     if beside.is_file():
         return beside
-    raise WeightsError(f"{path}: needs {wanted.name}, which is not beside it; name it with --base.")
+    if known is not None:
+        return require(known, checkpoints_dir=checkpoints_dir)
+    raise WeightsError(
+        f"{path}: needs {wanted.name}, which is not beside it; put it there, or train with --standalone."
+    )
+
+
+def link_base(folder: Path, base: Path) -> None:
+    """Let a folder of trained tensors show where their SAM lies.
+
+    Without such a link (where the system makes none) the SAM has to be known by name, or put there.
+    """
+    link = folder / base.name
+    if not link.exists():
+        with suppress(OSError):
+            link.unlink(missing_ok=True)  # one that leads nowhere
+            link.symlink_to(base.resolve())
 
 
 def base_state(path: Path) -> dict[str, Tensor]:

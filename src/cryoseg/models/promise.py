@@ -305,6 +305,8 @@ def points_from_mask(
 def config_of_promise(state: Mapping[str, Tensor]) -> PromiseConfig | None:
     """Settings that a checkpoint of the authors has, by `import_names`; None if it is none of theirs.
 
+    It takes the first of SAM's masks, as it was trained to, and one without a prompter needs the truth.
+
     Raises
     ------
     WeightsError
@@ -312,14 +314,14 @@ def config_of_promise(state: Mapping[str, Tensor]) -> PromiseConfig | None:
     """
     if any(name.startswith("apm_cross") for name in state):
         raise WeightsError(
-            "the checkpoint holds ProMISe's older cross-attention prompter, which cannot be read; "
-            "take one with the ResNet prompter, or train with --apm cross."
+            "holds ProMISe's older cross-attention prompter, whose tensors nobody described; take a "
+            "checkpoint with the ResNet prompter, or train with --apm cross."
         )
     shifts = any(name.startswith("ips_ffn.") for name in state)
     if "apm_resnet.fc.weight" in state:
         points = len(state["apm_resnet.fc.weight"]) // 2
-        return PromiseConfig(ips=shifts, points=points, zero_start=False)
-    return PromiseConfig(prompter=Prompter.GT, zero_start=False) if shifts else None
+        return PromiseConfig(ips=shifts, points=points, zero_start=False, best_mask=False)
+    return PromiseConfig(prompter=Prompter.GT, zero_start=False, best_mask=False) if shifts else None
 
 
 def import_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -114,7 +114,10 @@ def import_checkpoint(path: Path, *, geometry: SamGeometry | None = None) -> Imp
     state, ignored, remarks = remap_keys(load_state_dict(path, key="state_dict"))
     plain = {name.removeprefix("sam."): value for name, value in state.items()}
     geometry = geometry or geometry_of_state(plain, path)
-    config = config_of_state(state, geometry.depth)
+    try:
+        config = config_of_state(state, geometry.depth)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
     position = plain.get("image_encoder.pos_embed")
     if position is not None and tuple(position.shape[1:3]) != (geometry.grid, geometry.grid):
         raise WeightsError(

@@ -21,7 +21,8 @@ from cryoseg.io.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
 from cryoseg.io.provenance import hash_file, write_provenance
 from cryoseg.models.device import describe
 from cryoseg.models.particle_model import ParticleModel
-from cryoseg.pipelines.batch import run_batch
+from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, ignore
 from cryoseg.training.picture_samples import picture_logits
 from cryoseg.types import FloatArray
@@ -31,27 +32,31 @@ COLUMNS = ("size", "marked")
 OWN_OUTPUTS = re.compile(r"_(mask|overlay)\.png$", re.I)
 
 
-def segment_picture(rgb: NDArray[np.uint8], model: ParticleModel) -> FloatArray:
+def segment_picture(
+    rgb: NDArray[np.uint8], model: ParticleModel, *, crop_black: bool | None = None
+) -> FloatArray:
     """Logits of a picture on its own grid.
 
     Parameters
     ----------
     rgb
-        (y, x, 3), 8 bit; it is filled to a square with black, and loses its black border before if
-        the model was trained so.
+        (y, x, 3), 8 bit; it is filled to a square with black.
     model
         From `load_particle_model`.
+    crop_black
+        Leave out a black border; None does as the model was trained.
 
     Returns
     -------
     FloatArray
-        (y, x); the lowest logit of the picture where a border was cut off.
+        (y, x); minus infinity where a border was cut off.
     """
-    frame = frame_picture(rgb, crop_black=model.recipe.crop_black)
+    crop = model.recipe.crop_black if crop_black is None else crop_black
+    frame = frame_picture(rgb, crop_black=crop)
     side = model.network.geometry.image_size
     square = np.rint(frame.square(rgb, side)).clip(0, 255).astype(np.uint8)
     logits = picture_logits(model.network, square, None, model.device)
-    return frame.restore(logits, outside=float(logits.min()))
+    return frame.restore(logits, outside=-np.inf)
 
 
 def segment_images(
@@ -61,6 +66,7 @@ def segment_images(
     *,
     smoothing: Smoothing | None = None,
     logit_threshold: float | None = None,
+    crop_black: bool | None = None,
     overlay: bool = False,
     overwrite: bool = False,
     on_event: OnEvent = ignore,
@@ -78,7 +84,7 @@ def segment_images(
         From `load_particle_model`.
     smoothing
         In pixels of the picture; None leaves the mask as it is.
-    logit_threshold
+    logit_threshold, crop_black
         None takes the model's.
     overlay
         Draw the mask on the picture.
@@ -94,34 +100,46 @@ def segment_images(
     """
     smoothing = smoothing or Smoothing()
     threshold = model.recipe.logit_threshold if logit_threshold is None else logit_threshold
+    crop = model.recipe.crop_black if crop_black is None else crop_black
     on_event(Note(text=f"Model: {model.name} (logit threshold {threshold:g})."))
     make_folder(output_dir)
     items = resolve_inputs(inputs, suffixes=PICTURE_SUFFIXES, leave_out=OWN_OUTPUTS)
     stems = output_stems([item.path for item in items if not item.error], suffixes=PICTURE_SUFFIXES)
 
-    def one(path: Path) -> Row:
+    identity = {
+        "command": "segment-image",
+        "model": {"sha256": model.hashes},
+        "logit_threshold": threshold,
+        "smoothing": smoothing.to_dict(),
+        "crop_black": crop,
+    }
+
+    def plan(path: Path) -> Job:
         paths = {"mask": output_dir / f"{stems[path]}_mask.png"}
         if overlay:
             paths["overlay"] = output_dir / f"{stems[path]}_overlay.png"
         paths["record"] = output_dir / f"{stems[path]}_mask.json"
-        if not overwrite and all(file.exists() for file in paths.values()):
-            return Row(
-                name=path.name,
-                status=Status.SKIPPED,
-                outputs=tuple(paths.values()),
-                message="finished outputs are kept; --overwrite replaces them",
-            )
-        return _segment_one(path, paths, model, smoothing, threshold)
+        return Job(path=path, outputs=paths, identity=identity)
 
-    return run_batch(items, one, on_event=on_event)
+    def one(path: Path) -> Row:
+        return _segment_one(path, plan(path).outputs, model, smoothing, threshold, crop_black=crop)
+
+    return run_batch(items, one, plan=plan, overwrite=overwrite, on_event=on_event)
 
 
 def _segment_one(
-    path: Path, paths: Mapping[str, Path], model: ParticleModel, smoothing: Smoothing, threshold: float
+    path: Path,
+    paths: Mapping[str, Path],
+    model: ParticleModel,
+    smoothing: Smoothing,
+    threshold: float,
+    *,
+    crop_black: bool,
 ) -> Row:
     begun = time.monotonic()
     rgb = read_rgb(path)
-    mask = smooth_mask(segment_picture(rgb, model) > threshold, smoothing)
+    logits = segment_picture(rgb, model, crop_black=crop_black)
+    mask = smooth_mask(logits > threshold, smoothing)
     # The record is the mark of completion: without it, older pieces of this output are replaced.
     paths["record"].unlink(missing_ok=True)
     write_picture(paths["mask"], mask, overwrite=True)
@@ -135,6 +153,7 @@ def _segment_one(
         "model": {"name": model.name, "sha256": model.hashes, "recipe": asdict(model.recipe)},
         "logit_threshold": threshold,
         "smoothing": smoothing.to_dict(),
+        "crop_black": crop_black,
         "marked": float(mask.mean()),
         "device": describe(model.device),
         "seconds": round(time.monotonic() - begun, 2),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -23,14 +24,21 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.pictures import PictureRow, Split, read_picture_list
 from cryoseg.models.device import peak_device_memory, select_device
-from cryoseg.models.particle_files import adapt, save_particle_model
+from cryoseg.models.particle_files import adapt, link_base, save_particle_model
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
-from cryoseg.pipelines.train_sam import VALIDATION_SHARE, TrainedModel, _fingerprint, _run_loop
+from cryoseg.pipelines.train_sam import (
+    UPPER_BOUND,
+    VALIDATION_SHARE,
+    TrainedModel,
+    _fingerprint,
+    _run_loop,
+)
 from cryoseg.training.loop import BEST
 from cryoseg.training.picture_samples import (
     Augment,
     PictureSamples,
+    check_sizes,
     picture_input,
     picture_logits,
     published_augmentation,
@@ -128,6 +136,8 @@ def train_pictures(
     place = select_device(device)
     torch.manual_seed(config.loop.seed)
     parts = split_pictures(lists, seed=config.loop.seed)
+    for row in itertools.chain.from_iterable(parts.values()):
+        check_sizes(row)
     network, recipe, base_model = adapt(base, config.prompt)
     config = replace(config, prompt=network.config)
     if config.sample.batch < network.smallest_batch:
@@ -159,7 +169,8 @@ def train_pictures(
 
     fingerprint = {**_fingerprint(config, known), "pictures": f"prepare {prepare}, augment {augment}"}
     label = config.prompt.method.value
-    if not _run_loop(part, loss, config.loop, run, score, fingerprint, label, known, on_event):
+    told = config.prompt.label
+    if not _run_loop(part, loss, config.loop, run, score, fingerprint, told, known, on_event):
         return None
     part.load_state_dict(torch.load(run / BEST, map_location="cpu", weights_only=True)["model"])
     network.eval()
@@ -173,13 +184,14 @@ def train_pictures(
         "validation_pictures": len(judged),
         "training_pictures": len(training),
         "trained_parameters": parameters,
+        "upper_bound": network.needs_truth,
         "device_bytes": peak_device_memory(place),
         "training": known["config"],
     }
+    bound = UPPER_BOUND if network.needs_truth else ""
     if len(tested):
         means = judge_pictures(network, tested, threshold, run / TEST_TABLE, place, on_event)
         facts["test"] = {"pictures": len(tested), "upper_bound": network.needs_truth, **means}
-        bound = ", an upper bound: points come from the truth" if network.needs_truth else ""
         on_event(Note(text=f"test Dice {means['dice']:.4f}, IoU {means['iou']:.4f}{bound}"))
     seconds = time.monotonic() - begun
     path = run / f"{label}.safetensors"
@@ -190,7 +202,9 @@ def train_pictures(
         base=None if standalone else base_model,
         card={**facts, "seconds": round(seconds, 1), **(card or {})},
     )
-    on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
+    if not standalone:
+        link_base(run, base)
+    on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}{bound}"))
     return TrainedModel(path=path, dice=dice, threshold=threshold, parameters=parameters, seconds=seconds)
 
 
@@ -240,7 +254,7 @@ def judge_pictures(
     device: torch.device,
     on_event: OnEvent = ignore,
 ) -> dict[str, float]:
-    """Score pictures that chose nothing, a row each in `table`; the means.
+    """Score pictures that chose nothing, a row each in `table`, which names the method; the means.
 
     As the publication scores: at the resolution of the masks, after opening by 5 x 5, where
     that resolution is the published 256; smaller networks are opened by less.
@@ -248,14 +262,14 @@ def judge_pictures(
     names = [field.name for field in fields(PictureScore)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", *names])
+    writer.writerow(["method", "name", *names])
     figures = []
     for i, row in enumerate(samples.rows):
         logits, truth = _one(network, samples, i, device)
         kernel = max(1, round(OPENING * len(logits) / 256))
         score = score_picture(open_mask(logits > threshold, kernel), truth)
         figures.append([getattr(score, name) for name in names])
-        writer.writerow([row.image.name, *(f"{value:.6g}" for value in figures[-1])])
+        writer.writerow([network.config.label, row.image.name, *(f"{value:.6g}" for value in figures[-1])])
         on_event(StageProgress(name="test", stage="scoring", done=i + 1, total=len(samples), unit="pictures"))
     with atomic_output(table, overwrite=True) as temporary:
         temporary.write_text(text.getvalue())

@@ -21,7 +21,7 @@ from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.io.outputs import make_folder
 from cryoseg.models.device import peak_device_memory, select_device
 from cryoseg.models.model_file import is_model_file
-from cryoseg.models.particle_files import adapt, base_state, save_particle_model
+from cryoseg.models.particle_files import adapt, base_state, link_base, save_particle_model
 from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import TINY, SamGeometry
@@ -43,6 +43,7 @@ from cryoseg.training.sam_fit import (
 
 RUN_CONFIG = "config.json"
 VALIDATION_SHARE = 0.2
+UPPER_BOUND = ", an upper bound: points come from the truth"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +213,8 @@ def train_prompt(
     score = validation(network, judged, view, place)
     fingerprint = _fingerprint(config, known)
     label = config.prompt.method.value
-    if not _run_loop(part, loss, config.loop, run, score, fingerprint, label, known, on_event):
+    told = config.prompt.label
+    if not _run_loop(part, loss, config.loop, run, score, fingerprint, told, known, on_event):
         return None
     state = torch.load(run / BEST, map_location="cpu", weights_only=True)["model"]
     part.load_state_dict(state)
@@ -223,12 +225,16 @@ def train_prompt(
     facts = {
         **_facts(known, dice, diameter, parameters, seconds),
         **picked,
+        "upper_bound": network.needs_truth,
         "device_bytes": peak_device_memory(place),
         **(card or {}),
     }
     path = run / f"{label}.safetensors"
     save_particle_model(path, network, recipe, base=None if standalone else base_model, card=facts)
-    on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
+    if not standalone:
+        link_base(run, base)
+    bound = UPPER_BOUND if network.needs_truth else ""
+    on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}{bound}"))
     return TrainedModel(path=path, dice=dice, threshold=threshold, parameters=parameters, seconds=seconds)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from cryoseg.config.prompt_sam import InputScale
 from cryoseg.core.picture_frame import PictureFrame, frame_picture
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.io.pictures import PictureRow, read_picture_mask, read_rgb
+from cryoseg.io.pictures import PictureRow, read_picture_mask, read_rgb, read_size
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.types import FloatArray
 
@@ -39,17 +39,29 @@ def load_square(row: PictureRow, side: int, *, crop_black: bool) -> tuple[Square
     Raises
     ------
     InputError
-        If picture and mask differ in size.
+        If one is unreadable, or they differ in size.
     """
+    check_sizes(row)
     rgb, mask = read_rgb(row.image), read_picture_mask(row.mask)
-    if rgb.shape[:2] != mask.shape:
-        raise InputError(
-            f"{row.mask}: is {mask.shape[1]} x {mask.shape[0]} px, its picture {rgb.shape[1]} x "
-            f"{rgb.shape[0]}; a mask must lie on the picture's grid."
-        )
     frame = frame_picture(rgb, crop_black=crop_black)
     square = np.rint(frame.square(rgb, side)).clip(0, 255).astype(np.uint8)
     return (square, frame.square(mask, side) > 0.5), frame
+
+
+def check_sizes(row: PictureRow) -> None:
+    """Look at the first bytes of both files, so that a wrong one is found before training begins.
+
+    Raises
+    ------
+    InputError
+        If one is no picture, or they differ in size.
+    """
+    (height, width), mask = read_size(row.image), read_size(row.mask)
+    if (height, width) != mask:
+        raise InputError(
+            f"{row.mask}: is {mask[1]} x {mask[0]} px, its picture {width} x {height}; a mask must lie on "
+            "the picture's grid."
+        )
 
 
 class PictureSamples:

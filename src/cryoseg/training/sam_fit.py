@@ -183,13 +183,14 @@ def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device
 
 
 def dice_by_threshold(logits: FloatArray, labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Dice at every threshold of `LOGIT_BINS`, over pixels whose label is not -1."""
+    """Dice at every threshold of `LOGIT_BINS`, over pixels whose label is not -1; 1 if both are empty."""
     edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
     positive = np.histogram(logits[labels > 0], edges)[0]
     negative = np.histogram(logits[labels == 0], edges)[0]
     hits = positive[::-1].cumsum()[::-1][1:]
     false = negative[::-1].cumsum()[::-1][1:]
-    return np.asarray(2 * hits / np.maximum(hits + false + positive.sum(), 1))
+    both = hits + false + positive.sum()
+    return np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
 
 
 def validation(
