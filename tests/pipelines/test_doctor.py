@@ -113,7 +113,7 @@ def test_the_command_s_table_json_and_exit_status(verdict, status, monkeypatch) 
 def test_help_starts_no_torch() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from cryoseg.cli.app import app; "
-        "r = [CliRunner().invoke(app, a) for a in (['doctor', '--help'],)]; "
+        "r = [CliRunner().invoke(app, a) for a in (['doctor', '--help'], ['rerun', '--help'])]; "
         "assert all(x.exit_code == 0 for x in r); "
         "bad = {'torch', 'sam2', 'numpy', 'scipy', 'packaging'} & set(sys.modules); assert not bad, bad"
     )

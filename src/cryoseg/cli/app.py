@@ -13,6 +13,7 @@ from cryoseg.cli import convert, data, evaluate, pick, postprocess, sample, segm
 from cryoseg.cli.config_file import CommandGroup
 from cryoseg.cli.doctor import doctor
 from cryoseg.cli.evaluate_images import images
+from cryoseg.cli.rerun import rerun
 from cryoseg.cli.segment_image import segment_image
 from cryoseg.cli.view import view
 from cryoseg.errors import CryosegError
@@ -56,6 +57,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(weights.app, name="weights")
 app.add_typer(sample.app, name="sample")
+app.command()(rerun)
 app.command()(doctor)
 
 

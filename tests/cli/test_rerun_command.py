@@ -1,0 +1,267 @@
+"""`cryoseg rerun`: the same again, or a reason why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cryoseg.cli.app import app
+from cryoseg.config.common import Precision
+from cryoseg.errors import CryosegError
+from cryoseg.models import particle_model
+from cryoseg.models.particle_recipe import ParticleRecipe
+
+RUNNER = CliRunner()
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """Exit status and text of a command, in one line."""
+    outcome = RUNNER.invoke(app, list(map(str, arguments)))
+    if isinstance(outcome.exception, CryosegError):
+        return 1, str(outcome.exception)
+    assert outcome.exception is None or isinstance(outcome.exception, SystemExit), outcome.exception
+    return outcome.exit_code, " ".join(outcome.output.split())
+
+
+def edit(record: Path, change: Any) -> None:
+    values = json.loads(record.read_text())
+    change(values)
+    record.write_text(json.dumps(values))
+
+
+def rows(path: Path) -> list[str]:
+    """Lines of a coordinate file without the comment that tells the time."""
+    return [line for line in path.read_text().splitlines() if not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a tomogram and a run over it, with options that are no defaults."""
+    folder = tmp_path_factory.mktemp("first")
+    data = np.random.default_rng(0).normal(0, 1, (6, 64, 64)).astype(np.float32)
+    data[:, 28:34] -= 4
+    with mrcfile.new(folder / "ts.mrc", data) as file:
+        file.voxel_size = 12.0
+    arguments = ["--model", "membrane-tiny", "--logit-threshold", "-1.5", "--step", "thin-noise"]
+    arguments += ["--post-process-min-slices", "2", "--store-logits", "--pixel-size", "11", "--device", "cpu"]
+    status, text = run("segment", folder / "ts.mrc", *arguments, "-o", folder / "out")
+    assert status == 0, text
+    return folder
+
+
+@pytest.fixture
+def copy(first: Path, tmp_path: Path) -> Path:
+    """A record of its own beside a copy of its input; the recorded input is elsewhere."""
+    shutil.copy(first / "ts.mrc", tmp_path / "ts.mrc")
+    shutil.copy(first / "out" / "ts_membrane.json", tmp_path / "ts_membrane.json")
+    edit(tmp_path / "ts_membrane.json", lambda record: record["files"].pop("input"))
+    return tmp_path / "ts_membrane.json"
+
+
+def test_the_same_files_with_the_same_content(first: Path, tmp_path: Path) -> None:
+    record = first / "out" / "ts_membrane.json"
+    status, text = run("rerun", record, "-o", tmp_path / "again", "--device", "cpu")
+    assert status == 0, text
+    assert "of the voxels marked, as before" in text
+    before, after = sorted((first / "out").iterdir()), sorted((tmp_path / "again").iterdir())
+    assert [path.name for path in before] == [path.name for path in after]
+    for one, two in zip(before, after, strict=True):
+        if one.suffix == ".mrc":
+            assert np.array_equal(mrcfile.read(one), mrcfile.read(two)), one.name
+    old, new = json.loads(record.read_text()), json.loads(after[0].read_text())
+    assert old["settings"] == new["settings"]
+    assert old["settings"]["min_slices"] == 2
+    assert old["files"]["input"] == str((first / "ts.mrc").resolve())
+    assert old["model"]["sha256"] == new["model"]["sha256"]
+
+
+def test_finished_outputs_in_the_record_s_folder_are_kept(first: Path) -> None:
+    status, text = run("rerun", first / "out" / "ts_membrane.json", "--device", "cpu")
+    assert status == 0, text
+    assert "skipped" in text
+
+
+def test_dry_run_checks_and_writes_nothing(copy: Path, tmp_path: Path) -> None:
+    status, text = run("rerun", copy, "--dry-run", "-o", tmp_path / "none", "--device", "cpu")
+    assert status == 0, text
+    assert "would run on" in text
+    assert not (tmp_path / "none").exists()
+
+
+def test_another_input_is_refused_unless_asked_for(copy: Path, tmp_path: Path) -> None:
+    with mrcfile.open(copy.with_name("ts.mrc"), "r+") as file:
+        file.data[0, 0, 0] += 1
+    status, text = run("rerun", copy, "-o", tmp_path / "again", "--device", "cpu")
+    assert status == 1
+    assert "ts.mrc: is another file (SHA-256" in text
+    assert not (tmp_path / "again").exists()
+    status, text = run("rerun", copy, "-o", tmp_path / "again", "--device", "cpu", "--anyway")
+    assert status == 0, text
+    assert "Warning" in text
+    assert (tmp_path / "again" / "ts_membrane.json").exists()
+
+
+def test_a_missing_input_is_refused_and_may_lie_elsewhere(copy: Path, tmp_path: Path) -> None:
+    moved = copy.with_name("ts.mrc").rename(tmp_path / "moved.mrc")
+    status, text = run("rerun", copy, "--dry-run", "--device", "cpu")
+    assert status == 1
+    assert "the input of this run is gone" in text
+    assert "--input FILE" in text
+    assert run("rerun", copy, "--dry-run", "--device", "cpu", "--input", moved)[0] == 0
+    status, text = run("rerun", copy, "--dry-run", "--input", tmp_path / "nowhere.mrc")
+    assert status == 1
+    assert "nowhere.mrc: no such file" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda record: record["model"].update(sha256={"membrane_tiny.safetensors": "0" * 64}),
+            "the record has membrane_tiny.safetensors 000000000000...",
+        ),
+        (lambda record: record["model"].update(sha256={}), "weights: the record has no hash"),
+        (lambda record: record["settings"].pop("min_slices"), "min_slices: the record does not tell"),
+        (lambda record: record["settings"].update(magic=1), "the setting magic, which this version"),
+        (lambda record: record["model"].update(name="other"), "its model, other, is not known here"),
+        (lambda record: record.update(command="simulate"), "was written by `cryoseg simulate`"),
+        (lambda record: record.pop("command"), "is no record of a run"),
+    ],
+)
+def test_what_differs_is_named(change: Any, told: str, copy: Path) -> None:
+    edit(copy, change)
+    status, text = run("rerun", copy, "--dry-run", "--device", "cpu")
+    assert status == 1
+    assert told in text
+
+
+def test_another_version_is_told_and_does_not_stop_it(copy: Path) -> None:
+    edit(copy, lambda record: record.update(cryoseg="0.0.9"))
+    status, text = run("rerun", copy, "--dry-run", "--device", "cpu")
+    assert status == 0, text
+    assert "the record has 0.0.9" in text
+
+
+def test_one_bad_record_does_not_stop_the_next(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("[]")
+    status, text = run("rerun", tmp_path / "bad.json", copy, "--dry-run", "--device", "cpu")
+    assert status == 1
+    assert "bad.json: holds no JSON object" in text
+    assert "would run on" in text
+
+
+@dataclass
+class StandIn:
+    """Marks what is dark; speaks the language of `ParticleModel`."""
+
+    recipe: ParticleRecipe = field(
+        default_factory=lambda: ParticleRecipe(image_size=96, particle_pixels=16.0, overlap=24)
+    )
+    name: str = "stand-in"
+    hashes: dict[str, str] = field(default_factory=lambda: {"stand-in": "0" * 64})
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Precision = Precision.FLOAT32
+
+    def tile_logits(self, tiles: np.ndarray) -> np.ndarray:
+        return np.asarray(-4 * (tiles + 1.2), np.float32)
+
+
+def test_picks_of_a_micrograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryoseg.pipelines import pick_micrograph_files
+
+    for module in (particle_model, pick_micrograph_files):
+        monkeypatch.setattr(module, "load_particle_model", lambda *_, **__: StandIn())
+    y, x = np.indices((128, 128))
+    image = np.random.default_rng(4).normal(100, 4, y.shape)
+    for cy, cx in ((40, 40), (80, 90)):
+        image[np.hypot(y - cy, x - cx) < 16] -= 40
+    with mrcfile.new(tmp_path / "m.mrc", image.astype(np.float32)) as file:
+        file.voxel_size = 2.5
+    arguments = ["-m", "stand-in", "--particle-diameter", "80", "-f", "star", "-f", "box", "--no-preview"]
+    status, text = run("pick", tmp_path / "m.mrc", *arguments, "-o", tmp_path / "out", "--device", "cpu")
+    assert status == 0, text
+    record = tmp_path / "out" / "m_particles.json"
+    status, text = run("rerun", record, "-o", tmp_path / "again", "--device", "cpu")
+    assert status == 0, text
+    assert "picks, as before" in text
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {path.name for path in (tmp_path / "again").iterdir()}
+    assert {"m_particles.star", "m_particles.box", "m_particles_mask.mrc"} <= names
+    for name in ("m_particles.star", "m_particles.box"):
+        assert rows(tmp_path / "out" / name) == rows(tmp_path / "again" / name)
+
+
+def test_picks_of_a_tomogram_with_mask_and_relion_s_frame(tmp_path: Path) -> None:
+    data = np.random.default_rng(1).normal(0, 1, (17, 46, 51)).astype(np.float32)
+    with mrcfile.new(tmp_path / "ts.mrc", data) as file:
+        file.voxel_size = 10.0
+    mask = np.ones(data.shape, np.int8)
+    mask[:, :20] = 0
+    with mrcfile.new(tmp_path / "mask.mrc", mask) as file:
+        file.voxel_size = 10.0
+    (tmp_path / "labels.csv").write_text("x,y,z\n15,12,7\n34,30,9\n12,33,6\n37,14,8\n")
+    train = [
+        "train",
+        "cet-pick",
+        "-t",
+        tmp_path / "ts.mrc",
+        "-p",
+        tmp_path / "labels.csv",
+        "-o",
+        tmp_path / "r",
+    ]
+    train += [
+        "--particle-diameter",
+        "50",
+        "--steps",
+        "2",
+        "--batch",
+        "1",
+        "--crop",
+        "2x32x32",
+        "--device",
+        "cpu",
+    ]
+    assert run(*train, "--no-pictures", "--quiet")[0] == 0
+    pick = ["pick", tmp_path / "ts.mrc", "-m", tmp_path / "r" / "cet_pick.safetensors", "--device", "cpu"]
+    pick += [
+        "--score-threshold",
+        "0",
+        "--max-picks",
+        "5",
+        "--mask",
+        tmp_path / "mask.mrc",
+        "--pixel-size",
+        "10",
+    ]
+    pick += [
+        "-f",
+        "star",
+        "-f",
+        "star-relion5",
+        "--unbinned-pixel-size",
+        "2.5",
+        "--unbinned-size",
+        "204x184x68",
+    ]
+    status, text = run(*pick, "--no-preview", "-o", tmp_path / "out")
+    assert status == 0, text
+    record = tmp_path / "out" / "ts_particles.json"
+    status, text = run("rerun", record, "-o", tmp_path / "again", "--device", "cpu")
+    assert status == 0, text
+    assert "picks, as before" in text
+    for path in (tmp_path / "out").glob("*.star"):
+        assert rows(path) == rows(tmp_path / "again" / path.name), path.name
+    (tmp_path / "mask.mrc").unlink()
+    status, text = run("rerun", record, "-o", tmp_path / "third", "--device", "cpu")
+    assert status == 1
+    assert "the mask of this run is gone" in text
