@@ -9,18 +9,16 @@ from PIL import Image, ImageDraw
 
 from cryoseg.core.resample import linear_weights
 from cryoseg.core.robust import robust_map
-from cryoseg.io.outputs import atomic_output
 from cryoseg.types import FloatArray, Picks
-from cryoseg.view.preview import TEXT_RGB
+from cryoseg.view.pick_preview import score_color
+from cryoseg.view.sections import draw_scale_bar, write_label, write_png
 
 LONGEST_SIDE = 1400
-SURE_RGB = np.array([60.0, 220.0, 90.0])
-DOUBTFUL_RGB = np.array([255.0, 120.0, 0.0])
 GREY_SPAN = 3.0  # robust deviations from the median to black and to white
 
 
 def draw_overlay(image: FloatArray, picks: Picks, *, longest_side: int = LONGEST_SIDE) -> Image.Image:
-    """The micrograph, shrunk, with a circle as wide as the particle about every pick.
+    """The micrograph, shrunk, with a circle as wide as the particle about every pick and a scale bar.
 
     Parameters
     ----------
@@ -42,15 +40,14 @@ def draw_overlay(image: FloatArray, picks: Picks, *, longest_side: int = LONGEST
     scores = np.ones(len(picks)) if picks.scores is None else picks.scores
     line = 2 if radius > 8 else 1
     for (y, x), score in zip((picks.centers + 0.5) * scale, scores, strict=True):
-        red, green, blue = (round(v) for v in (score * SURE_RGB + (1 - score) * DOUBTFUL_RGB).tolist())
-        draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=(red, green, blue), width=line)
-    text = f"{len(picks)} particles"
-    draw.text((8, 6), text, fill=TEXT_RGB, stroke_width=2, stroke_fill=(0, 0, 0))
+        circle = [x - radius, y - radius, x + radius, y + radius]
+        draw.ellipse(circle, outline=score_color(float(score)), width=line)
+    write_label(draw, f"{len(picks)} particles")
+    if picks.pixel_size > 0:
+        draw_scale_bar(draw, picture.size, angstrom_per_pixel=picks.pixel_size / scale)
     return picture
 
 
 def write_overlay(path: Path, image: FloatArray, picks: Picks, *, overwrite: bool = False) -> None:
     """Write `draw_overlay` as PNG."""
-    picture = draw_overlay(image, picks)
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
-        picture.save(stream, format="PNG")
+    write_png(path, draw_overlay(image, picks), overwrite=overwrite)

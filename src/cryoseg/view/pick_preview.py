@@ -1,4 +1,4 @@
-"""A picture to judge picks by: slices with a circle where a particle's section is."""
+"""A picture to judge picks by: sections and slices with a circle where a particle's section is."""
 
 from __future__ import annotations
 
@@ -9,16 +9,47 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cryoseg.io.outputs import atomic_output
 from cryoseg.types import FloatArray
-from cryoseg.view.preview import TEXT_RGB, preview_slices
+from cryoseg.view.sections import (
+    Section,
+    central_scale,
+    central_sections,
+    compose,
+    draw_scale_bar,
+    grey_range,
+    histogram,
+    row_scale,
+    spread_slices,
+    to_grey,
+    write_label,
+    write_png,
+)
 
 PICK_RGB = (255, 170, 0)
-LABEL_RGB = (60, 220, 90)
+LABEL_RGB = (86, 180, 233)
+SURE_RGB = np.array([60.0, 220.0, 90.0])
+DOUBTFUL_RGB = np.array([255.0, 120.0, 0.0])
 HEAT_RGB = np.array([255, 60, 40])
-PANEL_PIXELS = 480
-COLUMNS = 3
 HEAT_OPACITY = 0.5
+
+Color = tuple[int, int, int]
+
+
+def score_color(score: float) -> Color:
+    """Green for a score of 1, orange for 0."""
+    red, green, blue = (round(v) for v in (score * SURE_RGB + (1 - score) * DOUBTFUL_RGB).tolist())
+    return red, green, blue
+
+
+def score_histogram(scores: NDArray[np.floating[Any]], *, threshold: float | None) -> Image.Image:
+    """Of scores from 0 to 1, with their number."""
+    return histogram(
+        scores,
+        title=f"scores of {len(scores)} picks",
+        threshold=threshold,
+        above_rgb=score_color(1.0),
+        limits=(0.0, 1.0),
+    )
 
 
 def draw_picks(
@@ -26,11 +57,13 @@ def draw_picks(
     centers: NDArray[np.float64],
     *,
     diameter_voxels: tuple[float, float, float],
+    scores: FloatArray | None = None,
+    score_threshold: float | None = None,
     labels: NDArray[np.float64] | None = None,
     heat: FloatArray | None = None,
-    slices: list[int] | None = None,
+    pixel_size: float | None = None,
 ) -> Image.Image:
-    """Slices in a grid, picks as circles as wide as the particle is on that slice.
+    """Central sections in three planes and six slices, picks as circles as wide as the particle is there.
 
     Parameters
     ----------
@@ -40,83 +73,87 @@ def draw_picks(
         (n, 3) z, y, x, voxels.
     diameter_voxels
         (z, y, x) of a particle.
+    scores
+        (n,) in [0, 1]; color the circles, and are shown as a histogram.
+    score_threshold
+        Marked in the histogram.
     labels
         (m, 3), drawn in another color.
     heat
         Probabilities over the same extent on any grid; tints the slices.
-    slices
-        Which ones; six spread over the volume by default.
+    pixel_size
+        In angstrom; no scale bar without it.
     """
-    chosen = slices if slices is not None else preview_slices(len(data))
-    scale = min(4.0, PANEL_PIXELS / max(data.shape[1:]))
-    panels = []
-    for z in chosen:
-        panel = _background(
-            np.asarray(data[z], np.float32), None if heat is None else _heat_slice(heat, z, data.shape)
-        )
-        panel = panel.resize((max(1, round(data.shape[2] * scale)), max(1, round(data.shape[1] * scale))))
-        draw = ImageDraw.Draw(panel)
-        for points, color in ((labels, LABEL_RGB), (centers, PICK_RGB)):
-            if points is not None:
-                _circles(draw, points, z, diameter_voxels, scale, color)
-        draw.text((6, 4), f"z {z}", fill=TEXT_RGB, stroke_width=2, stroke_fill=(0, 0, 0))
-        panels.append(panel)
-    columns = min(COLUMNS, len(panels))
-    width, height = panels[0].size
-    rows = -(-len(panels) // columns)
-    sheet = Image.new("RGB", (columns * (width + 4) - 4, rows * (height + 4) - 4), (255, 255, 255))
-    for number, panel in enumerate(panels):
-        sheet.paste(panel, ((number % columns) * (width + 4), (number // columns) * (height + 4)))
-    return sheet
+    if scores is None:
+        colors = [PICK_RGB] * len(centers)
+    else:
+        colors = [score_color(float(score)) for score in scores]
+    groups = [(centers, colors)]
+    if labels is not None:
+        groups.insert(0, (labels, [LABEL_RGB] * len(labels)))
+
+    def panel(
+        section: Section, scale: float, limits: tuple[float, float], bar: float | None = None
+    ) -> Image.Image:
+        image = section.of(data)
+        tint = None if heat is None else _heat_on(section, heat, data.shape)
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        picture = _background(image, limits, tint).resize(size)
+        draw = ImageDraw.Draw(picture)
+        for points, chosen in groups:
+            _circles(draw, section, points, diameter_voxels, scale, chosen)
+        write_label(draw, section.label)
+        if bar:
+            draw_scale_bar(draw, size, angstrom_per_pixel=bar / scale)
+        return picture
+
+    sections = central_sections(data.shape)
+    limits = grey_range([section.of(data) for section in sections])
+    scale = central_scale(data.shape)
+    central = [panel(one, scale, limits, pixel_size if one.axis == 0 else None) for one in sections]
+    side = [] if scores is None else [score_histogram(scores, threshold=score_threshold)]
+    scale = row_scale(data.shape, has_side=bool(side))
+    slices = [Section(axis=0, index=z) for z in spread_slices(len(data))] if len(sections) > 1 else []
+    return compose(central, side, [panel(one, scale, grey_range([one.of(data)])) for one in slices])
 
 
 def write_pick_preview(path: Path, picture: Image.Image, *, overwrite: bool = False) -> None:
     """Write a picture of `draw_picks` as PNG."""
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
-        picture.save(stream, format="PNG")
+    write_png(path, picture, overwrite=overwrite)
 
 
-def _background(image: FloatArray, heat: FloatArray | None) -> Image.Image:
-    low, high = np.percentile(image, [1, 99])
-    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1)[..., None] * 255
-    rgb = np.repeat(grey, 3, axis=2)
+def _background(image: NDArray[Any], limits: tuple[float, float], heat: FloatArray | None) -> Image.Image:
+    rgb = np.repeat(to_grey(image, limits)[..., None], 3, axis=2)
     if heat is not None:
         opacity = HEAT_OPACITY * heat[..., None]
-        rgb = (1 - opacity) * rgb + opacity * HEAT_RGB
-    return Image.fromarray(rgb.astype(np.uint8))
+        rgb = ((1 - opacity) * rgb + opacity * HEAT_RGB).astype(np.uint8)
+    return Image.fromarray(rgb)
 
 
-def _heat_slice(heat: FloatArray, z: int, shape: tuple[int, ...]) -> FloatArray:
-    """The heat map's values on the voxels of slice `z`, by nearest neighbor."""
+def _heat_on(section: Section, heat: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """The heat map's values on the voxels of a section, by nearest neighbor."""
     index = [
         np.minimum(((np.arange(n) + 0.5) * m / n).astype(int), m - 1)
         for n, m in zip(shape, heat.shape, strict=True)
     ]
-    plane: FloatArray = heat[index[0][z]][np.ix_(index[1], index[2])]
+    here = Section(axis=section.axis, index=int(index[section.axis][section.index]))
+    plane: FloatArray = here.of(heat)[np.ix_(index[section.down], index[section.across])]
     return plane
 
 
 def _circles(
     draw: ImageDraw.ImageDraw,
+    section: Section,
     points: NDArray[np.float64],
-    z: int,
     diameter: tuple[float, float, float],
     scale: float,
-    color: tuple[int, int, int],
+    colors: list[Color],
 ) -> None:
-    for point in points:
-        height = 2 * (point[0] - z) / diameter[0]
-        if abs(height) >= 1:
+    for point, color in zip(points, colors, strict=True):
+        away = 2 * (point[section.axis] - section.index) / diameter[section.axis]
+        if abs(away) >= 1:
             continue
-        share = np.sqrt(1 - height**2) * scale / 2
-        y, x = (point[1:] + 0.5) * scale
-        draw.ellipse(
-            [
-                x - share * diameter[2],
-                y - share * diameter[1],
-                x + share * diameter[2],
-                y + share * diameter[1],
-            ],
-            outline=color,
-            width=2,
-        )
+        share = np.sqrt(1 - away**2) * scale / 2
+        y, x = ((point[axis] + 0.5) * scale for axis in (section.down, section.across))
+        down, across = (share * diameter[axis] for axis in (section.down, section.across))
+        draw.ellipse([x - across, y - down, x + across, y + down], outline=color, width=2)

@@ -1,0 +1,63 @@
+"""`--contact-sheet`: a picture with a tile for every input of a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import UnidentifiedImageError
+
+from cryoseg.config.batch import ALL, Shard
+from cryoseg.errors import InputError
+from cryoseg.pipelines.events import Report, Row, Status
+from cryoseg.view.contact_sheet import Tile, draw_contact_sheet
+from cryoseg.view.sections import write_png
+
+PREVIEW_ENDINGS = ("_preview.png", "_overlay.png")
+
+
+def sheet_path(folder: Path, shard: Shard | None = None) -> Path:
+    """Where the sheet of a run lies; tasks of one array have a name each."""
+    shard = shard or ALL
+    part = "" if shard.count == 1 else f"_{shard.index}_of_{shard.count}"
+    return folder / f"contact_sheet{part}.png"
+
+
+def write_contact_sheet(path: Path, report: Report) -> Path | None:
+    """Write the sheet of a run that made previews; an older one is replaced.
+
+    Parameters
+    ----------
+    path
+        Of the PNG.
+    report
+        Finished, kept and failed inputs have a tile, those that were not begun have none.
+
+    Returns
+    -------
+    Path or None
+        `path`, or None if there is nothing to show.
+
+    Raises
+    ------
+    InputError
+        If a preview cannot be read.
+    """
+    tiles = [_tile(row) for row in report.rows if row.status in (Status.DONE, Status.SKIPPED, Status.FAILED)]
+    if not tiles:
+        return None
+    try:
+        sheet = draw_contact_sheet(tiles)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise InputError(
+            f"{path}: cannot be drawn, since a preview is damaged ({error}). Remove it and run again."
+        ) from error
+    write_png(path, sheet, overwrite=True)
+    return path
+
+
+def _tile(row: Row) -> Tile:
+    if row.status is Status.FAILED:
+        return Tile(name=row.name, note=row.message, is_failed=True)
+    previews = [file for file in row.outputs if file.name.endswith(PREVIEW_ENDINGS) and file.is_file()]
+    figures = ", ".join(f"{name} {value}" for name, value in row.figures.items() if name != "peak memory")
+    return Tile(name=row.name, note=figures or row.status, preview=previews[0] if previews else None)

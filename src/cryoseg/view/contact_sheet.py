@@ -1,0 +1,93 @@
+"""One picture of a whole batch: a tile per input, cut out of its preview."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from cryoseg.view.sections import GROUND_RGB, INK_RGB, TILE_KEY
+
+TILE_PIXELS = 240
+CAPTION_PIXELS = 32
+MARGIN = 8
+MOST_COLUMNS = 8
+EMPTY_RGB = (225, 227, 230)
+FAILED_RGB = (190, 30, 30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One input.
+
+    Attributes
+    ----------
+    name
+        Of the input.
+    note
+        The line below: figures, or what went wrong.
+    preview
+        PNG; None leaves the tile empty.
+    is_failed
+        Write the note in red.
+    """
+
+    name: str
+    note: str = ""
+    preview: Path | None = None
+    is_failed: bool = False
+
+
+def draw_contact_sheet(tiles: Sequence[Tile]) -> Image.Image:
+    """Tiles in rows, about as wide as high; of a preview its main panel is shown.
+
+    Parameters
+    ----------
+    tiles
+        At least one, in the order of the batch.
+    """
+    columns = next(n for n in range(1, MOST_COLUMNS + 1) if n * n >= len(tiles) or n == MOST_COLUMNS)
+    rows = -(-len(tiles) // columns)
+    step_x, step_y = TILE_PIXELS + MARGIN, TILE_PIXELS + CAPTION_PIXELS + MARGIN
+    sheet = Image.new("RGB", (MARGIN + columns * step_x, MARGIN + rows * step_y), GROUND_RGB)
+    draw = ImageDraw.Draw(sheet)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        left, top = MARGIN + column * step_x, MARGIN + row * step_y
+        draw.rectangle([left, top, left + TILE_PIXELS - 1, top + TILE_PIXELS - 1], fill=EMPTY_RGB)
+        if tile.preview is not None:
+            picture = _main_panel(tile.preview)
+            picture.thumbnail((TILE_PIXELS, TILE_PIXELS), Image.Resampling.LANCZOS)
+            sheet.paste(
+                picture,
+                (left + (TILE_PIXELS - picture.width) // 2, top + (TILE_PIXELS - picture.height) // 2),
+            )
+        for line, (text, color) in enumerate(
+            ((tile.name, INK_RGB), (tile.note, FAILED_RGB if tile.is_failed else INK_RGB))
+        ):
+            draw.text((left, top + TILE_PIXELS + 3 + 14 * line), _fitting(draw, text), fill=color)
+    return sheet
+
+
+def _main_panel(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        tile = str(picture.info.get(TILE_KEY, ""))
+        whole = picture.convert("RGB")
+    width, _, height = tile.partition(" ")
+    if width.isdigit() and height.isdigit():
+        return whole.crop((0, 0, min(int(width), whole.width), min(int(height), whole.height)))
+    return whole
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str) -> str:
+    """The text, shortened in its middle: names of one batch differ at their ends."""
+    if draw.textlength(text) <= TILE_PIXELS:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        head = kept // 2
+        short = f"{text[:head]}...{text[len(text) - (kept - head) :]}"
+        if draw.textlength(short) <= TILE_PIXELS:
+            return short
+    return ""
