@@ -1,0 +1,182 @@
+"""The same option has the same name, unit, default and help in every command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from enum import Enum
+from typing import Any
+
+import pytest
+import typer
+
+from cryoseg.cli.app import app
+
+ROOT: Any = typer.main.get_command(app)
+
+METHOD = "each method, recipe or model has its own, which the help tells"
+PUBLISHED = "the default of evaluate is what the publication scores with"
+WITH_MODEL = "in evaluate it belongs to --model, and its help says so"
+TWO_THINGS = "names another thing there, for which the word is the usual one"
+RANGE = "simulate draws from a range, given as LOW:HIGH"
+FOLDER_OR_FILE = "a folder in commands that write many files, a file in those that write one"
+RUN = "a run's folder is gone on with, and has no default that suits"
+# What may differ, and why. "default" includes the words that stand for it in the help.
+EXCEPTIONS: dict[str, tuple[set[str], str]] = {
+    "--apix": ({"help", "default", "type"}, RANGE),
+    "--base": (
+        {"help", "default", "type"},
+        "what to adapt in train; what a model was adapted from elsewhere",
+    ),
+    "--batch": ({"default"}, METHOD),
+    "--checkpoint": ({"help", "default"}, "every command names the models that it takes"),
+    "--clip-length": ({"default"}, METHOD),
+    "--count": ({"default"}, "ten pictures cost what one volume costs"),
+    "--format": ({"help", "default", "type"}, "several formats from pick, one from convert"),
+    "--freeze": ({"help", "default", "type"}, TWO_THINGS),
+    "--learning-rate": ({"default"}, METHOD),
+    "--logit-threshold": ({"help", "default"}, METHOD + "; in view it is where the slider begins"),
+    "--mask": ({"help"}, "view draws it, others restrict by it"),
+    "--model": ({"help", "default"}, "every command names the models that it takes"),
+    "--morphology": ({"default"}, PUBLISHED),
+    "--name": ({"help", "default"}, TWO_THINGS),
+    "--out-folder": ({"default"}, "data sets have a folder of their own, a rerun that of its record"),
+    "--output": ({"help", "default", "type"}, FOLDER_OR_FILE),
+    "--output-dir": ({"help", "default"}, RUN),
+    "--particle-diameter": ({"help", "default", "type"}, RANGE + "; needed for cet-pick"),
+    "--particle-diameter-px": ({"help", "default", "type"}, RANGE + "; convert writes it"),
+    "--picks": (
+        {"help", "default", "type"},
+        "needed for cet-pick, one of two ways in others; one file in view",
+    ),
+    "--pixel-size": ({"help", "default", "type"}, RANGE),
+    "--polarity": ({"help", "default", "type"}, METHOD + "; a simulation chooses it"),
+    "--post-process": ({"help"}, WITH_MODEL),
+    "--post-process-min-slices": ({"help"}, "in view it is where the slider begins"),
+    "--prefix": ({"default"}, "named after what is made"),
+    "--prepare": ({"default"}, "segment-image does what the model was trained with"),
+    "--preset": ({"help", "default", "type"}, WITH_MODEL + "; of cet-pick, " + TWO_THINGS),
+    "--preview": ({"help", "default"}, "every command names what it draws; pick draws without being asked"),
+    "--prompts": ({"help", "default", "type"}, TWO_THINGS),
+    "--recipe": ({"help", "default", "type"}, TWO_THINGS),
+    "--sam2-config": ({"default"}, METHOD),
+    "--score-threshold": ({"default"}, METHOD),
+    "--seed": ({"default"}, METHOD),
+    "--shape": ({"help", "default"}, "two axes or three"),
+    "--stage1": ({"help", "default"}, TWO_THINGS),
+    "--start": ({"help"}, "train sam begins with model files only"),
+    "--step": ({"default"}, METHOD),
+    "--steps": ({"default"}, METHOD),
+    "--validate-every": ({"default"}, METHOD),
+    "--validation": ({"default"}, METHOD),
+    "--voxel-size": ({"help", "default", "type"}, RANGE),
+}
+
+
+def leaves(group: Any, words: tuple[str, ...] = ()):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, (*words, name))
+        else:
+            yield " ".join((*words, name)), command
+
+
+COMMANDS = dict(leaves(ROOT))
+
+
+def spelled(default: Any, told: Any) -> str:
+    if isinstance(told, str):
+        return told
+    return str(default.value) if isinstance(default, Enum) else str(default)
+
+
+def aspects(parameter: Any) -> dict[str, str]:
+    described = getattr(parameter, "type_descriptor", None)  # typer's own since 0.2x, click's before
+    kind = described.annotation if described is not None else parameter.type
+    return {
+        "help": parameter.help,
+        "default": spelled(parameter.default, parameter.show_default),
+        "type": f"{kind} {parameter.multiple}",
+    }
+
+
+def uses() -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Option name to aspect to text to the commands that have it so."""
+    found: dict[str, dict[str, dict[str, list[str]]]] = defaultdict(lambda: defaultdict(dict))
+    for words, command in COMMANDS.items():
+        for parameter in command.params:
+            if parameter.param_type_name != "option" or parameter.hidden:
+                continue
+            for name in (one for one in parameter.opts if one.startswith("--")):
+                for aspect, text in aspects(parameter).items():
+                    found[name][aspect].setdefault(text, []).append(words)
+    return found
+
+
+def test_one_option_is_one_thing_in_every_command() -> None:
+    strays = []
+    for name, by_aspect in sorted(uses().items()):
+        allowed, _ = EXCEPTIONS.get(name, (set(), ""))
+        for aspect, texts in by_aspect.items():
+            if len(texts) > 1 and aspect not in allowed:
+                strays.append(f"{name}: {aspect}: {texts}")
+    assert not strays, "share the definition (cli/options.py) or give a reason here:\n" + "\n".join(strays)
+
+
+def test_no_exception_is_without_need() -> None:
+    found = uses()
+    idle = [
+        (name, aspect)
+        for name, (allowed, reason) in EXCEPTIONS.items()
+        for aspect in allowed
+        if not reason or len(found[name][aspect]) < 2
+    ]
+    assert not idle
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_help_has_an_example_and_every_option_a_text(words: str) -> None:
+    command = COMMANDS[words]
+    assert f"cryoseg {words}" in (command.help or "")
+    silent = [p.name for p in command.params if not p.help and not getattr(p, "hidden", False)]
+    assert not silent
+
+
+def test_a_length_names_its_unit() -> None:
+    units = ("angstrom", "pixel", "voxel", "slice", "LOW:HIGH", "diameters", "widths", "30A")
+    words = (
+        "distance",
+        "diameter",
+        "border",
+        "spacing",
+        "pixel-size",
+        "length",
+        "-len",
+        "low-pass",
+        "margin",
+    )
+    vague = [
+        name
+        for name, by_aspect in uses().items()
+        if any(word in name for word in words)
+        for text in by_aspect["help"]
+        if not any(unit in text for unit in units)
+    ]
+    assert not vague
+
+
+def test_completion_in_bash_offers_commands_and_options() -> None:
+    code = "from cryoseg.cli.app import main; import sys; sys.argv[0] = 'cryoseg'; main()"
+    for typed, offered in (("cryoseg seg", "segment"), ("cryoseg segment --logit-th", "--logit-threshold")):
+        environment = {
+            **os.environ,
+            "_CRYOSEG_COMPLETE": "complete_bash",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(typed.split()) - 1),
+        }
+        outcome = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+        )
+        assert offered in outcome.stdout.split(), outcome.stderr
