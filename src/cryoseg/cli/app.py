@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from cryoseg import __version__
-from cryoseg.cli import convert, data, evaluate, pick, postprocess, sample, segment, simulate, train, weights
+from cryoseg.cli import (
+    cluster,
+    convert,
+    data,
+    evaluate,
+    pick,
+    postprocess,
+    sample,
+    segment,
+    simulate,
+    train,
+    weights,
+)
 from cryoseg.cli.config_file import CommandGroup
 from cryoseg.cli.doctor import doctor
 from cryoseg.cli.evaluate_images import images
@@ -17,6 +29,7 @@ from cryoseg.cli.rerun import rerun
 from cryoseg.cli.segment_image import segment_image
 from cryoseg.cli.view import view
 from cryoseg.errors import CryosegError
+from cryoseg.pipelines.batches.interrupts import signal_of
 
 app = typer.Typer(
     name="cryoseg",
@@ -57,6 +70,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(weights.app, name="weights")
 app.add_typer(sample.app, name="sample")
+app.add_typer(cluster.app, name="cluster")
 app.command()(rerun)
 app.command()(doctor)
 
@@ -68,6 +82,6 @@ def main() -> None:
     except CryosegError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         typer.echo("Interrupted; finished outputs are kept.", err=True)
-        sys.exit(130)
+        sys.exit(128 + signal_of(stop))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from typer import Option
 
-from cryoseg.config.batch import Shard
+from cryoseg.config.batch import ClusterConfig, ClusterKind, Shard, parse_sbatch_options, slurm_shard
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
@@ -40,6 +41,77 @@ Reports = Annotated[
     Optional[list[Path]],  # noqa: UP045
     Option("--report", help="Write the table of the run as .csv or .json too; repeat for both."),
 ]
+ContactSheet = Annotated[
+    bool, Option("--contact-sheet", help="Write one picture with a tile per input; implies --preview.")
+]
+Cluster = Annotated[
+    ClusterKind,
+    Option("--cluster", help="slurm: run as an array of the cluster, wait for it and print one table."),
+]
+ClusterTasks = Annotated[int, Option("--cluster-tasks", help="Tasks of the array; each does a shard.")]
+ClusterOptions = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    Option("--cluster-option", help="Long option of sbatch, such as partition=gpu; repeat for several."),
+]
+
+CLUSTER_LOGS = "cluster_logs"  # within the output folder
+
+# What the command line that is sent to the cluster leaves out, each with its value.
+_NOT_SENT = ("--cluster", "--cluster-tasks", "--cluster-option", "--report", "--shard")
+
+
+def sent_arguments(arguments: list[str]) -> list[str]:
+    """The command line for a task: without the options that only matter here.
+
+    Parameters
+    ----------
+    arguments
+        As typed, without the program's name.
+    """
+    kept, skip = [], False
+    for word in arguments:
+        if skip:
+            skip = False
+        elif word in _NOT_SENT:
+            skip = True
+        elif not any(word.startswith(f"{name}=") for name in _NOT_SENT):
+            kept.append(word)
+    return kept
+
+
+def run_on_cluster(
+    kind: ClusterKind,
+    tasks: int,
+    options: list[str] | None,
+    logs: Path,
+    *,
+    title: str,
+    reports: list[Path] | None,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Run the whole command elsewhere and leave with its exit status; return if it is to run here.
+
+    Raises
+    ------
+    CryosegError
+        If the cluster cannot be used.
+    """
+    if kind is ClusterKind.NONE:
+        return
+    from cryoseg.cli.console import batch_console
+    from cryoseg.pipelines.batches.report import check_report_names
+    from cryoseg.pipelines.batches.run import Batch
+    from cryoseg.pipelines.batches.slurm import is_inside_task, run_on_slurm
+
+    if is_inside_task():
+        return
+    check_report_names(reports or [])
+    cluster = ClusterConfig(tasks=tasks, options=parse_sbatch_options(options or []))
+    with batch_console(quiet=quiet, verbose=verbose) as console:
+        report = run_on_slurm(sent_arguments(sys.argv[1:]), cluster, logs=logs, on_event=console)
+        columns = tuple(dict.fromkeys(name for row in report.rows for name in row.figures))
+        raise typer.Exit(finish_batch(console, title, report, columns, batch=Batch(), reports=reports))
 
 
 def build_batch(shard: str | None, gpus: str | None, *, is_dry: bool, reports: list[Path] | None) -> Batch:
@@ -70,10 +142,22 @@ def finish_batch(
     *,
     batch: Batch,
     reports: list[Path] | None,
+    sheet_folder: Path | None = None,
 ) -> int:
-    """Print and write the table of a run; gives the exit status."""
+    """Print and write the table of a run, and its contact sheet if a folder is given for it.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
     console.stop()
     console.summary(title, report.rows, columns)
+    if sheet_folder is not None:
+        from cryoseg.pipelines.contact_sheet import sheet_path, write_contact_sheet
+
+        shard = batch.shard or slurm_shard(os.environ)
+        write_contact_sheet(sheet_path(sheet_folder, shard), report)
     write_reports(report, batch=batch, reports=reports)
     return report.exit_status
 

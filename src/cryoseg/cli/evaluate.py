@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 from typer import Argument, Exit, Option
 
+from cryoseg.cli.batch_options import DryRun, Gpus, Reports, ShardOption, write_reports
 from cryoseg.cli.evaluate_options import (
     Also,
     LogitThreshold,
@@ -18,7 +20,9 @@ from cryoseg.cli.evaluate_options import (
     ModelOutput,
     Outputs,
     PostProcess,
+    Scores,
     Tolerance,
+    evaluation_batch,
     model_choice,
     named_methods,
     parse_metrics,
@@ -87,6 +91,11 @@ def segmentation(
     device: Device = "auto",
     pixel_size: PixelSize = None,
     output: Outputs = None,
+    scores: Scores = None,
+    gpus: Gpus = None,
+    shard: ShardOption = None,
+    dry_run: DryRun = False,
+    report: Reports = None,
     seed: Seed = EvaluateConfig.seed,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -101,6 +110,9 @@ def segmentation(
     from cryoseg.pipelines.evaluate import evaluate_files
     from cryoseg.pipelines.evaluate_report import EvaluationWriter
 
+    if dry_run and model is not None:
+        raise ConfigError("--dry-run: does not go with --model; try `cryoseg segment --dry-run` first.")
+    batch = evaluation_batch(scores, shard, gpus, is_dry=dry_run, reports=report)
     lengths = tuple(Length.parse(text, option="--tolerance") for text in tolerance or ())
     config = EvaluateConfig(
         metrics=parse_metrics(metrics),
@@ -133,6 +145,7 @@ def segmentation(
                 store_logits=logit_threshold is not None and not post_process,
                 overwrite=overwrite,
                 device=device,
+                devices=batch.devices,
                 on_event=console,
             )
             methods[name] = [path for row in rows for path in predictions(row)]
@@ -142,12 +155,18 @@ def segmentation(
             config,
             region=region,
             pixel_size=pixel_size,
+            scores_dir=scores,
+            batch=replace(batch, devices=()),
+            overwrite=overwrite,
             on_event=console,
             on_scored=writer.on_scored,
         )
-    writer.finish(evaluation)
+    done = evaluation.report
+    if not dry_run and done.interrupted_by is None:
+        writer.finish(evaluation)
     print_evaluation(evaluation)
-    raise Exit(evaluation.report.exit_status)
+    write_reports(done, batch=batch, reports=report)
+    raise Exit(done.exit_status)
 
 
 @app.command()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 from typer import Option
 
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
 from cryoseg.config import Metric, ModelChoice, ModelName
+from cryoseg.config.batch import ALL
 from cryoseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryoseg.pipelines.batches.run import Batch
 
 Metrics = Annotated[str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")]
 LogitThreshold = Annotated[
@@ -29,6 +34,15 @@ Outputs = Annotated[
     Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
 ]
 ModelOutput = Annotated[Path, Option(help="With --model: folder for its outputs; finished ones are used.")]
+Scores = Annotated[
+    Optional[Path],  # noqa: UP045
+    Option(
+        "--scores",
+        help="Folder that keeps every pair's score; finished ones are used again, and several processes "
+        "can share it.",
+        show_default="nothing is kept",
+    ),
+]
 PostProcess = Annotated[bool, Option("--post-process", help="With --model: score filtered masks.")]
 
 
@@ -37,6 +51,26 @@ def model_choice(text: str) -> ModelChoice:
     if text in set(ModelName):
         return ModelChoice(name=ModelName(text))
     return ModelChoice(model_file=Path(text))
+
+
+def evaluation_batch(
+    scores: Path | None, shard: str | None, gpus: str | None, *, is_dry: bool, reports: list[Path] | None
+) -> Batch:
+    """Who scores what.
+
+    Raises
+    ------
+    ConfigError
+        For a part of the pairs whose scores nobody keeps.
+    """
+    from cryoseg.cli.batch_options import build_batch
+
+    if shard is not None and scores is None:
+        raise ConfigError(f"--shard {shard}: goes with --scores, the folder where the shards meet.")
+    if is_dry and scores is None:
+        raise ConfigError("--dry-run: goes with --scores; without it every pair is scored.")
+    batch = build_batch(shard, gpus, is_dry=is_dry, reports=reports)
+    return batch if scores is not None else replace(batch, shard=ALL)
 
 
 def parse_metrics(text: str) -> tuple[Metric, ...]:

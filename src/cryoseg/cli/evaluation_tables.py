@@ -58,6 +58,9 @@ def _print_files(console: Console, evaluation: Evaluation) -> None:
     for file in evaluation.files:
         values = [show_figure(file.figures[name]) if name in file.figures else "" for name in columns]
         table.add_row(Text(file.method), Text(file.name), *values, Text(file.error, style="red"))
+    for row in evaluation.unscored:
+        told = f"{row.status.value}: {row.message}"
+        table.add_row("", Text(row.name), *[""] * len(columns), Text(told, style="cyan"))
     console.print(table)
 
 

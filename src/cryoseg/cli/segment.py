@@ -10,12 +10,18 @@ import typer
 from typer import Exit, Option
 
 from cryoseg.cli.batch_options import (
+    CLUSTER_LOGS,
+    Cluster,
+    ClusterOptions,
+    ClusterTasks,
+    ContactSheet,
     DryRun,
     Gpus,
     Reports,
     ShardOption,
     build_batch,
     finish_batch,
+    run_on_cluster,
 )
 from cryoseg.cli.options import (
     LOGIT_THRESHOLD_HELP,
@@ -53,6 +59,7 @@ from cryoseg.config import (
     Stage2Prompt,
     View,
 )
+from cryoseg.config.batch import ClusterConfig, ClusterKind
 from cryoseg.config.segment import PRESET_POSTPROCESS
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -173,8 +180,9 @@ def segment(
         bool, Option("--store-logits", "--store-probabilities", help=STORE_LOGITS_HELP)
     ] = False,
     preview: Annotated[
-        bool, Option("--preview", help="Write a picture of six slices with outlines.")
+        bool, Option("--preview", help="Write a picture of sections and slices with outlines.")
     ] = False,
+    contact_sheet: ContactSheet = False,
     pixel_size: PixelSize = None,
     polarity: Annotated[
         Optional[Polarity],  # noqa: UP045
@@ -243,6 +251,9 @@ def segment(
     shard: ShardOption = None,
     dry_run: DryRun = False,
     report: Reports = None,
+    cluster: Cluster = ClusterKind.NONE,
+    cluster_tasks: ClusterTasks = ClusterConfig.tasks,
+    cluster_option: ClusterOptions = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -281,11 +292,25 @@ def segment(
         checkpoints_dir=checkpoints_dir,
     )
     outputs = SegmentOutputs(
-        store_logits=store_logits, preview=preview, naming=naming, overwrite=overwrite, mode0=mode0
+        store_logits=store_logits,
+        preview=preview or contact_sheet,
+        naming=naming,
+        overwrite=overwrite,
+        mode0=mode0,
+    )
+    run_on_cluster(
+        cluster,
+        cluster_tasks,
+        cluster_option,
+        output_dir / CLUSTER_LOGS,
+        title="Membranes",
+        reports=report,
+        quiet=quiet,
+        verbose=verbose,
     )
     batch = build_batch(shard, gpus, is_dry=dry_run, reports=report)
     with batch_console(quiet=quiet, verbose=verbose) as console:
-        from cryoseg.pipelines.segment import COLUMNS, segment_files
+        from cryoseg.pipelines.segment import COLUMNS, segment_files  # torch starts here
 
         done = segment_files(
             inputs,
@@ -298,5 +323,13 @@ def segment(
             batch=batch,
             on_event=console,
         )
-        status = finish_batch(console, "Membranes", done, COLUMNS, batch=batch, reports=report)
+        status = finish_batch(
+            console,
+            "Membranes",
+            done,
+            COLUMNS,
+            batch=batch,
+            reports=report,
+            sheet_folder=output_dir if contact_sheet else None,
+        )
     raise Exit(status)

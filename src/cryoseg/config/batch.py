@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeVar
 
 from cryoseg.errors import ConfigError
@@ -48,6 +49,64 @@ class Shard:
 
 
 ALL = Shard()
+
+_SBATCH_OPTION = re.compile(r"-{0,2}([A-Za-z][\w-]*)(?:=(.*))?")
+# A limit of our own would be wrong on every cluster; this one is that of many default partitions.
+DEFAULT_TIME = "08:00:00"
+
+
+class ClusterKind(StrEnum):
+    """Where a batch runs: here, or as an array of a cluster."""
+
+    NONE = "none"
+    SLURM = "slurm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """How a batch runs as an array of a cluster.
+
+    Attributes
+    ----------
+    tasks
+        Tasks of the array; each does a shard.
+    options
+        Of sbatch, by their long names: `partition`, `time`, `mem`, `gpus-per-node`.
+    retries
+        How often a task that was preempted or lost is submitted again.
+    poll_seconds
+        Between two looks at the queue.
+    """
+
+    tasks: int = 1
+    options: Mapping[str, str] = field(default_factory=dict)
+    retries: int = 3
+    poll_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.tasks < 1:
+            raise ConfigError(f"--cluster-tasks {self.tasks}: must be at least 1.")
+
+
+def parse_sbatch_options(texts: Sequence[str]) -> dict[str, str]:
+    """Read `partition=gpu` and the like; a flag without a value, such as `exclusive`, has the value "".
+
+    Raises
+    ------
+    ConfigError
+        For another form, or an option that is set here already.
+    """
+    options = {}
+    for text in texts:
+        match = _SBATCH_OPTION.fullmatch(text.strip())
+        if match is None:
+            raise ConfigError(
+                f"--cluster-option {text}: give a long option of sbatch, such as partition=gpu."
+            )
+        if match[1] in ("array", "output", "error", "requeue", "no-requeue"):
+            raise ConfigError(f"--cluster-option {text}: is set by cryoseg itself; leave it out.")
+        options[match[1]] = match[2] or ""
+    return options
 
 
 def slurm_shard(environment: Mapping[str, str]) -> Shard | None:

@@ -55,15 +55,14 @@ def claim(output: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> Iter
     OutputError
         If nothing can be written in the folder.
     """
-    path, token = claim_path(output), secrets.token_hex(8)
-    if not _take(path, token):
-        yield False
-        return
-    stop = threading.Event()
-    thread = threading.Thread(target=_beat, args=(path, stop, heartbeat_seconds), daemon=True)
-    thread.start()
+    path, token, stop = claim_path(output), secrets.token_hex(8), threading.Event()
     try:
-        yield True
+        # Within the block: an interrupt may come between the claim and the next line.
+        is_ours = _take(path, token)
+        if is_ours:
+            thread = threading.Thread(target=_beat, args=(path, stop, heartbeat_seconds), daemon=True)
+            thread.start()
+        yield is_ours
     finally:
         stop.set()
         if (_read(path) or {}).get("token") == token:

@@ -124,6 +124,14 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that host or device have no memory left."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # PyTorch's CPU allocator has no error of its own.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 def peak_device_memory(device: torch.device) -> int:
     """Bytes that PyTorch has held on a CUDA device at most; 0 elsewhere."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

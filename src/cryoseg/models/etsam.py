@@ -50,6 +50,8 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 # Source: the simulated part of ETSAM's training set. The network is not told the pixel size.
 ASSUMED_PIXEL_SIZE_ANGSTROM = 10.0
+# Peak of a process on a CPU less its volumes; one slice is encoded at a time there anyway.
+HOST_BYTES = (1700 * 2**20, 1700 * 2**20, 1700 * 2**20)
 
 PlaneSource = Callable[[int], NDArray[np.floating[Any]]]
 
@@ -88,6 +90,7 @@ def segment(
     precision: Precision,
     on_slice: OnSlice = no_progress,
     keep_stages: bool = False,
+    economy: int = 0,
 ) -> SegmentResult:
     """Run both stages.
 
@@ -107,6 +110,8 @@ def segment(
         Told of every slice of every stage.
     keep_stages
         Keep the logits of stage 1 and the input of stage 2 of the first view.
+    economy
+        Step 1 encodes one slice at a time on a GPU too; step 2 keeps the memories of slices on the host.
 
     Returns
     -------
@@ -147,7 +152,7 @@ def segment(
                 kept=stage2_input if stage == 2 and logits is next(iter(volumes.values())) else None,
             )
             for window in windows:
-                for _ in part.run(predictor, stage, window, config, device, precision):
+                for _ in part.run(predictor, stage, window, config, device, precision, economy):
                     done += 1
                     on_slice(f"stage {stage}", done, total)
         del predictor
@@ -225,6 +230,7 @@ class StagePass:
         config: SegmentConfig,
         device: torch.device,
         precision: Precision,
+        economy: int = 0,
     ) -> Iterator[None]:
         """Write the logits of a stage over those of the stage before, slice by slice; yields after each.
 
@@ -234,7 +240,8 @@ class StagePass:
         source = self._stage1_plane(window) if stage == 1 else self._stage2_plane(window, logits)
         depth, height, width = logits.shape
         slices = NetworkInput(source, depth, predictor.image_size)
-        state = predictor.init_state_from_slices(slices, height, width)
+        ahead = 1 if economy else slices_at_once(device)
+        state = predictor.init_state_from_slices(slices, height, width, offload_state=economy > 1)
         with autocast(device, precision):
             prompts = _prompts(config.stage1_prompt if stage == 1 else config.stage2_prompt, config, logits)
             if prompts is None:
@@ -242,7 +249,7 @@ class StagePass:
             else:
                 for z, mask in prompts:
                     predictor.prompt_with_mask(state, z, torch.from_numpy(mask))
-            for z, found in predictor.propagate(state, encode_ahead=slices_at_once(device)):
+            for z, found in predictor.propagate(state, encode_ahead=ahead):
                 logits[z] = found.cpu().numpy()
                 yield
 

@@ -28,6 +28,7 @@ def propagate(
     out: FloatArray,
     stage1: FloatArray | None = None,
     reverse: bool = False,
+    tiles_at_once: int = TILES_AT_ONCE,
     on_slice: Callable[[], None] = lambda: None,
 ) -> None:
     """Fill `out` with the logits of every slice.
@@ -51,14 +52,16 @@ def propagate(
         (z, y, x) logits of the first stage, for the second.
     reverse
         From the last slice to the first.
+    tiles_at_once
+        Tiles that go through the network together.
     on_slice
         Called after each slice.
     """
     depth = len(data)
     order = range(depth - 1, -1, -1) if reverse else range(depth)
     groups = [
-        range(i, min(i + TILES_AT_ONCE, len(grid.corners)))
-        for i in range(0, len(grid.corners), TILES_AT_ONCE)
+        range(i, min(i + tiles_at_once, len(grid.corners)))
+        for i in range(0, len(grid.corners), tiles_at_once)
     ]
     memories: list[SliceMemory] = [deque(maxlen=window - 1) for _ in groups]
     device = next(model.parameters()).device

@@ -36,7 +36,7 @@ from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.models.device import autocast
 from cryoseg.models.fine_sam2 import FineVolumePredictor
-from cryoseg.models.membrane_propagation import propagate
+from cryoseg.models.membrane_propagation import TILES_AT_ONCE, propagate
 from cryoseg.models.method import ModelFiles, OnSlice, no_progress
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
 from cryoseg.models.weights import load_strict
@@ -45,6 +45,8 @@ from cryoseg.types import FloatArray, SegmentResult
 METHOD = "membrane-tiny"
 CONFIG = "membrane_tiny.yaml"
 STRIDE = 32  # of the coarsest map; tiles are multiples of it
+# Peak of a process on a CPU less its volumes, with 4, 2 and 1 tiles at once; see `Method.host_bytes`.
+HOST_BYTES = (850 * 2**20, 720 * 2**20, 650 * 2**20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,7 @@ def run_stages(
     keep_stage1: bool = False,
     device: torch.device,
     precision: Precision = Precision.FLOAT32,
+    tiles_at_once: int = TILES_AT_ONCE,
     on_slice: Callable[[str], None] = lambda stage: None,
 ) -> tuple[FloatArray, FloatArray | None]:
     """Logits of a volume.
@@ -147,6 +150,8 @@ def run_stages(
         Return the logits of stage 1 too.
     device, precision
         Where and how to compute.
+    tiles_at_once
+        Tiles that go through a network together.
     on_slice
         Called with the stage's name after every slice.
 
@@ -176,6 +181,7 @@ def run_stages(
                 out=out,
                 stage1=stage1,
                 reverse=reverse,
+                tiles_at_once=tiles_at_once,
                 on_slice=lambda: on_slice(f"stage {stage}"),
             )
 
@@ -270,6 +276,7 @@ def segment(
     precision: Precision,
     on_slice: OnSlice = no_progress,
     keep_stages: bool = False,
+    economy: int = 0,
 ) -> SegmentResult:
     """Segment a tomogram with a packaged two-stage membrane model.
 
@@ -289,6 +296,8 @@ def segment(
         Told of every slice.
     keep_stages
         Keep the logits of stage 1.
+    economy
+        Each step halves the tiles that are in memory at once.
 
     Returns
     -------
@@ -317,6 +326,7 @@ def segment(
         keep_stage1=keep_stages,
         device=device,
         precision=precision,
+        tiles_at_once=max(1, TILES_AT_ONCE >> economy),
         on_slice=count,
     )
     return SegmentResult(mask=logits > config.logit_threshold, logits=logits, stage1_logits=stage1)

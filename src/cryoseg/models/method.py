@@ -4,8 +4,9 @@ A method is a module with three functions:
 
 - `resolve(config, files)` fills every field of a `SegmentConfig` that is None (except `pixel_size`)
   with the model's own setting, and refuses what the model cannot do;
-- `segment(data, config, files, *, pixel_size, device, precision, on_slice, keep_stages)` gives a
-  `SegmentResult` without post-processing; it loads one network at a time;
+- `segment(data, config, files, *, pixel_size, device, precision, on_slice, keep_stages, economy)` gives
+  a `SegmentResult` without post-processing; it loads one network at a time; `economy` 1 and 2 halve
+  batches for the sake of memory, with the same result;
 - `assumed_pixel_size(files)` is the scale in angstrom that is taken where a header gives none.
 """
 
@@ -59,6 +60,7 @@ class Segment(Protocol):
         precision: Precision,
         on_slice: OnSlice = ...,
         keep_stages: bool = ...,
+        economy: int = ...,
     ) -> SegmentResult:
         """Segment `data`, (z, y, x) of any real type, finite; `config` is resolved."""
         ...
@@ -72,9 +74,12 @@ class Method:
     ----------
     weights
         Names in `cryoseg.models.weights.WEIGHTS`, one per stage.
+    host_bytes
+        Of program, network and activations on a CPU for each `economy`, without volumes; measured.
     """
 
     weights: tuple[str, ...]
     resolve: Callable[[SegmentConfig, ModelFiles], SegmentConfig]
     segment: Segment
     assumed_pixel_size: Callable[[ModelFiles], float]
+    host_bytes: tuple[int, int, int]

@@ -17,7 +17,7 @@ from cryoseg.core.blend import tile_grid
 from cryoseg.core.particle_view import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.weight_files import file_digests
-from cryoseg.models.device import autocast
+from cryoseg.models.device import autocast, is_out_of_memory, release_memory
 from cryoseg.models.model_file import is_model_file
 from cryoseg.models.particle_files import Loaded, native_recipe, read_particle_file
 from cryoseg.models.particle_recipe import ParticleRecipe
@@ -148,12 +148,27 @@ class ParticleModel:
         return np.where(mask, AMG_LOGIT, -AMG_LOGIT).astype(np.float32)
 
     def _raw_logits(self, images: Tensor) -> Tensor:
-        """(n, C, S, S) to (n, side, side) at the decoder's own resolution, on the CPU."""
+        """(n, C, S, S) to (n, side, side) at the decoder's own resolution, on the CPU.
+
+        Where memory does not suffice, tiles go through the network in smaller batches.
+        """
         at_once = TILES_AT_ONCE.get(self.device.type, TILES_AT_ONCE_ELSEWHERE)
-        parts = []
-        with autocast(self.device, self.precision):
-            for batch in images.split(at_once):
-                parts.append(self.network(batch.to(self.device))[0][:, 0].float().cpu())
+        parts: list[Tensor] = []
+        begin = 0
+        while begin < len(images):
+            batch = images[begin : begin + at_once]
+            try:
+                with autocast(self.device, self.precision):
+                    parts.append(self.network(batch.to(self.device))[0][:, 0].float().cpu())
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    raise MemoryError(str(error)) from error
+                at_once = len(batch) // 2
+                release_memory(self.device)
+                continue
+            begin += len(batch)
         return torch.cat(parts)
 
     def _logits(self, images: Tensor) -> FloatArray:

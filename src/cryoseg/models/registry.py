@@ -16,11 +16,13 @@ METHODS: dict[ModelName, Method] = {
         resolve=etsam.resolve,
         segment=etsam.segment,
         assumed_pixel_size=etsam.assumed_pixel_size,
+        host_bytes=etsam.HOST_BYTES,
     ),
     ModelName.MEMBRANE_TINY: Method(
         weights=("membrane_tiny",),
         resolve=membrane_tiny.resolve,
         segment=membrane_tiny.segment,
         assumed_pixel_size=membrane_tiny.assumed_pixel_size,
+        host_bytes=membrane_tiny.HOST_BYTES,
     ),
 }

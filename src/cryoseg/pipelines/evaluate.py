@@ -12,58 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config import EvaluateConfig, Metric
+from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig
 from cryoseg.core.axes import looks_turned, might_be_turned, shape_mismatch, voxel_size_mismatch
 from cryoseg.core.binarize import to_mask
 from cryoseg.core.metrics import evaluate_mask, split_truth
 from cryoseg.core.metrics_figures import figures_of, micro_figures
-from cryoseg.core.metrics_overlap import Overlap
-from cryoseg.core.metrics_picks import PickCounts
 from cryoseg.core.statistics import Comparison, Mean, compare_methods, mean_with_interval
-from cryoseg.errors import CryosegError, InputError
+from cryoseg.errors import InputError
+from cryoseg.io.inputs import InputItem
 from cryoseg.io.volumes import improbable_voxel_size, read_mask, read_tomogram
+from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
+from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.evaluate_pairs import Pair, find_pairs, tomogram_name
+from cryoseg.pipelines.evaluate_scores import FileScore, kept_score, plan_score, write_score
 from cryoseg.pipelines.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.types import Tomogram
 
 # Arrays of a pair just scored: prediction, truth (both as read) and the score, for pictures.
 OnScored = Callable[["FileScore", NDArray[Any], NDArray[Any]], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileScore:
-    """One prediction of one method.
-
-    Attributes
-    ----------
-    method, name
-        Which method, which tomogram.
-    pred, truth
-        The files; None where one is missing.
-    figures
-        Column name to value; empty if `error` is set.
-    score
-        What they were computed from, for sums over files: a `Score` or a `PickScore`.
-    counts
-        Of it, what goes into records.
-    voxel_size
-        (z, y, x) in angstrom, or None if no header or option tells it.
-    seconds
-        Time to read and score.
-    error
-        One sentence if it failed, else empty.
-    """
-
-    method: str
-    name: str
-    pred: Path | None
-    truth: Path | None
-    figures: dict[str, float] = field(default_factory=dict)
-    score: Any = field(default=None, repr=False)
-    counts: Overlap | PickCounts | None = None
-    voxel_size: tuple[float, float, float] | None = None
-    seconds: float = 0.0
-    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +50,10 @@ class Evaluation:
         Method to figure of all voxels together.
     comparisons
         Pairs of methods; empty for one method.
+    unscored
+        Rows of what this run left: to another process, to a dry run, or because it was interrupted.
+    interrupted_by
+        As in `Report`.
     """
 
     config: EvaluateConfig | EvaluatePicksConfig
@@ -89,12 +61,15 @@ class Evaluation:
     macro: dict[str, dict[str, Mean]]
     micro: dict[str, dict[str, float]]
     comparisons: list[Comparison]
+    unscored: list[Row] = field(default_factory=list)
+    interrupted_by: int | None = None
 
     @property
     def report(self) -> Report:
         """The rows for a summary; its exit status is 1 if a file failed."""
         several = len({file.method for file in self.files}) > 1
-        return Report(rows=[_row(file, several=several) for file in self.files])
+        rows = [_row(file, several=several) for file in self.files] + self.unscored
+        return Report(rows=rows, interrupted_by=self.interrupted_by)
 
 
 def evaluate_files(
@@ -104,6 +79,9 @@ def evaluate_files(
     *,
     region: str | Path | None = None,
     pixel_size: float | None = None,
+    scores_dir: Path | None = None,
+    batch: Batch = Batch(shard=ALL),
+    overwrite: bool = False,
     on_event: OnEvent = ignore,
     on_scored: OnScored | None = None,
 ) -> Evaluation:
@@ -122,10 +100,16 @@ def evaluate_files(
         The same of masks of where to score; None scores everywhere.
     pixel_size
         In angstrom; overrides all headers.
+    scores_dir
+        Every pair's score is kept there; those that another run finished are taken from there.
+    batch
+        The part of the pairs to score.
+    overwrite
+        Score again what is finished.
     on_event
         Told progress, warnings and rows.
     on_scored
-        Given the arrays of every scored pair.
+        Given the arrays of every pair scored in this run.
 
     Returns
     -------
@@ -145,7 +129,16 @@ def evaluate_files(
     if len(methods) > 1:
         # One file of each method may be called anything; what is compared is the truth's.
         work = [(m, replace(p, name=tomogram_name(p.truth)) if p.truth else p) for m, p in work]
-    return score_pairs(work, config, pixel_size=pixel_size, on_event=on_event, on_scored=on_scored)
+    return score_pairs(
+        work,
+        config,
+        pixel_size=pixel_size,
+        scores_dir=scores_dir,
+        batch=batch,
+        overwrite=overwrite,
+        on_event=on_event,
+        on_scored=on_scored,
+    )
 
 
 def score_pairs(
@@ -153,6 +146,9 @@ def score_pairs(
     config: EvaluateConfig,
     *,
     pixel_size: float | None = None,
+    scores_dir: Path | None = None,
+    batch: Batch = Batch(shard=ALL),
+    overwrite: bool = False,
     on_event: OnEvent = ignore,
     on_scored: OnScored | None = None,
 ) -> Evaluation:
@@ -162,18 +158,65 @@ def score_pairs(
     ----------
     work
         Name of the method, and what to score; a pair with an error becomes a failed file.
-    config, pixel_size, on_event, on_scored
+    config, pixel_size, scores_dir, batch, overwrite, on_event, on_scored
         As in `evaluate_files`.
     """
     several = len({method for method, _ in work}) > 1
-    files = []
-    for done, (method, pair) in enumerate(work):
-        on_event(StageProgress(name="Scoring", stage="pairs", done=done, total=len(work), unit="pairs"))
-        file = _score_pair(method, pair, config, pixel_size, on_event, on_scored)
-        on_event(_row(file, several=several))
-        files.append(file)
-    on_event(StageProgress(name="Scoring", stage="pairs", done=len(work), total=len(work), unit="pairs"))
-    return summarize(files, config, micro_figures=micro_figures)
+    pairs = {
+        Path(f"{method}: {pair.name}" if several else pair.name): (method, pair) for method, pair in work
+    }
+    files: dict[Path, FileScore] = {}
+    inputs = [InputItem(path=pair.pred) for _, pair in work if pair.pred is not None]
+    tell_plan(inputs, bytes_needed, workers=batch.workers, on_event=on_event)
+
+    def plan(label: Path) -> Job:
+        assert scores_dir is not None
+        return plan_score(*pairs[label], config, pixel_size=pixel_size, scores_dir=scores_dir)
+
+    def one(label: Path) -> Row:
+        on_event(
+            StageProgress(name="Scoring", stage="pairs", done=len(files), total=len(pairs), unit="pairs")
+        )
+        files[label] = file = _score_pair(*pairs[label], config, pixel_size, on_event, on_scored)
+        if scores_dir is not None:
+            write_score(plan(label), file)
+        return _row(file, several=several)
+
+    report = run_batch(
+        [InputItem(path=label, error=pair.error) for label, (_, pair) in pairs.items()],
+        one,
+        plan=None if scores_dir is None else plan,
+        batch=batch,
+        overwrite=overwrite,
+        on_event=on_event,
+    )
+    on_event(StageProgress(name="Scoring", stage="pairs", done=len(pairs), total=len(pairs), unit="pairs"))
+    unscored = []
+    for row in report.rows:
+        if row.path is None or row.path in files:
+            continue
+        method, pair = pairs[row.path]
+        about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
+        if row.status is Status.SKIPPED:
+            files[row.path] = kept_score(plan(row.path), config, about)
+        elif row.status is Status.FAILED:
+            files[row.path] = FileScore(**about, seconds=row.seconds, error=row.message)
+        else:
+            unscored.append(row)
+    scored = [files[label] for label in pairs if label in files]
+    evaluation = summarize(scored, config, micro_figures=micro_figures)
+    return replace(evaluation, unscored=unscored, interrupted_by=report.interrupted_by)
+
+
+def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Memory that one pair takes, besides the mapped files; measured, docs/results/evaluate-speed.md.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x).
+    """
+    return (300 * 2**20 + 4 * int(np.prod(shape, dtype=np.int64)),)
 
 
 def summarize(
@@ -246,30 +289,28 @@ def _score_pair(
 ) -> FileScore:
     begun = time.monotonic()
     about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
+    if pair.error is not None or pair.pred is None or pair.truth is None:
+        raise InputError(pair.error or f"{pair.name}: a file is missing.")
+    pred, truth = read_tomogram(pair.pred), read_mask(pair.truth)
+    choose_economy(pair.pred, bytes_needed(pred.data.shape))
+    _check_labels(truth, config)
+    voxel_size = _check_pair(pred, truth, pixel_size)
+    region = None
+    if pair.region is not None:
+        region = read_mask(pair.region)
+        if problem := shape_mismatch(region.data.shape, truth.data.shape):
+            raise InputError(f"{pair.region}: {problem.replace('prediction', 'region')}")
+    _refuse_turned(pred, truth, config)
     try:
-        if pair.error is not None or pair.pred is None or pair.truth is None:
-            raise InputError(pair.error or f"{pair.name}: a file is missing.")
-        pred, truth = read_tomogram(pair.pred), read_mask(pair.truth)
-        _check_labels(truth, config)
-        voxel_size = _check_pair(pred, truth, pixel_size)
-        region = None
-        if pair.region is not None:
-            region = read_mask(pair.region)
-            if problem := shape_mismatch(region.data.shape, truth.data.shape):
-                raise InputError(f"{pair.region}: {problem.replace('prediction', 'region')}")
-        _refuse_turned(pred, truth, config)
-        try:
-            score = evaluate_mask(
-                pred.data,
-                truth.data,
-                config,
-                region=None if region is None else region.data,
-                voxel_size=voxel_size,
-            )
-        except InputError as error:
-            raise InputError(f"{pair.pred}: {error}") from error
-    except CryosegError as error:
-        return FileScore(**about, seconds=time.monotonic() - begun, error=str(error))
+        score = evaluate_mask(
+            pred.data,
+            truth.data,
+            config,
+            region=None if region is None else region.data,
+            voxel_size=voxel_size,
+        )
+    except InputError as error:
+        raise InputError(f"{pair.pred}: {error}") from error
     if Metric.AUPRC in config.metrics and config.logit_threshold is not None and score.sweep is None:
         on_event(Warn(text=f"{pair.pred.name}: holds a mask, so it has no AUPRC and no threshold."))
     file = FileScore(
@@ -336,10 +377,11 @@ def _check_labels(truth: Tomogram, config: EvaluateConfig) -> None:
 def _row(file: FileScore, *, several: bool) -> Row:
     return Row(
         name=f"{file.method}: {file.name}" if several else file.name,
-        status=Status.FAILED if file.error else Status.DONE,
-        seconds=file.seconds,
+        status=Status.FAILED if file.error else Status.SKIPPED if file.is_kept else Status.DONE,
+        seconds=0.0 if file.is_kept else file.seconds,
         figures={name: show_figure(value) for name, value in file.figures.items()},
-        message=file.error,
+        message="a finished score is kept; --overwrite scores again" if file.is_kept else file.error,
+        path=file.pred,
     )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config.batch import ALL
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.errors import InputError
-from cryoseg.models.device import select_device
-from cryoseg.models.particle_model import load_particle_model
+from cryoseg.pipelines.batches.interrupts import Interrupted
+from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.events import OnEvent, Report, Row, Status, ignore
 from cryoseg.pipelines.pick import PickOutputs, pick_files
 from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
@@ -27,6 +28,7 @@ def segment_first(
     store_logits: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    devices: tuple[str, ...] = (),
     precision: Precision = Precision.AUTO,
     on_event: OnEvent = ignore,
 ) -> list[Row]:
@@ -44,6 +46,8 @@ def segment_first(
         Write logits too.
     overwrite
         Segment again what is finished.
+    devices
+        Several to use at once, instead of `device`.
     on_event
         Told everything.
 
@@ -69,6 +73,7 @@ def segment_first(
         outputs=outputs,
         device=device,
         precision=precision,
+        batch=Batch(shard=ALL, devices=devices),
         on_event=on_event,
     )
     return _refuse_nothing(report).rows
@@ -133,15 +138,18 @@ def pick_first(
             ),
             pixel_size=pixel_size,
             device=device,
+            batch=Batch(shard=ALL),
             on_event=on_event,
         )
     else:
         report = pick_micrograph_files(
             images,
             output_dir,
-            load_particle_model(model, select_device(device)),
+            model,
             MicrographPickConfig(particle_diameter_angstrom=diameter_angstrom, pixel_size=pixel_size),
             outputs=MicrographPickOptions(mask=False, overlay=False, combined=False, overwrite=overwrite),
+            device=device,
+            batch=Batch(shard=ALL),
             on_event=on_event,
         )
     return _refuse_nothing(report).rows
@@ -153,6 +161,8 @@ def coordinates(row: Row) -> list[Path]:
 
 
 def _refuse_nothing(report: Report) -> Report:
+    if report.interrupted_by is not None:
+        raise Interrupted(report.interrupted_by)
     if all(row.status is Status.FAILED for row in report.rows):
         raise InputError(next((row.message for row in report.rows), "there was nothing to do."))
     return report

@@ -14,7 +14,8 @@ from cryoseg.io.inputs import InputItem, resolve_inputs
 from cryoseg.io.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks_text import is_coordinate_table
 from cryoseg.io.volumes import known_suffix
-from cryoseg.pipelines.evaluate import Evaluation, FileScore, summarize
+from cryoseg.pipelines.evaluate import Evaluation, summarize
+from cryoseg.pipelines.evaluate_scores import FileScore
 from cryoseg.pipelines.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.types import Picks
 

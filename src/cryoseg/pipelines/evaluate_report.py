@@ -16,7 +16,8 @@ from cryoseg.core.metrics_overlap import Overlap, count_overlap
 from cryoseg.core.metrics_picks import PickScore, join_curves
 from cryoseg.errors import OutputError
 from cryoseg.io.outputs import atomic_output
-from cryoseg.pipelines.evaluate import Evaluation, FileScore, show_figure
+from cryoseg.pipelines.evaluate import Evaluation, show_figure
+from cryoseg.pipelines.evaluate_scores import FileScore
 from cryoseg.pipelines.evaluate_tables import check_output_names, write_csv, write_json
 from cryoseg.view import report as view
 

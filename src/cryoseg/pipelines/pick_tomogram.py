@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from cryoseg.core.thickness import points_thin_back, thin_back, thin_first, trip
 from cryoseg.errors import InputError
 from cryoseg.io.volumes import check_finite
 from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, ScoreMap
+from cryoseg.models.cet_pick_inference import BlockShape
+from cryoseg.models.device import release_memory
+from cryoseg.pipelines.batches.memory import step_down
 from cryoseg.pipelines.events import OnEvent, StageProgress, ignore
 from cryoseg.types import BoolArray, FloatArray, Geometry, Picks, Tomogram
 
@@ -53,6 +57,7 @@ def pick_tomogram(
     config: TomogramPickConfig | None = None,
     *,
     mask: BoolArray | None = None,
+    economy: int = 0,
     on_event: OnEvent = ignore,
 ) -> PickResult:
     """Find particles.
@@ -67,6 +72,9 @@ def pick_tomogram(
         Threshold, limits, regions.
     mask
         (z, y, x) of the tomogram; picks are kept by `config.mask_side` of it.
+    economy
+        0, 1 or 2: smaller blocks for the sake of memory. Where memory does not suffice, the next step is
+        taken by itself.
     on_event
         Receives progress.
 
@@ -74,6 +82,8 @@ def pick_tomogram(
     ------
     InputError
         If the tomogram has no voxel size, holds NaN, or is a single image.
+    MemoryError
+        If memory does not suffice.
     """
     config = config or TomogramPickConfig()
     name = tomogram.source.name
@@ -92,13 +102,20 @@ def pick_tomogram(
         )
     check_finite(tomogram)
     axis = config.thickness_axis
-    scores = detector.score(
-        thin_first(tomogram.data, axis),
-        triple_thin_first(voxel_size, axis),
-        symmetric=config.symmetric,
-        on_block=lambda done, total: on_event(
-            StageProgress(name=name, stage="picking", done=done, total=total, unit="blocks")
-        ),
+
+    def score(economy: int) -> ScoreMap:
+        return detector.score(
+            thin_first(tomogram.data, axis),
+            triple_thin_first(voxel_size, axis),
+            symmetric=config.symmetric,
+            blocks=BlockShape(slices=BlockShape.slices >> economy, tile=BlockShape.tile >> economy),
+            on_block=lambda done, total: on_event(
+                StageProgress(name=name, stage="picking", done=done, total=total, unit="blocks")
+            ),
+        )
+
+    scores = step_down(
+        score, name=name, first=economy, on_event=on_event, release=partial(release_memory, detector.device)
     )
     diameter = detector.settings.particle_diameter_angstrom
     apart = config.min_distance_angstrom

@@ -29,13 +29,20 @@ from cryoseg.io.volumes import (
     write_logits,
     write_mask,
 )
-from cryoseg.models.device import describe, peak_device_memory, select_device, select_precision
+from cryoseg.models.device import (
+    describe,
+    peak_device_memory,
+    release_memory,
+    select_device,
+    select_precision,
+)
 from cryoseg.models.membrane_tiny import METHOD as MEMBRANE_TINY
 from cryoseg.models.method import Method, ModelFiles
 from cryoseg.models.model_file import read_model_metadata
 from cryoseg.models.registry import METHODS
 from cryoseg.models.weights import WEIGHTS, locate, require
 from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
@@ -150,6 +157,7 @@ def segment_tomogram(
     device: str = "auto",
     precision: Precision = Precision.AUTO,
     keep_stages: bool = False,
+    economy: int = 0,
     on_event: OnEvent = ignore,
 ) -> SegmentResult:
     """Segment one tomogram; `cryoseg segment` without its files.
@@ -168,6 +176,9 @@ def segment_tomogram(
         `auto` is bfloat16 on CUDA, else float32.
     keep_stages
         Keep the logits of stage 1 too.
+    economy
+        0, 1 or 2: smaller batches for the sake of memory, with the same result. Where memory does not
+        suffice, the next step is taken by itself.
     on_event
         Told warnings and progress.
 
@@ -180,31 +191,39 @@ def segment_tomogram(
     ------
     CryosegError
         If the data are not finite, or settings, weights or device do not fit.
+    MemoryError
+        If memory does not suffice.
     """
-    if isinstance(model, ModelChoice):
-        model = resolve_model(model)
+    found = resolve_model(model) if isinstance(model, ModelChoice) else model
     check_finite(tomogram)
     name = tomogram.source.name
-    settled = model.method.resolve(config, model.files)
+    settled = found.method.resolve(config, found.files)
     pixel_size, warning = settle_pixel_size(
-        tomogram, override=config.pixel_size, assumed=model.method.assumed_pixel_size(model.files)
+        tomogram, override=config.pixel_size, assumed=found.method.assumed_pixel_size(found.files)
     )
     if warning:
         on_event(Warn(text=warning))
     if tomogram.data.size and tomogram.data.min() == tomogram.data.max():
         on_event(Warn(text=f"{name}: every voxel has the same value; there is nothing to find in it."))
     chosen = select_device(device)
-    result = model.method.segment(
-        tomogram.data,
-        settled,
-        model.files,
-        pixel_size=pixel_size.angstrom,
-        device=chosen,
-        precision=select_precision(precision, chosen),
-        on_slice=lambda stage, done, total: on_event(
-            StageProgress(name=name, stage=stage, done=done, total=total)
-        ),
-        keep_stages=keep_stages,
+
+    def run(economy: int) -> SegmentResult:
+        return found.method.segment(
+            tomogram.data,
+            settled,
+            found.files,
+            pixel_size=pixel_size.angstrom,
+            device=chosen,
+            precision=select_precision(precision, chosen),
+            on_slice=lambda stage, done, total: on_event(
+                StageProgress(name=name, stage=stage, done=done, total=total)
+            ),
+            keep_stages=keep_stages,
+            economy=economy,
+        )
+
+    result = step_down(
+        run, name=name, first=economy, on_event=on_event, release=partial(release_memory, chosen)
     )
     if not config.postprocess:
         return result
@@ -285,6 +304,8 @@ def segment_files(
         "settings": asdict(settled),
         "reading": {"mode0": outputs.mode0},
     }
+    need = partial(bytes_needed, config=settled, model=model)
+    tell_plan(items, need, workers=batch.workers, on_event=on_event)
     # What `auto` means depends on the device, and a batch may be repeated on another one.
     asked = {} if precision is Precision.AUTO else {"precision": precision}
 
@@ -295,10 +316,40 @@ def segment_files(
     def one(path: Path) -> Row:
         paths = output_paths(output_dir, stems[path], config, outputs)
         return _segment_file(
-            path, paths, config, settled, model, identity, outputs, device, precision, on_event
+            path,
+            paths,
+            config,
+            settled,
+            model,
+            identity,
+            outputs,
+            device,
+            precision,
+            batch.workers,
+            on_event,
         )
 
     return run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
+
+
+def bytes_needed(shape: tuple[int, ...], *, config: SegmentConfig, model: ResolvedModel) -> tuple[int, ...]:
+    """Memory that one tomogram takes, for each step of economy.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x). Resampling to the network's scale is not counted.
+    config
+        Resolved.
+    model
+        Gives what the program takes without volumes.
+    """
+    # A float32 volume of logits, with several views one for each of them and their sum; the mask; the
+    # component labels and masks of post-processing.
+    several = len(config.views or ()) + 1 if len(config.views or ()) > 1 else 1
+    each = 4 * several + 1 + (8 if config.postprocess else 0)
+    volumes = each * int(np.prod(shape, dtype=np.int64))
+    return tuple(fixed + volumes for fixed in model.method.host_bytes)
 
 
 def _segment_file(
@@ -311,6 +362,7 @@ def _segment_file(
     outputs: SegmentOutputs,
     device: str,
     precision: Precision,
+    workers: int,
     on_event: OnEvent,
 ) -> Row:
     begun = time.monotonic()
@@ -320,9 +372,17 @@ def _segment_file(
         on_event(Warn(text=f"{path.name}: {warning}"))
     assumed = model.method.assumed_pixel_size(model.files)
     pixel_size, _ = settle_pixel_size(tomogram, override=config.pixel_size, assumed=assumed)
+    needs = bytes_needed(tomogram.data.shape, config=settled, model=model)
+    economy = choose_economy(path, needs, workers=workers)
     watch = _Stopwatch(on_event)
     result = segment_tomogram(
-        tomogram, config, model=model, device=device, precision=precision, on_event=watch
+        tomogram,
+        config,
+        model=model,
+        device=device,
+        precision=precision,
+        economy=economy,
+        on_event=watch,
     )
     segmented = time.monotonic()
     # The record is the mark of completion: without it, older pieces of this output are replaced.
@@ -335,7 +395,15 @@ def _segment_file(
     if "post_processed_mask" in paths:
         write_mask(paths["post_processed_mask"], final, geometry, label=label, overwrite=True)
     if "preview" in paths:
-        write_preview(paths["preview"], tomogram.data, final, pixel_size=pixel_size.angstrom, overwrite=True)
+        write_preview(
+            paths["preview"],
+            tomogram.data,
+            final,
+            pixel_size=pixel_size.angstrom,
+            logits=result.logits,
+            logit_threshold=settled.logit_threshold,
+            overwrite=True,
+        )
     fraction, peak = float(final.mean()), _peak_bytes(select_device(device))
     record = {
         **identity,

@@ -11,10 +11,10 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.config.batch import Shard
-from cryoseg.errors import ConfigError
+from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.outputs import atomic_output
-from cryoseg.io.provenance import write_provenance
-from cryoseg.pipelines.events import Report, Row
+from cryoseg.io.provenance import read_provenance, write_provenance
+from cryoseg.pipelines.events import Report, Row, Status
 
 REPORT_SUFFIXES = (".csv", ".json")
 
@@ -30,6 +30,41 @@ def check_report_names(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.suffix.lower() not in REPORT_SUFFIXES:
             raise ConfigError(f"--report {path}: the name must end in {' or '.join(REPORT_SUFFIXES)}.")
+
+
+def report_name(path: Path, shard: Shard | None) -> Path:
+    """The name of a shard's report: `run_3-of-10.csv`."""
+    if shard is None or shard.count == 1:
+        return path
+    return path.with_name(f"{path.stem}_{shard.index}-of-{shard.count}{path.suffix}")
+
+
+def read_report(path: Path) -> Report:
+    """Read a report in JSON.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    content = read_provenance(path)
+    try:
+        rows = [
+            Row(
+                name=Path(row["input"]).name,
+                status=Status(row["status"]),
+                seconds=row["seconds"],
+                figures=row["figures"],
+                outputs=tuple(map(Path, row["outputs"])),
+                message=row["message"],
+                path=Path(row["input"]),
+            )
+            for row in content["rows"]
+        ]
+        status = int(content["exit_status"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: is no report of a batch. Run the batch again.") from error
+    return Report(rows=rows, interrupted_by=status - 128 if status > 128 else None)
 
 
 def write_report(path: Path, report: Report, *, command: str, shard: Shard | None = None) -> Path:
@@ -56,8 +91,7 @@ def write_report(path: Path, report: Report, *, command: str, shard: Shard | Non
     OutputError
         If it cannot be written.
     """
-    if shard is not None and shard.count > 1:
-        path = path.with_name(f"{path.stem}_{shard.index}-of-{shard.count}{path.suffix}")
+    path = report_name(path, shard)
     if path.suffix.lower() == ".json":
         content = {
             "cryoseg": __version__,

@@ -21,6 +21,8 @@ from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn
 # Whether this process is to do the n-th input; asked once for each.
 Turn = Callable[[int, Path], bool]
 
+NOT_BEGUN = "not begun"
+
 
 def every_turn(index: int, path: Path) -> bool:
     """The `Turn` of a process that works alone."""
@@ -41,12 +43,15 @@ class Batch:
         Tell what would be done and do nothing.
     turn
         Asked before each input, where several workers share a list.
+    workers
+        Processes that share this machine's memory.
     """
 
     shard: Shard | None = None
     devices: tuple[str, ...] = ()
     is_dry: bool = False
     turn: Turn = every_turn
+    workers: int = 1
 
     @property
     def is_whole(self) -> bool:
@@ -92,15 +97,15 @@ def run_batch(
     items = _part(items, batch, on_event)
     runner = _Runner(work, plan, batch, overwrite, on_event)
     interrupted_by: int | None = None
-    try:
-        with interruptible():
+    with interruptible():
+        try:
             for index, item in enumerate(items):
                 if batch.turn(index, item.path):
                     runner.do(index, item)
             runner.do_left()
-    except KeyboardInterrupt as stop:
-        interrupted_by = signal_of(stop)
-        runner.give_up(items)
+        except KeyboardInterrupt as stop:
+            interrupted_by = signal_of(stop)
+            runner.give_up(items)
     return Report(rows=[runner.rows[index] for index in sorted(runner.rows)], interrupted_by=interrupted_by)
 
 
@@ -159,7 +164,7 @@ class _Runner:
             self._keep(index, item, row, begun)
         for index, item in enumerate(items):
             if index not in self.rows:
-                row = Row(name=item.path.name, status=Status.NOT_DONE, message="not begun")
+                row = Row(name=item.path.name, status=Status.NOT_DONE, message=NOT_BEGUN)
                 self._keep(index, item, row, time.monotonic())
 
     def _keep(self, index: int, item: InputItem, row: Row, begun: float) -> None:
@@ -170,7 +175,7 @@ class _Runner:
         try:
             if self._plan is None:
                 return self._work(path)
-            return self._planned(self._plan(path))
+            return self._planned(path, self._plan(path))
         except CryosegError as error:
             return _failed(path, str(error))
         except MemoryError:
@@ -185,7 +190,7 @@ class _Runner:
                 "run again with --verbose and report what it prints.",
             )
 
-    def _planned(self, job: Job) -> Row:
+    def _planned(self, item: Path, job: Job) -> Row:
         if not self._overwrite and (kept := keep_finished(job)) is not None:
             return kept
         if self._batch.is_dry:
@@ -209,13 +214,13 @@ class _Runner:
             if not self._overwrite and (kept := keep_finished(job)) is not None:
                 return kept
             self._leftovers[folder].remove(job.outputs.values())
-            return self._whole(job)
+            return self._whole(item, job)
 
-    def _whole(self, job: Job) -> Row:
+    def _whole(self, item: Path, job: Job) -> Row:
         """The work, which leaves all of its outputs or none of them."""
         before = {path: _stamp(path) for path in job.outputs.values()}
         try:
-            return self._work(job.path)
+            return self._work(item)
         except BaseException:
             if not job.record.exists():
                 for path, stamp in before.items():

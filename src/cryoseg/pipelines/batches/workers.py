@@ -13,11 +13,11 @@ from typing import Protocol
 
 from cryoseg.errors import CryosegError
 from cryoseg.pipelines.batches.interrupts import Interrupted, interruptible, signal_of
-from cryoseg.pipelines.batches.run import Batch
+from cryoseg.pipelines.batches.run import NOT_BEGUN, Batch
 from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn
 
 # A worker told to end finishes its current pass of the network first.
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 60.0
 
 
 class Runs(Protocol):
@@ -78,18 +78,20 @@ def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
     (device, *others) = batch.devices
     if not others:
         return run(device=device, batch=replace(batch, devices=()), on_event=on_event)
-    office = _Office(run, replace(batch, devices=()), on_event)
+    office = _Office(run, replace(batch, devices=(), workers=len(batch.devices)), on_event)
     interrupted_by: int | None = None
-    try:
-        with interruptible():
+    with interruptible():
+        try:
             for device in batch.devices:
                 office.hire(device)
             office.listen()
-    except KeyboardInterrupt as stop:
-        interrupted_by = signal_of(stop)
-        office.close(signal.SIGTERM)
-    finally:
-        office.close(signal.SIGKILL)
+        except KeyboardInterrupt as stop:
+            interrupted_by = signal_of(stop)
+            # A second interrupt ends the waiting, and the workers.
+            with suppress(KeyboardInterrupt):
+                office.close(signal.SIGTERM)
+        finally:
+            office.close(signal.SIGKILL)
     if office.error is not None:
         raise office.error
     return Report(rows=office.report_rows(), interrupted_by=interrupted_by)
@@ -171,7 +173,7 @@ class _Office:
         match event:
             case Row(path=Path() as path):
                 worker.inputs = [one for one in worker.inputs if one != path]
-                if event.status is Status.NOT_DONE and path in self._rows:
+                if event.message == NOT_BEGUN and path in self._rows:
                     return  # an interrupted worker does not know what the others did
                 self._order.setdefault(path, len(self._order))
                 self._rows[path] = event

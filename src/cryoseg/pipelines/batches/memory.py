@@ -1,0 +1,143 @@
+"""The memory plan of a batch: what the largest input needs, and what is done where that is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from mmap import mmap
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from cryoseg.errors import CryosegError, InputError
+from cryoseg.io.inputs import InputItem
+from cryoseg.io.memory import GIB, available_memory
+from cryoseg.io.volumes import read_tomogram
+from cryoseg.pipelines.events import Note, OnEvent, Warn
+
+Result = TypeVar("Result")
+
+# Steps of economy: batches and tiles of the network are halved with each.
+ECONOMIES = (0, 1, 2)
+_PACKED = (".gz", ".bz2", ".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg")
+
+
+def mapped_shape(path: Path) -> tuple[int, ...] | None:
+    """Shape of a volume that need not be read for it; None of a compressed one and where it is broken."""
+    if path.suffix.lower() in _PACKED:
+        return None
+    try:
+        data = read_tomogram(path).data
+    except CryosegError:
+        return None
+    owner: object = data
+    while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
+        owner = owner.base
+    return data.shape if isinstance(owner, np.memmap | mmap) else None
+
+
+def tell_plan(
+    items: Iterable[InputItem],
+    need: Callable[[tuple[int, ...]], Sequence[int]],
+    *,
+    workers: int = 1,
+    on_event: OnEvent,
+) -> None:
+    """Say before the work begins what its largest input needs.
+
+    Parameters
+    ----------
+    items
+        The inputs; those whose shape cannot be told without reading them are left out.
+    need
+        From a shape to bytes, one number for each of `ECONOMIES`.
+    workers
+        Processes that share the machine.
+    on_event
+        Told the plan.
+    """
+    shapes = {item.path: shape for item in items if not item.error and (shape := mapped_shape(item.path))}
+    if not shapes:
+        return
+    path = max(shapes, key=lambda one: need(shapes[one])[0])
+    needs, free = need(shapes[path]), available_memory()
+    size = " x ".join(map(str, shapes[path]))
+    text = f"Memory plan: about {needs[0] / GIB:.1f} GiB for the largest input, {path.name} ({size})"
+    if free is None:
+        on_event(Note(text=f"{text}."))
+        return
+    each = " for each process" if workers > 1 else ""
+    text += f"; {free / workers / GIB:.1f} GiB are free{each}"
+    if needs[0] <= free / workers:
+        on_event(Note(text=f"{text}."))
+    elif min(needs) <= free / workers:
+        on_event(Warn(text=f"{text}, so smaller batches are used where needed."))
+    else:
+        on_event(Warn(text=f"{text}, so that inputs of this size will be refused."))
+
+
+def choose_economy(path: Path, needs: Sequence[int], *, workers: int = 1) -> int:
+    """The first step of economy whose need is met.
+
+    Parameters
+    ----------
+    path
+        The input, for the message.
+    needs
+        Bytes for each of `ECONOMIES`.
+    workers
+        Processes that share the machine.
+
+    Raises
+    ------
+    InputError
+        If none is.
+    """
+    free = available_memory()
+    if free is None:
+        return 0
+    for economy, bytes_needed in enumerate(needs):
+        if bytes_needed <= free / workers:
+            return economy
+    raise InputError(
+        f"{path}: needs about {min(needs) / GIB:.1f} GiB of memory, and {free / workers / GIB:.1f} GiB are "
+        "free. Bin it, or use a machine or job with more."
+    )
+
+
+def step_down(
+    run: Callable[[int], Result], *, name: str, first: int = 0, on_event: OnEvent, release: Callable[[], None]
+) -> Result:
+    """Run, and where memory does not suffice run again with more economy.
+
+    Parameters
+    ----------
+    run
+        Takes the step of economy.
+    name
+        Of the input, for the warning.
+    first
+        Step to begin with.
+    on_event
+        Told each step.
+    release
+        Gives back what the failed attempt held.
+
+    Raises
+    ------
+    MemoryError
+        If the last step runs out of memory too.
+    """
+    from cryoseg.models.device import is_out_of_memory  # torch, which evaluations do without
+
+    for economy in ECONOMIES[first:]:
+        try:
+            return run(economy)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if economy == ECONOMIES[-1]:
+                raise MemoryError(str(error)) from error
+        release()
+        on_event(Warn(text=f"{name}: out of memory; going on with smaller batches."))
+    raise AssertionError(first)

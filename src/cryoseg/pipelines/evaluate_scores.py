@@ -1,0 +1,107 @@
+"""The score of one pair of files, and keeping it for later runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryoseg import __version__
+from cryoseg.config import EvaluateConfig
+from cryoseg.core.metrics_figures import figures_of
+from cryoseg.core.metrics_overlap import Overlap
+from cryoseg.core.metrics_picks import PickCounts
+from cryoseg.errors import InputError
+from cryoseg.io.provenance import describe_input, hash_file, read_provenance, write_provenance
+from cryoseg.io.score_files import read_score, score_to_json
+from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.evaluate_pairs import Pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileScore:
+    """One prediction of one method.
+
+    Attributes
+    ----------
+    method, name
+        Which method, which tomogram.
+    pred, truth
+        The files; None where one is missing.
+    figures
+        Column name to value; empty if `error` is set.
+    score
+        What they were computed from, for sums over files: a `Score` or a `PickScore`.
+    counts
+        Of it, what goes into records.
+    voxel_size
+        (z, y, x) in angstrom, or None if no header or option tells it.
+    seconds
+        Time to read and score.
+    error
+        One sentence if it failed, else empty.
+    is_kept
+        An earlier run computed it.
+    """
+
+    method: str
+    name: str
+    pred: Path | None
+    truth: Path | None
+    figures: dict[str, float] = field(default_factory=dict)
+    score: Any = field(default=None, repr=False)
+    counts: Overlap | PickCounts | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    seconds: float = 0.0
+    error: str = ""
+    is_kept: bool = False
+
+
+def plan_score(
+    method: str, pair: Pair, config: EvaluateConfig, *, pixel_size: float | None, scores_dir: Path
+) -> Job:
+    """Where the score of a pair is kept, and what it depends on besides the prediction."""
+    if pair.pred is None or pair.truth is None:
+        raise InputError(pair.error or f"{pair.name}: a file is missing.")
+    name = re.sub(r"[^\w.+-]+", "_", f"{method}_{pair.name}")
+    identity = {
+        "command": "evaluate segmentation",
+        "settings": asdict(config),
+        "reading": {"pixel_size": pixel_size},
+        "truth": {"sha256": hash_file(pair.truth)},
+        "region": {"sha256": None if pair.region is None else hash_file(pair.region)},
+    }
+    return Job(path=pair.pred, outputs={"record": scores_dir / f"{name}_score.json"}, identity=identity)
+
+
+def write_score(job: Job, file: FileScore) -> None:
+    """Keep a score for later runs."""
+    record = {
+        **job.identity,
+        "cryoseg": __version__,
+        "input": describe_input(job.path),
+        "method": file.method,
+        "name": file.name,
+        "figures": file.figures,
+        "voxel_size": file.voxel_size,
+        "score": score_to_json(file.score),
+        "seconds": round(file.seconds, 2),
+    }
+    write_provenance(job.record, record, overwrite=True)
+
+
+def kept_score(job: Job, config: EvaluateConfig, about: Mapping[str, Any]) -> FileScore:
+    """A score that an earlier run wrote."""
+    record, score = read_provenance(job.record), read_score(job.record)
+    size = record.get("voxel_size")
+    return FileScore(
+        **about,
+        figures=figures_of(score, config),
+        score=score,
+        counts=score.overlap,
+        voxel_size=None if size is None else tuple(size),
+        seconds=float(record.get("seconds") or 0.0),
+        is_kept=True,
+    )

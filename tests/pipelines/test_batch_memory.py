@@ -1,0 +1,97 @@
+"""The memory plan, and what follows when memory does not suffice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cryoseg.errors import InputError
+from cryoseg.io.inputs import InputItem
+from cryoseg.io.memory import GIB
+from cryoseg.io.volumes import write_mask
+from cryoseg.pipelines.batches import memory
+from cryoseg.pipelines.events import Event, Note, Warn, ignore
+from cryoseg.types import Geometry
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 4 * GIB)
+
+
+def plan(folder: Path, needs: tuple[int, ...], workers: int = 1) -> Event:
+    for name, depth in (("small", 2), ("large", 5)):
+        path = folder / f"{name}.mrc"
+        write_mask(path, np.zeros((depth, 8, 9), bool), Geometry(), label="x", overwrite=True)
+    (folder / "broken.mrc").write_text("x")
+    events: list[Event] = []
+    items = [InputItem(path=path) for path in sorted(folder.glob("*.mrc"))]
+    items.append(InputItem(path=folder / "absent.mrc", error="absent"))
+    memory.tell_plan(
+        items, lambda shape: [need * shape[0] // 5 for need in needs], workers=workers, on_event=events.append
+    )
+    (event,) = events
+    return event
+
+
+@pytest.mark.usefixtures("free")
+def test_the_plan_names_the_largest_input(tmp_path: Path) -> None:
+    told = plan(tmp_path, (3 * GIB, 2 * GIB))
+    assert isinstance(told, Note)
+    assert "3.0 GiB for the largest input, large.mrc (5 x 8 x 9); 4.0 GiB are free." in told.text
+    tight = plan(tmp_path, (5 * GIB, 3 * GIB))
+    assert isinstance(tight, Warn)
+    assert "smaller batches" in tight.text
+    assert "refused" in plan(tmp_path, (6 * GIB, 5 * GIB)).text  # type: ignore[union-attr]
+    assert "2.0 GiB are free for each process" in plan(tmp_path, (GIB, GIB), workers=2).text  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("free")
+def test_the_plan_is_obeyed() -> None:
+    path = Path("ts.mrc")
+    assert memory.choose_economy(path, (GIB, 1)) == 0
+    assert memory.choose_economy(path, (GIB * 5, GIB * 3, 1)) == 1
+    assert memory.choose_economy(path, (GIB * 3, GIB * 3, 1), workers=2) == 2
+    with pytest.raises(InputError, match=r"ts\.mrc: needs about 5\.0 GiB of memory, and 4\.0 GiB are free"):
+        memory.choose_economy(path, (GIB * 6, GIB * 5))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory_steps_down_and_goes_on(error: Exception) -> None:
+    tried, released, events = [], [], []
+
+    def run(economy: int) -> str:
+        tried.append(economy)
+        if economy < 2:
+            raise error
+        return "done"
+
+    def release() -> None:
+        released.append(1)
+
+    assert memory.step_down(run, name="ts", on_event=events.append, release=release) == "done"
+    assert (tried, len(released), len(events)) == ([0, 1, 2], 2, 2)
+
+
+def test_the_last_step_gives_up_and_other_errors_pass() -> None:
+    def run(economy: int) -> str:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(MemoryError):
+        memory.step_down(run, name="ts", first=1, on_event=ignore, release=lambda: None)
+
+    def fail(economy: int) -> str:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        memory.step_down(fail, name="ts", on_event=ignore, release=lambda: None)

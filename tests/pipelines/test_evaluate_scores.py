@@ -1,0 +1,105 @@
+"""An evaluation that goes on where it was stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cryoseg.cli.app import app
+from cryoseg.config import EvaluateConfig, Metric
+from cryoseg.config.batch import Shard
+from cryoseg.io.score_files import read_score, score_to_json
+from cryoseg.pipelines.batches.run import Batch
+from cryoseg.pipelines.evaluate import Evaluation, evaluate_files
+from cryoseg.pipelines.events import Status
+
+CONFIG = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0, bootstrap_samples=100)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Three pairs of logits and labels; the last truth is empty, whose distances are infinite."""
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        truth = np.zeros((6, 24, 24), np.int8)
+        if number < 2:
+            truth[1:5, 8 + number : 11 + number, 4:20] = 1
+        for kind, data in (("pred", (truth * 3 - 1.5 + rng.normal(0, 1, truth.shape))), ("truth", truth)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            data = data.astype(np.float32 if kind == "pred" else np.int8)
+            with mrcfile.new(tmp_path / kind / f"ts_{number}.mrc", data) as file:
+                file.voxel_size = 12.0
+    return tmp_path
+
+
+def run(folders: Path, config: EvaluateConfig = CONFIG, **arguments: object) -> Evaluation:
+    methods = {"prediction": str(folders / "pred")}
+    return evaluate_files(methods, str(folders / "truth"), config, **arguments)  # type: ignore[arg-type]
+
+
+def test_kept_scores_give_the_same_evaluation(folders: Path) -> None:
+    fresh = run(folders)
+    scores = folders / "scores"
+    first, second = run(folders, scores_dir=scores), run(folders, scores_dir=scores)
+    assert [row.status for row in second.report.rows] == [Status.SKIPPED] * 3
+    for one in (first, second):
+        assert [str(file.figures) for file in one.files] == [str(file.figures) for file in fresh.files]
+        assert str(one.macro) == str(fresh.macro)
+        assert str(one.micro) == str(fresh.micro)
+    kept, new = second.files[0].score, fresh.files[0].score
+    assert score_to_json(kept) == score_to_json(new)
+    assert np.array_equal(kept.sweep.membrane, new.sweep.membrane)
+    assert kept.sweep.membrane.dtype == new.sweep.membrane.dtype
+    assert read_score(scores / "prediction_ts_2_score.json").surface.hausdorff_95 == float("inf")
+
+
+def test_other_settings_and_another_truth_are_named(folders: Path) -> None:
+    scores = folders / "scores"
+    run(folders, scores_dir=scores)
+    other = run(folders, replace(CONFIG, near_distance_px=7.5), scores_dir=scores)
+    assert "near_distance_px" in other.files[0].error
+    with mrcfile.open(folders / "truth" / "ts_0.mrc", "r+") as file:
+        file.data[0, 0, 0] = 1
+    again = run(folders, scores_dir=scores)
+    assert "truth (other content)" in again.files[0].error
+    assert [file.is_kept for file in again.files] == [False, True, True]
+    assert not any(file.error for file in run(folders, scores_dir=scores, overwrite=True).files)
+
+
+def test_shards_meet_in_the_folder_of_scores(folders: Path) -> None:
+    scores = folders / "scores"
+    for index in (1, 2):
+        part = run(folders, scores_dir=scores, batch=Batch(shard=Shard(index=index, count=2)))
+        assert len(part.files) == (2 if index == 1 else 1)
+    whole = run(folders, scores_dir=scores)
+    assert all(file.is_kept for file in whole.files)
+    assert len(whole.files) == 3
+
+
+def test_an_interrupt_keeps_the_scores_so_far(folders: Path) -> None:
+    def stop(*arrays: object) -> None:
+        raise KeyboardInterrupt
+
+    stopped = run(folders, on_scored=stop, scores_dir=folders / "scores")
+    assert stopped.report.exit_status == 130
+    assert [row.status for row in stopped.report.rows] == [Status.NOT_DONE] * 3
+
+
+def test_the_options(folders: Path) -> None:
+    arguments = ["evaluate", "segmentation", str(folders / "pred"), str(folders / "truth")]
+    arguments += ["--logit-threshold", "0", "--scores", str(folders / "scores")]
+    dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert dry.exit_code == 0, dry.output
+    assert not (folders / "scores").exists()
+    report = folders / "run.csv"
+    done = CliRunner().invoke(app, [*arguments, "--report", str(report)])
+    assert done.exit_code == 0, done.output
+    assert report.read_text().count(",done,") == 3
+    refused = CliRunner().invoke(app, [*arguments[:-2], "--shard", "1/2"])
+    assert refused.exit_code == 1
+    assert "--scores" in str(refused.exception)
