@@ -18,7 +18,7 @@ from cryoseg.core.picture_frame import frame_picture, smooth_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
-from cryoseg.io.provenance import hash_file, write_provenance
+from cryoseg.io.provenance import describe_input, write_provenance
 from cryoseg.models.device import describe
 from cryoseg.models.particle_model import ParticleModel
 from cryoseg.pipelines.batches.finished import Job
@@ -137,6 +137,7 @@ def _segment_one(
     crop_black: bool,
 ) -> Row:
     begun = time.monotonic()
+    source = describe_input(path)
     rgb = read_rgb(path)
     logits = segment_picture(rgb, model, crop_black=crop_black)
     mask = smooth_mask(logits > threshold, smoothing)
@@ -149,7 +150,7 @@ def _segment_one(
     record = {
         "cryoseg": __version__,
         "command": "segment-image",
-        "input": {"name": path.name, "sha256": hash_file(path), "shape_yx": mask.shape},
+        "input": {**source, "shape_yx": mask.shape},
         "model": {"name": model.name, "sha256": model.hashes, "recipe": asdict(model.recipe)},
         "logit_threshold": threshold,
         "smoothing": smoothing.to_dict(),
