@@ -12,7 +12,8 @@ from cryoseg.config.view import ViewConfig
 from cryoseg.errors import ConfigError, InputError, OutputError
 from cryoseg.io.volumes import write_logits, write_mask
 from cryoseg.pipelines.events import Event, Warn
-from cryoseg.pipelines.view import ViewSources, write_view
+from cryoseg.pipelines.view import write_view
+from cryoseg.pipelines.view_page import ViewSources
 from cryoseg.types import Geometry
 
 GEOMETRY = Geometry(voxel_size=(10.0, 10.0, 10.0), origin=(5.0, 6.0, 7.0))

@@ -16,7 +16,8 @@ from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.view import ViewConfig
 from cryoseg.io.volumes import read_tomogram, write_logits
 from cryoseg.pipelines.postprocess import postprocess_files
-from cryoseg.pipelines.view import ViewSources, write_view
+from cryoseg.pipelines.view import write_view
+from cryoseg.pipelines.view_page import ViewSources
 from cryoseg.types import Geometry
 
 pytestmark = pytest.mark.browser

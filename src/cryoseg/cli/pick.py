@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 from typer import Exit, Option
 
 from cryoseg.cli.batch_options import (
+    ContactSheet,
     DryRun,
     Gpus,
     Reports,
@@ -143,6 +144,7 @@ def pick(
             help="Write a picture with the picks.",
         ),
     ] = True,
+    contact_sheet: ContactSheet = False,
     view: Annotated[
         PickView,
         Option("--view", help="tiles, or whole: the image squeezed as in Prompt_sam_cryoPPP (micrographs)."),
@@ -219,6 +221,7 @@ def pick(
     from cryoseg.pipelines.pick_route import Task, refuse_options, task_of  # torch starts here, not at --help
 
     batch = build_batch(shard, gpus, is_dry=dry_run, reports=report)
+    sheet_folder = output_dir if contact_sheet else None
     formats = tuple(dict.fromkeys(format_ or [PickFormat.STAR]))
     flat_options = {
         "--particle-diameter": particle_diameter is not None,
@@ -263,7 +266,11 @@ def pick(
             flatten_diameters=flatten,
         )
         written = MicrographPickOptions(
-            formats=formats, mask=store_mask, logits=store_logits, overlay=preview, overwrite=overwrite
+            formats=formats,
+            mask=store_mask,
+            logits=store_logits,
+            overlay=preview or contact_sheet,
+            overwrite=overwrite,
         )
         from cryoseg.pipelines.pick_micrograph_files import COLUMNS as MICROGRAPH_COLUMNS
         from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
@@ -279,7 +286,15 @@ def pick(
                 batch=batch,
                 on_event=console,
             )
-            status = finish_batch(console, "Particles", done, MICROGRAPH_COLUMNS, batch=batch, reports=report)
+            status = finish_batch(
+                console,
+                "Particles",
+                done,
+                MICROGRAPH_COLUMNS,
+                batch=batch,
+                reports=report,
+                sheet_folder=sheet_folder,
+            )
         raise Exit(status)
     flat_options |= {f"--format {flavor}": flavor in FLAT_FORMATS for flavor in formats}
     refuse_options(flat_options, model, Task.TOMOGRAMS)
@@ -308,7 +323,7 @@ def pick(
     outputs = PickOutputs(
         formats=formats,
         heat_map=heat_map,
-        preview=preview,
+        preview=preview or contact_sheet,
         overwrite=overwrite,
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
@@ -325,5 +340,7 @@ def pick(
             batch=batch,
             on_event=console,
         )
-        status = finish_batch(console, "Particles", done, COLUMNS, batch=batch, reports=report)
+        status = finish_batch(
+            console, "Particles", done, COLUMNS, batch=batch, reports=report, sheet_folder=sheet_folder
+        )
     raise Exit(status)

@@ -66,7 +66,8 @@ def view(
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.io.inputs import stem
-    from cryoseg.pipelines.view import ViewSources, write_view
+    from cryoseg.pipelines.view import write_view
+    from cryoseg.pipelines.view_page import ViewSources
 
     config = ViewConfig(
         binning=binning,

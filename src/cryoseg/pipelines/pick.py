@@ -260,7 +260,15 @@ def _pick_one(
     diameter = detector.settings.particle_diameter_angstrom
     if "preview" in paths:
         wide = (diameter / size[0], diameter / size[1], diameter / size[2])
-        picture = draw_picks(tomogram.data, picks.centers, diameter_voxels=wide)
+        picture = draw_picks(
+            tomogram.data,
+            picks.centers,
+            diameter_voxels=wide,
+            scores=picks.scores,
+            candidate_scores=result.candidates.scores,
+            score_threshold=result.threshold,
+            pixel_size=size[2],
+        )
         write_pick_preview(paths["preview"], picture, overwrite=True)
     record = {
         **job.identity,

@@ -41,11 +41,16 @@ def score_color(score: float) -> Color:
     return red, green, blue
 
 
-def score_histogram(scores: NDArray[np.floating[Any]], *, threshold: float | None) -> Image.Image:
-    """Of scores from 0 to 1, with their number."""
+def score_histogram(
+    scores: FloatArray, *, candidates: FloatArray | None = None, threshold: float | None = None
+) -> Image.Image:
+    """Of scores from 0 to 1: of all candidates if they are known, else of the picks."""
+    title = f"scores of {len(scores)} picks"
+    if candidates is not None:
+        title = f"scores of {len(candidates)} candidates; {len(scores)} picks"
     return histogram(
-        scores,
-        title=f"scores of {len(scores)} picks",
+        scores if candidates is None else candidates,
+        title=title,
         threshold=threshold,
         above_rgb=score_color(1.0),
         limits=(0.0, 1.0),
@@ -58,6 +63,7 @@ def draw_picks(
     *,
     diameter_voxels: tuple[float, float, float],
     scores: FloatArray | None = None,
+    candidate_scores: FloatArray | None = None,
     score_threshold: float | None = None,
     labels: NDArray[np.float64] | None = None,
     heat: FloatArray | None = None,
@@ -75,6 +81,8 @@ def draw_picks(
         (z, y, x) of a particle.
     scores
         (n,) in [0, 1]; color the circles, and are shown as a histogram.
+    candidate_scores
+        Of everything that was looked at; the histogram shows these instead.
     score_threshold
         Marked in the histogram.
     labels
@@ -111,7 +119,9 @@ def draw_picks(
     limits = grey_range([section.of(data) for section in sections])
     scale = central_scale(data.shape)
     central = [panel(one, scale, limits, pixel_size if one.axis == 0 else None) for one in sections]
-    side = [] if scores is None else [score_histogram(scores, threshold=score_threshold)]
+    side = []
+    if scores is not None:
+        side.append(score_histogram(scores, candidates=candidate_scores, threshold=score_threshold))
     scale = row_scale(data.shape, has_side=bool(side))
     slices = [Section(axis=0, index=z) for z in spread_slices(len(data))] if len(sections) > 1 else []
     return compose(central, side, [panel(one, scale, grey_range([one.of(data)])) for one in slices])
