@@ -42,6 +42,7 @@ class StandIn:
     hashes: dict[str, str] = field(default_factory=lambda: {"stand-in": "0" * 64})
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = Precision.FLOAT32
+    weight_bytes: int = 0
 
     def tile_logits(self, tiles: np.ndarray) -> np.ndarray:
         assert tiles.shape[1:] == (96, 96)

@@ -106,6 +106,33 @@ def test_finished_outputs_are_kept_until_overwritten(model: Path, tmp_path: Path
     assert mask.stat().st_size > 1024
 
 
+def test_a_batch_is_planned_divided_told_and_guarded(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b", "c"):
+        write_tomogram(tmp_path / "in" / f"{name}.mrc")
+    common = [tmp_path / "in", "--model", model, "-o", tmp_path / "o"]
+    status, text = run(*common, "--dry-run")
+    assert (status, text.count("to do")) == (0, 3)
+    assert "Memory plan: about" in text
+    assert not (tmp_path / "o").exists()
+    status, text = run(*common, "--shard", "1/2", "--report", tmp_path / "run.json")
+    assert status == 0, text
+    told = json.loads((tmp_path / "run_1-of-2.json").read_text())
+    assert told["counts"] == {"done": 2}
+    assert [Path(row["input"]).name for row in told["rows"]] == ["a.mrc", "c.mrc"]
+    status, text = run(*common, "--report", tmp_path / "run.csv")
+    assert status == 0, text
+    table = (tmp_path / "run.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in table[1:]] == ["skipped", "done", "skipped"]
+    status, text = run(*common, "--logit-threshold", "2")
+    assert status == 1
+    assert "logit_threshold (0.0, now 2.0)" in text.replace("\n", "")
+    for wrong in (["--shard", "3/2"], ["--report", "x.txt"], ["--gpus", "a"], ["--gpus", "99"]):
+        status, text = run(*common, *wrong)
+        assert status == 1
+        assert wrong[0] in text
+
+
 def test_a_broken_input_fails_alone(model: Path, tmp_path: Path) -> None:
     good = write_tomogram(tmp_path / "good.mrc")
     (tmp_path / "page.mrc").write_text("<html><body>404</body></html>")

@@ -174,8 +174,10 @@ def test_an_array_is_submitted_followed_and_collected(inputs: Path, tmp_path: Pa
 def test_preempted_work_is_submitted_again(inputs: Path, tmp_path: Path) -> None:
     cluster = ["--cluster", "slurm", "--cluster-tasks", "2", "--cluster-option", "time=30"]
     process = cryoseg(*segment(), *cluster, "--report", "run.json", folder=tmp_path)
-    wait_for("RUNNING", "squeue", "-h", "-o", "%T", seconds=PATIENCE_SECONDS)
-    # With --full --signal=KILL the task is gone without a word, as on a node that fails.
+    # Slurm calls a task running before its processes are there to be killed.
+    log = "cat out/cluster_logs/submitit/*_0_0_log.out 2>/dev/null"
+    wait_for("Loading pickle", "bash", "-c", f"cd {tmp_path} && {log}", seconds=PATIENCE_SECONDS)
+    # The task is gone without a word, as on a node that fails.
     running = call("squeue", "-h", "-r", "-t", "RUNNING", "-o", "%i").stdout.split()
     assert call("scancel", "--full", "--signal=KILL", running[0]).returncode == 0
     out, err = process.communicate(timeout=PATIENCE_SECONDS)

@@ -127,7 +127,7 @@ def build_batch(shard: str | None, gpus: str | None, *, is_dry: bool, reports: l
 
     check_report_names(reports or [])
     devices: tuple[str, ...] = ()
-    if gpus is not None:
+    if gpus is not None and not is_dry:
         from cryoseg.models.device import select_gpus  # torch starts here
 
         devices = select_gpus(gpus)

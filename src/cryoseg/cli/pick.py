@@ -8,6 +8,10 @@ from typing import Annotated, Optional
 from typer import Exit, Option
 
 from cryoseg.cli.batch_options import (
+    CLUSTER_LOGS,
+    Cluster,
+    ClusterOptions,
+    ClusterTasks,
     ContactSheet,
     DryRun,
     Gpus,
@@ -15,6 +19,7 @@ from cryoseg.cli.batch_options import (
     ShardOption,
     build_batch,
     finish_batch,
+    run_on_cluster,
 )
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import (
@@ -40,6 +45,7 @@ from cryoseg.cli.relion_options import (
     UnbinnedSize,
     relion_frames,
 )
+from cryoseg.config.batch import ClusterConfig, ClusterKind
 from cryoseg.config.pick import (
     FLAT_FORMATS,
     CenterRule,
@@ -208,6 +214,9 @@ def pick(
     shard: ShardOption = None,
     dry_run: DryRun = False,
     report: Reports = None,
+    cluster: Cluster = ClusterKind.NONE,
+    cluster_tasks: ClusterTasks = ClusterConfig.tasks,
+    cluster_option: ClusterOptions = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -220,6 +229,16 @@ def pick(
     """
     from cryoseg.pipelines.pick_route import Task, refuse_options, task_of  # torch starts here, not at --help
 
+    run_on_cluster(
+        cluster,
+        cluster_tasks,
+        cluster_option,
+        output_dir / CLUSTER_LOGS,
+        title="Particles",
+        reports=report,
+        quiet=quiet,
+        verbose=verbose,
+    )
     batch = build_batch(shard, gpus, is_dry=dry_run, reports=report)
     sheet_folder = output_dir if contact_sheet else None
     formats = tuple(dict.fromkeys(format_ or [PickFormat.STAR]))

@@ -69,6 +69,11 @@ class ParticleModel:
         if mode is NativeMode.AMG and recipe.normalization is InputScale.GREY:
             raise ConfigError(f"--mode amg: {name} sees grey values; use a published SAM, such as sam_vit_b.")
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the network in memory."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.network.parameters())
+
     @torch.inference_mode()
     def tile_logits(self, tiles: FloatArray) -> FloatArray:
         """Logits of square tiles at the tiles' own resolution.

@@ -26,6 +26,7 @@ from cryoseg.models.cet_pick_detector import Detector, load_detector
 from cryoseg.models.device import select_device
 from cryoseg.pipelines.batches.combined import write_combined_star
 from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
@@ -37,6 +38,8 @@ COLUMNS = ("picks", "threshold")
 MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
 RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
 COMBINED_NAME = "particles"
+# Peak of a process on a CPU less its volumes, by the size of the blocks; docs/results/cet-pick.md.
+HOST_BYTES = (1300 * 2**20, 900 * 2**20, 750 * 2**20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +149,7 @@ def pick_files(
         )
         if not batch.is_dry:
             make_folder(output_dir)
+        tell_plan(items, bytes_needed, workers=batch.workers, on_event=on_event)
         about_model = {"sha256": hash_file(model), **asdict(settings)}
 
         def plan(path: Path) -> Job:
@@ -165,6 +169,7 @@ def pick_files(
         def one(path: Path) -> Row:
             source = describe_input(path)
             tomogram = _read(path, pixel_size, on_event)
+            economy = choose_economy(path, bytes_needed(tomogram.data.shape), workers=batch.workers)
             frame = PickFrame(
                 voxel_size=tomogram.geometry.voxel_size[2],
                 shape=tomogram.data.shape,
@@ -179,7 +184,9 @@ def pick_files(
                 "model": [model.resolve()],
                 "mask": None if over is None else over.resolve(),
             }
-            return _pick_one(tomogram, plan(path), source, files, detector, config, frame, marked, on_event)
+            return _pick_one(
+                tomogram, plan(path), source, files, detector, config, frame, marked, economy, on_event
+            )
 
         report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
@@ -187,6 +194,19 @@ def pick_files(
         rest = [_paths(output_dir, stems[path], outputs) for path in good if path not in failed]
         _write_combined(output_dir, rest, outputs)
     return report
+
+
+def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Memory that one tomogram takes, for each step of economy.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x).
+    """
+    # The heat map on the working grid, which is no finer, and its probabilities for the file.
+    volumes = 4 * int(np.prod(shape, dtype=np.int64))
+    return tuple(fixed + volumes for fixed in HOST_BYTES)
 
 
 def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
@@ -241,10 +261,11 @@ def _pick_one(
     config: TomogramPickConfig,
     frame: PickFrame,
     mask: BoolArray | None,
+    economy: int,
     on_event: OnEvent,
 ) -> Row:
     paths = job.outputs
-    result = pick_tomogram(tomogram, detector, config, mask=mask, on_event=on_event)
+    result = pick_tomogram(tomogram, detector, config, mask=mask, economy=economy, on_event=on_event)
     picks, name = result.picks, stem(tomogram.source)
     for rule, count in result.dropped.items():
         on_event(Note(text=f"{tomogram.source.name}: --{rule} dropped {count} picks above the threshold."))

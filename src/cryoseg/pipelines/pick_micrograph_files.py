@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import resource
 import sys
@@ -22,10 +23,12 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks import SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input, write_provenance
 from cryoseg.io.volumes import made_by, write_logits, write_mask
+from cryoseg.models import particle_model
 from cryoseg.models.device import describe, peak_device_memory, select_device
-from cryoseg.models.particle_model import ParticleModel, load_particle_model
+from cryoseg.models.particle_model import ParticleModel
 from cryoseg.pipelines.batches.combined import write_combined_star
 from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.memory import choose_economy, mapped_shape, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
@@ -37,6 +40,8 @@ COLUMNS = ("picks", "mean score", "particle", "peak memory")
 # What `csv` means for a micrograph: the table of its own that CryoPPP has.
 _MICROGRAPH_FORMAT = {PickFormat.CSV: PickFormat.CRYOPPP}
 COMBINED_NAME = "particles"
+PROGRAM_BYTES = 600 * 2**20
+BYTES_PER_PIXEL = 24  # float32: the image, its flattened copy, logits, and what finds picks in them
 OWN_OUTPUTS = re.compile(r"_particles_(mask|logits|overlay|heat_map|preview)\.|_labels\.mrc", re.I)
 
 
@@ -84,12 +89,14 @@ def pick_micrograph_files(
         report = run_workers(alone, batch, on_event=on_event)
     else:
         if isinstance(model, str):
-            model = load_particle_model(model, select_device(device))
+            model = particle_model.load_particle_model(model, select_device(device))
         network = model
         _tell_settings(network, config, on_event)
         if not batch.is_dry:
             make_folder(output_dir)
         _warn_of_flipped_rows(good, on_event)
+        need = partial(bytes_needed, model=network)
+        tell_plan(items, need, workers=batch.workers, on_event=on_event)
         identity = {
             "command": "pick",
             "model": {"sha256": network.hashes, "recipe": asdict(network.recipe)},
@@ -100,6 +107,8 @@ def pick_micrograph_files(
             return Job(path=path, outputs=_paths(output_dir, stems[path], outputs), identity=identity)
 
         def one(path: Path) -> Row:
+            if (shape := mapped_shape(path)) is not None:
+                choose_economy(path, need(shape), workers=batch.workers)
             return _pick_one(plan(path), network, config, on_event)
 
         report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
@@ -112,6 +121,21 @@ def pick_micrograph_files(
                 name = f"{COMBINED_NAME}_{middle}.star" if middle else f"{COMBINED_NAME}.star"
                 write_combined_star(output_dir / name, partial(_existing, rest, flavor))
     return report
+
+
+def bytes_needed(shape: tuple[int, ...], *, model: ParticleModel) -> tuple[int, ...]:
+    """Memory that one micrograph takes: program, network, the image and its views.
+
+    Activations are not counted; where they do not fit, tiles go through the network in smaller batches.
+
+    Parameters
+    ----------
+    shape
+        Of the micrograph.
+    model
+        Loaded.
+    """
+    return (PROGRAM_BYTES + model.weight_bytes + BYTES_PER_PIXEL * math.prod(shape),)
 
 
 def _tell_settings(model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> None:
