@@ -58,6 +58,14 @@ def test_a_healthy_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "writable" in named(diagnosis, "weights folder").found
 
 
+@pytest.mark.parametrize(("free", "verdict"), [(None, "doubtful"), (10**9, "doubtful"), (9 * 10**9, "ok")])
+def test_memory_that_is_unknown_scarce_and_enough(free, verdict, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "available_memory", lambda: free)
+    memory = next(check for check in doctor._machine() if check.name == "memory")
+    assert memory.verdict == verdict
+    assert free is None or f"{free / 1e9:.1f}" in memory.found
+
+
 def test_missing_broken_and_unfitting_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     from packaging.specifiers import SpecifierSet
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.errors import CryosegError
+from cryoseg.io.memory import available_memory
 
 # What the commands compute with; each is imported, since a package can be installed and broken.
 PACKAGES = {
@@ -194,30 +195,20 @@ def _machine() -> Iterator[Check]:
         found=f"{cores} cores, {threads} threads" + (f" (OMP_NUM_THREADS={limit})" if limit else ""),
         advice="Unset OMP_NUM_THREADS to use every core." if slow else "",
     )
-    total = _memory_bytes()
-    if total is None:
+    free = available_memory()
+    if free is None:
         yield Check(name="memory", verdict=Verdict.DOUBTFUL, found="this system does not tell")
         return
-    short = total / 1e9 < LEAST_MEMORY_GB
+    total = ""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = f" of {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.1f}"
+    short = free / 1e9 < LEAST_MEMORY_GB
     yield Check(
         name="memory",
         verdict=Verdict.DOUBTFUL if short else Verdict.OK,
-        found=f"{total / 1e9:.1f} GB",
+        found=f"{free / 1e9:.1f}{total} GB free for this process",
         advice="Enough for small tomograms only; bin larger ones first." if short else "",
     )
-
-
-def _memory_bytes() -> int | None:
-    """Of this machine, or of the container or batch job that this process lives in."""
-    sizes: list[int] = []
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        try:
-            sizes.append(int(limit.read_text()))
-        except (OSError, ValueError):
-            continue
-    return min(sizes, default=None)
 
 
 def _devices(device: str) -> Iterator[Check]:
