@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import ndimage
+from typer.testing import CliRunner
 
+from cryoseg.cli.app import app
 from cryoseg.config import PostprocessStep
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.view import ViewConfig
+from cryoseg.core.postprocess import remove_thin_noise
+from cryoseg.io.picks import read_picks
 from cryoseg.io.volumes import read_tomogram, write_logits
 from cryoseg.pipelines.postprocess import postprocess_files
 from cryoseg.pipelines.view import write_view
@@ -236,7 +241,9 @@ def test_the_keyboard_reaches_everything(page: Any) -> None:
     assert picture(page, "z") == before
 
 
-def test_the_copied_command_is_for_the_whole_file(page: Any, folder: Path) -> None:
+def test_the_copied_command_does_the_same_to_the_whole_file(
+    page: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     choose(page, "threshold", -0.25)
     choose(page, "score", 0.5)
@@ -249,7 +256,17 @@ def test_the_copied_command_is_for_the_whole_file(page: Any, folder: Path) -> No
         f"--tomogram {folder}/ts_1.mrc --score-threshold 0.5"
     )
     assert page.text_content("#command") == wanted
-    assert page.evaluate("navigator.clipboard.readText()") == wanted
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == wanted
+    monkeypatch.chdir(tmp_path)
+    for line in copied.splitlines():
+        outcome = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert outcome.exit_code == 0, outcome.output
+    logits = read_tomogram(folder / "ts_1_membrane_logits.mrc").data
+    mask = read_tomogram(tmp_path / "filtered" / "ts_1_membrane_post_processed_mask.mrc").data
+    np.testing.assert_array_equal(mask != 0, remove_thin_noise(logits > -0.25, min_slices=6))
+    (picks,) = read_picks(folder / "picks_chosen.star").values()
+    assert picks.centers.tolist() == [[11, 9, 40]]
 
 
 def test_the_page_says_how_it_was_made(page: Any) -> None:
