@@ -52,7 +52,7 @@ def main() -> None:
         ]
         subprocess.run(command, check=True)
         record = json.loads((Path(folder) / "noise_membrane.json").read_text())
-    seconds = sum(record["seconds"].values())
+    seconds = record["seconds"]["segment"] + record["seconds"]["write"]  # the stages are in the former
     peak = record["peak_memory_bytes"] / 2**30
     print(f"{arguments.shape} {record['model']['name']}: {seconds:.0f} s, peak {peak:.2f} GiB")
 

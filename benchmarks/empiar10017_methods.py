@@ -1,0 +1,286 @@
+"""Every way to adapt a SAM on EMPIAR-10017: three splits, one row per method and split.
+
+    python benchmarks/empiar10017_methods.py DATA/empiar10017 RESULTS.jsonl --base MODEL
+        [--runs FOLDER] [--methods native head ...] [--splits 0 1 2] [--steps 200] [--table]
+
+Two micrographs of each split judge and nothing else; of the ten others eight train and two choose
+weights, threshold and calibration. Truth is `particles.csv`: discs of the annotated radius. The margin
+of 131 px does not count and a pick is right within half a radius (27 px). Rows that RESULTS.jsonl has
+already are not made again; each runs in a process of its own, so that its peak memory is its own.
+
+`dice_paper` is the Dice at 256 x 256 on the whole-image path, `dice` the one at native size by tiles.
+`gt` methods get points from the truth and are an upper bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+
+MARGIN_PX = 131
+SPLITS = ((0, 1), (4, 5), (8, 9))  # as in dog_baseline.py
+VALIDATION = 2
+DIAMETER_PX = 109.0  # of the annotated discs
+MATCH_PX = 27.0
+PAPER_SIDE = 256
+METHODS = (
+    "native",
+    "head",
+    "prefix",
+    "encoder",
+    "finetune",
+    "apm",
+    "apm+ips",
+    "ips+grid",
+    "ips+gt",
+)
+PAPER = {"native": "", "head": ".68", "prefix": ".65", "encoder": ".69", "finetune": ".71"}
+COLUMNS = ("dice_paper", "dice", "f1", "ap", "ece")
+
+
+def prompt_config(method):
+    """What is added to the SAM."""
+    from cryoseg.config.promise import PromiseConfig, Prompter
+    from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+
+    if method in ("native", "head", "prefix", "encoder", "finetune"):
+        return PromptConfig(method=PromptMethod(method))
+    parts = method.split("+")
+    prompter = next((Prompter(part) for part in parts if part != "ips"), Prompter.NONE)
+    return PromptConfig(
+        method=PromptMethod.PROMISE, promise=PromiseConfig(prompter=prompter, ips="ips" in parts)
+    )
+
+
+def truth_of(folder):
+    """Centers (n, 2) y, x by the stem of the image."""
+    found = {}
+    with (folder / "particles.csv").open() as stream:
+        for row in csv.DictReader(stream):
+            found.setdefault(Path(row["image"]).stem, []).append((float(row["y"]), float(row["x"])))
+    return {name: np.array(rows) for name, rows in found.items()}
+
+
+def binary_dice(a, b):
+    """Dice of two masks."""
+    return 2 * float(np.sum(a & b)) / max(float(a.sum() + b.sum()), 1.0)
+
+
+def prepared_model(method, training, held_out, base, run, steps, seed):
+    """Model file of the trained network, or the base with threshold and scores of the same micrographs."""
+    import torch
+
+    from cryoseg.config.train_sam import TrainSamConfig, TrainView
+    from cryoseg.models.device import select_device
+    from cryoseg.models.particle_files import read_particle_file, save_particle_model
+    from cryoseg.pipelines.calibrate_sam import fit_picks
+    from cryoseg.pipelines.events import ignore
+    from cryoseg.pipelines.micrograph_data import ReadOptions
+    from cryoseg.pipelines.train_sam import best_threshold, load_all, train_prompt
+
+    read = ReadOptions(particle_pixels=24.0, diameter_px=DIAMETER_PX, border_px=MARGIN_PX)
+    if method != "native":
+        config = TrainSamConfig.ours(prompt_config(method), steps=steps, seed=seed)
+        trained = train_prompt(config, base, training, held_out, run, read=read, device="cpu")
+        return trained.path, trained.parameters
+    place = select_device("cpu")
+    loaded = read_particle_file(base)
+    judged, _ = load_all(held_out, read, "", ignore)
+    network, recipe = loaded.network.to(place).eval(), loaded.recipe
+    with torch.inference_mode():
+        threshold, _ = best_threshold(network, judged, TrainView.TILES, place)
+        fit = fit_picks(
+            network, judged, logit_threshold=threshold, particle_pixels=recipe.particle_pixels, device=place
+        )
+    from dataclasses import replace
+
+    recipe = replace(
+        recipe,
+        logit_threshold=threshold,
+        score_slope=fit.calibration.slope,
+        score_intercept=fit.calibration.intercept,
+        score_threshold=fit.score_threshold,
+    )
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / "native.safetensors"
+    save_particle_model(path, network, recipe, base=None)
+    return path, 0
+
+
+def logits_from_truth(model, micrograph, centers):
+    """Logits at native size of a network that is prompted by the truth, by tiles."""
+    from cryoseg.core.mask_picks import draw_discs
+    from cryoseg.core.particle_view import particle_view, rescale
+    from cryoseg.training.micrograph_samples import TrainingMicrograph
+    from cryoseg.training.sam_fit import micrograph_logits
+
+    pixels = model.recipe.particle_pixels
+    grey = particle_view(micrograph.data, diameter_px=DIAMETER_PX, particle_pixels=pixels)
+    mask = draw_discs(centers, micrograph.data.shape, diameter_px=DIAMETER_PX)
+    labels = (rescale(mask.astype(np.float32), grey.shape) > 0.5).astype(np.int8)
+    view = TrainingMicrograph(name="", grey=grey, labels=labels, centers=centers)
+    return micrograph_logits(model.network, view, model.device)
+
+
+def judge(path, method, names, folder, base):
+    """Mean figures of the held-out micrographs."""
+    import torch
+
+    from cryoseg.config.pick_micrograph import MicrographPickConfig
+    from cryoseg.core.calibration import Calibration, expected_calibration_error
+    from cryoseg.core.mask_picks import draw_discs, mask_to_picks
+    from cryoseg.core.metrics_picks import evaluate_picks, join_curves
+    from cryoseg.core.particle_view import rescale
+    from cryoseg.io.micrographs import read_micrograph
+    from cryoseg.models.particle_files import read_particle_file
+    from cryoseg.models.particle_model import ParticleModel
+    from cryoseg.pipelines.pick_micrograph import pick_micrograph
+
+    truth = truth_of(folder)
+    loaded = read_particle_file(path, base=None if method == "native" else base)
+    recipe = loaded.recipe
+    model = ParticleModel(loaded.network, recipe, name=method, device=torch.device("cpu"))
+    inner = slice(MARGIN_PX, -MARGIN_PX)
+    dices, papers, curves, seconds = [], [], [], []
+    hits = wrong = missed = 0
+    for name in names:
+        micrograph = read_micrograph(folder / "images" / f"{name}.jpg")
+        shape, centers = micrograph.data.shape, truth[name]
+        begun = time.monotonic()
+        if loaded.network.needs_truth:
+            logits = logits_from_truth(model, micrograph, centers)
+            found = mask_to_picks(
+                logits, diameter_px=recipe.particle_pixels, logit_threshold=recipe.logit_threshold
+            )
+            places = (found.centers + 0.5) * (np.array(shape) / np.array(logits.shape)) - 0.5
+            scores = Calibration(slope=recipe.score_slope, intercept=recipe.score_intercept)(found.raw_scores)
+        else:
+            config = MicrographPickConfig(particle_diameter_px=DIAMETER_PX, score_threshold=0.0)
+            result = pick_micrograph(micrograph, model, config)
+            logits, places, scores = result.logits, result.picks.centers, result.picks.scores
+        seconds.append(time.monotonic() - begun)
+        mask = rescale(logits, shape) > recipe.logit_threshold
+        true = draw_discs(centers, shape, diameter_px=DIAMETER_PX)
+        dices.append(binary_dice(mask[inner, inner], true[inner, inner]))
+        scored = evaluate_picks(
+            places,
+            centers,
+            radius_px=MATCH_PX,
+            scores=scores,
+            threshold=recipe.score_threshold,
+            margin_px=MARGIN_PX,
+            shape=shape,
+        )
+        curves.append(scored.curve)
+        hits += scored.counts.true_positives
+        wrong += scored.counts.false_positives
+        missed += scored.counts.false_negatives
+        if not loaded.network.needs_truth:
+            eight_bit = np.clip(np.rint(micrograph.data), 0, 255).astype(np.uint8)
+            small = model.whole_image_logits(np.repeat(eight_bit[..., None], 3, axis=2))
+            small_true = rescale(true.astype(np.float32), (PAPER_SIDE, PAPER_SIDE)) > 0.5
+            papers.append(binary_dice(small > recipe.logit_threshold, small_true))
+    curve = join_curves(curves)
+    return {
+        "dice_paper": float(np.mean(papers)) if papers else None,
+        "dice": float(np.mean(dices)),
+        "f1": 2 * hits / max(2 * hits + wrong + missed, 1),
+        "precision": hits / max(hits + wrong, 1),
+        "recall": hits / max(hits + missed, 1),
+        "ap": curve.average_precision,
+        "ece": expected_calibration_error(curve.scores, curve.is_hit),
+        "logit_threshold": recipe.logit_threshold,
+        "score_threshold": recipe.score_threshold,
+        "pick_seconds": float(np.mean(seconds)),
+    }
+
+
+def one_row(queue, arguments, method, split):
+    """Train and judge; the row goes into the queue."""
+    from cryoseg.pipelines.micrograph_data import find_micrographs
+
+    folder = arguments.folder
+    pairs = sorted(
+        find_micrographs([str(folder / "images")], [folder / "particles.csv"])[0], key=lambda pair: pair.name
+    )
+    test = [pairs[i] for i in SPLITS[split]]
+    rest = [pair for pair in pairs if pair not in test]
+    order = np.random.default_rng([split, 10017]).permutation(len(rest))
+    held_out = [rest[i] for i in sorted(order[:VALIDATION])]
+    training = [rest[i] for i in sorted(order[VALIDATION:])]
+    begun = time.monotonic()
+    run = arguments.runs / f"{method}_{split}"
+    path, parameters = prepared_model(
+        method, training, held_out, arguments.base, run, arguments.steps, seed=split
+    )
+    trained = time.monotonic() - begun
+    names = [pair.image.stem for pair in test]
+    row = {"method": method, "split": split, "steps": arguments.steps, "parameters": parameters}
+    row |= judge(path, method, names, folder, arguments.base)
+    row |= {
+        "train_seconds": round(trained, 1),
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+    queue.put(row)
+
+
+def print_table(rows):
+    """Mean and spread over the splits, in Markdown."""
+    print("| method | trained parameters | " + " | ".join(COLUMNS) + " | train s | s/micrograph | paper |")
+    print("|---|---|" + "---|" * (len(COLUMNS) + 3))
+    for method in METHODS:
+        mine = [row for row in rows if row["method"] == method]
+        if not mine:
+            continue
+        cells = []
+        for column in COLUMNS:
+            values = [row[column] for row in mine if row[column] is not None]
+            cells.append(f"{np.mean(values):.3f} +- {np.std(values):.3f}" if values else "")
+        mean = {key: float(np.mean([row[key] for row in mine])) for key in ("train_seconds", "pick_seconds")}
+        print(
+            f"| {method}{' (upper bound)' if 'gt' in method else ''} | {mine[0]['parameters']:,} | "
+            + " | ".join(cells)
+            + f" | {mean['train_seconds']:.0f} | {mean['pick_seconds']:.1f} | {PAPER.get(method, '')} |"
+        )
+
+
+def main() -> None:
+    """Make the rows that are missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--base", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs/empiar10017"))
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--splits", nargs="+", type=int, default=range(len(SPLITS)))
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    arguments = parser.parse_args()
+    rows = [json.loads(line) for line in arguments.results.open()] if arguments.results.exists() else []
+    context = multiprocessing.get_context("spawn")
+    for split in () if arguments.table else arguments.splits:
+        for method in arguments.methods:
+            if any(row["method"] == method and row["split"] == split for row in rows):
+                continue
+            queue = context.SimpleQueue()
+            worker = context.Process(target=one_row, args=(queue, arguments, method, split))
+            worker.start()
+            worker.join()
+            if worker.exitcode:
+                raise SystemExit(f"{method}, split {split}: failed")
+            rows.append(queue.get())
+            print(json.dumps(rows[-1]), flush=True)
+            with arguments.results.open("a") as stream:
+                stream.write(json.dumps(rows[-1]) + "\n")
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
