@@ -322,6 +322,27 @@ def test_the_command_trains_and_pick_takes_what_it_wrote(data: Path, base: Path,
 
 
 @pytest.mark.parametrize(
+    ("choices", "label"),
+    [
+        (["--apm", "cross", "--points", "3"], "promise apm+ips"),
+        (["--prompter", "grid", "--points", "5"], "promise ips+grid"),
+        (["--prompter", "none", "--random-start"], "promise ips+none"),
+    ],
+)
+def test_every_way_without_the_truth_trains_and_runs(
+    choices: list[str], label: str, data: Path, base: Path, tmp_path: Path
+) -> None:
+    command = ["train", "promise", str(data), "-o", str(tmp_path), "--base", str(base), *choices]
+    limits = ["--steps", "1", "--batch", "1", "--device", "cpu", "-q"]
+    done = RUNNER.invoke(app, [*command, *limits], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    model = load_particle_model(tmp_path / "promise.safetensors", CPU)
+    assert model.network.config.label == label
+    tiles = np.random.default_rng(0).normal(size=(2, 64, 64)).astype(np.float32)
+    assert np.isfinite(model.tile_logits(tiles)).all()
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--prompter", "none", "--no-ips"], "nothing would be left to train"),
