@@ -170,16 +170,14 @@ class StandIn:
     hashes: dict[str, str] = field(default_factory=lambda: {"stand-in": "0" * 64})
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = Precision.FLOAT32
+    weight_bytes: int = 0
 
     def tile_logits(self, tiles: np.ndarray) -> np.ndarray:
         return np.asarray(-4 * (tiles + 1.2), np.float32)
 
 
 def test_picks_of_a_micrograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoseg.pipelines import pick_micrograph_files
-
-    for module in (particle_model, pick_micrograph_files):
-        monkeypatch.setattr(module, "load_particle_model", lambda *_, **__: StandIn())
+    monkeypatch.setattr(particle_model, "load_particle_model", lambda *_, **__: StandIn())
     y, x = np.indices((128, 128))
     image = np.random.default_rng(4).normal(100, 4, y.shape)
     for cy, cx in ((40, 40), (80, 90)):

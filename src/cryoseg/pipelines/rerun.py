@@ -205,7 +205,8 @@ def _precision(found: _Findings, device: str) -> Precision:
 def _segment(
     found: _Findings, source: Path, device: str, elsewhere: Elsewhere
 ) -> Callable[[Path, bool, OnEvent], Report]:
-    from cryoseg.pipelines.segment import resolve_model, segment_files
+    from cryoseg.pipelines.segment import segment_files
+    from cryoseg.pipelines.segment_model import resolve_model
 
     choice = _segment_choice(found, elsewhere)
     stages = resolve_model(choice).files.stages

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from cryoseg import __version__
-from cryoseg.config import ModelChoice, ModelName, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
 from cryoseg.core.postprocess import postprocess_mask
-from cryoseg.errors import WeightsError
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input, hash_file, write_provenance
@@ -36,16 +35,12 @@ from cryoseg.models.device import (
     select_device,
     select_precision,
 )
-from cryoseg.models.membrane_tiny import METHOD as MEMBRANE_TINY
-from cryoseg.models.method import Method, ModelFiles
-from cryoseg.models.model_file import read_model_metadata
-from cryoseg.models.registry import METHODS
-from cryoseg.models.weights import WEIGHTS, locate, require
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.pipelines.segment_model import ResolvedModel, bytes_needed, resolve_model
 from cryoseg.pipelines.segment_outputs import output_paths
 from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import write_preview
@@ -54,76 +49,11 @@ COLUMNS = ("membrane", "peak memory")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResolvedModel:
-    """A method with its weights, and why it was taken."""
-
-    name: ModelName
-    method: Method
-    files: ModelFiles
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class PixelSize:
     """The scale that a run works at, in angstrom, and where it came from: option, header or model."""
 
     angstrom: float
     source: str
-
-
-def resolve_model(choice: ModelChoice) -> ResolvedModel:
-    """Find the weights that a choice means.
-
-    Raises
-    ------
-    WeightsError
-        If weights are missing; the text says where they were looked for.
-    """
-    if choice.model_file is not None:
-        if not choice.model_file.is_file():
-            raise WeightsError(
-                f"--model {choice.model_file}: no such file; give a packaged model, "
-                f"or one of {', '.join(ModelName)}."
-            )
-        method = read_model_metadata(choice.model_file)["method"]
-        if method != MEMBRANE_TINY:
-            raise WeightsError(f"{choice.model_file}: is a model for {method}, not for membranes.")
-        return _resolved(ModelName.MEMBRANE_TINY, (choice.model_file,), reason="given as a file")
-    locate_here = partial(locate, checkpoints_dir=choice.checkpoints_dir)
-    own = (choice.stage1_checkpoint, choice.stage2_checkpoint)
-    name = choice.name
-    if any(own) or choice.sam2_config or name is ModelName.ETSAM:
-        stages = tuple(
-            given or require(known, checkpoints_dir=choice.checkpoints_dir)
-            for given, known in zip(own, METHODS[ModelName.ETSAM].weights, strict=True)
-        )
-        for stage in stages:
-            if not stage.is_file():
-                raise WeightsError(
-                    f"{stage}: no such checkpoint file; check --stage1-checkpoint and --stage2-checkpoint."
-                )
-        return _resolved(ModelName.ETSAM, stages, reason="asked for", sam2_config=choice.sam2_config)
-    reason = "asked for"
-    if name is ModelName.AUTO:
-        found = tuple(locate_here(known) for known in METHODS[ModelName.ETSAM].weights)
-        if all(found):
-            stages = tuple(path for path in found if path is not None)
-            return _resolved(ModelName.ETSAM, stages, reason="both ETSAM checkpoints are installed")
-        missing = ", ".join(
-            WEIGHTS[known].file_name
-            for known, path in zip(METHODS[ModelName.ETSAM].weights, found, strict=True)
-            if not path
-        )
-        name, reason = ModelName.MEMBRANE_TINY, f"not installed: {missing}"
-    stages = tuple(require(known, checkpoints_dir=choice.checkpoints_dir) for known in METHODS[name].weights)
-    return _resolved(name, stages, reason=reason)
-
-
-def _resolved(
-    name: ModelName, stages: tuple[Path, ...], *, reason: str, sam2_config: str | None = None
-) -> ResolvedModel:
-    files = ModelFiles(stages=stages, sam2_config=sam2_config)
-    return ResolvedModel(name=name, method=METHODS[name], files=files, reason=reason)
 
 
 def settle_pixel_size(
@@ -330,26 +260,6 @@ def segment_files(
         )
 
     return run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
-
-
-def bytes_needed(shape: tuple[int, ...], *, config: SegmentConfig, model: ResolvedModel) -> tuple[int, ...]:
-    """Memory that one tomogram takes, for each step of economy.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x). Resampling to the network's scale is not counted.
-    config
-        Resolved.
-    model
-        Gives what the program takes without volumes.
-    """
-    # A float32 volume of logits, with several views one for each of them and their sum; the mask; the
-    # component labels and masks of post-processing.
-    several = len(config.views or ()) + 1 if len(config.views or ()) > 1 else 1
-    each = 4 * several + 1 + (8 if config.postprocess else 0)
-    volumes = each * int(np.prod(shape, dtype=np.int64))
-    return tuple(fixed + volumes for fixed in model.method.host_bytes)
 
 
 def _segment_file(

@@ -1,0 +1,102 @@
+"""Which network segments, where its weights are, and what memory it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cryoseg.config import ModelChoice, ModelName, SegmentConfig
+from cryoseg.errors import WeightsError
+from cryoseg.models.membrane_tiny import METHOD as MEMBRANE_TINY
+from cryoseg.models.method import Method, ModelFiles
+from cryoseg.models.model_file import read_model_metadata
+from cryoseg.models.registry import METHODS
+from cryoseg.models.weights import WEIGHTS, locate, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedModel:
+    """A method with its weights, and why it was taken."""
+
+    name: ModelName
+    method: Method
+    files: ModelFiles
+    reason: str
+
+
+def resolve_model(choice: ModelChoice) -> ResolvedModel:
+    """Find the weights that a choice means.
+
+    Raises
+    ------
+    WeightsError
+        If weights are missing; the text says where they were looked for.
+    """
+    if choice.model_file is not None:
+        if not choice.model_file.is_file():
+            raise WeightsError(
+                f"--model {choice.model_file}: no such file; give a packaged model, "
+                f"or one of {', '.join(ModelName)}."
+            )
+        method = read_model_metadata(choice.model_file)["method"]
+        if method != MEMBRANE_TINY:
+            raise WeightsError(f"{choice.model_file}: is a model for {method}, not for membranes.")
+        return _resolved(ModelName.MEMBRANE_TINY, (choice.model_file,), reason="given as a file")
+    locate_here = partial(locate, checkpoints_dir=choice.checkpoints_dir)
+    own = (choice.stage1_checkpoint, choice.stage2_checkpoint)
+    name = choice.name
+    if any(own) or choice.sam2_config or name is ModelName.ETSAM:
+        stages = tuple(
+            given or require(known, checkpoints_dir=choice.checkpoints_dir)
+            for given, known in zip(own, METHODS[ModelName.ETSAM].weights, strict=True)
+        )
+        for stage in stages:
+            if not stage.is_file():
+                raise WeightsError(
+                    f"{stage}: no such checkpoint file; check --stage1-checkpoint and --stage2-checkpoint."
+                )
+        return _resolved(ModelName.ETSAM, stages, reason="asked for", sam2_config=choice.sam2_config)
+    reason = "asked for"
+    if name is ModelName.AUTO:
+        found = tuple(locate_here(known) for known in METHODS[ModelName.ETSAM].weights)
+        if all(found):
+            stages = tuple(path for path in found if path is not None)
+            return _resolved(ModelName.ETSAM, stages, reason="both ETSAM checkpoints are installed")
+        missing = ", ".join(
+            WEIGHTS[known].file_name
+            for known, path in zip(METHODS[ModelName.ETSAM].weights, found, strict=True)
+            if not path
+        )
+        name, reason = ModelName.MEMBRANE_TINY, f"not installed: {missing}"
+    stages = tuple(require(known, checkpoints_dir=choice.checkpoints_dir) for known in METHODS[name].weights)
+    return _resolved(name, stages, reason=reason)
+
+
+def _resolved(
+    name: ModelName, stages: tuple[Path, ...], *, reason: str, sam2_config: str | None = None
+) -> ResolvedModel:
+    files = ModelFiles(stages=stages, sam2_config=sam2_config)
+    return ResolvedModel(name=name, method=METHODS[name], files=files, reason=reason)
+
+
+def bytes_needed(shape: tuple[int, ...], *, config: SegmentConfig, model: ResolvedModel) -> tuple[int, ...]:
+    """Memory that one tomogram takes, for each step of economy.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x). Resampling to the network's scale is not counted.
+    config
+        Resolved.
+    model
+        Gives what the program takes without volumes.
+    """
+    # A float32 volume of logits, with several views one for each of them and their sum; the mask; the
+    # component labels and masks of post-processing.
+    several = len(config.views or ()) + 1 if len(config.views or ()) > 1 else 1
+    each = 4 * several + 1 + (8 if config.postprocess else 0)
+    volumes = each * int(np.prod(shape, dtype=np.int64))
+    return tuple(fixed + volumes for fixed in model.method.host_bytes)
