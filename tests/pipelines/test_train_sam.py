@@ -131,7 +131,9 @@ def test_an_adapted_file_holds_only_what_was_trained(
     whole = loaded.network.state_dict()
     for name, value in stored.items():
         torch.testing.assert_close(whole[name].float(), value.float())
-    with pytest.raises(WeightsError, match="--base"):
+    assert load_particle_model(trained.path, torch.device("cpu")).hashes.keys() == loaded.hashes.keys()
+    (tmp_path / "base.txt").unlink()
+    with pytest.raises(WeightsError, match=r"is not beside it; put it there, or train with --standalone"):
         load_particle_model(trained.path, torch.device("cpu"))
 
 

@@ -7,7 +7,6 @@ the name and hash of the SAM they belong to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import torch
 
 from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.errors import WeightsError
+from cryoseg.io.outputs import atomic_output
 from cryoseg.io.weight_files import file_digests
 from cryoseg.models.model_file import is_model_file, read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.models.particle_recipe import ParticleRecipe
@@ -33,6 +33,7 @@ METHOD = "prompt-sam"
 # ours for networks that carry no recipe.
 NATIVE_PARTICLE_PIXELS = 48.0
 RUNNING = ("running_mean", "running_var")
+BASE_NOTE = "base.txt"  # in a run's folder: the path of the SAM that was adapted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +176,8 @@ def _find_base(wanted: BaseModel, path: Path, checkpoints_dir: Path | None) -> P
     beside = path.with_name(wanted.name if known is None else WEIGHTS[known].file_name)
     if beside.is_file():
         return beside
+    if (noted := _noted_base(path.parent)) is not None:
+        return noted
     if known is not None:
         return require(known, checkpoints_dir=checkpoints_dir)
     raise WeightsError(
@@ -182,16 +185,19 @@ def _find_base(wanted: BaseModel, path: Path, checkpoints_dir: Path | None) -> P
     )
 
 
-def link_base(folder: Path, base: Path) -> None:
-    """Let a folder of trained tensors show where their SAM lies.
+def note_base(folder: Path, base: Path) -> None:
+    """Let a folder of trained tensors tell where their SAM lies; its hash is checked all the same."""
+    # A link would do too, but whoever writes to it writes to the SAM.
+    with atomic_output(folder / BASE_NOTE, overwrite=True) as temporary:
+        temporary.write_text(f"{base.resolve()}\n", encoding="utf-8")
 
-    Without such a link (where the system makes none) the SAM has to be known by name, or put there.
-    """
-    link = folder / base.name
-    if not link.exists():
-        with suppress(OSError):
-            link.unlink(missing_ok=True)  # one that leads nowhere
-            link.symlink_to(base.resolve())
+
+def _noted_base(folder: Path) -> Path | None:
+    try:
+        place = Path((folder / BASE_NOTE).read_text(encoding="utf-8").strip())
+        return place if place.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def base_state(path: Path) -> dict[str, Tensor]:

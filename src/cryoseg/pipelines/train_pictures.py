@@ -24,7 +24,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.pictures import PictureRow, Split, read_picture_list
 from cryoseg.models.device import peak_device_memory, select_device
-from cryoseg.models.particle_files import adapt, link_base, save_particle_model
+from cryoseg.models.particle_files import adapt, note_base, save_particle_model
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.pipelines.train_sam import (
@@ -203,7 +203,7 @@ def train_pictures(
         card={**facts, "seconds": round(seconds, 1), **(card or {})},
     )
     if not standalone:
-        link_base(run, base)
+        note_base(run, base)
     on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}{bound}"))
     return TrainedModel(path=path, dice=dice, threshold=threshold, parameters=parameters, seconds=seconds)
 

@@ -21,7 +21,7 @@ from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.io.outputs import make_folder
 from cryoseg.models.device import peak_device_memory, select_device
 from cryoseg.models.model_file import is_model_file
-from cryoseg.models.particle_files import adapt, base_state, link_base, save_particle_model
+from cryoseg.models.particle_files import adapt, base_state, note_base, save_particle_model
 from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import TINY, SamGeometry
@@ -232,7 +232,7 @@ def train_prompt(
     path = run / f"{label}.safetensors"
     save_particle_model(path, network, recipe, base=None if standalone else base_model, card=facts)
     if not standalone:
-        link_base(run, base)
+        note_base(run, base)
     bound = UPPER_BOUND if network.needs_truth else ""
     on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}{bound}"))
     return TrainedModel(path=path, dice=dice, threshold=threshold, parameters=parameters, seconds=seconds)
