@@ -284,10 +284,13 @@ def test_what_a_killed_process_left_half_written_is_removed(folder: Folder) -> N
     folder.out.mkdir()
     half = temporary_path(folder.plan(folder.items[0].path).outputs["mask"])
     others = temporary_path(folder.out / "mine.mrc")
-    for path in (half, others):
+    scraps = [folder.out / f".cryoseg-{kind}-0a1b2c3d" for kind in ("draft", "stale")]
+    for path in (half, others, *scraps):
         path.write_text("half")
+    os.utime(scraps[0], (1, 1))
     folder.run()
     assert not half.exists()
+    assert [path.exists() for path in scraps] == [False, True]  # the second may belong to a living process
     assert others.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from cryoseg.pipelines.events import Row, Status
 
 _LABELS = slice(224, 1024)  # the ten label lines of an MRC header, in bytes
 _MOST_NAMED = 3
+# What a process killed in the middle of a claim leaves; live ones last for milliseconds.
+_SCRAPS = tuple(f"{TEMPORARY_PREFIX}{kind}-" for kind in ("draft", "stale", "time"))
+_OLD_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +150,8 @@ class Leftovers:
             by_name: dict[str, list[Path]] = {}
             with suppress(OSError):
                 for path in folder.iterdir():
+                    if path.name.startswith(_SCRAPS) and time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                        path.unlink()
                     # .cryoseg-0a1b2c3d-<name>, as `io.outputs.temporary_path` makes them
                     words = path.name.removeprefix(TEMPORARY_PREFIX).split("-", 1)
                     if path.name.startswith(TEMPORARY_PREFIX) and len(words) == 2 and len(words[0]) == 8:
