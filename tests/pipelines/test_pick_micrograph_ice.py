@@ -44,4 +44,5 @@ def test_picks_on_the_crystal_are_a_tenth_as_dense_as_outside(real_data: Path) -
     on_ice = inside[tuple(np.clip(np.rint(picks.centers).astype(int), 0, np.array(inside.shape) - 1).T)]
     density_inside = on_ice.sum() / inside.sum()
     density_outside = (~on_ice).sum() / (~inside).sum()
+    assert density_outside > 0
     assert density_inside <= MOST_INSIDE * density_outside

@@ -139,11 +139,21 @@ MEMBRANE_TINY = Weights(
     source="trained by this repository on simulated tomograms",
 )
 
+PARTICLE_TINY = Weights(
+    name="particle_tiny",
+    file_name="particle_tiny.safetensors",
+    purpose="bundled particle picking in micrographs, and a small SAM to adapt",
+    licence="Apache-2.0",
+    paper="this project",
+    source="trained by this repository on simulated micrographs",
+)
+
 
 WEIGHTS: dict[str, Weights] = {
     entry.name: entry
     for entry in (
         MEMBRANE_TINY,
+        PARTICLE_TINY,
         _etsam(1),
         _etsam(2),
         _sam("h", "H", md5="4b8939a88964f0f4ff5f5b2642c598a6", n_bytes=2_564_550_879),
@@ -173,7 +183,7 @@ WEIGHTS: dict[str, Weights] = {
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "bundled": ("membrane_tiny",),
+    "bundled": ("membrane_tiny", "particle_tiny"),
     "etsam": ("etsam_stage1", "etsam_stage2"),
     "sam": ("sam_vit_h", "sam_vit_l", "sam_vit_b"),
     "sam2.1": ("sam2.1_hiera_tiny", "sam2.1_hiera_small", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"),
