@@ -50,7 +50,7 @@ def test_lengths_in_angstrom_and_particle_radii() -> None:
         Radius.parse("40A", option="--radius").in_pixels(
             pixel_size=None, diameter_angstrom=None, option="--radius"
         )
-    with pytest.raises(ConfigError, match="--diameter"):
+    with pytest.raises(ConfigError, match="--particle-diameter"):
         Radius.parse("1R", option="--radius").in_pixels(
             pixel_size=1.0, diameter_angstrom=None, option="--radius"
         )

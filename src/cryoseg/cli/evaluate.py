@@ -195,7 +195,7 @@ def picks(
         Option(help="Of the images, for --margin: Z,Y,X or Y,X.", show_default="as the files tell"),
     ] = None,
     beta: Annotated[float, Option(help="Of F-beta; above 1 recall weighs more.")] = EvaluatePicksConfig.beta,
-    diameter: Annotated[
+    particle_diameter: Annotated[
         Optional[float],  # noqa: UP045
         Option(help="Of the particle, in angstrom; for lengths in R.", show_default="none"),
     ] = EvaluatePicksConfig.diameter_angstrom,
@@ -222,7 +222,7 @@ def picks(
 ) -> None:
     """Score particle positions: precision, recall, F1, average precision, position errors.
 
-    Example: cryoseg evaluate picks picks truth --radius 0.5R --diameter 180 -o scores.csv
+    Example: cryoseg evaluate picks picks truth --radius 0.5R --particle-diameter 180 -o scores.csv
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluation_tables import print_evaluation
@@ -235,7 +235,7 @@ def picks(
         margin=None if margin is None else Radius.parse(margin, option="--margin"),
         threshold=threshold,
         beta=beta,
-        diameter_angstrom=diameter,
+        diameter_angstrom=particle_diameter,
         pixel_size=pixel_size,
         shape=_parse_shape(shape),
         matching=matching,
@@ -252,7 +252,7 @@ def picks(
                 [pred],
                 model_output,
                 model,
-                diameter_angstrom=diameter,
+                diameter_angstrom=particle_diameter,
                 pixel_size=pixel_size,
                 overwrite=overwrite,
                 device=device,

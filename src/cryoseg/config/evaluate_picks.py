@@ -67,7 +67,7 @@ class Radius:
         if self.unit is RadiusUnit.ANGSTROM:
             return self.value / pixel_size
         if not diameter_angstrom:
-            raise ConfigError(f"{option} {self}: needs the particle. Pass --diameter in angstrom.")
+            raise ConfigError(f"{option} {self}: needs the particle. Pass --particle-diameter in angstrom.")
         return self.value * diameter_angstrom / 2 / pixel_size
 
     def __str__(self) -> str:
