@@ -201,6 +201,22 @@ def test_a_second_run_does_what_the_first_left(folder: Folder) -> None:
     assert not list(folder.out.glob(".*"))
 
 
+def test_the_claim_of_a_process_killed_after_its_last_file_is_removed(folder: Folder) -> None:
+    folder.run()
+    record = folder.plan(folder.items[1].path).record
+    child = os.fork()
+    if child == 0:
+        with claim(record):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert list(folder.out.glob(".*"))
+    assert statuses(folder.run()) == ["skipped"] * 5
+    assert not list(folder.out.glob(".*"))
+    with claim(record):
+        folder.run()
+        assert list(folder.out.glob(".*"))
+
+
 def test_a_dry_run_writes_nothing(folder: Folder) -> None:
     folder.work(folder.items[1].path) if folder.out.mkdir() is None else None
     before = sorted(folder.out.iterdir())

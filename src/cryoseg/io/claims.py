@@ -76,6 +76,14 @@ def holder(output: Path) -> str:
     return f"process {content.get('pid', '?')} on {content.get('host', '?')}"
 
 
+def drop_stale(output: Path) -> None:
+    """Remove the claim on a finished output whose process was killed before it could do so itself."""
+    path = claim_path(output)
+    if path.exists() and is_stale(path):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def is_stale(path: Path, *, stale_seconds: float = STALE_SECONDS) -> bool:
     """Whether the process behind a claim is gone.
 

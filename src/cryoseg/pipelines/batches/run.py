@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryoseg.config.batch import Shard, slurm_shard
 from cryoseg.errors import CryosegError
-from cryoseg.io.claims import claim, holder
+from cryoseg.io.claims import claim, drop_stale, holder
 from cryoseg.io.inputs import InputItem
 from cryoseg.pipelines.batches.finished import Job, Leftovers, keep_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
@@ -192,6 +192,8 @@ class _Runner:
 
     def _planned(self, item: Path, job: Job) -> Row:
         if not self._overwrite and (kept := keep_finished(job)) is not None:
+            if not self._batch.is_dry:
+                drop_stale(job.record)
             return kept
         if self._batch.is_dry:
             return Row(

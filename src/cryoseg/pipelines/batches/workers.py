@@ -211,7 +211,7 @@ class _Office:
             self._on_event(row)
         if worker.inputs and replaces:
             self.hire(worker.device)
-        elif not worker.asked:
+        elif replaces and not worker.asked:
             self.error = self.error or CryosegError(
                 f"The worker on {worker.device} ended {how} before it began. Run with --device "
                 f"{worker.device} and --verbose to see why."
