@@ -76,12 +76,13 @@ def holder(output: Path) -> str:
     return f"process {content.get('pid', '?')} on {content.get('host', '?')}"
 
 
-def drop_stale(output: Path) -> None:
-    """Remove the claim on a finished output whose process was killed before it could do so itself."""
+def is_unclaimed(output: Path) -> bool:
+    """Whether no living process claims an output; the claim of a killed one is removed on the way."""
     path = claim_path(output)
     if path.exists() and is_stale(path):
         with contextlib.suppress(OSError):
             path.unlink()
+    return not path.exists()
 
 
 def is_stale(path: Path, *, stale_seconds: float = STALE_SECONDS) -> bool:

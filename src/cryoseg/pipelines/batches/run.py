@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryoseg.config.batch import Shard, slurm_shard
 from cryoseg.errors import CryosegError
-from cryoseg.io.claims import claim, drop_stale, holder
+from cryoseg.io.claims import claim, holder, is_unclaimed
 from cryoseg.io.inputs import InputItem
 from cryoseg.pipelines.batches.finished import Job, Leftovers, keep_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
@@ -192,8 +192,9 @@ class _Runner:
 
     def _planned(self, item: Path, job: Job) -> Row:
         if not self._overwrite and (kept := keep_finished(job)) is not None:
-            if not self._batch.is_dry:
-                drop_stale(job.record)
+            # A process may have been killed after its last file, or beside one that then finished.
+            if not self._batch.is_dry and is_unclaimed(job.record):
+                self._leftovers_in(job.record.parent).remove(job.outputs.values())
             return kept
         if self._batch.is_dry:
             return Row(
@@ -202,9 +203,7 @@ class _Runner:
                 outputs=tuple(job.outputs.values()),
                 message=f"would write {', '.join(path.name for path in job.outputs.values())}",
             )
-        folder = job.record.parent
-        if folder not in self._leftovers:
-            self._leftovers[folder] = Leftovers([folder])
+        leftovers = self._leftovers_in(job.record.parent)
         with claim(job.record) as is_ours:
             if not is_ours:
                 return Row(
@@ -215,8 +214,13 @@ class _Runner:
             # It may have been finished between the look and the claim.
             if not self._overwrite and (kept := keep_finished(job)) is not None:
                 return kept
-            self._leftovers[folder].remove(job.outputs.values())
+            leftovers.remove(job.outputs.values())
             return self._whole(item, job)
+
+    def _leftovers_in(self, folder: Path) -> Leftovers:
+        if folder not in self._leftovers:
+            self._leftovers[folder] = Leftovers([folder])
+        return self._leftovers[folder]
 
     def _whole(self, item: Path, job: Job) -> Row:
         """The work, which leaves all of its outputs or none of them."""
