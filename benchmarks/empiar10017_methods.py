@@ -20,6 +20,7 @@ import json
 import multiprocessing
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +100,6 @@ def prepared_model(method, training, held_out, base, run, steps, seed):
         fit = fit_picks(
             network, judged, logit_threshold=threshold, particle_pixels=recipe.particle_pixels, device=place
         )
-    from dataclasses import replace
-
     recipe = replace(
         recipe,
         logit_threshold=threshold,

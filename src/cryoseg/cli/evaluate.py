@@ -18,6 +18,7 @@ from cryoseg.cli.evaluate_options import (
     LogitThreshold,
     Metrics,
     ModelOutput,
+    ModelPreset,
     Outputs,
     PostProcess,
     Scores,
@@ -29,7 +30,7 @@ from cryoseg.cli.evaluate_options import (
 )
 from cryoseg.cli.evaluate_testset import score_testset
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
-from cryoseg.config import EvaluateConfig, Length, Preset, SegmentConfig
+from cryoseg.config import EvaluateConfig, Length, SegmentConfig
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
@@ -84,9 +85,7 @@ def segmentation(
         ),
     ] = None,
     model_output: ModelOutput = Path(),
-    preset: Annotated[
-        Preset, Option(help="With --model: ETSAM's published settings.")
-    ] = SegmentConfig.preset,
+    preset: ModelPreset = SegmentConfig.preset,
     post_process: PostProcess = False,
     device: Device = "auto",
     pixel_size: PixelSize = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 from typer import Option
 
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
-from cryoseg.config import Metric, ModelChoice, ModelName
+from cryoseg.config import Metric, ModelChoice, ModelName, Preset
 from cryoseg.config.batch import ALL
 from cryoseg.errors import ConfigError
 
@@ -34,6 +34,7 @@ Outputs = Annotated[
     Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
 ]
 ModelOutput = Annotated[Path, Option(help="With --model: folder for its outputs; finished ones are used.")]
+ModelPreset = Annotated[Preset, Option("--preset", help="With --model: ETSAM's published settings.")]
 Scores = Annotated[
     Optional[Path],  # noqa: UP045
     Option(

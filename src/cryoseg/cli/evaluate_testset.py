@@ -14,6 +14,7 @@ from cryoseg.cli.evaluate_options import (
     LogitThreshold,
     Metrics,
     ModelOutput,
+    ModelPreset,
     Outputs,
     PostProcess,
     Tolerance,
@@ -22,7 +23,7 @@ from cryoseg.cli.evaluate_options import (
     parse_metrics,
 )
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Split, Verbose
-from cryoseg.config import EvaluateConfig, Length, Preset, SegmentConfig
+from cryoseg.config import EvaluateConfig, Length, SegmentConfig
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError, OutputError
 
@@ -47,9 +48,7 @@ def score_testset(
         ),
     ] = None,
     model_output: ModelOutput = Path(),
-    preset: Annotated[
-        Preset, Option(help="With --model: ETSAM's published settings.")
-    ] = SegmentConfig.preset,
+    preset: ModelPreset = SegmentConfig.preset,
     post_process: PostProcess = False,
     stage1: Annotated[
         Optional[Path],  # noqa: UP045

@@ -30,6 +30,7 @@ from cryoseg.cli.train_sam import (
     TrainSize,
     Validation,
     WholeImage,
+    train_or_study,
 )
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
@@ -169,7 +170,7 @@ def promise(
     )
     facts = json.loads(card) if card else None
     with batch_console(quiet=quiet, verbose=verbose) as console:
-        from cryoseg.pipelines.train_sam import find_base, split_micrographs, train_prompt
+        from cryoseg.pipelines.train_sam import find_base, split_micrographs
 
         place = find_base(base, checkpoints_dir)
         if prompter is Prompter.GT:
@@ -189,10 +190,9 @@ def promise(
                 card=facts,
                 on_event=console,
             )
+            is_finished = trained is not None
         else:
             from cryoseg.models.particle_files import load_base
-            from cryoseg.pipelines.micrograph_data import ReadOptions, find_micrographs
-            from cryoseg.pipelines.study_sam import run_study
 
             _, recipe, _ = load_base(place)
             if recipe is not None and config.sample.view is TrainView.WHOLE:
@@ -201,42 +201,28 @@ def promise(
                     "a recipe of its own, such as particle-tiny, trains on tiles."
                 )
             training, held_out = split_micrographs(data, validation or [], picks or [], seed=seed)
-            read = ReadOptions(
-                particle_pixels=24.0 if recipe is None else recipe.particle_pixels,
-                diameter_px=particle_diameter_px,
-                diameter_angstrom=particle_diameter,
-                pixel_size=pixel_size,
-                polarity=polarity,
-                border_px=ignore_border,
-            )
-            if train_size or repeat > 1 or test:
-                judged = [one for part in find_micrographs(test, picks or []) for one in part] if test else []
-                rows = run_study(
-                    config,
-                    place,
-                    training,
-                    held_out,
-                    judged,
-                    output_dir,
-                    sizes=train_size or (),
-                    repeats=repeat,
-                    read=read,
-                    device=device,
-                    on_event=console,
-                )
-                console.out.print(f"{output_dir / 'study.csv'}: {len(rows)} trainings", markup=False)
-                return
-            trained = train_prompt(
+            is_finished = train_or_study(
+                console,
                 config,
                 place,
                 training,
                 held_out,
                 output_dir,
-                read=read,
+                recipe=recipe,
+                test=test or [],
+                picks=picks or [],
+                read={
+                    "diameter_px": particle_diameter_px,
+                    "diameter_angstrom": particle_diameter,
+                    "pixel_size": pixel_size,
+                    "polarity": polarity,
+                    "border_px": ignore_border,
+                },
+                sizes=train_size or (),
+                repeats=repeat,
                 standalone=standalone,
                 device=device,
                 card=facts,
-                on_event=console,
             )
-    if trained is None:
+    if not is_finished:
         console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)

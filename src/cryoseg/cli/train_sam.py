@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from typer import Argument, Option
 
-from cryoseg.cli.console import batch_console
+from cryoseg.cli.console import BatchConsole, batch_console
 from cryoseg.cli.options import (
     BATCH_HELP,
     DIAMETER_HELP,
@@ -34,6 +34,10 @@ from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryoseg.models.particle_recipe import ParticleRecipe
+    from cryoseg.pipelines.micrograph_data import MicrographPair
 
 Number = Optional[float]  # noqa: UP045
 Whole = Optional[int]  # noqa: UP045
@@ -114,6 +118,74 @@ def _integers(text: str | None, option: str) -> tuple[int, ...]:
         raise ConfigError(f"{option} {text}: write numbers with commas, such as 4,5.") from None
 
 
+def train_or_study(
+    console: BatchConsole,
+    config: TrainSamConfig,
+    base: Path,
+    training: Sequence[MicrographPair],
+    held_out: Sequence[MicrographPair],
+    run: Path,
+    *,
+    recipe: ParticleRecipe | None,
+    test: Sequence[str],
+    picks: Sequence[Path],
+    read: dict[str, Any],
+    sizes: Sequence[int],
+    repeats: int,
+    blocks: Sequence[str] = (),
+    standalone: bool,
+    device: str,
+    card: dict[str, Any] | None,
+) -> bool:
+    """Adapt once, or for every condition of a study; whether the training came to its end.
+
+    Parameters
+    ----------
+    recipe
+        Of the base; None for a published SAM.
+    test
+        Data that only judge; they make it a study, as do sizes, repeats and more than one of `blocks`.
+    read
+        Of `ReadOptions`, but for the scale, which is the recipe's.
+    """
+    from cryoseg.pipelines.micrograph_data import ReadOptions, find_micrographs
+    from cryoseg.pipelines.study_sam import run_study
+    from cryoseg.pipelines.train_sam import train_prompt
+
+    options = ReadOptions(particle_pixels=24.0 if recipe is None else recipe.particle_pixels, **read)
+    if sizes or repeats > 1 or test or len(blocks) > 1:
+        judged = [pair for part in find_micrographs(test, picks) for pair in part] if test else []
+        rows = run_study(
+            config,
+            base,
+            training,
+            held_out,
+            judged,
+            run,
+            sizes=sizes,
+            repeats=repeats,
+            blocks=blocks if len(blocks) > 1 else (),
+            read=options,
+            device=device,
+            on_event=console,
+        )
+        console.out.print(f"{run / 'study.csv'}: {len(rows)} trainings", markup=False)
+        return True
+    trained = train_prompt(
+        config,
+        base,
+        training,
+        held_out,
+        run,
+        read=options,
+        standalone=standalone,
+        device=device,
+        card=card,
+        on_event=console,
+    )
+    return trained is not None
+
+
 def _train(method: PromptMethod) -> Callable[..., None]:
     """The command of a method; the four differ in the method only."""
 
@@ -152,15 +224,13 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         verbose: Verbose = False,
     ) -> None:
         from cryoseg.models.particle_files import load_base
-        from cryoseg.pipelines.micrograph_data import ReadOptions, find_micrographs
-        from cryoseg.pipelines.study_sam import parse_blocks, run_study
-        from cryoseg.pipelines.train_sam import find_base, split_micrographs, train_prompt
+        from cryoseg.pipelines.study_sam import parse_blocks
+        from cryoseg.pipelines.train_sam import find_base, split_micrographs
 
         with batch_console(quiet=quiet, verbose=verbose) as console:
             place = find_base(base, checkpoints_dir)
             geometry, recipe, _ = load_base(place)
             training, held_out = split_micrographs(data, validation or [], picks or [], seed=seed)
-            judged = [pair for part in find_micrographs(test, picks or []) for pair in part] if test else []
             options: dict[str, Any] = {
                 "num_tokens": num_tokens,
                 "tuned_blocks": _integers(tuned_blocks, "--tuned-blocks"),
@@ -198,44 +268,31 @@ def _train(method: PromptMethod) -> Callable[..., None]:
                     "--whole-image and --faithful train on color squares and need a published SAM as --base; "
                     "a base with a recipe of its own, such as particle-tiny, trains on tiles."
                 )
-            read = ReadOptions(
-                particle_pixels=24.0 if recipe is None else recipe.particle_pixels,
-                diameter_px=particle_diameter_px,
-                diameter_angstrom=particle_diameter,
-                pixel_size=pixel_size,
-                polarity=polarity,
-                border_px=ignore_border,
-            )
-            if train_size or repeat > 1 or test or len(blocks or []) > 1:
-                rows = run_study(
-                    config,
-                    place,
-                    training,
-                    held_out,
-                    judged,
-                    output_dir,
-                    sizes=train_size or (),
-                    repeats=repeat,
-                    blocks=(blocks or ()) if len(blocks or []) > 1 else (),
-                    read=read,
-                    device=device,
-                    on_event=console,
-                )
-                console.out.print(f"{output_dir / 'study.csv'}: {len(rows)} trainings", markup=False)
-                return
-            trained = train_prompt(
+            is_finished = train_or_study(
+                console,
                 config,
                 place,
                 training,
                 held_out,
                 output_dir,
-                read=read,
+                recipe=recipe,
+                test=test or [],
+                picks=picks or [],
+                read={
+                    "diameter_px": particle_diameter_px,
+                    "diameter_angstrom": particle_diameter,
+                    "pixel_size": pixel_size,
+                    "polarity": polarity,
+                    "border_px": ignore_border,
+                },
+                sizes=train_size or (),
+                repeats=repeat,
+                blocks=blocks or (),
                 standalone=standalone,
                 device=device,
                 card=json.loads(card) if card else None,
-                on_event=console,
             )
-        if trained is None:
+        if not is_finished:
             console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)
 
     name = "finetune" if method is PromptMethod.FINETUNE else f"{method.value}-prompt"

@@ -31,8 +31,8 @@ from cryoseg.pipelines.train_sam import (
     UPPER_BOUND,
     VALIDATION_SHARE,
     TrainedModel,
-    _fingerprint,
-    _run_loop,
+    fingerprint_of,
+    run_loop,
 )
 from cryoseg.training.loop import BEST
 from cryoseg.training.picture_samples import (
@@ -167,10 +167,10 @@ def train_pictures(
         network.eval()
         return float(picture_curve(network, judged, place).max())
 
-    fingerprint = {**_fingerprint(config, known), "pictures": f"prepare {prepare}, augment {augment}"}
+    fingerprint = {**fingerprint_of(config, known), "pictures": f"prepare {prepare}, augment {augment}"}
     label = config.prompt.method.value
     told = config.prompt.label
-    if not _run_loop(part, loss, config.loop, run, score, fingerprint, told, known, on_event):
+    if not run_loop(part, loss, config.loop, run, score, fingerprint, told, known, on_event):
         return None
     part.load_state_dict(torch.load(run / BEST, map_location="cpu", weights_only=True)["model"])
     network.eval()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cryoseg import __version__
 from cryoseg.config.prompt_sam import PromptMethod
@@ -211,10 +210,10 @@ def train_prompt(
     part = TrainedPart(network)
     loss = adaptation_loss(network, micrographs, config, place)
     score = validation(network, judged, view, place)
-    fingerprint = _fingerprint(config, known)
+    fingerprint = fingerprint_of(config, known)
     label = config.prompt.method.value
     told = config.prompt.label
-    if not _run_loop(part, loss, config.loop, run, score, fingerprint, told, known, on_event):
+    if not run_loop(part, loss, config.loop, run, score, fingerprint, told, known, on_event):
         return None
     state = torch.load(run / BEST, map_location="cpu", weights_only=True)["model"]
     part.load_state_dict(state)
@@ -291,8 +290,8 @@ def pretrain(
     network.to(place)
     loss = pretraining_loss(network, micrographs, config, place)
     score = validation(network, judged, TrainView.TILES, place)
-    fingerprint = _fingerprint(config, known)
-    if not _run_loop(network, loss, config.loop, run, score, fingerprint, "sam", known, on_event):
+    fingerprint = fingerprint_of(config, known)
+    if not run_loop(network, loss, config.loop, run, score, fingerprint, "sam", known, on_event):
         return None
     network.load_state_dict(torch.load(run / BEST, map_location="cpu", weights_only=True)["model"])
     threshold, dice = best_threshold(network, judged, TrainView.TILES, place)
@@ -373,7 +372,8 @@ def _document(
     }
 
 
-def _fingerprint(config: TrainSamConfig | PretrainConfig, known: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint_of(config: TrainSamConfig | PretrainConfig, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree between a run and its resumption."""
     # The time limit does not change what is learned, so a resumed run may have another one.
     frozen = replace(config, loop=replace(config.loop, max_minutes=None))
     return {
@@ -383,8 +383,8 @@ def _fingerprint(config: TrainSamConfig | PretrainConfig, known: Mapping[str, An
     }
 
 
-def _run_loop(
-    module: nn.Module,
+def run_loop(
+    module: TrainedPart | PromptSam,
     loss: Any,
     loop: LoopConfig,
     run: Path,
@@ -394,10 +394,12 @@ def _run_loop(
     known: Mapping[str, Any],
     on_event: OnEvent,
 ) -> bool:
+    """Train, telling every line of the log; whether it came to its end before the time limit."""
     (run / RUN_CONFIG).write_text(json.dumps(known, indent=2) + "\n")
     step = 0
-    parts = module.clip_together if isinstance(module, TrainedPart) else ("",)
-    steps = fit(module, loss, loop, run, validate=score, fingerprint=fingerprint, clip_together=parts)
+    steps = fit(
+        module, loss, loop, run, validate=score, fingerprint=fingerprint, clip_together=module.clip_together
+    )
     for result in steps:
         step = result.step
         on_event(StageProgress(name=label, stage="training", done=step, total=loop.steps, unit="steps"))
