@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from cryoseg import __version__
-from cryoseg.cli import (
-    cluster,
-    convert,
-    data,
-    evaluate,
-    pick,
-    postprocess,
-    sample,
-    segment,
-    simulate,
-    train,
-    weights,
-)
-from cryoseg.cli.config_file import CommandGroup
-from cryoseg.cli.doctor import doctor
-from cryoseg.cli.evaluate_images import images
-from cryoseg.cli.rerun import rerun
-from cryoseg.cli.segment_image import segment_image
-from cryoseg.cli.view import view
+from cryoseg.cli.command_group import CommandGroup, Entry
 from cryoseg.errors import CryosegError
 from cryoseg.pipelines.batches.interrupts import signal_of
 
+COMMANDS = {
+    "segment": Entry("segment:segment", "Segment membranes in tomograms."),
+    "segment-image": Entry(
+        "segment_image:segment_image",
+        "Mark what a model was trained to find in ordinary pictures: PNG, JPEG, BMP or TIFF.",
+    ),
+    "postprocess": Entry(
+        "postprocess:postprocess", "Threshold and filter saved masks or logits again, without a model."
+    ),
+    "pick": Entry("pick:pick", "Pick particles in micrographs or tomograms."),
+    "convert": Entry("convert:convert", "Convert coordinates between formats."),
+    "view": Entry(
+        "view:view",
+        "Write one HTML page to look at a volume with its logits, mask and picks, without a network.",
+    ),
+    "rerun": Entry(
+        "rerun:rerun", "Repeat a run with the settings, the weights and the input that its record names."
+    ),
+    "doctor": Entry(
+        "doctor:doctor",
+        "Examine this installation and this machine; exit status 1 if something is wrong.",
+    ),
+    "evaluate": Entry("evaluate:app", "Score segmentations and picks against a truth."),
+    "data": Entry("data:app", "Fetch published tomograms, annotations and micrographs."),
+    "train": Entry("train:app", "Train models on your own data; every run can be stopped and resumed."),
+    "simulate": Entry(
+        "simulate:app", "Make tomograms, micrographs and pictures whose truth is known exactly."
+    ),
+    "weights": Entry("weights:app", "List, find, download and verify model weights."),
+    "sample": Entry("sample:app", "Print the path of sample data that the package carries."),
+    "cluster": Entry("cluster:app", "Run batches on a cluster."),
+}
+
+
+class _Commands(CommandGroup):
+    table: ClassVar[dict[str, Entry]] = COMMANDS
+
+
 app = typer.Typer(
     name="cryoseg",
-    cls=CommandGroup,
+    cls=_Commands,
     help="Segment cryo-EM and cryo-ET data with Segment Anything models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -58,37 +77,8 @@ def _root(
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
-app.command()(segment.segment)
-app.command()(segment_image)
-app.command()(postprocess.postprocess)
-app.command()(pick.pick)
-app.command()(convert.convert)
-app.command()(view)
-evaluate.app.command("images")(images)
-app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(data.app, name="data")
-app.add_typer(train.app, name="train")
-app.add_typer(simulate.app, name="simulate")
-app.add_typer(weights.app, name="weights")
-app.add_typer(sample.app, name="sample")
-app.add_typer(cluster.app, name="cluster")
-app.command()(rerun)
-app.command()(doctor)
-
-
-def _evaluate_annotations(group: typer.Typer) -> None:
-    # typer would evaluate the text of each annotation four times, which is a tenth of `--help`'s time.
-    for command in group.registered_commands:
-        if command.callback is not None:
-            command.callback.__annotations__ = inspect.get_annotations(command.callback, eval_str=True)
-    for inner in group.registered_groups:
-        if inner.typer_instance is not None:
-            _evaluate_annotations(inner.typer_instance)
-
-
 def main() -> None:
     """Run the command line; a `CryosegError` is one sentence on stderr and exit status 1."""
-    _evaluate_annotations(app)
     try:
         app()
     except CryosegError as error:

@@ -1,44 +1,25 @@
 """`--config FILE.toml` for every command: options from a file, under those of the command line.
 
-`CommandGroup` is the class of the root command; it gives every command below it the option, so
-that no command knows of it.
+`cryoseg.cli.command_group` gives every command the option, so that no command knows of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-from typer.core import TyperGroup
 
 from cryoseg.errors import ConfigError
 
 HELP = "Read options from a TOML file; those on the command line win."
 
 
-class CommandGroup(TyperGroup):
-    """A group of commands all of which, at any depth, take `--config`."""
-
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        for command in _commands(self):
-            command.params.append(_option())
-
-
-def _commands(group: Any) -> Iterator[Any]:
-    for command in group.commands.values():
-        if hasattr(command, "commands"):
-            yield from _commands(command)
-        else:
-            yield command
-
-
 @cache
-def _option() -> Any:
+def config_option() -> Any:
     """The option as typer makes it, whatever arguments its class takes in this version."""
     single = typer.Typer(add_completion=False)
 

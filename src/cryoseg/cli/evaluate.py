@@ -13,6 +13,7 @@ import typer
 from typer import Argument, Exit, Option
 
 from cryoseg.cli.batch_options import DryRun, Gpus, Reports, ShardOption, write_reports
+from cryoseg.cli.evaluate_images import images
 from cryoseg.cli.evaluate_options import (
     Also,
     LogitThreshold,
@@ -275,3 +276,4 @@ def _parse_shape(text: str | None) -> tuple[int, ...] | None:
 
 
 app.command("testset")(score_testset)
+app.command("images")(images)

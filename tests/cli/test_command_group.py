@@ -1,0 +1,76 @@
+"""Commands are imported when they are called, and options that go together are one parameter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cryoseg.cli.app import COMMANDS, app
+from cryoseg.cli.option_groups import OptionGroup, expand
+
+RUNNER = CliRunner()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size(OptionGroup):
+    side: Annotated[int, typer.Option("--side", min=1, help="In pixels.")]
+    unit: Annotated[str, typer.Option("--unit", help="Name.")] = "px"
+
+
+def loaded_by(code: str) -> set[str]:
+    """Modules of the command line that a program has imported in the end."""
+    text = f"{code}\nimport sys\nprint(*sorted(m for m in sys.modules if m.startswith('cryoseg.cli.')))"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_command_says(name: str) -> None:
+    root: Any = typer.main.get_command(app)
+    command = root.commands[name]
+    assert command.name == name
+    assert " ".join(command.help.split("\n\n")[0].split()) == COMMANDS[name].summary
+
+
+def test_help_imports_no_command_and_a_command_no_other() -> None:
+    run = "from typer.testing import CliRunner\nfrom cryoseg.cli.app import app\n"
+    modules = {f"cryoseg.cli.{entry.place.partition(':')[0]}" for entry in COMMANDS.values()}
+    assert not modules & loaded_by(run + "assert 'segment' in CliRunner().invoke(app, ['--help']).output")
+    ran = loaded_by(run + "assert not CliRunner().invoke(app, ['convert', '--help']).exit_code")
+    assert modules & ran == {"cryoseg.cli.convert"}
+
+
+def test_an_unknown_command_is_told_the_nearest() -> None:
+    outcome = RUNNER.invoke(app, ["segmnt"])
+    assert outcome.exit_code == 2
+    assert "'segment'" in outcome.output
+
+
+def test_the_fields_of_a_group_are_options_in_its_place() -> None:
+    given = []
+
+    def draw(name: str, size: Size, loud: bool = False) -> None:
+        """Draw."""
+        given.append((name, size, loud))
+
+    single = typer.Typer()
+    single.command()(expand(draw))
+    assert RUNNER.invoke(single, ["x", "--side", "3", "--loud"]).exit_code == 0
+    assert given == [("x", Size(side=3, unit="px"), True)]
+    assert RUNNER.invoke(single, ["x"]).exit_code == 2
+    assert RUNNER.invoke(single, ["x", "--side", "0"]).exit_code == 2
+    command: Any = typer.main.get_command(single)
+    assert [one.name for one in command.params][:4] == ["name", "side", "unit", "loud"]
+    assert command.help == "Draw."
+
+
+def test_a_function_without_groups_is_left_as_it_is() -> None:
+    def plain(name: str) -> None: ...
+
+    assert expand(plain) is plain
