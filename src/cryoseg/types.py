@@ -18,6 +18,25 @@ LabelArray = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtendedHeader:
+    """What lies between header and voxels of an MRC file, kept byte by byte.
+
+    Attributes
+    ----------
+    kind
+        EXTTYP, such as SERI, FEI1 or CCP4; zeros in older files.
+    counts
+        The four bytes of nint and nreal, by which IMOD's older files tell what is in it.
+    content
+        As stored, little-endian.
+    """
+
+    kind: bytes
+    counts: bytes
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Geometry:
     """Where a volume lies in space, as its MRC header says; enough to write an overlay.
 
@@ -34,6 +53,8 @@ class Geometry:
     imod_origin
         The origin's sign follows IMOD's older convention (no MRC2014 version in the header). Kept,
         because IMOD and ChimeraX disagree about such files and only the same header agrees with both.
+    extended_header
+        Of an MRC file, for outputs on the same grid; None where there is none to keep.
     """
 
     voxel_size: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -41,6 +62,7 @@ class Geometry:
     start: tuple[int, int, int] = (0, 0, 0)
     space_group: int = 1
     imod_origin: bool = False
+    extended_header: ExtendedHeader | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

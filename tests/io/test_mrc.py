@@ -444,3 +444,38 @@ def test_real_files_read_as_mrcfile_reads_them(real_data, name):
     with mrcfile.open(real_data / name, permissive=True) as mrc:
         np.testing.assert_array_equal(tomogram.data.squeeze(), mrc.data)
         assert tomogram.geometry.voxel_size[::-1] == pytest.approx(mrc.voxel_size.tolist())
+
+
+@pytest.mark.parametrize("packing", ["", ".gz"])
+@pytest.mark.parametrize("kind", [b"SERI", b"FEI1", b"FEI2", b"CCP4", b"\0\0\0\0"])
+def test_extended_headers_go_on_into_outputs(make_mrc, save, tmp_path, packing, kind):
+    extended = bytes(range(160))
+    content = bytearray(make_mrc(np.ones((2, 3, 4), "f4"), extended=extended))
+    content[104:108], content[128:132] = kind, b"\x02\x00\x07\x00"
+    found = read_mrc(save(COMPRESS[packing](bytes(content)), "t.mrc" + packing))
+    write_mrc(tmp_path / "o.mrc", found.data, found.geometry, dtype="float32", label="x")
+    written = (tmp_path / "o.mrc").read_bytes()
+    assert written[1024:1184] == extended
+    assert written[104:108] == kind
+    assert written[128:132] == b"\x02\x00\x07\x00"
+    with mrcfile.open(tmp_path / "o.mrc") as mrc:
+        assert mrc.header.nsymbt == 160
+        np.testing.assert_array_equal(mrc.data, 1)
+    again = read_mrc(tmp_path / "o.mrc")
+    assert again.geometry == found.geometry
+    np.testing.assert_array_equal(again.data, found.data)
+
+
+def test_extended_headers_that_would_lie_are_left_out(make_mrc, save):
+    data = np.ones((2, 3, 4), "f4")
+    for name, content in (
+        ("big.mrc", make_mrc(data, order=">", extended=b"\1" * 160)),
+        ("turned.mrc", make_mrc(data, mapc=2, mapr=1, extended=b"\1" * 160)),
+        ("none.mrc", make_mrc(data)),
+    ):
+        assert read_mrc(save(content, name)).geometry.extended_header is None
+    symmetry = bytearray(make_mrc(data, order=">", extended=b"X,Y,Z".ljust(80)))
+    symmetry[104:108] = b"CCP4"
+    kept = read_mrc(save(bytes(symmetry), "ccp4.mrc")).geometry.extended_header
+    assert kept is not None
+    assert kept.content == b"X,Y,Z".ljust(80)

@@ -10,7 +10,9 @@ import pytest
 from cryoseg import __version__
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
+from cryoseg.io.mrc import read_mrc
 from cryoseg.io.volumes import (
+    READERS,
     VOLUME_SUFFIXES,
     check_finite,
     improbable_voxel_size,
@@ -26,7 +28,7 @@ from cryoseg.types import Geometry, Tomogram
 CUBIC = Geometry(voxel_size=(10.0, 10.0, 10.0))
 
 
-MRC_SUFFIXES = [suffix for suffix in VOLUME_SUFFIXES if not suffix.endswith(".zarr")]
+MRC_SUFFIXES = [suffix for suffix in VOLUME_SUFFIXES if READERS[suffix] is read_mrc]
 
 
 @pytest.mark.parametrize("suffix", [*MRC_SUFFIXES, ".MRC", ".Rec"])

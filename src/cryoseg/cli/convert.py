@@ -77,8 +77,8 @@ def convert(
 
     Example: cryoseg convert picks.mod picks.star --tomogram ts_01.mrc
     """
-    from cryoseg.io.inputs import is_known_suffix, stem
-    from cryoseg.io.micrographs import PICTURE_SUFFIXES, TIFF_SUFFIXES, read_micrograph
+    from cryoseg.io.inputs import stem
+    from cryoseg.io.micrographs import is_single_image, read_micrograph
     from cryoseg.io.pick_frame import PickFrame
     from cryoseg.io.volumes import read_tomogram
     from cryoseg.pipelines.convert import convert_picks
@@ -91,7 +91,7 @@ def convert(
         raise BadParameter(f"--flip {flip}: name axes out of x, y and z.")
     shape = _size(size) if size else None
     voxel_size = pixel_size or 0.0
-    if tomogram is not None and is_known_suffix(tomogram, (*TIFF_SUFFIXES, *PICTURE_SUFFIXES)):
+    if tomogram is not None and is_single_image(tomogram):
         image = read_micrograph(tomogram)
         shape, voxel_size, name = image.data.shape, pixel_size or image.pixel_size, name or tomogram.name
     elif tomogram is not None:

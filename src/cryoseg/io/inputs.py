@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoseg.config import Naming
+from cryoseg.io.dataset_path import split_dataset, with_dataset
 from cryoseg.io.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
@@ -46,10 +47,11 @@ def resolve_inputs(
     Parameters
     ----------
     inputs
-        Files; folders (their files of a known suffix, sorted by name, without subfolders and
-        hidden files); globs that the shell left alone (`**` descends; sorted; known suffixes
-        only); `.txt` lists, also as `@list`, one entry a line, `#` begins a comment, an entry is
-        looked for beside the list and then in the current folder, and may be a folder or glob.
+        Files, also `file.h5:/path` for a data set in one; folders (their files of a known suffix,
+        sorted by name, without subfolders and hidden files); globs that the shell left alone (`**`
+        descends; sorted; known suffixes only); `.txt` lists, also as `@list`, one entry a line, `#`
+        begins a comment, an entry is looked for beside the list and then in the current folder,
+        and may be a folder or glob.
     suffixes
         Known suffixes, lower case.
     leave_out
@@ -79,7 +81,7 @@ def is_known_suffix(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXE
 
 def stem(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
     """Name without its last known suffix: `ts_1.5A.mrc.gz` gives `ts_1.5A`; an unknown suffix stays."""
-    path = Path(path)
+    path = split_dataset(Path(path))[0]
     suffix = known_suffix(path, suffixes)
     return path.name if suffix is None else path.name[: -len(suffix)]
 
@@ -89,7 +91,7 @@ def etsam_stem(path: Path | str) -> str:
 
     Source: ETSAM, the authors' etsam.py.
     """
-    name = Path(path).name
+    name = split_dataset(Path(path))[0].name
     return name.split(".", 1)[0] or name
 
 
@@ -141,10 +143,11 @@ class _Candidate:
     """A stem that grows until it is alone."""
 
     def __init__(self, path: Path, naming: Naming, suffixes: tuple[str, ...]) -> None:
-        self.folder = path.absolute().parent
+        file, inside = split_dataset(path)
+        self.folder = file.absolute().parent
         self._short = etsam_stem(path) if naming is Naming.ETSAM else stem(path, suffixes)
         self._plain = stem(path, suffixes)
-        self._full = path.name.replace(".", "_")
+        self._full = "_".join((file.name, *Path(inside).parts)).replace("/_", "").replace(".", "_")
         self._base = self._short
         self._levels = 0
 
@@ -189,8 +192,9 @@ class _Finder:
                 if path.is_dir() and not is_volume_folder(path):
                     yield from self._folder(path)
                     return
-                if path.exists():
-                    empty = path.is_file() and path.stat().st_size == 0
+                file = path if path.exists() else split_dataset(path)[0]
+                if file.exists():
+                    empty = file.is_file() and file.stat().st_size == 0
                     yield InputItem(
                         path=path, error=f"{path}: the file is empty (0 bytes)." if empty else None
                     )
@@ -199,11 +203,12 @@ class _Finder:
                 yield InputItem(path=path, error=f"{text!r}: cannot be read ({error}).")
                 return
         if glob.has_magic(text):
+            files, inside = split_dataset(entry)
             for folder in folders:
                 # Only the entry may hold wildcards; the list's own folder is taken by the letter.
-                pattern = str(Path(glob.escape(str(folder))) / entry) if folder != Path() else str(entry)
+                pattern = str(Path(glob.escape(str(folder))) / files) if folder != Path() else str(files)
                 if found := self._known(Path(match) for match in glob.glob(pattern, recursive=True)):  # noqa: PTH207
-                    yield from (InputItem(path=path) for path in found)
+                    yield from (InputItem(path=with_dataset(path, inside)) for path in found)
                     return
             yield InputItem(path=entry, error=f"{text}: no file with {self._wanted()} matches.")
             return

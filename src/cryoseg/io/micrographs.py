@@ -11,24 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cryoseg.errors import InputError
+from cryoseg.io.claimed_size import refuse_swollen
 from cryoseg.io.mrc import read_mrc
+from cryoseg.io.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
 from cryoseg.io.volumes import READERS, _refuse_unreadable, describe_suffixes, known_suffix
 from cryoseg.types import FloatArray, Geometry, Micrograph
 
-TIFF_SUFFIXES = (".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MRC_SUFFIXES = tuple(suffix for suffix, read in READERS.items() if read is read_mrc)
 MICROGRAPH_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES)
 PLAUSIBLE_PIXEL_SIZES = (0.1, 100.0)  # angstrom
 SMALLEST_SIDE = 16
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-_ANGSTROM = {"a": 1.0, "å": 1.0, "angstrom": 1.0, "nm": 10.0, "um": 1e4, "µm": 1e4, "micron": 1e4}
-_CENTIMETER_ANGSTROM, _INCH_ANGSTROM = 1e8, 2.54e8
 
 
 def read_micrograph(path: Path | str, *, pixel_size: float | None = None) -> Micrograph:
@@ -73,6 +71,7 @@ def read_micrograph(path: Path | str, *, pixel_size: float | None = None) -> Mic
         start=micrograph.geometry.start,
         space_group=0,
         imod_origin=micrograph.geometry.imod_origin,
+        extended_header=micrograph.geometry.extended_header,
     )
     return Micrograph(
         data=micrograph.data, pixel_size=size, geometry=geometry, source=path, warnings=tuple(notes)
@@ -98,6 +97,12 @@ def _reader(suffix: str) -> Callable[[Path], Micrograph]:
     return _read_picture if suffix in PICTURE_SUFFIXES else _read_mrc
 
 
+def is_single_image(path: Path) -> bool:
+    """Whether a file is a micrograph by its kind: a picture, or a TIFF of one page."""
+    suffix = path.suffix.lower()
+    return suffix in PICTURE_SUFFIXES or (suffix in TIFF_SUFFIXES and count_pages(path) == 1)
+
+
 def _read_mrc(path: Path) -> Micrograph:
     volume = read_mrc(path)
     if len(volume.data) != 1:
@@ -116,41 +121,10 @@ def _read_mrc(path: Path) -> Micrograph:
 
 
 def _read_tiff(path: Path) -> Micrograph:
-    try:
-        with tifffile.TiffFile(path) as file:
-            pages = len(file.pages)
-            if pages != 1:
-                raise InputError(
-                    f"{path}: holds {pages} images. Give one micrograph, such as the average of the movie."
-                )
-            data = file.pages[0].asarray()
-            size = _tiff_pixel_size(file)
-    except InputError:
-        raise
-    except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
-        raise InputError(f"{path}: cannot be read as TIFF ({error}). Export it again.") from error
-    grey, notes = _grey(np.asarray(data), path)
-    return Micrograph(data=grey, pixel_size=size, source=path, warnings=notes)
-
-
-def _tiff_pixel_size(file: tifffile.TiffFile) -> float:
-    """Angstrom, 0.0 where the tags say nothing that a microscope could mean."""
-    tags = file.pages[0].tags  # type: ignore[union-attr]
-    resolution = tags.get("XResolution")
-    if resolution is None:
-        return 0.0
-    above, below = resolution.value
-    if not above or not below:
-        return 0.0
-    pixels_per_unit = above / below
-    unit = str((file.imagej_metadata or {}).get("unit", "")).strip().lower().replace("\\u00b5", "µ")
-    if unit in _ANGSTROM:
-        return float(_ANGSTROM[unit] / pixels_per_unit)
-    kind = tags.get("ResolutionUnit")
-    per_unit = {2: _INCH_ANGSTROM, 3: _CENTIMETER_ANGSTROM}.get(int(kind.value) if kind else 0, 0.0)
-    size = float(per_unit / pixels_per_unit)
+    data, size = read_tiff_page(path)
+    grey, notes = _grey(data, path)
     low, high = PLAUSIBLE_PIXEL_SIZES
-    return size if low <= size <= high else 0.0  # 72 dots per inch is about printing
+    return Micrograph(data=grey, pixel_size=size if low <= size <= high else 0.0, source=path, warnings=notes)
 
 
 def _read_picture(path: Path) -> Micrograph:
@@ -161,6 +135,7 @@ def _read_picture(path: Path) -> Micrograph:
             with Image.open(path) as file:
                 if getattr(file, "n_frames", 1) != 1:
                     raise InputError(f"{path}: is an animation. Give one micrograph.")
+                refuse_swollen(path, claimed=4 * file.width * file.height, stored=path.stat().st_size)
                 picture: Image.Image = file
                 if file.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
                     picture = file.convert("RGBA" if "transparency" in file.info else "RGB")

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -16,7 +17,7 @@ from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.mrc_header import HEADER_BYTES, MrcHeader, build_header, parse_header
 from cryoseg.io.outputs import atomic_output
-from cryoseg.types import Geometry, Tomogram
+from cryoseg.types import ExtendedHeader, Geometry, Tomogram
 
 _CHUNK = 1 << 22
 _LARGEST_SURPLUS = 1 << 28
@@ -89,7 +90,7 @@ def write_mrc(
     data
         (z, y, x); asked for each slice once, in order.
     geometry
-        Written as it is.
+        Written as it is, with its extended header.
     dtype
         int8, int16, uint16, float16 or float32; what a slice holds must fit.
     label
@@ -109,6 +110,8 @@ def write_mrc(
     statistics = _Statistics()
     with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER_BYTES))
+        if geometry.extended_header is not None:
+            file.write(geometry.extended_header.content)
         for z in range(shape[0]):
             image = _convert(np.asarray(data[z]), voxel_type, path)
             if image.shape != shape[1:]:
@@ -171,16 +174,18 @@ def _read_plain(path: Path, mode0: Mode0) -> Tomogram:
     with path.open("rb") as file:
         header = parse_header(file.read(HEADER_BYTES), path=path, mode0=mode0, file_bytes=size)
         warnings = list(header.warnings)
-        offset = HEADER_BYTES + _extended_bytes(header, size - HEADER_BYTES, path, warnings)
+        length = _extended_bytes(header, size - HEADER_BYTES, path, warnings)
+        extended = _extended(file.read(length) if header.is_extended_kept else b"", header)
+        offset = HEADER_BYTES + length
         surplus = size - offset - header.data_bytes
         if surplus > 0:
             warnings.append(f"The file is {surplus} bytes longer than its header says; the rest is ignored.")
         if header.dtype.isnative and not header.packed and offset % header.dtype.itemsize == 0:
             mapped = np.memmap(file, header.dtype, mode="r", offset=offset, shape=header.stored_shape)
-            return _tomogram(np.asarray(mapped), header, path, warnings)
+            return _tomogram(np.asarray(mapped), header, extended, path, warnings)
         file.seek(offset)
         stored = np.fromfile(file, np.uint8, header.data_bytes)
-    return _tomogram(_decode(stored, header), header, path, warnings)
+    return _tomogram(_decode(stored, header), header, extended, path, warnings)
 
 
 def _read_compressed(path: Path, mode0: Mode0, opener: Any) -> Tomogram:
@@ -198,8 +203,9 @@ def _read_compressed(path: Path, mode0: Mode0, opener: Any) -> Tomogram:
                 f"The file is {surplus} bytes or more longer than its header says; the rest is ignored."
             )
     offset = _extended_bytes(header, len(body), path, warnings)
+    extended = _extended(bytes(body[:offset]) if header.is_extended_kept else b"", header)
     stored = np.frombuffer(body, np.uint8, header.data_bytes, offset)
-    return _tomogram(_decode(stored, header), header, path, warnings)
+    return _tomogram(_decode(stored, header), header, extended, path, warnings)
 
 
 def _chunks(stream: IO[bytes], count: int) -> Iterator[bytes]:
@@ -249,10 +255,22 @@ def _decode(stored: NDArray[np.uint8], header: MrcHeader) -> NDArray[Any]:
     return data
 
 
-def _tomogram(stored: NDArray[Any], header: MrcHeader, path: Path, warnings: list[str]) -> Tomogram:
+def _extended(content: bytes, header: MrcHeader) -> ExtendedHeader | None:
+    if not content:
+        return None
+    return ExtendedHeader(kind=header.extended_kind, counts=header.extended_counts, content=content)
+
+
+def _tomogram(
+    stored: NDArray[Any],
+    header: MrcHeader,
+    extended: ExtendedHeader | None,
+    path: Path,
+    warnings: list[str],
+) -> Tomogram:
     return Tomogram(
         data=stored.transpose(header.axes),
-        geometry=header.geometry,
+        geometry=replace(header.geometry, extended_header=extended),
         source=path,
         warnings=tuple(warnings),
     )

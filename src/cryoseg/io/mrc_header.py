@@ -46,7 +46,9 @@ _FIELDS = {  # name: (format, byte offset)
     "density": ("3f4", 76),  # minimum, maximum, mean
     "space_group": ("i4", 88),
     "extended_bytes": ("i4", 92),
+    "extended_kind": ("V4", 104),
     "version": ("i4", 108),
+    "extended_counts": ("V4", 128),  # nint and nreal of IMOD's older files
     "imod_stamp": ("i4", 152),
     "imod_flags": ("i4", 156),
     "origin": ("3f4", 196),  # x, y, z
@@ -87,6 +89,10 @@ class MrcHeader:
         Two 4-bit voxels share a byte (mode 101).
     extended_bytes
         Length of the extended header as stated; it can be wrong.
+    extended_kind, extended_counts
+        What the header tells about it: EXTTYP, and the bytes of nint and nreal.
+    is_extended_kept
+        An output may carry it: its bytes are in our order, or text, and so are its sections.
     warnings
         Sentences about what was wrong, without the file's name.
     """
@@ -96,6 +102,9 @@ class MrcHeader:
     dtype: np.dtype[Any]
     packed: bool
     extended_bytes: int
+    extended_kind: bytes
+    extended_counts: bytes
+    is_extended_kept: bool
     geometry: Geometry
     warnings: tuple[str, ...]
 
@@ -162,6 +171,9 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
         dtype=dtype.newbyteorder(order),
         packed=packed,
         extended_bytes=extended_bytes,
+        extended_kind=bytes(fields["extended_kind"]),
+        extended_counts=bytes(fields["extended_counts"]),
+        is_extended_kept=axes == (0, 1, 2) and (order == "<" or bytes(fields["extended_kind"]) == b"CCP4"),
         geometry=Geometry(
             voxel_size=_voxel_size(fields, [stored_shape[axis] for axis in axes], warnings),
             origin=_origin(fields, warnings),
@@ -190,7 +202,8 @@ def build_header(
     mode
         0, 1, 2, 6 or 12.
     geometry
-        Written as it is, so that an output lies over its input.
+        Written as it is, so that an output lies over its input. Its extended header is announced,
+        and is to be written after this block.
     density
         Minimum, maximum, mean and standard deviation of the voxels.
     label
@@ -212,6 +225,10 @@ def build_header(
     # IMOD turns the origin's sign on reading wherever it sees an MRC2014 version number.
     old_origin = geometry.imod_origin and any(geometry.origin)
     fields["version"] = 0 if old_origin else MRC2014_VERSION + 1
+    if extended := geometry.extended_header:
+        fields["extended_bytes"] = len(extended.content)
+        fields["extended_kind"] = np.void(extended.kind)
+        fields["extended_counts"] = np.void(extended.counts)
     if mode == 0:
         # Without its own flags IMOD guesses from the minimum whether bytes are signed.
         fields["imod_stamp"] = IMOD_STAMP

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
+from cryoseg.io import claimed_size
+from cryoseg.io.length_units import angstrom_per
 from cryoseg.types import Geometry, Tomogram
 
-_ANGSTROM = {"angstrom": 1.0, "nanometer": 10.0, "micrometer": 10_000.0}
+if TYPE_CHECKING:
+    import zarr
+
+MOST_CHUNKS = 1_000_000
 _AXES = ("z", "y", "x")
 
 
@@ -50,11 +55,19 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         transforms = [*dataset.get("coordinateTransformations", ())]
         transforms += multiscale.get("coordinateTransformations", ())
         scale = [math.prod(step) for step in zip(*_scales(transforms, len(axes)), strict=True)]
+        _refuse_swollen(array, path)
         data = np.asarray(array[...])
-    except (KeyError, IndexError, TypeError, ValueError, OSError, RuntimeError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # zarr and its codecs raise whatever damaged metadata leads them to
+        text = " ".join(str(error).split())
         raise InputError(
-            f"{path}: cannot be read as OME-Zarr ({type(error).__name__}: {error}). Copy or fetch it again."
+            f"{path}: cannot be read as OME-Zarr ({type(error).__name__}: {text}). Copy or fetch it again."
         ) from error
+    if data.dtype.kind not in "iufb":
+        raise InputError(
+            f"{path}: holds values of type {data.dtype}, not densities. Give a real-space volume."
+        )
     names = tuple(str(axis.get("name")) for axis in axes)
     extra = data.ndim - 3
     if extra < 0 or names[-3:] != _AXES or len(names) != data.ndim or any(n != 1 for n in data.shape[:extra]):
@@ -62,13 +75,31 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
             f"{path}: holds an array of axes {', '.join(names)} and shape {data.shape}; "
             "one volume of axes z, y, x is needed."
         )
-    factors = [_ANGSTROM.get(str(axis.get("unit")), 0.0) for axis in axes[-3:]]
+    factors = [angstrom_per(str(axis.get("unit", ""))) for axis in axes[-3:]]
     z, y, x = (size * factor for size, factor in zip(scale[-3:], factors, strict=True))
+    data = data.view(np.uint8) if data.dtype.kind == "b" else data
     return Tomogram(
         data=data.reshape(data.shape[extra:]), geometry=Geometry(voxel_size=(z, y, x)), source=path
     )
 
 
+def _refuse_swollen(array: zarr.Array[Any], path: Path) -> None:
+    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    voxel = array.dtype.itemsize
+    background = claimed_size.BACKGROUND_BYTES
+    for shape in (array.shape, array.chunks):
+        claimed_size.refuse_swollen(
+            path, claimed=math.prod(shape) * voxel, stored=stored, background=background
+        )
+    if array.nchunks > MOST_CHUNKS:
+        raise InputError(
+            f"{path}: is cut into {array.nchunks} chunks, which takes hours to read. Write it again with "
+            "larger ones."
+        )
+
+
 def _scales(transforms: list[dict[str, Any]], axes: int) -> list[list[float]]:
     found = [list(map(float, one["scale"])) for one in transforms if one.get("type") == "scale"]
+    if any(len(one) != axes or not all(0 < size < math.inf for size in one) for one in found):
+        raise ValueError(f"the scale is {found}")
     return found or [[0.0] * axes]

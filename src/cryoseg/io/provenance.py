@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg.errors import InputError
+from cryoseg.io.dataset_path import split_dataset, with_dataset
 from cryoseg.io.outputs import atomic_output
 
 
@@ -66,13 +67,15 @@ def read_provenance(path: Path) -> dict[str, Any]:
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal; read in pieces.
 
-    Of a folder that is a volume, the hash of its files' names and hashes.
+    Of a folder that is a volume, the hash of its files' names and hashes; of a data set in a file,
+    the hash of the file.
 
     Raises
     ------
     InputError
         If the file cannot be read.
     """
+    path = split_dataset(path)[0]
     try:
         if path.is_dir():
             whole = hashlib.sha256()
@@ -94,8 +97,12 @@ def describe_input(path: Path) -> dict[str, Any]:
         If it cannot be read.
     """
     # Before the hash: a file that changes meanwhile then has another time than the one recorded.
-    status = path.stat() if path.is_file() else None
-    about: dict[str, Any] = {"name": path.name, "sha256": hash_file(path)}
+    file, inside = split_dataset(path)
+    status = file.stat() if file.is_file() else None
+    about: dict[str, Any] = {
+        "name": with_dataset(Path(file.name), inside).as_posix(),
+        "sha256": hash_file(file),
+    }
     if status is not None:
         about |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
     return about
@@ -111,8 +118,9 @@ def is_same_input(path: Path, about: Mapping[str, Any]) -> bool:
     InputError
         If it cannot be read.
     """
-    if path.is_file() and "modified_ns" in about:
-        status = path.stat()
+    file = split_dataset(path)[0]
+    if file.is_file() and "modified_ns" in about:
+        status = file.stat()
         if (status.st_size, status.st_mtime_ns) == (about.get("bytes"), about["modified_ns"]):
             return True
     return bool(about.get("sha256") == hash_file(path))

@@ -15,8 +15,12 @@ import numpy as np
 from cryoseg import __version__
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
+from cryoseg.io.dataset_path import HDF5_SUFFIXES, split_dataset
+from cryoseg.io.em import read_em
+from cryoseg.io.hdf5 import read_hdf5
 from cryoseg.io.mrc import SliceSource, read_mrc, write_mrc
 from cryoseg.io.omezarr import read_omezarr
+from cryoseg.io.tiff import TIFF_SUFFIXES, read_tiff
 from cryoseg.types import Geometry, Tomogram
 
 
@@ -34,6 +38,9 @@ READERS: dict[str, Reader] = {
     **{name + packed: read_mrc for name, packed in product(_MRC_NAMES, _COMPRESSIONS)},
     ".zarr": read_omezarr,
     ".ome.zarr": read_omezarr,
+    **dict.fromkeys(TIFF_SUFFIXES, read_tiff),
+    **dict.fromkeys(HDF5_SUFFIXES, read_hdf5),
+    ".em": read_em,
 }
 VOLUME_SUFFIXES = tuple(READERS)
 _WRITABLE = _MRC_NAMES
@@ -45,9 +52,9 @@ PLAUSIBLE_VOXEL_SIZES = (0.1, 1000.0)  # angstrom
 def known_suffix(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str | None:
     """The longest of `suffixes` that the name ends with (in its own spelling), or None.
 
-    A name that is nothing but a suffix has none.
+    A name that is nothing but a suffix has none. Of a data set in a file the file's name counts.
     """
-    name = path.name
+    name = split_dataset(path)[0].name
     matches = [s for s in suffixes if name.lower().endswith(s) and len(name) > len(s)]
     return name[-len(max(matches, key=len)) :] if matches else None
 
@@ -63,7 +70,7 @@ def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Parameters
     ----------
     path
-        The file; its suffix names the format.
+        The file; its suffix names the format. `file.h5:/path` names a data set in an HDF5 file.
     mode0
         How to read the bytes of an MRC file of mode 0.
 
@@ -86,7 +93,12 @@ def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         raise InputError(
             f"{path}: unknown format. Known suffixes are {describe_suffixes()}; rename or convert it."
         )
-    tomogram = READERS[suffix.lower()](path, mode0=mode0)
+    try:
+        tomogram = READERS[suffix.lower()](path, mode0=mode0)
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: does not fit into the memory of this machine. Bin it, or crop it."
+        ) from error
     return replace(tomogram, warnings=(*tomogram.warnings, *_shape_warnings(tomogram)))
 
 
@@ -173,8 +185,9 @@ def made_by(command: str) -> str:
 def describe_suffixes(suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
     """Suffixes for a message; those with a compression are told once."""
     plain = [s for s in suffixes if not s.endswith((".gz", ".bz2"))]
-    packed = len(plain) < len(suffixes)
-    return ", ".join(plain) + (" (also with .gz or .bz2)" if packed else "")
+    packed = [s for s in plain if s + ".gz" in suffixes]
+    rest = [s for s in plain if s not in packed]
+    return ", ".join([*packed[:-1], *(f"{s} (also with .gz or .bz2)" for s in packed[-1:]), *rest])
 
 
 def check_finite(tomogram: Tomogram) -> None:
@@ -237,6 +250,7 @@ def _write(
 
 
 def _refuse_unreadable(path: Path) -> None:
+    path = split_dataset(path)[0]
     if is_volume_folder(path):
         return
     if path.is_dir():

@@ -14,8 +14,8 @@ import torch
 from cryoseg import __version__
 from cryoseg.config.pick import PickFormat, TomogramPickConfig
 from cryoseg.errors import InputError
-from cryoseg.io.inputs import is_known_suffix, output_stems, resolve_inputs, stem
-from cryoseg.io.micrographs import PICTURE_SUFFIXES, TIFF_SUFFIXES
+from cryoseg.io.inputs import output_stems, resolve_inputs, stem
+from cryoseg.io.micrographs import is_single_image
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.picks import SUFFIXES, write_picks
@@ -225,7 +225,7 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
 
 
 def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
-    if is_known_suffix(path, (*TIFF_SUFFIXES, *PICTURE_SUFFIXES)):
+    if is_single_image(path):
         raise InputError(
             f"{path}: is a single image, and the model picks in tomograms. Give tomograms, or a --model for "
             "micrographs."

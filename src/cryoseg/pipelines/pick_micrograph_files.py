@@ -18,10 +18,11 @@ from cryoseg import __version__
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.io.inputs import output_stems, resolve_inputs
-from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, TIFF_SUFFIXES, read_micrograph
+from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks import SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input, write_provenance
+from cryoseg.io.tiff import TIFF_SUFFIXES
 from cryoseg.io.volumes import made_by, write_logits, write_mask
 from cryoseg.models import particle_model
 from cryoseg.models.device import describe, peak_device_memory, select_device

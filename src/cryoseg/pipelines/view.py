@@ -12,8 +12,8 @@ from cryoseg.config.view import ViewConfig
 from cryoseg.core.binarize import VoxelKind, voxel_kind
 from cryoseg.core.binning import Factors, binned_shape
 from cryoseg.errors import InputError
-from cryoseg.io.inputs import is_known_suffix, stem
-from cryoseg.io.micrographs import PICTURE_SUFFIXES, TIFF_SUFFIXES, read_micrograph
+from cryoseg.io.inputs import stem
+from cryoseg.io.micrographs import is_single_image, read_micrograph
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.picks import read_picks
@@ -146,7 +146,7 @@ def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMa
 
 
 def _read_image(path: Path, config: ViewConfig, on_event: OnEvent) -> Tomogram:
-    if is_known_suffix(path, (*TIFF_SUFFIXES, *PICTURE_SUFFIXES)):
+    if is_single_image(path):
         image = read_micrograph(path, pixel_size=config.pixel_size)
         size = image.pixel_size
         geometry = replace(image.geometry, voxel_size=(size, size, size))

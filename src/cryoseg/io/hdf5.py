@@ -1,0 +1,179 @@
+"""Read volumes out of HDF5 files, as EMAN2, ilastik, Fiji and one's own scripts write them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.config import Mode0
+from cryoseg.errors import InputError
+from cryoseg.io import claimed_size
+from cryoseg.io.dataset_path import split_dataset
+from cryoseg.types import Geometry, Tomogram
+
+if TYPE_CHECKING:
+    import h5py
+
+_MOST_NAMED = 5
+_MICROMETER = 1e4
+_EMAN_SIZES = ("EMAN.apix_z", "EMAN.apix_y", "EMAN.apix_x")
+
+
+def read_hdf5(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
+    """Read one data set of an HDF5 file.
+
+    Parameters
+    ----------
+    path
+        The file, or `file.h5:/path/of/the/data/set`; without it, the only volume in the file.
+    mode0
+        Means nothing here.
+
+    Returns
+    -------
+    Tomogram
+        (z, y, x) in the data set's own type, memory-mapped where it lies in one piece in this
+        machine's byte order. The voxel size is that of EMAN2's `EMAN.apix_x` and its like, or of
+        `element_size_um`, else 0.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, the data set is missing or no volume, or several could be meant.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(f"{path}: HDF5 needs a package. Run pip install 'cryoseg[hdf5]'.") from error
+    file, inside = split_dataset(path)
+    try:
+        with h5py.File(file, "r", locking=False) as opened:
+            dataset = _named(opened, inside, path) if inside.strip("/") else _only(opened, path)
+            axes = _axis_names(dataset)
+            shape = _volume_shape(dataset, axes, path)
+            size = _voxel_size(dataset, axes)
+            data = _voxels(dataset, file, path).reshape(shape)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # h5py raises whatever fits the line of C that gave up
+        text = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: cannot be read as HDF5 ({type(error).__name__}: {text}). Copy or export it again."
+        ) from error
+    return Tomogram(
+        data=data.view(np.uint8) if data.dtype.kind == "b" else data,
+        geometry=Geometry(voxel_size=size),
+        source=path,
+    )
+
+
+def _named(file: h5py.File, inside: str, path: Path) -> h5py.Dataset:
+    import h5py
+
+    found = file.get(inside)
+    if isinstance(found, h5py.Dataset):
+        return found
+    known = ", ".join(_volumes(file)[:_MOST_NAMED]) or "none"
+    what = "there is a group" if found is not None else "there is nothing"
+    raise InputError(f"{path}: {what} of the name {inside} in the file; volumes in it: {known}.")
+
+
+def _only(file: h5py.File, path: Path) -> h5py.Dataset:
+    names = _volumes(file)
+    if len(names) == 1:
+        return file[names[0]]
+    if not names:
+        raise InputError(f"{path}: holds no data set of three axes. Give a file with a volume.")
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    raise InputError(
+        f"{path}: holds the volumes {', '.join(names[:_MOST_NAMED])}{more}. Name one as "
+        f"{path.name}:{names[0]}."
+    )
+
+
+def _volumes(file: h5py.File) -> list[str]:
+    """Names of all data sets of numbers that could be one volume."""
+    import h5py
+
+    names: list[str] = []
+
+    def note(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset) and found.dtype.kind in "iufb" and _is_volume(found.shape):
+            names.append(f"/{name}")
+
+    file.visititems(note)
+    return names
+
+
+def _is_volume(shape: tuple[int, ...] | None) -> bool:
+    return shape is not None and len(shape) >= 3 and sum(n > 1 for n in shape) in (2, 3) and 0 not in shape
+
+
+def _axis_names(dataset: h5py.Dataset) -> list[str]:
+    """The letters of ilastik's axis tags; z, y, x with ones in front where it has none."""
+    given = dataset.attrs.get("axistags")
+    if isinstance(given, bytes | str):
+        names = [str(axis["key"]) for axis in json.loads(given)["axes"]]
+        if len(names) == dataset.ndim:
+            return names
+    return [""] * (dataset.ndim - 3) + list("zyx")
+
+
+def _volume_shape(dataset: h5py.Dataset, axes: list[str], path: Path) -> tuple[int, int, int]:
+    if dataset.dtype.kind not in "iufb":
+        raise InputError(f"{path}: holds values of type {dataset.dtype}, not densities.")
+    shape = tuple(int(n) for n in dataset.shape or ())
+    kept = [(axis, n) for axis, n in zip(axes, shape, strict=False) if axis in "zyx" and axis]
+    dropped = math.prod(shape) // max(1, math.prod(n for _, n in kept))
+    if len(shape) < 3 or 0 in shape or [axis for axis, _ in kept] != list("zyx") or dropped != 1:
+        raise InputError(
+            f"{path}: the data set {dataset.name} has the shape {shape}"
+            + (f" of the axes {', '.join(axes)}" if any(axis not in "zyx" for axis in axes) else "")
+            + "; one volume of axes z, y, x is needed."
+        )
+    return kept[0][1], kept[1][1], kept[2][1]
+
+
+def _voxels(dataset: h5py.Dataset, file: Path, path: Path) -> NDArray[Any]:
+    stored = file.stat().st_size
+    offset = dataset.id.get_offset()
+    is_whole = offset is not None and not dataset.external and not dataset.file.userblock_size
+    # A file that is still written, or cut, has less than it announces.
+    if (
+        is_whole
+        and offset + dataset.nbytes <= stored
+        and dataset.dtype.isnative
+        and dataset.dtype.kind != "b"
+    ):
+        return np.asarray(np.memmap(file, dataset.dtype, mode="r", offset=offset, shape=dataset.shape))
+    claimed_size.refuse_swollen(
+        path,
+        claimed=dataset.nbytes,
+        stored=stored,
+        background=claimed_size.BACKGROUND_BYTES if dataset.chunks else 0,
+    )
+    data = np.asarray(dataset[...])
+    return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
+
+
+def _voxel_size(dataset: h5py.Dataset, axes: list[str]) -> tuple[float, float, float]:
+    """(z, y, x) in angstrom; 0 where no known attribute tells it."""
+    for attributes in (dataset.attrs, dataset.parent.attrs):
+        if any(name in attributes for name in _EMAN_SIZES):
+            z, y, x = (_number(attributes.get(name)) for name in _EMAN_SIZES)
+            return z, y, x
+        if "element_size_um" in attributes:  # z, y, x. Source: the HDF5 plug-in of Fiji
+            z, y, x = (_number(size) * _MICROMETER for size in np.ravel(attributes["element_size_um"]))
+            return z, y, x
+    return 0.0, 0.0, 0.0
+
+
+def _number(value: Any) -> float:
+    found = np.ravel(np.asarray(0.0 if value is None else value))
+    number = float(found[0]) if found.size == 1 else 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0

@@ -1,0 +1,221 @@
+"""Read TIFF stacks as volumes: OME-TIFF, ImageJ, IMOD and plain pages; and the pixel size in a TIFF."""
+
+from __future__ import annotations
+
+import logging
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from cryoseg.config import Mode0
+from cryoseg.errors import InputError
+from cryoseg.io.claimed_size import refuse_swollen
+from cryoseg.io.length_units import angstrom_per
+from cryoseg.types import Geometry, Tomogram
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+_DEPTH_AXES = "ZIQ"  # tifffile: depth, a sequence of pages, and an axis that nobody named
+_TIME_AXIS = "T"
+_RESOLUTION_UNITS = {2: "inch", 3: "cm"}
+_SILENT = logging.NullHandler()
+# Of resolutions in print, 72 per inch and the like, which say nothing about a specimen.
+PLAUSIBLE_SIZES = (0.1, 1000.0)  # angstrom
+
+
+def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
+    """Read a TIFF of one volume; the pages are its slices.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mode0
+        Means nothing here.
+
+    Returns
+    -------
+    Tomogram
+        (z, y, x) in the file's data type; uncompressed pages that lie one after the other in this
+        machine's byte order are memory-mapped. The voxel size is 0 where the file gives none.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is damaged, in color, or holds more than one volume.
+    """
+    try:
+        with _open(path) as file:
+            warnings: list[str] = []
+            index, series = _series(file, path, warnings)
+            shape = _shape(series, path, warnings)
+            data = _voxels(series, path).reshape(shape)
+            size = voxel_size(file, index)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
+        raise _unreadable(path, error) from error
+    if data.dtype.kind not in "iufb":
+        raise InputError(
+            f"{path}: holds values of type {data.dtype}, not densities. Give a real-space volume."
+        )
+    return Tomogram(
+        data=data.view(np.uint8) if data.dtype.kind == "b" else data,
+        geometry=Geometry(voxel_size=size),
+        source=path,
+        warnings=tuple(warnings),
+    )
+
+
+def read_tiff_page(path: Path) -> tuple[NDArray[Any], float]:
+    """The only page of a TIFF, (y, x) or (y, x, samples) as stored, and its pixel size in angstrom.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds more than one page.
+    """
+    try:
+        with _open(path) as file:
+            pages = len(file.pages)
+            if pages != 1:
+                raise InputError(
+                    f"{path}: holds {pages} images. Give one micrograph, such as the average of the movie."
+                )
+            page = file.pages.first
+            refuse_swollen(path, claimed=page.nbytes, stored=path.stat().st_size)
+            return np.asarray(page.asarray()), voxel_size(file, 0)[2]
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def count_pages(path: Path) -> int:
+    """How many images a TIFF holds; 0 where it cannot be read."""
+    try:
+        with _open(path) as file:
+            return len(file.pages)
+    except Exception:
+        return 0
+
+
+def voxel_size(file: tifffile.TiffFile, index: int) -> tuple[float, float, float]:
+    """(z, y, x) in angstrom of one series; 0.0 where the file says nothing that a microscope could mean.
+
+    Parameters
+    ----------
+    file
+        Open.
+    index
+        Of the series.
+    """
+    if file.ome_metadata:
+        return _ome_size(file.ome_metadata, index)
+    tags = file.pages.first.tags
+    imagej: dict[str, Any] = file.imagej_metadata or {}
+    factor = angstrom_per(str(imagej.get("unit", "")))
+    if not factor:
+        unit = tags.get("ResolutionUnit")
+        factor = angstrom_per(_RESOLUTION_UNITS.get(int(unit.value) if unit else 0, ""))
+        imagej = {}
+    y, x = (_per_pixel(tags.get(name)) * factor for name in ("YResolution", "XResolution"))
+    y = y or x
+    # ImageJ leaves out a spacing of one, and plain TIFF has none: the voxels are cubes then.
+    z = _number(imagej.get("spacing")) * factor or x
+    low, high = PLAUSIBLE_SIZES
+    return (z, y, x) if all(low <= size <= high for size in (y, x)) else (0.0, 0.0, 0.0)
+
+
+def _open(path: Path) -> tifffile.TiffFile:
+    # What tifffile logs about damaged files, our own errors say; without a handler it goes to the terminal.
+    logging.getLogger("tifffile").addHandler(_SILENT)
+    return tifffile.TiffFile(path)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    if "imagecodecs" in str(error):
+        return InputError(f"{path}: its compression needs a package. Run pip install 'cryoseg[tiff]'.")
+    text = " ".join(str(error).split())
+    return InputError(f"{path}: cannot be read as TIFF ({type(error).__name__}: {text}). Export it again.")
+
+
+def _series(file: tifffile.TiffFile, path: Path, warnings: list[str]) -> tuple[int, tifffile.TiffPageSeries]:
+    """The series that is the volume, and its place in the file."""
+    found = list(file.series)
+    if not found:
+        raise InputError(f"{path}: holds no image. Export it again.")
+    stacks = [(index, one) for index, one in enumerate(found) if len(_long_axes(one)) > 2]
+    chosen = stacks if len(found) > 1 else [(0, found[0])]
+    if len(chosen) != 1:
+        raise InputError(
+            f"{path}: holds {len(found)} images that are no slices of one volume. Give one volume a file."
+        )
+    if len(found) > 1:
+        warnings.append(f"The file holds {len(found) - 1} more images beside the volume; they are ignored.")
+    if chosen[0][1].is_multifile:
+        raise InputError(f"{path}: is one of several files of an OME-TIFF. Export the volume as one file.")
+    return chosen[0]
+
+
+def _long_axes(series: tifffile.TiffPageSeries) -> dict[str, int]:
+    """Axes by tifffile's letters, without those of length one; y and x are always there."""
+    named = zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False), strict=True)
+    return {axis: int(n) for axis, n in named if n != 1 or axis in "YX"}
+
+
+def _shape(series: tifffile.TiffPageSeries, path: Path, warnings: list[str]) -> tuple[int, int, int]:
+    axes = _long_axes(series)
+    names = "".join(axes)
+    if names == "YX":
+        return 1, axes["Y"], axes["X"]
+    if names[1:] == "YX" and names[0] in _DEPTH_AXES + _TIME_AXIS:
+        if names[0] == _TIME_AXIS:
+            warnings.append("The pages are said to be points in time; they are read as slices.")
+        return axes[names[0]], axes["Y"], axes["X"]
+    sizes = ", ".join(f"{axis} {n}" for axis, n in axes.items())
+    raise InputError(
+        f"{path}: holds an image of the axes {sizes}; one volume of z, y and x in grey is needed."
+    )
+
+
+def _voxels(series: tifffile.TiffPageSeries, path: Path) -> NDArray[Any]:
+    dtype = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
+    shape = series.get_shape(squeeze=False)
+    claimed, stored = math.prod(shape) * dtype.itemsize, path.stat().st_size
+    offset = series.dataoffset
+    if offset is not None and offset + claimed <= stored and dtype.isnative:
+        return np.asarray(np.memmap(path, dtype, mode="r", offset=offset, shape=shape))
+    refuse_swollen(path, claimed=claimed, stored=stored)
+    return np.asarray(series.asarray(maxworkers=1))
+
+
+def _ome_size(text: str, index: int) -> tuple[float, float, float]:
+    pixels = [one for one in ET.fromstring(text).iter() if one.tag.rsplit("}", 1)[-1] == "Pixels"]
+    if index >= len(pixels):
+        return 0.0, 0.0, 0.0
+    about = pixels[index].attrib
+    z, y, x = (
+        # Source: OME schema 2016-06; micrometers where no unit is given.
+        _number(about.get(f"PhysicalSize{axis}")) * angstrom_per(about.get(f"PhysicalSize{axis}Unit", "µm"))
+        for axis in "ZYX"
+    )
+    return z, y, x
+
+
+def _per_pixel(tag: Any) -> float:
+    """Units of length a pixel, from a resolution in pixels a unit."""
+    above, below = tag.value if tag is not None else (0, 0)
+    return float(below / above) if above and below else 0.0
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0
