@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Exit
 
-from cryoseg.cli.batch_options import ClusterOptions, ClusterTasks
+from cryoseg.cli.batch_options import ClusterOptionTexts, ClusterTasks
 from cryoseg.config.batch import ClusterConfig, parse_sbatch_options
 from cryoseg.errors import ConfigError
 
@@ -30,7 +30,7 @@ def script(
         Argument(help="A command of cryoseg with its options, as it is typed.", show_default=False),
     ],
     cluster_tasks: ClusterTasks = ClusterConfig.tasks,
-    cluster_option: ClusterOptions = None,
+    cluster_option: ClusterOptionTexts = None,
 ) -> None:
     """Print a plain sbatch script that runs a command as a Slurm array.
 

@@ -115,7 +115,7 @@ class BatchConsole:
             self.err.print(f"{key}: {event.done}/{event.total} {event.unit}{rate}", markup=False)
             self._plain = (key, begun, tenth)
 
-    def summary(self, title: str, rows: list[Row], columns: tuple[str, ...] = ()) -> None:
+    def summary(self, title: str, rows: list[Row], columns: tuple[str, ...] | None = None) -> None:
         """Print the table of a batch.
 
         Parameters
@@ -125,8 +125,10 @@ class BatchConsole:
         rows
             One per input.
         columns
-            Names of `Row.figures` to show between status and seconds.
+            Names of `Row.figures` to show between status and seconds; None shows all that there are.
         """
+        if columns is None:
+            columns = tuple(dict.fromkeys(name for row in rows for name in row.figures))
         table = Table(title=title, title_justify="left")
         table.add_column("file", overflow="fold")
         table.add_column("status")

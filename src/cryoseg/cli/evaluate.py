@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 import typer
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.batch_options import DryRun, Gpus, Reports, ShardOption, write_reports
+from cryoseg.cli.batch_options import BatchOptions, write_reports
 from cryoseg.cli.evaluate_images import images
 from cryoseg.cli.evaluate_options import (
     Also,
@@ -92,10 +92,7 @@ def segmentation(
     pixel_size: PixelSize = None,
     output: Outputs = None,
     scores: Scores = None,
-    gpus: Gpus = None,
-    shard: ShardOption = None,
-    dry_run: DryRun = False,
-    report: Reports = None,
+    part: BatchOptions = BatchOptions(),
     seed: Seed = EvaluateConfig.seed,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -110,9 +107,9 @@ def segmentation(
     from cryoseg.pipelines.evaluate import evaluate_files
     from cryoseg.pipelines.evaluate_report import EvaluationWriter
 
-    if dry_run and model is not None:
+    if part.dry_run and model is not None:
         raise ConfigError("--dry-run: does not go with --model; try `cryoseg segment --dry-run` first.")
-    batch = evaluation_batch(scores, shard, gpus, is_dry=dry_run, reports=report)
+    batch = evaluation_batch(scores, part)
     lengths = tuple(Length.parse(text, option="--tolerance") for text in tolerance or ())
     config = EvaluateConfig(
         metrics=parse_metrics(metrics),
@@ -162,10 +159,10 @@ def segmentation(
             on_scored=writer.on_scored,
         )
     done = evaluation.report
-    if not dry_run and done.interrupted_by is None:
+    if not part.dry_run and done.interrupted_by is None:
         writer.finish(evaluation)
     print_evaluation(evaluation)
-    write_reports(done, batch=batch, reports=report)
+    write_reports(done, batch=batch, reports=part.report)
     raise Exit(done.exit_status)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 from typer import Option
 
+from cryoseg.cli.batch_options import BatchOptions
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
 from cryoseg.config import Metric, ModelChoice, ModelName, Preset
 from cryoseg.config.batch import ALL
@@ -54,9 +55,7 @@ def model_choice(text: str) -> ModelChoice:
     return ModelChoice(model_file=Path(text))
 
 
-def evaluation_batch(
-    scores: Path | None, shard: str | None, gpus: str | None, *, is_dry: bool, reports: list[Path] | None
-) -> Batch:
+def evaluation_batch(scores: Path | None, options: BatchOptions) -> Batch:
     """Who scores what.
 
     Raises
@@ -64,14 +63,11 @@ def evaluation_batch(
     ConfigError
         For a part of the pairs whose scores nobody keeps.
     """
-    from cryoseg.cli.batch_options import build_batch
-
-    if shard is not None and scores is None:
-        raise ConfigError(f"--shard {shard}: goes with --scores, the folder where the shards meet.")
-    if is_dry and scores is None:
+    if options.shard is not None and scores is None:
+        raise ConfigError(f"--shard {options.shard}: goes with --scores, the folder where the shards meet.")
+    if options.dry_run and scores is None:
         raise ConfigError("--dry-run: goes with --scores; without it every pair is scored.")
-    batch = build_batch(shard, gpus, is_dry=is_dry, reports=reports)
-    return batch if scores is not None else replace(batch, shard=ALL)
+    return options.batch() if scores is not None else replace(options.batch(), shard=ALL)
 
 
 def parse_metrics(text: str) -> tuple[Metric, ...]:

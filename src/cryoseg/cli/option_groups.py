@@ -15,15 +15,31 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import copy
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from inspect import Parameter
-from typing import Any, get_type_hints
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptionGroup:
-    """Base of the classes whose fields are options."""
+    """Base of the classes whose fields are options.
+
+    `panel` is the heading under which the help shows them; "" leaves them among the others.
+    """
+
+    panel: ClassVar[str] = ""
+
+    def values(self) -> dict[str, Any]:
+        """Name of every field to its value."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def given(self) -> dict[str, bool]:
+        """Every option, by the name of its field, to whether it differs from its default."""
+        return {
+            f"--{one.name.replace('_', '-')}": getattr(self, one.name) != one.default for one in fields(self)
+        }
 
 
 def expand(function: Callable[..., None]) -> Callable[..., None]:
@@ -73,7 +89,16 @@ def options_of(group: type[OptionGroup]) -> list[Parameter]:
             one.name,
             Parameter.KEYWORD_ONLY,
             default=Parameter.empty if one.default is MISSING else one.default,
-            annotation=hints[one.name],
+            annotation=_under(group.panel, hints[one.name]),
         )
         for one in fields(group)
     ]
+
+
+def _under(panel: str, annotation: Any) -> Any:
+    """The annotation of an option, shown in a panel of the help."""
+    if not panel:
+        return annotation
+    option = copy(annotation.__metadata__[0])
+    option.rich_help_panel = panel
+    return Annotated[annotation.__origin__, option]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
 from typer import Argument, Option
 
+from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.config import Naming, Precision
 from cryoseg.config.pictures import Morphology
+from cryoseg.config.segment import PostprocessLengths
 
 Inputs = Annotated[
     list[str],
@@ -69,19 +72,27 @@ MorphologyOption = Annotated[
     Morphology, Option("--morphology", help="open drops thin parts of the mask, close fills narrow gaps.")
 ]
 Kernel = Annotated[int, Option("--kernel", help="Side of the square that opens or closes, in pixels.")]
-MinSlices = Annotated[
-    int, Option("--post-process-min-slices", help="thin-noise drops components on fewer slices.")
-]
-MaxBridgeLength = Annotated[
-    int,
-    Option(
-        "--post-process-max-bridge-len",
-        help="bridges cuts links between membranes of up to this many pixels.",
-    ),
-]
-MaxSpurLength = Annotated[
-    int, Option("--post-process-max-spur-len", help="bridges cuts spurs of up to this many pixels; 0: none.")
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthOptions(OptionGroup):
+    """What the post-processing steps need; the fields of `PostprocessLengths`."""
+
+    min_slices: Annotated[
+        int, Option("--post-process-min-slices", help="thin-noise drops components on fewer slices.")
+    ] = PostprocessLengths.min_slices
+    max_bridge_length: Annotated[
+        int,
+        Option(
+            "--post-process-max-bridge-len",
+            help="bridges cuts links between membranes of up to this many pixels.",
+        ),
+    ] = PostprocessLengths.max_bridge_length
+    max_spur_length: Annotated[
+        int,
+        Option("--post-process-max-spur-len", help="bridges cuts spurs of up to this many pixels; 0: none."),
+    ] = PostprocessLengths.max_spur_length
+
 
 # Of options that mean the same everywhere, while each method has its own default for them.
 LOGIT_THRESHOLD_HELP = "Voxels or pixels with a logit above this are marked; logit 0 is probability 0.5."

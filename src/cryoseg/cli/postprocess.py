@@ -11,9 +11,7 @@ from cryoseg.cli.options import (
     LOGIT_THRESHOLD_HELP,
     STEP_HELP,
     Inputs,
-    MaxBridgeLength,
-    MaxSpurLength,
-    MinSlices,
+    LengthOptions,
     OutputDir,
     Overwrite,
     Quiet,
@@ -36,9 +34,7 @@ def postprocess(
         Option("--step", help=STEP_HELP, show_default="thin-noise"),
     ] = None,
     no_steps: Annotated[bool, Option("--no-steps", help="Threshold only.")] = False,
-    min_slices: MinSlices = PostprocessConfig.min_slices,
-    max_bridge_length: MaxBridgeLength = PostprocessConfig.max_bridge_length,
-    max_spur_length: MaxSpurLength = PostprocessConfig.max_spur_length,
+    lengths: LengthOptions = LengthOptions(),
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -52,7 +48,7 @@ def postprocess(
     Example: cryoseg postprocess membranes/ts_01_membrane_logits.mrc --logit-threshold -0.25 -o filtered
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.pipelines.postprocess import COLUMNS, postprocess_files
+    from cryoseg.pipelines.postprocess import postprocess_files
 
     chosen = set(step or ())
     if thin_noise:
@@ -65,11 +61,9 @@ def postprocess(
     config = PostprocessConfig(
         steps=() if no_steps else steps or PostprocessConfig.steps,
         logit_threshold=logit_threshold,
-        min_slices=min_slices,
-        max_bridge_length=max_bridge_length,
-        max_spur_length=max_spur_length,
+        **lengths.values(),
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
         report = postprocess_files(inputs, output_dir, config, overwrite=overwrite, on_event=console)
-    console.summary("Post-processed masks", report.rows, COLUMNS)
+    console.summary("Post-processed masks", report.rows)
     raise Exit(report.exit_status)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 
 import typer
-from typer import Exit, Option
+from typer import Option
 
-from cryoseg.cli.batch_options import (
-    CLUSTER_LOGS,
-    Cluster,
-    ClusterOptions,
-    ClusterTasks,
-    ContactSheet,
-    DryRun,
-    Gpus,
-    Reports,
-    ShardOption,
-    build_batch,
-    finish_batch,
-    run_on_cluster,
-)
+from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, ContactSheet, run_command
+from cryoseg.cli.option_groups import expand
 from cryoseg.cli.options import (
     LOGIT_THRESHOLD_HELP,
     POLARITY_HELP,
@@ -32,9 +21,7 @@ from cryoseg.cli.options import (
     CheckpointsDir,
     Device,
     Inputs,
-    MaxBridgeLength,
-    MaxSpurLength,
-    MinSlices,
+    LengthOptions,
     NamingOption,
     OutputDir,
     Overwrite,
@@ -59,8 +46,12 @@ from cryoseg.config import (
     Stage2Prompt,
     View,
 )
-from cryoseg.config.batch import ClusterConfig, ClusterKind
-from cryoseg.config.segment import PRESET_POSTPROCESS
+from cryoseg.config.segment import PRESET_POSTPROCESS, PostprocessLengths
+
+if TYPE_CHECKING:
+    from cryoseg.cli.console import BatchConsole
+    from cryoseg.pipelines.batches.run import Batch
+    from cryoseg.pipelines.events import Report
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -85,6 +76,10 @@ def _choice(kind: type[Choice]) -> Any:
     return parse
 
 
+def _choices(kind: type[StrEnum]) -> str:
+    return f"[{'|'.join(kind)}]"
+
+
 def build_config(
     *,
     preset: Preset = Preset.V1,
@@ -99,12 +94,9 @@ def build_config(
     step: list[PostprocessStep] | None = None,
     thin_noise: bool = False,
     bridges: bool = False,
-    min_slices: int = SegmentConfig.min_slices,
-    max_bridge_length: int = SegmentConfig.max_bridge_length,
-    max_spur_length: int = SegmentConfig.max_spur_length,
     pixel_size: float | None = None,
     views: list[View] | None = None,
-    **_: Any,
+    **others: Any,
 ) -> SegmentConfig:
     """Settings from the options of the command line; other options are passed over.
 
@@ -126,9 +118,7 @@ def build_config(
         polarity=polarity,
         split_processing=split_processing,
         postprocess=steps or (PRESET_POSTPROCESS[preset] if post_process else ()),
-        min_slices=min_slices,
-        max_bridge_length=max_bridge_length,
-        max_spur_length=max_spur_length,
+        **{one.name: others[one.name] for one in fields(PostprocessLengths)},
         pixel_size=pixel_size,
         views=tuple(dict.fromkeys(views)) if views else None,
     )
@@ -137,7 +127,7 @@ def build_config(
 def parse_options(arguments: list[str]) -> SegmentConfig:
     """Settings that the command line would give for `arguments`, without running anything."""
     single = typer.Typer(pretty_exceptions_enable=False)
-    single.command()(segment)
+    single.command()(expand(segment))
     command = typer.main.get_command(single)
     context = command.make_context("segment", [*arguments, "tomogram.mrc"])
     return build_config(**context.params)
@@ -173,9 +163,7 @@ def segment(
         Optional[list[PostprocessStep]],  # noqa: UP045
         Option("--step", help=STEP_HELP, show_default="the preset's, with --post-process"),
     ] = None,
-    min_slices: MinSlices = SegmentConfig.min_slices,
-    max_bridge_length: MaxBridgeLength = SegmentConfig.max_bridge_length,
-    max_spur_length: MaxSpurLength = SegmentConfig.max_spur_length,
+    lengths: LengthOptions = LengthOptions(),
     store_logits: Annotated[
         bool, Option("--store-logits", "--store-probabilities", help=STORE_LOGITS_HELP)
     ] = False,
@@ -196,7 +184,7 @@ def segment(
         Optional[Stage1Prompt],  # noqa: UP045
         Option(
             parser=_choice(Stage1Prompt),
-            metavar="[grid-zero|grid|zero|none]",
+            metavar=_choices(Stage1Prompt),
             help="What stage 1 is told before it propagates.",
             show_default="grid-zero",
         ),
@@ -205,7 +193,7 @@ def segment(
         Optional[Stage2Prompt],  # noqa: UP045
         Option(
             parser=_choice(Stage2Prompt),
-            metavar="[stage1-masks|grid-zero|grid|zero|none]",
+            metavar=_choices(Stage2Prompt),
             help="What stage 2 is told.",
             show_default="preset",
         ),
@@ -220,7 +208,7 @@ def segment(
             "--normalize",
             "--normalize-method",
             parser=_choice(Normalize),
-            metavar="[positive-max|softplus|robust]",
+            metavar=_choices(Normalize),
             help="Intensity map before the network.",
             show_default="model",
         ),
@@ -247,13 +235,8 @@ def segment(
     naming: NamingOption = Naming.CRYOSEG,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
-    gpus: Gpus = None,
-    shard: ShardOption = None,
-    dry_run: DryRun = False,
-    report: Reports = None,
-    cluster: Cluster = ClusterKind.NONE,
-    cluster_tasks: ClusterTasks = ClusterConfig.tasks,
-    cluster_option: ClusterOptions = None,
+    batch: BatchOptions = BatchOptions(),
+    cluster: ClusterOptions = ClusterOptions(),
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -279,9 +262,7 @@ def segment(
 
     cryoseg segment tomo.mrc --model etsam --preset v2 --post-process
     """
-    from cryoseg.cli.console import batch_console
-
-    config = build_config(**locals())
+    config = build_config(**{**locals(), **lengths.values()})
     known = model in set(ModelName)
     choice = ModelChoice(
         name=ModelName(model) if known else ModelName.AUTO,
@@ -298,21 +279,11 @@ def segment(
         overwrite=overwrite,
         mode0=mode0,
     )
-    run_on_cluster(
-        cluster,
-        cluster_tasks,
-        cluster_option,
-        output_dir / CLUSTER_LOGS,
-        title="Membranes",
-        reports=report,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    batch = build_batch(shard, gpus, is_dry=dry_run, reports=report)
-    with batch_console(quiet=quiet, verbose=verbose) as console:
-        from cryoseg.pipelines.segment import COLUMNS, segment_files  # torch starts here
 
-        done = segment_files(
+    def work(batch: Batch, console: BatchConsole) -> Report:
+        from cryoseg.pipelines.segment import segment_files  # torch starts here
+
+        return segment_files(
             inputs,
             output_dir,
             config,
@@ -323,13 +294,14 @@ def segment(
             batch=batch,
             on_event=console,
         )
-        status = finish_batch(
-            console,
-            "Membranes",
-            done,
-            COLUMNS,
-            batch=batch,
-            reports=report,
-            sheet_folder=output_dir if contact_sheet else None,
-        )
-    raise Exit(status)
+
+    run_command(
+        "Membranes",
+        work,
+        options=batch,
+        cluster=cluster,
+        output_dir=output_dir,
+        contact_sheet=contact_sheet,
+        quiet=quiet,
+        verbose=verbose,
+    )

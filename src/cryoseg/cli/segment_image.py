@@ -65,7 +65,7 @@ def segment_image(
     with batch_console(quiet=quiet, verbose=verbose) as console:
         from cryoseg.models.device import select_device
         from cryoseg.models.particle_model import load_particle_model
-        from cryoseg.pipelines.segment_image import COLUMNS, segment_images
+        from cryoseg.pipelines.segment_image import segment_images
 
         report = segment_images(
             inputs,
@@ -78,5 +78,5 @@ def segment_image(
             overwrite=overwrite,
             on_event=console,
         )
-    console.summary("Pictures", report.rows, COLUMNS)
+    console.summary("Pictures", report.rows)
     raise Exit(report.exit_status)

@@ -130,8 +130,4 @@ def tomograms(
                     name=str(output_dir), stage="simulating", done=done, total=count, unit="volumes"
                 )
             )
-        console.summary(
-            "Simulated tomograms",
-            sorted(rows, key=lambda row: row.name),
-            columns=("pixel size", "SNR", "membrane", "distractors"),
-        )
+        console.summary("Simulated tomograms", sorted(rows, key=lambda row: row.name))

@@ -10,8 +10,6 @@ from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed
 from cryoseg.cli.simulate_micrographs import _shape
 from cryoseg.config.simulate_lesions import SimulateLesionsConfig
 
-_COLUMNS = ("for", "lesion", "hairs", "rim")
-
 
 def lesions(
     output_dir: OutputDir,
@@ -60,5 +58,5 @@ def lesions(
                     name=str(output_dir), stage="simulating", done=done, total=count, unit="pictures"
                 )
             )
-        console.summary("Simulated lesions", rows, columns=_COLUMNS)
+        console.summary("Simulated lesions", rows)
         console.out.print(f"{output_dir / LIST}: {count} pictures", markup=False)

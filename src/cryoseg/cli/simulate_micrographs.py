@@ -12,7 +12,6 @@ from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrog
 from cryoseg.errors import ConfigError
 
 POLARITY_ON_DISK_HELP = "Membranes or particles are dark or bright on disk."
-_COLUMNS = ("pixel size", "diameter", "particles", "detectability", "finish")
 
 
 def _range(option: str, text: str) -> tuple[float, float]:
@@ -113,4 +112,4 @@ def micrographs(
                 )
             )
             console(progress(done))
-        console.summary("Simulated micrographs", sorted(rows, key=lambda row: row.name), columns=_COLUMNS)
+        console.summary("Simulated micrographs", sorted(rows, key=lambda row: row.name))

@@ -11,8 +11,6 @@ from cryoseg.cli.options import CheckpointsDir, Quiet
 
 app = typer.Typer(no_args_is_help=True, help="List, find, download and verify model weights.")
 
-_COLUMNS = ("size", "SHA-256")
-
 
 @app.command("list")
 def list_command(
@@ -103,7 +101,7 @@ def download_command(
     wanted = [key for key, entry in WEIGHTS.items() if not entry.bundled] if everything else names or []
     with batch_console(quiet=quiet) as console:
         report = download_weights(wanted, checkpoints_dir=checkpoints_dir, on_event=console)
-    console.summary("Download", report.rows, columns=_COLUMNS)
+    console.summary("Download", report.rows)
     raise typer.Exit(report.exit_status)
 
 
@@ -129,7 +127,7 @@ def verify_command(
 
     with batch_console(quiet=quiet) as console:
         report = verify_weights(names or [], checkpoints_dir=checkpoints_dir, on_event=console)
-    console.summary("Verify", report.rows, columns=_COLUMNS)
+    console.summary("Verify", report.rows)
     if not report.rows:
         typer.echo("No weights are installed; see `cryoseg weights list`.")
     raise typer.Exit(report.exit_status)

@@ -99,7 +99,34 @@ ETSAM_SPLIT_PROMPT_INTERVAL = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentConfig:
+class PostprocessLengths:
+    """Numbers that the post-processing steps need; the settings of every command that takes steps have them.
+
+    Attributes
+    ----------
+    min_slices
+        Components on fewer slices are dropped by `thin-noise`.
+    max_bridge_length, max_spur_length
+        Skeleton segments up to this many pixels are cut by `bridges`; 0 switches spurs off.
+    """
+
+    min_slices: int = 10
+    max_bridge_length: int = 5
+    max_spur_length: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_slices < 1:
+            raise ConfigError(f"--post-process-min-slices {self.min_slices}: must be at least 1.")
+        if self.max_bridge_length < 0:
+            raise ConfigError(
+                f"--post-process-max-bridge-len {self.max_bridge_length}: must not be negative."
+            )
+        if self.max_spur_length < 0:
+            raise ConfigError(f"--post-process-max-spur-len {self.max_spur_length}: must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig(PostprocessLengths):
     """Everything that changes the result of `cryoseg segment`.
 
     A field that is None is filled by the model: ETSAM takes it from `preset`, membrane-tiny from
@@ -117,10 +144,6 @@ class SegmentConfig:
         Run the four y, x quadrants one by one (ETSAM's `--split-processing`).
     postprocess
         Steps to apply; empty for none.
-    min_slices
-        Components on fewer slices are dropped by `thin-noise`.
-    max_bridge_length, max_spur_length
-        Skeleton segments up to this many pixels are cut by `bridges`; 0 switches spurs off.
     pixel_size
         In angstrom; overrides the header. None reads the header.
     views
@@ -137,21 +160,11 @@ class SegmentConfig:
     polarity: Polarity | None = None
     split_processing: bool = False
     postprocess: tuple[PostprocessStep, ...] = ()
-    min_slices: int = 10
-    max_bridge_length: int = 5
-    max_spur_length: int = 0
     pixel_size: float | None = None
     views: tuple[View, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.min_slices < 1:
-            raise ConfigError(f"--post-process-min-slices {self.min_slices}: must be at least 1.")
-        if self.max_bridge_length < 0:
-            raise ConfigError(
-                f"--post-process-max-bridge-len {self.max_bridge_length}: must not be negative."
-            )
-        if self.max_spur_length < 0:
-            raise ConfigError(f"--post-process-max-spur-len {self.max_spur_length}: must not be negative.")
+        super().__post_init__()
         if self.prompt_interval is not None and self.prompt_interval < 1:
             raise ConfigError(f"--prompt-interval {self.prompt_interval}: must be at least 1.")
         if self.pixel_size is not None and not 0.1 <= self.pixel_size <= 1000:

@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config import PostprocessStep
+from cryoseg.config.segment import PostprocessLengths
 from cryoseg.core.bridges import remove_bridges
 from cryoseg.core.components import find_components
-from cryoseg.errors import ConfigError, InputError
+from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
-
-
-@dataclass(frozen=True, kw_only=True)
-class PostprocessLengths:
-    """Numbers that the steps need.
-
-    Attributes
-    ----------
-    min_slices
-        `thin-noise` keeps components on at least this many slices.
-    max_bridge_length, max_spur_length
-        `bridges` cuts skeleton segments of up to this many pixels; 0 keeps every spur.
-    """
-
-    min_slices: int = 10
-    max_bridge_length: int = 5
-    max_spur_length: int = 0
-
-    def __post_init__(self) -> None:
-        if self.min_slices < 1:
-            raise ConfigError(f"min_slices is {self.min_slices}; it must be at least 1.")
-        if self.max_bridge_length < 0 or self.max_spur_length < 0:
-            raise ConfigError(
-                f"max_bridge_length is {self.max_bridge_length} and max_spur_length {self.max_spur_length}; "
-                "neither may be negative."
-            )
 
 
 def postprocess_mask(
     mask: NDArray[np.generic],
     steps: Sequence[PostprocessStep],
-    *,
-    min_slices: int = 10,
-    max_bridge_length: int = 5,
-    max_spur_length: int = 0,
+    lengths: PostprocessLengths | None = None,
+    **numbers: int,
 ) -> BoolArray:
     """Apply steps to a mask, in the order given.
 
@@ -57,10 +30,10 @@ def postprocess_mask(
         (z, y, x), non-zero on membrane.
     steps
         Any of `PostprocessStep`; none returns a copy.
-    min_slices
-        `thin-noise` keeps components on at least this many slices.
-    max_bridge_length, max_spur_length
-        `bridges` cuts skeleton segments of up to this many pixels; 0 keeps every spur.
+    lengths
+        What the steps need; a `SegmentConfig` is one. Defaults if None.
+    **numbers
+        Single fields of `PostprocessLengths`, in place of those of `lengths`.
 
     Returns
     -------
@@ -70,13 +43,11 @@ def postprocess_mask(
     Raises
     ------
     ConfigError
-        If `min_slices` is below 1 or a length is negative.
+        If a number does not fit.
     InputError
         If the mask is not 3D.
     """
-    lengths = PostprocessLengths(
-        min_slices=min_slices, max_bridge_length=max_bridge_length, max_spur_length=max_spur_length
-    )
+    lengths = replace(lengths or PostprocessLengths(), **numbers)
     if mask.ndim != 3:
         raise InputError(f"The mask has shape {mask.shape}; post-processing needs a volume (z, y, x).")
     result: BoolArray = np.not_equal(mask, 0)

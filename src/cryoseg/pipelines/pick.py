@@ -34,7 +34,6 @@ from cryoseg.pipelines.pick_tomogram import pick_tomogram
 from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
 
-COLUMNS = ("picks", "threshold")
 MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
 RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
 COMBINED_NAME = "particles"

@@ -37,7 +37,6 @@ from cryoseg.pipelines.pick_micrograph import MicrographPickResult, pick_microgr
 from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
 
-COLUMNS = ("picks", "mean score", "particle", "peak memory")
 # What `csv` means for a micrograph: the table of its own that CryoPPP has.
 _MICROGRAPH_FORMAT = {PickFormat.CSV: PickFormat.CRYOPPP}
 COMBINED_NAME = "particles"

@@ -22,8 +22,6 @@ from cryoseg.io.provenance import hash_file, read_provenance, write_provenance
 from cryoseg.io.volumes import made_by, read_tomogram, write_mask
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 
-COLUMNS = ("threshold", "before", "after")
-
 # What a name that `cryoseg segment` or ETSAM's script gave ends with.
 _KIND = re.compile(
     r"_(?P<what>membrane|etsam(?:_split_processing)?_predicted)_(?:mask|logits|post_processed_mask)$", re.I
@@ -160,13 +158,7 @@ def _write_one(
     if not is_logits and config.logit_threshold is not None:
         on_event(Warn(text=f"{path.name}: holds a mask, so --logit-threshold changes nothing."))
     before = float(mask.mean())
-    result = postprocess_mask(
-        mask,
-        settings.steps,
-        min_slices=settings.min_slices,
-        max_bridge_length=settings.max_bridge_length,
-        max_spur_length=settings.max_spur_length,
-    )
+    result = postprocess_mask(mask, settings.steps, settings)
     after = float(result.mean())
     write_mask(output, result, tomogram.geometry, label=made_by("postprocess"), overwrite=overwrite)
     record: dict[str, Any] = {

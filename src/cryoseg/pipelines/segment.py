@@ -45,8 +45,6 @@ from cryoseg.pipelines.segment_outputs import output_paths
 from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import write_preview
 
-COLUMNS = ("membrane", "peak memory")
-
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSize:
@@ -157,14 +155,7 @@ def segment_tomogram(
     )
     if not config.postprocess:
         return result
-    cleaned = postprocess_mask(
-        result.mask,
-        config.postprocess,
-        min_slices=config.min_slices,
-        max_bridge_length=config.max_bridge_length,
-        max_spur_length=config.max_spur_length,
-    )
-    return replace(result, post_processed=cleaned)
+    return replace(result, post_processed=postprocess_mask(result.mask, config.postprocess, config))
 
 
 def segment_files(

@@ -28,7 +28,6 @@ from cryoseg.training.picture_samples import picture_logits
 from cryoseg.types import FloatArray
 from cryoseg.view.picture_overlay import draw_mask
 
-COLUMNS = ("size", "marked")
 OWN_OUTPUTS = re.compile(r"_(mask|overlay)\.png$", re.I)
 
 
