@@ -78,14 +78,36 @@ def test_the_recorded_threshold_is_used_and_told(tmp_path: Path, logits: np.ndar
 def test_outputs_are_kept_unless_told(tmp_path: Path, logits: np.ndarray) -> None:
     source = write(tmp_path / "m_membrane_mask.mrc", (logits > 0).astype(np.int8))
     postprocess_files([source], tmp_path, PostprocessConfig(min_slices=1))
-    kept = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=5))
+    kept = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=1))
     assert kept.rows[0].status is Status.SKIPPED
     assert kept.exit_status == 0
+    other = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=5))
+    assert other.rows[0].status is Status.FAILED
+    assert "another min_slices (1, now 5)" in other.rows[0].message
     output = tmp_path / "m_membrane_post_processed_mask.mrc"
     assert read(output).sum() == 44
     replaced = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=5), overwrite=True)
     assert replaced.rows[0].status is Status.DONE
     assert read(output).sum() == 42
+
+
+def test_a_mask_that_segment_wrote_is_not_replaced(tmp_path: Path, logits: np.ndarray) -> None:
+    source = write(tmp_path / "m_membrane_logits.mrc", logits)
+    output = write(tmp_path / "m_membrane_post_processed_mask.mrc", (logits > 1).astype(np.int8))
+    report = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=1))
+    assert report.rows[0].status is Status.FAILED
+    assert "is not of a finished `cryoseg postprocess`" in report.rows[0].message
+    assert read(output).sum() == (logits > 1).sum()
+
+
+def test_another_recorded_threshold_is_another_run(tmp_path: Path, logits: np.ndarray) -> None:
+    source = write(tmp_path / "a_membrane_logits.mrc", logits)
+    config = PostprocessConfig(steps=())
+    for threshold, status in ((-0.3, Status.DONE), (-0.3, Status.SKIPPED), (0.0, Status.FAILED)):
+        (tmp_path / "a_membrane.json").write_text(f'{{"settings": {{"logit_threshold": {threshold}}}}}')
+        report = postprocess_files([source], tmp_path / "out", config)
+        assert report.rows[0].status is status
+    assert "logit_threshold (-0.3, now 0.0)" in report.rows[0].message
 
 
 def test_the_input_is_never_replaced(tmp_path: Path, logits: np.ndarray) -> None:

@@ -75,6 +75,7 @@ def segment_image(
             logit_threshold=logit_threshold,
             crop_black=prepare,
             overlay=overlay,
+            base=base,
             overwrite=overwrite,
             on_event=console,
         )

@@ -179,7 +179,7 @@ def score_pairs(
         )
         files[label] = file = _score_pair(*pairs[label], config, pixel_size, on_event, on_scored)
         if scores_dir is not None:
-            write_score(plan(label), file)
+            write_score(plan(label), file, region=pairs[label][1].region)
         return _row(file, several=several)
 
     report = run_batch(
@@ -295,6 +295,9 @@ def _score_pair(
     choose_economy(pair.pred, bytes_needed(pred.data.shape))
     _check_labels(truth, config)
     voxel_size = _check_pair(pred, truth, pixel_size)
+    doubt = improbable_voxel_size(truth.geometry)
+    if voxel_size is None and doubt and Metric.SURFACE in config.metrics:
+        on_event(Warn(text=f"{truth.source.name}: {doubt} Distances are in voxels."))
     region = None
     if pair.region is not None:
         region = read_mask(pair.region)

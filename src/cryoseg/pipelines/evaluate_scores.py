@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryoseg import __version__
 from cryoseg.config import EvaluateConfig
 from cryoseg.core.metrics_figures import figures_of
 from cryoseg.core.metrics_overlap import Overlap
 from cryoseg.core.metrics_picks import PickCounts
 from cryoseg.errors import InputError
-from cryoseg.io.provenance import describe_input, hash_file, read_provenance, write_provenance
+from cryoseg.io.provenance import describe_input, hash_file, read_provenance
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.evaluate_pairs import Pair
+from cryoseg.pipelines.records import write_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +76,16 @@ def plan_score(
     return Job(path=pair.pred, outputs={"record": scores_dir / f"{name}_score.json"}, identity=identity)
 
 
-def write_score(job: Job, file: FileScore) -> None:
-    """Keep a score for later runs."""
+def write_score(job: Job, file: FileScore, *, region: Path | None = None) -> None:
+    """Keep a score, of the whole or of a region, for later runs."""
     record = {
         **job.identity,
-        "cryoseg": __version__,
         "input": describe_input(job.path),
+        "files": {
+            "input": job.path.resolve(),
+            "truth": None if file.truth is None else file.truth.resolve(),
+            "region": None if region is None else region.resolve(),
+        },
         "method": file.method,
         "name": file.name,
         "figures": file.figures,
@@ -89,7 +93,7 @@ def write_score(job: Job, file: FileScore) -> None:
         "score": score_to_json(file.score),
         "seconds": round(file.seconds, 2),
     }
-    write_provenance(job.record, record, overwrite=True)
+    write_record(job.outputs, record)
 
 
 def kept_score(job: Job, config: EvaluateConfig, about: Mapping[str, Any]) -> FileScore:

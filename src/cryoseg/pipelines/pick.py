@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from cryoseg import __version__
 from cryoseg.config.pick import PickFormat, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
@@ -19,9 +17,16 @@ from cryoseg.io.micrographs import is_single_image
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.picks import SUFFIXES, write_picks
-from cryoseg.io.provenance import describe_input, hash_file, read_provenance, write_provenance
+from cryoseg.io.provenance import describe_input, hash_file, read_provenance
 from cryoseg.io.relion_frame import RelionFrame
-from cryoseg.io.volumes import known_suffix, made_by, read_mask, read_tomogram, write_logits
+from cryoseg.io.volumes import (
+    known_suffix,
+    made_by,
+    read_mask,
+    read_tomogram,
+    require_voxel_size,
+    write_logits,
+)
 from cryoseg.models.cet_pick_detector import Detector, load_detector
 from cryoseg.models.device import select_device
 from cryoseg.pipelines.batches.combined import write_combined_star
@@ -31,6 +36,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
+from cryoseg.pipelines.records import write_record
 from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
 
@@ -122,7 +128,7 @@ def pick_files(
     items = resolve_inputs(inputs)
     good = [item.path for item in items if not item.error]
     stems = output_stems(good)
-    if mask is not None and mask.is_file() and len(good) > 1:
+    if mask is not None and not mask.is_dir() and len(good) > 1:
         raise InputError(f"--mask {mask}: one mask, and {len(good)} tomograms. Give a folder of masks.")
     if batch.devices:
         alone = partial(
@@ -234,7 +240,9 @@ def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
         on_event(Warn(text=f"{path.name}: {warning}"))
     if pixel_size is not None:
         geometry = replace(tomogram.geometry, voxel_size=(pixel_size,) * 3)
-        tomogram = replace(tomogram, geometry=geometry)
+        return replace(tomogram, geometry=geometry)
+    if len(tomogram.data) > 1:  # a single image has other faults, which are told later
+        require_voxel_size(tomogram)
     return tomogram
 
 
@@ -292,17 +300,14 @@ def _pick_one(
         write_pick_preview(paths["preview"], picture, overwrite=True)
     record = {
         **job.identity,
-        "cryoseg": __version__,
         "input": {**source, "shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},
         "files": files,
         "score_threshold": result.threshold,
         "picks": len(picks),
         "candidates": len(result.candidates),
         "dropped": result.dropped,
-        "outputs": {kind: path.name for kind, path in paths.items() if kind != "record"},
-        "torch": torch.__version__,
     }
-    write_provenance(paths["record"], record, overwrite=True)
+    write_record(paths, record)
     return Row(
         name=tomogram.source.name,
         status=Status.DONE,

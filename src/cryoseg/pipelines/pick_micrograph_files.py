@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from cryoseg import __version__
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks import SUFFIXES, write_picks
-from cryoseg.io.provenance import describe_input, write_provenance
+from cryoseg.io.provenance import describe_input
 from cryoseg.io.tiff import TIFF_SUFFIXES
 from cryoseg.io.volumes import made_by, write_logits, write_mask
 from cryoseg.models import particle_model
@@ -34,6 +29,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.pipelines.pick_micrograph import MicrographPickResult, pick_micrograph
+from cryoseg.pipelines.records import own_file, peak_bytes, write_record
 from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
 
@@ -200,14 +196,13 @@ def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_e
         on_event(Note(text=f"{path.name}: --{rule} dropped {count} picks.", detail=True))
     picked = time.monotonic()
     _write(paths, micrograph, result, path)
-    peak = _peak_bytes(model.device)
+    peak = peak_bytes() + peak_device_memory(model.device)
     picks = result.picks
     mean = float(picks.scores.mean()) if picks.scores is not None and len(picks) else 0.0
     record = {
         **job.identity,
-        "cryoseg": __version__,
         "input": {**source, "shape_yx": result.shape, "pixel_size": picks.pixel_size},
-        "files": {"input": path.resolve(), "model": _own_file(model.name)},
+        "files": {"input": path.resolve(), "model": own_file(model.name)},
         "model": {**job.identity["model"], "name": model.name},
         "logit_threshold": result.logit_threshold,
         "particle_diameter_px": result.diameter_px,
@@ -220,11 +215,9 @@ def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_e
         "precision": model.precision,
         "seconds": {"pick": round(picked - begun, 2), "write": round(time.monotonic() - picked, 2)},
         "peak_memory_bytes": peak,
-        "outputs": {kind: file.name for kind, file in paths.items() if kind != "record"},
         "warnings": list(micrograph.warnings),
-        "torch": torch.__version__,
     }
-    write_provenance(paths["record"], record, overwrite=True)
+    write_record(paths, record)
     return Row(
         name=path.name,
         status=Status.DONE,
@@ -237,12 +230,6 @@ def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_e
         outputs=tuple(paths.values()),
         message="" if len(picks) else "no particle above the thresholds",
     )
-
-
-def _own_file(name: str) -> list[Path]:
-    """The model, where it was given as a file and not by a name."""
-    path = Path(name).expanduser()
-    return [path.resolve()] if path.is_file() else []
 
 
 def _write(
@@ -263,10 +250,3 @@ def _write(
             write_picks(file, {path.as_posix(): result.picks}, flavor=PickFormat(kind), overwrite=True)
     if "overlay" in paths:
         write_overlay(paths["overlay"], micrograph.data, result.picks, overwrite=True)
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Largest memory of this process so far, plus that of the device."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    own = kilobytes if sys.platform == "darwin" else kilobytes * 1024
-    return own + peak_device_memory(device)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cryoseg import __version__
 from cryoseg.config import Preset
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.segment import PRESET_LOGIT_THRESHOLD
 from cryoseg.core.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.postprocess import postprocess_mask
-from cryoseg.errors import CryosegError, InputError
-from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
+from cryoseg.errors import InputError, OutputError
+from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.provenance import hash_file, read_provenance, write_provenance
+from cryoseg.io.provenance import describe_input, read_provenance
 from cryoseg.io.volumes import made_by, read_tomogram, write_mask
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.run import run_batch
+from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
+from cryoseg.pipelines.records import write_record
 
 # What a name that `cryoseg segment` or ETSAM's script gave ends with.
 _KIND = re.compile(
@@ -50,7 +51,7 @@ def postprocess_files(
     config
         Steps and their lengths.
     overwrite
-        Replace outputs; they are kept otherwise, and the row is `SKIPPED`.
+        Replace outputs; finished ones of the same input and settings are kept otherwise.
     on_event
         Told progress, notes and rows.
 
@@ -68,24 +69,64 @@ def postprocess_files(
     # In a folder, every volume may be meant; masks and logits are the very outputs of segment.
     items = resolve_inputs(inputs, leave_out=re.compile(r"_post_processed_mask\."))
     stems = output_stems(item.path for item in items if item.error is None)
-    rows = []
+    outputs = {
+        path: output_dir / output_name(name, has_steps=bool(config.steps)) for path, name in stems.items()
+    }
     chosen: dict[Path, Path] = {}
     # Logits come first: they say more than the mask that was made from them.
-    for path in sorted(stems, key=lambda path: "_logits." not in path.name.lower()):
-        chosen.setdefault(output_dir / output_name(stems[path], has_steps=bool(config.steps)), path)
-    for done, item in enumerate(items):
-        on_event(
-            StageProgress(name="Post-processing", stage="files", done=done, total=len(items), unit="files")
-        )
-        row = _postprocess_item(
-            item, stems.get(item.path, ""), output_dir, config, overwrite, chosen, on_event
+    for path in sorted(outputs, key=lambda path: "_logits." not in path.name.lower()):
+        chosen.setdefault(outputs[path], path)
+
+    def plan(path: Path) -> Job:
+        job = _job(path, outputs[path], config)
+        _refuse_others(job, overwrite=overwrite)
+        return job
+
+    def one(path: Path) -> Row:
+        return _write_one(plan(path), config, on_event)
+
+    given_way = [path for path in outputs if chosen[outputs[path]] != path]
+    report = run_batch(
+        [item for item in items if item.path not in given_way],
+        one,
+        plan=plan,
+        overwrite=overwrite,
+        on_event=on_event,
+    )
+    for path in given_way:
+        taken, output = chosen[outputs[path]], outputs[path]
+        row = Row(
+            name=path.name,
+            status=Status.SKIPPED,
+            message=f"{taken.name} gives {output.name} and is taken instead",
+            path=path,
         )
         on_event(row)
-        rows.append(row)
-    on_event(
-        StageProgress(name="Post-processing", stage="files", done=len(items), total=len(items), unit="files")
-    )
-    return Report(rows=rows)
+        report.rows.append(row)
+    return report
+
+
+def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
+    settings = asdict(config)
+    if config.logit_threshold is None:
+        # A mask has none; of logits it is the one that would be taken now.
+        del settings["logit_threshold"]
+        if "_logits." in path.name.lower():
+            settings["logit_threshold"] = recorded_threshold(path)[0]
+    identity = {"command": "postprocess", "settings": settings}
+    return Job(path=path, outputs={"mask": output, "record": output.with_suffix(".json")}, identity=identity)
+
+
+def _refuse_others(job: Job, *, overwrite: bool) -> None:
+    """Refuse to replace the input, and the mask that `cryoseg segment` wrote under the same name."""
+    output = job.outputs["mask"]
+    if output.exists() and output.resolve() == job.path.resolve():
+        raise InputError(f"{job.path}: the output would replace the input. Choose another --output-dir.")
+    if output.exists() and not job.record.exists() and not overwrite:
+        raise OutputError(
+            f"{output}: exists already and is not of a finished `cryoseg postprocess`. Pass --overwrite to "
+            "replace it, or choose another --output-dir."
+        )
 
 
 def output_name(stem: str, *, has_steps: bool) -> str:
@@ -96,60 +137,17 @@ def output_name(stem: str, *, has_steps: bool) -> str:
     return f"{stem}_{suffix}.mrc"
 
 
-def _postprocess_item(
-    item: InputItem,
-    stem: str,
-    output_dir: Path,
-    config: PostprocessConfig,
-    overwrite: bool,
-    chosen: dict[Path, Path],
-    on_event: OnEvent,
-) -> Row:
-    begun = time.monotonic()
-    name = item.path.name
-    try:
-        if item.error is not None:
-            raise InputError(item.error)
-        output = output_dir / output_name(stem, has_steps=bool(config.steps))
-        if chosen[output] != item.path:
-            return Row(
-                name=name,
-                status=Status.SKIPPED,
-                message=f"{chosen[output].name} gives {output.name} and is taken instead",
-            )
-        if output.exists() and output.resolve() == item.path.resolve():
-            raise InputError(f"{item.path}: the output would replace the input. Choose another --output-dir.")
-        if output.exists() and not overwrite:
-            return Row(
-                name=name,
-                status=Status.SKIPPED,
-                outputs=(output,),
-                message=f"{output.name} exists already and is kept; --overwrite replaces it",
-            )
-        figures = _write_one(item.path, output, config, overwrite, on_event)
-        return Row(
-            name=name,
-            status=Status.DONE,
-            seconds=time.monotonic() - begun,
-            figures=figures,
-            outputs=(output, output.with_suffix(".json")),
-            message=output.name,
-        )
-    except CryosegError as error:
-        return Row(name=name, status=Status.FAILED, seconds=time.monotonic() - begun, message=str(error))
-
-
-def _write_one(
-    path: Path, output: Path, config: PostprocessConfig, overwrite: bool, on_event: OnEvent
-) -> dict[str, str]:
+def _write_one(job: Job, config: PostprocessConfig, on_event: OnEvent) -> Row:
+    path, output = job.path, job.outputs["mask"]
+    source = describe_input(path)
     tomogram = read_tomogram(path)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
     settings = config
     is_logits = voxel_kind(tomogram.data) is VoxelKind.LOGITS
     if is_logits and config.logit_threshold is None:
-        threshold, source = recorded_threshold(path)
-        on_event(Note(text=f"{path.name}: logits above {threshold:g} are membrane ({source})."))
+        threshold, origin = recorded_threshold(path)
+        on_event(Note(text=f"{path.name}: logits above {threshold:g} are membrane ({origin})."))
         settings = replace(config, logit_threshold=threshold)
     try:
         mask = to_mask(tomogram.data, logit_threshold=settings.logit_threshold)
@@ -160,20 +158,29 @@ def _write_one(
     before = float(mask.mean())
     result = postprocess_mask(mask, settings.steps, settings)
     after = float(result.mean())
-    write_mask(output, result, tomogram.geometry, label=made_by("postprocess"), overwrite=overwrite)
-    record: dict[str, Any] = {
-        "version": __version__,
-        "command": "postprocess",
-        "input": path.name,
-        "input_sha256": hash_file(path),
-        "input_is_logits": is_logits,
-        "settings": settings if is_logits else replace(settings, logit_threshold=None),
+    # The record is the mark of completion.
+    job.record.unlink(missing_ok=True)
+    write_mask(output, result, tomogram.geometry, label=made_by("postprocess"), overwrite=True)
+    record = {
+        **job.identity,
+        "input": {**source, "is_logits": is_logits, "shape_zyx": tomogram.data.shape},
+        "files": {"input": path.resolve()},
+        "settings": settings,
         "fraction_marked_before": before,
         "fraction_marked": after,
     }
-    write_provenance(output.with_suffix(".json"), record, overwrite=True)
-    threshold_text = f"{settings.logit_threshold:g}" if is_logits else "-"
-    return {"threshold": threshold_text, "before": f"{before:.3%}", "after": f"{after:.3%}"}
+    write_record(job.outputs, record)
+    return Row(
+        name=path.name,
+        status=Status.DONE,
+        figures={
+            "threshold": f"{settings.logit_threshold:g}" if is_logits else "-",
+            "before": f"{before:.3%}",
+            "after": f"{after:.3%}",
+        },
+        outputs=tuple(job.outputs.values()),
+        message=output.name,
+    )
 
 
 def recorded_threshold(path: Path) -> tuple[float, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from cryoseg import __version__
 from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
 from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.provenance import describe_input, hash_file, write_provenance
+from cryoseg.io.provenance import describe_input, hash_file
 from cryoseg.io.volumes import (
     check_finite,
     improbable_voxel_size,
@@ -40,6 +36,7 @@ from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_pla
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.pipelines.records import peak_bytes, write_record
 from cryoseg.pipelines.segment_model import ResolvedModel, bytes_needed, resolve_model
 from cryoseg.pipelines.segment_outputs import output_paths
 from cryoseg.types import SegmentResult, Tomogram
@@ -305,10 +302,9 @@ def _segment_file(
             logit_threshold=settled.logit_threshold,
             overwrite=True,
         )
-    fraction, peak = float(final.mean()), _peak_bytes(select_device(device))
+    fraction, peak = float(final.mean()), peak_bytes() + peak_device_memory(select_device(device))
     record = {
         **identity,
-        "cryoseg": __version__,
         "input": {**source, "shape_zyx": tomogram.data.shape},
         "files": {"input": path.resolve(), "model": [stage.resolve() for stage in model.files.stages]},
         "model": {**identity["model"], "reason": model.reason},
@@ -322,10 +318,9 @@ def _segment_file(
         },
         "peak_memory_bytes": peak,
         "fraction_marked": fraction,
-        "outputs": {kind: file.name for kind, file in paths.items() if kind != "record"},
         "warnings": list(tomogram.warnings),
     }
-    write_provenance(paths["record"], record, overwrite=True)
+    write_record(paths, record)
     return Row(
         name=path.name,
         status=Status.DONE,
@@ -352,13 +347,6 @@ class _Stopwatch:
     def seconds(self) -> dict[str, float]:
         """By stage; the first includes what came before it."""
         return {stage: round(spent, 2) for stage, spent in self._spent.items()}
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Largest memory of this process so far, plus that of the device."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    own = kilobytes if sys.platform == "darwin" else kilobytes * 1024
-    return own + peak_device_memory(device)
 
 
 def _words(value: object) -> str:

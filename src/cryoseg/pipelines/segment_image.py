@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from cryoseg import __version__
 from cryoseg.config.pictures import Smoothing
 from cryoseg.core.picture_frame import frame_picture, smooth_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
-from cryoseg.io.provenance import describe_input, write_provenance
+from cryoseg.io.provenance import describe_input
 from cryoseg.models.device import describe
 from cryoseg.models.particle_model import ParticleModel
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, ignore
+from cryoseg.pipelines.records import own_file, write_record
 from cryoseg.training.picture_samples import picture_logits
 from cryoseg.types import FloatArray
 from cryoseg.view.picture_overlay import draw_mask
@@ -67,6 +66,7 @@ def segment_images(
     logit_threshold: float | None = None,
     crop_black: bool | None = None,
     overlay: bool = False,
+    base: Path | None = None,
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -87,6 +87,8 @@ def segment_images(
         None takes the model's.
     overlay
         Draw the mask on the picture.
+    base
+        The SAM that the model was loaded with, if it was named; for the record.
     overwrite
         Replace finished outputs.
     on_event
@@ -121,20 +123,21 @@ def segment_images(
         return Job(path=path, outputs=paths, identity=identity)
 
     def one(path: Path) -> Row:
-        return _segment_one(path, plan(path).outputs, model, smoothing, threshold, crop_black=crop)
+        return _segment_one(plan(path), model, smoothing, threshold, crop_black=crop, base=base)
 
     return run_batch(items, one, plan=plan, overwrite=overwrite, on_event=on_event)
 
 
 def _segment_one(
-    path: Path,
-    paths: Mapping[str, Path],
+    job: Job,
     model: ParticleModel,
     smoothing: Smoothing,
     threshold: float,
     *,
     crop_black: bool,
+    base: Path | None,
 ) -> Row:
+    path, paths = job.path, job.outputs
     begun = time.monotonic()
     source = describe_input(path)
     rgb = read_rgb(path)
@@ -147,20 +150,19 @@ def _segment_one(
         write_picture(paths["overlay"], draw_mask(rgb, mask), overwrite=True)
     height, width = mask.shape
     record = {
-        "cryoseg": __version__,
-        "command": "segment-image",
+        **job.identity,
         "input": {**source, "shape_yx": mask.shape},
+        "files": {
+            "input": job.path.resolve(),
+            "model": own_file(model.name),
+            "base": None if base is None else base.resolve(),
+        },
         "model": {"name": model.name, "sha256": model.hashes, "recipe": asdict(model.recipe)},
-        "logit_threshold": threshold,
-        "smoothing": smoothing.to_dict(),
-        "crop_black": crop_black,
-        "marked": float(mask.mean()),
+        "fraction_marked": float(mask.mean()),
         "device": describe(model.device),
         "seconds": round(time.monotonic() - begun, 2),
-        "outputs": {kind: file.name for kind, file in paths.items() if kind != "record"},
-        "torch": torch.__version__,
     }
-    write_provenance(paths["record"], record, overwrite=True)
+    write_record(paths, record)
     return Row(
         name=path.name,
         status=Status.DONE,

@@ -6,10 +6,9 @@ no model of any disease. Lengths are in pixels, colors in grey values of 0 to 25
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoseg import __version__
 from cryoseg.config.simulate_lesions import SimulateLesionsConfig
-from cryoseg.errors import OutputError
-from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.outputs import make_folder
 from cryoseg.io.pictures import PictureRow, Split, write_picture, write_picture_list
 from cryoseg.simulate.micrograph_surroundings import plane_noise, sometimes
+from cryoseg.simulate.records import begin_record, finished_record, write_record
 from cryoseg.types import BoolArray, FloatArray
 
 LIST = "lesions.csv"
@@ -95,9 +93,7 @@ def simulate_lesion(config: SimulateLesionsConfig, index: int = 0) -> SimulatedL
     color = ndimage.gaussian_filter(color * edge[..., None], (blur, blur, 0))
     color += noise * rng.standard_normal(color.shape, dtype=np.float32) * (0.2 + 0.8 * edge[..., None])
     record = {
-        "software": f"cryoseg {__version__}",
-        "config": asdict(config),
-        "index": index,
+        **begin_record("lesions", config, index),
         "lesion_share": float(mask.mean()),
         **field_record,
         **skin_record,
@@ -264,6 +260,32 @@ def lesion_row(folder: Path, index: int, *, prefix: str = "lesion") -> PictureRo
     )
 
 
+def make_folders(folder: Path) -> None:
+    """The folders within one that pictures are written to."""
+    for name in ("images", "masks", "records"):
+        make_folder(folder / name)
+
+
+def record_path(folder: Path, row: PictureRow) -> Path:
+    """The record of a picture."""
+    return folder / "records" / f"{row.image.stem}.json"
+
+
+def write_lesion(simulated: SimulatedLesion, row: PictureRow, record: Path) -> None:
+    """Write picture, mask and, last, the record that marks them as finished.
+
+    Raises
+    ------
+    OutputError
+        If one of them cannot be written.
+    """
+    # The record is the mark of completion, so an old one must not outlive the files it tells of.
+    record.unlink(missing_ok=True)
+    write_picture(row.image, simulated.rgb, overwrite=True)
+    write_picture(row.mask, simulated.mask, overwrite=True)
+    write_record(record, simulated.record)
+
+
 def simulate_lesion_folder(
     config: SimulateLesionsConfig,
     folder: Path,
@@ -292,38 +314,16 @@ def simulate_lesion_folder(
     OutputError
         If the folder holds pictures of other settings and `overwrite` is not given.
     """
-    for name in ("images", "masks", "records"):
-        make_folder(folder / name)
+    make_folders(folder)
     rows = [lesion_row(folder, index, prefix=prefix) for index in range(count)]
     for index, row in enumerate(rows):
         begun = time.perf_counter()
-        path = folder / "records" / f"{row.image.stem}.json"
-        record = None if overwrite else _finished(config, index, row, path)
+        path = record_path(folder, row)
+        record = None if overwrite else finished_record(config, index, (row.image, row.mask), path)
         made = record is None
         if record is None:
             simulated = simulate_lesion(config, index)
             record = simulated.record
-            # The record is the mark of completion, so an old one must not outlive the files it tells of.
-            path.unlink(missing_ok=True)
-            write_picture(row.image, simulated.rgb, overwrite=True)
-            write_picture(row.mask, simulated.mask, overwrite=True)
-            with atomic_output(path, overwrite=True) as temporary:
-                temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            write_lesion(simulated, row, path)
         yield LesionOutcome(row=row, made=made, seconds=time.perf_counter() - begun, record=record)
     write_picture_list(folder / LIST, rows, overwrite=True)
-
-
-def _finished(
-    config: SimulateLesionsConfig, index: int, row: PictureRow, path: Path
-) -> dict[str, Any] | None:
-    """The record of a picture that is there already; None if a file is missing or unreadable."""
-    if not all(file.is_file() for file in (row.image, row.mask, path)):
-        return None
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except ValueError:
-        return None
-    wanted = json.loads(json.dumps(asdict(config)))
-    if record.get("config") != wanted or record.get("index") != index:
-        raise OutputError(f"{path}: made with other settings; choose another folder or pass --overwrite.")
-    return record

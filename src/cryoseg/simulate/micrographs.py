@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoseg import __version__
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.core.detection import suppress_nonmaxima
 from cryoseg.core.robust import robust_map
-from cryoseg.errors import OutputError
 from cryoseg.io.mrc import write_mrc
-from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks import write_picks
 from cryoseg.io.volumes import made_by
 from cryoseg.simulate.micrograph_imaging import draw_micrograph_imaging, expose, finish
@@ -34,6 +30,7 @@ from cryoseg.simulate.micrograph_surroundings import (
     sometimes,
 )
 from cryoseg.simulate.particle_shapes import Species, draw_species, project
+from cryoseg.simulate.records import begin_record, finished_record, write_record
 from cryoseg.simulate.simulated_micrograph import MicrographOutcome, MicrographPaths, SimulatedMicrograph
 from cryoseg.types import FloatArray, Geometry, Picks
 
@@ -83,9 +80,7 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
         data = np.float32(2 * float(np.median(data))) - data
     centers, labels = _labeled(centers, layout.labels, surroundings, inner, imaging.frame)
     record = {
-        "software": f"cryoseg {__version__}",
-        "config": asdict(config),
-        "index": index,
+        **begin_record("micrographs", config, index),
         "pixel_size_angstrom": pixel_size,
         "particle_diameter_angstrom": diameter,
         "particle_diameter_px": diameter / pixel_size,
@@ -313,24 +308,7 @@ def write_micrograph(
         source=paths.micrograph,
     )
     write_picks(paths.particles, {paths.micrograph.name: picks}, flavor=PickFormat.STAR, overwrite=True)
-    with atomic_output(paths.record, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(simulated.record, indent=1) + "\n", encoding="utf-8")
-
-
-def _finished(config: SimulateMicrographsConfig, index: int, paths: MicrographPaths) -> dict[str, Any] | None:
-    """The record of a micrograph that is there already; None if a file is missing or unreadable."""
-    if not all(path.is_file() for path in paths.all):
-        return None
-    try:
-        record: dict[str, Any] = json.loads(paths.record.read_text())
-    except ValueError:
-        return None
-    wanted = json.loads(json.dumps(asdict(config)))
-    if record.get("config") != wanted or record.get("index") != index:
-        raise OutputError(
-            f"{paths.record}: made with other settings; choose another folder or pass --overwrite."
-        )
-    return record
+    write_record(paths.record, simulated.record)
 
 
 _Job = tuple[SimulateMicrographsConfig, int, MicrographPaths]
@@ -378,7 +356,7 @@ def simulate_micrograph_folder(
     todo: list[_Job] = []
     for index in range(count):
         paths = output_paths(folder, index, prefix=prefix)
-        record = None if overwrite else _finished(config, index, paths)
+        record = None if overwrite else finished_record(config, index, paths.all, paths.record)
         if record is None:
             todo.append((config, index, paths))
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -15,15 +14,14 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from cryoseg import __version__
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
-from cryoseg.errors import OutputError
 from cryoseg.io.mrc import write_mrc
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.volumes import made_by
 from cryoseg.simulate.fields import Grid
 from cryoseg.simulate.imaging import image, scale_noise
 from cryoseg.simulate.microscope import STORAGES, apply_filter, draw_filter, draw_imaging, store
+from cryoseg.simulate.records import begin_record, finished_record, write_record
 from cryoseg.simulate.scene import Kind
 from cryoseg.simulate.specimen import Specimen, build_specimen
 from cryoseg.types import BoolArray, FloatArray, Geometry
@@ -150,9 +148,7 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
     contrast = float(seen[labels].mean() - seen[~labels].mean()) / noise_std if labels.any() else 0.0
     power = float(np.mean(np.square(seen[labels]))) / noise_std**2 if labels.any() else 0.0
     record = {
-        "software": f"cryoseg {__version__}",
-        "config": asdict(config),
-        "index": index,
+        **begin_record("tomograms", config, index),
         "voxel_size_angstrom": voxel_size,
         "snr": snr,
         "snr_after_filter": float(seen.var(dtype=np.float64)) / noise_std**2,
@@ -228,28 +224,7 @@ def write_tomogram(simulated: SimulatedTomogram, paths: tuple[Path, Path, Path])
             temporary.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=6, mtime=0))
         finally:
             plain.unlink(missing_ok=True)
-    with atomic_output(record, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(simulated.record, indent=1) + "\n", encoding="utf-8")
-
-
-def _finished(config: SimulateConfig, index: int, paths: tuple[Path, Path, Path]) -> dict[str, Any] | None:
-    """The record of a volume that is there already; None if any of its files is missing or unreadable.
-
-    Raises
-    ------
-    OutputError
-        If the finished volume was made with other settings.
-    """
-    if not all(path.is_file() for path in paths):
-        return None
-    try:
-        record: dict[str, Any] = json.loads(paths[2].read_text())
-    except ValueError:
-        return None
-    wanted = json.loads(json.dumps(asdict(config)))
-    if record.get("config") != wanted or record.get("index") != index:
-        raise OutputError(f"{paths[2]}: made with other settings; choose another folder or pass --overwrite.")
-    return record
+    write_record(record, simulated.record)
 
 
 def _make(job: tuple[SimulateConfig, int, tuple[Path, Path, Path]]) -> Outcome:
@@ -301,7 +276,7 @@ def simulate_folder(
     kept: list[Outcome] = []
     for index in range(count):
         paths = output_paths(folder, index, prefix=prefix)
-        record = None if overwrite else _finished(config, index, paths)
+        record = None if overwrite else finished_record(config, index, paths, paths[2])
         if record is None:
             todo.append((config, index, paths))
         else:

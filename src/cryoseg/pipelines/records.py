@@ -1,0 +1,50 @@
+"""The record of one finished output: what every command's record tells, in one place."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryoseg import __version__
+from cryoseg.io.provenance import write_provenance
+
+
+def write_record(outputs: Mapping[str, Path], content: Mapping[str, Any]) -> None:
+    """Write the record that marks outputs as finished, in place of an older one.
+
+    Parameters
+    ----------
+    outputs
+        Every file of one input, by kind, as `Job.outputs` has them; `record` is written.
+    content
+        What the command tells: its identity, `input`, `files`, figures.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    about = {
+        "cryoseg": __version__,
+        "python": platform.python_version(),
+        "outputs": {kind: path.name for kind, path in outputs.items() if kind != "record"},
+    }
+    if "torch" in sys.modules:  # not every command computes with it
+        about["torch"] = sys.modules["torch"].__version__
+    write_provenance(outputs["record"], {**about, **content}, overwrite=True)
+
+
+def own_file(model: str) -> list[Path]:
+    """The file of a model that was given as one; empty of one that was given by a known name."""
+    path = Path(model).expanduser()
+    return [path.resolve()] if path.is_file() else []
+
+
+def peak_bytes() -> int:
+    """Largest memory that this process has held so far, without that of a device."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else kilobytes * 1024
