@@ -64,6 +64,11 @@ def is_volume_folder(path: Path) -> bool:
     return path.name.lower().endswith(".zarr") and path.is_dir()
 
 
+def is_volume(path: Path) -> bool:
+    """Whether there is a file, a folder that is a volume, or a file in which a data set is named."""
+    return split_dataset(path)[0].is_file() or is_volume_folder(path)
+
+
 def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     """Read a volume of a known format.
 
@@ -236,6 +241,18 @@ def improbable_voxel_size(geometry: Geometry) -> str | None:
     if not all(low <= size <= high for size in sizes):
         return f"The header's voxel size is {_triple(sizes)} A (z, y, x), hardly that of a tomogram. {mend}"
     return None
+
+
+def require_voxel_size(tomogram: Tomogram) -> None:
+    """Refuse a volume whose voxel size cannot be believed, where lengths in angstrom are needed.
+
+    Raises
+    ------
+    InputError
+        With what is doubtful and the mend.
+    """
+    if doubt := improbable_voxel_size(tomogram.geometry):
+        raise InputError(f"{tomogram.source}: {doubt}")
 
 
 def _write(

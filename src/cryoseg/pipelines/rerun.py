@@ -24,6 +24,7 @@ from cryoseg.config.restore import missing_settings, restore
 from cryoseg.errors import CryosegError, DeviceError, InputError, WeightsError
 from cryoseg.io.provenance import hash_file, read_provenance
 from cryoseg.io.relion_frame import RelionFrame
+from cryoseg.io.volumes import is_volume
 from cryoseg.models.device import describe, select_device, select_precision
 from cryoseg.pipelines.events import OnEvent, Report
 
@@ -179,13 +180,13 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
 def _find(found: _Findings, recorded: str | None, name: str | None, given: Path | None) -> Path:
     """The input: as given, where it was, or beside the record."""
     if given is not None:
-        if not given.exists():
+        if not is_volume(given):
             raise InputError(f"--input {given}: no such file.")
         return given
     places = [Path(recorded)] if recorded else []
     places += [found.path.parent / name] if name else []
     for place in places:
-        if place.exists():
+        if is_volume(place):
             return place
     looked = " or ".join(map(str, places)) or "the record names none"
     raise InputError(f"{found.path}: the input of this run is gone ({looked}). Pass --input FILE.")
@@ -338,7 +339,7 @@ def _pick_tomogram(
     mask = None
     if found.part("mask") is not None:
         mask = Path(found.part("files", "mask") or "")
-        if not mask.is_file():
+        if not is_volume(mask):
             raise InputError(f"{found.path}: the mask of this run is gone ({mask}). Put it back.")
         found.compare_hash(mask, found.part("mask", "sha256"))
     frame = found.part("relion")

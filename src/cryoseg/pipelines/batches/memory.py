@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from cryoseg.errors import CryosegError, InputError
+from cryoseg.io.dataset_path import HDF5_SUFFIXES, split_dataset
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.memory import GIB, available_memory
 from cryoseg.io.volumes import read_tomogram
@@ -19,12 +20,12 @@ Result = TypeVar("Result")
 
 # Steps of economy: batches and tiles of the network are halved with each.
 ECONOMIES = (0, 1, 2)
-_PACKED = (".gz", ".bz2", ".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg")
+_PACKED = (".gz", ".bz2", ".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", *HDF5_SUFFIXES)
 
 
 def mapped_shape(path: Path) -> tuple[int, ...] | None:
     """Shape of a volume that need not be read for it; None of a compressed one and where it is broken."""
-    if path.suffix.lower() in _PACKED:
+    if split_dataset(path)[0].suffix.lower() in _PACKED:
         return None
     try:
         data = read_tomogram(path).data
