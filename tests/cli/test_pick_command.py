@@ -9,6 +9,7 @@ import mrcfile
 import numpy as np
 import pytest
 import starfile
+import tifffile
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
@@ -176,10 +177,24 @@ def test_nan_is_refused_with_its_place(tmp_path: Path) -> None:
 
 
 def test_missing_voxel_size_is_refused_and_can_be_given(tmp_path: Path) -> None:
-    tomogram = write_volume(tmp_path / "ts_01.mrc", voxel_size=0.0)
-    with pytest.raises(InputError, match="--pixel-size"):
-        train(tmp_path, volume=tomogram)
+    for size in (0.0, 1.0, 5000.0):
+        tomogram = write_volume(tmp_path / f"ts_{size:g}.mrc", voxel_size=size)
+        with pytest.raises(InputError, match=r"voxel size.*Pass --pixel-size in angstrom\.$"):
+            train(tmp_path, volume=tomogram)
     assert train(tmp_path, "--pixel-size", "10", volume=tomogram).exists()
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 5000.0])
+def test_picking_needs_a_voxel_size_that_can_be_believed(model: Path, tmp_path: Path, size: float) -> None:
+    tomogram = write_volume(tmp_path / "ts_01.mrc", voxel_size=size)
+    arguments = ["pick", str(tomogram), "-m", str(model), "-o", str(tmp_path), "--device", "cpu"]
+    refused = RUNNER.invoke(app, arguments)
+    assert refused.exit_code == 1
+    told = " ".join(refused.output.split())
+    assert "voxel size" in told
+    assert "Pass --pixel-size in angstrom." in told
+    assert RUNNER.invoke(app, [*arguments, "--pixel-size", "10"]).exit_code == 0
+    assert (tmp_path / "ts_01_particles.star").exists()
 
 
 def test_volume_smaller_than_a_crop(tmp_path: Path) -> None:
@@ -271,3 +286,48 @@ def test_flip_without_size_is_refused(tmp_path: Path) -> None:
     source = write_labels(tmp_path / "labels.csv")
     outcome = RUNNER.invoke(app, ["convert", str(source), str(tmp_path / "b.csv"), "--flip", "xz"])
     assert "--size" in str(outcome.exception)
+
+
+def test_picks_are_the_same_in_every_format(model: Path, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")
+    tomogram = write_volume(tmp_path / "ts_01.mrc")
+    with mrcfile.open(tomogram) as file, h5py.File(tmp_path / "ts_02.hdf", "w") as other:
+        other["MDF/images/0/image"] = file.data
+        for axis in "xyz":
+            other["MDF/images/0"].attrs[f"EMAN.apix_{axis}"] = 10.0
+        units = {f"PhysicalSize{axis}Unit": "nm" for axis in "XYZ"} | {
+            f"PhysicalSize{axis}": 1 for axis in "XYZ"
+        }
+        tifffile.imwrite(
+            tmp_path / "ts_03.ome.tif", file.data, metadata={"axes": "ZYX"} | units, photometric="minisblack"
+        )
+    sources = [
+        str(tomogram),
+        f"{tmp_path / 'ts_02.hdf'}:/MDF/images/0/image",
+        str(tmp_path / "ts_03.ome.tif"),
+    ]
+    arguments = [
+        "pick",
+        *sources,
+        "-m",
+        str(model),
+        "-o",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--format",
+        "csv",
+    ]
+    assert RUNNER.invoke(app, [*arguments, "--score-threshold", "0", "--max-picks", "5"]).exit_code == 0
+    tables = [(tmp_path / f"ts_0{number}_particles.csv").read_text() for number in (1, 2, 3)]
+    places = [[line.split(",")[1:] for line in table.splitlines()] for table in tables]
+    assert len(places[0]) == 6
+    assert places[0] == places[1] == places[2]
+
+
+def test_a_tiff_of_one_page_is_no_tomogram(model: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 40), np.uint8))
+    arguments = ["pick", str(tmp_path / "a.tif"), "-m", str(model), "-o", str(tmp_path), "--device", "cpu"]
+    outcome = RUNNER.invoke(app, arguments)
+    assert outcome.exit_code == 1
+    assert "is a single image" in " ".join(outcome.output.split())

@@ -80,7 +80,7 @@ def convert(
     from cryoseg.io.inputs import stem
     from cryoseg.io.micrographs import is_single_image, read_micrograph
     from cryoseg.io.pick_frame import PickFrame
-    from cryoseg.io.volumes import read_tomogram
+    from cryoseg.io.volumes import improbable_voxel_size, read_tomogram
     from cryoseg.pipelines.convert import convert_picks
 
     if particle_diameter_px is not None and particle_diameter_px <= 0:
@@ -98,7 +98,9 @@ def convert(
         volume = read_tomogram(tomogram)
         depth, height, width = volume.data.shape
         shape = (depth, height, width)
-        voxel_size = pixel_size or volume.geometry.voxel_size[2]
+        # A size that cannot be believed is unknown, so that formats in angstrom ask for --pixel-size.
+        doubt = improbable_voxel_size(volume.geometry)
+        voxel_size = pixel_size or (0.0 if doubt else volume.geometry.voxel_size[2])
         name = name or (stem(tomogram) if depth > 1 else tomogram.name)
     frame = PickFrame(
         voxel_size=voxel_size,

@@ -18,7 +18,7 @@ from cryoseg.io.claimed_size import refuse_swollen
 from cryoseg.io.length_units import angstrom_per
 from cryoseg.types import Geometry, Tomogram
 
-TIFF_SUFFIXES = (".tif", ".tiff")
+TIFF_SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
 _DEPTH_AXES = "ZIQ"  # tifffile: depth, a sequence of pages, and an axis that nobody named
 _TIME_AXIS = "T"
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}

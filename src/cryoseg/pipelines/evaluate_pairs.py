@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.volumes import is_volume_folder
+from cryoseg.io.volumes import is_volume
 
 # Words that programs put behind the name of the tomogram, longest first.
 _TAIL = re.compile(
@@ -81,8 +81,8 @@ def find_pairs(
     preds, truths = _files(pred), _files(truth)
     where = pred if isinstance(pred, str | Path) else "what the model wrote"
     regions = [] if region is None else _files(region)
-    one_pred = not isinstance(pred, str | Path) or _is_volume(pred)
-    if one_pred and len(truths) == 1 and _is_volume(truth) and len({*map(tomogram_name, preds)}) == 1:
+    one_pred = not isinstance(pred, str | Path) or is_volume(Path(pred))
+    if one_pred and len(truths) == 1 and is_volume(Path(truth)) and len({*map(tomogram_name, preds)}) == 1:
         best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
         chosen = regions[0] if len(regions) == 1 else None
         return [Pair(name=tomogram_name(best), pred=best, truth=truths[0], region=chosen)]
@@ -137,10 +137,6 @@ def pred_rank(path: Path, *, prefer_logits: bool) -> int:
     if name.endswith("logits"):
         return -1 if prefer_logits else 2
     return 0 if name.endswith("post_processed_mask") else 1
-
-
-def _is_volume(typed: str | Path) -> bool:
-    return Path(typed).is_file() or is_volume_folder(Path(typed))
 
 
 def _files(typed: str | Path | Sequence[Path]) -> list[Path]:

@@ -28,7 +28,7 @@ from cryoseg.io.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks_text import is_image_list, read_image_list
 from cryoseg.io.provenance import write_provenance
 from cryoseg.io.relion_frame import RelionFrame
-from cryoseg.io.volumes import check_finite, read_mask, read_tomogram
+from cryoseg.io.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
 from cryoseg.models.cet_pick_detector import Detector, save_detector
 from cryoseg.models.device import select_device
 from cryoseg.pipelines.cet_pick_labels import LabeledTomogram
@@ -107,7 +107,8 @@ def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
         on_event(Warn(text=f"{path.name}: {warning}"))
     check_finite(tomogram)
     if pixel_size is not None:
-        tomogram = replace(tomogram, geometry=replace(tomogram.geometry, voxel_size=(pixel_size,) * 3))
+        return replace(tomogram, geometry=replace(tomogram.geometry, voxel_size=(pixel_size,) * 3))
+    require_voxel_size(tomogram)
     return tomogram
 
 

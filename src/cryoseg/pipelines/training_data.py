@@ -16,7 +16,7 @@ from cryoseg.config.segment import Polarity
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import is_known_suffix, stem
-from cryoseg.io.volumes import read_mask, read_tomogram
+from cryoseg.io.volumes import is_volume, read_mask, read_tomogram
 from cryoseg.training.clips import TrainingVolume
 from cryoseg.types import Tomogram
 
@@ -82,7 +82,7 @@ def _from_csv(path: Path) -> list[Pair]:
     for row in rows:
         tomogram, labels = path.parent / row["tomogram"], path.parent / row["mask"]
         for file in (tomogram, labels):
-            if not file.is_file():
+            if not is_volume(file):
                 raise InputError(f"{path}: lists {file}, which does not exist.")
         polarity = Polarity(row["polarity"]) if row.get("polarity") else None
         pairs.append(Pair(name=stem(tomogram), tomogram=tomogram, labels=labels, polarity=polarity))
@@ -90,7 +90,7 @@ def _from_csv(path: Path) -> list[Pair]:
 
 
 def _from_folder(folder: Path) -> list[Pair]:
-    volumes = {stem(p): p for p in sorted(folder.iterdir()) if p.is_file() and is_known_suffix(p)}
+    volumes = {stem(p): p for p in sorted(folder.iterdir()) if is_volume(p) and is_known_suffix(p)}
     pairs = []
     for name, tomogram in volumes.items():
         if not name.endswith(TOMOGRAM_TAG):
