@@ -74,12 +74,12 @@ def bin_volume(volume: Slices, factors: Factors) -> FloatArray:
 
 
 def bin_mask(mask: Slices, factors: Factors, *, share: float) -> BoolArray:
-    """Blocks of which at least `share` is marked."""
+    """Blocks of a (z, y, x) mask of which at least `share` is marked, (z, y, x) in blocks."""
     return bin_volume(mask, factors) >= np.float32(share)
 
 
 def logit_step(logits: NDArray[np.floating[Any]]) -> float:
-    """The power of two, at most 1/16, whose multiples by -128 to 127 reach over these logits."""
+    """The power of two, at most 1/16, whose multiples by -128 to 127 reach over (z, y, x) logits."""
     largest = max((float(np.abs(image).max()) for image in logits if image.size), default=0.0)
     if largest == 0:
         return COARSEST_STEP

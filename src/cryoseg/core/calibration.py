@@ -64,7 +64,7 @@ def fit_calibration(raw: NDArray[np.floating], is_hit: BoolArray) -> Calibration
 def expected_calibration_error(scores: NDArray[np.floating], is_hit: BoolArray, *, bins: int = 10) -> float:
     """Mean distance between score and share of hits, over equal bins of score, weighted by their picks.
 
-    NaN without picks.
+    Both arrays are (n,); NaN without picks.
     """
     if not len(scores):
         return float("nan")

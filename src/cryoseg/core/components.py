@@ -60,7 +60,7 @@ class Components:
         return result
 
     def largest(self, count: int) -> BoolArray:
-        """The mask of the `count` components with most voxels."""
+        """The (z, y, x) mask of the `count` components with most voxels."""
         keep = np.zeros(len(self), np.bool_)
         keep[np.argsort(-self.voxels, kind="stable")[:count]] = True
         return self.select(keep)

@@ -14,7 +14,7 @@ POLARITY_SKEWNESS = 0.15
 
 
 def is_constant(image: FloatArray) -> bool:
-    """Whether an image holds one value only, or so little else that no contrast can be made of it."""
+    """Whether an image (any shape) holds one value, or so little else that no contrast can be made of it."""
     low, high = float(image.min()), float(image.max())
     return high - low <= 1e-6 * max(abs(low), abs(high))
 

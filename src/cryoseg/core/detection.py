@@ -39,7 +39,7 @@ def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
 
 
 def above_floor(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
-    """All voxels above `floor`, highest first, at most `MOST_CANDIDATES`; as `local_maxima`."""
+    """(n, dimensions) voxels above `floor`, highest first, at most `MOST_CANDIDATES`; as `local_maxima`."""
     found = np.argwhere(scores > floor)
     order = np.argsort(-scores[tuple(found.T)], kind="stable")[:MOST_CANDIDATES]
     return found[order]
@@ -102,12 +102,12 @@ def suppress_nonmaxima(centers: Points, scores: FloatArray, *, min_distance: flo
     scores
         (n,).
     min_distance
-        In the units of `centers`; two points at exactly this distance both stay.
+        In the unit of `centers`; two points at exactly this distance both stay.
 
     Returns
     -------
     NDArray
-        Indices of the kept points, highest score first.
+        (kept,) indices, highest score first.
     """
     order = np.argsort(-scores, kind="stable")
     if min_distance <= 0 or len(centers) < 2:

@@ -99,7 +99,7 @@ def fit_filament(points: Points, *, spacing: float) -> tuple[Points, NDArray[np.
     points
         (n, 3), at least 3, in any order, in isotropic units.
     spacing
-        Of the returned points along the curve.
+        Of the returned points along the curve, in the unit of `points`.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def trace_filaments(
 
 
 def resample_polyline(points: Points, *, spacing: float) -> Points:
-    """Points every `spacing` along straight lines from point to point, both ends included."""
+    """Points (m, 3) every `spacing`, in their unit, along the lines through (n, 3), both ends included."""
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
     length = np.concatenate([[0.0], np.cumsum(steps)])
     count = max(2, round(length[-1] / spacing) + 1)

@@ -81,6 +81,7 @@ def assign_cetpick(neighbors: Neighbors, *, radius_px: float) -> NDArray[np.int6
 
     Squares and cubes do not fit together, so pairs up to `radius_px` to the power 1.5 apart count
     (22.6 voxels for 8). For comparison with old tables only; `neighbors` must reach that far.
+    Returns (n,) the truth of each prediction, -1 for none.
 
     Source: CET-pick, precision_recall_curve.py; reference notes, section 8.
     """

@@ -79,7 +79,7 @@ def count_overlap(pred: BoolArray, truth: BoolArray, known: BoolArray | None = N
     pred, truth
         Of one shape, any number of dimensions.
     known
-        False where the truth is not annotated; None means that all of it is.
+        Of their shape, False where the truth is not annotated; None means that all of it is.
 
     Raises
     ------

@@ -68,7 +68,7 @@ class PickCurve:
     truths: int
 
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Threshold, precision and recall at each distinct score (picks at or above it count)."""
+        """Threshold, precision and recall, each (m,), at distinct scores (picks at or above them count)."""
         hits = np.cumsum(self.is_hit)
         last = np.flatnonzero(np.r_[self.scores[1:] != self.scores[:-1], True]) if len(hits) else hits
         with np.errstate(invalid="ignore", divide="ignore"):

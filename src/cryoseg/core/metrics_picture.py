@@ -80,7 +80,7 @@ def score_picture(prediction: BoolArray, truth: BoolArray) -> PictureScore:
 
 
 def structure_measure(prediction: BoolArray, truth: BoolArray) -> float:
-    """S-measure: how alike objects and their quarters are; without truth, the part left unmarked."""
+    """S-measure of (y, x) masks: how alike objects and quarters are; without truth, the part unmarked."""
     values = prediction.astype(np.float64)
     share = float(truth.mean())
     if share in (0.0, 1.0):
@@ -117,7 +117,7 @@ def _region_score(values: NDArray[np.float64], truth: BoolArray) -> float:
 
 
 def alignment_measure(prediction: BoolArray, truth: BoolArray) -> float:
-    """E-measure: how pixels of both masks deviate together from the means of each."""
+    """E-measure: how pixels of both (y, x) masks deviate together from the means of each."""
     share, marked = truth.mean(), prediction.mean()
     if share == 0:
         return float(1 - marked)
@@ -129,7 +129,7 @@ def alignment_measure(prediction: BoolArray, truth: BoolArray) -> float:
 
 
 def weighted_f_measure(prediction: BoolArray, truth: BoolArray) -> float:
-    """Weighted F: misses beside hits are forgiven, and false marks weigh more far from the truth."""
+    """Weighted F of (y, x) masks: misses beside hits are forgiven, false marks weigh more far away."""
     if not truth.any():
         return float("nan")
     error = (prediction != truth).astype(np.float64)

@@ -44,7 +44,7 @@ class ThresholdSweep:
         return LOWEST_LOGIT + np.arange(_BINS) / BINS_PER_LOGIT
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Precision, recall and Dice at each of `thresholds`; undefined values are NaN."""
+        """Precision, recall and Dice, each (bins,), at each of `thresholds`; undefined values are NaN."""
         found = _above(self.membrane)
         marked = found + _above(self.clear)
         total = self.membrane.sum()
@@ -91,7 +91,7 @@ def sweep_thresholds(
     logits
         (z, y, x), real numbers; read slice by slice.
     membrane, known
-        Where the truth is membrane, and where it is anything.
+        (z, y, x), where the truth is membrane, and where it is anything.
 
     Raises
     ------

@@ -49,6 +49,8 @@ class PictureFrame:
         ----------
         values
             (y, x) or (y, x, channels) on the picture's grid.
+        side
+            Of the result, in pixels.
         """
         y0, x0, y1, x1 = self.box
         piece = np.asarray(values[y0:y1, x0:x1], np.float32)
@@ -120,19 +122,19 @@ def area_weights(source: int, target: int) -> csr_array:
 
 
 def open_mask(mask: NDArray[np.bool_], kernel: int) -> NDArray[np.bool_]:
-    """Without what a square of `kernel` pixels does not fit into; beyond the image is background."""
+    """A (y, x) mask without what a square of `kernel` pixels does not fit into; beyond it is background."""
     return np.asarray(ndimage.binary_opening(mask, np.ones((kernel, kernel), bool)))
 
 
 def close_mask(mask: NDArray[np.bool_], kernel: int) -> NDArray[np.bool_]:
-    """With gaps filled that a square of `kernel` pixels does not fit into, at the border too."""
+    """A (y, x) mask with gaps filled that no square of `kernel` pixels fits into, at the border too."""
     padded = np.pad(mask, kernel)
     closed = ndimage.binary_closing(padded, np.ones((kernel, kernel), bool))
     return np.asarray(closed[kernel:-kernel, kernel:-kernel])
 
 
 def smooth_mask(mask: NDArray[np.bool_], smoothing: Smoothing) -> NDArray[np.bool_]:
-    """A mask after opening or closing; as it is for `Morphology.NONE`."""
+    """A (y, x) mask after opening or closing; as it is for `Morphology.NONE`."""
     if smoothing.morphology is Morphology.NONE:
         return mask
     change = open_mask if smoothing.morphology is Morphology.OPEN else close_mask

@@ -27,7 +27,7 @@ def grid_mask(shape: tuple[int, int], interval: int) -> BoolArray:
 
 
 def empty_mask(shape: tuple[int, int]) -> BoolArray:
-    """No membrane anywhere: ETSAM's prompt `zero`."""
+    """No membrane anywhere on a (y, x) slice: ETSAM's prompt `zero`."""
     return np.zeros(shape, bool)
 
 

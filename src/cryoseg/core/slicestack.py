@@ -15,7 +15,7 @@ LOGIT_CLIP = 5.0  # stage-1 logits enter stage 2 clipped here and scaled to [-1,
 
 
 def neighbor_indices(z: int, depth: int) -> NDArray[np.intp]:
-    """Indices of the five slices around `z`, repeated at the ends of a volume of `depth` slices."""
+    """(5,) indices of the slices around `z`, repeated at the ends of a volume of `depth` slices."""
     return np.clip(np.arange(z - NEIGHBORS, z + NEIGHBORS + 1), 0, depth - 1)
 
 

@@ -120,7 +120,7 @@ def compare_methods(figure: str, values: Mapping[str, Sequence[float]]) -> list[
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's step-down correction; NaN stays NaN and does not count as a test."""
+    """Holm's step-down correction of (n,) p-values; NaN stays NaN and does not count as a test."""
     corrected = np.full(len(p_values), np.nan)
     tested = np.flatnonzero(~np.isnan(p_values))
     order = tested[np.argsort(p_values[tested], kind="stable")]

@@ -19,7 +19,7 @@ def thin_first(volume: NDArray[Any], axis: ThicknessAxis) -> NDArray[Any]:
 
 
 def thin_back(volume: NDArray[Any], axis: ThicknessAxis) -> NDArray[Any]:
-    """Undo `thin_first`."""
+    """Undo `thin_first`: a view in (z, y, x)."""
     return volume.transpose(np.argsort(ORDERS[axis]))
 
 
@@ -29,7 +29,7 @@ def points_thin_first(points: NDArray[np.float64], axis: ThicknessAxis) -> NDArr
 
 
 def points_thin_back(points: NDArray[np.float64], axis: ThicknessAxis) -> NDArray[np.float64]:
-    """Undo `points_thin_first`."""
+    """Undo `points_thin_first`: (n, 3) z, y, x of the file."""
     return points[:, np.argsort(ORDERS[axis])]
 
 

@@ -49,7 +49,7 @@ class WorkingGrid:
         return np.asarray((points + 0.5) / self.scale - 0.5)
 
     def to_source(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The way back."""
+        """(n, 3) z, y, x of the working grid to the tomogram."""
         return np.asarray((points + 0.5) * self.scale - 0.5)
 
 
@@ -121,7 +121,7 @@ class WorkingVolume:
         return np.stack([self[z] for z in range(begin, end)])
 
     def sample(self) -> FloatArray:
-        """Slices spread evenly over the volume, for statistics."""
+        """(n, y, x) float32 slices spread evenly over the volume, for statistics."""
         count = min(STATISTICS_SLICES, self.shape[0])
         picked = np.unique(np.linspace(0, self.shape[0] - 1, count).round().astype(int))
         return np.stack([self[int(z)] for z in picked])

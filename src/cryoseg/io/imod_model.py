@@ -60,6 +60,8 @@ def write_imod_model(
         Three-dimensional; `shape` sets the model's limits.
     radius_voxels
         Of the spheres that 3dmod draws.
+    overwrite
+        Replace an existing file.
     """
     from imodmodel.models import Contour, ImodModel, ModelHeader, Object, ObjectHeader
 

@@ -47,7 +47,7 @@ class PickFrame:
         return np.asarray(points[:, list(_CETPICK_TO_FILE[self.thickness_axis])])
 
     def to_cetpick(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The way back."""
+        """(n, 3) z, y, x of the file to CET-pick's order: the way back."""
         order = np.argsort(_CETPICK_TO_FILE[self.thickness_axis])
         return np.asarray(points[:, order])
 

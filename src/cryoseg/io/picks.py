@@ -115,6 +115,8 @@ def write_picks(
         Of the tomogram.
     flavor
         The format.
+    overwrite
+        Replace an existing file.
 
     Raises
     ------

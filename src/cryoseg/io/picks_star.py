@@ -134,6 +134,8 @@ def write_star(
         Voxel size, and RELION's frame for its two flavors.
     flavor
         `star`, `star-relion4`, `star-relion5`, or `cryosparc`: names of micrographs without folders.
+    overwrite
+        Replace an existing file.
 
     Raises
     ------

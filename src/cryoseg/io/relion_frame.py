@@ -62,7 +62,7 @@ class RelionFrame:
         return np.asarray(centers * (voxel_size / self.pixel_size))
 
     def from_unbinned(self, pixels: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
-        """The way back."""
+        """(n, 3) z, y, x in unbinned pixels to voxels: the way back."""
         return np.asarray(pixels * (self.pixel_size / voxel_size))
 
     def to_centered(self, centers: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
@@ -70,7 +70,7 @@ class RelionFrame:
         return np.asarray((self.to_unbinned(centers, voxel_size) - self._zero()) * self.pixel_size)
 
     def from_centered(self, angstrom: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
-        """The way back."""
+        """(n, 3) z, y, x in angstrom from the center to voxels: the way back."""
         return self.from_unbinned(angstrom / self.pixel_size + self._zero(), voxel_size)
 
 

@@ -84,6 +84,8 @@ def score_volume(
         The tomogram on its working grid.
     intensity
         Its normalization.
+    device
+        Where to compute.
     symmetric
         Average with the point reflection: twice the time, and no systematic shift.
     blocks

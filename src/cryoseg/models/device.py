@@ -113,7 +113,7 @@ def slices_at_once(device: torch.device) -> int:
 
 
 def ready_for_transfer(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor that can be copied to the device while the device computes."""
+    """The tensor, of any shape, where it can be copied to the device while the device computes."""
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 

@@ -86,7 +86,7 @@ class FineSamMaskDecoder(BatchedMaskDecoder):
         self.half_mix = _conv(width // 8, width // 8)
 
     def image_part(self, image_embeddings: Tensor) -> Tensor:
-        """The embedding without the folded maps."""
+        """The embedding (B, C, h, w) without the folded maps."""
         return image_embeddings[:, : self.transformer_dim]
 
     def upscale(self, source: Tensor, image_embeddings: Tensor) -> Tensor:

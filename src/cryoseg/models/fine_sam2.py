@@ -198,7 +198,7 @@ class FineVolumePredictor(VolumePredictor):
         )
 
     def forward_image(self, img_batch: Tensor) -> dict[str, Any]:
-        """Image features, with sam2's two skip projections where its own levels now stand."""
+        """Features of (B, 3, S, S) images, with sam2's two skip projections where its own levels stand."""
         output = self.image_encoder(img_batch)
         pyramid = output["backbone_fpn"]
         pyramid[FINE_LEVELS] = self.sam_mask_decoder.conv_s0(pyramid[FINE_LEVELS])

@@ -187,7 +187,7 @@ class PromiseSam(PromptSam):
     def prompts(
         self, features: list[Tensor], given: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor] | None:
-        """What the configured prompter gives; `given` for the ground truth's points."""
+        """Points (B, n, 2) x, y and labels (B, n) of the prompter; `given` for the ground truth's."""
         device, batch = features[0].device, len(features[0])
         match self.promise.prompter:
             case Prompter.APM:

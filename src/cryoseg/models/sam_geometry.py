@@ -130,7 +130,7 @@ class BatchedMaskDecoder(MaskDecoder):
         return self.output_upscaling(source)
 
     def image_part(self, image_embeddings: Tensor) -> Tensor:
-        """The channels that the transformer attends to; all of them."""
+        """The channels of (B, C, h, w) that the transformer attends to; all of them."""
         return image_embeddings
 
     def predict_masks(

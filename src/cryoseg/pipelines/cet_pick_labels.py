@@ -112,7 +112,7 @@ def prepare(
     settings: DetectorSettings,
     held: NDArray[np.bool_],
 ) -> Prepared:
-    """Bring a tomogram to the working grid; labels that are `held` do not reach the sampler."""
+    """Bring a tomogram to the working grid; labels that are `held` (n,) do not reach the sampler."""
     shape = item.tomogram.data.shape
     grid = settings.grid((shape[0], shape[1], shape[2]), known_voxel_size(item))
     working = WorkingVolume(item.tomogram.data, grid)
@@ -174,7 +174,7 @@ def checked(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEve
 
 
 def held_out_labels(items: list[LabeledTomogram], config: CetPickConfig) -> list[NDArray[np.bool_]]:
-    """Which labels are kept out of training, per tomogram; the same for the same seed."""
+    """(n,) which labels are kept out of training, per tomogram; the same for the same seed."""
     counts = [len(item.labels) for item in items]
     total = sum(counts)
     flags = np.zeros(total, bool)

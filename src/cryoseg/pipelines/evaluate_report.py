@@ -66,7 +66,7 @@ class EvaluationWriter:
         self._pictures: dict[tuple[str, str], list[str]] = {}
 
     def on_scored(self, file: FileScore, pred: NDArray[Any], truth: NDArray[Any]) -> None:
-        """Draw the best and the worst slice of one pair, if a report was asked for."""
+        """Draw the best and the worst slice of one (z, y, x) pair, if a report was asked for."""
         if self._config is None or not any(path.suffix.lower() == ".html" for path in self._outputs):
             return
         self._pictures[file.method, file.name] = [

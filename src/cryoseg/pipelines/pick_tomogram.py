@@ -148,7 +148,7 @@ def pick_tomogram(
 
 
 def take(picks: Picks, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Picks:
-    """The chosen ones of some picks."""
+    """Some of the picks, by mask (n,) or index (m,)."""
     return replace(
         picks,
         centers=picks.centers[chosen],

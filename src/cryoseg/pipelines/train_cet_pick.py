@@ -148,6 +148,8 @@ def train_detector(
         Called after every step.
     on_state
         Given all that a resumed run needs, every `state_every` steps; plain values and tensors.
+    state_every
+        Steps.
     on_check
         Called at every check, also where no labels are held out, with the step and the detector as
         it is then, threshold included.

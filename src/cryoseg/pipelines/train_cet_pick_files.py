@@ -269,6 +269,8 @@ def train_files(
         Write slices of the training tomograms with labels, heat map and picks.
     overwrite
         Replace a finished model.
+    on_event
+        Receives progress, notes and warnings.
 
     Returns
     -------

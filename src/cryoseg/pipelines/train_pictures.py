@@ -229,7 +229,7 @@ def picture_loss(
 
 
 def picture_curve(network: PromptSam, samples: PictureSamples, device: torch.device) -> NDArray[np.float64]:
-    """Mean Dice over pictures at every threshold of `LOGIT_BINS`, at the resolution of the masks."""
+    """(bins,) mean Dice over pictures at each threshold of `LOGIT_BINS`, at the resolution of the masks."""
     curves = []
     for i in range(len(samples)):
         logits, truth = _one(network, samples, i, device)

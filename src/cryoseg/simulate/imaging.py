@@ -111,7 +111,7 @@ class Transfer:
 
 
 def contrast_transfer(frequency: NDArray[Any], imaging: Imaging) -> NDArray[Any]:
-    """Contrast per density at `frequency` (1/angstrom); positive at low frequency, so dense is bright."""
+    """Contrast per density at `frequency` (1/angstrom, any shape); positive where low, so dense is bright."""
     if imaging.ctf is CtfMode.NONE:
         return np.ones_like(frequency)
     q2 = np.square(frequency)
@@ -128,7 +128,7 @@ def contrast_transfer(frequency: NDArray[Any], imaging: Imaging) -> NDArray[Any]
 
 
 def dose_envelope(frequency: NDArray[Any], dose: float) -> NDArray[Any]:
-    """What radiation has left of the contrast at `frequency` (1/angstrom) after `dose` electrons/A^2.
+    """What radiation leaves of the contrast at `frequency` (1/angstrom, any shape) after `dose` e/A^2.
 
     Source: Grant and Grigorieff 2015, eLife 4:e06980, equation 3 (critical exposure at 300 kV).
     """
@@ -270,7 +270,7 @@ def image(
 
 
 def scale_noise(noise_free: FloatArray, noise: FloatArray, snr: float) -> FloatArray:
-    """`noise` scaled so that var(noise_free) / var(noise) is `snr`."""
+    """`noise` (z, y, x) scaled so that var(noise_free) / var(noise) is `snr`."""
     signal = float(noise_free.var(dtype=np.float64))
     power = float(noise.var(dtype=np.float64))
     return np.asarray(noise * np.float32(np.sqrt(signal / (snr * power))), dtype=np.float32)

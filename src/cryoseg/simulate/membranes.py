@@ -185,8 +185,12 @@ class Builder:
             1, or 2 for a double membrane.
         folded
             The inner wall has cristae.
+        roughness
+            Standard deviation of the wall as a fraction of the radius.
         upright
             The wall stands across the slab, as where a thin section cuts a large organelle.
+        kind
+            Name in the record of the volume.
         """
         normal = random_direction(self.rng, max_z=0.35 if upright else 1.0)
         through = self.rng.uniform(0.1, 0.9, 3) * self.grid.extent

@@ -122,13 +122,13 @@ class Lens:
         )
 
     def image(self, phase: FloatArray) -> FloatArray:
-        """Contrast of a thin phase object given as twice its phase; dense is positive."""
+        """Contrast of a thin phase object, (y, x), given as twice its phase; dense is positive."""
         spectrum = scipy.fft.rfft2(phase)
         spectrum *= self.transfer
         return np.asarray(scipy.fft.irfft2(spectrum, s=self.shape), np.float32)
 
     def detect(self, counts: FloatArray) -> FloatArray:
-        """Blur by the detector."""
+        """(y, x) counts, blurred by the detector."""
         spectrum = scipy.fft.rfft2(counts)
         spectrum *= self.detector
         return np.asarray(scipy.fft.irfft2(spectrum, s=self.shape), np.float32)
@@ -142,7 +142,7 @@ def transmitted(surroundings: Surroundings) -> FloatArray:
 
 
 def background_phase(surroundings: Surroundings) -> FloatArray:
-    """Twice the phase of everything but particles, saturating."""
+    """(y, x) twice the phase of everything but particles, saturating."""
     volts = (
         FROST_VOLT * surroundings.frost + CARBON_VOLT * surroundings.carbon + GOLD_VOLT * surroundings.metal
     )

@@ -38,7 +38,7 @@ class Surroundings:
     record: dict[str, Any] = field(default_factory=dict)
 
     def blocked(self) -> BoolArray:
-        """Where no one would pick a particle: on carbon, on or under crystals and gold."""
+        """(y, x) where no one would pick a particle: on carbon, on or under crystals and gold."""
         covered = (self.carbon > 20.0) | (self.frost > 60.0) | (self.metal > 5.0)
         return np.asarray(covered)
 

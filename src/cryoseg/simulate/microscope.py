@@ -89,6 +89,8 @@ def apply_filter(
     name
         `lowpass`: a Gaussian of `strength` voxels. `wiener`: each shell of frequencies is weighted
         by its signal over signal plus `strength` times noise, as an ideal denoiser would.
+    strength
+        See `name`.
     """
     if name == "none":
         return noise_free, noise

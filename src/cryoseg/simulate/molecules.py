@@ -118,11 +118,11 @@ def membrane_protein(
     radius
         Of the head, angstrom.
     height
-        Distance of the head's centre from the mid-surface.
+        Distance of the head's centre from the mid-surface, angstrom.
     stalk
-        Radius of the part that crosses the membrane.
+        Radius of the part that crosses the membrane, angstrom.
     inner
-        Radius of the domain on the other side; 0 for none.
+        Radius of the domain on the other side, angstrom; 0 for none.
     """
     levels = np.arange(-25.0, height, max(stalk, 4.0))
     centres = np.zeros((len(levels), 3))
@@ -145,6 +145,8 @@ def place(
 
     Parameters
     ----------
+    cloud
+        The n points of one molecule.
     positions, rotations
         (m, 3) angstrom and (m, 3, 3).
 
@@ -194,7 +196,7 @@ class Crowd:
         self.count = 0
 
     def add(self, cloud: Cloud, positions: NDArray[np.float64], rotations: NDArray[np.float64]) -> None:
-        """Copies of `cloud` at `positions` (angstrom)."""
+        """Copies of `cloud` at `positions` (m, 3) in angstrom, turned by `rotations` (m, 3, 3)."""
         if len(positions) == 0:
             return
         points, weights = place(cloud, positions, rotations)
@@ -264,9 +266,10 @@ def wavy_line(
     step: float,
     stiffness: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points every `step` angstrom along a worm-like line, and its tangents.
+    """Points (n, 3) every `step` angstrom along a worm-like line, and its tangents (n, 3).
 
-    `stiffness` is the persistence length in angstrom.
+    `start` is (3,) in angstrom, `direction` (3,) of unit length, `length` in angstrom; `stiffness` is the
+    persistence length in angstrom.
     """
     n = max(int(length / step), 2)
     turns = rng.standard_normal((n, 3)) * np.sqrt(step / stiffness)

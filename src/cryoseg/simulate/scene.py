@@ -54,7 +54,7 @@ class Bilayer:
     core_density: float = -0.2
 
     def profile(self, distance: FloatArray, *, voxel_size: float) -> FloatArray:
-        """Density at a signed distance (angstrom) from the mid-surface, blurred by the voxel."""
+        """Density at a signed distance (angstrom, any shape) from the mid-surface, blurred by the voxel."""
         # A box one voxel wide has a variance of 1/12 of its square.
         sigma2 = self.leaflet_sigma**2 + voxel_size**2 / 12.0
         height = self.leaflet_sigma / np.sqrt(sigma2)
@@ -117,6 +117,8 @@ class Scene:
 
         Parameters
         ----------
+        surface, bilayer
+            Where the membrane runs, and its density across.
         min_gap
             Least distance in angstrom between two mid-surfaces.
         rng, unevenness
@@ -151,13 +153,13 @@ class Scene:
         target[where] |= np.uint8(kind)
 
     def clear(self, where: BoolArray) -> None:
-        """Empty the voxels `where`: no membrane, no density, no molecule."""
+        """Empty the voxels `where` (z, y, x): no membrane, no density, no molecule."""
         self.distance[where] = FAR_ANGSTROM
         self.density[where] = 0.0
         self.kinds[where] = 0
 
     def label(self, thickness: float) -> BoolArray:
-        """Voxels whose centre lies within half of `thickness` (angstrom) of a mid-surface."""
+        """(z, y, x) voxels whose centre lies within half of `thickness` (angstrom) of a mid-surface."""
         return np.asarray(self.distance <= np.float32(0.5 * thickness))
 
 

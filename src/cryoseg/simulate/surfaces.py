@@ -42,14 +42,14 @@ class Surface:
     rim: FloatArray | None = None
 
     def absolute(self) -> FloatArray:
-        """Unsigned distance to the surface, its rim included, in angstrom."""
+        """(z, y, x) unsigned distance to the surface, its rim included, in angstrom."""
         if self.rim is None:
             return np.abs(self.distance)
         return np.hypot(self.distance, self.rim)
 
 
 def gradient_length(field: FloatArray, voxel_size: float) -> FloatArray:
-    """Length of the gradient of `field` per angstrom, by central differences."""
+    """Length of the gradient of `field` (z, y, x) per angstrom, by central differences."""
     total = np.zeros_like(field)
     for axis in range(3):
         total += np.square(np.gradient(field, voxel_size, axis=axis))
@@ -57,7 +57,7 @@ def gradient_length(field: FloatArray, voxel_size: float) -> FloatArray:
 
 
 def as_distance(field: FloatArray, voxel_size: float) -> FloatArray:
-    """`field` divided by the length of its gradient: a distance near its zero level.
+    """`field` (z, y, x) divided by the length of its gradient: a distance near its zero level.
 
     The gradient is kept above a third of a unit, so that a stationary point of the field cannot
     grow into a thick blob of membrane.
@@ -66,7 +66,7 @@ def as_distance(field: FloatArray, voxel_size: float) -> FloatArray:
 
 
 def redistance(field: FloatArray, voxel_size: float) -> FloatArray:
-    """A true signed distance, in angstrom, to the zero level of a field that is no distance at all.
+    """A true signed distance (z, y, x), in angstrom, to the zero level of a field that is no distance.
 
     Slower than `as_distance`, but right beside folds and saddles: each voxel measures its distance
     to the tangent plane at the nearest place where the field changes sign.
@@ -131,7 +131,7 @@ def ellipsoid_field(
 def rough(
     rng: np.random.Generator, field: FloatArray, box: Box, grid: Grid, *, amplitude: float, wavelength: float
 ) -> FloatArray:
-    """`field` plus smooth noise: `amplitude` its standard deviation, `wavelength` its scale, angstrom."""
+    """`field` (z, y, x) plus noise: `amplitude` its standard deviation, `wavelength` its scale, angstrom."""
     if amplitude <= 0:
         return field
     # Slopes above about a half would fold the surface onto itself.
@@ -142,7 +142,7 @@ def rough(
 
 
 def sphere(grid: Grid, centre: NDArray[np.float64], radius: float) -> Surface | None:
-    """An exact sphere; None if it does not reach the grid."""
+    """An exact sphere, `centre` (3,) z, y, x and `radius` in angstrom; None if it does not reach the grid."""
     box = grid.box_around(centre, radius + REACH_ANGSTROM)
     if box is None:
         return None
@@ -166,11 +166,13 @@ def vesicle(
     Parameters
     ----------
     centre, radius
-        Angstrom; the radius is the geometric mean of the semi-axes.
+        Angstrom, (z, y, x); the radius is the geometric mean of the semi-axes.
     elongation
         Largest ratio of two semi-axes.
     roughness
         Standard deviation of the wall as a fraction of the radius.
+    kind
+        Name in the record of the volume.
 
     Returns
     -------

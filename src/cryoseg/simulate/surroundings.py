@@ -44,6 +44,8 @@ def carbon_edge(
         Roughly the covered fraction of the field's width.
     thickness
         Of the film, angstrom.
+    density
+        Of the film, in units of protein over ice.
     """
     grid = scene.grid
     z, y, x = grid.axes(grid.full_box)

@@ -23,7 +23,7 @@ SOFT_POWER = 4  # CornerNet's beta
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Sigmoid, kept away from 0 and 1 so that its logarithm stays finite."""
+    """Sigmoid, any shape, kept away from 0 and 1 so that its logarithm stays finite."""
     return torch.sigmoid(logits).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
 
 
@@ -73,7 +73,7 @@ def pu_risk(p: Tensor, target: Tensor, *, prior: float, positive_weight: float |
 
 
 def focal_risk(p: Tensor, target: Tensor) -> Tensor:
-    """CornerNet's focal loss, for tomograms in which every particle is labeled."""
+    """CornerNet's focal loss, any shape, for tomograms in which every particle is labeled."""
     p, target = p[target >= -1], target[target >= -1]
     positive = target == 1
     g = target.clamp(min=0)
@@ -83,7 +83,7 @@ def focal_risk(p: Tensor, target: Tensor) -> Tensor:
 
 
 def consistency(p_first: Tensor, p_second: Tensor) -> Tensor:
-    """Mean squared difference of two views of the same voxels, flipped back onto each other."""
+    """Mean squared difference of two views of one shape of the same voxels, flipped back onto each other."""
     return functional.mse_loss(p_first, p_second)
 
 
@@ -121,7 +121,7 @@ def published_contrast(
     Returns
     -------
     tuple
-        Supervised and unsupervised part, unweighted.
+        Supervised and unsupervised part, unweighted scalars.
     """
     both = features.reshape(-1, features.shape[-1])
     labels2 = labels.repeat(2)

@@ -77,12 +77,12 @@ def gaussian_target(
     diameter
         (z, y, x) of a particle, voxels of the crop.
     sigma
-        In particle diameters.
+        As a fraction of the diameter.
 
     Returns
     -------
     FloatArray
-        In [0, 1]; 1 only where a label falls on a cell's center. 0 below `SOFT_FLOOR`.
+        (z, y, x) in [0, 1]; 1 only where a label falls on a cell's center. 0 below `SOFT_FLOOR`.
     """
     target = np.zeros(shape, np.float32)
     steps = (1, XY_STRIDE, XY_STRIDE)

@@ -41,7 +41,7 @@ class TrainingVolume:
 
     @cached_property
     def labeled_slices(self) -> NDArray[np.int64]:
-        """Numbers of the slices with a known voxel."""
+        """(n,) numbers of the slices with a known voxel."""
         return np.flatnonzero((self.labels >= 0).any(axis=(1, 2)))
 
 

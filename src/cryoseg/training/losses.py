@@ -10,7 +10,7 @@ from cryoseg.training.processes import ALONE, Processes
 
 
 def known_voxels(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Float target (label above 0) and float weight (0 where the label is -1)."""
+    """Float target (label above 0) and float weight (0 where the label is -1), of the shape of `labels`."""
     return (labels > 0).float(), (labels >= 0).float()
 
 
@@ -37,7 +37,7 @@ def soft_dice_loss(
 
 
 def weighted_bce_loss(logits: Tensor, labels: Tensor, *, processes: Processes = ALONE) -> Tensor:
-    """Mean binary cross-entropy over the voxels with a label of 0 or more."""
+    """Mean binary cross-entropy, any shape, over the voxels with a label of 0 or more."""
     target, weight = known_voxels(labels)
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     summed, count = processes.total(torch.stack([(loss * weight).sum(), weight.sum()]))
@@ -45,7 +45,7 @@ def weighted_bce_loss(logits: Tensor, labels: Tensor, *, processes: Processes = 
 
 
 def membrane_loss(logits: Tensor, labels: Tensor, *, processes: Processes = ALONE) -> Tensor:
-    """Cross-entropy plus soft Dice in equal parts."""
+    """Cross-entropy plus soft Dice, any shape, in equal parts."""
     return weighted_bce_loss(logits, labels, processes=processes) + soft_dice_loss(
         logits, labels, processes=processes
     )

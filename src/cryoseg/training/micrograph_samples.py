@@ -201,6 +201,8 @@ def draw_object_prompts(labels: Tensor, rng: np.random.Generator, *, each: int) 
     ----------
     labels
         (B, S, S) int64.
+    each
+        Most particles of a tile.
     """
     chosen: list[tuple[int, NDArray[np.bool_]]] = []
     for i, tile in enumerate(labels.numpy()):

@@ -52,7 +52,7 @@ class Processes:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def total(self, value: Tensor) -> Tensor:
-        """Sum over the processes, with gradient."""
+        """Sum over the processes, any shape, with gradient."""
         if self.count == 1:
             return value
         from torch.distributed.nn.functional import all_reduce

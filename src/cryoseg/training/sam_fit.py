@@ -183,7 +183,7 @@ def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device
 
 
 def dice_by_threshold(logits: FloatArray, labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Dice at every threshold of `LOGIT_BINS`, over pixels whose label is not -1; 1 if both are empty."""
+    """(bins,) Dice of a (y, x) image at each of `LOGIT_BINS`, where labels are not -1; 1 if all is empty."""
     edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
     positive = np.histogram(logits[labels > 0], edges)[0]
     negative = np.histogram(logits[labels == 0], edges)[0]
@@ -211,7 +211,7 @@ def validation(
 def validation_curves(
     network: PromptSam, micrographs: list[TrainingMicrograph], view: TrainView, device: torch.device
 ) -> list[NDArray[np.float64]]:
-    """`dice_by_threshold` of every micrograph."""
+    """`dice_by_threshold`, (bins,), of every micrograph."""
     curves = []
     for micrograph in micrographs:
         if view is TrainView.WHOLE:

@@ -49,5 +49,5 @@ def draw_overlay(image: FloatArray, picks: Picks, *, longest_side: int = LONGEST
 
 
 def write_overlay(path: Path, image: FloatArray, picks: Picks, *, overwrite: bool = False) -> None:
-    """Write `draw_overlay` as PNG."""
+    """Write `draw_overlay` of a (y, x) image as PNG."""
     write_png(path, draw_overlay(image, picks), overwrite=overwrite)

@@ -44,7 +44,7 @@ def score_color(score: float) -> Color:
 def score_histogram(
     scores: FloatArray, *, candidates: FloatArray | None = None, threshold: float | None = None
 ) -> Image.Image:
-    """Of scores from 0 to 1: of all candidates if they are known, else of the picks."""
+    """Of (n,) scores from 0 to 1: of all candidates if they are known, else of the picks."""
     title = f"scores of {len(scores)} picks"
     if candidates is not None:
         title = f"scores of {len(candidates)} candidates; {len(scores)} picks"
@@ -82,13 +82,13 @@ def draw_picks(
     scores
         (n,) in [0, 1]; color the circles, and are shown as a histogram.
     candidate_scores
-        Of everything that was looked at; the histogram shows these instead.
+        (k,) of everything that was looked at; the histogram shows these instead.
     score_threshold
         Marked in the histogram.
     labels
         (m, 3), drawn in another color.
     heat
-        Probabilities over the same extent on any grid; tints the slices.
+        (z, y, x) probabilities over the same extent on any grid; tints the slices.
     pixel_size
         In angstrom; no scale bar without it.
     """

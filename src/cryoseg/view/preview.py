@@ -85,7 +85,7 @@ def write_preview(
     logit_threshold: float | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write `draw_preview` as PNG."""
+    """Write `draw_preview` of (z, y, x) data, mask and logits as PNG."""
     picture = draw_preview(data, mask, pixel_size=pixel_size, logits=logits, logit_threshold=logit_threshold)
     write_png(path, picture, overwrite=overwrite)
 

@@ -92,14 +92,14 @@ def row_scale(shape: tuple[int, ...], *, has_side: bool) -> float:
 
 
 def grey_range(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
-    """Values of black and white: the percentiles 1 and 99 of some images together."""
+    """Values of black and white: the percentiles 1 and 99 of some images of any shape together."""
     values = np.concatenate([np.asarray(image, np.float32).ravel() for image in images])
     low, high = (float(v) for v in np.percentile(values, [1, 99]))
     return low, high
 
 
 def to_grey(image: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.uint8]:
-    """Bytes from black to white; one middle grey where the limits coincide."""
+    """Bytes from black to white, any shape; one middle grey where the limits coincide."""
     low, high = limits
     values = np.asarray(image, np.float32)
     if high <= low:

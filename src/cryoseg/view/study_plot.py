@@ -15,6 +15,8 @@ def study_svg(values: Mapping[str, Sequence[float]], *, title: str, x_label: str
     ----------
     values
         Condition to its repeats, each from 0 to 1 or any common range; none empty.
+    title, x_label, y_label
+        Words on the picture.
     """
     every = [value for repeats in values.values() for value in repeats]
     low, high = min(every), max(every)
