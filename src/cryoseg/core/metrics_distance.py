@@ -140,7 +140,7 @@ def measure_plane_distance(
     largest_components
         See `PlaneDistance`.
     hits
-        `near_hits` of the prediction, if it is known already.
+        (z, y, x) `near_hits` of the prediction, if it is known already.
 
     Raises
     ------
