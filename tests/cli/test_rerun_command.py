@@ -12,6 +12,7 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
@@ -19,6 +20,7 @@ from cryoseg.config.common import Precision
 from cryoseg.errors import CryosegError
 from cryoseg.models import particle_model
 from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.pipelines import segment_image
 
 RUNNER = CliRunner()
 
@@ -71,7 +73,7 @@ def test_the_same_files_with_the_same_content(first: Path, tmp_path: Path) -> No
     record = first / "out" / "ts_membrane.json"
     status, text = run("rerun", record, "-o", tmp_path / "again", "--device", "cpu")
     assert status == 0, text
-    assert "of the voxels marked, as before" in text
+    assert "% marked, as before" in text
     before, after = sorted((first / "out").iterdir()), sorted((tmp_path / "again").iterdir())
     assert [path.name for path in before] == [path.name for path in after]
     for one, two in zip(before, after, strict=True):
@@ -263,3 +265,139 @@ def test_picks_of_a_tomogram_with_mask_and_relion_s_frame(tmp_path: Path) -> Non
     status, text = run("rerun", record, "-o", tmp_path / "third", "--device", "cpu")
     assert status == 1
     assert "the mask of this run is gone" in text
+
+
+def same_files(one: Path, two: Path) -> None:
+    """Two folders hold files of the same names and, records apart, the same bytes."""
+    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
+    for name in names:
+        if name.suffix == ".mrc":
+            assert np.array_equal(mrcfile.read(one / name), mrcfile.read(two / name)), name
+        elif name.suffix == ".star":
+            assert rows(one / name) == rows(two / name), name
+        elif name.suffix != ".json":
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.fixture
+def logits(tmp_path: Path) -> Path:
+    values = np.random.default_rng(3).normal(-3, 1, (6, 20, 22)).astype(np.float32)
+    values[:, 8:12] += 5
+    with mrcfile.new(tmp_path / "ts_membrane_logits.mrc", values) as file:
+        file.voxel_size = 10.0
+    return tmp_path / "ts_membrane_logits.mrc"
+
+
+def test_a_filter_of_saved_logits(logits: Path, tmp_path: Path) -> None:
+    options = ["--logit-threshold", "-0.2", "--post-process-min-slices", "3"]
+    assert run("postprocess", logits, *options, "-o", tmp_path / "out")[0] == 0
+    record = tmp_path / "out" / "ts_membrane_post_processed_mask.json"
+    status, text = run("rerun", record, "-o", tmp_path / "again")
+    assert status == 0, text
+    assert "% marked, as before" in text
+    same_files(tmp_path / "out", tmp_path / "again")
+    status, text = run("rerun", record)
+    assert "finished outputs are kept" in text
+
+
+def test_a_kept_score(logits: Path, tmp_path: Path) -> None:
+    truth = (mrcfile.read(logits) > 0.5).astype(np.int8)
+    with mrcfile.new(tmp_path / "labels.mrc", truth) as file:
+        file.voxel_size = 10.0
+    options = ["--logit-threshold", "0", "--metrics", "overlap", "--scores", tmp_path / "scores"]
+    assert run("evaluate", "segmentation", logits, tmp_path / "labels.mrc", *options)[0] == 0
+    (record,) = (tmp_path / "scores").iterdir()
+    status, text = run("rerun", record, "-o", tmp_path / "again")
+    assert status == 0, text
+    assert "Dice 0." in text
+    assert "as before" in text
+    same_files(tmp_path / "scores", tmp_path / "again")
+    with mrcfile.open(tmp_path / "labels.mrc", "r+") as file:
+        file.data[0, 0, 0] = 1
+    status, text = run("rerun", record, "-o", tmp_path / "third")
+    assert status == 1
+    assert "labels.mrc: is another file" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "record", "told"),
+    [
+        ("simulate tomograms --shape 16x32x32 -n 2", "sim_0001.json", "% membrane, as before"),
+        (
+            "simulate micrographs --shape 64x64 -n 2 --particle-diameter-px 10:14",
+            "sim_0001.json",
+            "particles, as before",
+        ),
+        (
+            "simulate lesions --shape 64x64 -n 2 --prefix a_b",
+            "records/a_b_0001.json",
+            "% lesion, as before",
+        ),
+    ],
+)
+def test_a_simulation(words: str, record: str, told: str, tmp_path: Path) -> None:
+    status, text = run(*words.split(), "-o", tmp_path / "out", "--seed", "5")
+    assert status == 0, text
+    whole = {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    status, text = run("rerun", tmp_path / "out" / record, "-o", tmp_path / "again")
+    assert status == 0, text
+    assert told in text
+    for path in whole:
+        if "0001" not in path.name:
+            (tmp_path / "out" / path).unlink()
+    same_files(tmp_path / "out", tmp_path / "again")
+    status, text = run("rerun", tmp_path / "out" / record)
+    assert status == 0, text
+    assert "skipped" in text
+
+
+def test_masks_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(*arguments: Any, **options: Any) -> StandIn:
+        asked.append((*map(str, arguments), options["base"]))
+        return StandIn()
+
+    monkeypatch.setattr(particle_model, "load_particle_model", load)
+    monkeypatch.setattr(
+        segment_image, "segment_picture", lambda rgb, *_, **__: rgb[..., 0].astype(np.float32) - 100
+    )
+    gray = np.random.default_rng(0).integers(0, 200, (24, 30, 3)).astype(np.uint8)
+    Image.fromarray(gray).save(tmp_path / "p.png")
+    options = ["-m", "stand-in", "--base", tmp_path / "sam.pth", "--overlay", "--device", "cpu"]
+    options += ["--logit-threshold", "12", "--morphology", "open", "--kernel", "2", "--no-prepare"]
+    assert run("segment-image", tmp_path / "p.png", *options, "-o", tmp_path / "out")[0] == 0
+    record = tmp_path / "out" / "p_mask.json"
+    status, text = run("rerun", record, "-o", tmp_path / "again", "--device", "cpu")
+    assert status == 0, text
+    assert "% marked, as before" in text
+    same_files(tmp_path / "out", tmp_path / "again")
+    assert asked == [("stand-in", "cpu", tmp_path / "sam.pth")] * 2
+    old, new = (
+        json.loads((folder / "p_mask.json").read_text()) for folder in (record.parent, tmp_path / "again")
+    )
+    assert old["smoothing"] == new["smoothing"] == {"kernel": 2, "morphology": "open"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            {"command": "segment a.mrc", "rows": []},
+            "is the table of a batch. Run `cryoseg segment a.mrc` again",
+        ),
+        ({"command": "train cet-pick", "model": {}}, "is of a training, which goes on from its folder"),
+        ({"config": {}, "training": [], "version": "1"}, "is of a training"),
+        (
+            {"command": "evaluate picks a b -o c.json", "files": []},
+            "is the table of an evaluation. Run `cryoseg evaluate picks a b -o c.json` again",
+        ),
+        ({"name": "x", "files": []}, "Run `cryoseg data fetch` again"),
+    ],
+)
+def test_what_is_no_run_to_repeat_says_what_to_do(content: Any, told: str, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    status, text = run("rerun", tmp_path / "r.json")
+    assert status == 1
+    assert told in text

@@ -16,7 +16,7 @@ def rerun(
     records: Annotated[
         list[Path],
         Argument(
-            help="Records that `cryoseg segment` or `pick` wrote beside their outputs.",
+            help="Records that segment, pick, postprocess, segment-image, simulate or evaluate left.",
             metavar="RECORD.json",
             show_default=False,
         ),
@@ -81,9 +81,10 @@ def rerun(
                         console(Warn(text=f"{record.name}: {difference}."))
                 else:
                     require_same(plan)
-                folder = output_dir or record.parent
+                folder = output_dir or plan.folder
                 if dry_run:
-                    console(Note(text=f"{record.name}: would run on {plan.input} and write to {folder}."))
+                    on = f"run on {plan.input} and " if plan.input else ""
+                    console(Note(text=f"{record.name}: would {on}write to {folder}."))
                     continue
                 done = plan(folder, overwrite=overwrite, on_event=console).rows
             except CryosegError as error:

@@ -177,9 +177,12 @@ def score_pairs(
         on_event(
             StageProgress(name="Scoring", stage="pairs", done=len(files), total=len(pairs), unit="pairs")
         )
-        files[label] = file = _score_pair(*pairs[label], config, pixel_size, on_event, on_scored)
+        file = _score_pair(*pairs[label], config, pixel_size, on_event, on_scored)
         if scores_dir is not None:
-            write_score(plan(label), file, region=pairs[label][1].region)
+            job = plan(label)
+            write_score(job, file)
+            file = replace(file, record=job.record)
+        files[label] = file
         return _row(file, several=several)
 
     report = run_batch(
@@ -383,6 +386,7 @@ def _row(file: FileScore, *, several: bool) -> Row:
         status=Status.FAILED if file.error else Status.SKIPPED if file.is_kept else Status.DONE,
         seconds=0.0 if file.is_kept else file.seconds,
         figures={name: show_figure(value) for name, value in file.figures.items()},
+        outputs=() if file.record is None else (file.record,),
         message="a finished score is kept; --overwrite scores again" if file.is_kept else file.error,
         path=file.pred,
     )

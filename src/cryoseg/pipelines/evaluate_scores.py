@@ -44,6 +44,8 @@ class FileScore:
         One sentence if it failed, else empty.
     is_kept
         An earlier run computed it.
+    record
+        Where it is kept, if it is.
     """
 
     method: str
@@ -57,6 +59,7 @@ class FileScore:
     seconds: float = 0.0
     error: str = ""
     is_kept: bool = False
+    record: Path | None = None
 
 
 def plan_score(
@@ -73,19 +76,23 @@ def plan_score(
         "truth": {"sha256": hash_file(pair.truth)},
         "region": {"sha256": None if pair.region is None else hash_file(pair.region)},
     }
-    return Job(path=pair.pred, outputs={"record": scores_dir / f"{name}_score.json"}, identity=identity)
+    files = {
+        "input": pair.pred.resolve(),
+        "truth": pair.truth.resolve(),
+        "region": None if pair.region is None else pair.region.resolve(),
+    }
+    return Job(
+        path=pair.pred,
+        outputs={"record": scores_dir / f"{name}_score.json"},
+        identity=identity,
+        about={"files": files},
+    )
 
 
-def write_score(job: Job, file: FileScore, *, region: Path | None = None) -> None:
-    """Keep a score, of the whole or of a region, for later runs."""
+def write_score(job: Job, file: FileScore) -> None:
+    """Keep a score for later runs."""
     record = {
-        **job.identity,
         "input": describe_input(job.path),
-        "files": {
-            "input": job.path.resolve(),
-            "truth": None if file.truth is None else file.truth.resolve(),
-            "region": None if region is None else region.resolve(),
-        },
         "method": file.method,
         "name": file.name,
         "figures": file.figures,
@@ -93,7 +100,7 @@ def write_score(job: Job, file: FileScore, *, region: Path | None = None) -> Non
         "score": score_to_json(file.score),
         "seconds": round(file.seconds, 2),
     }
-    write_record(job.outputs, record)
+    write_record(job, record)
 
 
 def kept_score(job: Job, config: EvaluateConfig, about: Mapping[str, Any]) -> FileScore:
@@ -108,4 +115,5 @@ def kept_score(job: Job, config: EvaluateConfig, about: Mapping[str, Any]) -> Fi
         voxel_size=None if size is None else tuple(size),
         seconds=float(record.get("seconds") or 0.0),
         is_kept=True,
+        record=job.record,
     )

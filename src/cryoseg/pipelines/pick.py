@@ -169,7 +169,17 @@ def pick_files(
                 "mask": None if over is None else {"sha256": hash_file(over)},
                 "relion": frame if wants_frame else None,
             }
-            return Job(path=path, outputs=_paths(output_dir, stems[path], outputs), identity=identity)
+            files = {
+                "input": path.resolve(),
+                "model": [model.resolve()],
+                "mask": None if over is None else over.resolve(),
+            }
+            return Job(
+                path=path,
+                outputs=_paths(output_dir, stems[path], outputs),
+                identity=identity,
+                about={"files": files, "writing": outputs},
+            )
 
         def one(path: Path) -> Row:
             source = describe_input(path)
@@ -184,14 +194,7 @@ def pick_files(
             )
             over = _mask_file(mask, path)
             marked = None if over is None else np.asarray(read_mask(over).data > 0)
-            files = {
-                "input": path.resolve(),
-                "model": [model.resolve()],
-                "mask": None if over is None else over.resolve(),
-            }
-            return _pick_one(
-                tomogram, plan(path), source, files, detector, config, frame, marked, economy, on_event
-            )
+            return _pick_one(tomogram, plan(path), source, detector, config, frame, marked, economy, on_event)
 
         report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
@@ -263,7 +266,6 @@ def _pick_one(
     tomogram: Tomogram,
     job: Job,
     source: dict[str, Any],
-    files: dict[str, Any],
     detector: Detector,
     config: TomogramPickConfig,
     frame: PickFrame,
@@ -299,15 +301,13 @@ def _pick_one(
         )
         write_pick_preview(paths["preview"], picture, overwrite=True)
     record = {
-        **job.identity,
         "input": {**source, "shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},
-        "files": files,
         "score_threshold": result.threshold,
         "picks": len(picks),
         "candidates": len(result.candidates),
         "dropped": result.dropped,
     }
-    write_record(paths, record)
+    write_record(job, record)
     return Row(
         name=tomogram.source.name,
         status=Status.DONE,

@@ -100,7 +100,15 @@ def pick_micrograph_files(
         }
 
         def plan(path: Path) -> Job:
-            return Job(path=path, outputs=_paths(output_dir, stems[path], outputs), identity=identity)
+            return Job(
+                path=path,
+                outputs=_paths(output_dir, stems[path], outputs),
+                identity=identity,
+                about={
+                    "files": {"input": path.resolve(), "model": own_file(network.name)},
+                    "writing": outputs,
+                },
+            )
 
         def one(path: Path) -> Row:
             if (shape := mapped_shape(path)) is not None:
@@ -200,9 +208,7 @@ def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_e
     picks = result.picks
     mean = float(picks.scores.mean()) if picks.scores is not None and len(picks) else 0.0
     record = {
-        **job.identity,
         "input": {**source, "shape_yx": result.shape, "pixel_size": picks.pixel_size},
-        "files": {"input": path.resolve(), "model": own_file(model.name)},
         "model": {**job.identity["model"], "name": model.name},
         "logit_threshold": result.logit_threshold,
         "particle_diameter_px": result.diameter_px,
@@ -217,7 +223,7 @@ def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_e
         "peak_memory_bytes": peak,
         "warnings": list(micrograph.warnings),
     }
-    write_record(paths, record)
+    write_record(job, record)
     return Row(
         name=path.name,
         status=Status.DONE,

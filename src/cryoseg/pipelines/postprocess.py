@@ -162,14 +162,13 @@ def _write_one(job: Job, config: PostprocessConfig, on_event: OnEvent) -> Row:
     job.record.unlink(missing_ok=True)
     write_mask(output, result, tomogram.geometry, label=made_by("postprocess"), overwrite=True)
     record = {
-        **job.identity,
         "input": {**source, "is_logits": is_logits, "shape_zyx": tomogram.data.shape},
         "files": {"input": path.resolve()},
         "settings": settings,
         "fraction_marked_before": before,
         "fraction_marked": after,
     }
-    write_record(job.outputs, record)
+    write_record(job, record)
     return Row(
         name=path.name,
         status=Status.DONE,

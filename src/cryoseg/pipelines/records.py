@@ -11,31 +11,35 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.io.provenance import write_provenance
+from cryoseg.pipelines.batches.finished import Job
 
 
-def write_record(outputs: Mapping[str, Path], content: Mapping[str, Any]) -> None:
-    """Write the record that marks outputs as finished, in place of an older one.
+def write_record(job: Job, content: Mapping[str, Any]) -> None:
+    """Write the record that marks a job's outputs as finished, in place of an older one.
 
     Parameters
     ----------
-    outputs
-        Every file of one input, by kind, as `Job.outputs` has them; `record` is written.
+    job
+        What was done.
     content
-        What the command tells: its identity, `input`, `files`, figures.
+        What came of it: `input`, figures, seconds; in place of what the job itself tells under the same
+        keys.
 
     Raises
     ------
     OutputError
         If it cannot be written.
     """
-    about = {
+    record = {
         "cryoseg": __version__,
         "python": platform.python_version(),
-        "outputs": {kind: path.name for kind, path in outputs.items() if kind != "record"},
+        "outputs": {kind: path.name for kind, path in job.outputs.items() if kind != "record"},
+        **job.identity,
+        **job.about,
     }
     if "torch" in sys.modules:  # not every command computes with it
-        about["torch"] = sys.modules["torch"].__version__
-    write_provenance(outputs["record"], {**about, **content}, overwrite=True)
+        record["torch"] = sys.modules["torch"].__version__
+    write_provenance(job.record, {**record, **content}, overwrite=True)
 
 
 def own_file(model: str) -> list[Path]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -228,18 +227,22 @@ def segment_files(
     asked = {} if precision is Precision.AUTO else {"precision": precision}
 
     def plan(path: Path) -> Job:
-        paths = output_paths(output_dir, stems[path], config, outputs)
-        return Job(path=path, outputs=paths, identity=identity | asked)
+        return Job(
+            path=path,
+            outputs=output_paths(output_dir, stems[path], config, outputs),
+            identity=identity | asked,
+            about={
+                "files": {"input": path.resolve(), "model": [one.resolve() for one in model.files.stages]},
+                "writing": outputs,
+            },
+        )
 
     def one(path: Path) -> Row:
-        paths = output_paths(output_dir, stems[path], config, outputs)
         return _segment_file(
-            path,
-            paths,
+            plan(path),
             config,
             settled,
             model,
-            identity,
             outputs,
             device,
             precision,
@@ -251,18 +254,17 @@ def segment_files(
 
 
 def _segment_file(
-    path: Path,
-    paths: Mapping[str, Path],
+    job: Job,
     config: SegmentConfig,
     settled: SegmentConfig,
     model: ResolvedModel,
-    identity: Mapping[str, Any],
     outputs: SegmentOutputs,
     device: str,
     precision: Precision,
     workers: int,
     on_event: OnEvent,
 ) -> Row:
+    path, paths = job.path, job.outputs
     begun = time.monotonic()
     source = describe_input(path)
     tomogram = read_tomogram(path, mode0=outputs.mode0)
@@ -304,10 +306,8 @@ def _segment_file(
         )
     fraction, peak = float(final.mean()), peak_bytes() + peak_device_memory(select_device(device))
     record = {
-        **identity,
         "input": {**source, "shape_zyx": tomogram.data.shape},
-        "files": {"input": path.resolve(), "model": [stage.resolve() for stage in model.files.stages]},
-        "model": {**identity["model"], "reason": model.reason},
+        "model": {**job.identity["model"], "reason": model.reason},
         "pixel_size": asdict(pixel_size),
         "device": describe(select_device(device)),
         "precision": select_precision(precision, select_device(device)),
@@ -320,7 +320,7 @@ def _segment_file(
         "fraction_marked": fraction,
         "warnings": list(tomogram.warnings),
     }
-    write_record(paths, record)
+    write_record(job, record)
     return Row(
         name=path.name,
         status=Status.DONE,

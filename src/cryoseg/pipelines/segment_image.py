@@ -120,10 +120,15 @@ def segment_images(
         if overlay:
             paths["overlay"] = output_dir / f"{stems[path]}_overlay.png"
         paths["record"] = output_dir / f"{stems[path]}_mask.json"
-        return Job(path=path, outputs=paths, identity=identity)
+        files = {
+            "input": path.resolve(),
+            "model": own_file(model.name),
+            "base": None if base is None else base.resolve(),
+        }
+        return Job(path=path, outputs=paths, identity=identity, about={"files": files})
 
     def one(path: Path) -> Row:
-        return _segment_one(plan(path), model, smoothing, threshold, crop_black=crop, base=base)
+        return _segment_one(plan(path), model, smoothing, threshold, crop_black=crop)
 
     return run_batch(items, one, plan=plan, overwrite=overwrite, on_event=on_event)
 
@@ -135,7 +140,6 @@ def _segment_one(
     threshold: float,
     *,
     crop_black: bool,
-    base: Path | None,
 ) -> Row:
     path, paths = job.path, job.outputs
     begun = time.monotonic()
@@ -150,19 +154,13 @@ def _segment_one(
         write_picture(paths["overlay"], draw_mask(rgb, mask), overwrite=True)
     height, width = mask.shape
     record = {
-        **job.identity,
         "input": {**source, "shape_yx": mask.shape},
-        "files": {
-            "input": job.path.resolve(),
-            "model": own_file(model.name),
-            "base": None if base is None else base.resolve(),
-        },
         "model": {"name": model.name, "sha256": model.hashes, "recipe": asdict(model.recipe)},
         "fraction_marked": float(mask.mean()),
         "device": describe(model.device),
         "seconds": round(time.monotonic() - begun, 2),
     }
-    write_record(paths, record)
+    write_record(job, record)
     return Row(
         name=path.name,
         status=Status.DONE,

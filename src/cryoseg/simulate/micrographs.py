@@ -280,6 +280,10 @@ def write_micrograph(
 
     Parameters
     ----------
+    simulated
+        What to write.
+    paths
+        Where each file goes.
     dtype
         Of the micrograph in its file.
 
@@ -314,7 +318,8 @@ def write_micrograph(
 _Job = tuple[SimulateMicrographsConfig, int, MicrographPaths]
 
 
-def _make(job: _Job) -> MicrographOutcome:
+def make(job: _Job) -> MicrographOutcome:
+    """Simulate one micrograph, by configuration, index and files, and write it."""
     config, index, paths = job
     begun = time.perf_counter()
     simulated = simulate_micrograph(config, index)
@@ -340,6 +345,8 @@ def simulate_micrograph_folder(
     ----------
     folder
         Made if missing.
+    count
+        How many micrographs the folder is to hold.
     workers
         Processes; the micrographs do not depend on it.
     overwrite
@@ -362,8 +369,8 @@ def simulate_micrograph_folder(
         else:
             yield MicrographOutcome(paths=paths, made=False, seconds=0.0, record=record)
     if workers <= 1 or len(todo) <= 1:
-        yield from map(_make, todo)
+        yield from map(make, todo)
         return
     # Spawned processes share no threads or locks with a caller that has loaded other libraries.
     with multiprocessing.get_context("spawn").Pool(min(workers, len(todo))) as pool:
-        yield from pool.imap_unordered(_make, todo, chunksize=1)
+        yield from pool.imap_unordered(make, todo, chunksize=1)

@@ -227,7 +227,8 @@ def write_tomogram(simulated: SimulatedTomogram, paths: tuple[Path, Path, Path])
     write_record(record, simulated.record)
 
 
-def _make(job: tuple[SimulateConfig, int, tuple[Path, Path, Path]]) -> Outcome:
+def make(job: tuple[SimulateConfig, int, tuple[Path, Path, Path]]) -> Outcome:
+    """Simulate one volume, by configuration, index and files, and write it."""
     config, index, paths = job
     begun = time.perf_counter()
     simulated = simulate_tomogram(config, index)
@@ -254,6 +255,8 @@ def simulate_folder(
     ----------
     folder
         Made if missing.
+    count
+        How many volumes the folder is to hold.
     workers
         Processes; the volumes do not depend on it.
     overwrite
@@ -284,8 +287,8 @@ def simulate_folder(
     yield from kept
     if workers <= 1 or len(todo) <= 1:
         for job in todo:
-            yield _make(job)
+            yield make(job)
         return
     # Spawned processes share no threads or locks with a caller that has loaded other libraries.
     with multiprocessing.get_context("spawn").Pool(min(workers, len(todo))) as pool:
-        yield from pool.imap_unordered(_make, todo, chunksize=1)
+        yield from pool.imap_unordered(make, todo, chunksize=1)

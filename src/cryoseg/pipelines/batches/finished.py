@@ -34,11 +34,15 @@ class Job:
     identity
         What decides the result besides the input: settings and hashes of weights, under the keys that
         the record has them.
+    about
+        What the record tells besides, and no finished output is judged by: where files lie, and under
+        `writing` which outputs were asked for.
     """
 
     path: Path
     outputs: Mapping[str, Path]
     identity: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def record(self) -> Path:

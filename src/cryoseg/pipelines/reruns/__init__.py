@@ -1,0 +1,1 @@
+"""Runs again from their records: what each command that leaves one needs for it."""
