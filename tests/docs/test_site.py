@@ -1,0 +1,48 @@
+"""The site is built without a warning, and no page of it asks another host for anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# What a browser fetches by itself; a link that is clicked is another thing.
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc\s*=\s*[\"']?(?:https?:)?//"
+    r"|<link\b(?![^>]*rel=\"?(?:canonical|next|prev))[^>]*?\bhref\s*=\s*[\"']?(?:https?:)?//"
+    r"|@import\s+url\(\s*[\"']?(?:https?:)?//"
+)
+
+
+@pytest.mark.slow
+def test_the_site_is_whole_and_needs_no_other_host(tmp_path: Path) -> None:
+    if importlib.util.find_spec("material") is None:
+        pytest.skip('needs the extra: pip install "cryoseg[docs]"')
+    site = tmp_path / "site"
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
+    outcome = subprocess.run(build, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    pages = list(site.rglob("*.html"))
+    assert len(pages) >= len(list((REPOSITORY / "docs").rglob("*.md")))
+    strangers = [
+        f"{page.relative_to(site)}: {found.group(0)}"
+        for page in [*pages, *site.rglob("*.css")]
+        for found in FETCHED.finditer(page.read_text())
+    ]
+    assert strangers == []
+    assert not list(site.rglob("option_tables*")), "the hook is no page"
+    segment = (site / "commands" / "segment.html").read_text()
+    assert "--logit-threshold" in segment.split("<details", 1)[1], "the table of options is missing"
+
+
+def test_pictures_are_few_and_small() -> None:
+    pictures = list((REPOSITORY / "docs" / "pictures").iterdir())
+    assert all(picture.suffix == ".png" for picture in pictures)
+    assert sum(picture.stat().st_size for picture in pictures) < 600_000
+    pages = "".join(page.read_text() for page in (REPOSITORY / "docs").rglob("*.md"))
+    assert [picture.name for picture in pictures if f"pictures/{picture.name}" not in pages] == []
