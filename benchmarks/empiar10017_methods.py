@@ -9,6 +9,7 @@ of 131 px does not count and a pick is right within half a radius (27 px). Rows 
 already are not made again; each runs in a process of its own, so that its peak memory is its own.
 
 `dice_paper` is the Dice at 256 x 256 on the whole-image path, `dice` the one at native size by tiles.
+`native` is the base as it is, `native+threshold` has threshold and scores from the choosing micrographs.
 `gt` methods get points from the truth and are an upper bound.
 """
 
@@ -31,12 +32,19 @@ VALIDATION = 2
 DIAMETER_PX = 109.0  # of the annotated discs
 MATCH_PX = 27.0
 PAPER_SIDE = 256
+WHOLE_SIDE = 1024
+ALL_BLOCKS = tuple(range(6))  # of particle-tiny
+# Of the diameter: what networks learn to draw that can learn to draw something else than particles.
+CORES = {"head": 0.6, "prefix": 0.6, "encoder": 0.6, "finetune": 0.6, "finetune+encoder": 0.6}
+STEPS = {"head": 100, "finetune+encoder": 300}
 METHODS = (
     "native",
+    "native+threshold",
     "head",
     "prefix",
     "encoder",
     "finetune",
+    "finetune+encoder",
     "apm",
     "apm+ips",
     "ips+grid",
@@ -51,6 +59,8 @@ def prompt_config(method):
     from cryoseg.config.promise import PromiseConfig, Prompter
     from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 
+    if method == "finetune+encoder":
+        return PromptConfig(method=PromptMethod.FINETUNE, tuned_blocks=ALL_BLOCKS, tune_prompt_encoder=True)
     if method in ("native", "head", "prefix", "encoder", "finetune"):
         return PromptConfig(method=PromptMethod(method))
     parts = method.split("+")
@@ -74,7 +84,7 @@ def binary_dice(a, b):
     return 2 * float(np.sum(a & b)) / max(float(a.sum() + b.sum()), 1.0)
 
 
-def prepared_model(method, training, held_out, base, run, steps, seed):
+def prepared_model(method, training, held_out, base, run, steps, seed, core):
     """Model file of the trained network, or the base with threshold and scores of the same micrographs."""
     import torch
 
@@ -87,8 +97,13 @@ def prepared_model(method, training, held_out, base, run, steps, seed):
     from cryoseg.pipelines.train_sam import best_threshold, load_all, train_prompt
 
     read = ReadOptions(particle_pixels=24.0, diameter_px=DIAMETER_PX, border_px=MARGIN_PX)
-    if method != "native":
-        config = TrainSamConfig.ours(prompt_config(method), steps=steps, seed=seed)
+    if method == "native":
+        return base, 0
+    if method != "native+threshold":
+        config = TrainSamConfig.ours(
+            prompt_config(method), steps=steps, seed=seed, core=core, validate_every=max(1, steps // 4)
+        )
+        config = replace(config, sample=replace(config.sample, batch=2))
         trained = train_prompt(config, base, training, held_out, run, read=read, device="cpu")
         return trained.path, trained.parameters
     place = select_device("cpu")
@@ -103,12 +118,13 @@ def prepared_model(method, training, held_out, base, run, steps, seed):
     recipe = replace(
         recipe,
         logit_threshold=threshold,
+        peak_sigma=fit.peak_sigma,
         score_slope=fit.calibration.slope,
         score_intercept=fit.calibration.intercept,
         score_threshold=fit.score_threshold,
     )
     run.mkdir(parents=True, exist_ok=True)
-    path = run / "native.safetensors"
+    path = run / "native_threshold.safetensors"
     save_particle_model(path, network, recipe, base=None)
     return path, 0
 
@@ -134,7 +150,8 @@ def judge(path, method, names, folder, base):
 
     from cryoseg.config.pick_micrograph import MicrographPickConfig
     from cryoseg.core.calibration import Calibration, expected_calibration_error
-    from cryoseg.core.mask_picks import draw_discs, mask_to_picks
+    from cryoseg.core.logit_picks import grow_cores, logits_to_picks
+    from cryoseg.core.mask_picks import draw_discs
     from cryoseg.core.metrics_picks import evaluate_picks, join_curves
     from cryoseg.core.particle_view import rescale
     from cryoseg.io.micrographs import read_micrograph
@@ -143,7 +160,7 @@ def judge(path, method, names, folder, base):
     from cryoseg.pipelines.pick_micrograph import pick_micrograph
 
     truth = truth_of(folder)
-    loaded = read_particle_file(path, base=None if method == "native" else base)
+    loaded = read_particle_file(path, base=None if method.startswith("native") else base)
     recipe = loaded.recipe
     model = ParticleModel(loaded.network, recipe, name=method, device=torch.device("cpu"))
     inner = slice(MARGIN_PX, -MARGIN_PX)
@@ -155,11 +172,15 @@ def judge(path, method, names, folder, base):
         begun = time.monotonic()
         if loaded.network.needs_truth:
             logits = logits_from_truth(model, micrograph, centers)
-            found = mask_to_picks(
-                logits, diameter_px=recipe.particle_pixels, logit_threshold=recipe.logit_threshold
+            found = logits_to_picks(
+                logits,
+                diameter_px=recipe.particle_pixels,
+                logit_threshold=recipe.logit_threshold,
+                peak_sigma=recipe.peak_sigma,
             )
             places = (found.centers + 0.5) * (np.array(shape) / np.array(logits.shape)) - 0.5
             scores = Calibration(slope=recipe.score_slope, intercept=recipe.score_intercept)(found.raw_scores)
+            logits = grow_cores(logits, core=recipe.core, diameter_px=recipe.particle_pixels)
         else:
             config = MicrographPickConfig(particle_diameter_px=DIAMETER_PX, score_threshold=0.0)
             result = pick_micrograph(micrograph, model, config)
@@ -184,6 +205,10 @@ def judge(path, method, names, folder, base):
         if not loaded.network.needs_truth:
             eight_bit = np.clip(np.rint(micrograph.data), 0, 255).astype(np.uint8)
             small = model.whole_image_logits(np.repeat(eight_bit[..., None], 3, axis=2))
+            if recipe.core < 1:
+                large = rescale(small, (WHOLE_SIDE, WHOLE_SIDE))
+                side = DIAMETER_PX * WHOLE_SIDE / max(shape)
+                small = rescale(grow_cores(large, core=recipe.core, diameter_px=side), small.shape)
             small_true = rescale(true.astype(np.float32), (PAPER_SIDE, PAPER_SIDE)) > 0.5
             papers.append(binary_dice(small > recipe.logit_threshold, small_true))
     curve = join_curves(curves)
@@ -216,12 +241,27 @@ def one_row(queue, arguments, method, split):
     training = [rest[i] for i in sorted(order[VALIDATION:])]
     begun = time.monotonic()
     run = arguments.runs / f"{method}_{split}"
+    steps = arguments.steps or STEPS.get(method, 200)
+    core = arguments.core or CORES.get(method, 1.0)
     path, parameters = prepared_model(
-        method, training, held_out, arguments.base, run, arguments.steps, seed=split
+        method,
+        training,
+        held_out,
+        arguments.base,
+        run,
+        steps,
+        seed=split,
+        core=core,
     )
     trained = time.monotonic() - begun
     names = [pair.image.stem for pair in test]
-    row = {"method": method, "split": split, "steps": arguments.steps, "parameters": parameters}
+    row = {
+        "method": method,
+        "split": split,
+        "steps": steps,
+        "core": core,
+        "parameters": parameters,
+    }
     row |= judge(path, method, names, folder, arguments.base)
     row |= {
         "train_seconds": round(trained, 1),
@@ -259,7 +299,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/empiar10017"))
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--splits", nargs="+", type=int, default=range(len(SPLITS)))
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, help="for all methods, instead of each one's own")
+    parser.add_argument("--core", type=float, help="for all methods, instead of each one's own")
     parser.add_argument("--table", action="store_true", help="print what is there")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.results.open()] if arguments.results.exists() else []

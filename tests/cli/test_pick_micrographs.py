@@ -55,7 +55,8 @@ class StandIn:
         small = ndimage.zoom(
             rgb[..., 0].astype(np.float32), (256 / rgb.shape[0], 256 / rgb.shape[1]), order=1
         )
-        return -(ndimage.gaussian_filter(small, 2) - float(np.median(small)) + 25) / 8
+        dark = ndimage.gaussian_filter(small, 2) < np.median(small) - 20
+        return ndimage.distance_transform_edt(dark).astype(np.float32) - 1
 
 
 @pytest.fixture(autouse=True)

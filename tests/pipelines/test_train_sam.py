@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import PretrainConfig, SampleConfig, TrainSamConfig
+from cryoseg.core.logit_picks import PEAK_SIGMAS
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.models import prompt_amg
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
@@ -231,6 +233,29 @@ def test_coordinates_become_discs(data: Path, tmp_path: Path) -> None:
         find_micrographs([*images, str(data / "images" / "c.png")], [table])
 
 
+def test_cores_of_touching_particles_do_not_touch(tmp_path: Path) -> None:
+    centers = np.array([[60.0, 50.0], [60.0, 74.0], [110.0, 80.0]])
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    labels = draw_discs(centers, (160, 160), diameter_px=26) > 0
+    grey = np.random.default_rng(0).integers(0, 255, labels.shape).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "images" / "a.png")
+    Image.fromarray(labels).save(tmp_path / "labels" / "a.png")
+    table = tmp_path / "picks.csv"
+    table.write_text("image_name,x,y\n" + "".join(f"a,{x:g},{y:g}\n" for y, x in centers))
+    from_mask = find_micrographs([str(tmp_path)])[0][0]
+    from_picks = find_micrographs([str(tmp_path / "images")], [table])[0][0]
+    for pair in (from_mask, from_picks):
+        whole, cores = (
+            load_micrograph(pair, ReadOptions(particle_pixels=26.0, diameter_px=26.0, core=core))[0]
+            for core in (1.0, 0.5)
+        )
+        assert ndimage.label(whole.labels > 0)[1] == 2
+        assert ndimage.label(cores.labels > 0)[1] == 3
+        assert (cores.labels > 0).sum() == pytest.approx(3 * np.pi * 6.5**2, rel=0.08)
+        assert len(cores.centers) == 3
+
+
 def test_unusable_data_are_named(tmp_path: Path) -> None:
     write_cryoppp(tmp_path, ["a"])
     pair = find_micrographs([str(tmp_path)])[0][0]
@@ -285,6 +310,8 @@ def test_the_command_trains_from_coordinates_in_angstrom(data: Path, base: Path,
     assert metadata["card"]["data"] == "discs"
     assert metadata["card"]["particle_diameter_px"] == 24
     assert metadata["prompt"]["blocks"] == [0, 2]
+    assert metadata["recipe"]["core"] == 0.6
+    assert metadata["recipe"]["peak_sigma"] in PEAK_SIGMAS
     assert load_particle_model(tmp_path / "run" / "encoder.safetensors", torch.device("cpu")).recipe
 
 

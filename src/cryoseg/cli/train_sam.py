@@ -32,8 +32,16 @@ from cryoseg.cli.options import (
 from cryoseg.cli.train_options import MaxMinutes, RunDir
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.segment import Polarity
-from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig, TrainView
+from cryoseg.config.train_sam import (
+    USUAL_CORE,
+    PretrainConfig,
+    SamLoss,
+    SampleConfig,
+    TrainSamConfig,
+    TrainView,
+)
 from cryoseg.errors import ConfigError
+from cryoseg.models.weights import GROUPS
 
 if TYPE_CHECKING:
     from cryoseg.models.particle_recipe import ParticleRecipe
@@ -55,7 +63,9 @@ Picks = Annotated[
     Optional[list[Path]],  # noqa: UP045
     Option("--picks", "-p", help=PICKS_HELP, show_default="masks are used"),
 ]
-Base = Annotated[str, Option("--base", help="SAM to adapt: particle-tiny, sam_vit_h, -l, -b, or a file.")]
+Base = Annotated[
+    str, Option("--base", help=f"SAM to adapt: particle-tiny, {', '.join(GROUPS['sam'])}, or a file.")
+]
 Validation = Annotated[
     Texts,
     Option("--validation", help=VALIDATION_HELP, show_default="a fifth of the data"),
@@ -68,6 +78,14 @@ DiameterPx = Annotated[
 ]
 IgnoreBorder = Annotated[
     int, Option(min=0, help="Frame, in pixels of the images, where particles are not labelled.")
+]
+Core = Annotated[
+    Number,
+    Option(
+        "--core",
+        help="Learn discs of this share of the diameter, so that particles that touch stay apart.",
+        show_default=f"{USUAL_CORE:g} with --picks, 1 with masks",
+    ),
 ]
 PolarityOption = Annotated[Polarity, Option(help=POLARITY_HELP)]
 Steps = Annotated[Whole, Option(min=1, help=STEPS_HELP, show_default="400; 100 epochs if faithful")]
@@ -201,6 +219,7 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         pixel_size: PixelSize = None,
         polarity: PolarityOption = Polarity.DARK,
         ignore_border: IgnoreBorder = 0,
+        core: Core = None,
         steps: Steps = None,
         learning_rate: Rate = None,
         batch: Batch = None,
@@ -263,6 +282,8 @@ def _train(method: PromptMethod) -> Callable[..., None]:
                 ),
                 sample=replace(config.sample, batch=batch or config.sample.batch),
             )
+            if core is not None or (picks and config.sample.view is TrainView.TILES):
+                config = replace(config, core=USUAL_CORE if core is None else core)
             if recipe is not None and config.sample.view is TrainView.WHOLE:
                 raise ConfigError(
                     "--whole-image and --faithful train on color squares and need a published SAM as --base; "

@@ -83,6 +83,8 @@ LEARNING_RATES = {
 }
 PUBLISHED_EPOCHS = 100
 HEAD_LOSS_SCALE = 100.0
+SMALLEST_CORE = 0.2
+USUAL_CORE = 0.6  # of discs that are drawn about coordinates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,9 @@ class TrainSamConfig:
         Samples and augmentation.
     loss, loss_scale
         What is minimized, and a factor.
+    core
+        Diameter of the discs that are learned, in particle diameters. Below 1, particles that touch or
+        overlap stay apart; masks are grown back when picking.
     """
 
     prompt: PromptConfig
@@ -106,13 +111,22 @@ class TrainSamConfig:
     sample: SampleConfig = field(default_factory=SampleConfig)
     loss: SamLoss = SamLoss.DICE_BCE
     loss_scale: float = 1.0
+    core: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not SMALLEST_CORE <= self.core <= 1:
+            raise ConfigError(f"--core {self.core:g}: must lie between {SMALLEST_CORE:g} and 1.")
+        if self.core < 1 and self.sample.view is TrainView.WHOLE:
+            raise ConfigError("--core: whole micrographs are too coarse for cores; train on tiles.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "prompt": self.prompt.to_dict()}
 
     @classmethod
-    def ours(cls, prompt: PromptConfig, *, steps: int = 400, seed: int = 0, **loop: Any) -> TrainSamConfig:
+    def ours(
+        cls, prompt: PromptConfig, *, steps: int = 400, seed: int = 0, core: float = 1.0, **loop: Any
+    ) -> TrainSamConfig:
         """Tiles, augmentation, a cosine schedule, averaged weights."""
         settings: dict[str, Any] = {
             "steps": steps,
@@ -124,7 +138,7 @@ class TrainSamConfig:
             "checkpoint_every": max(1, steps // 8),
             "seed": seed,
         }
-        return cls(prompt=prompt, loop=LoopConfig(**{**settings, **loop}))
+        return cls(prompt=prompt, loop=LoopConfig(**{**settings, **loop}), core=core)
 
     @classmethod
     def faithful(

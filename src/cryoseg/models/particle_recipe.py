@@ -23,8 +23,12 @@ class ParticleRecipe:
         Diameter of a particle at the network's scale: a micrograph is scaled to it.
     overlap
         What neighboring tiles share, in pixels of the network.
+    core
+        Diameter of the discs that the network draws, in particle diameters; masks grow to the whole.
     logit_threshold
         Chosen on validation micrographs.
+    peak_sigma
+        Of the blur before peaks are sought, in particle diameters; chosen there, too.
     score_slope, score_intercept
         A pick's score is the sigmoid of slope * raw score + intercept (Platt's calibration).
     score_threshold
@@ -42,7 +46,9 @@ class ParticleRecipe:
     image_size: int
     particle_pixels: float = 24.0
     overlap: int = 48
+    core: float = 1.0
     logit_threshold: float = 0.0
+    peak_sigma: float = 0.12
     score_slope: float = 1.0
     score_intercept: float = 0.0
     score_threshold: float = 0.0
@@ -56,6 +62,8 @@ class ParticleRecipe:
             raise ConfigError(
                 f"overlap {self.overlap}: must lie between 0 and the tile side {self.image_size}."
             )
+        if not 0 < self.core <= 1:
+            raise ConfigError(f"core {self.core:g}: must be above 0 and at most 1.")
         if self.particle_pixels <= 0:
             raise ConfigError(f"particle_pixels {self.particle_pixels:g}: must be positive.")
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from cryoseg.core.calibration import Calibration, expected_calibration_error, fit_calibration
-from cryoseg.core.mask_picks import mask_to_picks
+from cryoseg.core.logit_picks import PEAK_SIGMAS, logits_to_picks
 from cryoseg.core.metrics_picks import PickCurve, evaluate_picks, join_curves
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.training.micrograph_samples import TrainingMicrograph
 from cryoseg.training.sam_fit import micrograph_logits
+from cryoseg.types import FloatArray
 
 MATCH_RADIUS = 0.25  # a pick counts within half a radius of a particle; in diameters
 
@@ -24,6 +25,8 @@ class PickFit:
 
     Attributes
     ----------
+    peak_sigma
+        Width of the blur with the best F1, in diameters.
     calibration
         From raw scores to scores.
     score_threshold
@@ -34,6 +37,7 @@ class PickFit:
         Expected calibration error; on the same micrographs, so a little too good.
     """
 
+    peak_sigma: float
     calibration: Calibration
     score_threshold: float
     f1: float
@@ -41,18 +45,19 @@ class PickFit:
 
 
 def pick_curve(
-    network: PromptSam,
     micrographs: Sequence[TrainingMicrograph],
+    logits: Sequence[FloatArray],
     *,
     logit_threshold: float,
+    peak_sigma: float,
     particle_pixels: float,
-    device: torch.device,
 ) -> PickCurve:
-    """Raw scores and hits of all picks on known pixels, best first."""
+    """Raw scores and hits of all picks in (y, x) logits on known pixels, best first."""
     curves = []
-    for micrograph in micrographs:
-        logits = micrograph_logits(network, micrograph, device)
-        picks = mask_to_picks(logits, diameter_px=particle_pixels, logit_threshold=logit_threshold)
+    for micrograph, drawn in zip(micrographs, logits, strict=True):
+        picks = logits_to_picks(
+            drawn, diameter_px=particle_pixels, logit_threshold=logit_threshold, peak_sigma=peak_sigma
+        )
         rows, columns = np.rint(picks.centers).astype(int).T
         picks = picks.take(micrograph.labels[rows, columns] >= 0)
         found = evaluate_picks(
@@ -89,17 +94,25 @@ def fit_picks(
     device
         Where the network is.
     """
-    curve = pick_curve(
-        network,
-        micrographs,
-        logit_threshold=logit_threshold,
-        particle_pixels=particle_pixels,
-        device=device,
-    )
+    logits = [micrograph_logits(network, micrograph, device) for micrograph in micrographs]
+    curves = {
+        sigma: pick_curve(
+            micrographs,
+            logits,
+            logit_threshold=logit_threshold,
+            peak_sigma=sigma,
+            particle_pixels=particle_pixels,
+        )
+        for sigma in PEAK_SIGMAS
+    }
+    # Without a single hit F1 is not a number and the first width is as good as any.
+    peak_sigma = max(curves, key=lambda sigma: np.nan_to_num(curves[sigma].best_f1[1], nan=-1.0))
+    curve = curves[peak_sigma]
     calibration = fit_calibration(curve.scores, curve.is_hit)
     scores = calibration(curve.scores).astype(np.float64)
     threshold, f1 = PickCurve(scores=scores, is_hit=curve.is_hit, truths=curve.truths).best_f1
     return PickFit(
+        peak_sigma=peak_sigma,
         calibration=calibration,
         # Rounded down, so that the pick that sets it stays above it in float32.
         score_threshold=0.0 if np.isnan(threshold) else float(np.floor(threshold * 1e4) / 1e4),

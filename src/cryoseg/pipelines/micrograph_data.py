@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.segment import Polarity
-from cryoseg.core.mask_picks import mask_to_picks
+from cryoseg.core.mask_picks import mask_centers
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
@@ -28,7 +28,6 @@ LABEL_TAGS = ("", "_mask", "_labels", "_label")
 SIMULATED_TAG, NUMBERS_TAG = "_micrograph", "_labels"
 TRAIN_FOLDERS, VALID_FOLDERS = ("train", "training_set"), ("valid", "val", "validation")
 LEAST_DIAMETER_PX = 3.0
-MASK_LOGIT = 4.0  # of a pixel that a mask says is particle
 _SHOWN = 3
 
 
@@ -72,6 +71,8 @@ class ReadOptions:
         Of the particles where the data do not say.
     border_px
         Width of a frame in which particles are not labelled; what is unlabelled there is unknown.
+    core
+        Diameter of the discs that are learned, in particle diameters; at 1 the labels stay as they are.
     square
         Sides of the whole image and of its logits, for training on whole micrographs; or None.
     """
@@ -82,6 +83,7 @@ class ReadOptions:
     pixel_size: float | None = None
     polarity: Polarity = Polarity.DARK
     border_px: int = 0
+    core: float = 1.0
     square: tuple[int, int] | None = None
 
 
@@ -212,7 +214,7 @@ def _simulated_polarity(record: Path) -> Polarity | None:
 
 
 def labelled_diameter(labels: NDArray[np.integer[Any]], *, numbered: bool) -> float:
-    """Typical diameter of the particles in labels, in pixels; 0.0 without particles.
+    """Typical diameter of the particles in (y, x) labels, in pixels; 0.0 without particles.
 
     Numbered particles have the diameter of a disc of their median area; in a plain mask, where
     discs touch, it is twice the depth of the typical component.
@@ -245,6 +247,10 @@ def draw_discs(
     ----------
     centers
         (n, 2) y, x in pixels, pixel centers at whole numbers.
+    shape
+        (y, x) of the result.
+    diameter_px
+        Of every disc.
     """
     labels = np.zeros(shape, np.int32)
     nearest = np.full(shape, (diameter_px / 2) ** 2, np.float32)
@@ -303,11 +309,14 @@ def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[Trainin
     if native is None:
         assert pair.centers is not None
         centers = (pair.centers + 0.5) * scale - 0.5
-        labels = draw_discs(centers, shape, diameter_px=options.particle_pixels)
+        labels = draw_discs(centers, shape, diameter_px=options.core * options.particle_pixels)
     else:
         numbers = native if pair.numbered else ndimage.label(native)[0]
         labels = _nearest(numbers, shape).astype(np.int32)
         centers = _centers(labels, pair, options.particle_pixels)
+        if options.core < 1:
+            discs = draw_discs(centers, shape, diameter_px=options.core * options.particle_pixels)
+            labels = np.where(labels < 0, labels, discs)
     if not (labels > 0).any():
         raise InputError(empty)
     frame = round(options.border_px * float(scale.mean()))
@@ -334,8 +343,7 @@ def _centers(labels: NDArray[np.int32], pair: MicrographPair, particle_pixels: f
     if pair.numbered:
         present = np.unique(labels[labels > 0])
         return np.array(ndimage.center_of_mass(labels > 0, labels, present)).reshape(-1, 2)
-    as_logits = np.where(labels > 0, MASK_LOGIT, -MASK_LOGIT).astype(np.float32)
-    return mask_to_picks(as_logits, diameter_px=particle_pixels).centers
+    return mask_centers(labels > 0, diameter_px=particle_pixels)
 
 
 def _native_labels(pair: MicrographPair, shape: tuple[int, ...]) -> NDArray[np.int32] | None:

@@ -20,7 +20,7 @@ from cryoseg.core.contrast import (
     low_pass,
     particle_skewness,
 )
-from cryoseg.core.mask_picks import MaskPicks, mask_to_picks
+from cryoseg.core.logit_picks import LogitPicks, grow_cores, logits_to_picks
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.pick_regions import clear_of_borders
 from cryoseg.core.robust import robust_map
@@ -80,11 +80,11 @@ class MicrographPickResult:
     dropped: dict[str, int]
 
     def native_logits(self) -> FloatArray:
-        """Logits at the size of the micrograph."""
+        """(y, x) logits at the size of the micrograph."""
         return rescale(self.logits, self.shape)
 
     def mask(self) -> BoolArray:
-        """Pixels of the micrograph above the threshold."""
+        """(y, x) pixels of the micrograph above the threshold."""
         return np.asarray(self.native_logits() > self.logit_threshold)
 
 
@@ -132,10 +132,11 @@ def pick_micrograph(
         threshold = model.recipe.logit_threshold
     scale = model.recipe.particle_pixels / diameter
     apart = config.min_distance_angstrom
-    found = mask_to_picks(
+    found = logits_to_picks(
         logits,
         diameter_px=model.recipe.particle_pixels,
         logit_threshold=threshold,
+        peak_sigma=model.recipe.peak_sigma,
         min_distance_px=None
         if apart is None
         else _in_pixels(apart, micrograph, config, "--min-distance") * scale,
@@ -144,7 +145,7 @@ def pick_micrograph(
     height, width = micrograph.data.shape
     return MicrographPickResult(
         picks=picks,
-        logits=logits,
+        logits=grow_cores(logits, core=model.recipe.core, diameter_px=model.recipe.particle_pixels),
         shape=(height, width),
         logit_threshold=threshold,
         diameter_px=diameter,
@@ -272,7 +273,7 @@ def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert:
 
 
 def _selected(
-    found: MaskPicks,
+    found: LogitPicks,
     view: tuple[int, ...],
     micrograph: Micrograph,
     config: MicrographPickConfig,

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.config.prompt_sam import BOTH_ADAPTERS, PromptMethod
-from cryoseg.config.train_sam import TrainSamConfig
+from cryoseg.config.train_sam import TrainSamConfig, TrainView
+from cryoseg.core.logit_picks import grow_cores
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.outputs import atomic_output
 from cryoseg.models.device import select_device
@@ -19,7 +20,7 @@ from cryoseg.models.particle_files import load_base, read_particle_file
 from cryoseg.pipelines.events import Note, OnEvent, ignore
 from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions
 from cryoseg.pipelines.train_sam import load_all, train_prompt
-from cryoseg.training.sam_fit import LOGIT_BINS, validation_curves
+from cryoseg.training.sam_fit import LOGIT_BINS, dice_by_threshold, micrograph_logits, validation_curves
 from cryoseg.view.study_plot import study_svg
 
 TABLE, PLOT = "study.csv", "study.svg"
@@ -185,21 +186,35 @@ def judge(
     read: ReadOptions | None = None,
     device: str = "auto",
 ) -> list[float]:
-    """Dice of every test micrograph at the model's own threshold, on the view it was trained on."""
+    """Dice of every test micrograph's whole particles at the model's own threshold, on its own view."""
     if not test:
         return []
     loaded = read_particle_file(path, base=base)
     recipe, network = loaded.recipe, loaded.network
     place = select_device(device)
     geometry = network.geometry
-    square = (geometry.image_size, geometry.logit_side) if config.sample.view == "whole" else None
+    square = (geometry.image_size, geometry.logit_side) if config.sample.view is TrainView.WHOLE else None
     options = replace(
         read or ReadOptions(particle_pixels=recipe.particle_pixels),
         particle_pixels=recipe.particle_pixels,
         square=square,
     )
     micrographs, _ = load_all(test, options, "reading test micrographs", ignore)
-    curves = validation_curves(network.to(place).eval(), micrographs, config.sample.view, place)
+    network.to(place).eval()
+    if config.sample.view is TrainView.WHOLE:
+        curves = validation_curves(network, micrographs, config.sample.view, place)
+    else:
+        curves = [
+            dice_by_threshold(
+                grow_cores(
+                    micrograph_logits(network, micrograph, place),
+                    core=recipe.core,
+                    diameter_px=recipe.particle_pixels,
+                ),
+                micrograph.labels,
+            )
+            for micrograph in micrographs
+        ]
     chosen = int(np.abs(LOGIT_BINS - recipe.logit_threshold).argmin())
     return [float(curve[chosen]) for curve in curves]
 

@@ -188,6 +188,7 @@ def train_prompt(
     place = select_device(device)
     torch.manual_seed(config.loop.seed)
     network, recipe, base_model = adapt(base, config.prompt)
+    recipe = replace(recipe, core=config.core)
     config = replace(config, prompt=network.config)
     if config.sample.batch < network.smallest_batch:
         raise ConfigError(
@@ -199,6 +200,7 @@ def train_prompt(
     options = replace(
         read or ReadOptions(particle_pixels=recipe.particle_pixels),
         particle_pixels=recipe.particle_pixels,
+        core=config.core,
         square=(geometry.image_size, geometry.logit_side) if view is TrainView.WHOLE else None,
     )
     make_folder(run)
@@ -334,6 +336,7 @@ def _with_scores(
     )
     recipe = replace(
         recipe,
+        peak_sigma=fitted.peak_sigma,
         score_slope=fitted.calibration.slope,
         score_intercept=fitted.calibration.intercept,
         score_threshold=fitted.score_threshold,

@@ -1,0 +1,79 @@
+"""From logits to picks, on discs whose places are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cryoseg.core.logit_picks import grow_cores, logits_to_picks
+from cryoseg.core.mask_picks import draw_discs
+
+DIAMETER = 24.0
+
+
+def logits_of(
+    centers: list[list[float]], shape: tuple[int, int] = (160, 200), diameter: float = DIAMETER
+) -> np.ndarray:
+    """Logits that fall by one a pixel across the rim of discs, sub-pixel exact."""
+    y, x = np.indices(shape)
+    inside = [diameter / 2 - np.hypot(y - cy, x - cx) for cy, cx in centers]
+    return np.clip(np.max(inside, axis=0), -6, 6).astype(np.float32)
+
+
+def by_place(points: np.ndarray) -> np.ndarray:
+    return points[np.lexsort((points[:, 1].round(), points[:, 0].round()))]
+
+
+def test_lone_particles_are_found_between_pixels() -> None:
+    centers = [[30.0, 40.0], [80.3, 120.7], [120.5, 60.25]]
+    picks = logits_to_picks(logits_of(centers), diameter_px=DIAMETER)
+    np.testing.assert_allclose(by_place(picks.centers), centers, atol=0.15)
+
+
+@pytest.mark.parametrize("distance", [22.0, 18.0, 14.0])
+def test_touching_and_overlapping_particles_have_a_peak_each(distance: float) -> None:
+    centers = [[60.0, 60.0], [60.0, 60.0 + distance]]
+    picks = logits_to_picks(logits_of(centers), diameter_px=DIAMETER)
+    assert len(picks) == 2
+    np.testing.assert_allclose(by_place(picks.centers), centers, atol=1.5)
+
+
+def test_specks_and_empty_fields_are_no_particles() -> None:
+    logits = logits_of([[60.0, 60.0]])
+    logits[100:103, 100:103] = 5.0  # a speck of 9 pixels
+    assert len(logits_to_picks(logits, diameter_px=DIAMETER)) == 1
+    assert len(logits_to_picks(np.full((80, 80), -3.0, np.float32), diameter_px=DIAMETER)) == 0
+
+
+def test_scores_order_picks_and_distance_keeps_the_better() -> None:
+    logits = logits_of([[60.0, 60.0], [60.0, 86.0]])
+    logits[:, 74:] *= 0.5
+    picks = logits_to_picks(logits, diameter_px=DIAMETER)
+    assert picks.raw_scores[0] > picks.raw_scores[1]
+    assert picks.centers[0, 1] < 70
+    alone = logits_to_picks(logits, diameter_px=DIAMETER, min_distance_px=30.0)
+    assert len(alone) == 1
+    assert alone.centers[0, 1] < 70
+
+
+def test_peaks_below_the_mask_are_candidates_down_to_two_logits() -> None:
+    logits = logits_of([[60.0, 60.0]]) - 7.0  # its smoothed peak lies a little above -1.5
+    assert len(logits_to_picks(logits, diameter_px=DIAMETER, logit_threshold=0.0)) == 1
+    assert len(logits_to_picks(logits, diameter_px=DIAMETER, logit_threshold=1.0)) == 0
+
+
+def test_a_network_that_is_overly_sure_scores_no_higher() -> None:
+    logits = np.full((60, 60), -12.0, np.float32)
+    logits[20:40, 20:40] = 12.0
+    once = logits_to_picks(logits, diameter_px=DIAMETER)
+    again = logits_to_picks(logits * 100, diameter_px=DIAMETER)
+    np.testing.assert_array_equal(once.raw_scores, again.raw_scores)
+
+
+def test_grown_cores_are_the_discs_of_the_particles() -> None:
+    centers = np.array([[40.0, 40.0], [40.0, 60.0], [100.5, 120.25]])
+    cores = logits_of(centers.tolist(), diameter=0.5 * DIAMETER)
+    grown = grow_cores(cores, core=0.5, diameter_px=DIAMETER) > 0
+    whole = draw_discs(centers, cores.shape, diameter_px=DIAMETER)
+    assert 2 * (grown & whole).sum() / (grown.sum() + whole.sum()) > 0.97
+    assert grow_cores(cores, core=1.0, diameter_px=DIAMETER) is cores
