@@ -1,0 +1,292 @@
+"""What the training commands, `view` and `evaluate testset` hand to the pipelines, without any training."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cryoseg.cli.app import app
+from cryoseg.config.common import Precision
+from cryoseg.config.segment import Polarity
+from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
+from cryoseg.config.train_sam import PretrainConfig, PromptMethod, SampleConfig, TrainView
+from cryoseg.config.train_sam2 import ClipPrompts, Part, TrainSam2Config, etsam_loop
+from cryoseg.config.view import ViewConfig
+from cryoseg.errors import ConfigError
+from cryoseg.training.processes import ALONE
+
+PAIRS = (["train_0", "train_1"], ["held_out"])
+
+
+class Call:
+    """Stands for a pipeline: keeps what it was given, and answers with one value."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self.answer = answer
+        self.given: tuple[Any, ...] = ()
+        self.named: dict[str, Any] = {}
+        self.count = 0
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        self.given, self.named, self.count = given, named, self.count + 1
+        return self.answer
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Call]:
+    """Put a `Call` in the place of `module.function`."""
+
+    def put(place: str, answer: Any = None) -> Call:
+        call = Call(answer)
+        monkeypatch.setattr(f"cryoseg.{place}", call)
+        return call
+
+    return put
+
+
+def run(line: str) -> Result:
+    return CliRunner().invoke(app, shlex.split(line))
+
+
+def succeed(line: str) -> Result:
+    result = run(line)
+    assert result.exception is None, result.exception
+    assert result.exit_code == 0
+    return result
+
+
+class TestStagesOfTheBundledRecipe:
+    @pytest.fixture(autouse=True)
+    def pipelines(self, stand_in: Callable[..., Call]) -> None:
+        self.launch = stand_in("training.processes.launch", ALONE)
+        self.split = stand_in("pipelines.train_membrane.split_pairs", PAIRS)
+        self.start = stand_in("pipelines.train_membrane.load_start", {"weights": 0})
+        self.logits = stand_in("pipelines.train_membrane.write_stage1_logits")
+        self.stage = stand_in("pipelines.train_membrane.train_stage")
+
+    def test_defaults_are_those_of_the_configuration(self, tmp_path: Path) -> None:
+        succeed(f"train etsam-stage1 mine -o {tmp_path / 'run'} --device cpu --quiet")
+        config, training, held_out, folder = self.stage.given
+        default = TrainMembraneConfig(stage=1)
+        assert config == replace(default, loop=replace(default.loop, warmup_steps=config.loop.warmup_steps))
+        assert config.loop.warmup_steps == min(LoopConfig.warmup_steps, LoopConfig.steps // 10)
+        assert (training, held_out) == PAIRS
+        assert folder == tmp_path / "run"
+        assert self.stage.named["start"] is None
+        assert self.stage.named["logits"] is None
+        assert self.stage.named["polarity"] is Polarity.DARK
+        assert self.split.given == (["mine"], [])
+        assert self.logits.count == 0
+
+    def test_every_option_arrives(self, tmp_path: Path) -> None:
+        succeed(
+            f"train etsam-stage1 mine more -o {tmp_path} --validation other --steps 50 --learning-rate "
+            "0.002 --batch 3 --clip-length 5 --crop-size 96 --validate-every 25 --max-minutes 7 "
+            "--seed 11 --polarity as-is --start membrane-tiny --tensorboard --device cpu -q"
+        )
+        config = self.stage.given[0]
+        assert config.clip == ClipConfig(length=5, size=96, batch=3)
+        assert (config.loop.steps, config.loop.learning_rate, config.loop.seed) == (50, 0.002, 11)
+        assert (config.loop.validate_every, config.loop.max_minutes) == (25, 7.0)
+        assert config.loop.warmup_steps == 5
+        assert self.split.given == (["mine", "more"], ["other"])
+        assert self.split.named == {"seed": 11}
+        assert self.start.given == (Path("membrane-tiny"), 1)
+        assert self.stage.named["start"] == {"weights": 0}
+        assert self.stage.named["polarity"] is Polarity.AS_IS
+        assert self.stage.named["tensorboard"] is True
+
+    def test_stage_2_learns_from_the_logits_of_stage_1(self, tmp_path: Path) -> None:
+        first = tmp_path / "first"
+        succeed(
+            f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --clip-length 4 "
+            "--device cpu --quiet"
+        )
+        config, stage1, pairs, logits = self.logits.given
+        assert (config.stage, config.clip.length, stage1) == (1, 4, first)
+        assert pairs == ["train_0", "train_1", "held_out"]
+        assert logits == self.stage.named["logits"] == tmp_path / "second" / "stage1_logits"
+        assert self.start.given == (first / "best.pt", 1)
+        assert self.stage.given[0].stage == 2
+
+
+class TestStagesOfThePublishedRecipe:
+    @pytest.fixture(autouse=True)
+    def pipelines(self, stand_in: Callable[..., Call]) -> None:
+        self.launch = stand_in("training.processes.launch", ALONE)
+        self.split = stand_in("pipelines.train_membrane.split_pairs", PAIRS)
+        self.logits = stand_in("pipelines.train_sam2.write_sam2_logits")
+        self.stage = stand_in("pipelines.train_sam2.train_sam2_stage")
+
+    def test_defaults_are_the_published_ones(self, tmp_path: Path) -> None:
+        succeed(f"train etsam-stage1 mine -o {tmp_path} --recipe etsam --device cpu -q")
+        config = self.stage.given[0]
+        assert config == TrainSam2Config(stage=1, loop=etsam_loop(1, batch=config.clip.batch))
+        assert self.stage.named["polarity"] is Polarity.AS_IS
+        assert self.stage.named["logits"] is None
+        assert self.split.named == {"seed": 123}
+
+    def test_every_option_arrives(self, tmp_path: Path) -> None:
+        succeed(
+            f"train etsam-stage1 mine -o {tmp_path} --recipe etsam --prompts inference --freeze "
+            "image-encoder --freeze prompt-encoder --precision bfloat16 --sam2-config "
+            "sam2.1/sam2.1_hiera_t --steps 9 --batch 2 --clip-length 3 --devices 2 --start a.pt "
+            "--device cpu -q"
+        )
+        config = self.stage.given[0]
+        assert config.prompts is ClipPrompts.INFERENCE
+        assert config.freeze == (Part.IMAGE_ENCODER, Part.PROMPT_ENCODER)
+        assert config.precision is Precision.BFLOAT16
+        assert config.sam2_config == "sam2.1/sam2.1_hiera_t"
+        assert (config.loop.steps, config.clip.batch, config.clip.length) == (9, 2, 3)
+        assert self.launch.given[0] == 2
+        assert self.stage.named["start"] == Path("a.pt")
+
+    @pytest.mark.parametrize("kind", ["a run", "a checkpoint"])
+    def test_stage_2_takes_a_run_or_a_checkpoint(self, tmp_path: Path, kind: str) -> None:
+        first = tmp_path / "first"
+        if kind == "a run":
+            first.mkdir()
+        succeed(
+            f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --recipe etsam "
+            "--device cpu --quiet"
+        )
+        config, checkpoint, pairs, folder = self.logits.given
+        assert checkpoint == (first / "best.pt" if kind == "a run" else first)
+        assert pairs == [*PAIRS[0], *PAIRS[1]]
+        assert folder == self.stage.named["logits"] == tmp_path / "second" / "stage1_logits"
+        assert config.stage == self.stage.given[0].stage == 2
+
+
+class TestMembraneModel:
+    def test_stage_2_takes_half_the_steps_and_half_the_rate(
+        self, stand_in: Callable[..., Call], tmp_path: Path
+    ) -> None:
+        train = stand_in("pipelines.train_membrane.train_membrane", tmp_path / "model.safetensors")
+        told = succeed(
+            f"train membrane mine -o {tmp_path} --steps 100 --learning-rate 0.001 "
+            '--card \'{"data": "mine"}\' --device cpu --seed 4 -q'
+        )
+        first, second = train.given[0]
+        assert (first.stage, first.loop.steps, first.loop.learning_rate) == (1, 100, 0.001)
+        assert (second.stage, second.loop.steps, second.loop.learning_rate) == (2, 50, 0.0005)
+        assert first.loop.seed == second.loop.seed == 4
+        assert train.named["card"] == {"data": "mine"}
+        assert "Stopped" not in told.output
+
+    def test_a_run_that_is_out_of_time_says_so(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
+        train = stand_in("pipelines.train_membrane.train_membrane", None)
+        told = succeed(
+            f"train membrane mine -o {tmp_path} --steps 10 --stage2-steps 3 --max-minutes 0.1 --device cpu"
+        )
+        assert train.given[0][1].loop.steps == 3
+        assert "the same command goes on" in told.output
+
+    def test_two_runs_are_packed(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
+        stand_in("pipelines.training_data.find_pairs", ["pair"])
+        logits = stand_in("pipelines.train_membrane.write_stage1_logits")
+        package = stand_in("pipelines.train_membrane.package", (-0.25, 0.8765))
+        told = succeed(
+            f"train package --stage1 1 --stage2 2 --validation val --clip-length 6 "
+            f"-o {tmp_path / 'mine.safetensors'}"
+        )
+        assert "threshold -0.250, validation Dice 0.8765" in told.output
+        configs, runs, pairs, folder, output = package.given
+        assert [config.stage for config in configs] == [1, 2]
+        assert all(config.clip.length == 6 for config in configs)
+        assert runs == (Path("1"), Path("2"))
+        assert pairs == ["pair"]
+        assert folder == logits.given[3] == Path("2/stage1_logits")
+        assert output == tmp_path / "mine.safetensors"
+
+
+class TestSams:
+    def test_pretraining(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
+        stand_in("pipelines.train_sam.split_micrographs", PAIRS)
+        pretrain = stand_in("pipelines.train_sam.pretrain", None)
+        told = succeed(
+            f"train sam simulated -o {tmp_path} --steps 40 --batch 2 --prompts 1 --seed 3 --device cpu"
+        )
+        config = pretrain.given[0]
+        default = PretrainConfig()
+        assert (config.loop.steps, config.loop.warmup_steps, config.loop.seed) == (40, 4, 3)
+        assert config.loop.learning_rate == default.loop.learning_rate
+        assert config.sample == replace(default.sample, batch=2)
+        assert config.prompts == 1
+        assert "the same command goes on" in told.output
+
+    @pytest.fixture
+    def train(self, stand_in: Callable[..., Call]) -> Call:
+        stand_in("pipelines.train_sam.split_micrographs", PAIRS)
+        return stand_in("cli.train_sam.train_or_study", True)
+
+    def test_blocks_and_parts_to_tune(self, train: Call, tmp_path: Path) -> None:
+        succeed(
+            f"train finetune mine -o {tmp_path} --base particle-tiny --tuned-blocks 4,5 "
+            "--tune-prompt-encoder --steps 7 --batch 2 --device cpu -q"
+        )
+        config = train.given[1]
+        assert config.prompt.method is PromptMethod.FINETUNE
+        assert config.prompt.tuned_blocks == (4, 5)
+        assert config.prompt.tune_prompt_encoder
+        assert (config.loop.steps, config.sample.batch) == (7, 2)
+
+    def test_adapters_in_some_blocks(self, train: Call, tmp_path: Path) -> None:
+        succeed(
+            f"train encoder-prompt mine -o {tmp_path} --base particle-tiny --train-decoder --blocks "
+            "0,2 --device cpu --quiet"
+        )
+        prompt = train.given[1].prompt
+        assert prompt.method is PromptMethod.ENCODER
+        assert prompt.blocks == (3, 0, 3, 0, 0, 0)
+        assert prompt.train_decoder
+
+    def test_numbers_are_written_with_commas(self, train: Call, tmp_path: Path) -> None:
+        told = run(f"train finetune mine -o {tmp_path} --base particle-tiny --tuned-blocks a")
+        assert isinstance(told.exception, ConfigError)
+        assert "numbers with commas" in str(told.exception)
+
+    @pytest.mark.parametrize("option", ["--whole-image", "--faithful"])
+    def test_whole_images_need_a_published_sam(self, train: Call, tmp_path: Path, option: str) -> None:
+        told = run(f"train head-prompt mine -o {tmp_path} --base particle-tiny {option}")
+        assert isinstance(told.exception, ConfigError)
+        assert "published SAM" in str(told.exception)
+        assert train.count == 0
+
+    def test_whole_images(
+        self, train: Call, stand_in: Callable[..., Call], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        from cryoseg.models.particle_files import load_base
+        from cryoseg.pipelines.train_sam import find_base
+
+        # A base without a recipe is taken for a published SAM.
+        geometry = load_base(find_base("particle-tiny", None))[0]
+        stand_in("models.particle_files.load_base", (geometry, None, {}))
+        succeed(f"train head-prompt mine -o {tmp_path} --base particle-tiny --whole-image -q")
+        sample = train.given[1].sample
+        assert sample == SampleConfig.plain(batch=sample.batch)
+        assert sample.view is TrainView.WHOLE
+
+
+class TestView:
+    def test_options_arrive(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
+        write = stand_in("pipelines.view.write_view")
+        succeed(
+            f"view {tmp_path / 'tomo.mrc'} --logits {tmp_path / 'l.mrc'} --bin 3 --quiet "
+            "--logit-threshold 0.5 --post-process-min-slices 12 --pixel-size 10 --pick-diameter 150"
+        )
+        sources, output, config = write.given
+        assert (sources.tomogram, sources.logits) == (tmp_path / "tomo.mrc", tmp_path / "l.mrc")
+        assert (sources.mask, sources.picks) == (None, None)
+        assert output == Path("tomo_view.html")
+        assert config == ViewConfig(
+            binning=3, logit_threshold=0.5, min_slices=12, pixel_size=10.0, pick_diameter_angstrom=150.0
+        )
+        assert write.named["overwrite"] is False
