@@ -6,26 +6,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cryoseg.config.evaluate import HEADLINES
 from cryoseg.pipelines.evaluate import Evaluation, show_figure
 
-# A batch has room for the figures that most people ask for; the files hold all of them.
-_HEADLINES = (
-    "dice",
-    "iou",
-    "precision",
-    "recall",
-    "clear_marked",
-    "volume_marked",
-    "auprc",
-    "cldice",
-    "picks",
-    "truths",
-    "f1",
-    "f4",
-    "average_precision",
-    "best_f1",
-    "error_mean_px",
-)
+_BEGINNINGS = tuple(name for name in HEADLINES if name.endswith("_"))
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -50,7 +34,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 def _print_files(console: Console, evaluation: Evaluation) -> None:
     present = dict.fromkeys(name for file in evaluation.files for name in file.figures)
-    columns = [name for name in present if name in _HEADLINES or name.startswith(("recall_", "surface_"))]
+    columns = [name for name in present if name in HEADLINES or name.startswith(_BEGINNINGS)]
     table = Table("method", "file", title="Scores", title_justify="left")
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")

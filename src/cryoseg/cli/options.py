@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.config import Naming, Precision
+from cryoseg.config.common import DEVICE_NAMES, DEVICE_ORDER
 from cryoseg.config.pictures import Morphology
 from cryoseg.config.segment import PostprocessLengths
 
@@ -31,9 +32,7 @@ PixelSize = Annotated[
         show_default="header",
     ),
 ]
-Device = Annotated[
-    str, Option("--device", help="auto, cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then CPU.")
-]
+Device = Annotated[str, Option("--device", help=f"{DEVICE_NAMES}; auto takes {DEVICE_ORDER}.")]
 PrecisionOption = Annotated[Precision, Option("--precision", help="auto: bfloat16 on CUDA, else float32.")]
 Overwrite = Annotated[
     bool, Option("--overwrite", help="Replace finished outputs; they are kept otherwise, and said to be.")

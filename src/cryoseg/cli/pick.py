@@ -16,7 +16,7 @@ from cryoseg.cli.pick_options import (
     RelionOptions,
     TomogramOptions,
 )
-from cryoseg.config.pick import FLAT_FORMATS, PickFormat
+from cryoseg.config.pick import DEEP_FORMATS, FLAT_FORMATS, PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickOptions
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def pick(
             "--format",
             "-f",
             help=f"Coordinate files to write; repeat for several. {', '.join(FLAT_FORMATS)} are for "
-            "micrographs; star-relion4, star-relion5, mod, ndjson and coords for tomograms.",
+            f"micrographs; {', '.join(DEEP_FORMATS)} for tomograms.",
             show_default="star",
         ),
     ] = None,

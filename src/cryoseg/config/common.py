@@ -8,6 +8,8 @@ from enum import StrEnum
 from cryoseg.errors import ConfigError
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+DEVICE_NAMES = "auto, cpu, cuda, cuda:N or mps"
+DEVICE_ORDER = "CUDA, then MPS, then CPU"  # of `auto`
 
 
 class Precision(StrEnum):
@@ -34,7 +36,7 @@ class Mode0(StrEnum):
 
 
 class DeviceName(str):
-    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    """One of `DEVICE_NAMES`.
 
     Raises
     ------
@@ -45,5 +47,5 @@ class DeviceName(str):
     def __new__(cls, value: str) -> DeviceName:
         """Check the spelling; whether the device exists is asked when it is used."""
         if not _DEVICE.fullmatch(value):
-            raise ConfigError(f"--device {value}: unknown device; use auto, cpu, cuda, cuda:N or mps.")
+            raise ConfigError(f"--device {value}: unknown device; use {DEVICE_NAMES}.")
         return super().__new__(cls, value)

@@ -34,6 +34,26 @@ class Metric(StrEnum):
     PROMPT_SAM = "prompt-sam"
 
 
+# Figures that a table of many files has room for, on the terminal; a name that ends in _ is a beginning.
+HEADLINES = (
+    "dice",
+    "iou",
+    "precision",
+    "recall",
+    "recall_",
+    "clear_marked",
+    "volume_marked",
+    "surface_",
+    "auprc",
+    "cldice",
+    "picks",
+    "truths",
+    "f1",
+    "f4",
+    "average_precision",
+    "best_f1",
+    "error_mean_px",
+)
 FAST_METRICS = (Metric.OVERLAP, Metric.NEAR, Metric.COMPONENTS, Metric.PLANES, Metric.AUPRC)
 
 

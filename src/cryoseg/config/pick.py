@@ -40,7 +40,9 @@ class PickFormat(StrEnum):
     CRYOSPARC = "cryosparc"
 
 
+# Others than these, STAR and CSV are for tomograms.
 FLAT_FORMATS = (PickFormat.BOX, PickFormat.CBOX, PickFormat.CRYOPPP, PickFormat.CRYOSPARC)
+DEEP_FORMATS = tuple(one for one in PickFormat if one not in (PickFormat.STAR, PickFormat.CSV, *FLAT_FORMATS))
 
 
 class CenterRule(StrEnum):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -135,6 +137,29 @@ def is_out_of_memory(error: BaseException) -> bool:
 def peak_device_memory(device: torch.device) -> int:
     """Bytes that PyTorch has held on a CUDA device at most; 0 elsewhere."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
+def list_devices() -> dict[str, str]:
+    """Every device besides the CPU: its name for `select_device`, and what it is, with free memory."""
+    found = {}
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        found[f"cuda:{index}"] = f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    return found
+
+
+def overlooked_device() -> tuple[str, str] | None:
+    """What is wrong and what to do where this machine seems to have a device that PyTorch does not see."""
+    has_driver = Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi")
+    if torch.cuda.is_available() or not has_driver:
+        return None
+    return (
+        f"an NVIDIA driver is here, but torch {torch.__version__} sees no device",
+        "Run nvidia-smi; install the torch build that fits the driver (pytorch.org).",
+    )
 
 
 def describe(device: torch.device) -> str:

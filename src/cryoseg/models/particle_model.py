@@ -24,7 +24,7 @@ from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.prompt_amg import particle_sized_union
 from cryoseg.models.prompt_import import import_checkpoint
 from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.models.weights import canonical_name, require
+from cryoseg.models.weights import GROUPS, canonical_name, require
 from cryoseg.types import FloatArray
 
 __all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]
@@ -197,7 +197,7 @@ def load_particle_model(
     Parameters
     ----------
     name_or_path
-        `particle-tiny`, `sam_vit_h` (or l, b) for native SAM, a model file of ours, or a checkpoint
+        `particle-tiny`, a name of the group `sam` for native SAM, a model file of ours, or a checkpoint
         of the Prompt-SAM authors.
     device, precision
         Where and how to compute.
@@ -219,7 +219,7 @@ def load_particle_model(
         if known is None:
             raise WeightsError(
                 f"{name_or_path}: is neither a file nor a known particle model; "
-                "give a .safetensors model file, or sam_vit_h, sam_vit_l or sam_vit_b for native SAM."
+                f"give a .safetensors model file, or {', '.join(GROUPS['sam'])} for native SAM."
             )
         path = require(known, checkpoints_dir=checkpoints_dir)
     if is_model_file(path):

@@ -212,23 +212,13 @@ def _machine() -> Iterator[Check]:
 
 
 def _devices(device: str) -> Iterator[Check]:
-    import torch
+    from cryoseg.models.device import describe, list_devices, overlooked_device, select_device
 
-    from cryoseg.models.device import describe, select_device
-
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        yield Check(name=f"cuda:{index}", found=f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
-    if torch.backends.mps.is_available():
-        yield Check(name="mps", found="Apple GPU")
-    if not torch.cuda.is_available() and (Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi")):
-        yield Check(
-            name="cuda",
-            verdict=Verdict.DOUBTFUL,
-            found=f"an NVIDIA driver is here, but torch {torch.__version__} sees no device",
-            advice="Run nvidia-smi; install the torch build that fits the driver (pytorch.org).",
-        )
+    for name, found in list_devices().items():
+        yield Check(name=name, found=found)
+    if overlooked := overlooked_device():
+        found, advice = overlooked
+        yield Check(name="GPU", verdict=Verdict.DOUBTFUL, found=found, advice=advice)
     yield Check(name="device", found=f"{describe(select_device(device))}, by --device {device}")
 
 

@@ -95,7 +95,7 @@ def segment_tomogram(
     model
         From `resolve_model`, or a choice for it.
     device
-        `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        As in `select_device`.
     precision
         `auto` is bfloat16 on CUDA, else float32.
     keep_stages
