@@ -53,7 +53,7 @@ RecipeOption = Annotated[
     Recipe,
     Option(
         help="membrane-tiny: the bundled model's network and settings. etsam: any SAM 2 network with the "
-        "published settings. Needs cryoseg[train]."
+        "published settings. Needs the extra `train`."
     ),
 ]
 Steps = Annotated[Optional[int], Option(min=1, help=STEPS_HELP, show_default=BY_RECIPE)]  # noqa: UP045

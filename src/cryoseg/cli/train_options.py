@@ -54,11 +54,12 @@ Devices = Annotated[
     Option(
         "--devices",
         min=1,
-        help="Processes that share the work, one per GPU (on a CPU: any number). Needs cryoseg[train].",
+        help="Processes that share the work, one per GPU (on a CPU: any number). Needs the extra `train`.",
     ),
 ]
 Tensorboard = Annotated[
-    bool, Option("--tensorboard", help="Write TensorBoard files into the run's folder. Needs cryoseg[train].")
+    bool,
+    Option("--tensorboard", help="Write TensorBoard files into the run's folder. Needs the extra `train`."),
 ]
 
 

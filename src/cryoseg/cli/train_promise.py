@@ -97,7 +97,9 @@ def promise(
     ] = None,
     augment: Annotated[
         bool,
-        Option("--augment/--no-augment", help="Pictures: the published augmentation. Needs cryoseg[train]."),
+        Option(
+            "--augment/--no-augment", help="Pictures: the published augmentation. Needs the extra `train`."
+        ),
     ] = True,
     picks: Picks = None,
     validation: Validation = None,
