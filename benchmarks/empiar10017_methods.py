@@ -34,8 +34,9 @@ MATCH_PX = 27.0
 PAPER_SIDE = 256
 WHOLE_SIDE = 1024
 ALL_BLOCKS = tuple(range(6))  # of particle-tiny
-# Of the diameter: what networks learn to draw that can learn to draw something else than particles.
-CORES = {"head": 0.6, "prefix": 0.6, "encoder": 0.6, "finetune": 0.6, "finetune+encoder": 0.6}
+# Of the diameter: what networks learn to draw. Points alone cannot make SAM draw less than a particle.
+CORE, WHOLE = 0.6, 1.0
+CORES = {"native": WHOLE, "native+threshold": WHOLE, "apm": WHOLE}
 STEPS = {"head": 100, "finetune+encoder": 300}
 METHODS = (
     "native",
@@ -242,7 +243,7 @@ def one_row(queue, arguments, method, split):
     begun = time.monotonic()
     run = arguments.runs / f"{method}_{split}"
     steps = arguments.steps or STEPS.get(method, 200)
-    core = arguments.core or CORES.get(method, 1.0)
+    core = arguments.core or CORES.get(method, CORE)
     path, parameters = prepared_model(
         method,
         training,
