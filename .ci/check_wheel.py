@@ -127,7 +127,9 @@ def use(wheel: Path, python: str, folder: Path, script: str) -> None:
     begun = time.monotonic()
     subprocess.run([python, "-m", "venv", environment], check=True)
     program = environment / "bin" / "python"
-    subprocess.run([program, "-m", "pip", "install", "--quiet", wheel], check=True, cwd=folder)
+    # What is never imported need not be compiled.
+    install = [program, "-m", "pip", "install", "--quiet", "--no-compile", wheel]
+    subprocess.run(install, check=True, cwd=folder)
     subprocess.run([program, "-m", "pip", "check"], check=True, cwd=folder)
     told(f"{label}: install", begun)
     begun = time.monotonic()
