@@ -94,11 +94,20 @@ def test_resolutions_of_print_are_no_voxel_sizes(tmp_path: Path) -> None:
     assert read_tomogram(tmp_path / "b.tif").geometry.voxel_size == pytest.approx((10.0,) * 3)
 
 
-def test_points_in_time_are_slices_with_a_warning(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", DATA.astype("f4"), imagej=True, metadata={"axes": "TYX"})
-    found = read_tomogram(tmp_path / "a.tif")
-    np.testing.assert_array_equal(found.data, DATA)
-    assert any("points in time" in warning for warning in found.warnings)
+@pytest.mark.parametrize(("axis", "words"), [("T", "points in time"), ("C", "channels")])
+def test_points_in_time_and_many_channels_are_slices_with_a_warning(
+    tmp_path: Path, axis: str, words: str
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", DATA.astype("f4"), imagej=True, metadata={"axes": axis + "YX"})
+    tifffile.imwrite(
+        tmp_path / "b.ome.tif",
+        np.zeros((5, 6, 7), np.uint8),
+        metadata={"axes": axis + "YX"},
+        photometric="minisblack",
+    )
+    np.testing.assert_array_equal(read_tomogram(tmp_path / "a.tif").data, DATA)
+    for name in ("a.tif", "b.ome.tif"):
+        assert any(words in warning for warning in read_tomogram(tmp_path / name).warnings)
 
 
 def test_one_page_is_one_slice_and_a_micrograph(tmp_path: Path) -> None:

@@ -64,10 +64,18 @@ def claim(output: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> Iter
             thread.start()
         yield is_ours
     finally:
-        stop.set()
-        if (_read(path) or {}).get("token") == token:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        try:
+            _release(path, token, stop)
+        except KeyboardInterrupt:  # in the very moment in which the claim goes
+            _release(path, token, stop)
+            raise
+
+
+def _release(path: Path, token: str, stop: threading.Event) -> None:
+    stop.set()
+    if (_read(path) or {}).get("token") == token:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def holder(output: Path) -> str:

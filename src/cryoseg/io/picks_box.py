@@ -15,6 +15,7 @@ import starfile
 
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.outputs import atomic_output
+from cryoseg.io.star import read_tables
 from cryoseg.types import Picks
 
 CBOX_VERSION = 1.0
@@ -57,6 +58,8 @@ def read_box(path: Path) -> Picks:
             raise InputError(
                 f"{path}: line {number} is {line.strip()!r}; a box is x, y, width and height in pixels."
             ) from None
+        if not np.isfinite((x, y, width, height)).all():
+            raise InputError(f"{path}: line {number} is {line.strip()!r}; a box has finite numbers. Mend it.")
         rows.append((y + height / 2, x + width / 2, (width + height) / 2))
     table = np.array(rows).reshape(-1, 3)
     return Picks(centers=table[:, :2], diameter_px=_middle(table[:, 2]), source=path)
@@ -85,13 +88,7 @@ def read_cbox(path: Path) -> Picks:
     InputError
         If it is no such file.
     """
-    try:
-        tables = starfile.read(path, always_dict=True)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path}: cannot be read as CBOX ({error}).") from error
-    table = tables.get(CBOX_TABLE)
-    if isinstance(table, dict):  # a table of one row
-        table = pd.DataFrame([table])
+    table = read_tables(path, what="CBOX").get(CBOX_TABLE)
     if table is None:
         raise InputError(f"{path}: has no table data_{CBOX_TABLE}; give a .cbox of crYOLO 1.8 or later.")
     if not {"CoordinateX", "CoordinateY", "Width", "Height"} <= set(table.columns):

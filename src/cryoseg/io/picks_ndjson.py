@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.errors import InputError
+from cryoseg.io.columns import as_scores, as_tracks
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import Picks
 
@@ -35,19 +36,22 @@ def read_ndjson(path: Path) -> Picks:
         try:
             item = json.loads(line)
             place = item["location"]
-            centers.append([float(place[axis]) for axis in ("z", "y", "x")])
-        except (ValueError, KeyError, TypeError):
+            center = [float(place[axis]) for axis in ("z", "y", "x")]
+            score, track = item.get("score"), item.get("instance_id")
+            scores.append(None if score is None else float(score))
+            tracks.append(None if track is None else float(track))
+            if not np.isfinite(center).all():
+                raise ValueError
+            centers.append(center)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise InputError(
                 f"{path}: line {number} is no point with a location of x, y and z (CryoET Data Portal)."
             ) from None
-        scores.append(item.get("score"))
-        tracks.append(item.get("instance_id"))
-    complete = bool(scores) and all(score is not None for score in scores)
-    instances = bool(tracks) and all(track is not None for track in tracks)
+    # Of None, NumPy makes NaN.
     return Picks(
         centers=np.asarray(centers, dtype=np.float64).reshape(-1, 3),
-        scores=np.asarray(scores, dtype=np.float32) if complete else None,
-        tracks=np.asarray(tracks, dtype=np.int64) if instances else None,
+        scores=as_scores(np.asarray(scores, dtype=np.float64)) if scores else None,
+        tracks=as_tracks(np.asarray(tracks, dtype=np.float64)) if tracks else None,
         source=path,
     )
 

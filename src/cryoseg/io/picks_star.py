@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, OutputError
+from cryoseg.io.columns import as_scores, as_tracks
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.relion_frame import RelionFrame
+from cryoseg.io.star import numbers, optional_numbers, read_tables
 from cryoseg.types import Picks
 
 NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "rlnTomogramName")
@@ -52,13 +54,13 @@ def _positions(
 ) -> NDArray[np.float64]:
     if all(column in table.columns for column in CENTERED):
         relion = _frame(path, frame, name, InputError, "centered coordinates")
-        return relion.from_centered(table[list(CENTERED)].to_numpy(np.float64), frame.voxel_size)
+        return relion.from_centered(numbers(table, CENTERED, path), frame.voxel_size)
     columns = [column for column in PIXELS if column in table.columns]
     if len(columns) < 2 or "rlnCoordinateX" not in columns:
         raise InputError(
             f"{path}: no coordinate columns (rlnCoordinateX and so on, or rlnCenteredCoordinateXAngst)."
         )
-    pixels = table[columns].to_numpy(np.float64)
+    pixels = numbers(table, columns, path)
     if not unbinned:
         return pixels
     relion = _frame(path, frame, name, InputError, "unbinned coordinates")
@@ -82,29 +84,23 @@ def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> dict[s
     InputError
         If there are no coordinates, or the frame is missing.
     """
-    try:
-        tables = starfile.read(path, always_dict=True)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path}: cannot be read as STAR ({error}).") from error
     found: dict[str, Picks] = {}
-    for table in tables.values():
-        if not isinstance(table, pd.DataFrame) or not {*PIXELS[1:], *CENTERED} & set(table.columns):
+    for table in read_tables(path).values():
+        if not {*PIXELS[1:], *CENTERED} & set(table.columns):
             continue
         key = next((column for column in NAME_COLUMNS if column in table.columns), None)
         is_flat = not {PIXELS[0], CENTERED[0]} & set(table.columns)
         # A micrograph without picks is a table with columns and no row to name it.
-        groups = table.groupby(key, sort=False) if key and len(table) else [("", table)]
+        groups = table.groupby(key, sort=False, dropna=False) if key and len(table) else [("", table)]
         for name, rows in groups:
             # RELION finds a micrograph by its path, which a conversion must not lose.
             stem = str(name)
             if not is_flat:
                 stem = Path(stem).name.removesuffix(".mrc").removesuffix(".rec")
-            scores = rows[SCORE_COLUMN].to_numpy(np.float32) if SCORE_COLUMN in rows.columns else None
-            tracks = rows[TRACK_COLUMN].to_numpy(np.int64) if TRACK_COLUMN in rows.columns else None
             found[stem] = Picks(
                 centers=_positions(rows, path, frame, stem, unbinned),
-                scores=scores,
-                tracks=tracks,
+                scores=as_scores(optional_numbers(rows, SCORE_COLUMN)),
+                tracks=as_tracks(optional_numbers(rows, TRACK_COLUMN)),
                 source=path,
             )
     if not found:
@@ -190,10 +186,10 @@ def join_stars(files: Sequence[Path], output: Path, *, overwrite: bool = False) 
     """
     tables = []
     for path in files:
-        try:
-            tables.append(starfile.read(path, always_dict=True)["particles"])
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise InputError(f"{path}: cannot be read as STAR of picks ({error}).") from error
+        found = read_tables(path, what="STAR of picks")
+        if "particles" not in found:
+            raise InputError(f"{path}: holds no table particles. Pick again.")
+        tables.append(found["particles"])
     # A table without rows has no types, and would turn numbers of the others into text.
     filled = [table for table in tables if len(table)]
     whole = pd.concat(filled, ignore_index=True) if filled else tables[0]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.errors import InputError
+from cryoseg.io.columns import as_scores, as_tracks
 from cryoseg.io.imod_model import CORNER_XYZ
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.pick_frame import PickFrame
@@ -37,7 +38,10 @@ def _rows(path: Path) -> list[list[str]]:
     if not lines:
         return []
     if "\t" in lines[0] or "," in lines[0]:
-        rows = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
+        try:
+            rows = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
+        except csv.Error as error:
+            raise InputError(f"{path}: cannot be read as a table ({error}). Write it again.") from error
     else:
         rows = [line.split() for line in lines]
     return [[cell.strip() for cell in row] for row in rows]
@@ -56,11 +60,31 @@ def _numbers(path: Path, rows: list[list[str]], columns: list[int], first_line: 
     for number, row in enumerate(rows):
         try:
             values[number] = [float(row[column]) for column in columns]
+            if not np.isfinite(values[number]).all():
+                raise ValueError
         except (ValueError, IndexError):
             raise InputError(
                 f"{path}: line {number + first_line} is {' '.join(row)!r}, not numbers in every column."
             ) from None
     return values
+
+
+def _optional(path: Path, rows: list[list[str]], column: int | None) -> NDArray[np.float64] | None:
+    """(n,) of a column that may be missing, or have empty cells, which become NaN."""
+    if column is None:
+        return None
+    filled = [number for number, row in enumerate(rows) if len(row) > column and row[column]]
+    values = np.full(len(rows), np.nan)
+    for number in filled:
+        values[number] = _numbers(path, [rows[number]], [column], number + 2)[0, 0]
+    return values
+
+
+def _complete(values: NDArray[np.float64] | None, chosen: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """The chosen values, or None where one is missing."""
+    if values is None or np.isnan(values[chosen]).any():
+        return None
+    return np.asarray(values[chosen])
 
 
 def _is_cetpick_header(header: list[str]) -> bool:
@@ -96,21 +120,19 @@ def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
     centers = _numbers(path, rows[1:], [int(axis) for axis in axes if axis is not None], 2)
     if _is_cetpick_header(rows[0]):
         centers = frame.from_cetpick(centers)
-    names = np.array([row[where["name"]] if where["name"] is not None else "" for row in rows[1:]])
-    extra = {
-        key: _numbers(path, rows[1:], [column], 2)[:, 0] if (column := where[key]) is not None else None
-        for key in ("score", "track", "diameter", "radius")
-    }
+    at = where["name"]
+    names = np.array([_stem(row[at]) if at is not None and at < len(row) else "" for row in rows[1:]])
+    extra = {key: _optional(path, rows[1:], where[key]) for key in ("score", "track", "diameter", "radius")}
     sizes = extra["diameter"] if extra["radius"] is None else 2 * extra["radius"]
     sets: dict[str, Picks] = {}
     for name in dict.fromkeys(names.tolist()):
         chosen = names == name
-        score, track = extra["score"], extra["track"]
-        sets[_stem(name)] = Picks(
+        score, size = _complete(extra["score"], chosen), _complete(sizes, chosen)
+        sets[name] = Picks(
             centers=centers[chosen],
-            scores=None if score is None else score[chosen].astype(np.float32),
-            tracks=None if track is None else track[chosen].astype(np.int64),
-            diameter_px=0.0 if sizes is None else float(np.median(sizes[chosen])),
+            scores=as_scores(score),
+            tracks=as_tracks(_complete(extra["track"], chosen)),
+            diameter_px=0.0 if size is None else float(np.median(size)),
             source=path,
         )
     return sets
@@ -143,7 +165,7 @@ def read_coords(path: Path, frame: PickFrame) -> Picks:
             f"{path}: {len(rows[0])} columns; CET-pick's output has x, z, y and perhaps a score."
         )
     values = _numbers(path, rows, list(range(len(rows[0]))), 1)
-    scores = values[:, 3].astype(np.float32) if values.shape[1] == 4 else None
+    scores = as_scores(values[:, 3]) if values.shape[1] == 4 else None
     return Picks(centers=frame.from_cetpick(values[:, [1, 2, 0]]), scores=scores, source=path)
 
 

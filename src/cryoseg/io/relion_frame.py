@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import starfile
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import CenterRule
 from cryoseg.errors import InputError
+from cryoseg.io.star import numbers, read_tables
 
+LARGEST_SIDE = 1_000_000  # pixels
 _NAME = "rlnTomoName"
 _PIXEL = "rlnTomoTiltSeriesPixelSize"
 _SIZES = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")
@@ -88,15 +89,9 @@ def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -
     InputError
         If a needed column is missing.
     """
-    try:
-        tables = starfile.read(path, always_dict=True)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise InputError(
-            f"{path}: cannot be read as STAR ({error}). Give RELION's tomograms.star."
-        ) from error
     frames: dict[str, RelionFrame] = {}
     needed = (_NAME, _PIXEL, *_SIZES)
-    tables = [table for table in tables.values() if hasattr(table, "columns") and _NAME in table.columns]
+    tables = [table for table in read_tables(path).values() if _NAME in table.columns]
     if not tables:
         raise InputError(f"{path}: no table with the column {_NAME}. Give RELION's tomograms.star.")
     for table in tables:
@@ -106,10 +101,16 @@ def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -
                 f"{path}: the column {missing[0]} is missing. Pass --unbinned-pixel-size and "
                 "--unbinned-size instead."
             )
-        for _, row in table.iterrows():
-            z, y, x = (int(row[column]) for column in _SIZES)
+        for number, (pixel, *sizes) in enumerate(numbers(table, (_PIXEL, *_SIZES), path)):
+            row = table.iloc[number]
+            if pixel <= 0 or not all(1 <= size <= LARGEST_SIDE for size in sizes):
+                raise InputError(
+                    f"{path}: row {number + 1} has the pixel size {pixel:g} and the sizes {sizes}, which no "
+                    "tomogram has. Mend it."
+                )
+            z, y, x = map(int, sizes)
             name = str(row[_NAME])
-            frame = RelionFrame(pixel_size=float(row[_PIXEL]), size=(z, y, x), center=center, name=name)
+            frame = RelionFrame(pixel_size=float(pixel), size=(z, y, x), center=center, name=name)
             frames[name] = frame
             if _VOLUME in table.columns:
                 frames[Path(str(row[_VOLUME])).stem] = frame

@@ -49,7 +49,7 @@ def read_score(path: Path) -> Score:
     record = read_provenance(path)
     try:
         score = _read(Score, record["score"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: holds no score that this version knows. Pass --overwrite.") from error
     assert isinstance(score, Score)
     return score
@@ -68,7 +68,10 @@ def _read(kind: Any, value: Any) -> Any:
     if origin is np.ndarray:
         # numpy reads "inf" and "nan" by itself, but only from text
         flat = np.asarray(value["values"])
-        return flat.astype(np.dtype(value["dtype"]))
+        dtype = np.dtype(value["dtype"])
+        if dtype.kind not in "biuf":
+            raise TypeError(f"{dtype} is no type of figures")
+        return flat.astype(dtype)
     if origin is tuple:
         if arguments[-1] is Ellipsis:
             return tuple(_read(arguments[0], entry) for entry in value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from cryoseg.types import Geometry, Tomogram
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
 _DEPTH_AXES = "ZIQ"  # tifffile: depth, a sequence of pages, and an axis that nobody named
-_TIME_AXIS = "T"
+# Programs that know nothing of depth call the slices so.
+_MISNAMED_AXES = {"T": "points in time", "C": "channels"}
+_MOST_COLORS = 4
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 _SILENT = logging.NullHandler()
 # Of resolutions in print, 72 per inch and the like, which say nothing about a specimen.
@@ -87,7 +90,9 @@ def read_tiff_page(path: Path) -> tuple[NDArray[Any], float]:
                     f"{path}: holds {pages} images. Give one micrograph, such as the average of the movie."
                 )
             page = file.pages.first
-            refuse_swollen(path, claimed=page.nbytes, stored=path.stat().st_size)
+            stored = path.stat().st_size
+            refuse_swollen(path, claimed=page.nbytes, stored=stored)
+            _refuse_cut([page], path, stored)
             return np.asarray(page.asarray()), voxel_size(file, 0)[2]
     except (InputError, MemoryError):
         raise
@@ -173,9 +178,10 @@ def _shape(series: tifffile.TiffPageSeries, path: Path, warnings: list[str]) -> 
     names = "".join(axes)
     if names == "YX":
         return 1, axes["Y"], axes["X"]
-    if names[1:] == "YX" and names[0] in _DEPTH_AXES + _TIME_AXIS:
-        if names[0] == _TIME_AXIS:
-            warnings.append("The pages are said to be points in time; they are read as slices.")
+    is_color = names[0] == "C" and axes["C"] <= _MOST_COLORS and series.kind != "imagej"
+    if names[1:] == "YX" and not is_color and (names[0] in _DEPTH_AXES or names[0] in _MISNAMED_AXES):
+        if names[0] in _MISNAMED_AXES:
+            warnings.append(f"The pages are said to be {_MISNAMED_AXES[names[0]]}; they are read as slices.")
         return axes[names[0]], axes["Y"], axes["X"]
     sizes = ", ".join(f"{axis} {n}" for axis, n in axes.items())
     raise InputError(
@@ -191,7 +197,15 @@ def _voxels(series: tifffile.TiffPageSeries, path: Path) -> NDArray[Any]:
     if offset is not None and offset + claimed <= stored and dtype.isnative:
         return np.asarray(np.memmap(path, dtype, mode="r", offset=offset, shape=shape))
     refuse_swollen(path, claimed=claimed, stored=stored)
+    _refuse_cut(series.pages, path, stored)
     return np.asarray(series.asarray(maxworkers=1))
+
+
+def _refuse_cut(pages: Sequence[Any], path: Path, stored: int) -> None:
+    """Refuse pages that claim more bytes than the file has; tifffile would take memory for them."""
+    for page in pages:
+        if page is not None and max(page.databytecounts, default=0) > stored:
+            raise InputError(f"{path}: a page is longer than the file. Copy or export it again.")
 
 
 def _ome_size(text: str, index: int) -> tuple[float, float, float]:

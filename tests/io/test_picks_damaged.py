@@ -1,0 +1,115 @@
+"""Damage that fuzzing found, each with the answer it has now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cryoseg.config.pick import PickFormat
+from cryoseg.errors import InputError
+from cryoseg.io import score_files
+from cryoseg.io.picks import read_picks, write_picks
+from cryoseg.io.picks_star import join_stars
+from cryoseg.io.relion_frame import read_tomograms_star
+from cryoseg.types import Picks
+
+LOOP = "data_particles\n\nloop_\n"
+STAR = LOOP + "_rlnTomoName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n_rlnCoordinateZ #4\n{}\n"
+SIZES = "_rlnTomoSizeX\n_rlnTomoSizeY\n_rlnTomoSizeZ\n{}\n"
+TOMOGRAMS = LOOP + "_rlnTomoName\n_rlnTomoTiltSeriesPixelSize\n" + SIZES
+
+
+def save(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.star", STAR.format("ts 1 2 nan"), "rlnCoordinateZ is 'nan' in row 1"),
+        ("a.star", STAR.format("ts 1 2 3\nts 1 x 3"), "rlnCoordinateY is 'x' in row 2"),
+        ("a.star", STAR.format("ts 1 2 3\nts 1 2 3 4 5"), "cannot be read as STAR"),
+        ("a.star", STAR.format("ts 1 2 3").replace("_rlnCoordinateY", "_rlnCoordinateX"), "a column twice"),
+        ("a.star", "data_\n_a\n", "cannot be read as STAR"),
+        ("a.star", "data_\n", "cannot be read as STAR"),
+        ("a.cbox", "data_cryolo\n_a\n", "cannot be read as CBOX"),
+        ("a.csv", "x,y,z\n1,2,inf\n", "line 2 is '1 2 inf'"),
+        ("a.csv", "x,y,z,score\n1,2,3,high\n", "line 2"),
+        ("a.csv", "x,y,name\n1,2," + "a" * 200_000 + "\n", "cannot be read as a table"),
+        ("a.box", "1 2 nan 4\n", "finite numbers"),
+        ("a.coords", "1 2 nan\n", "line 1"),
+        ("a.point", "1 2 nan\n", "line 1"),
+        ("a.ndjson", '{"location": {"x": 1, "y": 2, "z": NaN}}', "line 1 is no point"),
+        ("a.ndjson", '{"location": {"x": 1, "y": 2, "z": 3}, "score": {}}', "line 1 is no point"),
+        ("a.ndjson", "[" * 100_000, "line 1 is no point"),
+    ],
+)
+def test_what_is_no_position_is_refused_in_a_line(tmp_path: Path, name: str, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        read_picks(save(tmp_path / name, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_bytes_than_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.star").write_bytes(b"data_\n\x97\n")
+    with pytest.raises(InputError, match="cannot be read as STAR"):
+        read_picks(tmp_path / "a.star")
+
+
+def test_a_mended_star_is_read_afresh(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.star", STAR.format("ts 1 2 3\nts 1 2 3 4 5"))
+    with pytest.raises(InputError):
+        read_picks(path)
+    np.testing.assert_array_equal(read_picks(save(path, STAR.format("ts 1 2 3")))["ts"].centers, [[3, 2, 1]])
+
+
+def test_incomplete_scores_and_tracks_are_none(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.csv", "tomogram,x,y,z,score,track\na,1,2,3,,\na,1,2,3,0.5,1\nb,1,2,3,0.5,4\n")
+    sets = read_picks(path)
+    assert sets["a"].scores is None
+    assert sets["a"].tracks is None
+    np.testing.assert_array_equal(sets["b"].scores, [0.5])
+    np.testing.assert_array_equal(sets["b"].tracks, [4])
+    huge = '{"location": {"x": 1, "y": 2, "z": 3}, "score": 1e300, "instance_id": 99999999999999999999}'
+    (picks,) = read_picks(save(tmp_path / "a.ndjson", huge)).values()
+    assert picks.scores is None
+    assert picks.tracks is None
+
+
+def test_scored_and_unscored_sets_of_one_csv_come_back(tmp_path: Path) -> None:
+    scored = Picks(centers=np.ones((2, 3)), scores=np.array([0.5, 0.25], np.float32))
+    sets = {"a": scored, "b": Picks(centers=np.zeros((1, 3)))}
+    write_picks(tmp_path / "a.csv", sets, flavor=PickFormat.CSV)
+    found = read_picks(tmp_path / "a.csv")
+    np.testing.assert_array_equal(found["a"].scores, scored.scores)
+    assert found["b"].scores is None
+
+
+def test_one_tomogram_under_two_names_keeps_all_picks(tmp_path: Path) -> None:
+    found = read_picks(save(tmp_path / "a.csv", "tomogram,x,y,z\nts.mrc,1,2,3\nts,4,5,6\n"))
+    assert list(found) == ["ts"]
+    assert len(found["ts"]) == 2
+
+
+def test_a_star_without_particles_is_not_joined(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.star", STAR.format("ts 1 2 3").replace("data_particles", "data_other"))
+    with pytest.raises(InputError, match="no table particles"):
+        join_stars([path], tmp_path / "b.star")
+
+
+@pytest.mark.parametrize(
+    "row", ["ts 2.5 400 400 1e30", "ts 0 400 400 200", "ts 2.5 nan 400 200", "ts 2.5 0 4 2"]
+)
+def test_sizes_that_no_tomogram_has(tmp_path: Path, row: str) -> None:
+    with pytest.raises(InputError, match="Mend it"):
+        read_tomograms_star(save(tmp_path / "tomograms.star", TOMOGRAMS.format(row)))
+
+
+@pytest.mark.parametrize("dtype", ["V1000000000", "O", "U99"])
+def test_figures_of_a_score_are_numbers(dtype: str) -> None:
+    with pytest.raises(TypeError, match="no type of figures"):
+        score_files._read(NDArray[np.float64], {"dtype": dtype, "values": [1]})
