@@ -11,7 +11,7 @@ import typer
 from cryoseg import __version__
 from cryoseg.cli.command_group import CommandGroup, Entry
 from cryoseg.errors import CryosegError
-from cryoseg.pipelines.batches.interrupts import signal_of
+from cryoseg.pipelines.batches.interrupts import interruptible
 
 COMMANDS = {
     "segment": Entry("segment:segment", "Segment membranes in tomograms."),
@@ -79,11 +79,16 @@ def _root(
 
 def main() -> None:
     """Run the command line; a `CryosegError` is one sentence on stderr and exit status 1."""
-    try:
-        app()
-    except CryosegError as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt as stop:
-        typer.echo("Interrupted; finished outputs are kept.", err=True)
-        sys.exit(128 + signal_of(stop))
+    # typer turns an interrupt into an exit of its own, so that it is only known from the signal.
+    with interruptible() as raised:
+        try:
+            app()
+        except CryosegError as error:
+            typer.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+        finally:
+            if raised:
+                typer.echo(
+                    "Interrupted; finished outputs are kept. Run the same command again to go on.", err=True
+                )
+                sys.exit(128 + raised[0])

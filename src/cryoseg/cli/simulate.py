@@ -82,9 +82,10 @@ def tomograms(
 
     Example: cryoseg simulate tomograms -n 4 -o simulated
     """
-    from cryoseg.cli.console import batch_console
-    from cryoseg.pipelines.events import Note, Row, StageProgress, Status
-    from cryoseg.simulate.tomograms import simulate_folder
+    from cryoseg.cli.console import BatchConsole
+    from cryoseg.cli.simulate_run import made_row, show_made
+    from cryoseg.pipelines.events import Note, Row
+    from cryoseg.simulate.tomograms import Outcome, simulate_folder
 
     config = SimulateConfig(
         recipe=recipe,
@@ -94,40 +95,34 @@ def tomograms(
         polarity=polarity,
         seed=seed,
     )
-    rows: list[Row] = []
-    with batch_console(quiet=quiet, verbose=verbose) as console:
-        console(StageProgress(name=str(output_dir), stage="simulating", done=0, total=count, unit="volumes"))
-        for done, outcome in enumerate(
-            simulate_folder(
-                config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix
-            ),
-            start=1,
-        ):
-            record = outcome.record
-            rows.append(
-                Row(
-                    name=outcome.paths[0].name,
-                    status=Status.DONE if outcome.made else Status.SKIPPED,
-                    seconds=outcome.seconds,
-                    figures={
-                        "pixel size": f"{record['voxel_size_angstrom']:.2f} A",
-                        "SNR": f"{record['snr']:.2f}",
-                        "membrane": f"{100 * record['membrane_fraction']:.1f} %",
-                        "distractors": f"{100 * record['distractor_fraction']:.1f} %",
-                    },
-                    outputs=outcome.paths,
-                    message="" if outcome.made else "kept",
-                )
-            )
-            console(
-                Note(
-                    text=f"{outcome.paths[0].name}: arrangement {record['specimen']['arrangement']}",
-                    detail=True,
-                )
-            )
-            console(
-                StageProgress(
-                    name=str(output_dir), stage="simulating", done=done, total=count, unit="volumes"
-                )
-            )
-        console.summary("Simulated tomograms", sorted(rows, key=lambda row: row.name))
+
+    def describe(outcome: Outcome) -> Row:
+        record = outcome.record
+        return made_row(
+            outcome.paths[0].name,
+            made=outcome.made,
+            seconds=outcome.seconds,
+            figures={
+                "pixel size": f"{record['voxel_size_angstrom']:.2f} A",
+                "SNR": f"{record['snr']:.2f}",
+                "membrane": f"{100 * record['membrane_fraction']:.1f} %",
+                "distractors": f"{100 * record['distractor_fraction']:.1f} %",
+            },
+            outputs=outcome.paths,
+        )
+
+    def tell(console: BatchConsole, outcome: Outcome) -> None:
+        arrangement = outcome.record["specimen"]["arrangement"]
+        console(Note(text=f"{outcome.paths[0].name}: arrangement {arrangement}", detail=True))
+
+    show_made(
+        "Simulated tomograms",
+        simulate_folder(config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix),
+        describe,
+        folder=output_dir,
+        count=count,
+        unit="volumes",
+        quiet=quiet,
+        verbose=verbose,
+        on_each=tell,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Option
+from typer import Option, echo
 
 from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose
 from cryoseg.cli.simulate_micrographs import _shape
@@ -28,35 +28,35 @@ def lesions(
 
     Example: cryoseg simulate lesions -o skin -n 100 --seed 1
     """
-    from cryoseg.cli.console import batch_console
-    from cryoseg.pipelines.events import Row, StageProgress, Status
-    from cryoseg.simulate.lesions import LIST, simulate_lesion_folder
+    from cryoseg.cli.simulate_run import made_row, show_made
+    from cryoseg.pipelines.events import Row
+    from cryoseg.simulate.lesions import LIST, LesionOutcome, simulate_lesion_folder
 
     config = SimulateLesionsConfig(shape=_shape(shape), seed=seed)
-    rows: list[Row] = []
-    with batch_console(quiet=quiet, verbose=verbose) as console:
-        outcomes = simulate_lesion_folder(config, output_dir, count=count, overwrite=overwrite, prefix=prefix)
-        for done, outcome in enumerate(outcomes, start=1):
-            record = outcome.record
-            rows.append(
-                Row(
-                    name=outcome.row.image.name,
-                    status=Status.DONE if outcome.made else Status.SKIPPED,
-                    seconds=outcome.seconds,
-                    figures={
-                        "for": outcome.row.split.value,
-                        "lesion": f"{100 * record['lesion_share']:.1f} %",
-                        "hairs": str(record["hairs"]),
-                        "rim": "yes" if record["field_radius_px"] else "no",
-                    },
-                    outputs=(outcome.row.image, outcome.row.mask),
-                    message="" if outcome.made else "kept",
-                )
-            )
-            console(
-                StageProgress(
-                    name=str(output_dir), stage="simulating", done=done, total=count, unit="pictures"
-                )
-            )
-        console.summary("Simulated lesions", rows)
-        console.out.print(f"{output_dir / LIST}: {count} pictures", markup=False)
+
+    def describe(outcome: LesionOutcome) -> Row:
+        record = outcome.record
+        return made_row(
+            outcome.row.image.name,
+            made=outcome.made,
+            seconds=outcome.seconds,
+            figures={
+                "for": outcome.row.split.value,
+                "lesion": f"{100 * record['lesion_share']:.1f} %",
+                "hairs": str(record["hairs"]),
+                "rim": "yes" if record["field_radius_px"] else "no",
+            },
+            outputs=(outcome.row.image, outcome.row.mask),
+        )
+
+    show_made(
+        "Simulated lesions",
+        simulate_lesion_folder(config, output_dir, count=count, overwrite=overwrite, prefix=prefix),
+        describe,
+        folder=output_dir,
+        count=count,
+        unit="pictures",
+        quiet=quiet,
+        verbose=verbose,
+    )
+    echo(f"{output_dir / LIST}: {count} pictures")

@@ -69,9 +69,10 @@ def micrographs(
 
     Example: cryoseg simulate micrographs -n 4 -o simulated
     """
-    from cryoseg.cli.console import batch_console
-    from cryoseg.pipelines.events import Row, StageProgress, Status
+    from cryoseg.cli.simulate_run import made_row, show_made
+    from cryoseg.pipelines.events import Row
     from cryoseg.simulate.micrographs import simulate_micrograph_folder
+    from cryoseg.simulate.simulated_micrograph import MicrographOutcome
 
     config = SimulateMicrographsConfig(
         recipe=recipe,
@@ -81,35 +82,32 @@ def micrographs(
         polarity=polarity,
         seed=seed,
     )
-    rows: list[Row] = []
-    with batch_console(quiet=quiet, verbose=verbose) as console:
 
-        def progress(done: int) -> StageProgress:
-            return StageProgress(
-                name=str(output_dir), stage="simulating", done=done, total=count, unit="micrographs"
-            )
-
-        console(progress(0))
-        outcomes = simulate_micrograph_folder(
-            config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix
+    def describe(outcome: MicrographOutcome) -> Row:
+        record = outcome.record
+        return made_row(
+            outcome.paths.micrograph.name,
+            made=outcome.made,
+            seconds=outcome.seconds,
+            figures={
+                "pixel size": f"{record['pixel_size_angstrom']:.2f} A",
+                "diameter": f"{record['particle_diameter_px']:.0f} px",
+                "particles": str(record["particles"]),
+                "detectability": f"{record['detectability']:.0f}",
+                "finish": record["imaging"]["finish"],
+            },
+            outputs=outcome.paths.all,
         )
-        for done, outcome in enumerate(outcomes, start=1):
-            record = outcome.record
-            rows.append(
-                Row(
-                    name=outcome.paths.micrograph.name,
-                    status=Status.DONE if outcome.made else Status.SKIPPED,
-                    seconds=outcome.seconds,
-                    figures={
-                        "pixel size": f"{record['pixel_size_angstrom']:.2f} A",
-                        "diameter": f"{record['particle_diameter_px']:.0f} px",
-                        "particles": str(record["particles"]),
-                        "detectability": f"{record['detectability']:.0f}",
-                        "finish": record["imaging"]["finish"],
-                    },
-                    outputs=outcome.paths.all,
-                    message="" if outcome.made else "kept",
-                )
-            )
-            console(progress(done))
-        console.summary("Simulated micrographs", sorted(rows, key=lambda row: row.name))
+
+    show_made(
+        "Simulated micrographs",
+        simulate_micrograph_folder(
+            config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix
+        ),
+        describe,
+        folder=output_dir,
+        count=count,
+        unit="micrographs",
+        quiet=quiet,
+        verbose=verbose,
+    )

@@ -22,7 +22,7 @@ from cryoseg.core.detection import match_points
 from cryoseg.core.thickness import points_thin_first, thin_first, triple_thin_first
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.outputs import make_folder, temporary_path
+from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks_text import is_image_list, read_image_list
@@ -294,9 +294,8 @@ def train_files(
     losses = _LossTable(output_dir / LOSSES_NAME, int(resume["trainer"]["step"]) if resume else 0)
 
     def keep(state: dict[str, Any]) -> None:
-        temporary = temporary_path(state_path)
-        torch.save({"fingerprint": fingerprint, "state": state}, temporary)
-        temporary.replace(state_path)
+        with atomic_output(state_path, overwrite=True) as temporary:
+            torch.save({"fingerprint": fingerprint, "state": state}, temporary)
         losses.flush()
 
     validation = _load_validation(given, items)
@@ -376,9 +375,10 @@ class _LossTable:
 
     def flush(self) -> None:
         """Write what is known."""
-        temporary = temporary_path(self._path)
-        with temporary.open("w", newline="") as stream:
+        with (
+            atomic_output(self._path, overwrite=True) as temporary,
+            temporary.open("w", newline="") as stream,
+        ):
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["step", "loss", "risk", "contrast", "consistency"])
             writer.writerows(self._rows)
-        temporary.replace(self._path)

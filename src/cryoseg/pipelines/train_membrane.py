@@ -17,7 +17,7 @@ from cryoseg import __version__
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import LoopConfig, TrainMembraneConfig
 from cryoseg.errors import ConfigError, WeightsError
-from cryoseg.io.outputs import make_folder
+from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.models.membrane_tiny import CONFIG, Recipe, build_stage
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors, write_model_file
@@ -287,10 +287,8 @@ def write_stage1_logits(
         target = logits_path(folder, pair)
         if not target.exists():
             logits = volume_logits(network, load_volume(pair, polarity=polarity), window=config.clip.length)
-            partial = target.with_suffix(".part")
-            with partial.open("wb") as stream:
+            with atomic_output(target, overwrite=True) as temporary, temporary.open("wb") as stream:
                 np.save(stream, logits.astype(np.float16))
-            partial.replace(target)
         on_event(StageProgress(name="data", stage="stage-1 logits", done=i, total=len(pairs), unit="volumes"))
 
 

@@ -27,7 +27,7 @@ from cryoseg.core.normalize import fused_logits_map, intensity_map
 from cryoseg.core.prompts import empty_mask, grid_mask
 from cryoseg.core.tiles import whole
 from cryoseg.errors import InputError
-from cryoseg.io.outputs import make_folder
+from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.volumes import check_finite, read_tomogram
 from cryoseg.models.device import autocast
 from cryoseg.models.etsam import StagePass
@@ -192,10 +192,8 @@ def write_sam2_logits(
         for i, pair in enumerate(mine, start=1):
             found = stage_logits(predictor, pair, first, polarity=polarity, device=device)
             target = logits_path(folder, pair)
-            partial = target.with_suffix(".part")
-            with partial.open("wb") as stream:
+            with atomic_output(target, overwrite=True) as temporary, temporary.open("wb") as stream:
                 np.save(stream, found.astype(np.float16))
-            partial.replace(target)
             on_event(
                 StageProgress(name="data", stage="stage-1 logits", done=i, total=len(mine), unit="volumes")
             )

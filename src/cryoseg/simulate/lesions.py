@@ -7,7 +7,7 @@ no model of any disease. Lengths are in pixels, colors in grey values of 0 to 25
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -293,7 +293,7 @@ def simulate_lesion_folder(
     count: int,
     overwrite: bool = False,
     prefix: str = "lesion",
-) -> Iterator[LesionOutcome]:
+) -> Generator[LesionOutcome, None, None]:
     """Pictures 0 to `count` - 1 in a folder, finished ones kept, and at last their list.
 
     Parameters

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from cryoseg.io.mrc import write_mrc
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks import write_picks
 from cryoseg.io.volumes import made_by
+from cryoseg.simulate.makers import make_all
 from cryoseg.simulate.micrograph_imaging import draw_micrograph_imaging, expose, finish
 from cryoseg.simulate.micrograph_surroundings import (
     Surroundings,
@@ -338,7 +338,7 @@ def simulate_micrograph_folder(
     workers: int = 1,
     overwrite: bool = False,
     prefix: str = "sim",
-) -> Iterator[MicrographOutcome]:
+) -> Generator[MicrographOutcome, None, None]:
     """Micrographs 0 to `count` - 1 of a configuration, in a folder; finished ones are kept.
 
     Parameters
@@ -368,9 +368,4 @@ def simulate_micrograph_folder(
             todo.append((config, index, paths))
         else:
             yield MicrographOutcome(paths=paths, made=False, seconds=0.0, record=record)
-    if workers <= 1 or len(todo) <= 1:
-        yield from map(make, todo)
-        return
-    # Spawned processes share no threads or locks with a caller that has loaded other libraries.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(todo))) as pool:
-        yield from pool.imap_unordered(make, todo, chunksize=1)
+    yield from make_all(make, todo, workers=workers)

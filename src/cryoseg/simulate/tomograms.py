@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.volumes import made_by
 from cryoseg.simulate.fields import Grid
 from cryoseg.simulate.imaging import image, scale_noise
+from cryoseg.simulate.makers import make_all
 from cryoseg.simulate.microscope import STORAGES, apply_filter, draw_filter, draw_imaging, store
 from cryoseg.simulate.records import begin_record, finished_record, write_record
 from cryoseg.simulate.scene import Kind
@@ -246,7 +246,7 @@ def simulate_folder(
     workers: int = 1,
     overwrite: bool = False,
     prefix: str = "sim",
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Volumes 0 to `count` - 1 of a configuration, in a folder.
 
     Finished ones are kept; the rest come in the order in which they are done.
@@ -285,10 +285,4 @@ def simulate_folder(
         else:
             kept.append(Outcome(index=index, paths=paths, made=False, seconds=0.0, record=record))
     yield from kept
-    if workers <= 1 or len(todo) <= 1:
-        for job in todo:
-            yield make(job)
-        return
-    # Spawned processes share no threads or locks with a caller that has loaded other libraries.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(todo))) as pool:
-        yield from pool.imap_unordered(make, todo, chunksize=1)
+    yield from make_all(make, todo, workers=workers)

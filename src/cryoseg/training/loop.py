@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import CryosegError
+from cryoseg.io.outputs import atomic_output
 from cryoseg.training.processes import ALONE, Processes
 
 CHECKPOINT = "last.pt"
@@ -78,9 +79,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".part")
-    torch.save(content, partial)
-    partial.replace(path)
+    with atomic_output(path, overwrite=True) as temporary:
+        torch.save(content, temporary)
 
 
 class _Average:

@@ -29,22 +29,28 @@ def signal_of(interrupt: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[list[int]]:
     """Raise `Interrupted` in the block on the first signal, and on further ones after two seconds.
 
     A signal that was ignored before (`nohup`, a shell's background job) stays so. Outside of the main
     thread, where Python allows no handlers, this does nothing.
+
+    Yields
+    ------
+    list of int
+        Numbers of the signals that it has raised.
     """
+    raised: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield raised
         return
-    first: list[float] = []
+    times: list[float] = []
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        if not first:
-            first.append(time.monotonic())
-        elif time.monotonic() - first[0] < DEAF_SECONDS:
+        if times and time.monotonic() - times[0] < DEAF_SECONDS:
             return
+        times.append(time.monotonic())
+        raised.append(signum)
         raise Interrupted(signum)
 
     before = {one: signal.getsignal(one) for one in SIGNALS}
@@ -52,7 +58,7 @@ def interruptible() -> Iterator[None]:
         if handler is not signal.SIG_IGN:
             signal.signal(one, interrupt)
     try:
-        yield
+        yield raised
     finally:
         for one, handler in before.items():
             signal.signal(one, signal.SIG_DFL if handler is None else handler)
