@@ -37,7 +37,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SchedulerType=sched/backfill
 ReturnToService=2
-MinJobAge=60
+MinJobAge=3600
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=p Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
