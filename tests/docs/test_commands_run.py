@@ -27,7 +27,7 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "docs" / "index.md", *TUTORIALS]
 COMMENT = re.compile(r"<!-- (not run|makes|expect): (.*?) -->", re.DOTALL)
 COMMAND = re.compile(r"^(?: {4})?(?:cryoseg|pip|conda env|sbatch|pytest|python) ")
 EXPECTED = re.compile(r"(\S+) ([\d.]+) to ([\d.]+)")
-SECONDS = 900
+SECONDS = 1800
 
 
 @dataclass
