@@ -27,6 +27,7 @@ import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -417,6 +418,11 @@ def _small_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(omezarr, "MOST_CHUNKS", 1000)
 
 
+@cache
+def _sample(name: str, folder: Path) -> Sample:
+    return Sample(name, folder)
+
+
 DAMAGE = st.lists(
     st.tuples(st.sampled_from(KINDS), st.integers(0, 2**16), st.integers(0, 2**16)), min_size=1, max_size=4
 )
@@ -436,7 +442,7 @@ def test_valid_files_are_read(name: str, tmp_path: Path) -> None:
 
 @each_case
 @settings(
-    max_examples=12,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     database=None,
@@ -446,9 +452,7 @@ def test_valid_files_are_read(name: str, tmp_path: Path) -> None:
 def test_damaged_files_end_in_our_own_errors(
     name: str, tmp_path: Path, damage: list[Damage], which: int
 ) -> None:
-    folder = Path(tempfile.mkdtemp(dir=tmp_path))
-    Sample(name, folder).check(damage, which)
-    shutil.rmtree(folder)
+    _sample(name, tmp_path).check(damage, which)
 
 
 def run_child(name: str, seed: int, count: int) -> None:

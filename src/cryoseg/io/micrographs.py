@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cryoseg.errors import InputError
 from cryoseg.io.claimed_size import refuse_swollen
 from cryoseg.io.mrc import read_mrc
+from cryoseg.io.pictures import UNREADABLE, in_memory, unreadable
 from cryoseg.io.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
 from cryoseg.io.volumes import READERS, _refuse_unreadable, describe_suffixes, known_suffix
 from cryoseg.types import FloatArray, Geometry, Micrograph
@@ -132,7 +133,7 @@ def _read_picture(path: Path) -> Micrograph:
         with python_warnings.catch_warnings():
             # Pillow warns of large pictures; a micrograph of 8k x 8k is one.
             python_warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(in_memory(path)) as file:
                 if getattr(file, "n_frames", 1) != 1:
                     raise InputError(f"{path}: is an animation. Give one micrograph.")
                 refuse_swollen(path, claimed=4 * file.width * file.height, stored=path.stat().st_size)
@@ -140,8 +141,8 @@ def _read_picture(path: Path) -> Micrograph:
                 if file.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
                     picture = file.convert("RGBA" if "transparency" in file.info else "RGB")
                 data = np.asarray(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as a picture ({error}). Export it again.") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
     grey, notes = _grey(data, path)
     return Micrograph(data=grey, pixel_size=0.0, source=path, warnings=notes)
 

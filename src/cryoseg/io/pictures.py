@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cryoseg.errors import InputError
+from cryoseg.io.claimed_size import refuse_swollen
 from cryoseg.io.outputs import atomic_output
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 COLUMNS = ("image_name", "train_type", "mask_name")
 HALF_WHITE = 127
 TURNED = range(5, 9)  # orientations of a camera that exchange width and height
-_UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Split(StrEnum):
@@ -149,7 +151,7 @@ def read_probabilities(path: Path) -> NDArray[np.float32]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(y, x) of a picture as it is read, from its first bytes alone.
+    """(y, x) of a picture as it is read, without decoding it.
 
     Raises
     ------
@@ -159,18 +161,31 @@ def read_size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(in_memory(path)) as picture:
                 turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
                 return (picture.width, picture.height) if turned else (picture.height, picture.width)
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read as a picture ({error}). Export it again.") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What to say of a file that Pillow cannot read."""
+    is_other = isinstance(error, UnidentifiedImageError)  # its text names an address in memory
+    text = "of no known kind" if is_other else " ".join(str(error).split())
+    return InputError(f"{path}: cannot be read as a picture ({text}). Export it again.")
+
+
+def in_memory(path: Path) -> io.BytesIO:
+    """The file in memory: on a file, Pillow takes memory for whatever length a damaged chunk claims."""
+    return io.BytesIO(path.read_bytes())
 
 
 def _read(path: Path, mode: str) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(in_memory(path)) as picture:
+                refuse_swollen(path, claimed=4 * picture.width * picture.height, stored=path.stat().st_size)
                 # Pillow clips 16-bit grey to white instead of scaling it.
                 if picture.mode.startswith("I"):
                     values = np.asarray(picture, np.float64)
@@ -179,8 +194,8 @@ def _read(path: Path, mode: str) -> NDArray[np.uint8]:
                         Image.fromarray((values * 255 / top).clip(0, 255).astype(np.uint8)).convert(mode)
                     )
                 return np.asarray(ImageOps.exif_transpose(picture).convert(mode))
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read as a picture ({error}). Export it again.") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
 
 
 def write_picture(path: Path, values: NDArray[np.uint8] | NDArray[np.bool_], *, overwrite: bool) -> None:
