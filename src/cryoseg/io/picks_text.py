@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -248,12 +247,3 @@ def is_coordinate_table(path: Path) -> bool:
     cells = first.lower().replace(",", " ").split()
     named = set(cells) & set(_ALIASES["x"]) and set(cells) & set(_ALIASES["y"])
     return bool(named) or (len(cells) > 1 and all(_is_number(cell) for cell in cells))
-
-
-def group_by_name(sets: list[dict[str, Picks]]) -> dict[str, list[Picks]]:
-    """Several files' picks, collected under each tomogram's name."""
-    grouped: defaultdict[str, list[Picks]] = defaultdict(list)
-    for found in sets:
-        for name, picks in found.items():
-            grouped[name].append(picks)
-    return dict(grouped)

@@ -123,9 +123,9 @@ def find_run(dataset: str, run: str, *, api: str = PORTAL_API) -> PortalRun:
     runs = _ask(api, _RUNS, {"where": {"datasetId": {"_eq": int(dataset)}} | which}, ("runs",))["runs"]
     if not runs:
         raise InputError(f"{dataset}/{run}: the CryoET Data Portal has no such run. Check both numbers.")
-    number = int(runs[0]["id"])
-    content = _ask(api, _CONTENT, {"run": number}, ("tomograms", "annotationFiles"))
     try:
+        number = int(runs[0]["id"])
+        content = _ask(api, _CONTENT, {"run": number}, ("tomograms", "annotationFiles"))
         return PortalRun(
             dataset=int(runs[0]["datasetId"]),
             number=number,

@@ -68,12 +68,17 @@ def list_bucket(bucket_url: str, prefix: str, *, folder: str) -> list[RemoteFile
             key = entry.findtext(f"{_NAMESPACE}Key", "")
             if key.endswith("/") or not key.startswith(prefix):
                 continue
-            size = int(entry.findtext(f"{_NAMESPACE}Size", "0"))
+            try:
+                size = int(entry.findtext(f"{_NAMESPACE}Size", "0"))
+            except ValueError:
+                raise InputError(f"{url}: the answer gives no size of {key}; try again later.") from None
             path = safe_path(f"{folder}/{key.removeprefix(prefix)}", url=url)
             files.append(RemoteFile(url=f"{bucket_url}/{quote(key)}", path=path, size=size))
-        token = page.findtext(f"{_NAMESPACE}NextContinuationToken", "")
+        last, token = token, page.findtext(f"{_NAMESPACE}NextContinuationToken", "")
         if not token:
             break
+        if token == last:
+            raise InputError(f"{url}: the listing of the bucket has no end; try again later.")
     if not files:
         raise InputError(f"{bucket_url}/{prefix}: the bucket holds nothing there.")
     return files
