@@ -167,6 +167,13 @@ def test_a_length_names_its_unit() -> None:
     assert not vague
 
 
+def test_the_pixel_size_has_its_three_names_wherever_it_is_asked_for() -> None:
+    names = {"--pixel-size", "--voxel-size", "--apix"}
+    asked = [set(one.opts) & names for command in COMMANDS.values() for one in command.params]
+    assert all(found in (set(), names) for found in asked)
+    assert sum(bool(found) for found in asked) > 8
+
+
 def test_completion_in_bash_offers_commands_and_options() -> None:
     code = "from cryoseg.cli.app import main; import sys; sys.argv[0] = 'cryoseg'; main()"
     for typed, offered in (("cryoseg seg", "segment"), ("cryoseg segment --logit-th", "--logit-threshold")):

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from cryoseg.config import ModelName, SegmentConfig
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.memory import GIB
 from cryoseg.io.volumes import write_mask
+from cryoseg.models.method import ModelFiles
+from cryoseg.models.particle_model import ParticleModel
+from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.models.registry import METHODS
+from cryoseg.models.weights import require
 from cryoseg.pipelines.batches import memory
 from cryoseg.pipelines.events import Event, Note, Warn, ignore
-from cryoseg.types import Geometry
+from cryoseg.pipelines.segment import segment_tomogram
+from cryoseg.pipelines.segment_model import ResolvedModel
+from cryoseg.types import Geometry, SegmentResult, Tomogram
 
 
 @pytest.fixture
@@ -95,3 +106,65 @@ def test_the_last_step_gives_up_and_other_errors_pass() -> None:
 
     with pytest.raises(RuntimeError, match="shapes"):
         memory.step_down(fail, name="ts", on_event=ignore, release=lambda: None)
+
+
+def filled(shape: tuple[int, ...]) -> Tomogram:
+    data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return Tomogram(data=data, geometry=Geometry(voxel_size=(10.0,) * 3), source=Path("ts.mrc"))
+
+
+def test_a_tomogram_is_segmented_with_less_where_memory_ends() -> None:
+    asked = []
+
+    def segment(data: Any, config: SegmentConfig, files: ModelFiles, **given: Any) -> SegmentResult:
+        asked.append(given["economy"])
+        if given["economy"] < 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return SegmentResult(mask=data > 1, logits=data)
+
+    known = METHODS[ModelName.MEMBRANE_TINY]
+    files = ModelFiles(stages=(require("membrane_tiny"),))
+    model = ResolvedModel(
+        name=ModelName.MEMBRANE_TINY, method=replace(known, segment=segment), files=files, reason="test"
+    )
+    events: list[Event] = []
+    result = segment_tomogram(
+        filled((3, 8, 8)), SegmentConfig(), model=model, device="cpu", on_event=events.append
+    )
+    assert asked == [0, 1]
+    assert [event.text for event in events if isinstance(event, Warn)] == [
+        "ts.mrc: out of memory; going on with smaller batches."
+    ]
+    assert result.mask.shape == (3, 8, 8)
+
+
+class Narrow(torch.nn.Module):
+    """Has memory for one tile, and doubles it."""
+
+    geometry = SimpleNamespace(image_size=8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def from_grey(self, tiles: torch.Tensor) -> torch.Tensor:
+        return tiles[:, None]
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+        self.batches.append(len(images))
+        if len(images) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return (2 * images,)
+
+
+def test_a_micrograph_is_picked_tile_by_tile_where_memory_ends() -> None:
+    network = Narrow()
+    recipe = ParticleRecipe(image_size=8, particle_pixels=4.0, overlap=2)
+    model = ParticleModel(network, recipe, name="narrow", device=torch.device("cpu"))  # type: ignore[arg-type]
+    tiles = np.random.default_rng(1).normal(size=(5, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(model.tile_logits(tiles), 2 * tiles, rtol=1e-6)
+    assert network.batches[0] > 1
+    assert network.batches[-4:] == [1] * 4
+    network.forward = lambda images: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
+    with pytest.raises(MemoryError):
+        model.tile_logits(tiles)

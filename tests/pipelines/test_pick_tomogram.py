@@ -15,6 +15,7 @@ from cryoseg.config.pick import FilamentConfig, Side, ThicknessAxis, TomogramPic
 from cryoseg.errors import InputError
 from cryoseg.models.cet_pick_detector import Detector, DetectorSettings
 from cryoseg.models.cet_pick_inference import BlockShape
+from cryoseg.pipelines.events import Warn
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
 from cryoseg.types import Geometry, Tomogram
 
@@ -174,3 +175,22 @@ def test_unusable_inputs_are_named() -> None:
 def test_constant_volume_gives_no_picks() -> None:
     flat = Tomogram(data=np.ones(SHAPE, np.float32), geometry=Geometry(voxel_size=(10.0,) * 3))
     assert len(pick_tomogram(flat, detector()).picks) == 0
+
+
+def test_blocks_become_smaller_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pick_tomogram(tomogram(shape=SHAPE), detector(), TomogramPickConfig(max_picks=3))
+    score, asked = Detector.score, []
+
+    def narrow(self: Detector, *arguments: Any, blocks: BlockShape, **options: Any) -> Any:
+        asked.append(blocks)
+        if len(asked) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(self, *arguments, blocks=blocks, **options)
+
+    monkeypatch.setattr(Detector, "score", narrow)
+    warned: list[str] = []
+    listen = lambda event: warned.append(event.text) if isinstance(event, Warn) else None  # noqa: E731
+    parts = pick_tomogram(tomogram(shape=SHAPE), detector(), TomogramPickConfig(max_picks=3), on_event=listen)
+    assert [one.tile for one in asked] == [BlockShape.tile, BlockShape.tile // 2, BlockShape.tile // 4]
+    assert sum("out of memory" in text for text in warned) == 2
+    np.testing.assert_allclose(parts.picks.centers, whole.picks.centers, atol=1e-3)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from cryoseg import __version__
-from cryoseg.config.prompt_sam import PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError, InputError, WeightsError
@@ -418,9 +417,3 @@ def _line(label: str, result: StepResult) -> str:
         f"{label}  step {result.step:5d}  loss {result.loss:.4f}  "
         f"learning rate {result.learning_rate:.1e}  {result.seconds:6.0f} s{score}"
     )
-
-
-def method_name(method: PromptMethod) -> str:
-    """What the command is called: `head-prompt` and so on, `finetune`, `promise`."""
-    plain = method in (PromptMethod.FINETUNE, PromptMethod.PROMISE)
-    return method.value if plain else f"{method.value}-prompt"
