@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.config import EvaluateConfig, Metric
-from cryoseg.config.batch import Shard
+from cryoseg.config.batch import ClusterConfig, Shard
 from cryoseg.io.score_files import read_score, score_to_json
+from cryoseg.io.volumes import write_mask
+from cryoseg.pipelines.batches import slurm
 from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.evaluate import Evaluation, evaluate_files
-from cryoseg.pipelines.events import Status
+from cryoseg.pipelines.events import OnEvent, Report, Status
+from cryoseg.types import Geometry
 
 CONFIG = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0, bootstrap_samples=100)
 
@@ -103,3 +107,49 @@ def test_the_options(folders: Path) -> None:
     refused = CliRunner().invoke(app, [*arguments[:-2], "--shard", "1/2"])
     assert refused.exit_code == 1
     assert "--scores" in str(refused.exception)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_cluster_s_tasks_score_and_the_first_process_collects(
+    overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("pred", "truth"):
+        (tmp_path / folder).mkdir()
+        for name in "abc":
+            write_mask(tmp_path / folder / f"{name}.mrc", rng.random((3, 8, 9)) > 0.5, Geometry(), label="x")
+    table, scores = tmp_path / "all.json", tmp_path / "scores"
+    words = ["evaluate", "segmentation", str(tmp_path / "pred"), str(tmp_path / "truth")]
+    words += ["--scores", str(scores), "-o", str(table), "--metrics", "overlap"]
+    words += ["--overwrite"] * overwrite
+
+    def array(arguments: list[str], cluster: ClusterConfig, *, logs: Path, on_event: OnEvent) -> Report:
+        assert arguments == words
+        assert logs.parent == scores
+        with pytest.MonkeyPatch.context() as task:
+            task.setenv(slurm.INSIDE, "1")
+            for shard in range(1, cluster.tasks + 1):
+                part = CliRunner().invoke(app, [*arguments, "--shard", f"{shard}/{cluster.tasks}"])
+                assert part.exit_code == 0, part.output
+        assert not table.exists()  # no task knows all scores
+        assert len(list(scores.glob("*_score.json"))) == 3
+        return Report(rows=[])
+
+    monkeypatch.setattr(slurm, "run_on_slurm", array)
+    command = [*words, "--cluster", "slurm", "--cluster-tasks", "2"]
+    monkeypatch.setattr("sys.argv", ["cryoseg", *command])
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 0, outcome.output
+    kept = json.loads(table.read_text())
+    assert [file["name"] for file in kept["files"]] == ["a", "b", "c"]
+    assert all(file["figures"]["dice"] > 0 for file in kept["files"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [([], "goes with --scores"), (["--scores", "s", "--model", "auto"], "run `cryoseg segm")],
+)
+def test_a_cluster_needs_a_folder_where_the_tasks_meet(words: list[str], told: str) -> None:
+    command = ["evaluate", "segmentation", "a.mrc", "b.mrc", "--cluster", "slurm", *words]
+    outcome = CliRunner().invoke(app, command)
+    assert told in str(outcome.exception)

@@ -155,7 +155,7 @@ def run_command(
     from cryoseg.pipelines.batches.run import Batch
 
     with batch_console(quiet=quiet, verbose=verbose) as console:
-        if (done := _run_elsewhere(options, cluster, output_dir, console)) is not None:
+        if (done := run_elsewhere(options, cluster, output_dir, console)) is not None:
             status = finish_batch(console, title, done, batch=Batch(), reports=options.report)
         else:
             batch = options.batch()
@@ -170,10 +170,21 @@ def run_command(
     raise typer.Exit(status)
 
 
-def _run_elsewhere(
+def run_elsewhere(
     options: BatchOptions, cluster: ClusterOptions, output_dir: Path, console: BatchConsole
 ) -> Report | None:
-    """Run the whole command on a cluster; None if it is to run here, as it is within a cluster's task."""
+    """Run the whole command on a cluster; None if it is to run here, as it is within a cluster's task.
+
+    Parameters
+    ----------
+    output_dir
+        The cluster's logs go into a folder within it.
+
+    Raises
+    ------
+    CryosegError
+        If the cluster cannot be used.
+    """
     if cluster.cluster is ClusterKind.NONE:
         return None
     from cryoseg.pipelines.batches.report import check_report_names

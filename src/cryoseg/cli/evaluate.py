@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 import typer
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.batch_options import BatchOptions, write_reports
+from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, finish_batch, write_reports
 from cryoseg.cli.evaluate_images import images
 from cryoseg.cli.evaluate_options import (
     Also,
@@ -27,11 +27,14 @@ from cryoseg.cli.evaluate_options import (
     evaluation_batch,
     model_choice,
     named_methods,
+    outputs_here,
     parse_metrics,
+    score_elsewhere,
 )
 from cryoseg.cli.evaluate_testset import score_testset
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
 from cryoseg.config import EvaluateConfig, Length, SegmentConfig
+from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
@@ -93,6 +96,7 @@ def segmentation(
     output: Outputs = None,
     scores: Scores = None,
     part: BatchOptions = BatchOptions(),
+    cluster: ClusterOptions = ClusterOptions(),
     seed: Seed = EvaluateConfig.seed,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -123,9 +127,14 @@ def segmentation(
     )
     methods: dict[str, str | Sequence[Path]] = dict(named_methods(name, pred, also or []))
     writer = EvaluationWriter(
-        output or [], config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite
+        outputs_here(output), config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
+        if (elsewhere := score_elsewhere(scores, model, part, cluster, console)) is not None:
+            if elsewhere.interrupted_by is not None:
+                raise Exit(finish_batch(console, "Scores", elsewhere, batch=batch, reports=part.report))
+            # What the tasks kept is read here; what they could not score is told here again.
+            batch, overwrite = replace(batch, shard=ALL), False
         if model is not None:
             from cryoseg.pipelines.evaluate_model import predictions, segment_first  # torch starts here
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 from typer import Option
 
-from cryoseg.cli.batch_options import BatchOptions
+from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, run_elsewhere
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
 from cryoseg.config import Metric, ModelChoice, ModelName, Preset
-from cryoseg.config.batch import ALL
+from cryoseg.config.batch import ALL, ClusterKind
 from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cryoseg.cli.console import BatchConsole
     from cryoseg.pipelines.batches.run import Batch
+    from cryoseg.pipelines.events import Report
 
 Metrics = Annotated[str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")]
 LogitThreshold = Annotated[
@@ -103,3 +105,36 @@ def named_methods(name: str, pred: str, also: list[str]) -> dict[str, str]:
             raise ConfigError(f"--also {entry}: the name {other} is taken; give each method its own.")
         methods[other] = files
     return methods
+
+
+def score_elsewhere(
+    scores: Path | None,
+    model: str | None,
+    options: BatchOptions,
+    cluster: ClusterOptions,
+    console: BatchConsole,
+) -> Report | None:
+    """Score all pairs on a cluster, whose tasks keep the scores; None if they are to be scored here.
+
+    Raises
+    ------
+    CryosegError
+        If nobody keeps the scores, images are to be segmented first, or the cluster cannot be used.
+    """
+    if cluster.cluster is ClusterKind.NONE:
+        return None
+    if scores is None:
+        raise ConfigError(f"--cluster {cluster.cluster}: goes with --scores, where the tasks meet.")
+    if model is not None:
+        raise ConfigError(
+            f"--cluster {cluster.cluster}: does not go with --model; run `cryoseg segment --cluster "
+            f"{cluster.cluster}` first."
+        )
+    return run_elsewhere(options, cluster, scores, console)
+
+
+def outputs_here(outputs: list[Path] | None) -> list[Path]:
+    """The files to write; none within a task of a cluster, which knows a part of the scores."""
+    from cryoseg.pipelines.batches.slurm import is_inside_task
+
+    return [] if is_inside_task() else outputs or []
