@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 from typer import Option
 
 from cryoseg.cli.console import batch_console
+from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.cli.options import (
     BATCH_HELP,
     CLIP_LENGTH_HELP,
@@ -93,27 +94,30 @@ Freeze = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What both commands ask for."""
+class StageOptions(OptionGroup):
+    """What both commands ask for, besides data and folder."""
 
-    data: list[str]
-    output_dir: Path
-    validation: list[str]
-    start: Path | None
-    recipe: Recipe
-    loop: dict[str, Any]
-    clip: dict[str, Any]
-    crop_size: int
-    polarity: Polarity | None
-    sam2_config: str
-    prompts: ClipPrompts
-    freeze: list[Part]
-    device: str
-    devices: int
-    precision: Precision
-    tensorboard: bool
-    quiet: bool
-    verbose: bool
+    validation: Validation = None
+    recipe: RecipeOption = Recipe.MEMBRANE_TINY
+    start: Start = None
+    steps: Steps = None
+    learning_rate: LearningRate = None
+    batch: Batch = None
+    clip_length: ClipLength = None
+    crop_size: CropSize = ClipConfig.size
+    validate_every: ValidateEvery = None
+    max_minutes: MaxMinutes = None
+    polarity: PolarityOption = None
+    sam2_config: Sam2Config = TrainSam2Config.sam2_config
+    prompts: Prompts = ClipPrompts.SAM2
+    freeze: Freeze = None
+    device: Device = "auto"
+    devices: Devices = 1
+    precision: PrecisionOption = Precision.AUTO
+    tensorboard: Tensorboard = False
+    seed: SeedOption = None
+    quiet: Quiet = False
+    verbose: Verbose = False
 
     def membrane(self, stage: int) -> TrainMembraneConfig:
         """Settings of the bundled model's recipe."""
@@ -121,68 +125,85 @@ class _Run:
             "steps": LoopConfig.steps,
             "learning_rate": LoopConfig.learning_rate,
             "validate_every": LoopConfig.validate_every,
+            "max_minutes": None,
             "seed": LoopConfig.seed,
             "batch": ClipConfig.batch,
             "clip_length": ClipConfig.length,
-            **self.loop,
+            **self._loop(),
+            **_given(batch=self.batch, clip_length=self.clip_length),
         }
-        if "length" in self.clip:
-            values["clip_length"] = self.clip["length"]
-        if "batch" in self.clip:
-            values["batch"] = self.clip["batch"]
-        return membrane_config(stage, crop_size=self.crop_size, **{"max_minutes": None, **values})
+        return membrane_config(stage, crop_size=self.crop_size, **values)
 
     def sam2(self, stage: int) -> TrainSam2Config:
         """Settings of the published recipe."""
-        clip = replace(Sam2ClipConfig(), **self.clip)
-        loop = replace(etsam_loop(stage, batch=clip.batch), **self.loop)
+        clip = replace(Sam2ClipConfig(), **_given(length=self.clip_length, batch=self.batch))
         return TrainSam2Config(
             stage=stage,
             sam2_config=self.sam2_config,
-            loop=loop,
+            loop=replace(etsam_loop(stage, batch=clip.batch), **self._loop()),
             clip=clip,
             prompts=self.prompts,
-            freeze=tuple(self.freeze),
+            freeze=tuple(self.freeze or ()),
             precision=self.precision,
         )
+
+    def _loop(self) -> dict[str, Any]:
+        return _given(
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            validate_every=self.validate_every,
+            max_minutes=self.max_minutes,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One training: what it learns from, where it goes, and how."""
+
+    data: list[str]
+    output_dir: Path
+    stage: int
+    stage1: Path | None
+    options: StageOptions
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _train(run: _Run, stage: int, stage1: Path | None) -> None:
+def _train(run: _Run) -> None:
     from cryoseg.models.device import select_device
     from cryoseg.training.processes import launch
 
-    device = select_device(run.device)
-    processes = launch(run.devices, device)
+    options = run.options
+    device = select_device(options.device)
+    processes = launch(options.devices, device)
     if processes.fabric is not None:
         device = processes.fabric.device
-    with batch_console(quiet=run.quiet or not processes.first, verbose=run.verbose) as console:
-        train = _train_etsam if run.recipe is Recipe.ETSAM else _train_membrane
-        train(run, stage, stage1, device, processes, console)
+    with batch_console(quiet=options.quiet or not processes.first, verbose=options.verbose) as console:
+        train = _train_etsam if options.recipe is Recipe.ETSAM else _train_membrane
+        train(run, device, processes, console)
 
 
-def _train_membrane(
-    run: _Run, stage: int, stage1: Path | None, device: Any, processes: Any, on_event: OnEvent
-) -> None:
+def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
     from cryoseg.pipelines.train_membrane import load_start, split_pairs, train_stage, write_stage1_logits
     from cryoseg.training.loop import BEST
 
-    config = run.membrane(stage)
-    polarity = run.polarity or Polarity.DARK
-    training, held_out = split_pairs(run.data, run.validation, seed=config.loop.seed)
-    weights = load_start(run.start, stage) if run.start is not None else None
+    options, stage = run.options, run.stage
+    config = options.membrane(stage)
+    polarity = options.polarity or Polarity.DARK
+    training, held_out = split_pairs(run.data, options.validation or [], seed=config.loop.seed)
+    weights = load_start(options.start, stage) if options.start is not None else None
     logits = None
-    if stage1 is not None:
+    if run.stage1 is not None:
         logits = run.output_dir / "stage1_logits"
         first = TrainMembraneConfig(stage=1, clip=config.clip)
         if processes.first:
             pairs = [*training, *held_out]
-            write_stage1_logits(first, stage1, pairs, logits, polarity=polarity, on_event=on_event)
+            write_stage1_logits(first, run.stage1, pairs, logits, polarity=polarity, on_event=on_event)
         processes.wait()
-        weights = weights or load_start(stage1 / BEST, 1)
+        weights = weights or load_start(run.stage1 / BEST, 1)
     train_stage(
         config,
         training,
@@ -193,21 +214,20 @@ def _train_membrane(
         logits=logits,
         device=device,
         processes=processes,
-        tensorboard=run.tensorboard,
+        tensorboard=options.tensorboard,
         on_event=on_event,
     )
 
 
-def _train_etsam(
-    run: _Run, stage: int, stage1: Path | None, device: Any, processes: Any, on_event: OnEvent
-) -> None:
+def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
     from cryoseg.pipelines.train_membrane import split_pairs
     from cryoseg.pipelines.train_sam2 import train_sam2_stage, write_sam2_logits
     from cryoseg.training.loop import BEST
 
-    config = run.sam2(stage)
-    polarity = run.polarity or Polarity.AS_IS
-    training, held_out = split_pairs(run.data, run.validation, seed=config.loop.seed)
+    options, stage1 = run.options, run.stage1
+    config = options.sam2(run.stage)
+    polarity = options.polarity or Polarity.AS_IS
+    training, held_out = split_pairs(run.data, options.validation or [], seed=config.loop.seed)
     logits = None
     if stage1 is not None:
         logits = run.output_dir / "stage1_logits"
@@ -227,73 +247,22 @@ def _train_etsam(
         training,
         held_out,
         run.output_dir,
-        start=run.start,
+        start=options.start,
         polarity=polarity,
         logits=logits,
         device=device,
         processes=processes,
-        tensorboard=run.tensorboard,
+        tensorboard=options.tensorboard,
         on_event=on_event,
     )
 
 
-def etsam_stage1(
-    data: Data,
-    output_dir: RunDir,
-    validation: Validation = None,
-    recipe: RecipeOption = Recipe.MEMBRANE_TINY,
-    start: Start = None,
-    steps: Steps = None,
-    learning_rate: LearningRate = None,
-    batch: Batch = None,
-    clip_length: ClipLength = None,
-    crop_size: CropSize = ClipConfig.size,
-    validate_every: ValidateEvery = None,
-    max_minutes: MaxMinutes = None,
-    polarity: PolarityOption = None,
-    sam2_config: Sam2Config = TrainSam2Config.sam2_config,
-    prompts: Prompts = ClipPrompts.SAM2,
-    freeze: Freeze = None,
-    device: Device = "auto",
-    devices: Devices = 1,
-    precision: PrecisionOption = Precision.AUTO,
-    tensorboard: Tensorboard = False,
-    seed: SeedOption = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+def etsam_stage1(data: Data, output_dir: RunDir, options: StageOptions = StageOptions()) -> None:
     """Train the first stage: tomogram in, logits out.
 
     Example: cryoseg train etsam-stage1 simulated/train --validation simulated/val -o runs/stage1
     """
-    loop = _given(
-        steps=steps,
-        learning_rate=learning_rate,
-        validate_every=validate_every,
-        max_minutes=max_minutes,
-        seed=seed,
-    )
-    run = _Run(
-        data=data,
-        output_dir=output_dir,
-        validation=validation or [],
-        start=start,
-        recipe=recipe,
-        loop=loop,
-        clip=_given(length=clip_length, batch=batch),
-        crop_size=crop_size,
-        polarity=polarity,
-        sam2_config=sam2_config,
-        prompts=prompts,
-        freeze=freeze or [],
-        device=device,
-        devices=devices,
-        precision=precision,
-        tensorboard=tensorboard,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    _train(run, 1, None)
+    _train(_Run(data=data, output_dir=output_dir, stage=1, stage1=None, options=options))
 
 
 def etsam_stage2(
@@ -302,27 +271,7 @@ def etsam_stage2(
     stage1: Annotated[
         Path, Option("--stage1", help="Stage-1 run (or ETSAM checkpoint) whose logits stage 2 learns from.")
     ],
-    validation: Validation = None,
-    recipe: RecipeOption = Recipe.MEMBRANE_TINY,
-    start: Start = None,
-    steps: Steps = None,
-    learning_rate: LearningRate = None,
-    batch: Batch = None,
-    clip_length: ClipLength = None,
-    crop_size: CropSize = ClipConfig.size,
-    validate_every: ValidateEvery = None,
-    max_minutes: MaxMinutes = None,
-    polarity: PolarityOption = None,
-    sam2_config: Sam2Config = TrainSam2Config.sam2_config,
-    prompts: Prompts = ClipPrompts.SAM2,
-    freeze: Freeze = None,
-    device: Device = "auto",
-    devices: Devices = 1,
-    precision: PrecisionOption = Precision.AUTO,
-    tensorboard: Tensorboard = False,
-    seed: SeedOption = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    options: StageOptions = StageOptions(),
 ) -> None:
     """Train the second stage: tomogram and stage-1 logits in, better logits out.
 
@@ -330,31 +279,4 @@ def etsam_stage2(
 
     Example: cryoseg train etsam-stage2 simulated/train --stage1 runs/stage1 -o runs/stage2
     """
-    loop = _given(
-        steps=steps,
-        learning_rate=learning_rate,
-        validate_every=validate_every,
-        max_minutes=max_minutes,
-        seed=seed,
-    )
-    run = _Run(
-        data=data,
-        output_dir=output_dir,
-        validation=validation or [],
-        start=start,
-        recipe=recipe,
-        loop=loop,
-        clip=_given(length=clip_length, batch=batch),
-        crop_size=crop_size,
-        polarity=polarity,
-        sam2_config=sam2_config,
-        prompts=prompts,
-        freeze=freeze or [],
-        device=device,
-        devices=devices,
-        precision=precision,
-        tensorboard=tensorboard,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    _train(run, 2, stage1)
+    _train(_Run(data=data, output_dir=output_dir, stage=2, stage1=stage1, options=options))
