@@ -88,10 +88,8 @@ def pick_files(
 
     Parameters
     ----------
-    inputs
-        What the user typed: files, folders, globs, lists.
-    output_dir
-        Made if missing.
+    inputs, output_dir, device, batch, on_event
+        As in `segment_files`.
     model
         A packaged detector.
     config, outputs
@@ -102,12 +100,6 @@ def pick_files(
         A mask for the only tomogram, or a folder of masks named after the tomograms.
     pixel_size
         In angstrom; overrides the headers.
-    device
-        As in `select_device`.
-    batch
-        The part of the inputs to do, and on which devices.
-    on_event
-        Told everything.
 
     Returns
     -------

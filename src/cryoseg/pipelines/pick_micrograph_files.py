@@ -56,20 +56,14 @@ def pick_micrograph_files(
 
     Parameters
     ----------
-    inputs
-        What the user typed: files, folders, globs, lists.
-    output_dir
-        Made if missing.
+    inputs, output_dir, on_event
+        As in `segment_files`.
     model
         From `load_particle_model`, or a name or file for it.
     config, outputs
         How, and what to write.
-    device
-        Where a model given by name computes.
-    batch
-        The part of the inputs to do, and on which devices (with a model given by name).
-    on_event
-        Told everything.
+    device, batch
+        As in `segment_files`, with a model given by name.
 
     Returns
     -------

@@ -168,6 +168,8 @@ def segment_files(
 ) -> Report:
     """Segment every input and write its outputs.
 
+    Other batches take `inputs`, `output_dir`, `device`, `batch` and `on_event` in the same sense.
+
     Parameters
     ----------
     inputs

@@ -74,8 +74,8 @@ def segment_images(
 
     Parameters
     ----------
-    inputs
-        What the user typed: files, folders, globs, lists.
+    inputs, overwrite, on_event
+        As in `segment_files` and its outputs.
     output_dir
         Made if missing; receives `<stem>_mask.png`, its record `<stem>_mask.json`, and
         `<stem>_overlay.png`.
@@ -89,10 +89,6 @@ def segment_images(
         Draw the mask on the picture.
     base
         The SAM that the model was loaded with, if it was named; for the record.
-    overwrite
-        Replace finished outputs.
-    on_event
-        Told everything.
 
     Returns
     -------
