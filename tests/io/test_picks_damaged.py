@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,29 @@ def test_sizes_that_no_tomogram_has(tmp_path: Path, row: str) -> None:
 def test_figures_of_a_score_are_numbers(dtype: str) -> None:
     with pytest.raises(TypeError, match="no type of figures"):
         score_files._read(NDArray[np.float64], {"dtype": dtype, "values": [1]})
+
+
+def test_a_model_is_read_chunk_by_chunk_to_its_end(tmp_path: Path) -> None:
+    head = b"IMODV1.2" + bytes(232) + b"OBJT" + bytes(176)
+    contour = b"CONT" + struct.pack(">iIii", 2, 0, 0, 0) + struct.pack(">6f", 1.5, 2.5, 3, 4.5, 5.5, 6)
+    mesh = b"MESH" + struct.pack(">iiIhh", 1, 2, 0, 0, 0) + bytes(12 + 8)
+    other = b"LABL" + struct.pack(">i", 5) + b"12345"
+    whole = head + contour + other + mesh + contour + b"IEOF"
+    (tmp_path / "a.mod").write_bytes(whole)
+    (picks,) = read_picks(tmp_path / "a.mod").values()
+    np.testing.assert_array_equal(picks.centers, [[3, 2, 1], [6, 5, 4]] * 2)
+    np.testing.assert_array_equal(picks.tracks, [0, 0, 1, 1])
+    for broken in (
+        whole[:-4],
+        whole[:300],
+        whole.replace(struct.pack(">iI", 2, 0), struct.pack(">iI", 2**31 - 1, 0)),
+        whole.replace(struct.pack(">iI", 2, 0), struct.pack(">iI", -1, 0)),
+        whole.replace(b"LABL" + struct.pack(">i", 5), b"LABL" + struct.pack(">i", -8)),
+        b"DOMI" + whole[4:],
+    ):
+        (tmp_path / "b.mod").write_bytes(broken)
+        with pytest.raises(InputError, match="no IMOD model, or one that is cut short"):
+            read_picks(tmp_path / "b.mod")
+    (tmp_path / "c.mod").write_bytes(whole.replace(struct.pack(">f", 5.5), struct.pack(">f", np.nan)))
+    with pytest.raises(InputError, match="no number"):
+        read_picks(tmp_path / "c.mod")

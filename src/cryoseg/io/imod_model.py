@@ -3,22 +3,26 @@
 A model counts from the corner of the first voxel in x and y, and from its middle in z: the center
 of voxel (0, 0, 0) is the point (0.5, 0.5, 0).
 
-Source: IMOD's description of its binary format, "Model Coordinate Conventions".
+Source: IMOD's description of its binary format, also "Model Coordinate Conventions".
 """
 
 from __future__ import annotations
 
+import struct
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoseg.errors import InputError
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import Picks
 
 CORNER_XYZ = np.array([0.5, 0.5, 0.0])
-MAX_COORDINATE = 2**31 - 1
+# Bytes of the fixed parts, the last of a contour's and of a mesh's header. Source: the same.
+MODEL_HEADER_BYTES, OBJECT_BYTES, CONTOUR_BYTES = 240, 176, 16
 
 
 def read_imod_model(path: Path) -> Picks:
@@ -27,24 +31,62 @@ def read_imod_model(path: Path) -> Picks:
     Raises
     ------
     InputError
-        If the file is no IMOD model, or holds no point.
+        If the file is no IMOD model, is cut short, or holds no point.
     """
-    import imodmodel
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = imodmodel.ImodModel.from_file(path)
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    except Exception as error:  # the parser raises whatever its struct and pydantic layers do
-        raise InputError(f"{path}: is no IMOD model, or a damaged one ({type(error).__name__}).") from error
-    contours = [contour.points for item in model.objects for contour in item.contours if len(contour.points)]
+    contours = [points for points in _contours(content, path) if len(points)]
     if not contours:
         raise InputError(f"{path}: the model holds no points. Add points in 3dmod and save it.")
     xyz = np.concatenate(contours).astype(np.float64) - CORNER_XYZ
+    if not np.isfinite(xyz).all():
+        raise InputError(f"{path}: a point of the model is no number. Save it again in 3dmod.")
     tracks = np.repeat(np.arange(len(contours)), [len(points) for points in contours])
     return Picks(centers=xyz[:, ::-1].copy(), tracks=tracks if len(contours) > 1 else None, source=path)
+
+
+def _contours(content: bytes, path: Path) -> Iterator[NDArray[np.float32]]:
+    """(n, 3) x, y, z of each contour, as the model has them.
+
+    Every chunk is compared with the end of the file, so that a damaged length can neither ask for
+    memory nor keep the reader busy.
+    """
+    if not content.startswith(b"IMOD"):
+        raise _damaged(path)
+    at = MODEL_HEADER_BYTES
+    while (tag := content[at : at + 4]) != b"IEOF":
+        at += 4
+        points = 0
+        if tag == b"OBJT":
+            length = OBJECT_BYTES
+        elif tag == b"CONT":
+            (points,) = _integers(content, at, 1, path)
+            length = CONTOUR_BYTES + 12 * points
+        elif tag == b"MESH":
+            vertices, indices = _integers(content, at, 2, path)
+            length = CONTOUR_BYTES + 12 * vertices + 4 * indices
+        else:
+            (size,) = _integers(content, at, 1, path)
+            length = 4 + size
+        if length < 4 or points < 0 or at + length > len(content):
+            raise _damaged(path)
+        if tag == b"CONT":
+            yield np.frombuffer(content, ">f4", 3 * points, at + CONTOUR_BYTES).reshape(-1, 3)
+        at += length
+
+
+def _integers(content: bytes, at: int, count: int, path: Path) -> tuple[int, ...]:
+    if at + 4 * count > len(content):
+        raise _damaged(path)
+    return struct.unpack_from(f">{count}i", content, at)
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path}: is no IMOD model, or one that is cut short or damaged. Save it again in 3dmod."
+    )
 
 
 def write_imod_model(
