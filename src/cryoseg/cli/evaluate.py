@@ -18,14 +18,12 @@ from cryoseg.cli.evaluate_options import (
     Also,
     LogitThreshold,
     Metrics,
+    ModelOptions,
     ModelOutput,
-    ModelPreset,
     Outputs,
-    PostProcess,
     Scores,
     Tolerance,
     evaluation_batch,
-    model_choice,
     named_methods,
     outputs_here,
     parse_metrics,
@@ -33,10 +31,9 @@ from cryoseg.cli.evaluate_options import (
 )
 from cryoseg.cli.evaluate_testset import score_testset
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
-from cryoseg.config import EvaluateConfig, Length, SegmentConfig
+from cryoseg.config import EvaluateConfig, Length
 from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
-from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Score segmentations and picks against a truth.")
@@ -88,9 +85,7 @@ def segmentation(
             show_default="PRED are predictions",
         ),
     ] = None,
-    model_output: ModelOutput = Path(),
-    preset: ModelPreset = SegmentConfig.preset,
-    post_process: PostProcess = False,
+    first: ModelOptions = ModelOptions(),
     device: Device = "auto",
     pixel_size: PixelSize = None,
     output: Outputs = None,
@@ -136,19 +131,13 @@ def segmentation(
             # What the tasks kept is read here; what they could not score is told here again.
             batch, overwrite = replace(batch, shard=ALL), False
         if model is not None:
-            from cryoseg.pipelines.evaluate_model import predictions, segment_first  # torch starts here
+            from cryoseg.pipelines.evaluate_model import predictions  # torch starts here
 
-            rows = segment_first(
+            rows = first.segment(
                 [pred],
-                model_output,
-                SegmentConfig(
-                    preset=preset,
-                    pixel_size=pixel_size,
-                    logit_threshold=logit_threshold,
-                    postprocess=PRESET_POSTPROCESS[preset] if post_process else (),
-                ),
-                choice=model_choice(model),
-                store_logits=logit_threshold is not None and not post_process,
+                model,
+                pixel_size=pixel_size,
+                logit_threshold=logit_threshold,
                 overwrite=overwrite,
                 device=device,
                 devices=batch.devices,

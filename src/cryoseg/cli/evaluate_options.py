@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 from typer import Option
 
 from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, run_elsewhere
+from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
-from cryoseg.config import Metric, ModelChoice, ModelName, Preset
+from cryoseg.config import Metric, ModelChoice, ModelName, Preset, SegmentConfig
 from cryoseg.config.batch import ALL, ClusterKind
+from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
     from cryoseg.pipelines.batches.run import Batch
-    from cryoseg.pipelines.events import Report
+    from cryoseg.pipelines.events import OnEvent, Report, Row
 
 Metrics = Annotated[str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")]
 LogitThreshold = Annotated[
@@ -37,7 +40,6 @@ Outputs = Annotated[
     Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
 ]
 ModelOutput = Annotated[Path, Option(help="With --model: folder for its outputs; finished ones are used.")]
-ModelPreset = Annotated[Preset, Option("--preset", help="With --model: ETSAM's published settings.")]
 Scores = Annotated[
     Optional[Path],  # noqa: UP045
     Option(
@@ -47,7 +49,65 @@ Scores = Annotated[
         show_default="nothing is kept",
     ),
 ]
-PostProcess = Annotated[bool, Option("--post-process", help="With --model: score filtered masks.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(OptionGroup):
+    """How tomograms are segmented before they are scored."""
+
+    model_output: ModelOutput = Path()
+    preset: Annotated[Preset, Option("--preset", help="With --model: ETSAM's published settings.")] = (
+        SegmentConfig.preset
+    )
+    post_process: Annotated[bool, Option("--post-process", help="With --model: score filtered masks.")] = (
+        False
+    )
+
+    def segment(
+        self,
+        tomograms: Sequence[str | Path],
+        model: str,
+        *,
+        pixel_size: float | None,
+        logit_threshold: float | None,
+        overwrite: bool,
+        device: str,
+        devices: tuple[str, ...] = (),
+        on_event: OnEvent,
+    ) -> list[Row]:
+        """Segment tomograms and name what was written; the logits too, where they are to be scored.
+
+        Parameters
+        ----------
+        tomograms
+            What the user typed, or files.
+        model
+            A known model, or a packaged model file.
+        pixel_size
+            In angstrom; None reads the headers.
+        logit_threshold
+            Of the masks; None takes the model's.
+        overwrite, device, devices, on_event
+            As in `segment_first`.
+        """
+        from cryoseg.pipelines.evaluate_model import segment_first  # torch starts here
+
+        return segment_first(
+            tomograms,
+            self.model_output,
+            SegmentConfig(
+                preset=self.preset,
+                pixel_size=pixel_size,
+                logit_threshold=logit_threshold,
+                postprocess=PRESET_POSTPROCESS[self.preset] if self.post_process else (),
+            ),
+            choice=model_choice(model),
+            store_logits=logit_threshold is not None and not self.post_process,
+            overwrite=overwrite,
+            device=device,
+            devices=devices,
+            on_event=on_event,
+        )
 
 
 def model_choice(text: str) -> ModelChoice:

@@ -13,18 +13,14 @@ from cryoseg.cli.evaluate_options import (
     Also,
     LogitThreshold,
     Metrics,
-    ModelOutput,
-    ModelPreset,
+    ModelOptions,
     Outputs,
-    PostProcess,
     Tolerance,
-    model_choice,
     named_methods,
     parse_metrics,
 )
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Split, Verbose
-from cryoseg.config import EvaluateConfig, Length, SegmentConfig
-from cryoseg.config.segment import PRESET_POSTPROCESS
+from cryoseg.config import EvaluateConfig, Length
 from cryoseg.errors import ConfigError, OutputError
 
 
@@ -47,9 +43,7 @@ def score_testset(
             show_default="needs --pred",
         ),
     ] = None,
-    model_output: ModelOutput = Path(),
-    preset: ModelPreset = SegmentConfig.preset,
-    post_process: PostProcess = False,
+    first: ModelOptions = ModelOptions(),
     stage1: Annotated[
         Optional[Path],  # noqa: UP045
         Option(help="Folder of stage-1 masks, for those columns.", show_default="none"),
@@ -111,20 +105,14 @@ def score_testset(
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
         if model is not None:
-            from cryoseg.pipelines.evaluate_model import predictions, segment_first  # torch starts here
+            from cryoseg.pipelines.evaluate_model import predictions  # torch starts here
 
             tomograms = find_tomograms(runs, collection)
-            rows = segment_first(
+            rows = first.segment(
                 list(tomograms.values()),
-                model_output,
-                SegmentConfig(
-                    preset=preset,
-                    pixel_size=pixel_size,
-                    logit_threshold=logit_threshold,
-                    postprocess=PRESET_POSTPROCESS[preset] if post_process else (),
-                ),
-                choice=model_choice(model),
-                store_logits=logit_threshold is not None and not post_process,
+                model,
+                pixel_size=pixel_size,
+                logit_threshold=logit_threshold,
                 overwrite=overwrite,
                 device=device,
                 on_event=console,
