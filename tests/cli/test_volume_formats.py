@@ -112,3 +112,21 @@ def test_postprocess_evaluate_and_view(
     run("view", source, "--logits", source, "--mask", truth, "--logit-threshold", "0", "-o", page)
     assert "ts_01" in page.read_text()
     assert read_tomogram(source).geometry.voxel_size == pytest.approx((VOXEL,) * 3)
+
+
+def test_a_file_without_voxel_size_is_named_with_the_mend(logits: np.ndarray, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "ts_01.tif", logits, photometric="minisblack", metadata=None)
+    source, mend = tmp_path / "ts_01.tif", "no voxel size (0 A). Pass --pixel-size in angstrom."
+    assert mend in " ".join(run("view", source, "-o", tmp_path / "page.html").split())
+    scoring = ["evaluate", "segmentation", source, source, "--logit-threshold", "0"]
+    with h5py.File(tmp_path / "truth.h5", "w") as file:
+        file["truth"] = logits > 0
+    scoring[3] = tmp_path / "truth.h5"
+    told = " ".join(run(*scoring, "--metrics", "surface").split())
+    assert mend in told
+    assert "Distances are in voxels." in told
+    assert mend not in run(*scoring, "--metrics", "surface", "--pixel-size", "10")
+    refused = [*map(str, scoring), "--metrics", "surface", "--tolerance", "20A"]
+    outcome = CliRunner().invoke(app, refused)
+    assert outcome.exit_code != 0
+    assert "--pixel-size" in outcome.output
