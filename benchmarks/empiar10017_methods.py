@@ -37,7 +37,7 @@ ALL_BLOCKS = tuple(range(6))  # of particle-tiny
 # Of the diameter: what networks learn to draw. Points alone cannot make SAM draw less than a particle.
 CORE, WHOLE = 0.6, 1.0
 CORES = {"native": WHOLE, "native+threshold": WHOLE, "apm": WHOLE}
-STEPS = {"head": 100, "finetune+encoder": 300}
+STEPS = {"head": 60, "finetune+encoder": 300}
 METHODS = (
     "native",
     "native+threshold",

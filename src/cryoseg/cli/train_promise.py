@@ -17,6 +17,7 @@ from cryoseg.cli.train_options import MaxMinutes, RunDir
 from cryoseg.cli.train_sam import (
     Base,
     Batch,
+    Core,
     Diameter,
     DiameterPx,
     IgnoreBorder,
@@ -31,6 +32,7 @@ from cryoseg.cli.train_sam import (
     Validation,
     WholeImage,
     train_or_study,
+    with_core,
 )
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
@@ -109,6 +111,7 @@ def promise(
     pixel_size: PixelSize = None,
     polarity: PolarityOption = Polarity.DARK,
     ignore_border: IgnoreBorder = 0,
+    core: Core = None,
     steps: Steps = None,
     learning_rate: Rate = None,
     batch: Batch = None,
@@ -157,6 +160,7 @@ def promise(
                 "--particle-diameter-px": particle_diameter_px,
                 "--pixel-size": pixel_size,
                 "--ignore-border": ignore_border,
+                "--core": core,
                 "--train-size": train_size,
                 "--repeat": repeat > 1,
             },
@@ -170,6 +174,7 @@ def promise(
         loop=replace(config.loop, learning_rate=learning_rate or config.loop.learning_rate),
         sample=replace(sample, batch=batch or sample.batch),
     )
+    config = with_core(config, core, picks)
     facts = json.loads(card) if card else None
     with batch_console(quiet=quiet, verbose=verbose) as console:
         from cryoseg.pipelines.train_sam import find_base, split_micrographs

@@ -136,6 +136,16 @@ def _integers(text: str | None, option: str) -> tuple[int, ...]:
         raise ConfigError(f"{option} {text}: write numbers with commas, such as 4,5.") from None
 
 
+def with_core(config: TrainSamConfig, core: float | None, picks: Sequence[Path] | None) -> TrainSamConfig:
+    """The settings with the discs to learn: cores only where discs are drawn and can be learned."""
+    if core is None:
+        promise = config.prompt.promise
+        drawn = bool(picks) and config.sample.view is TrainView.TILES
+        # Points alone cannot make SAM draw less than a whole particle.
+        core = USUAL_CORE if drawn and (promise is None or promise.ips) else 1.0
+    return replace(config, core=core)
+
+
 def train_or_study(
     console: BatchConsole,
     config: TrainSamConfig,
@@ -282,8 +292,7 @@ def _train(method: PromptMethod) -> Callable[..., None]:
                 ),
                 sample=replace(config.sample, batch=batch or config.sample.batch),
             )
-            if core is not None or (picks and config.sample.view is TrainView.TILES):
-                config = replace(config, core=USUAL_CORE if core is None else core)
+            config = with_core(config, core, picks)
             if recipe is not None and config.sample.view is TrainView.WHOLE:
                 raise ConfigError(
                     "--whole-image and --faithful train on color squares and need a published SAM as --base; "
