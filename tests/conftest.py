@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cryoseg.models.sam_geometry import SamGeometry
 
 # Tests use small tensors, for which more threads only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,6 +30,27 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real test data: {folder} is not a folder (set CRYOSEG_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_sam() -> SamGeometry:
+    """Sizes of a SAM of grey values that trains in seconds, without the fine stem of our own networks."""
+    from cryoseg.models.sam_geometry import SamGeometry  # most tests need no torch
+
+    return SamGeometry(
+        embed_dim=16,
+        depth=2,
+        num_heads=2,
+        global_blocks=(1,),
+        image_size=64,
+        patch_size=8,
+        window=4,
+        out_channels=32,
+        in_channels=1,
+        decoder_mlp_dim=32,
+        decoder_heads=2,
+        iou_hidden_dim=16,
+    )
 
 
 @dataclass

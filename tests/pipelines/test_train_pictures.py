@@ -37,19 +37,6 @@ from cryoseg.training.picture_samples import (
 from cryoseg.training.sam_fit import LOGIT_BINS, dice_by_threshold
 
 RUNNER = CliRunner()
-GEOMETRY = SamGeometry(
-    embed_dim=16,
-    depth=2,
-    num_heads=2,
-    global_blocks=(1,),
-    image_size=64,
-    patch_size=8,
-    window=4,
-    out_channels=32,
-    decoder_mlp_dim=32,
-    decoder_heads=2,
-    iou_hidden_dim=16,
-)
 HEIGHT, WIDTH, BORDER = 90, 120, 12
 SPLITS = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
 
@@ -88,9 +75,9 @@ def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(small_sam: SamGeometry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = PromptSam(GEOMETRY, PromptConfig(grid_side=4))
+    network = PromptSam(replace(small_sam, in_channels=3), PromptConfig(grid_side=4))
     recipe = ParticleRecipe(image_size=64, overlap=8, normalization=InputScale.SAM)
     path = tmp_path_factory.mktemp("base") / "small_sam.safetensors"
     save_particle_model(path, network, recipe, base=None)
@@ -271,9 +258,8 @@ def test_without_albumentations_the_way_out_is_named(monkeypatch: pytest.MonkeyP
         published_augmentation(64)
 
 
-def test_networks_of_grey_values_see_the_luminance() -> None:
-    geometry = replace(GEOMETRY, in_channels=1)
-    network = PromptSam(geometry, PromptConfig(input_scale=InputScale.GREY))
+def test_networks_of_grey_values_see_the_luminance(small_sam: SamGeometry) -> None:
+    network = PromptSam(small_sam, PromptConfig(input_scale=InputScale.GREY))
     rgb, _ = draw_lesion(0)
     grey = picture_input(network, rgb[None])
     assert grey.shape == (1, 1, HEIGHT, WIDTH)
@@ -403,15 +389,17 @@ def test_one_point_empty_and_full_masks_from_the_command_line(
 
 def test_a_checkpoint_of_the_authors_segments_pictures(
     lesions: Path,
+    small_sam: SamGeometry,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     torch.manual_seed(1)
-    monkeypatch.setattr("cryoseg.models.prompt_import.geometry_of_state", lambda state, path: GEOMETRY)
+    color = replace(small_sam, in_channels=3)
+    monkeypatch.setattr("cryoseg.models.prompt_import.geometry_of_state", lambda state, path: color)
     for prompter in (Prompter.APM, Prompter.GT):
         config = PromptConfig(method=PromptMethod.PROMISE, promise=PromiseConfig(points=4, prompter=prompter))
-        state = PromiseSam(GEOMETRY, config).state_dict()
+        state = PromiseSam(color, config).state_dict()
         theirs = {name.removeprefix("sam."): value for name, value in state.items()}
         torch.save(theirs, tmp_path / f"{prompter}.pt")
     picture = lesions.parent / "images" / "lesion6.png"

@@ -36,20 +36,6 @@ from cryoseg.training.sam_losses import sam_loss
 
 RUNNER = CliRunner()
 CPU = torch.device("cpu")
-GEOMETRY = SamGeometry(
-    embed_dim=16,
-    depth=2,
-    num_heads=2,
-    global_blocks=(1,),
-    image_size=64,
-    patch_size=8,
-    window=4,
-    out_channels=32,
-    in_channels=1,
-    decoder_mlp_dim=32,
-    decoder_heads=2,
-    iou_hidden_dim=16,
-)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +54,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(small_sam: SamGeometry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = PromptSam(GEOMETRY, PromptConfig(input_scale=InputScale.GREY, grid_side=4))
+    network = PromptSam(small_sam, PromptConfig(input_scale=InputScale.GREY, grid_side=4))
     path = tmp_path_factory.mktemp("base") / "small_sam.safetensors"
     save_particle_model(
         path, network, ParticleRecipe(image_size=64, particle_pixels=12.0, overlap=8), base=None
@@ -118,10 +104,12 @@ def test_training_leaves_every_byte_of_sam_as_it_was(data: Path, base: Path, tmp
 
 
 @pytest.mark.parametrize("kind", list(FreezeType))
-def test_what_is_not_freed_keeps_every_bit_while_the_rest_learns(kind: FreezeType, tmp_path: Path) -> None:
+def test_what_is_not_freed_keeps_every_bit_while_the_rest_learns(
+    kind: FreezeType, small_sam: SamGeometry, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     config = settings(freeze=kind).prompt
-    network = PromiseSam(GEOMETRY, replace(config, input_scale=InputScale.GREY))
+    network = PromiseSam(small_sam, replace(config, input_scale=InputScale.GREY))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     part = TrainedPart(network)
     images, target = torch.randn(2, 1, 64, 64), (torch.rand(2, 32, 32) > 0.5).float()

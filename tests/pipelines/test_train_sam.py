@@ -34,21 +34,6 @@ from cryoseg.pipelines.micrograph_data import (
 from cryoseg.pipelines.study_sam import parse_blocks, run_study
 from cryoseg.pipelines.train_sam import pretrain, split_micrographs, train_prompt
 
-GEOMETRY = SamGeometry(
-    embed_dim=16,
-    depth=2,
-    num_heads=2,
-    global_blocks=(1,),
-    image_size=64,
-    patch_size=8,
-    window=4,
-    out_channels=32,
-    in_channels=1,
-    decoder_mlp_dim=32,
-    decoder_heads=2,
-    iou_hidden_dim=16,
-    fine_widths=(8, 8),
-)
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CENTERS = np.array([[y, x] for y in range(30, 160, 50) for x in range(30, 160, 50)], float)
 
@@ -84,13 +69,18 @@ def loop(steps: int) -> LoopConfig:
 
 
 @pytest.fixture(scope="module")
-def base(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(data: Path, small_sam: SamGeometry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = PretrainConfig(
         loop=loop(6), sample=SampleConfig(batch=1), grid_side=4, prompts=1, particle_pixels=12.0
     )
     training, held_out = split_micrographs([str(data)], [], seed=0)
     trained = pretrain(
-        config, training, held_out, tmp_path_factory.mktemp("sam"), geometry=GEOMETRY, device="cpu"
+        config,
+        training,
+        held_out,
+        tmp_path_factory.mktemp("sam"),
+        geometry=replace(small_sam, fine_widths=(8, 8)),
+        device="cpu",
     )
     assert trained is not None
     return trained.path
@@ -315,7 +305,7 @@ def test_the_command_trains_from_coordinates_in_angstrom(data: Path, base: Path,
     assert load_particle_model(tmp_path / "run" / "encoder.safetensors", torch.device("cpu")).recipe
 
 
-def test_automatic_masks_are_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_automatic_masks_are_chosen_by_size(small_sam: SamGeometry, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = np.zeros((3, 64, 64), bool)
     masks[0, 8:20, 8:20] = True  # a particle
     masks[1] = True  # the background
@@ -329,7 +319,7 @@ def test_automatic_masks_are_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> 
             return [{"area": int(mask.sum()), "segmentation": mask} for mask in masks]
 
     monkeypatch.setattr(prompt_amg, "SamAutomaticMaskGenerator", Generator)
-    color = replace(GEOMETRY, in_channels=3, fine_widths=())
+    color = replace(small_sam, in_channels=3)
     network = PromptSam(color, PromptConfig())
     union = particle_sized_union(network, np.zeros((64, 64, 3), np.uint8), particle_pixels=12.0)
     np.testing.assert_array_equal(union, masks[0])

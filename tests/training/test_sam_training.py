@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,21 +19,6 @@ from cryoseg.training.micrograph_samples import (
 from cryoseg.training.sam_fit import TrainedPart, adaptation_loss, dice_by_threshold, pretraining_loss
 from cryoseg.training.sam_losses import bce_loss, prompted_loss, sam_loss, squared_dice_loss
 
-GEOMETRY = SamGeometry(
-    embed_dim=16,
-    depth=2,
-    num_heads=2,
-    global_blocks=(1,),
-    image_size=64,
-    patch_size=8,
-    window=4,
-    out_channels=32,
-    in_channels=1,
-    decoder_mlp_dim=32,
-    decoder_heads=2,
-    iou_hidden_dim=16,
-    fine_widths=(8, 8),
-)
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CPU = torch.device("cpu")
 
@@ -134,10 +121,10 @@ def test_prompts_lie_where_they_say() -> None:
     )
 
 
-def test_a_promptable_network_learns_grids_points_and_boxes() -> None:
+def test_a_promptable_network_learns_grids_points_and_boxes(small_sam: SamGeometry) -> None:
     torch.manual_seed(0)
     config = PretrainConfig(sample=SampleConfig(batch=2, noise=0, blur=0, zoom=1.0), grid_side=4, prompts=1)
-    network = PromptSam(GEOMETRY, config.prompt)
+    network = PromptSam(replace(small_sam, fine_widths=(8, 8)), config.prompt)
     loss = pretraining_loss(network, [discs()], config, CPU)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     values = []
@@ -151,12 +138,12 @@ def test_a_promptable_network_learns_grids_points_and_boxes() -> None:
 
 
 @pytest.mark.parametrize("method", PROMPTS)
-def test_a_step_moves_only_the_trained_part(method: PromptMethod) -> None:
+def test_a_step_moves_only_the_trained_part(method: PromptMethod, small_sam: SamGeometry) -> None:
     torch.manual_seed(1)
     config = TrainSamConfig.ours(
         PromptConfig(method=method, input_scale=InputScale.GREY, grid_side=4), steps=4
     )
-    network = PromptSam(GEOMETRY, config.prompt)
+    network = PromptSam(replace(small_sam, fine_widths=(8, 8)), config.prompt)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     part = TrainedPart(network)
     assert sum(p.numel() for p in part.parameters()) == sum(p.numel() for p in network.trained_parameters())
