@@ -24,6 +24,7 @@ IN_WHEEL = (
     "cryoseg/cli/app.py",
     "cryoseg/weights/membrane_tiny.safetensors",
     "cryoseg/weights/particle_tiny.safetensors",
+    "cryoseg/weights/particle_empiar10017.safetensors",
     "cryoseg/samples/sample_0000_tomogram.mrc",
     "cryoseg/samples/particles_0002_micrograph.mrc",
     "licenses/LICENSE",

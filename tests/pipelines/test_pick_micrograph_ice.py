@@ -13,7 +13,6 @@ from skimage.draw import polygon2mask
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.io.micrographs import read_micrograph
 from cryoseg.models.particle_model import load_particle_model
-from cryoseg.models.weights import canonical_name
 from cryoseg.pipelines.pick_micrograph import pick_micrograph
 
 POLYGON = Path(__file__).parents[1] / "data" / "micrograph_ice_polygon.json"
@@ -32,12 +31,11 @@ def test_the_polygon_covers_the_dark_crystal(real_data: Path) -> None:
     assert np.median(image[inside]) < high
 
 
-def test_picks_on_the_crystal_are_a_tenth_as_dense_as_outside(real_data: Path) -> None:
-    if canonical_name("particle-tiny") is None:
-        pytest.skip("particle-tiny is not among the known weights")
+@pytest.mark.parametrize("name", ["particle-tiny", "particle-empiar10017"])
+def test_picks_on_the_crystal_are_a_tenth_as_dense_as_outside(name: str, real_data: Path) -> None:
     drawn = json.loads(POLYGON.read_text())
     micrograph = read_micrograph(real_data / drawn["image"])
-    model = load_particle_model("particle-tiny", torch.device("cpu"))
+    model = load_particle_model(name, torch.device("cpu"))
     config = MicrographPickConfig(particle_diameter_px=DIAMETER_PX)
     picks = pick_micrograph(micrograph, model, config).picks
     inside = polygon2mask(micrograph.data.shape, np.array(drawn["vertices_xy"])[:, ::-1])

@@ -148,12 +148,22 @@ PARTICLE_TINY = Weights(
     source="trained by this repository on simulated micrographs",
 )
 
+PARTICLE_EMPIAR10017 = Weights(
+    name="particle_empiar10017",
+    file_name="particle_empiar10017.safetensors",
+    purpose="bundled particle picking, adapted to ten micrographs of beta-galactosidase (EMPIAR-10017)",
+    licence="Apache-2.0",
+    paper="this project",
+    source="particle_tiny, fine-tuned by this repository on micrographs that CryoSegNet (MIT) prepared",
+)
+
 
 WEIGHTS: dict[str, Weights] = {
     entry.name: entry
     for entry in (
         MEMBRANE_TINY,
         PARTICLE_TINY,
+        PARTICLE_EMPIAR10017,
         _etsam(1),
         _etsam(2),
         _sam("h", "H", md5="4b8939a88964f0f4ff5f5b2642c598a6", n_bytes=2_564_550_879),
@@ -183,7 +193,7 @@ WEIGHTS: dict[str, Weights] = {
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "bundled": ("membrane_tiny", "particle_tiny"),
+    "bundled": ("membrane_tiny", "particle_tiny", "particle_empiar10017"),
     "etsam": ("etsam_stage1", "etsam_stage2"),
     "sam": ("sam_vit_h", "sam_vit_l", "sam_vit_b"),
     "sam2.1": ("sam2.1_hiera_tiny", "sam2.1_hiera_small", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"),
