@@ -8,6 +8,7 @@ import pytest
 import zarr
 
 from cryoseg.errors import InputError
+from cryoseg.io import claimed_size, omezarr
 from cryoseg.io.inputs import resolve_inputs, stem
 from cryoseg.io.volumes import read_mask, read_tomogram
 
@@ -82,3 +83,33 @@ def test_a_volume_folder_is_one_input(tmp_path: Path) -> None:
 def test_labels_in_zarr_keep_minus_one(tmp_path: Path) -> None:
     labels = np.where(DATA > 5, 1, -1).astype(np.int8)
     np.testing.assert_array_equal(read_mask(write(tmp_path / "a.zarr", labels)).data, labels)
+
+
+def test_damaged_metadata_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = write(tmp_path / "scale.zarr", scale=-1.0)
+    with pytest.raises(InputError, match="the scale is"):
+        read_tomogram(nowhere)
+    waves = write(tmp_path / "waves.zarr", DATA.astype(np.complex64))
+    with pytest.raises(InputError, match="complex64, not densities"):
+        read_tomogram(waves)
+    group = zarr.open_group(write(tmp_path / "group.zarr"), mode="r+")
+    del group["0"]
+    group.create_group("0")
+    with pytest.raises(InputError, match="0 is no array"):
+        read_tomogram(tmp_path / "group.zarr")
+    monkeypatch.setattr(omezarr, "MOST_CHUNKS", 0)
+    with pytest.raises(InputError, match="is cut into 1 chunks"):
+        read_tomogram(write(tmp_path / "a.zarr"))
+
+
+def test_what_no_machine_holds_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("0", shape=(10_000, 10_000, 10_000), chunks=(500, 500, 500), dtype="i1")
+    group.attrs["multiscales"] = [{"datasets": [{"path": "0"}]}]
+    with pytest.raises(InputError, match=r"claims 931\.3 GiB of voxels"):
+        read_tomogram(tmp_path / "a.zarr")
+    monkeypatch.setattr(claimed_size, "available_memory", lambda: 10)
+    with pytest.raises(InputError, match=r"needs 0\.0 GiB of memory to be read, and 0\.0 GiB are free"):
+        read_tomogram(write(tmp_path / "b.zarr"))
