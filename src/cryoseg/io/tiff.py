@@ -167,9 +167,16 @@ def _series(file: tifffile.TiffFile, path: Path, warnings: list[str]) -> tuple[i
     return chosen[0]
 
 
+def _all_axes(series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
+    # tifffile used to leave out axes of length one unless asked; newer versions have no such question.
+    if not hasattr(series, "get_axes"):
+        return series.axes, series.shape
+    return series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+
+
 def _long_axes(series: tifffile.TiffPageSeries) -> dict[str, int]:
     """Axes by tifffile's letters, without those of length one; y and x are always there."""
-    named = zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False), strict=True)
+    named = zip(*_all_axes(series), strict=True)
     return {axis: int(n) for axis, n in named if n != 1 or axis in "YX"}
 
 
@@ -191,7 +198,7 @@ def _shape(series: tifffile.TiffPageSeries, path: Path, warnings: list[str]) -> 
 
 def _voxels(series: tifffile.TiffPageSeries, path: Path) -> NDArray[Any]:
     dtype = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
-    shape = series.get_shape(squeeze=False)
+    _, shape = _all_axes(series)
     claimed, stored = math.prod(shape) * dtype.itemsize, path.stat().st_size
     offset = series.dataoffset
     if offset is not None and offset + claimed <= stored and dtype.isnative:
