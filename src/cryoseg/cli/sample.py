@@ -40,7 +40,7 @@ def micrograph() -> None:
 def particles() -> None:
     """The true positions of that micrograph's particles, as RELION STAR.
 
-    Example: cryoseg evaluate picks picks "$(cryoseg sample particles)" --radius 0.5R --particle-diameter 180
+    Example: cryoseg evaluate picks picks "$(cryoseg sample particles)" --radius 12px
     """
     typer.echo(SAMPLES / "particles_0002_particles.star")
 
