@@ -52,6 +52,7 @@ METHODS = (
     "ips+gt",
 )
 PAPER = {"native": "", "head": ".68", "prefix": ".65", "encoder": ".69", "finetune": ".71"}
+MEANS = ("train_seconds", "pick_seconds", "peak_gib")
 COLUMNS = ("dice_paper", "dice", "f1", "ap", "ece")
 
 
@@ -273,8 +274,12 @@ def one_row(queue, arguments, method, split):
 
 def print_table(rows):
     """Mean and spread over the splits, in Markdown."""
-    print("| method | trained parameters | " + " | ".join(COLUMNS) + " | train s | s/micrograph | paper |")
-    print("|---|---|" + "---|" * (len(COLUMNS) + 3))
+    print(
+        "| method | trained parameters | splits | "
+        + " | ".join(COLUMNS)
+        + " | train s | s/micrograph | peak GiB | paper |"
+    )
+    print("|---|---|---|" + "---|" * (len(COLUMNS) + 4))
     for method in METHODS:
         mine = [row for row in rows if row["method"] == method]
         if not mine:
@@ -283,11 +288,13 @@ def print_table(rows):
         for column in COLUMNS:
             values = [row[column] for row in mine if row[column] is not None]
             cells.append(f"{np.mean(values):.3f} +- {np.std(values):.3f}" if values else "")
-        mean = {key: float(np.mean([row[key] for row in mine])) for key in ("train_seconds", "pick_seconds")}
+        mean = {key: float(np.mean([row[key] for row in mine])) for key in MEANS}
+        name = f"{method} (upper bound)" if "gt" in method else method
         print(
-            f"| {method}{' (upper bound)' if 'gt' in method else ''} | {mine[0]['parameters']:,} | "
+            f"| {name} | {mine[0]['parameters']:,} | {len(mine)} | "
             + " | ".join(cells)
-            + f" | {mean['train_seconds']:.0f} | {mean['pick_seconds']:.1f} | {PAPER.get(method, '')} |"
+            + f" | {mean['train_seconds']:.0f} | {mean['pick_seconds']:.1f} | "
+            f"{mean['peak_gib']:.2f} | {PAPER.get(method, '')} |"
         )
 
 
