@@ -151,6 +151,8 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 def _series(file: tifffile.TiffFile, path: Path, warnings: list[str]) -> tuple[int, tifffile.TiffPageSeries]:
     """The series that is the volume, and its place in the file."""
+    # Counting ends at a page that points back to itself; reading pages one by one does not.
+    len(file.pages)
     found = list(file.series)
     if not found:
         raise InputError(f"{path}: holds no image. Export it again.")
