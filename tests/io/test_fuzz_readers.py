@@ -457,9 +457,10 @@ def test_damaged_files_end_in_our_own_errors(
 
 
 @pytest.mark.slow
-@NEEDS_H5PY
 def test_many_damaged_files_in_a_child() -> None:
-    command = [sys.executable, __file__, ",".join(CASES), "1", "200"]
+    # The HDF5 library itself can loop over damaged attributes, where nothing of ours can end it.
+    names = [name for name in CASES if "hdf5" not in name]
+    command = [sys.executable, __file__, ",".join(names), "1", "200"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr[-2000:]}"
 
