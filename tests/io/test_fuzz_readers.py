@@ -458,8 +458,9 @@ def test_damaged_files_end_in_our_own_errors(
 
 @pytest.mark.slow
 def test_many_damaged_files_in_a_child() -> None:
-    # The HDF5 library itself can loop over damaged attributes, where nothing of ours can end it.
-    names = [name for name in CASES if "hdf5" not in name]
+    # The HDF5 library itself can loop over damaged attributes, where nothing of ours can end it, and the
+    # codecs of OME-Zarr 0.4 believe the size that a damaged chunk claims, up to 4 GiB.
+    names = [name for name in CASES if "hdf5" not in name and name != "zarr 2"]
     command = [sys.executable, __file__, ",".join(names), "1", "200"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr[-2000:]}"
