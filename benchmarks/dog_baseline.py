@@ -141,8 +141,9 @@ def main() -> None:
             )
             seconds = time.process_time() - begun
             places, heights = places[heights >= threshold], heights[heights >= threshold]
-            drawn = draw_discs(places, shapes[name], diameter_px=diameter)
-            dices.append(dice_of(drawn, draw_discs(centers[name], shapes[name], diameter_px=diameter)))
+            drawn = draw_discs(places, shapes[name], diameter_px=diameter) > 0
+            true = draw_discs(centers[name], shapes[name], diameter_px=diameter) > 0
+            dices.append(dice_of(drawn, true))
             if arguments.output_dir:
                 picks = Picks(centers=places, scores=heights.astype(np.float32), diameter_px=diameter)
                 write_picks(

@@ -140,7 +140,7 @@ def logits_from_truth(model, micrograph, centers):
 
     pixels = model.recipe.particle_pixels
     grey = particle_view(micrograph.data, diameter_px=DIAMETER_PX, particle_pixels=pixels)
-    mask = draw_discs(centers, micrograph.data.shape, diameter_px=DIAMETER_PX)
+    mask = draw_discs(centers, micrograph.data.shape, diameter_px=DIAMETER_PX) > 0
     labels = (rescale(mask.astype(np.float32), grey.shape) > 0.5).astype(np.int8)
     view = TrainingMicrograph(name="", grey=grey, labels=labels, centers=centers)
     return micrograph_logits(model.network, view, model.device)
@@ -189,7 +189,7 @@ def judge(path, method, names, folder, base):
             logits, places, scores = result.logits, result.picks.centers, result.picks.scores
         seconds.append(time.monotonic() - begun)
         mask = rescale(logits, shape) > recipe.logit_threshold
-        true = draw_discs(centers, shape, diameter_px=DIAMETER_PX)
+        true = draw_discs(centers, shape, diameter_px=DIAMETER_PX) > 0
         dices.append(binary_dice(mask[inner, inner], true[inner, inner]))
         scored = evaluate_picks(
             places,

@@ -74,6 +74,6 @@ def test_grown_cores_are_the_discs_of_the_particles() -> None:
     centers = np.array([[40.0, 40.0], [40.0, 60.0], [100.5, 120.25]])
     cores = logits_of(centers.tolist(), diameter=0.5 * DIAMETER)
     grown = grow_cores(cores, core=0.5, diameter_px=DIAMETER) > 0
-    whole = draw_discs(centers, cores.shape, diameter_px=DIAMETER)
+    whole = draw_discs(centers, cores.shape, diameter_px=DIAMETER) > 0
     assert 2 * (grown & whole).sum() / (grown.sum() + whole.sum()) > 0.97
     assert grow_cores(cores, core=1.0, diameter_px=DIAMETER) is cores

@@ -11,7 +11,7 @@ DIAMETER = 24.0
 
 
 def mask_of(centers: list[list[float]], shape: tuple[int, int] = (160, 200)) -> np.ndarray:
-    return draw_discs(np.array(centers), shape, diameter_px=DIAMETER)
+    return draw_discs(np.array(centers), shape, diameter_px=DIAMETER) > 0
 
 
 def by_place(points: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_specks_and_empty_masks_hold_no_particles() -> None:
 
 
 def test_discs_hold_pixels_within_the_radius() -> None:
-    mask = draw_discs(np.array([[10.0, 10.0], [0.0, 19.0]]), (20, 20), diameter_px=4.0)
+    mask = draw_discs(np.array([[10.0, 10.0], [0.0, 19.0]]), (20, 20), diameter_px=4.0) > 0
     # Whole-numbered points at most 2 from a whole-numbered center: 13; at the corner y 0..2, x 17..19: 6.
     assert mask.sum() == 13 + 6
     assert mask[10, 12]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from cryoseg.core.mask_picks import draw_discs
 from cryoseg.pipelines import calibrate_sam
 from cryoseg.pipelines.calibrate_sam import fit_picks
-from cryoseg.pipelines.micrograph_data import draw_discs
 from cryoseg.training.micrograph_samples import TrainingMicrograph
 
 

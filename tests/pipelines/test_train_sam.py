@@ -16,6 +16,7 @@ from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import PretrainConfig, SampleConfig, TrainSamConfig
 from cryoseg.core.logit_picks import PEAK_SIGMAS
+from cryoseg.core.mask_picks import draw_discs
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.models import prompt_amg
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
@@ -26,7 +27,6 @@ from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.pipelines.micrograph_data import (
     ReadOptions,
-    draw_discs,
     find_micrographs,
     labelled_diameter,
     load_micrograph,

@@ -74,23 +74,30 @@ def _split(together: BoolArray, *, diameter_px: float) -> Points:
     return centers[areas >= SMALLEST_AREA * np.pi / 4 * diameter_px**2]
 
 
-def draw_discs(centers: Points, shape: tuple[int, int], *, diameter_px: float) -> BoolArray:
-    """Mask of discs about centers: pixels at most half a diameter away.
+def draw_discs(
+    centers: NDArray[np.float64], shape: tuple[int, int], *, diameter_px: float
+) -> NDArray[np.int32]:
+    """Number of the nearest center in every pixel within half a diameter of one, else 0.
 
     Parameters
     ----------
     centers
-        (n, 2) y, x in pixels.
+        (n, 2) y, x in pixels, pixel centers at whole numbers.
     shape
-        (y, x) of the mask.
+        (y, x) of the result.
     diameter_px
-        Of the discs.
+        Of every disc.
     """
-    mask = np.zeros(shape, bool)
-    radius = diameter_px / 2
-    for center_y, center_x in centers:
-        low_y, high_y = max(0, int(np.ceil(center_y - radius))), min(shape[0], int(center_y + radius) + 1)
-        low_x, high_x = max(0, int(np.ceil(center_x - radius))), min(shape[1], int(center_x + radius) + 1)
-        y, x = np.arange(low_y, high_y) - center_y, np.arange(low_x, high_x) - center_x
-        mask[low_y:high_y, low_x:high_x] |= np.add.outer(y**2, x**2) <= radius**2
-    return mask
+    labels = np.zeros(shape, np.int32)
+    nearest = np.full(shape, (diameter_px / 2) ** 2, np.float32)
+    reach = int(np.ceil(diameter_px / 2)) + 1
+    for number, (y, x) in enumerate(centers, start=1):
+        top, left = max(0, int(y) - reach), max(0, int(x) - reach)
+        window = np.s_[top : max(0, int(y) + reach + 1), left : max(0, int(x) + reach + 1)]
+        piece = nearest[window]
+        rows, columns = np.ogrid[top : top + piece.shape[0], left : left + piece.shape[1]]
+        distance = (rows - y) ** 2 + (columns - x) ** 2
+        closer = distance <= piece
+        labels[window][closer] = number
+        piece[closer] = distance[closer]
+    return labels

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.segment import Polarity
-from cryoseg.core.mask_picks import mask_centers
+from cryoseg.core.mask_picks import draw_discs, mask_centers
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
@@ -236,35 +236,6 @@ def _nearest(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
         for n, m in zip(values.shape, shape, strict=True)
     )
     return values[np.ix_(rows, columns)]
-
-
-def draw_discs(
-    centers: NDArray[np.float64], shape: tuple[int, int], *, diameter_px: float
-) -> NDArray[np.int32]:
-    """Number of the nearest center in every pixel within half a diameter of one, else 0.
-
-    Parameters
-    ----------
-    centers
-        (n, 2) y, x in pixels, pixel centers at whole numbers.
-    shape
-        (y, x) of the result.
-    diameter_px
-        Of every disc.
-    """
-    labels = np.zeros(shape, np.int32)
-    nearest = np.full(shape, (diameter_px / 2) ** 2, np.float32)
-    reach = int(np.ceil(diameter_px / 2)) + 1
-    for number, (y, x) in enumerate(centers, start=1):
-        top, left = max(0, int(y) - reach), max(0, int(x) - reach)
-        window = np.s_[top : max(0, int(y) + reach + 1), left : max(0, int(x) + reach + 1)]
-        piece = nearest[window]
-        rows, columns = np.ogrid[top : top + piece.shape[0], left : left + piece.shape[1]]
-        distance = (rows - y) ** 2 + (columns - x) ** 2
-        closer = distance <= piece
-        labels[window][closer] = number
-        piece[closer] = distance[closer]
-    return labels
 
 
 def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[TrainingMicrograph, float]:
