@@ -93,10 +93,9 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
     from cryoseg.config.train_sam import TrainSamConfig, TrainView
     from cryoseg.models.device import select_device
     from cryoseg.models.particle_files import read_particle_file, save_particle_model
-    from cryoseg.pipelines.calibrate_sam import fit_picks
     from cryoseg.pipelines.events import ignore
     from cryoseg.pipelines.micrograph_data import ReadOptions
-    from cryoseg.pipelines.train_sam import best_threshold, load_all, train_prompt
+    from cryoseg.pipelines.train_sam import best_threshold, load_all, train_prompt, with_scores
 
     read = ReadOptions(particle_pixels=24.0, diameter_px=DIAMETER_PX, border_px=MARGIN_PX)
     if method == "native":
@@ -114,17 +113,7 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
     network, recipe = loaded.network.to(place).eval(), loaded.recipe
     with torch.inference_mode():
         threshold, _ = best_threshold(network, judged, TrainView.TILES, place)
-        fit = fit_picks(
-            network, judged, logit_threshold=threshold, particle_pixels=recipe.particle_pixels, device=place
-        )
-    recipe = replace(
-        recipe,
-        logit_threshold=threshold,
-        peak_sigma=fit.peak_sigma,
-        score_slope=fit.calibration.slope,
-        score_intercept=fit.calibration.intercept,
-        score_threshold=fit.score_threshold,
-    )
+        recipe, _ = with_scores(network, judged, replace(recipe, logit_threshold=threshold), place)
     run.mkdir(parents=True, exist_ok=True)
     path = run / "native_threshold.safetensors"
     save_particle_model(path, network, recipe, base=None)

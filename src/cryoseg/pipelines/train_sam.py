@@ -221,7 +221,7 @@ def train_prompt(
     threshold, dice = best_threshold(network, judged, view, place)
     parameters = sum(p.numel() for p in network.trained_parameters())
     seconds = time.monotonic() - begun
-    recipe, picked = _with_scores(network, judged, replace(recipe, logit_threshold=threshold), place)
+    recipe, picked = with_scores(network, judged, replace(recipe, logit_threshold=threshold), place)
     facts = {
         **_facts(known, dice, diameter, parameters, seconds),
         **picked,
@@ -305,7 +305,7 @@ def pretrain(
         logit_threshold=threshold,
         normalization=config.prompt.input_scale,
     )
-    recipe, picked = _with_scores(network, judged, recipe, place)
+    recipe, picked = with_scores(network, judged, recipe, place)
     facts = {**_facts(known, dice, diameter, parameters, seconds), **picked, **(card or {})}
     path = run / "particle_sam.safetensors"
     save_particle_model(path, network, recipe, base=None, card=facts)
@@ -322,7 +322,7 @@ def best_threshold(
     return float(LOGIT_BINS[mean.argmax()]), float(mean.max())
 
 
-def _with_scores(
+def with_scores(
     network: PromptSam, judged: list[TrainingMicrograph], recipe: ParticleRecipe, device: torch.device
 ) -> tuple[ParticleRecipe, dict[str, float]]:
     """The recipe with calibrated scores, and facts about them for the card."""
