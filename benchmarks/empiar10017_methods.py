@@ -177,7 +177,11 @@ def judge(path, method, names, folder, base):
             result = pick_micrograph(micrograph, model, config)
             logits, places, scores = result.logits, result.picks.centers, result.picks.scores
         seconds.append(time.monotonic() - begun)
-        mask = rescale(logits, shape) > recipe.logit_threshold
+        if recipe.core < 1:  # as MicrographPickResult.mask
+            chosen = places[scores >= recipe.score_threshold]
+            mask = draw_discs(chosen, shape, diameter_px=DIAMETER_PX) > 0
+        else:
+            mask = rescale(logits, shape) > recipe.logit_threshold
         true = draw_discs(centers, shape, diameter_px=DIAMETER_PX) > 0
         dices.append(binary_dice(mask[inner, inner], true[inner, inner]))
         scored = evaluate_picks(

@@ -24,7 +24,7 @@ class ParticleRecipe:
     overlap
         What neighboring tiles share, in pixels of the network.
     core
-        Diameter of the discs that the network draws, in particle diameters; masks grow to the whole.
+        Diameter of the discs that the network draws, in particle diameters; logits grow to the whole.
     logit_threshold
         Chosen on validation micrographs.
     peak_sigma

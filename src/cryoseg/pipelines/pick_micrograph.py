@@ -21,6 +21,7 @@ from cryoseg.core.contrast import (
     particle_skewness,
 )
 from cryoseg.core.logit_picks import LogitPicks, grow_cores, logits_to_picks
+from cryoseg.core.mask_picks import draw_discs
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.pick_regions import clear_of_borders
 from cryoseg.core.robust import robust_map
@@ -65,6 +66,8 @@ class MicrographPickResult:
         That was used.
     diameter_px
         Of the particle in the micrograph.
+    core
+        Part of the particle's diameter that the network was taught to draw.
     candidates
         Picks before the score threshold and the other limits.
     dropped
@@ -76,6 +79,7 @@ class MicrographPickResult:
     shape: tuple[int, int]
     logit_threshold: float
     diameter_px: float
+    core: float
     candidates: int
     dropped: dict[str, int]
 
@@ -84,7 +88,13 @@ class MicrographPickResult:
         return rescale(self.logits, self.shape)
 
     def mask(self) -> BoolArray:
-        """(y, x) pixels of the micrograph above the threshold."""
+        """(y, x) pixels of particles.
+
+        A network that draws cores was taught discs around centers, so its mask is the discs of the
+        picks; any other one drew the particles themselves, above the logit threshold.
+        """
+        if self.core < 1:
+            return draw_discs(self.picks.centers, self.shape, diameter_px=self.diameter_px) > 0
         return np.asarray(self.native_logits() > self.logit_threshold)
 
 
@@ -149,6 +159,7 @@ def pick_micrograph(
         shape=(height, width),
         logit_threshold=threshold,
         diameter_px=diameter,
+        core=model.recipe.core,
         candidates=len(found),
         dropped=dropped,
     )

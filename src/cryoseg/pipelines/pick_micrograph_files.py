@@ -238,13 +238,11 @@ def _write(
     # The record is the mark of completion: without it, older pieces of this output are replaced.
     paths["record"].unlink(missing_ok=True)
     label = made_by("pick")
-    if "mask" in paths or "logits" in paths:
+    if "mask" in paths:
+        write_mask(paths["mask"], result.mask()[None], micrograph.geometry, label=label, overwrite=True)
+    if "logits" in paths:
         logits = result.native_logits()
-        if "mask" in paths:
-            mask = logits > result.logit_threshold
-            write_mask(paths["mask"], mask[None], micrograph.geometry, label=label, overwrite=True)
-        if "logits" in paths:
-            write_logits(paths["logits"], logits[None], micrograph.geometry, label=label, overwrite=True)
+        write_logits(paths["logits"], logits[None], micrograph.geometry, label=label, overwrite=True)
     for kind, file in paths.items():
         if kind in tuple(PickFormat):
             write_picks(file, {path.as_posix(): result.picks}, flavor=PickFormat(kind), overwrite=True)

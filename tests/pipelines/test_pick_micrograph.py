@@ -1,0 +1,68 @@
+"""Picking with a network whose answer is known: what becomes of its logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cryoseg.config.pick_micrograph import MicrographPickConfig
+from cryoseg.core.mask_picks import draw_discs
+from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.pipelines.pick_micrograph import pick_micrograph
+from cryoseg.types import FloatArray, Micrograph
+
+DIAMETER_PX = 24.0  # of the network's particles as well, so that nothing is scaled
+NOISE = 3.5  # grey values of the noise stay below, in its deviations
+CENTERS = np.array([[40.0, 50.0], [90.0, 100.0]])
+
+
+class Darkness:
+    """Says that whatever is dark is a particle."""
+
+    def __init__(self, core: float) -> None:
+        self.recipe = ParticleRecipe(image_size=128, core=core)
+
+    def tile_logits(self, tiles: FloatArray) -> FloatArray:
+        """(n, S, S) grey values, dark is low, to (n, S, S) logits."""
+        return np.asarray(-tiles - NOISE, np.float32)
+
+    def whole_image_logits(self, rgb: NDArray[np.uint8]) -> FloatArray:
+        """Not used here."""
+        raise NotImplementedError
+
+
+def spots(core: float) -> Micrograph:
+    """Two dark discs of `core` diameters, the second one fainter, on noise."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(scale=0.1, size=(160, 160))
+    for center, depth in zip(CENTERS, (8.0, 3.0), strict=True):
+        image -= depth * (draw_discs(center[None], image.shape, diameter_px=core * DIAMETER_PX) > 0)
+    return Micrograph(data=image.astype(np.float32))
+
+
+def config(score_threshold: float) -> MicrographPickConfig:
+    return MicrographPickConfig(
+        particle_diameter_px=DIAMETER_PX,
+        score_threshold=score_threshold,
+        clip_outliers=False,
+        flatten_diameters=None,
+    )
+
+
+def test_the_mask_of_a_network_that_draws_cores_is_the_discs_of_the_picks() -> None:
+    result = pick_micrograph(spots(0.6), Darkness(0.6), config(0.0))
+    assert len(result.picks.centers) >= 2
+    np.testing.assert_allclose(np.sort(result.picks.centers[:2], axis=0), CENTERS, atol=0.7)
+    discs = draw_discs(result.picks.centers, (160, 160), diameter_px=DIAMETER_PX) > 0
+    np.testing.assert_array_equal(result.mask(), discs)
+    weakest = float(result.picks.scores[0]) - 1e-6  # leaves the best pick only
+    best = pick_micrograph(spots(0.6), Darkness(0.6), config(weakest))
+    assert best.mask().sum() == pytest.approx(np.pi / 4 * DIAMETER_PX**2, rel=0.03)
+
+
+def test_the_mask_of_any_other_network_is_what_it_drew() -> None:
+    result = pick_micrograph(spots(1.0), Darkness(1.0), config(0.999999))
+    np.testing.assert_array_equal(result.mask(), result.native_logits() > result.logit_threshold)
+    true = draw_discs(CENTERS, (160, 160), diameter_px=DIAMETER_PX) > 0
+    assert 2 * (result.mask() & true).sum() / (result.mask().sum() + true.sum()) > 0.8
