@@ -56,7 +56,7 @@ def test_stage_1_logits_may_be_overwritten_while_stage_2_reads_them() -> None:
     torch.manual_seed(1)
     second = build_stage(2, 64).eval()
     rng = np.random.default_rng(1)
-    volume = rng.normal(size=(7, 70, 64)).astype(np.float32)
+    volume = rng.normal(size=(20, 70, 64)).astype(np.float32)
     stage1 = rng.normal(scale=3, size=volume.shape).astype(np.float32)
     grid = tile_grid((70, 64), 64, 16)
     apart = np.empty_like(volume)

@@ -35,7 +35,7 @@ def test_shapes_for_both_stages() -> None:
     assert images.shape == (2, 3, 5, 32, 32)
     assert labels.shape == (2, 3, 32, 32)
     images, _ = sample_batch([ball(logits=True)], PLAIN, seed=0, step=0)
-    assert images.shape == (2, 3, 10, 32, 32)
+    assert images.shape == (2, 3, 16, 32, 32)
 
 
 def test_images_logits_and_labels_stay_in_register_through_every_flip() -> None:

@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 
 from cryoseg.types import FloatArray
 
-NEIGHBORS = 2  # slices on either side, five in all
+SLICE_OFFSETS = (-2, -1, 0, 1, 2)
+# Stage 2 sees the logits of stage 1 far above and below as well: how a ring narrows from slice to
+# slice tells where the missing wedge hides the pole of a vesicle.
+LOGIT_OFFSETS = (-14, -8, -4, -2, -1, 0, 1, 2, 4, 8, 14)
+REACH = {1: SLICE_OFFSETS[-1], 2: LOGIT_OFFSETS[-1]}  # slices on either side that a stage reads
+CHANNELS = {1: len(SLICE_OFFSETS), 2: len(SLICE_OFFSETS) + len(LOGIT_OFFSETS)}
 LOGIT_CLIP = 5.0  # stage-1 logits enter stage 2 clipped here and scaled to [-1, 1], as ETSAM clips
 
 
-def neighbor_indices(z: int, depth: int) -> NDArray[np.intp]:
-    """(5,) indices of the slices around `z`, repeated at the ends of a volume of `depth` slices."""
-    return np.clip(np.arange(z - NEIGHBORS, z + NEIGHBORS + 1), 0, depth - 1)
+def offset_indices(z: int, depth: int, offsets: tuple[int, ...]) -> NDArray[np.intp]:
+    """(n,) indices of the slices at `offsets` from `z`; beyond the `depth` slices the last one repeats."""
+    return np.clip(np.add(z, offsets, dtype=np.intp), 0, depth - 1)
 
 
 def slice_stack(
@@ -27,16 +32,16 @@ def slice_stack(
     Parameters
     ----------
     planes
-        (5, y, x), the normalized slice and its neighbors, lowest z first.
+        (5, y, x), the normalized slices at `SLICE_OFFSETS`, lowest z first.
     stage1_logits
-        (5, y, x) logits of the first stage, for the second one.
+        (11, y, x) logits of the first stage at `LOGIT_OFFSETS`, for the second one.
     reverse
         Propagation runs downward, so that the highest z comes first.
 
     Returns
     -------
     FloatArray
-        (5, y, x), or (10, y, x) with the clipped logits behind.
+        (5, y, x), or (16, y, x) with the clipped logits behind.
     """
     parts = [planes]
     if stage1_logits is not None:

@@ -11,7 +11,7 @@ import torch
 from cryoseg.core.blend import TileGrid
 from cryoseg.core.resample import Slices
 from cryoseg.core.robust import IntensityMap
-from cryoseg.core.slicestack import NEIGHBORS, neighbor_indices, slice_stack
+from cryoseg.core.slicestack import LOGIT_OFFSETS, REACH, SLICE_OFFSETS, offset_indices, slice_stack
 from cryoseg.models.fine_sam2 import FineVolumePredictor, SliceMemory
 from cryoseg.types import FloatArray
 
@@ -68,17 +68,18 @@ def propagate(
     grey: dict[int, FloatArray] = {}
     pending: deque[tuple[int, FloatArray]] = deque()
     for z in order:
-        around = neighbor_indices(z, depth)
+        around = offset_indices(z, depth, SLICE_OFFSETS)
         grey = {i: grey[i] if i in grey else intensity(data[i]) for i in map(int, around)}
         planes = np.stack([grey[int(i)] for i in around])
-        stack = slice_stack(planes, None if stage1 is None else stage1[around], reverse=reverse)
+        before = None if stage1 is None else stage1[offset_indices(z, depth, LOGIT_OFFSETS)]
+        stack = slice_stack(planes, before, reverse=reverse)
         tiles = torch.from_numpy(grid.cut(stack))
         logits = [
             model.track_slice(tiles[group.start : group.stop].to(device), memory)
             for group, memory in zip(groups, memories, strict=True)
         ]
         pending.append((z, grid.melt(torch.cat(logits).cpu().numpy())))
-        if len(pending) > NEIGHBORS:
+        if len(pending) > REACH[2]:
             done, merged = pending.popleft()
             out[done] = merged
         on_slice()

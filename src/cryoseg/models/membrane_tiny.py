@@ -33,6 +33,7 @@ from cryoseg.config import (
 from cryoseg.core.blend import tile_grid, tile_side
 from cryoseg.core.resample import Resampled, Slices
 from cryoseg.core.robust import robust_map
+from cryoseg.core.slicestack import CHANNELS
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.models.device import autocast
 from cryoseg.models.fine_sam2 import FineVolumePredictor
@@ -90,7 +91,7 @@ def build_stage(stage: int, size: int) -> FineVolumePredictor:
     text = resources.files("cryoseg.weights").joinpath(CONFIG).read_text()
     config = OmegaConf.create(text)
     config.model.image_size = size
-    config.model.image_encoder.in_channels *= stage  # stage 2: as many slices of logits again
+    config.model.image_encoder.in_channels = CHANNELS[stage]
     network = instantiate(config.model)
     assert isinstance(network, FineVolumePredictor)
     return network

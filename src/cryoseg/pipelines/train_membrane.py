@@ -16,6 +16,7 @@ from torch import Tensor
 from cryoseg import __version__
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import LoopConfig, TrainMembraneConfig
+from cryoseg.core.slicestack import CHANNELS
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.models.fine_sam2 import FineVolumePredictor
@@ -139,7 +140,7 @@ def train_stage(
     torch.manual_seed(config.loop.seed)
     model = build_stage(config.stage, config.clip.size)
     if start is not None:
-        model.load_state_dict(widen_input(dict(start), 5 * config.stage))
+        model.load_state_dict(widen_input(dict(start), CHANNELS[config.stage]))
     model.to(device)
     judge = build_stage(config.stage, VALIDATION_TILE).eval().to(device)
     score = validation(judged, window=config.clip.length, reverse=config.stage == 2)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cryoseg.config.train import ClipConfig
-from cryoseg.core.slicestack import LOGIT_CLIP, NEIGHBORS
+from cryoseg.core.slicestack import LOGIT_CLIP, LOGIT_OFFSETS, REACH, SLICE_OFFSETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +64,12 @@ def _labeled_span(rng: np.random.Generator, volume: TrainingVolume, wanted: int)
 def _crop(
     volume: TrainingVolume, rng: np.random.Generator, config: ClipConfig, side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Planes (z + 4, planes, y, x) with their neighbors, and labels (z, y, x)."""
+    """Planes (z + 2 reach, planes, y, x) with all that a slice reads, and labels (z, y, x)."""
     depth, height, width = volume.data.shape
     z = _labeled_span(rng, volume, config.length)
     y, x = _span(rng, height, side), _span(rng, width, side)
-    rows = np.clip(np.arange(z.start - NEIGHBORS, z.start + config.length + NEIGHBORS), 0, depth - 1)
+    reach = REACH[1 if volume.stage1_logits is None else 2]
+    rows = np.clip(np.arange(z.start - reach, z.start + config.length + reach), 0, depth - 1)
     planes = [volume.data[rows, y, x]]
     if volume.stage1_logits is not None:
         planes.append(np.clip(volume.stage1_logits[rows, y, x], -LOGIT_CLIP, LOGIT_CLIP) / LOGIT_CLIP)
@@ -105,9 +106,16 @@ def sample_clip(
             break
     images, targets = _resize(torch.from_numpy(planes), torch.from_numpy(labels), config.size)
     images, targets = _flip(images, targets, rng)
-    images[:, 0] = _shade(images[:, 0], rng, config)
-    # (z + 4, planes, S, S) -> per slice its five neighbors of the first plane, then of the second.
-    stacks = [images[t : t + 2 * NEIGHBORS + 1].transpose(0, 1).flatten(0, 1) for t in range(len(targets))]
+    first = (len(images) - len(targets)) // 2
+    seen = slice(first - REACH[1], first + len(targets) + REACH[1])
+    images[seen, 0] = _shade(images[seen, 0], rng, config)
+    offsets = (SLICE_OFFSETS, LOGIT_OFFSETS)[: images.shape[1]]
+    stacks = [
+        torch.cat(
+            [images[[t + first + step for step in steps], plane] for plane, steps in enumerate(offsets)]
+        )
+        for t in range(len(targets))
+    ]
     return torch.stack(stacks), targets
 
 
