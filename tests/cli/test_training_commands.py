@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner as ClickRunner
 from click.testing import Result
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
@@ -273,6 +275,30 @@ class TestSams:
         sample = train.given[1].sample
         assert sample == SampleConfig.plain(batch=sample.batch)
         assert sample.view is TrainView.WHOLE
+
+
+REPEATABLE = {
+    "etsam-stage1": "mine more --validation other --steps 50 --learning-rate 2e-5 --seed 11 --polarity "
+    "as-is --freeze image-encoder --freeze prompt-encoder --recipe etsam",
+    "membrane": 'mine --stage2-steps 7 --start membrane-tiny --card \'{"data": "rings"}\'',
+    "finetune": "mine --base particle-tiny --tuned-blocks 4,5 --tune-prompt-encoder --batch 2",
+    "sam": "simulated --steps 40 --prompts 1",
+    "cet-pick": "--tomograms a.mrc --tomograms b.mrc --picks p.star --particle-diameter 160 --preset filament",
+}
+
+
+@pytest.mark.parametrize("name", REPEATABLE)
+def test_the_options_of_a_run_are_read_back_as_they_were(name: str, tmp_path: Path) -> None:
+    program: Any = get_command(app)
+    seen: list[dict[str, Any]] = []
+    program.commands["train"].commands[name].callback = lambda **values: seen.append(values)
+    for number, words in enumerate((REPEATABLE[name], f"--config {tmp_path}/0/command.toml")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        told = ClickRunner().invoke(program, shlex.split(f"train {name} {words} -o {folder}"))
+        assert told.exit_code == 0, told.output
+    first, again = seen
+    assert {**first, "output_dir": None} == {**again, "output_dir": None}
 
 
 class TestView:

@@ -63,7 +63,7 @@ def test_from_pairs_to_a_model_file_with_its_recipe(data: Path, tmp_path: Path) 
     first, second = (read_model_tensors(model, f"stage{stage}.") for stage in (1, 2))
     key = "image_encoder.stem.to_full.0.weight"
     assert first[key].dtype == torch.float16
-    assert (first[key].shape[1], second[key].shape[1]) == (5, 10)
+    assert (first[key].shape[1], second[key].shape[1]) == (5, 16)
 
 
 def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -> None:
@@ -101,6 +101,23 @@ def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -
     whole, cut = (torch.load(tmp_path / run / "best.pt", weights_only=True) for run in ("whole", "cut"))
     assert whole["score"] == cut["score"]
     assert all(torch.equal(whole["model"][name], cut["model"][name]) for name in whole["model"])
+
+
+def test_a_run_repeats_from_the_options_it_left(data: Path, tmp_path: Path) -> None:
+    program = (sys.executable, "-m", "cryoseg", "train", "etsam-stage1")
+    options = ("--steps", "6", "--batch", "1", "--clip-length", "2", "--crop-size", "64", "--seed", "3")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for command in (
+        (*program, str(data), "-o", "first", *options, "--validate-every", "3"),
+        (*program, "--config", "first/command.toml", "-o", "again"),
+    ):
+        subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True)
+    first, again = ((tmp_path / run / "log.csv").read_text().splitlines() for run in ("first", "again"))
+    # step, loss, rate, validation Dice and whether it is the best; the last column is seconds
+    curves = [[line.split(",")[:5] for line in lines] for lines in (first, again)]
+    assert len(curves[0]) == 3
+    assert all(row[3] for row in curves[0])
+    assert curves[0] == curves[1]
 
 
 def test_pairs_come_from_tagged_files_twin_folders_and_lists(data: Path, tmp_path: Path) -> None:

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
+from cryoseg import __version__
 from cryoseg.errors import ConfigError
+from cryoseg.io.outputs import atomic_output
 
 HELP = "Read options from a TOML file; those on the command line win."
 
@@ -90,6 +94,42 @@ def read_options(path: Path, context: typer.Context) -> dict[str, Any]:
         if depth < len(words):
             group, table = group.commands[words[depth]], table.get(words[depth], {})
     return found
+
+
+def write_options(path: Path, context: typer.Context) -> None:
+    """Write the options of a command so that `--config` reads them back.
+
+    What was left to a default is written too, lest another version have another one.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if it is there.
+    context
+        Of the command, with all its parameters.
+    """
+    words = " ".join(_words(context))
+    lines = [
+        f"# cryoseg {__version__}. The same again, from the same folder and into another one:",
+        f"# cryoseg {words} --config {path.name} -o OTHER",
+        f"[{words.replace(' ', '.')}]",
+    ]
+    names = {parameter.name: name for name, parameter in reversed(_options(context.command).items())}
+    for name, value in context.params.items():
+        plain = _plain(value)
+        if name in names and plain not in (None, []):
+            lines.append(f"{names[name]} = {json.dumps(plain)}")
+    with atomic_output(path, overwrite=True) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Of an option's value: what JSON and TOML write alike."""
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, Enum):
+        return value.value
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _words(context: typer.Context) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Optional
 
+import typer
 from typer import Argument, Option
 
+from cryoseg.cli.config_file import write_options
 from cryoseg.cli.options import (
     BATCH_HELP,
     CLIP_LENGTH_HELP,
@@ -31,8 +33,28 @@ Validation = Annotated[
     Optional[list[str]],  # noqa: UP045
     Option("--validation", help=VALIDATION_HELP, show_default="a tenth of the data"),
 ]
+
+
+def _remember(context: typer.Context, folder: Path) -> Path:
+    """Leave the command's options in the folder of its run, however the run ends."""
+
+    def save() -> None:
+        if folder.is_dir():  # else nothing was begun
+            write_options(folder / COMMAND_FILE, context)
+
+    context.call_on_close(save)
+    return folder
+
+
+COMMAND_FILE = "command.toml"
 RunDir = Annotated[
-    Path, Option("--output-dir", "-o", help="Folder of the run; the same folder goes on with it.")
+    Path,
+    Option(
+        "--output-dir",
+        "-o",
+        callback=_remember,
+        help="Folder of the run; the same folder goes on with it. Its command.toml repeats the run.",
+    ),
 ]
 Start = Annotated[
     Optional[Path],  # noqa: UP045
