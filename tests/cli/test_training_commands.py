@@ -283,7 +283,8 @@ REPEATABLE = {
     "membrane": 'mine --stage2-steps 7 --start membrane-tiny --card \'{"data": "rings"}\'',
     "finetune": "mine --base particle-tiny --tuned-blocks 4,5 --tune-prompt-encoder --batch 2",
     "sam": "simulated --steps 40 --prompts 1",
-    "cet-pick": "--tomograms a.mrc --tomograms b.mrc --picks p.star --particle-diameter 160 --preset filament",
+    "cet-pick": "--tomograms a.mrc --tomograms b.mrc --picks p.star --particle-diameter 160 "
+    "--preset filament",
 }
 
 
