@@ -256,7 +256,11 @@ class TestSams:
         assert "numbers with commas" in str(told.exception)
 
     @pytest.mark.parametrize("option", ["--whole-image", "--faithful"])
-    def test_whole_images_need_a_published_sam(self, train: Call, tmp_path: Path, option: str) -> None:
+    def test_whole_images_need_a_published_sam(
+        self, stand_in: Callable[..., Call], tmp_path: Path, option: str
+    ) -> None:
+        stand_in("pipelines.train_sam.split_micrographs", PAIRS)
+        train = stand_in("pipelines.train_sam.train_prompt")
         told = run(f"train head-prompt mine -o {tmp_path} --base particle-tiny {option}")
         assert isinstance(told.exception, ConfigError)
         assert "published SAM" in str(told.exception)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,33 +10,23 @@ from typing import Annotated, Optional
 from typer import Argument, Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import Card, CheckpointsDir, Device, PixelSize, Quiet, Seed, Verbose
 from cryoseg.cli.picture_options import PREPARE_HELP
-from cryoseg.cli.train_options import MaxMinutes, RunDir
-from cryoseg.cli.train_sam import (
+from cryoseg.cli.train_options import RunDir
+from cryoseg.cli.train_sam_options import (
     Base,
     Batch,
-    Core,
-    Diameter,
-    DiameterPx,
-    IgnoreBorder,
-    Picks,
-    PolarityOption,
+    MicrographOptions,
     Rate,
-    Repeat,
-    Standalone,
+    RunOptions,
     Steps,
-    Test,
-    TrainSize,
-    Validation,
+    StudyOptions,
     WholeImage,
+    say_unfinished,
     train_or_study,
-    with_core,
 )
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
-from cryoseg.config.segment import Polarity
-from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig, TrainView
+from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError
 
 _DEFAULT = PromiseConfig()
@@ -103,29 +92,13 @@ def promise(
             "--augment/--no-augment", help="Pictures: the published augmentation. Needs the extra `train`."
         ),
     ] = True,
-    picks: Picks = None,
-    validation: Validation = None,
-    test: Test = None,
-    particle_diameter: Diameter = None,
-    particle_diameter_px: DiameterPx = None,
-    pixel_size: PixelSize = None,
-    polarity: PolarityOption = Polarity.DARK,
-    ignore_border: IgnoreBorder = 0,
-    core: Core = None,
+    micrographs: MicrographOptions = MicrographOptions(),
     steps: Steps = None,
     learning_rate: Rate = None,
     batch: Batch = None,
     whole_image: WholeImage = False,
-    train_size: TrainSize = None,
-    repeat: Repeat = 1,
-    standalone: Standalone = False,
-    max_minutes: MaxMinutes = None,
-    device: Device = "auto",
-    checkpoints_dir: CheckpointsDir = None,
-    card: Card = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    study: StudyOptions = StudyOptions(),
+    run: RunOptions = RunOptions(),
 ) -> None:
     """Adapt a frozen SAM by a network that places its points, and a shift of its mask tokens.
 
@@ -145,24 +118,18 @@ def promise(
             best_mask=best_mask,
         ),
     )
-    config = TrainSamConfig.ours(prompt, steps=steps or 400, seed=seed, max_minutes=max_minutes)
+    config = TrainSamConfig.ours(prompt, steps=steps or 400, seed=run.seed, max_minutes=run.max_minutes)
     lists = [name for name in data if name.lower().endswith(".csv")]
     if lists and len(lists) < len(data):
         raise ConfigError("DATA: give CSV lists of pictures or folders of micrographs, not both.")
     if lists:
         _refuse(
             "is for micrographs; a CSV list says with train_type what each picture is for",
+            # What the pictures of a list are for and how they are read stands in the list.
             {
-                "--picks": picks,
-                "--validation": validation,
-                "--test": test,
-                "--particle-diameter": particle_diameter,
-                "--particle-diameter-px": particle_diameter_px,
-                "--pixel-size": pixel_size,
-                "--ignore-border": ignore_border,
-                "--core": core,
-                "--train-size": train_size,
-                "--repeat": repeat > 1,
+                name: value
+                for name, value in {**micrographs.given(), **study.given()}.items()
+                if name != "--polarity"
             },
         )
     else:
@@ -174,62 +141,41 @@ def promise(
         loop=replace(config.loop, learning_rate=learning_rate or config.loop.learning_rate),
         sample=replace(sample, batch=batch or sample.batch),
     )
-    config = with_core(config, core, picks)
-    facts = json.loads(card) if card else None
-    with batch_console(quiet=quiet, verbose=verbose) as console:
-        from cryoseg.pipelines.train_sam import find_base, split_micrographs
+    with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
+        from cryoseg.pipelines.train_sam import find_base
 
-        place = find_base(base, checkpoints_dir)
+        place = find_base(base, run.checkpoints_dir)
         if prompter is Prompter.GT:
             console.err.print("--prompter gt: its figures are an upper bound; it cannot pick.", markup=False)
         if lists:
             from cryoseg.pipelines.train_pictures import train_pictures
 
             trained = train_pictures(
-                config,
+                micrographs.with_core(config),
                 place,
                 [Path(name) for name in lists],
                 output_dir,
                 prepare=bool(prepare),
                 augment=augment,
-                standalone=standalone,
-                device=device,
-                card=facts,
+                standalone=run.standalone,
+                device=run.device,
+                card=run.facts(),
                 on_event=console,
             )
             is_finished = trained is not None
         else:
             from cryoseg.models.particle_files import load_base
 
-            _, recipe, _ = load_base(place)
-            if recipe is not None and config.sample.view is TrainView.WHOLE:
-                raise ConfigError(
-                    "--whole-image: trains on color squares and needs a published SAM as --base; a base with "
-                    "a recipe of its own, such as particle-tiny, trains on tiles."
-                )
-            training, held_out = split_micrographs(data, validation or [], picks or [], seed=seed)
             is_finished = train_or_study(
                 console,
-                config,
+                micrographs.with_core(config),
                 place,
-                training,
-                held_out,
+                data,
                 output_dir,
-                recipe=recipe,
-                test=test or [],
-                picks=picks or [],
-                read={
-                    "diameter_px": particle_diameter_px,
-                    "diameter_angstrom": particle_diameter,
-                    "pixel_size": pixel_size,
-                    "polarity": polarity,
-                    "border_px": ignore_border,
-                },
-                sizes=train_size or (),
-                repeats=repeat,
-                standalone=standalone,
-                device=device,
-                card=facts,
+                recipe=load_base(place)[1],
+                micrographs=micrographs,
+                study=study,
+                run=run,
             )
     if not is_finished:
-        console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)
+        say_unfinished(console)

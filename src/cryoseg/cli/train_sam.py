@@ -3,94 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any, Optional
 
-from typer import Argument, Option
+from typer import Option
 
-from cryoseg.cli.console import BatchConsole, batch_console
+from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import (
     BATCH_HELP,
-    DIAMETER_HELP,
-    DIAMETER_PX_HELP,
     LEARNING_RATE_HELP,
-    PICKS_HELP,
-    POLARITY_HELP,
     STEPS_HELP,
     VALIDATE_EVERY_HELP,
-    VALIDATION_HELP,
     Card,
-    CheckpointsDir,
     Device,
-    PixelSize,
     Quiet,
     Seed,
     Verbose,
 )
 from cryoseg.cli.train_options import MaxMinutes, RunDir
-from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
-from cryoseg.config.segment import Polarity
-from cryoseg.config.train_sam import (
-    USUAL_CORE,
-    PretrainConfig,
-    SamLoss,
-    SampleConfig,
-    TrainSamConfig,
-    TrainView,
-)
-from cryoseg.errors import ConfigError
-from cryoseg.models.weights import GROUPS
-
-if TYPE_CHECKING:
-    from cryoseg.models.particle_recipe import ParticleRecipe
-    from cryoseg.pipelines.micrograph_data import MicrographPair
-
-Number = Optional[float]  # noqa: UP045
-Whole = Optional[int]  # noqa: UP045
-Texts = Optional[list[str]]  # noqa: UP045
-
-Data = Annotated[
-    list[str],
-    Argument(
-        help="Folders with images/ and labels/ (or masks/) of equal names, with train/ and valid/ of that "
-        "form, or as simulated; with --picks, images, folders or globs.",
-        show_default=False,
-    ),
-]
-Picks = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    Option("--picks", "-p", help=PICKS_HELP, show_default="masks are used"),
-]
-Base = Annotated[
-    str, Option("--base", help=f"SAM to adapt: particle-tiny, {', '.join(GROUPS['sam'])}, or a file.")
-]
-Validation = Annotated[
+from cryoseg.cli.train_sam_options import (
+    Base,
+    Batch,
+    Data,
+    MicrographOptions,
+    Rate,
+    RunOptions,
+    Steps,
+    StudyOptions,
     Texts,
-    Option("--validation", help=VALIDATION_HELP, show_default="a fifth of the data"),
-]
-Test = Annotated[Texts, Option("--test", help="Data that only judge; makes the run a study.")]
-Diameter = Annotated[Number, Option("--particle-diameter", help=DIAMETER_HELP)]
-DiameterPx = Annotated[
-    Number,
-    Option("--particle-diameter-px", help=DIAMETER_PX_HELP, show_default="measured in masks"),
-]
-IgnoreBorder = Annotated[
-    int, Option(min=0, help="Frame, in pixels of the images, where particles are not labelled.")
-]
-Core = Annotated[
-    Number,
-    Option(
-        "--core",
-        help="Learn discs of this share of the diameter, so that particles that touch stay apart.",
-        show_default=f"{USUAL_CORE:g} with --picks, 1 with masks",
-    ),
-]
-PolarityOption = Annotated[Polarity, Option(help=POLARITY_HELP)]
-Steps = Annotated[Whole, Option(min=1, help=STEPS_HELP, show_default="400; 100 epochs if faithful")]
-Rate = Annotated[Number, Option("--learning-rate", help=LEARNING_RATE_HELP, show_default="the method's")]
-Batch = Annotated[Whole, Option(min=1, help=BATCH_HELP, show_default="4; 1 if faithful")]
+    Validation,
+    Whole,
+    WholeImage,
+    say_unfinished,
+    train_or_study,
+)
+from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig
+from cryoseg.errors import ConfigError
+
 LossOption = Annotated[
     Optional[SamLoss],  # noqa: UP045
     Option("--loss", help="dice-bce or dice.", show_default="dice-bce; dice if faithful"),
@@ -98,9 +50,6 @@ LossOption = Annotated[
 Faithful = Annotated[
     bool,
     Option("--faithful", help="Settings of the released Prompt-SAM scripts, defects that matter included."),
-]
-WholeImage = Annotated[
-    bool, Option("--whole-image", help="Train on whole micrographs as squares, not on tiles.")
 ]
 Blocks = Annotated[
     Texts,
@@ -121,12 +70,6 @@ TunedBlocks = Annotated[
 ]
 TunePrompts = Annotated[bool, Option("--tune-prompt-encoder", help="Finetune: train the prompt encoder too.")]
 TrainDecoder = Annotated[bool, Option("--train-decoder", help="Train the mask decoder beside the prompt.")]
-TrainSize = Annotated[
-    Optional[list[int]],  # noqa: UP045
-    Option("--train-size", help="Train on so many micrographs; repeat for a study."),
-]
-Repeat = Annotated[int, Option("--repeat", min=1, help="Trainings per condition, each with its own draw.")]
-Standalone = Annotated[bool, Option("--standalone", help="Write the whole network, so no base is needed.")]
 
 
 def _integers(text: str | None, option: str) -> tuple[int, ...]:
@@ -136,84 +79,6 @@ def _integers(text: str | None, option: str) -> tuple[int, ...]:
         raise ConfigError(f"{option} {text}: write numbers with commas, such as 4,5.") from None
 
 
-def with_core(config: TrainSamConfig, core: float | None, picks: Sequence[Path] | None) -> TrainSamConfig:
-    """The settings with the discs to learn: cores only where discs are drawn and can be learned."""
-    if core is None:
-        promise = config.prompt.promise
-        drawn = bool(picks) and config.sample.view is TrainView.TILES
-        # Points alone cannot make SAM draw less than a whole particle.
-        core = USUAL_CORE if drawn and (promise is None or promise.ips) else 1.0
-    return replace(config, core=core)
-
-
-def train_or_study(
-    console: BatchConsole,
-    config: TrainSamConfig,
-    base: Path,
-    training: Sequence[MicrographPair],
-    held_out: Sequence[MicrographPair],
-    run: Path,
-    *,
-    recipe: ParticleRecipe | None,
-    test: Sequence[str],
-    picks: Sequence[Path],
-    read: dict[str, Any],
-    sizes: Sequence[int],
-    repeats: int,
-    blocks: Sequence[str] = (),
-    standalone: bool,
-    device: str,
-    card: dict[str, Any] | None,
-) -> bool:
-    """Adapt once, or for every condition of a study; whether the training came to its end.
-
-    Parameters
-    ----------
-    recipe
-        Of the base; None for a published SAM.
-    test
-        Data that only judge; they make it a study, as do sizes, repeats and more than one of `blocks`.
-    read
-        Of `ReadOptions`, but for the scale, which is the recipe's.
-    """
-    from cryoseg.pipelines.micrograph_data import ReadOptions, find_micrographs
-    from cryoseg.pipelines.study_sam import run_study
-    from cryoseg.pipelines.train_sam import train_prompt
-
-    options = ReadOptions(particle_pixels=24.0 if recipe is None else recipe.particle_pixels, **read)
-    if sizes or repeats > 1 or test or len(blocks) > 1:
-        judged = [pair for part in find_micrographs(test, picks) for pair in part] if test else []
-        rows = run_study(
-            config,
-            base,
-            training,
-            held_out,
-            judged,
-            run,
-            sizes=sizes,
-            repeats=repeats,
-            blocks=blocks if len(blocks) > 1 else (),
-            read=options,
-            device=device,
-            on_event=console,
-        )
-        console.out.print(f"{run / 'study.csv'}: {len(rows)} trainings", markup=False)
-        return True
-    trained = train_prompt(
-        config,
-        base,
-        training,
-        held_out,
-        run,
-        read=options,
-        standalone=standalone,
-        device=device,
-        card=card,
-        on_event=console,
-    )
-    return trained is not None
-
-
 def _train(method: PromptMethod) -> Callable[..., None]:
     """The command of a method; the four differ in the method only."""
 
@@ -221,15 +86,7 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         data: Data,
         output_dir: RunDir,
         base: Base = "particle-tiny",
-        picks: Picks = None,
-        validation: Validation = None,
-        test: Test = None,
-        particle_diameter: Diameter = None,
-        particle_diameter_px: DiameterPx = None,
-        pixel_size: PixelSize = None,
-        polarity: PolarityOption = Polarity.DARK,
-        ignore_border: IgnoreBorder = 0,
-        core: Core = None,
+        micrographs: MicrographOptions = MicrographOptions(),
         steps: Steps = None,
         learning_rate: Rate = None,
         batch: Batch = None,
@@ -241,25 +98,16 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         tuned_blocks: TunedBlocks = None,
         tune_prompt_encoder: TunePrompts = False,
         train_decoder: TrainDecoder = False,
-        train_size: TrainSize = None,
-        repeat: Repeat = 1,
-        standalone: Standalone = False,
-        max_minutes: MaxMinutes = None,
-        device: Device = "auto",
-        checkpoints_dir: CheckpointsDir = None,
-        card: Card = None,
-        seed: Seed = 0,
-        quiet: Quiet = False,
-        verbose: Verbose = False,
+        study: StudyOptions = StudyOptions(),
+        run: RunOptions = RunOptions(),
     ) -> None:
         from cryoseg.models.particle_files import load_base
         from cryoseg.pipelines.study_sam import parse_blocks
-        from cryoseg.pipelines.train_sam import find_base, split_micrographs
+        from cryoseg.pipelines.train_sam import find_base
 
-        with batch_console(quiet=quiet, verbose=verbose) as console:
-            place = find_base(base, checkpoints_dir)
+        with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
+            place = find_base(base, run.checkpoints_dir)
             geometry, recipe, _ = load_base(place)
-            training, held_out = split_micrographs(data, validation or [], picks or [], seed=seed)
             options: dict[str, Any] = {
                 "num_tokens": num_tokens,
                 "tuned_blocks": _integers(tuned_blocks, "--tuned-blocks"),
@@ -269,16 +117,16 @@ def _train(method: PromptMethod) -> Callable[..., None]:
                 options["blocks"] = parse_blocks(blocks[0], method, geometry.depth)
             if train_decoder:
                 options["train_decoder"] = True
-            limits: dict[str, Any] = {"max_minutes": max_minutes}
+            limits: dict[str, Any] = {"seed": run.seed, "max_minutes": run.max_minutes}
             if faithful:
                 if recipe is not None:
                     console.err.print("--faithful: the base keeps its own grey values.", markup=False)
-                images = min(train_size) if train_size else len(training)
+                sizes = study.train_size or [len(micrographs.split(data, seed=run.seed)[0])]
                 prompt = PromptConfig.faithful(method, **options)
-                config = TrainSamConfig.faithful(prompt, images=images, seed=seed, **limits)
+                config = TrainSamConfig.faithful(prompt, images=min(sizes), **limits)
             else:
                 prompt = PromptConfig(method=method, **options)
-                config = TrainSamConfig.ours(prompt, steps=steps or 400, seed=seed, **limits)
+                config = TrainSamConfig.ours(prompt, steps=steps or 400, **limits)
                 if whole_image:
                     config = replace(config, sample=SampleConfig.plain(batch=config.sample.batch))
             loop = config.loop
@@ -292,38 +140,20 @@ def _train(method: PromptMethod) -> Callable[..., None]:
                 ),
                 sample=replace(config.sample, batch=batch or config.sample.batch),
             )
-            config = with_core(config, core, picks)
-            if recipe is not None and config.sample.view is TrainView.WHOLE:
-                raise ConfigError(
-                    "--whole-image and --faithful train on color squares and need a published SAM as --base; "
-                    "a base with a recipe of its own, such as particle-tiny, trains on tiles."
-                )
             is_finished = train_or_study(
                 console,
-                config,
+                micrographs.with_core(config),
                 place,
-                training,
-                held_out,
+                data,
                 output_dir,
                 recipe=recipe,
-                test=test or [],
-                picks=picks or [],
-                read={
-                    "diameter_px": particle_diameter_px,
-                    "diameter_angstrom": particle_diameter,
-                    "pixel_size": pixel_size,
-                    "polarity": polarity,
-                    "border_px": ignore_border,
-                },
-                sizes=train_size or (),
-                repeats=repeat,
+                micrographs=micrographs,
+                study=study,
+                run=run,
                 blocks=blocks or (),
-                standalone=standalone,
-                device=device,
-                card=json.loads(card) if card else None,
             )
         if not is_finished:
-            console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)
+            say_unfinished(console)
 
     name = "finetune" if method is PromptMethod.FINETUNE else f"{method.value}-prompt"
     command.__doc__ = {
@@ -398,4 +228,4 @@ def sam(
             on_event=console,
         )
     if trained is None:
-        console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)
+        say_unfinished(console)
