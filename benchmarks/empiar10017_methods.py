@@ -8,7 +8,9 @@ weights, threshold and calibration. Truth is `particles.csv`: discs of the annot
 of 131 px does not count and a pick is right within half a radius (27 px). Rows that RESULTS.jsonl has
 already are not made again; each runs in a process of its own, so that its peak memory is its own.
 
-`dice_paper` is the Dice at 256 x 256 on the whole-image path, `dice` the one at native size by tiles.
+`dice_paper` is the Dice at 256 x 256 on the whole-image path, `dice` the one at native size by tiles,
+both of thresholded logits; `dice_discs` that of the discs of the picks, which are the mask of a model
+that learned cores.
 `native` is the base as it is, `native+threshold` has threshold and scores from the choosing micrographs.
 `gt` methods get points from the truth and are an upper bound.
 """
@@ -53,7 +55,7 @@ METHODS = (
 )
 PAPER = {"native": "", "head": ".68", "prefix": ".65", "encoder": ".69", "finetune": ".71"}
 MEANS = ("train_seconds", "pick_seconds", "peak_gib")
-COLUMNS = ("dice_paper", "dice", "f1", "ap", "ece")
+COLUMNS = ("dice_paper", "dice", "dice_discs", "f1", "ap", "ece")
 
 
 def prompt_config(method):
@@ -155,7 +157,7 @@ def judge(path, method, names, folder, base):
     recipe = loaded.recipe
     model = ParticleModel(loaded.network, recipe, name=method, device=torch.device("cpu"))
     inner = slice(MARGIN_PX, -MARGIN_PX)
-    dices, papers, curves, seconds = [], [], [], []
+    dices, discs, papers, curves, seconds = [], [], [], [], []
     hits = wrong = missed = 0
     for name in names:
         micrograph = read_micrograph(folder / "images" / f"{name}.jpg")
@@ -177,13 +179,13 @@ def judge(path, method, names, folder, base):
             result = pick_micrograph(micrograph, model, config)
             logits, places, scores = result.logits, result.picks.centers, result.picks.scores
         seconds.append(time.monotonic() - begun)
-        if recipe.core < 1:  # as MicrographPickResult.mask
-            chosen = places[scores >= recipe.score_threshold]
-            mask = draw_discs(chosen, shape, diameter_px=DIAMETER_PX) > 0
-        else:
-            mask = rescale(logits, shape) > recipe.logit_threshold
+        mask = rescale(logits, shape) > recipe.logit_threshold
         true = draw_discs(centers, shape, diameter_px=DIAMETER_PX) > 0
         dices.append(binary_dice(mask[inner, inner], true[inner, inner]))
+        if recipe.core < 1:  # the mask that `cryoseg pick` writes
+            chosen = places[scores >= recipe.score_threshold]
+            drawn = draw_discs(chosen, shape, diameter_px=DIAMETER_PX) > 0
+            discs.append(binary_dice(drawn[inner, inner], true[inner, inner]))
         scored = evaluate_picks(
             places,
             centers,
@@ -210,6 +212,7 @@ def judge(path, method, names, folder, base):
     return {
         "dice_paper": float(np.mean(papers)) if papers else None,
         "dice": float(np.mean(dices)),
+        "dice_discs": float(np.mean(discs)) if discs else None,
         "f1": 2 * hits / max(2 * hits + wrong + missed, 1),
         "precision": hits / max(hits + wrong, 1),
         "recall": hits / max(hits + missed, 1),
