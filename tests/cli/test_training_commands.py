@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -107,6 +108,8 @@ class TestStagesOfTheBundledRecipe:
 
     def test_stage_2_learns_from_the_logits_of_stage_1(self, tmp_path: Path) -> None:
         first = tmp_path / "first"
+        first.mkdir()
+        (first / "best.pt").write_bytes(b"weights")
         succeed(
             f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --clip-length 4 "
             "--device cpu --quiet"
@@ -114,9 +117,16 @@ class TestStagesOfTheBundledRecipe:
         config, stage1, pairs, logits = self.logits.given
         assert (config.stage, config.clip.length, stage1) == (1, 4, first)
         assert pairs == ["train_0", "train_1", "held_out"]
-        assert logits == self.stage.named["logits"] == tmp_path / "second" / "stage1_logits"
+        assert logits == self.stage.named["logits"]
+        assert logits.parent == tmp_path / "second" / "stage1_logits"
         assert self.start.given == (first / "best.pt", 1)
         assert self.stage.given[0].stage == 2
+
+    @pytest.mark.parametrize("option", ["--sam2-config x", "--prompts inference", "--freeze memory"])
+    def test_options_of_the_published_recipe_are_refused(self, tmp_path: Path, option: str) -> None:
+        told = run(f"train etsam-stage1 mine -o {tmp_path / 'run'} --device cpu -q {option}")
+        assert isinstance(told.exception, ConfigError)
+        assert "--recipe etsam" in str(told.exception)
 
 
 class TestStagesOfThePublishedRecipe:
@@ -154,16 +164,18 @@ class TestStagesOfThePublishedRecipe:
     @pytest.mark.parametrize("kind", ["a run", "a checkpoint"])
     def test_stage_2_takes_a_run_or_a_checkpoint(self, tmp_path: Path, kind: str) -> None:
         first = tmp_path / "first"
-        if kind == "a run":
-            first.mkdir()
+        checkpoint = first / "best.pt" if kind == "a run" else first
+        checkpoint.parent.mkdir(exist_ok=True)
+        checkpoint.write_bytes(b"weights")
         succeed(
             f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --recipe etsam "
             "--device cpu --quiet"
         )
-        config, checkpoint, pairs, folder = self.logits.given
-        assert checkpoint == (first / "best.pt" if kind == "a run" else first)
+        config, taken, pairs, folder = self.logits.given
+        assert taken == checkpoint
         assert pairs == [*PAIRS[0], *PAIRS[1]]
-        assert folder == self.stage.named["logits"] == tmp_path / "second" / "stage1_logits"
+        assert folder == self.stage.named["logits"]
+        assert folder.parent == tmp_path / "second" / "stage1_logits"
         assert config.stage == self.stage.given[0].stage == 2
 
 
@@ -195,17 +207,26 @@ class TestMembraneModel:
         stand_in("pipelines.training_data.find_pairs", ["pair"])
         logits = stand_in("pipelines.train_membrane.write_stage1_logits")
         package = stand_in("pipelines.train_membrane.package", (-0.25, 0.8765))
+        for stage in (1, 2):
+            config = TrainMembraneConfig(stage=stage, clip=ClipConfig(length=6)).to_dict()
+            run = tmp_path / str(stage)
+            run.mkdir()
+            (run / "config.json").write_text(json.dumps({"config": config, "polarity": "bright"}))
+            (run / "best.pt").write_bytes(b"weights")
+        first, second = tmp_path / "1", tmp_path / "2"
         told = succeed(
-            f"train package --stage1 1 --stage2 2 --validation val --clip-length 6 "
+            f"train package --stage1 {first} --stage2 {second} --validation val "
             f"-o {tmp_path / 'mine.safetensors'}"
         )
         assert "threshold -0.250, validation Dice 0.8765" in told.output
         configs, runs, pairs, folder, output = package.given
         assert [config.stage for config in configs] == [1, 2]
         assert all(config.clip.length == 6 for config in configs)
-        assert runs == (Path("1"), Path("2"))
+        assert runs == (first, second)
+        assert package.named["polarity"] is logits.named["polarity"] is Polarity.BRIGHT
         assert pairs == ["pair"]
-        assert folder == logits.given[3] == Path("2/stage1_logits")
+        assert folder == logits.given[3]
+        assert folder.parent == second / "stage1_logits"
         assert output == tmp_path / "mine.safetensors"
 
 

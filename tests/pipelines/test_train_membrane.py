@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
-from cryoseg.errors import InputError
-from cryoseg.io.volumes import write_logits, write_mask
+from cryoseg.errors import ConfigError, InputError
+from cryoseg.io.volumes import read_tomogram, write_logits, write_mask
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
-from cryoseg.pipelines.train_membrane import split_pairs, train_membrane
+from cryoseg.pipelines.train_membrane import split_pairs, train_membrane, train_stage
 from cryoseg.pipelines.training_data import find_pairs, load_volume
+from cryoseg.training.loop import TrainingError
 from cryoseg.types import Geometry
 
 GEOMETRY = Geometry(voxel_size=(12.0, 12.0, 12.0))
@@ -76,11 +78,11 @@ def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -
             "etsam-stage1",
             str(data),
             "--steps",
-            "8",
+            "12",
             "--batch",
             "1",
         ),
-        *("--clip-length", "2", "--crop-size", "64", "--validate-every", "8", "--seed", "3"),
+        *("--clip-length", "2", "--crop-size", "64", "--validate-every", "2", "--seed", "3"),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(
@@ -92,15 +94,45 @@ def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        log = tmp_path / "cut" / "config.json"
-        while not log.exists() and process.poll() is None:
+        checkpoint = tmp_path / "cut" / "last.pt"
+        while not checkpoint.exists() and process.poll() is None:
             time.sleep(0.02)
-        time.sleep(float(np.random.default_rng().uniform(0, 3)))
+        time.sleep(float(np.random.default_rng().uniform(0, 1)))
         process.send_signal(signal.SIGKILL)
+    assert 0 < torch.load(checkpoint, weights_only=True)["step"] < 12  # there is something to go on from
     subprocess.run([*command, "-o", str(tmp_path / "cut")], check=True, env=environment, capture_output=True)
     whole, cut = (torch.load(tmp_path / run / "best.pt", weights_only=True) for run in ("whole", "cut"))
     assert whole["score"] == cut["score"]
     assert all(torch.equal(whole["model"][name], cut["model"][name]) for name in whole["model"])
+
+
+def test_a_refused_call_leaves_the_record_of_the_run_alone(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pairs = find_pairs([str(data)])
+    train_stage(tiny(1, 2), pairs[:2], pairs[2:], run)
+    record = (run / "config.json").read_bytes()
+    others = (
+        {"config": tiny(1, 4)},
+        {"polarity": Polarity.BRIGHT},
+        {"start": torch.load(run / "best.pt", weights_only=True)["model"]},
+    )
+    for other in others:
+        with pytest.raises(TrainingError, match="other settings"):
+            train_stage(
+                **{"config": tiny(1, 2), "training": pairs[:2], "held_out": pairs[2:], "run": run} | other
+            )
+        assert (run / "config.json").read_bytes() == record
+
+
+def test_a_volume_with_nan_is_named(tmp_path: Path) -> None:
+    write_pair(tmp_path, "ring", 0)
+    tomogram = tmp_path / "ring_tomogram.mrc"
+    values = read_tomogram(tomogram).data.copy()
+    values[3, 4, 5] = np.nan
+    tomogram.unlink()
+    write_logits(tomogram, values, GEOMETRY, label="test")
+    with pytest.raises(InputError, match="ring_tomogram"):
+        load_volume(find_pairs([str(tmp_path)])[0])
 
 
 def test_a_run_repeats_from_the_options_it_left(data: Path, tmp_path: Path) -> None:
@@ -137,8 +169,8 @@ def test_pairs_come_from_tagged_files_twin_folders_and_lists(data: Path, tmp_pat
 def test_a_tenth_but_at_least_one_volume_is_held_out(data: Path) -> None:
     training, held_out = split_pairs([str(data)], [], seed=0)
     assert (len(training), len(held_out)) == (2, 1)
-    training, held_out = split_pairs([str(data)], [str(data)], seed=0)
-    assert (len(training), len(held_out)) == (0, 3)
+    with pytest.raises(ConfigError, match="nothing is left to learn from"):
+        split_pairs([str(data)], [str(data)], seed=0)
 
 
 @pytest.mark.parametrize(

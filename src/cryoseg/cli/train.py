@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -28,11 +27,12 @@ from cryoseg.cli.train_options import (
     ValidateEvery,
     Validation,
     membrane_config,
+    read_card,
 )
 from cryoseg.cli.train_promise import promise
 from cryoseg.cli.train_sam import encoder_prompt, finetune, head_prompt, prefix_prompt, sam
 from cryoseg.config.segment import Polarity
-from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
+from cryoseg.config.train import ClipConfig, LoopConfig
 
 app = typer.Typer(
     no_args_is_help=True, help="Train models on your own data; every run can be stopped and resumed."
@@ -93,7 +93,7 @@ def membrane(
             output_dir,
             start=start,
             polarity=polarity,
-            card=json.loads(card) if card else None,
+            card=read_card(card),
             device=select_device(device),
             tensorboard=tensorboard,
             on_event=console,
@@ -119,22 +119,20 @@ def package(
     stage2: Annotated[Path, Option("--stage2", help="Folder of the stage-2 run.")],
     validation: Annotated[list[str], Option("--validation", help=VALIDATION_HELP)],
     output: Annotated[Path, Option("--output", "-o", help="The model file, .safetensors.")],
-    clip_length: ClipLength = ClipConfig.length,
-    polarity: PolarityOption = Polarity.DARK,
     card: Card = None,
 ) -> None:
     """Pack two trained stages into one model file for `cryoseg segment --model FILE`.
 
     For example: cryoseg train package --stage1 runs/1 --stage2 runs/2 --validation val -o mine.safetensors
     """
+    from cryoseg.pipelines.train_membrane import logits_folder, run_settings, write_stage1_logits
     from cryoseg.pipelines.train_membrane import package as write_package
-    from cryoseg.pipelines.train_membrane import write_stage1_logits
     from cryoseg.pipelines.training_data import find_pairs
+    from cryoseg.training.loop import BEST
 
-    first, second = (
-        TrainMembraneConfig(stage=stage, clip=ClipConfig(length=clip_length)) for stage in (1, 2)
-    )
-    held_out, logits = find_pairs(validation), stage2 / "stage1_logits"
+    first, polarity = run_settings(stage1, 1)
+    second, _ = run_settings(stage2, 2)
+    held_out, logits = find_pairs(validation), logits_folder(stage2, stage1 / BEST, polarity)
     with batch_console() as console:
         write_stage1_logits(first, stage1, held_out, logits, polarity=polarity, on_event=console)
         threshold, dice = write_package(
@@ -144,6 +142,6 @@ def package(
             logits,
             output,
             polarity=polarity,
-            card=json.loads(card) if card else None,
+            card=read_card(card),
         )
         console.out.print(f"{output}: threshold {threshold:+.3f}, validation Dice {dice:.4f}", markup=False)

@@ -45,6 +45,7 @@ from cryoseg.config.train_sam2 import (
     TrainSam2Config,
     etsam_loop,
 )
+from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryoseg.pipelines.events import OnEvent
@@ -134,6 +135,19 @@ class StageOptions(OptionGroup):
         }
         return membrane_config(stage, crop_size=self.crop_size, **values)
 
+    def refuse_published(self) -> None:
+        """Stop at an option that only `--recipe etsam` has a place for.
+
+        Raises
+        ------
+        ConfigError
+            With the option's name.
+        """
+        given = self.given()
+        for name in ("--sam2-config", "--prompts", "--freeze", "--precision"):
+            if given[name]:
+                raise ConfigError(f"{name}: needs --recipe etsam; the bundled model's recipe has none.")
+
     def sam2(self, stage: int) -> TrainSam2Config:
         """Settings of the published recipe."""
         clip = replace(Sam2ClipConfig(), **_given(length=self.clip_length, batch=self.batch))
@@ -187,17 +201,26 @@ def _train(run: _Run) -> None:
 
 
 def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
-    from cryoseg.pipelines.train_membrane import load_start, split_pairs, train_stage, write_stage1_logits
+    from cryoseg.pipelines.train_membrane import (
+        load_start,
+        logits_folder,
+        require_run,
+        split_pairs,
+        train_stage,
+        write_stage1_logits,
+    )
     from cryoseg.training.loop import BEST
 
     options, stage = run.options, run.stage
+    options.refuse_published()
     config = options.membrane(stage)
     polarity = options.polarity or Polarity.DARK
     training, held_out = split_pairs(run.data, options.validation or [], seed=config.loop.seed)
     weights = load_start(options.start, stage) if options.start is not None else None
     logits = None
     if run.stage1 is not None:
-        logits = run.output_dir / "stage1_logits"
+        require_run(run.stage1)
+        logits = logits_folder(run.output_dir, run.stage1 / BEST, polarity)
         first = TrainMembraneConfig(stage=1, clip=config.clip)
         if processes.first:
             pairs = [*training, *held_out]
@@ -220,18 +243,22 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
 
 
 def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
-    from cryoseg.pipelines.train_membrane import split_pairs
+    from cryoseg.models.weights import canonical_name, require
+    from cryoseg.pipelines.train_membrane import logits_folder, split_pairs
     from cryoseg.pipelines.train_sam2 import train_sam2_stage, write_sam2_logits
     from cryoseg.training.loop import BEST
 
     options, stage1 = run.options, run.stage1
     config = options.sam2(run.stage)
+    start = options.start
+    if start is not None and not start.exists() and (known := canonical_name(str(start))) is not None:
+        start = require(known)
     polarity = options.polarity or Polarity.AS_IS
     training, held_out = split_pairs(run.data, options.validation or [], seed=config.loop.seed)
     logits = None
     if stage1 is not None:
-        logits = run.output_dir / "stage1_logits"
         checkpoint = stage1 / BEST if stage1.is_dir() else stage1
+        logits = logits_folder(run.output_dir, checkpoint, polarity)
         write_sam2_logits(
             config,
             checkpoint,
@@ -247,7 +274,7 @@ def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> N
         training,
         held_out,
         run.output_dir,
-        start=options.start,
+        start=start,
         polarity=polarity,
         logits=logits,
         device=device,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from typer import Argument, Option
@@ -20,6 +22,7 @@ from cryoseg.cli.options import (
 )
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
+from cryoseg.errors import ConfigError, CryosegError
 
 Data = Annotated[
     list[str],
@@ -39,11 +42,32 @@ def _remember(context: typer.Context, folder: Path) -> Path:
     """Leave the command's options in the folder of its run, however the run ends."""
 
     def save() -> None:
-        if folder.is_dir():  # else nothing was begun
-            write_options(folder / COMMAND_FILE, context)
+        kept = folder / COMMAND_FILE
+        refused = isinstance(sys.exception(), CryosegError) and kept.exists()
+        if folder.is_dir() and not refused:  # without a folder nothing was begun
+            write_options(kept, context)
 
     context.call_on_close(save)
     return folder
+
+
+def read_card(text: str | None) -> dict[str, Any] | None:
+    """What `--card` says.
+
+    Raises
+    ------
+    ConfigError
+        If it is no JSON object.
+    """
+    if not text:
+        return None
+    try:
+        card = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--card: is no JSON ({error}).") from error
+    if not isinstance(card, dict):
+        raise ConfigError('--card: give a JSON object, such as {"licence": "CC0"}.')
+    return card
 
 
 COMMAND_FILE = "command.toml"

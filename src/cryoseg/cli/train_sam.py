@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from cryoseg.cli.options import (
     Seed,
     Verbose,
 )
-from cryoseg.cli.train_options import MaxMinutes, RunDir
+from cryoseg.cli.train_options import MaxMinutes, RunDir, read_card
 from cryoseg.cli.train_sam_options import (
     Base,
     Batch,
@@ -224,7 +223,7 @@ def sam(
             output_dir,
             start=start,
             device=device,
-            card=json.loads(card) if card else None,
+            card=read_card(card),
             on_event=console,
         )
     if trained is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from cryoseg.cli.options import (
     Seed,
     Verbose,
 )
-from cryoseg.cli.train_options import MaxMinutes
+from cryoseg.cli.train_options import MaxMinutes, read_card
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train_sam import USUAL_CORE, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError
@@ -168,7 +167,7 @@ class RunOptions(OptionGroup):
 
     def facts(self) -> dict[str, Any] | None:
         """What `--card` says."""
-        return json.loads(self.card) if self.card else None
+        return read_card(self.card)
 
 
 def train_or_study(

@@ -15,20 +15,21 @@ from torch import Tensor
 
 from cryoseg import __version__
 from cryoseg.config.segment import Polarity
-from cryoseg.config.train import LoopConfig, TrainMembraneConfig
+from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
 from cryoseg.core.slicestack import CHANNELS
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.models.membrane_tiny import CONFIG, Recipe, build_stage
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors, write_model_file
-from cryoseg.models.weights import canonical_name, require
+from cryoseg.models.weights import canonical_name, load_strict, require
 from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.pipelines.training_data import Fold, Pair, find_pairs, load_volume
 from cryoseg.training.clips import TrainingVolume
-from cryoseg.training.loop import BEST, StepResult, fit
+from cryoseg.training.loop import BEST, RUN_CONFIG, StepResult, fit
 from cryoseg.training.membrane import (
     LOGIT_BINS,
+    STEM,
     clip_loss,
     dice_by_threshold,
     validation,
@@ -39,7 +40,6 @@ from cryoseg.training.processes import ALONE, Processes
 
 VALIDATION_TILE = 256
 CPU = torch.device("cpu")
-RUN_CONFIG = "config.json"
 
 
 def split_pairs(
@@ -54,7 +54,13 @@ def split_pairs(
     if validation_data:
         held_out = find_pairs(validation_data)
         known = {pair.tomogram.resolve() for pair in held_out}
-        return [pair for pair in pairs if pair.tomogram.resolve() not in known], held_out
+        training = [pair for pair in pairs if pair.tomogram.resolve() not in known]
+        if not training:
+            raise ConfigError(
+                "--validation: holds every training volume, so nothing is left to learn from. Give other "
+                "volumes, or leave it out: a tenth is held out then."
+            )
+        return training, held_out
     if len(pairs) == 1:
         return [replace(pairs[0], fold=Fold.TRAINING)], [replace(pairs[0], fold=Fold.VALIDATION)]
     order = np.random.default_rng(seed).permutation(len(pairs))
@@ -75,10 +81,18 @@ def load_start(path: Path, stage: int) -> dict[str, Tensor]:
         read_model_metadata(path)
         return {name: value.float() for name, value in read_model_tensors(path, f"stage{stage}.").items()}
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or "model" not in state:
-        raise WeightsError(f"{path}: is neither a packaged model nor a run's {BEST}.")
+    if not isinstance(state, dict) or "model" not in state or STEM not in state["model"]:
+        raise WeightsError(f"{path}: is neither a packaged membrane model nor the {BEST} of its training.")
     weights: dict[str, Tensor] = state["model"]
     return weights
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """Of weights by content; the files that hold them may have any name."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        found.update(weights[name].contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def train_stage(
@@ -131,9 +145,9 @@ def train_stage(
         "config": config.to_dict(),
         "training": [pair.name for pair in training],
         "validation": [pair.name for pair in held_out],
+        "polarity": str(polarity),
+        "start": None if start is None else _digest(start),
     }
-    if processes.first:
-        (run / RUN_CONFIG).write_text(json.dumps(document, indent=2) + "\n")
     volumes = _load(training, polarity, logits, "reading training volumes", on_event)
     judged = _load(held_out, polarity, logits, "reading validation volumes", on_event)
 
@@ -151,7 +165,10 @@ def train_stage(
 
     # The time limit does not change what is learned, so a resumed run may have another one.
     frozen = replace(config, loop=replace(config.loop, max_minutes=None))
-    fingerprint = {"config": json.dumps(frozen.to_dict(), sort_keys=True), "training": document["training"]}
+    fingerprint = {
+        "config": json.dumps(frozen.to_dict(), sort_keys=True),
+        **{key: document[key] for key in ("training", "validation", "polarity", "start")},
+    }
     steps = fit(
         model,
         clip_loss(model, volumes, config, processes),
@@ -159,6 +176,7 @@ def train_stage(
         run,
         validate=validate,
         fingerprint=fingerprint,
+        record=document,
         processes=processes,
     )
     return report_steps(
@@ -252,17 +270,64 @@ def _load(
     return volumes
 
 
+def run_settings(run: Path, stage: int) -> tuple[TrainMembraneConfig, Polarity]:
+    """Settings of a finished stage, and the polarity where its pairs did not say.
+
+    Raises
+    ------
+    WeightsError
+        If the folder holds no run of this stage.
+    """
+    require_run(run)
+    record = json.loads((run / RUN_CONFIG).read_text())
+    config = record["config"]
+    if record.get("recipe") or config["stage"] != stage:
+        raise WeightsError(f"{run}: is no run of the bundled model's stage {stage}.")
+    clip = ClipConfig(**config["clip"])
+    return TrainMembraneConfig(stage=stage, clip=clip), Polarity(record.get("polarity", Polarity.DARK))
+
+
+def require_run(run: Path) -> None:
+    """Stop if a folder holds no weights of a training.
+
+    Raises
+    ------
+    WeightsError
+        With what to do.
+    """
+    if not (run / BEST).exists():
+        raise WeightsError(
+            f"{run / BEST}: missing. Check the folder; a run has it after its first validation."
+        )
+
+
 def best_network(
     run: Path, config: TrainMembraneConfig, size: int, device: torch.device = CPU
 ) -> FineVolumePredictor:
     """The best averaged network of a run, ready for tiles of `size` pixels."""
+    require_run(run)
     path = run / BEST
-    if not path.exists():
-        raise WeightsError(f"{path}: missing; the run has not reached its first validation.")
     network = build_stage(config.stage, size)
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+    load_strict(network, load_start(path, config.stage), path)
     network.to(device).eval()
     return network
+
+
+def logits_folder(run: Path, stage1: Path, polarity: Polarity) -> Path:
+    """Where a stage-2 run keeps the logits of one stage 1; another one has another folder.
+
+    Raises
+    ------
+    WeightsError
+        If there are no such weights.
+    """
+    if not stage1.is_file():
+        raise WeightsError(
+            f"{stage1}: missing. Give the weights of stage 1, or its run after the first validation."
+        )
+    with stage1.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:10]
+    return run / "stage1_logits" / f"{digest}_{polarity}"
 
 
 def logits_path(folder: Path, pair: Pair) -> Path:
@@ -378,7 +443,7 @@ def train_membrane(
     """
     training, held_out = split_pairs(data, validation_data, seed=configs[0].loop.seed)
     runs = (output_dir / "stage1", output_dir / "stage2")
-    logits, model_file = output_dir / "stage1_logits", output_dir / "membrane.safetensors"
+    model_file = output_dir / "membrane.safetensors"
     first = load_start(start, 1) if start is not None else None
     shared: _Shared = {
         "polarity": polarity,
@@ -389,6 +454,7 @@ def train_membrane(
         configs[0], training, held_out, runs[0], start=first, tensorboard=tensorboard, **shared
     ):
         return None
+    logits = logits_folder(runs[1], runs[0] / BEST, polarity)
     write_stage1_logits(configs[0], runs[0], [*training, *held_out], logits, **shared)
     second = load_start(start, 2) if start is not None else load_start(runs[0] / BEST, 1)
     if not train_stage(

@@ -39,7 +39,6 @@ from cryoseg.training.sam_fit import (
     validation_curves,
 )
 
-RUN_CONFIG = "config.json"
 VALIDATION_SHARE = 0.2
 UPPER_BOUND = ", an upper bound: points come from the truth"
 
@@ -397,10 +396,16 @@ def run_loop(
     on_event: OnEvent,
 ) -> bool:
     """Train, telling every line of the log; whether it came to its end before the time limit."""
-    (run / RUN_CONFIG).write_text(json.dumps(known, indent=2) + "\n")
     step = 0
     steps = fit(
-        module, loss, loop, run, validate=score, fingerprint=fingerprint, clip_together=module.clip_together
+        module,
+        loss,
+        loop,
+        run,
+        validate=score,
+        fingerprint=fingerprint,
+        record=known,
+        clip_together=module.clip_together,
     )
     for result in steps:
         step = result.step

@@ -36,7 +36,7 @@ from cryoseg.models.sam2_training import build_clip_network, layered_groups
 from cryoseg.models.sam2_volume import VolumePredictor
 from cryoseg.models.weights import load_state_dict, load_strict
 from cryoseg.pipelines.events import OnEvent, StageProgress, ignore
-from cryoseg.pipelines.train_membrane import RUN_CONFIG, logits_path, report_steps
+from cryoseg.pipelines.train_membrane import logits_path, report_steps
 from cryoseg.pipelines.training_data import Pair, read_labels
 from cryoseg.training.loop import fit
 from cryoseg.training.membrane import dice_by_threshold
@@ -97,10 +97,9 @@ def train_sam2_stage(
         "config": config.to_dict(),
         "training": [pair.name for pair in training],
         "validation": [pair.name for pair in held_out],
+        "polarity": str(polarity),
         "start": None if start is None else start.name,
     }
-    if processes.first:
-        (run / RUN_CONFIG).write_text(json.dumps(document, indent=2) + "\n")
     torch.manual_seed(config.loop.seed)
     network = build_clip_network(
         config.sam2_config, prompts=config.prompts, drop_path=config.drop_path, freeze=config.freeze
@@ -138,8 +137,7 @@ def train_sam2_stage(
     frozen = replace(config, loop=replace(config.loop, max_minutes=None))
     fingerprint = {
         "config": json.dumps(frozen.to_dict(), sort_keys=True),
-        "training": document["training"],
-        "start": document["start"],
+        **{key: document[key] for key in ("training", "validation", "polarity", "start")},
     }
     groups = layered_groups(
         network,
@@ -154,6 +152,7 @@ def train_sam2_stage(
         run,
         validate=validate,
         fingerprint=fingerprint,
+        record=document,
         groups=groups,
         processes=processes,
     )

@@ -16,7 +16,7 @@ from cryoseg.config.segment import Polarity
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import is_known_suffix, stem
-from cryoseg.io.volumes import is_volume, read_mask, read_tomogram
+from cryoseg.io.volumes import check_finite, is_volume, read_mask, read_tomogram
 from cryoseg.training.clips import TrainingVolume
 from cryoseg.types import Tomogram
 
@@ -80,11 +80,16 @@ def _from_csv(path: Path) -> list[Pair]:
         raise InputError(f"{path}: needs a header with the columns tomogram,mask and at least one row.")
     pairs = []
     for row in rows:
+        if not row["tomogram"] or not row["mask"]:
+            raise InputError(f"{path}: a row names no tomogram or no mask; fill it or remove it.")
         tomogram, labels = path.parent / row["tomogram"], path.parent / row["mask"]
         for file in (tomogram, labels):
             if not is_volume(file):
                 raise InputError(f"{path}: lists {file}, which does not exist.")
-        polarity = Polarity(row["polarity"]) if row.get("polarity") else None
+        told = row.get("polarity")
+        if told and told not in tuple(Polarity):
+            raise InputError(f"{path}: polarity {told!r}; write {', '.join(Polarity)}, or leave it out.")
+        polarity = Polarity(told) if told else None
         pairs.append(Pair(name=stem(tomogram), tomogram=tomogram, labels=labels, polarity=polarity))
     return pairs
 
@@ -147,6 +152,7 @@ def load_volume(
         If the shapes differ, the labels are not -1, 0, 1, or no voxel is labelled membrane.
     """
     tomogram = read_tomogram(pair.tomogram)
+    check_finite(tomogram)
     values = read_labels(pair, tomogram)
     intensity = robust_map(tomogram.data, invert=(pair.polarity or polarity) is Polarity.BRIGHT)
     data = np.empty(tomogram.data.shape, np.float16)

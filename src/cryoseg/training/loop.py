@@ -8,9 +8,10 @@ derives its choices from the step number resumes to the bit.
 from __future__ import annotations
 
 import csv
+import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from cryoseg.training.processes import ALONE, Processes
 CHECKPOINT = "last.pt"
 BEST = "best.pt"
 LOG = "log.csv"
+RUN_CONFIG = "config.json"
 
 
 class TrainingError(CryosegError):
@@ -90,6 +92,10 @@ class _Average:
         self.decay = decay
         self.values = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
+    def restore(self, values: Mapping[str, Tensor]) -> None:
+        """Take up saved values, each on the device where its parameter is."""
+        self.values = {name: values[name].to(old.device) for name, old in self.values.items()}
+
     def update(self, model: nn.Module, step: int) -> None:
         # A short memory at first, so that the random start is forgotten.
         decay = min(self.decay, (1 + step) / (10 + step))
@@ -109,6 +115,7 @@ def fit(
     *,
     validate: Callable[[nn.Module], float] | None = None,
     fingerprint: dict[str, Any] | None = None,
+    record: Mapping[str, Any] | None = None,
     groups: list[dict[str, Any]] | None = None,
     clip_together: Sequence[str] = ("",),
     processes: Processes = ALONE,
@@ -132,6 +139,8 @@ def fit(
         Score of a model, higher is better; called with the averaged weights in evaluation mode.
     fingerprint
         Settings that must agree between a run and its resumption.
+    record
+        Written to `folder/config.json`, once the folder is known to be this run's.
     groups
         Of parameters, for the optimizer; `scale` in a group multiplies its learning rate. None
         takes `parameter_groups`.
@@ -172,8 +181,11 @@ def fit(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         if average is not None:
-            average.values = state["average"]
+            average.restore(state["average"])
         step, best_score = state["step"], state["best_score"]
+    if record is not None and processes.first:
+        with atomic_output(folder / RUN_CONFIG, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
 
     def save() -> None:
         _save(
@@ -197,9 +209,10 @@ def fit(
         loss = loss_of_step(step)
         value = float(loss.detach())
         if not math.isfinite(value):
+            good = f", with --start {folder / BEST}" if (folder / BEST).exists() else ""
             raise TrainingError(
-                f"loss is {value} at step {step}: lower --learning-rate, and look for NaN or extreme "
-                f"values in the training volumes. The run can be resumed from {checkpoint}."
+                f"loss is {value} at step {step}: look for extreme values in the training data, and begin "
+                f"in another folder with a lower --learning-rate{good}."
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.blend import tile_grid
 from cryoseg.core.robust import IntensityMap
+from cryoseg.core.slicestack import CHANNELS
+from cryoseg.errors import WeightsError
 from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.models.membrane_propagation import propagate
 from cryoseg.training.clips import TrainingVolume, sample_batch
@@ -78,10 +80,24 @@ def clip_loss(
     return loss
 
 
+STEM = "image_encoder.stem.to_full.0.weight"
+
+
 def widen_input(state: dict[str, Tensor], in_channels: int) -> dict[str, Tensor]:
-    """Weights of stage 1 as a start for stage 2: new input channels begin at zero."""
-    key = "image_encoder.stem.to_full.0.weight"
-    kernel = state[key]
+    """Weights of stage 1 as a start for stage 2: new input channels begin at zero.
+
+    Raises
+    ------
+    WeightsError
+        If the weights belong to neither stage 1 nor a network with so many channels.
+    """
+    kernel = state[STEM]
+    given = kernel.shape[1]
+    if given not in (CHANNELS[1], in_channels):
+        raise WeightsError(
+            f"the weights to start with take {given} input channels, not {CHANNELS[1]} or {in_channels}; "
+            "they are of another version. Start with membrane-tiny or with stage 1."
+        )
     wide = torch.zeros(kernel.shape[0], in_channels, *kernel.shape[2:])
-    wide[:, : kernel.shape[1]] = kernel
-    return {**state, key: wide}
+    wide[:, :given] = kernel
+    return {**state, STEM: wide}
