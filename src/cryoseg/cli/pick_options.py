@@ -27,6 +27,7 @@ from cryoseg.cli.relion_options import (
 )
 from cryoseg.config.pick import CenterRule, FilamentConfig, Side, ThicknessAxis, TomogramPickConfig
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions, PickView
+from cryoseg.config.prompt_sam import NativeMode
 from cryoseg.config.segment import Polarity
 
 if TYPE_CHECKING:
@@ -94,6 +95,12 @@ class MicrographOptions(OptionGroup):
         PickView,
         Option("--view", help="tiles, or whole: the image squeezed as in Prompt_sam_cryoPPP (micrographs)."),
     ] = MicrographPickConfig.view
+    mode: Annotated[
+        NativeMode,
+        Option(
+            "--mode", help="A published SAM: one mask for a grid of points, or its automatic mask generator."
+        ),
+    ] = MicrographPickConfig.mode
     polarity: Annotated[Polarity, Option("--polarity", help=POLARITY_HELP)] = MicrographPickConfig.polarity
     clip_outliers: Annotated[
         bool, Option("--clip-outliers", help="Replace hot pixels first (micrographs).")
@@ -126,6 +133,7 @@ class MicrographOptions(OptionGroup):
             particle_diameter_px=self.particle_diameter_px,
             pixel_size=pixel_size,
             view=self.view,
+            mode=self.mode,
             logit_threshold=self.logit_threshold,
             polarity=self.polarity,
             clip_outliers=self.clip_outliers,

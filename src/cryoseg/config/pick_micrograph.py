@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cryoseg.config.pick import FLAT_FORMATS, PickFormat
+from cryoseg.config.prompt_sam import NativeMode
 from cryoseg.config.segment import Polarity
 from cryoseg.errors import ConfigError
 
@@ -36,6 +37,8 @@ class MicrographPickConfig:
         In angstrom; None believes the file.
     view
         See `PickView`.
+    mode
+        See `NativeMode`; only a published SAM has another than the grid.
     logit_threshold
         Pixels above it are particle; None takes the model's.
     score_threshold
@@ -62,6 +65,7 @@ class MicrographPickConfig:
     particle_diameter_px: float | None = None
     pixel_size: float | None = None
     view: PickView = PickView.TILES
+    mode: NativeMode = NativeMode.GRID
     logit_threshold: float | None = None
     score_threshold: float = 0.4
     min_distance_angstrom: float | None = None

@@ -152,7 +152,7 @@ def pick_files(
         def plan(path: Path) -> Job:
             frame = (relion or {}).get(stem(path)) or (relion or {}).get("")
             wants_frame = any(flavor in RELION_FORMATS for flavor in outputs.formats)
-            over = _mask_file(mask, path)
+            over = None if mask is None else mask_file(mask, path)
             identity = {
                 "command": "pick",
                 "model": about_model,
@@ -184,7 +184,7 @@ def pick_files(
                 relion=relion,
                 diameter_angstrom=settings.particle_diameter_angstrom,
             )
-            over = _mask_file(mask, path)
+            over = None if mask is None else mask_file(mask, path)
             marked = None if over is None else np.asarray(read_mask(over).data > 0)
             return _pick_one(tomogram, plan(path), source, detector, config, frame, marked, economy, on_event)
 
@@ -241,8 +241,17 @@ def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
     return tomogram
 
 
-def _mask_file(mask: Path | None, path: Path) -> Path | None:
-    if mask is None or not mask.is_dir():
+def mask_file(mask: Path, path: Path) -> Path:
+    """The mask of a tomogram: `mask` itself, or the file in that folder that bears the tomogram's name.
+
+    What `cryoseg segment` writes there is found.
+
+    Raises
+    ------
+    InputError
+        If the folder has none.
+    """
+    if not mask.is_dir():
         return mask
     name = stem(path)
     wanted = {name + ending for ending in MASK_ENDINGS}

@@ -79,7 +79,7 @@ def pick_micrograph_files(
         report = run_workers(alone, batch, on_event=on_event)
     else:
         if isinstance(model, str):
-            model = particle_model.load_particle_model(model, select_device(device))
+            model = particle_model.load_particle_model(model, select_device(device), mode=config.mode)
         network = model
         _tell_settings(network, config, on_event)
         if not batch.is_dry:

@@ -33,6 +33,7 @@ from cryoseg.models.cet_pick_detector import Detector, save_detector
 from cryoseg.models.device import select_device
 from cryoseg.pipelines.cet_pick_labels import LabeledTomogram
 from cryoseg.pipelines.events import Note, OnEvent, Warn, ignore
+from cryoseg.pipelines.pick import mask_file
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
 from cryoseg.pipelines.train_cet_pick import LABEL_RADIUS, train_detector
 from cryoseg.training.cet_pick_fit import StepResult
@@ -95,7 +96,13 @@ def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
         for item in resolve_inputs([text]):
             if item.error:
                 raise InputError(item.error)
-            found[stem(item.path)] = item.path
+            name = stem(item.path)
+            if name in found and found[name].resolve() != item.path.resolve():
+                raise InputError(
+                    f"{item.path}: has the name of {found[name]}, so that labels could not be told apart. "
+                    "Rename one, or list both with names of their own."
+                )
+            found[name] = item.path
     if not found:
         raise InputError("--tomograms: no tomogram found. Give files, folders or a list.")
     return found
@@ -134,7 +141,8 @@ def _assign(
                 if centers.shape[1] != 3:
                     raise InputError(f"{path}: holds points in two dimensions; tomograms need x, y, z.")
                 if given.picks_pixel_size is not None:
-                    centers = centers * (given.picks_pixel_size / size)
+                    # Voxel centers at whole numbers: the edge of the volume lies at -0.5 on either scale.
+                    centers = (centers + 0.5) * (given.picks_pixel_size / size) - 0.5
                 points[name].append(centers)
                 matched += 1
         if not matched:
@@ -182,7 +190,7 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
     for name, tomogram in tomograms.items():
         look = None
         if given.mask is not None:
-            mask = given.mask / f"{name}.mrc" if given.mask.is_dir() else given.mask
+            mask = mask_file(given.mask, tomogram.source)
             look = thin_first(np.asarray(read_mask(mask).data > 0), axis)
             if look.shape != thin_first(tomogram.data, axis).shape:
                 raise InputError(f"{mask}: the mask's shape is not that of {tomogram.source.name}.")

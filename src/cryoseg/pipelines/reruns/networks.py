@@ -8,6 +8,7 @@ from cryoseg.config import ModelChoice, ModelName, SegmentConfig, SegmentOutputs
 from cryoseg.config.pick import TomogramPickConfig
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.config.pictures import Smoothing
+from cryoseg.config.prompt_sam import NativeMode
 from cryoseg.config.restore import restore
 from cryoseg.errors import WeightsError
 from cryoseg.io.provenance import hash_file
@@ -69,8 +70,8 @@ def pick(found: Findings, source: Path) -> Run:
 def _pick_micrograph(found: Findings, source: Path) -> Run:
     from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
 
-    model = _particle_model(found)
     config = found.settings(MicrographPickConfig)
+    model = _particle_model(found, mode=config.mode)
     found.writing(MicrographPickOptions)
 
     def run(output_dir: Path, overwrite: bool, on_event: OnEvent) -> Report:
@@ -80,7 +81,9 @@ def _pick_micrograph(found: Findings, source: Path) -> Run:
     return run
 
 
-def _particle_model(found: Findings, *, base: Path | None = None) -> ParticleModel:
+def _particle_model(
+    found: Findings, *, base: Path | None = None, mode: NativeMode = NativeMode.GRID
+) -> ParticleModel:
     place = found.model_file() or found.part("model", "name")
     if place is None:
         raise WeightsError(f"{found.path}: does not name its model. Pass --model.")
@@ -90,6 +93,7 @@ def _particle_model(found: Findings, *, base: Path | None = None) -> ParticleMod
         device,
         precision=select_precision(found.precision(), device),
         base=base,
+        mode=mode,
         checkpoints_dir=found.elsewhere.checkpoints_dir,
     )
     found.compare_weights({name: (Path(name), digest) for name, digest in model.hashes.items()})
