@@ -21,6 +21,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from empiar10017_methods import binary_dice
 from ridge_baseline import SIGMA_PX, ridge_strength
 from scipy import ndimage
 
@@ -33,11 +34,6 @@ from cryoseg.pipelines.segment_model import resolve_model
 from cryoseg.training.membrane import LOGIT_BINS, dice_by_threshold
 
 NEAR_HIDDEN = 3  # voxels
-
-
-def dice(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Of two boolean arrays of one shape."""
-    return float(2 * (mask & truth).sum() / max(1, mask.sum() + truth.sum()))
 
 
 def hidden_by_wedge(membrane: np.ndarray, largest_tilt: float) -> np.ndarray:
@@ -74,8 +70,8 @@ def one_volume(path: Path, model, ridge: bool) -> dict:
         "name": stem,
         "snr": record["snr"],
         "voxel_size": record["voxel_size_angstrom"],
-        "dice": dice(mask, truth),
-        "dice_raw": dice(result.mask, truth),
+        "dice": binary_dice(mask, truth),
+        "dice_raw": binary_dice(result.mask, truth),
         "curve": dice_by_threshold(result.logits, truth.astype(np.int8)).round(5).tolist(),
         "curve_stage1": dice_by_threshold(result.stage1_logits, truth.astype(np.int8)).round(5).tolist(),
         "precision": float((mask & truth).sum() / max(1, mask.sum())),
@@ -83,14 +79,14 @@ def one_volume(path: Path, model, ridge: bool) -> dict:
         "hidden": float(hidden.sum() / truth.sum()),
         "recall_seen": float(mask[seen].mean()),
         "recall_hidden": float(mask[unseen].mean()) if unseen.any() else float("nan"),
-        "dice_seen": dice(mask & clear, truth & clear),
+        "dice_seen": binary_dice(mask & clear, truth & clear),
     }
     if ridge:
         strength = ridge_strength(tomogram.data, sigma_px=SIGMA_PX, is_dark=True)
-        row["ridge"] = dice(strength > np.quantile(strength, 0.95), truth)
+        row["ridge"] = binary_dice(strength > np.quantile(strength, 0.95), truth)
         strength *= 15 / np.abs(strength).max()  # the sweep's bins lie between -16 and 16
         best, _ = sweep_thresholds(strength, truth, np.ones_like(truth)).best_dice
-        row["ridge_best"] = dice(strength > best, truth)
+        row["ridge_best"] = binary_dice(strength > best, truth)
     return row
 
 

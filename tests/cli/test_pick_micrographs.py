@@ -61,7 +61,7 @@ class StandIn:
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(particle_model, "load_particle_model", lambda *_: StandIn())
+    monkeypatch.setattr(particle_model, "load_particle_model", lambda *_, **__: StandIn())
 
 
 def draw(*, bright: bool = False, offset: float = 120.0) -> np.ndarray:

@@ -28,6 +28,7 @@ from cryoseg.cli.train_options import (
     Validation,
     membrane_config,
     read_card,
+    say_unfinished,
 )
 from cryoseg.cli.train_promise import promise
 from cryoseg.cli.train_sam import encoder_prompt, finetune, head_prompt, prefix_prompt, sam
@@ -99,7 +100,7 @@ def membrane(
             on_event=console,
         )
     if model is None:
-        console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)
+        say_unfinished(console)
 
 
 app.command("etsam-stage1")(etsam_stage1)

@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from cryoseg.cli.config_file import write_options
+from cryoseg.cli.console import BatchConsole
 from cryoseg.cli.options import (
     BATCH_HELP,
     CLIP_LENGTH_HELP,
@@ -23,6 +24,8 @@ from cryoseg.cli.options import (
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
 from cryoseg.errors import ConfigError, CryosegError
+
+COMMAND_FILE = "command.toml"  # in the folder of a run
 
 Data = Annotated[
     list[str],
@@ -51,6 +54,11 @@ def _remember(context: typer.Context, folder: Path) -> Path:
     return folder
 
 
+def say_unfinished(console: BatchConsole) -> None:
+    """The sentence after a training that its time limit ended."""
+    console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)
+
+
 def read_card(text: str | None) -> dict[str, Any] | None:
     """What `--card` says.
 
@@ -70,7 +78,6 @@ def read_card(text: str | None) -> dict[str, Any] | None:
     return card
 
 
-COMMAND_FILE = "command.toml"
 RunDir = Annotated[
     Path,
     Option(

@@ -11,17 +11,16 @@ from typer import Argument, Option
 
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.picture_options import PREPARE_HELP
-from cryoseg.cli.train_options import RunDir
+from cryoseg.cli.train_options import RunDir, say_unfinished
 from cryoseg.cli.train_sam_options import (
     Base,
     Batch,
-    MicrographOptions,
     Rate,
     RunOptions,
     Steps,
     StudyOptions,
+    TrainingMicrographs,
     WholeImage,
-    say_unfinished,
     train_or_study,
 )
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
@@ -92,7 +91,7 @@ def promise(
             "--augment/--no-augment", help="Pictures: the published augmentation. Needs the extra `train`."
         ),
     ] = True,
-    micrographs: MicrographOptions = MicrographOptions(),
+    micrographs: TrainingMicrographs = TrainingMicrographs(),
     steps: Steps = None,
     learning_rate: Rate = None,
     batch: Batch = None,

@@ -21,21 +21,20 @@ from cryoseg.cli.options import (
     Seed,
     Verbose,
 )
-from cryoseg.cli.train_options import MaxMinutes, RunDir, read_card
+from cryoseg.cli.train_options import MaxMinutes, RunDir, read_card, say_unfinished
 from cryoseg.cli.train_sam_options import (
     Base,
     Batch,
     Data,
-    MicrographOptions,
     Rate,
     RunOptions,
     Steps,
     StudyOptions,
     Texts,
+    TrainingMicrographs,
     Validation,
     Whole,
     WholeImage,
-    say_unfinished,
     train_or_study,
 )
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
@@ -85,7 +84,7 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         data: Data,
         output_dir: RunDir,
         base: Base = "particle-tiny",
-        micrographs: MicrographOptions = MicrographOptions(),
+        micrographs: TrainingMicrographs = TrainingMicrographs(),
         steps: Steps = None,
         learning_rate: Rate = None,
         batch: Batch = None,

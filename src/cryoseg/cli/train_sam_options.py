@@ -94,7 +94,7 @@ Standalone = Annotated[bool, Option("--standalone", help="Write the whole networ
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicrographOptions(OptionGroup):
+class TrainingMicrographs(OptionGroup):
     """Micrographs to learn from and to judge by, and how they are read."""
 
     picks: Picks = None
@@ -178,7 +178,7 @@ def train_or_study(
     output_dir: Path,
     *,
     recipe: ParticleRecipe | None,
-    micrographs: MicrographOptions,
+    micrographs: TrainingMicrographs,
     study: StudyOptions,
     run: RunOptions,
     blocks: Sequence[str] = (),
@@ -232,8 +232,3 @@ def train_or_study(
         on_event=console,
     )
     return trained is not None
-
-
-def say_unfinished(console: BatchConsole) -> None:
-    """The sentence after a training that its time limit ended."""
-    console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)

@@ -25,6 +25,21 @@ class Slices(Protocol):
     def __getitem__(self, z: int) -> NDArray[Any]: ...
 
 
+def rescale_points(points: NDArray[Any], scale: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points on a grid over the same extent whose voxels are `scale` times as many.
+
+    Voxel centers are whole numbers, so that the edge of the volume lies at -0.5 on either grid.
+
+    Parameters
+    ----------
+    points
+        (n, d) in voxels.
+    scale
+        One factor, or (d,) one for each axis.
+    """
+    return np.asarray((points + 0.5) * scale - 0.5)
+
+
 def linear_weights(source: int, target: int) -> csr_array:
     """(target, source) matrix of triangular weights between two grids over the same extent.
 

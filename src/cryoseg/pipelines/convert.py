@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.config.pick import PickFormat
+from cryoseg.core.resample import rescale_points
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.picks import SUFFIXES, PickSets, read_picks, write_picks
@@ -84,8 +85,7 @@ def convert_picks(
     moved: PickSets = {}
     for key, found in sets.items():
         picks = found if score_threshold is None else _above(found, score_threshold, source)
-        # Voxel centers at whole numbers: the edge of the volume lies at -0.5 on either scale.
-        centers = (picks.centers + 0.5) * scale - 0.5 if scale != 1.0 else picks.centers
+        centers = rescale_points(picks.centers, scale) if scale != 1.0 else picks.centers
         if flip:
             if frame.shape is None:
                 raise InputError("--flip needs the image's size: --size (x, y, z; or x, y), or --image.")

@@ -15,6 +15,7 @@ from scipy import ndimage
 from cryoseg.config.segment import Polarity
 from cryoseg.core.mask_picks import draw_discs, mask_centers
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.resample import rescale_points
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs, stem
@@ -279,7 +280,7 @@ def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[Trainin
     scale = np.array(shape) / (height, width)
     if native is None:
         assert pair.centers is not None
-        centers = (pair.centers + 0.5) * scale - 0.5
+        centers = rescale_points(pair.centers, scale)
         labels = draw_discs(centers, shape, diameter_px=options.core * options.particle_pixels)
     else:
         numbers = native if pair.numbered else ndimage.label(native)[0]

@@ -24,6 +24,7 @@ from cryoseg.core.logit_picks import LogitPicks, grow_cores, logits_to_picks
 from cryoseg.core.mask_picks import draw_discs
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.pick_regions import clear_of_borders
+from cryoseg.core.resample import rescale_points
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
 from cryoseg.models.particle_recipe import ParticleRecipe
@@ -295,7 +296,7 @@ def _selected(
     calibration = Calibration(slope=recipe.score_slope, intercept=recipe.score_intercept)
     scores = calibration(found.raw_scores)
     stretch = np.asarray(micrograph.data.shape) / np.asarray(view)
-    centers = (found.centers + 0.5) * stretch - 0.5
+    centers = rescale_points(found.centers, stretch)
     dropped: dict[str, int] = {}
     good = scores >= config.score_threshold
     dropped["score-threshold"] = int((~good).sum())

@@ -19,6 +19,7 @@ from cryoseg import __version__
 from cryoseg.config.cet_pick import CetPickConfig
 from cryoseg.config.pick import ThicknessAxis, TomogramPickConfig
 from cryoseg.core.detection import match_points
+from cryoseg.core.resample import rescale_points
 from cryoseg.core.thickness import points_thin_first, thin_first, triple_thin_first
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.inputs import resolve_inputs, stem
@@ -141,8 +142,7 @@ def _assign(
                 if centers.shape[1] != 3:
                     raise InputError(f"{path}: holds points in two dimensions; tomograms need x, y, z.")
                 if given.picks_pixel_size is not None:
-                    # Voxel centers at whole numbers: the edge of the volume lies at -0.5 on either scale.
-                    centers = (centers + 0.5) * (given.picks_pixel_size / size) - 0.5
+                    centers = rescale_points(centers, given.picks_pixel_size / size)
                 points[name].append(centers)
                 matched += 1
         if not matched:

@@ -61,20 +61,29 @@ def _labeled_span(rng: np.random.Generator, volume: TrainingVolume, wanted: int)
     return slice(start, min(depth, start + wanted))
 
 
-def _crop(
-    volume: TrainingVolume, rng: np.random.Generator, config: ClipConfig, side: int
-) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Planes (z + 2 reach, planes, y, x) with all that a slice reads, and labels (z, y, x)."""
-    depth, height, width = volume.data.shape
-    z = _labeled_span(rng, volume, config.length)
-    y, x = _span(rng, height, side), _span(rng, width, side)
+def _place(
+    volume: TrainingVolume, rng: np.random.Generator, length: int, side: int
+) -> tuple[int, slice, slice]:
+    """First slice, rows and columns of a clip."""
+    _, height, width = volume.data.shape
+    z = _labeled_span(rng, volume, length)
+    return z.start, _span(rng, height, side), _span(rng, width, side)
+
+
+def _rows(volume: TrainingVolume, start: int, stop: int) -> NDArray[np.intp]:
+    """Numbers of slices; those beyond the ends are the last ones again."""
+    return np.clip(np.arange(start, stop), 0, len(volume.data) - 1)
+
+
+def _planes(volume: TrainingVolume, place: tuple[int, slice, slice], length: int) -> NDArray[np.float32]:
+    """(z + 2 reach, planes, y, x): all that the slices of a clip read."""
+    z, y, x = place
     reach = REACH[1 if volume.stage1_logits is None else 2]
-    rows = np.clip(np.arange(z.start - reach, z.start + config.length + reach), 0, depth - 1)
+    rows = _rows(volume, z - reach, z + length + reach)
     planes = [volume.data[rows, y, x]]
     if volume.stage1_logits is not None:
         planes.append(np.clip(volume.stage1_logits[rows, y, x], -LOGIT_CLIP, LOGIT_CLIP) / LOGIT_CLIP)
-    labels = volume.labels[np.clip(np.arange(z.start, z.start + config.length), 0, depth - 1), y, x]
-    return np.stack(planes, axis=1).astype(np.float32), labels
+    return np.stack(planes, axis=1).astype(np.float32)
 
 
 def sample_clip(
@@ -101,9 +110,11 @@ def sample_clip(
     may_be_empty = rng.random() < config.empty_fraction
     for _ in range(8):
         volume = volumes[int(rng.integers(len(volumes)))]
-        planes, labels = _crop(volume, rng, config, side)
+        place = z, y, x = _place(volume, rng, config.length, side)
+        labels = volume.labels[_rows(volume, z, z + config.length), y, x]
         if may_be_empty or (labels > 0).mean() > 0.005:
             break
+    planes = _planes(volume, place, config.length)
     images, targets = _resize(torch.from_numpy(planes), torch.from_numpy(labels), config.size)
     images, targets = _flip(images, targets, rng)
     first = (len(images) - len(targets)) // 2

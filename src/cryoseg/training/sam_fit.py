@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.core.blend import tile_grid
+from cryoseg.core.resample import rescale_points
 from cryoseg.models.promise import PromiseSam, points_from_mask
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.training.micrograph_samples import (
@@ -90,7 +91,7 @@ def truth_points(
     for i, image in enumerate(labels):
         rng = np.random.default_rng([*key, i, TRUTH_STREAM])
         xy, kind = points_from_mask(image > 0, network.promise.points, rng, known=image >= 0)
-        places.append((xy + 0.5) * scale - 0.5)
+        places.append(rescale_points(xy, scale))
         kinds.append(kind)
     return (
         torch.from_numpy(np.stack(places).astype(np.float32)).to(device),
