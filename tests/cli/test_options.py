@@ -69,6 +69,7 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "--start": ({"help"}, "train sam begins with model files only"),
     "--step": ({"default"}, METHOD),
     "--steps": ({"default"}, METHOD),
+    "--thickness-axis": ({"default"}, "pick takes the model's"),
     "--validate-every": ({"default"}, METHOD),
     "--validation": ({"default"}, METHOD),
     "--voxel-size": ({"help", "default", "type"}, RANGE),

@@ -68,6 +68,21 @@ def test_model_carries_its_recipe(model: Path) -> None:
     assert not (model.parent / "resume.pt").exists()
 
 
+def test_model_remembers_the_thickness_axis(tmp_path: Path) -> None:
+    tomogram = write_volume(tmp_path / "ts_01.mrc", (51, 17, 46))
+    labels = [[x, z, y] for z, y, x in PLACES]
+    model = train(tmp_path, "--thickness-axis", "y", labels=labels, volume=tomogram)
+    picked = []
+    for more in ([], ["--thickness-axis", "y"], ["--thickness-axis", "z"]):
+        out = tmp_path / f"out{len(picked)}"
+        arguments = ["pick", str(tomogram), "-m", str(model), "-o", str(out), "--device", "cpu", "--quiet"]
+        outcome = RUNNER.invoke(app, [*arguments, "--score-threshold", "0", "--no-preview", *more])
+        assert outcome.exit_code == 0, outcome.output
+        picked.append(starfile.read(out / "ts_01_particles.star"))
+    assert picked[0].equals(picked[1])
+    assert not picked[0].equals(picked[2])
+
+
 def test_pick_writes_every_format_and_keeps_what_is_there(model: Path, tmp_path: Path) -> None:
     tomogram = write_volume(tmp_path / "in" / "ts_1.5A.mrc")
     out = tmp_path / "out"

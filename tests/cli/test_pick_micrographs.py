@@ -23,6 +23,7 @@ from cryoseg.io.picks import read_picks
 from cryoseg.models import particle_model
 from cryoseg.models.model_file import write_model_file
 from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.pipelines import pick_micrograph
 
 RUNNER = CliRunner()
 DIAMETER = 32.0
@@ -43,6 +44,7 @@ class StandIn:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = Precision.FLOAT32
     weight_bytes: int = 0
+    remarks: tuple[str, ...] = ("prompts: 2 sets of tokens; took the first",)
 
     def tile_logits(self, tiles: np.ndarray) -> np.ndarray:
         assert tiles.shape[1:] == (96, 96)
@@ -202,7 +204,16 @@ def test_limits(tmp_path: Path) -> None:
     assert len(found) == 4
     output = pick(*arguments, "--score-threshold", "1")
     assert "no particle above the thresholds" in " ".join(output.split())
+    assert "stand-in: prompts: 2 sets of tokens; took the first." in " ".join(output.split())
+    output = pick(*arguments, "--border", "1000")
+    assert "no particle left: --border dropped 5" in " ".join(output.split())
     assert (tmp_path / "out" / "a_particles.star").exists()
+
+
+def test_a_small_particle_is_said_to_take_long(tmp_path: Path) -> None:
+    source = save_mrc(tmp_path / "a.mrc", draw())
+    output = " ".join(pick(source, "-o", tmp_path / "out", "--particle-diameter-px", "6").split())
+    assert "the image is enlarged to 747 x 683, which takes long and adds no detail" in output
 
 
 def test_the_whole_image_goes_in_squeezed(tmp_path: Path) -> None:
@@ -221,13 +232,15 @@ def test_the_whole_image_goes_in_squeezed(tmp_path: Path) -> None:
         (["--particle-diameter", "4000"], "1600 pixels wide (--particle-diameter 4000 A at 2.5 A per pixel)"),
         (["--particle-diameter", "80", "--pixel-size", "0.1"], "800 pixels wide"),
         (["--particle-diameter", "80", "--pixel-size", "250"], "too small to be seen"),
+        (["--particle-diameter-px", "5.1"], "enlarged to 878 x 803; that needs 0.0 GiB of memory"),
         (["--particle-diameter-px", "32", "-f", "mod"], "--format mod: is for tomograms"),
         (["--particle-diameter-px", "32", "--filaments"], "--filaments: is for tomograms"),
     ],
 )
 def test_impossible_requests_are_refused_in_a_sentence(
-    tmp_path: Path, arguments: list[str], words: str
+    tmp_path: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pick_micrograph, "available_memory", lambda: 25 * 2**20)
     source = save_mrc(tmp_path / "a.mrc", draw())
     assert words in failed(source, "-o", tmp_path / "out", *arguments)
     assert not list(tmp_path.glob("out/*particles*"))

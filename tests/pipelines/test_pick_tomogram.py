@@ -86,6 +86,8 @@ def test_thickness_axis_gives_picks_and_heat_map_in_the_files_axes(axis: Thickne
     assert result.heat_map.shape == tuple(cells)
     sizes = np.array([10.0, 20.0, 20.0])[list(order)]
     np.testing.assert_allclose(result.heat_geometry.voxel_size, sizes)
+    remembered = pick_tomogram(turned, detector(thickness_axis=axis))
+    np.testing.assert_array_equal(remembered.picks.centers, result.picks.centers)
 
 
 def test_heat_map_lies_over_the_tomogram() -> None:

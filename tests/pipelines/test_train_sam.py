@@ -219,6 +219,16 @@ def test_coordinates_become_discs(data: Path, tmp_path: Path) -> None:
     assert agree.sum() > 0.9 * (from_mask.labels > 0).sum()
     with pytest.raises(InputError, match="particle-diameter"):
         load_micrograph(pairs[0], ReadOptions(particle_pixels=12.0))
+    far = replace(pairs[0], centers=pairs[0].centers * 4)
+    with pytest.raises(InputError, match=r"lie outside the image of 160 x 160 pixels .* --scale"):
+        load_micrograph(far, ReadOptions(particle_pixels=12.0, diameter_px=24.0))
+    told: list[object] = []
+    one_off = replace(pairs[0], centers=np.concatenate([pairs[0].centers, [[80.0, 160.0]]]))
+    again, _ = load_micrograph(
+        one_off, ReadOptions(particle_pixels=12.0, diameter_px=24.0), on_event=told.append
+    )
+    assert (again.labels == found.labels).all()
+    assert "1 of" in str(told)
     with pytest.raises(InputError, match=r"no coordinates for 1 images \(c\.png\)"):
         find_micrographs([*images, str(data / "images" / "c.png")], [table])
 
@@ -323,3 +333,21 @@ def test_automatic_masks_are_chosen_by_size(small_sam: SamGeometry, monkeypatch:
     network = PromptSam(color, PromptConfig())
     union = particle_sized_union(network, np.zeros((64, 64, 3), np.uint8), particle_pixels=12.0)
     np.testing.assert_array_equal(union, masks[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("finetune", ["--num-tokens", "8"], "--num-tokens: is for prefix, not finetune"),
+        ("head-prompt", ["--tuned-blocks", "1"], "--tuned-blocks: is for finetune, not head"),
+        ("finetune", ["--particle-diameter", "48", "--particle-diameter-px", "24"], "not both"),
+        ("finetune", ["--learning-rate", "nan"], "--learning-rate nan"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(
+    data: Path, base: Path, tmp_path: Path, method: str, options: list[str], words: str
+) -> None:
+    arguments = ["train", method, str(data), "--base", str(base), "-o", str(tmp_path / "run")]
+    outcome = CliRunner().invoke(app, [*arguments, *options])
+    assert isinstance(outcome.exception, ConfigError)
+    assert words in str(outcome.exception)

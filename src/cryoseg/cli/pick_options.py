@@ -18,8 +18,8 @@ from cryoseg.cli.options import (
     STORE_LOGITS_HELP,
 )
 from cryoseg.cli.relion_options import (
+    THICKNESS_AXIS_HELP,
     RelionCenter,
-    ThicknessAxisOption,
     TomogramsStar,
     UnbinnedPixelSize,
     UnbinnedSize,
@@ -173,7 +173,10 @@ class TomogramOptions(OptionGroup):
     heat_map: Annotated[
         bool, Option("--heat-map/--no-heat-map", help="Write the probabilities as MRC (tomograms).")
     ] = False
-    thickness_axis: ThicknessAxisOption = ThicknessAxis.Z
+    thickness_axis: Annotated[
+        Optional[ThicknessAxis],  # noqa: UP045
+        Option("--thickness-axis", help=THICKNESS_AXIS_HELP, show_default="the model's"),
+    ] = None
 
     def config(self, limits: LimitOptions, filaments: FilamentOptions) -> TomogramPickConfig:
         """The settings of a run."""

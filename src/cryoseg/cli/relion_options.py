@@ -31,14 +31,11 @@ RelionCenter = Annotated[
         help="Zero of RELION 5's coordinates: N/2 - 1 (picker, as RELION picks) or N/2 (half).",
     ),
 ]
-ThicknessAxisOption = Annotated[
-    ThicknessAxis,
-    Option(
-        "--thickness-axis",
-        help="Axis of the file along which the sample is thin: z for usual MRC files, y for IMOD "
-        "reconstructions that were not rotated.",
-    ),
-]
+THICKNESS_AXIS_HELP = (
+    "Axis of the file along which the sample is thin: z for usual MRC files, y for IMOD reconstructions that "
+    "were not rotated."
+)
+ThicknessAxisOption = Annotated[ThicknessAxis, Option("--thickness-axis", help=THICKNESS_AXIS_HELP)]
 
 
 def relion_frames(

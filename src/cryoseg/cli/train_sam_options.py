@@ -124,6 +124,8 @@ class TrainingMicrographs(OptionGroup):
         """How they are read for a base with this recipe; None for a published SAM."""
         from cryoseg.pipelines.micrograph_data import ReadOptions
 
+        if None not in (self.particle_diameter, self.particle_diameter_px):
+            raise ConfigError("Pass --particle-diameter or --particle-diameter-px, not both.")
         return ReadOptions(
             particle_pixels=24.0 if recipe is None else recipe.particle_pixels,
             diameter_px=self.particle_diameter_px,

@@ -113,7 +113,7 @@ class TomogramPickConfig:
     symmetric
         Average the heat map with that of the point-reflected tomogram; twice the time.
     thickness_axis
-        Of the file.
+        Of the file; None takes that of the files that the model learned from.
     mask_side, mask_distance_angstrom
         With a mask: keep picks within it or outside of it, the mask being grown by this distance
         (shrunk, if negative).
@@ -127,7 +127,7 @@ class TomogramPickConfig:
     border_angstrom: float = 0.0
     z_border_angstrom: float = 0.0
     symmetric: bool = True
-    thickness_axis: ThicknessAxis = ThicknessAxis.Z
+    thickness_axis: ThicknessAxis | None = None
     mask_side: Side = Side.WITHIN
     mask_distance_angstrom: float = 0.0
     filament: FilamentConfig | None = None

@@ -105,6 +105,12 @@ class PromptConfig:
             raise ConfigError(f"--blocks {self.blocks}: {self.method} takes numbers from 0 to {largest}.")
         if self.grid_side < 1:
             raise ConfigError(f"--grid-side {self.grid_side}: must be at least 1.")
+        if self.num_tokens is not None and self.method is not PromptMethod.PREFIX:
+            raise ConfigError(f"--num-tokens: is for prefix, not {self.method}; leave it out.")
+        tuned = {"--tuned-blocks": bool(self.tuned_blocks), "--tune-prompt-encoder": self.tune_prompt_encoder}
+        given = ", ".join(option for option, is_given in tuned.items() if is_given)
+        if given and self.method is not PromptMethod.FINETUNE:
+            raise ConfigError(f"{given}: is for finetune, not {self.method}; leave it out.")
         if self.num_tokens is not None and self.num_tokens < 1:
             raise ConfigError(f"--num-tokens {self.num_tokens}: must be at least 1.")
 

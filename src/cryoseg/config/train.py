@@ -51,7 +51,7 @@ class LoopConfig:
             raise ConfigError(f"--steps {self.steps}: must be at least 1.")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"--ema-decay {self.ema_decay}: must lie in [0, 1).")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"--learning-rate {self.learning_rate}: must be positive.")
 
 
@@ -85,8 +85,8 @@ class ClipConfig:
     empty_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.size % 32:
-            raise ConfigError(f"--crop-size {self.size}: must be a multiple of 32.")
+        if self.size < 32 or self.size % 32:
+            raise ConfigError(f"--crop-size {self.size}: must be a multiple of 32, and at least 32.")
         if self.length < 1 or self.batch < 1:
             raise ConfigError("--clip-length and --batch must be at least 1.")
 

@@ -1,4 +1,4 @@
-"""Do these labels belong to this tomogram? Catch swapped axes before a network learns nonsense."""
+"""Do these labels belong to this image? Catch swapped axes before a network learns nonsense."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cryoseg.errors import InputError
 
 AXES = ("z", "y", "x")
 MOST_OUTSIDE = 0.2  # a larger share of labels outside is a mistake, not a border effect
+AT_THE_BORDER = 0.02  # of an axis; labels so little outside do not tell that axes are swapped
 
 
 def inside(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -39,23 +40,25 @@ def fitting_order(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[
 
 
 def check_labels(
-    points: NDArray[np.float64], shape: tuple[int, ...], *, name: str
+    points: NDArray[np.float64], shape: tuple[int, ...], *, name: str, remedy: str
 ) -> tuple[NDArray[np.float64], str | None]:
     """Labels that can be used, and a warning about those that cannot.
 
     Parameters
     ----------
     points
-        (n, 3) z, y, x, voxels.
+        (n, 3) z, y, x, voxels; or (n, 2) y, x, pixels.
     shape
-        (z, y, x).
+        (z, y, x), or (y, x).
     name
-        Of the tomogram, for messages.
+        Of the image, for messages.
+    remedy
+        How coordinates of another binning are converted, a clause for the message.
 
     Raises
     ------
     InputError
-        If labels are not finite, or more than a fifth of them lie outside the volume; the message
+        If labels are not finite, or more than a fifth of them lie outside; the message
         names another order of the axes where that one fits.
     """
     if not np.isfinite(points).all():
@@ -65,26 +68,29 @@ def check_labels(
         return points, None
     outside = int((~good).sum())
     worst = points[~good][0]
+    axes = AXES[-len(shape) :]
+    kind, unit = ("volume", "voxels") if len(shape) == len(AXES) else ("image", "pixels")
     found = (
-        f"{name}: {outside} of {len(points)} labels lie outside the volume of {_triple(shape)} voxels "
-        f"(z, y, x), the first at {_triple(worst)}"
+        f"{name}: {outside} of {len(points)} labels lie outside the {kind} of {_product(shape)} {unit} "
+        f"({', '.join(axes)}), the first at {_product(worst)}"
     )
-    order = fitting_order(points, shape)
+    beyond = np.maximum(-points, points - np.asarray(shape)) > AT_THE_BORDER * np.asarray(shape)
+    order = fitting_order(points, shape) if beyond.any() else None
     if order is not None:
         read_as = ", ".join(
-            f"{AXES[axis]} from the column read as {AXES[source]}" for axis, source in enumerate(order)
+            f"{axes[axis]} from the column read as {axes[source]}" for axis, source in enumerate(order)
         )
+        tables = "" if len(shape) < len(AXES) else "; of CET-pick's tables, --thickness-axis tells the order"
         raise InputError(
-            f"{found}. All would fit with swapped axes: {read_as}. Pass --thickness-axis, or reorder "
-            "the columns."
+            f"{found}. All would fit with swapped axes: {read_as}. Reorder the columns of the file{tables}."
         )
     if outside > MOST_OUTSIDE * len(points):
         raise InputError(
-            f"{found}. Check that they belong to this tomogram and are in voxels of it, not in angstrom or "
-            "in voxels of another binning (--picks-pixel-size converts)."
+            f"{found}. Check that they belong to it and are in its {unit}, not in angstrom or of another "
+            f"binning ({remedy})."
         )
     return points[good], f"{found}. They are left out."
 
 
-def _triple(values: NDArray[np.float64] | tuple[int, ...]) -> str:
+def _product(values: NDArray[np.float64] | tuple[int, ...]) -> str:
     return " x ".join(f"{value:g}" for value in values)

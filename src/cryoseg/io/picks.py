@@ -52,6 +52,7 @@ SUFFIXES = {
     PickFormat.CRYOSPARC: ".star",
 }
 PICK_SUFFIXES = tuple(READERS)
+PICKS_TAG = "_particles"  # behind an image's name in what `cryoseg pick` writes
 _FLAT_WRITERS = {
     PickFormat.BOX: write_box,
     PickFormat.CBOX: write_cbox,

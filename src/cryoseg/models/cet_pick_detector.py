@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
+from cryoseg.config.pick import ThicknessAxis
 from cryoseg.core.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.core.resample import Slices
 from cryoseg.core.robust import IntensityMap, robust_map
@@ -42,6 +43,8 @@ class DetectorSettings:
         (z, y, x) of a working voxel before z is compressed, in angstrom.
     score_threshold
         In [0, 1], found on the training tomograms.
+    thickness_axis
+        Of their files.
     """
 
     arch: Arch
@@ -51,6 +54,7 @@ class DetectorSettings:
     z_compression: int
     z_pool: ZPool
     score_threshold: float = 0.5
+    thickness_axis: ThicknessAxis = ThicknessAxis.Z
 
     def grid(self, shape: tuple[int, int, int], voxel_size: tuple[float, float, float]) -> WorkingGrid:
         """The working grid of a tomogram of this shape and voxel size (z, y, x; angstrom)."""
@@ -219,6 +223,7 @@ def save_detector(
             "particle_diameter_angstrom": settings.particle_diameter_angstrom,
             "z_compression": settings.z_compression,
             "z_pool": settings.z_pool.value,
+            "thickness_axis": settings.thickness_axis.value,
         },
         "preprocessing": {"normalize": "robust", "voxel_size": list(settings.voxel_size)},
         "score_threshold": settings.score_threshold,
@@ -251,6 +256,9 @@ def read_settings(path: Path) -> DetectorSettings:
             z_compression=int(config["z_compression"]),
             z_pool=ZPool(config["z_pool"]),
             score_threshold=float(metadata["score_threshold"]),
+            thickness_axis=ThicknessAxis(
+                config.get("thickness_axis", ThicknessAxis.Z)
+            ),  # absent in old files
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise WeightsError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,8 @@ class ParticleModel:
         What the user asked for.
     hashes
         SHA-256 of the files it was read from, by file name, for the provenance.
+    remarks
+        Sentences about what was changed in reading them.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ParticleModel:
         *,
         name: str,
         hashes: Mapping[str, str] | None = None,
+        remarks: Sequence[str] = (),
         device: torch.device,
         precision: Precision = Precision.FLOAT32,
         mode: NativeMode = NativeMode.GRID,
@@ -64,7 +67,7 @@ class ParticleModel:
         self.network = network.to(device).eval()
         self.recipe = recipe
         self.name = name
-        self.hashes = dict(hashes or {})
+        self.hashes, self.remarks = dict(hashes or {}), tuple(remarks)
         self.device, self.precision, self.mode = device, precision, mode
         if mode is NativeMode.AMG and recipe.normalization is InputScale.GREY:
             raise ConfigError(f"--mode amg: {name} sees grey values; use a published SAM, such as sam_vit_b.")
@@ -222,10 +225,12 @@ def load_particle_model(
                 f"give a .safetensors model file, or {', '.join(GROUPS['sam'])} for native SAM."
             )
         path = require(known, checkpoints_dir=checkpoints_dir)
+    remarks: tuple[str, ...] = ()
     if is_model_file(path):
         loaded = read_particle_file(path, base=base, checkpoints_dir=checkpoints_dir)
     else:
-        network = import_checkpoint(path).network
+        imported = import_checkpoint(path)
+        network, remarks = imported.network, imported.remarks
         loaded = Loaded(
             network=network,
             recipe=native_recipe(network.config, network.geometry),
@@ -242,6 +247,7 @@ def load_particle_model(
         loaded.recipe,
         name=str(name_or_path),
         hashes=loaded.hashes,
+        remarks=remarks,
         device=device,
         precision=precision,
         mode=mode,

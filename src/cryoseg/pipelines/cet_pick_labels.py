@@ -19,6 +19,7 @@ from cryoseg.training.cet_pick_samples import TrainingVolume
 from cryoseg.types import BoolArray, Tomogram
 
 FEW_LABELS = 10
+REMEDY = "--picks-pixel-size converts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ def checked(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEve
         if not len(item.labels) and not len(item.negatives):
             good.append(item)
             continue
-        labels, warning = check_labels(item.labels, item.tomogram.data.shape, name=item.name)
+        labels, warning = check_labels(item.labels, item.tomogram.data.shape, name=item.name, remedy=REMEDY)
         if warning:
             on_event(Warn(text=warning))
         apart = 0.1 * config.particle_diameter_angstrom
@@ -152,7 +153,9 @@ def checked(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEve
             on_event(
                 Note(text=f"{item.name}: {int((~distinct).sum())} labels repeat others and are left out.")
             )
-        negatives, warning = check_labels(item.negatives, item.tomogram.data.shape, name=item.name)
+        negatives, warning = check_labels(
+            item.negatives, item.tomogram.data.shape, name=item.name, remedy=REMEDY
+        )
         if warning:
             on_event(Warn(text=warning))
         good.append(replace(item, labels=labels[distinct], negatives=negatives))

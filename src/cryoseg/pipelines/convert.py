@@ -11,7 +11,7 @@ from cryoseg.config.pick import PickFormat
 from cryoseg.core.resample import rescale_points
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import SUFFIXES, PickSets, read_picks, write_picks
+from cryoseg.io.picks import PICKS_TAG, SUFFIXES, PickSets, read_picks, write_picks
 from cryoseg.types import Picks
 
 
@@ -63,7 +63,7 @@ def convert_picks(
         Axes to mirror, such as "y" or "xz"; needs `frame.shape`. Voxel k becomes n - 1 - k of the
         scaled volume, whose shape `frame.shape` is.
     name
-        Of the tomogram, where `source` gives none.
+        Of the image, where `source` gives none; None takes that of `source`, less `PICKS_TAG`.
     diameter_px
         Of the particle, in pixels of `target`, for formats of boxes; None takes that of `source`, scaled.
     score_threshold
@@ -83,6 +83,7 @@ def convert_picks(
     """
     sets = read_picks(source, frame, unbinned=unbinned)
     moved: PickSets = {}
+    own = source.stem.removesuffix(PICKS_TAG)
     for key, found in sets.items():
         picks = found if score_threshold is None else _above(found, score_threshold, source)
         centers = rescale_points(picks.centers, scale) if scale != 1.0 else picks.centers
@@ -95,7 +96,7 @@ def convert_picks(
                 if -index > min(centers.shape[1], len(frame.shape)):
                     raise InputError(f"--flip {axis}: {source} and the image have no such axis. Flip x or y.")
                 centers[:, index] = frame.shape[index] - 1 - centers[:, index]
-        moved[key or name or source.stem] = replace(
+        moved[key or name or own] = replace(
             picks,
             centers=np.asarray(centers),
             shape=frame.shape,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.segment import Polarity
+from cryoseg.core.label_checks import check_labels
 from cryoseg.core.mask_picks import draw_discs, mask_centers
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.resample import rescale_points
@@ -20,7 +21,8 @@ from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs, stem
 from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
-from cryoseg.io.picks import read_picks
+from cryoseg.io.picks import PICKS_TAG, read_picks
+from cryoseg.pipelines.events import OnEvent, Warn, ignore
 from cryoseg.training.micrograph_samples import TrainingMicrograph
 
 IMAGE_FOLDERS = ("images", "micrographs")
@@ -29,6 +31,7 @@ LABEL_TAGS = ("", "_mask", "_labels", "_label")
 SIMULATED_TAG, NUMBERS_TAG = "_micrograph", "_labels"
 TRAIN_FOLDERS, VALID_FOLDERS = ("train", "training_set"), ("valid", "val", "validation")
 LEAST_DIAMETER_PX = 3.0
+REMEDY = "`cryoseg convert --scale` converts"
 _SHOWN = 3
 
 
@@ -192,7 +195,7 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
         if item.error is not None:
             raise InputError(item.error)
         name = stem(item.path, MICROGRAPH_SUFFIXES)
-        points = centers.get(name, centers.get(f"{name}_particles"))
+        points = centers.get(name, centers.get(name + PICKS_TAG))
         if points is None or not len(points):
             missing.append(item.path.name)
         else:
@@ -239,8 +242,10 @@ def _nearest(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     return values[np.ix_(rows, columns)]
 
 
-def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[TrainingMicrograph, float]:
-    """Read one pair as the network will see it.
+def load_micrograph(
+    pair: MicrographPair, options: ReadOptions, *, on_event: OnEvent = ignore
+) -> tuple[TrainingMicrograph, float]:
+    """Read one pair as the network will see it; of labels outside the image, `on_event` is told.
 
     Returns
     -------
@@ -250,7 +255,8 @@ def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[Trainin
     Raises
     ------
     InputError
-        If labels and image differ in shape, no particle is labelled, or the diameter is unusable.
+        If labels and image differ in shape, no particle is labelled, many labels lie outside the image,
+        or the diameter is unusable.
     """
     micrograph = read_micrograph(pair.image, pixel_size=options.pixel_size)
     image = micrograph.data
@@ -280,7 +286,10 @@ def load_micrograph(pair: MicrographPair, options: ReadOptions) -> tuple[Trainin
     scale = np.array(shape) / (height, width)
     if native is None:
         assert pair.centers is not None
-        centers = rescale_points(pair.centers, scale)
+        points, warning = check_labels(pair.centers, image.shape, name=str(pair.image), remedy=REMEDY)
+        if warning:
+            on_event(Warn(text=warning))
+        centers = rescale_points(points, scale)
         labels = draw_discs(centers, shape, diameter_px=options.core * options.particle_pixels)
     else:
         numbers = native if pair.numbered else ndimage.label(native)[0]

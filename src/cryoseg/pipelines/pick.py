@@ -16,7 +16,7 @@ from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.micrographs import is_single_image
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import SUFFIXES, write_picks
+from cryoseg.io.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input, hash_file, read_provenance
 from cryoseg.io.relion_frame import RelionFrame
 from cryoseg.io.volumes import (
@@ -36,7 +36,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
-from cryoseg.pipelines.records import write_record
+from cryoseg.pipelines.records import why_no_picks, write_record
 from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
 
@@ -138,6 +138,8 @@ def pick_files(
     else:
         detector = load_detector(model, select_device(device))
         settings = detector.settings
+        axis = config.thickness_axis or settings.thickness_axis
+        config = replace(config, thickness_axis=axis)
         on_event(
             Note(
                 text=f"Model: {model} ({settings.arch}, particles of {settings.particle_diameter_angstrom:g} "
@@ -180,7 +182,7 @@ def pick_files(
             frame = PickFrame(
                 voxel_size=tomogram.geometry.voxel_size[2],
                 shape=tomogram.data.shape,
-                thickness_axis=config.thickness_axis,
+                thickness_axis=axis,
                 relion=relion,
                 diameter_angstrom=settings.particle_diameter_angstrom,
             )
@@ -211,7 +213,7 @@ def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
     """Every file of one input, by kind; the record comes last."""
-    base = f"{name}_particles"
+    base = f"{name}{PICKS_TAG}"
     paths: dict[str, Path] = {}
     for flavor in outputs.formats:
         middle = flavor.value.removeprefix("star") if flavor in RELION_FORMATS else ""
@@ -314,7 +316,7 @@ def _pick_one(
         status=Status.DONE,
         figures={"picks": str(len(picks)), "threshold": f"{result.threshold:.3f}"},
         outputs=tuple(paths.values()),
-        message="" if len(picks) else "nothing above the threshold",
+        message="" if len(picks) else why_no_picks(result.dropped),
     )
 
 

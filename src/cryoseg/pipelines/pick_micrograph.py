@@ -27,12 +27,14 @@ from cryoseg.core.pick_regions import clear_of_borders
 from cryoseg.core.resample import rescale_points
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
+from cryoseg.io.memory import GIB, available_memory
 from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.pipelines.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 
 TILES_AT_ONCE = 4
-MOST_ENLARGED = 4.0
+MOST_ENLARGED = 2.5  # more adds no detail and much time
+VIEW_BYTES = 40  # for each pixel of the network's scale, measured with tracemalloc: the view, tiles, logits
 GREY_SPAN = 2.5  # grey values at +-this many robust deviations become black and white in 8 bit
 LARGEST_PARTICLE = 0.5  # of the image's shorter side
 
@@ -122,8 +124,9 @@ def pick_micrograph(
     Raises
     ------
     InputError
-        If the image is constant, its pixel size is needed and unknown, or the particle is larger than
-        half of the image or smaller than five pixels.
+        If the image is constant, its pixel size is needed and unknown, the particle is larger than
+        half of the image or smaller than five pixels, or the image at the network's scale does not fit
+        into memory.
     """
     name = micrograph.source.name
     if is_constant(micrograph.data):
@@ -137,6 +140,7 @@ def pick_micrograph(
     if config.view is PickView.WHOLE:
         logits = _whole(image, model, diameter, invert=invert)
     else:
+        _check_scale(micrograph, model.recipe, diameter, on_event)
         logits = _tiled(image, model, diameter, name=name, invert=invert, on_event=on_event)
     threshold = config.logit_threshold
     if threshold is None:
@@ -237,6 +241,26 @@ def _is_inverted(
     return config.polarity is not recipe.polarity
 
 
+def _check_scale(micrograph: Micrograph, recipe: ParticleRecipe, diameter: float, on_event: OnEvent) -> None:
+    """Warn of an image that must be enlarged much, and refuse one that does not fit into memory then."""
+    if recipe.particle_pixels / diameter <= MOST_ENLARGED:
+        return
+    height, width = micrograph.data.shape
+    rows, columns = view_shape((height, width), diameter_px=diameter, particle_pixels=recipe.particle_pixels)
+    found = (
+        f"the particle is {diameter:.0f} pixels wide and the model wants {recipe.particle_pixels:g}, so that "
+        f"the image is enlarged to {columns} x {rows}"
+    )
+    advice = "Check --particle-diameter and --pixel-size, or use less binned images."
+    needed, free = VIEW_BYTES * rows * columns, available_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"{micrograph.source}: {found}; that needs {needed / GIB:.1f} GiB of memory, and "
+            f"{free / GIB:.1f} GiB are free. {advice}"
+        )
+    on_event(Warn(text=f"{micrograph.source.name}: {found}, which takes long and adds no detail. {advice}"))
+
+
 def _tiled(
     image: FloatArray,
     model: PicksParticles,
@@ -248,13 +272,6 @@ def _tiled(
 ) -> FloatArray:
     """Logits on the network's own scale, tiles blended."""
     recipe = model.recipe
-    if recipe.particle_pixels / diameter > MOST_ENLARGED:
-        on_event(
-            Warn(
-                text=f"{name}: the particle is {diameter:.0f} pixels wide and the model wants "
-                f"{recipe.particle_pixels:g}; enlarging it adds no detail. Use less binned images."
-            )
-        )
     view = particle_view(image, diameter_px=diameter, particle_pixels=recipe.particle_pixels, invert=invert)
     height, width = view.shape
     grid = tile_grid((height, width), recipe.image_size, recipe.overlap)

@@ -15,7 +15,7 @@ from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickO
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.picks import SUFFIXES, write_picks
+from cryoseg.io.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input
 from cryoseg.io.tiff import TIFF_SUFFIXES
 from cryoseg.io.volumes import made_by, write_logits, write_mask
@@ -29,7 +29,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.pipelines.pick_micrograph import MicrographPickResult, pick_micrograph
-from cryoseg.pipelines.records import own_file, peak_bytes, write_record
+from cryoseg.pipelines.records import own_file, peak_bytes, why_no_picks, write_record
 from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
 
@@ -145,6 +145,8 @@ def _tell_settings(model: ParticleModel, config: MicrographPickConfig, on_event:
             f"{recipe.particle_pixels:g}, logit threshold {threshold:g})."
         )
     )
+    for remark in model.remarks:
+        on_event(Warn(text=f"{model.name}: {remark}."))
     for key, value in asdict(config).items():
         on_event(Note(text=f"{key}: {value}", detail=True))
 
@@ -161,7 +163,7 @@ def _warn_of_flipped_rows(paths: Sequence[Path], on_event: OnEvent) -> None:
 
 def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str, Path]:
     """Every file of one input, by kind; the record comes last."""
-    base = f"{name}_particles"
+    base = f"{name}{PICKS_TAG}"
     paths: dict[str, Path] = {}
     for chosen in outputs.formats:
         flavor = _MICROGRAPH_FORMAT.get(chosen, chosen)
@@ -228,7 +230,7 @@ def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_e
             "peak memory": f"{peak / 2**30:.2f} GiB",
         },
         outputs=tuple(paths.values()),
-        message="" if len(picks) else "no particle above the thresholds",
+        message="" if len(picks) else why_no_picks(result.dropped),
     )
 
 

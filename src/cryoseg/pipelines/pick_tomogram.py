@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.cet_pick import Specimen
-from cryoseg.config.pick import FilamentConfig, TomogramPickConfig
+from cryoseg.config.pick import FilamentConfig, ThicknessAxis, TomogramPickConfig
 from cryoseg.core.filaments import trace_filaments
 from cryoseg.core.pick_regions import by_mask, clear_of_borders
 from cryoseg.core.thickness import points_thin_back, thin_back, thin_first, triple_thin_first
@@ -101,7 +101,7 @@ def pick_tomogram(
             "Give the mask of this tomogram."
         )
     check_finite(tomogram)
-    axis = config.thickness_axis
+    axis = config.thickness_axis or detector.settings.thickness_axis
 
     def score(economy: int) -> ScoreMap:
         return detector.score(
@@ -133,15 +133,18 @@ def pick_tomogram(
     threshold = config.score_threshold
     if threshold is None:
         threshold = detector.settings.score_threshold
-    picks, dropped = _select(candidates, threshold, config, voxel_size, mask)
+    picks, dropped = _select(candidates, threshold, config, axis, voxel_size, mask)
     if ridge:
+        points = len(picks)
         picks = _as_filaments(picks, diameter, config.filament or FilamentConfig(), voxel_size)
+        if points and not len(picks):
+            dropped["filaments"] = points
     heat = thin_back(1 / (1 + np.exp(-scores.logits)), axis)
     return PickResult(
         picks=picks,
         candidates=candidates,
         heat_map=np.ascontiguousarray(heat, dtype=np.float32),
-        heat_geometry=_heat_geometry(scores, tomogram.geometry, config),
+        heat_geometry=_heat_geometry(scores, tomogram.geometry, axis),
         threshold=threshold,
         dropped=dropped,
     )
@@ -161,6 +164,7 @@ def _select(
     candidates: Picks,
     threshold: float,
     config: TomogramPickConfig,
+    axis: ThicknessAxis,
     voxel_size: tuple[float, float, float],
     mask: BoolArray | None,
 ) -> tuple[Picks, dict[str, int]]:
@@ -175,7 +179,7 @@ def _select(
             dropped[rule] = int((~chosen).sum())
         picks = take(picks, chosen)
 
-    thin = {"z": 0, "y": 1, "x": 2}[config.thickness_axis.value]
+    thin = {"z": 0, "y": 1, "x": 2}[axis.value]
     border = [config.border_angstrom / size for size in voxel_size]
     border[thin] = config.z_border_angstrom / voxel_size[thin]
     keep("border", clear_of_borders(picks.centers, candidates.shape, border_voxels=tuple(border)))
@@ -211,9 +215,8 @@ def _as_filaments(
     return replace(picks, centers=centers, scores=np.concatenate(scores), tracks=np.concatenate(tracks))
 
 
-def _heat_geometry(scores: ScoreMap, geometry: Geometry, config: TomogramPickConfig) -> Geometry:
+def _heat_geometry(scores: ScoreMap, geometry: Geometry, axis: ThicknessAxis) -> Geometry:
     """Cell centers lie on even working voxels, so that the first cell reaches out of the volume."""
-    axis = config.thickness_axis
     cell = scores.cell_voxels
     first = scores.grid.to_source(np.zeros((1, 3)))[0]
     corner = first + 0.5 - cell / 2

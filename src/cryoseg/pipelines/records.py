@@ -42,6 +42,12 @@ def write_record(job: Job, content: Mapping[str, Any]) -> None:
     write_provenance(job.record, {**record, **content}, overwrite=True)
 
 
+def why_no_picks(dropped: Mapping[str, int]) -> str:
+    """For the row of an input without picks, where each rule dropped so many of them."""
+    rules = [f"--{rule} dropped {count}" for rule, count in dropped.items() if rule != "score-threshold"]
+    return f"no particle left: {', '.join(rules)}" if rules else "no particle above the thresholds"
+
+
 def own_file(model: str) -> list[Path]:
     """The file of a model that was given as one; empty of one that was given by a known name."""
     path = Path(model).expanduser()

@@ -331,9 +331,10 @@ def train_files(
         **trained.card(config),
         "cryoseg": __version__,
         "tomograms": [item.name for item in items],
-        "thickness_axis": given.thickness_axis.value,
     }
-    digest = save_detector(model, trained.weights, trained.detector.settings, card)
+    # Training saw the tomograms with their thin axis first; the model is for files like theirs.
+    settings = replace(trained.detector.settings, thickness_axis=given.thickness_axis)
+    digest = save_detector(model, trained.weights, settings, card)
     if pictures:
         for item in items:
             _draw(item, trained.detector, output_dir / f"{stem(item.tomogram.source)}_picks.png", on_event)

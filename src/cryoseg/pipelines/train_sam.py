@@ -125,7 +125,7 @@ def load_all(
     """Read many; also the median diameter in pixels of the files."""
     found, diameters = [], []
     for i, pair in enumerate(pairs, start=1):
-        micrograph, diameter = load_micrograph(pair, options)
+        micrograph, diameter = load_micrograph(pair, options, on_event=on_event)
         found.append(micrograph)
         diameters.append(diameter)
         on_event(StageProgress(name="data", stage=stage, done=i, total=len(pairs), unit="micrographs"))
