@@ -15,6 +15,7 @@ import torch
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
 from cryoseg.errors import ConfigError, InputError
+from cryoseg.io.mrc import write_mrc
 from cryoseg.io.volumes import read_tomogram, write_logits, write_mask
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
 from cryoseg.pipelines.train_membrane import split_pairs, train_membrane, train_stage
@@ -166,6 +167,27 @@ def test_pairs_come_from_tagged_files_twin_folders_and_lists(data: Path, tmp_pat
     np.testing.assert_array_equal(inverted.data, -plain.data)
 
 
+@pytest.mark.parametrize(
+    ("voxel_size", "shape"), [(3.5, (4, 32, 32)), (36.0, (16, 128, 128)), (0.0, (8, 64, 64))]
+)
+def test_volumes_are_learned_on_the_grid_of_the_packaged_model(
+    tmp_path: Path, voxel_size: float, shape: tuple[int, int, int]
+) -> None:
+    labels = np.full((8, 64, 64), -1, np.int8)
+    labels[5] = np.arange(64) < 32
+    write_pair(tmp_path, "ring", 0)
+    for tag, values in (("tomogram", read_tomogram(tmp_path / "ring_tomogram.mrc").data), ("labels", labels)):
+        target = tmp_path / "other" / f"ring_{tag}.mrc"
+        target.parent.mkdir(exist_ok=True)
+        geometry = Geometry(voxel_size=(voxel_size,) * 3)
+        write_mrc(target, values, geometry, label="test", dtype=str(values.dtype))
+    volume = load_volume(find_pairs([str(tmp_path / "other")])[0])
+    assert volume.data.shape == volume.labels.shape == shape
+    painted = {4: [2], 16: [10, 11], 8: [5]}[shape[0]]
+    assert volume.labeled_slices.tolist() == painted
+    assert (volume.labels[painted] > 0).mean() == 0.5
+
+
 def test_a_tenth_but_at_least_one_volume_is_held_out(data: Path) -> None:
     training, held_out = split_pairs([str(data)], [], seed=0)
     assert (len(training), len(held_out)) == (2, 1)
@@ -184,8 +206,6 @@ def test_a_tenth_but_at_least_one_volume_is_held_out(data: Path) -> None:
 def test_labels_that_cannot_teach_are_named(labels: np.ndarray, message: str, tmp_path: Path) -> None:
     write_pair(tmp_path, "bad", 0)
     (tmp_path / "bad_labels.mrc").unlink()
-    from cryoseg.io.mrc import write_mrc
-
     write_mrc(tmp_path / "bad_labels.mrc", labels, GEOMETRY, label="test", dtype="int8")
     with pytest.raises(InputError, match=message):
         load_volume(find_pairs([str(tmp_path)])[0])

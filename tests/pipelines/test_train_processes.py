@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cryoseg.config.train import ClipConfig
-from cryoseg.errors import ConfigError
+from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.mrc import write_mrc
 from cryoseg.io.volumes import write_logits
 from cryoseg.models.membrane_tiny import build_stage
@@ -80,6 +80,16 @@ def test_one_tomogram_with_a_few_painted_slices_teaches_and_judges(tmp_path: Pat
     taught, judged = load_volume(training), load_volume(judging)
     assert taught.labeled_slices.tolist() == [3, 20, 30, 38]
     assert judged.labeled_slices.tolist() == [9]
+    labels[9] = 0  # the slice that would judge has no membrane now, so that another one does
+    write_pair(tmp_path / "other", "few", labels)
+    (training,), (judging,) = split_pairs([str(tmp_path / "other")], [], seed=0)
+    assert load_volume(training).labeled_slices.tolist() == [3, 9, 30, 38]
+    assert load_volume(judging).labeled_slices.tolist() == [20]
+    labels[[20, 30, 38]] = 0
+    write_pair(tmp_path / "one", "few", labels)
+    (training,), _ = split_pairs([str(tmp_path / "one")], [], seed=0)
+    with pytest.raises(InputError, match="1 slice has membrane; paint at least two"):
+        load_volume(training)
     config = ClipConfig(size=64, length=4, zoom=1.0)
     for seed in range(10):
         _, targets = sample_clip([taught], np.random.default_rng(seed), config)

@@ -40,6 +40,23 @@ def rescale_points(points: NDArray[Any], scale: float | NDArray[np.float64]) -> 
     return np.asarray((points + 0.5) * scale - 0.5)
 
 
+def nearest(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array on another grid over the same extent; every voxel takes the nearest value.
+
+    Parameters
+    ----------
+    values
+        Of any shape, such as labels (z, y, x).
+    shape
+        Of the wanted grid.
+    """
+    places = [
+        np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
+        for n, m in zip(values.shape, shape, strict=True)
+    ]
+    return np.asarray(values[np.ix_(*places)])
+
+
 def linear_weights(source: int, target: int) -> csr_array:
     """(target, source) matrix of triangular weights between two grids over the same extent.
 

@@ -16,7 +16,7 @@ from cryoseg.config.segment import Polarity
 from cryoseg.core.label_checks import check_labels
 from cryoseg.core.mask_picks import draw_discs, mask_centers
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
-from cryoseg.core.resample import rescale_points
+from cryoseg.core.resample import nearest, rescale_points
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs, stem
@@ -234,14 +234,6 @@ def labelled_diameter(labels: NDArray[np.integer[Any]], *, numbered: bool) -> fl
     return float(2 * np.median(deepest))
 
 
-def _nearest(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    rows, columns = (
-        np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
-        for n, m in zip(values.shape, shape, strict=True)
-    )
-    return values[np.ix_(rows, columns)]
-
-
 def load_micrograph(
     pair: MicrographPair, options: ReadOptions, *, on_event: OnEvent = ignore
 ) -> tuple[TrainingMicrograph, float]:
@@ -293,7 +285,7 @@ def load_micrograph(
         labels = draw_discs(centers, shape, diameter_px=options.core * options.particle_pixels)
     else:
         numbers = native if pair.numbered else ndimage.label(native)[0]
-        labels = _nearest(numbers, shape).astype(np.int32)
+        labels = nearest(numbers, shape).astype(np.int32)
         centers = _centers(labels, pair, options.particle_pixels)
         if options.core < 1:
             discs = draw_discs(centers, shape, diameter_px=options.core * options.particle_pixels)

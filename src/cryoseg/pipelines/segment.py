@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
 from cryoseg.core.postprocess import postprocess_mask
@@ -17,7 +15,6 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input, hash_file
 from cryoseg.io.volumes import (
     check_finite,
-    improbable_voxel_size,
     made_by,
     read_tomogram,
     write_logits,
@@ -35,42 +32,12 @@ from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_pla
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.pipelines.pixel_size import settle_pixel_size
 from cryoseg.pipelines.records import peak_bytes, write_record
 from cryoseg.pipelines.segment_model import ResolvedModel, bytes_needed, resolve_model
 from cryoseg.pipelines.segment_outputs import output_paths
 from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import write_preview
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelSize:
-    """The scale that a run works at, in angstrom, and where it came from: option, header or model."""
-
-    angstrom: float
-    source: str
-
-
-def settle_pixel_size(
-    tomogram: Tomogram, *, override: float | None, assumed: float
-) -> tuple[PixelSize, str | None]:
-    """The pixel size to work at, and a warning where the header cannot be believed.
-
-    Parameters
-    ----------
-    tomogram
-        As read.
-    override
-        `--pixel-size`, in angstrom.
-    assumed
-        The model's own scale, taken where the header gives none.
-    """
-    if override is not None:
-        return PixelSize(angstrom=override, source="option"), None
-    doubt = improbable_voxel_size(tomogram.geometry)
-    if doubt is not None:
-        warning = f"{tomogram.source.name}: {doubt} The model's own scale, {assumed:g} A, is assumed."
-        return PixelSize(angstrom=assumed, source="assumed"), warning
-    return PixelSize(angstrom=float(np.mean(tomogram.geometry.voxel_size)), source="header"), None
 
 
 def segment_tomogram(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -434,13 +435,15 @@ def train_membrane(
 ) -> Path | None:
     """From data to one model file: stage 1, its logits, stage 2, threshold, package.
 
-    Every part that is done is kept, so the same call goes on after a crash or a time limit.
+    Every part that is done is kept, so the same call goes on after a crash or a time limit. The limit of
+    stage 2's settings is that of the whole call, which makes at least one step.
 
     Returns
     -------
     Path or None
         The model file, or None if the time limit came first.
     """
+    begun = time.monotonic()
     training, held_out = split_pairs(data, validation_data, seed=configs[0].loop.seed)
     runs = (output_dir / "stage1", output_dir / "stage2")
     model_file = output_dir / "membrane.safetensors"
@@ -457,8 +460,12 @@ def train_membrane(
     logits = logits_folder(runs[1], runs[0] / BEST, polarity)
     write_stage1_logits(configs[0], runs[0], [*training, *held_out], logits, **shared)
     second = load_start(start, 2) if start is not None else load_start(runs[0] / BEST, 1)
+    loop = configs[1].loop
+    if loop.max_minutes is not None:
+        left = max(0.0, loop.max_minutes - (time.monotonic() - begun) / 60)
+        loop = replace(loop, max_minutes=left)
     if not train_stage(
-        configs[1],
+        replace(configs[1], loop=loop),
         training,
         held_out,
         runs[1],

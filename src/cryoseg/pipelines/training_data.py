@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.segment import Polarity
+from cryoseg.core.resample import Resampled, Slices, nearest
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import is_known_suffix, stem
 from cryoseg.io.volumes import check_finite, is_volume, read_mask, read_tomogram
+from cryoseg.models.membrane_tiny import Recipe, model_shape
+from cryoseg.pipelines.pixel_size import settle_pixel_size
 from cryoseg.training.clips import TrainingVolume
 from cryoseg.types import Tomogram
 
@@ -135,7 +138,7 @@ def _simulated_polarity(folder: Path, base: str) -> Polarity | None:
 def load_volume(
     pair: Pair, *, polarity: Polarity = Polarity.DARK, stage1_logits: Path | None = None
 ) -> TrainingVolume:
-    """Read and normalize one pair.
+    """Read and normalize one pair, on the grid on which the packaged model will see such a tomogram.
 
     Parameters
     ----------
@@ -144,7 +147,7 @@ def load_volume(
     polarity
         Of the membranes where the pair does not say.
     stage1_logits
-        `.npy` file of (z, y, x) float16 logits, for training stage 2.
+        `.npy` file of (z, y, x) float16 logits on that grid, for training stage 2.
 
     Raises
     ------
@@ -155,15 +158,31 @@ def load_volume(
     check_finite(tomogram)
     values = read_labels(pair, tomogram)
     intensity = robust_map(tomogram.data, invert=(pair.polarity or polarity) is Polarity.BRIGHT)
-    data = np.empty(tomogram.data.shape, np.float16)
-    for z, slice_ in enumerate(tomogram.data):
-        data[z] = intensity(slice_)
+    recipe = Recipe()
+    size, _ = settle_pixel_size(tomogram, override=None, assumed=recipe.assumed_pixel_size)
+    shape = model_shape(tomogram.data.shape, size.angstrom, recipe.pixel_size_range)
+    seen: Slices = tomogram.data if shape == tomogram.data.shape else Resampled(tomogram.data, shape)
+    data = np.empty(shape, np.float16)
+    for z in range(len(data)):
+        data[z] = intensity(seen[z])
     return TrainingVolume(
         name=pair.name,
         data=data,
-        labels=values,
+        labels=_labels_on_grid(values, shape),
         stage1_logits=None if stage1_logits is None else np.load(stage1_logits),
     )
+
+
+def _labels_on_grid(labels: NDArray[np.int8], shape: tuple[int, int, int]) -> NDArray[np.int8]:
+    """(z, y, x) labels on another grid; on a coarser one, a few painted slices are not passed over."""
+    if shape[0] >= len(labels):
+        return np.asarray(nearest(labels, shape))
+    moved = np.full(shape, -1, np.int8)
+    for z in np.flatnonzero((labels >= 0).any(axis=(1, 2))):
+        place = int((z + 0.5) * shape[0] / len(labels))
+        slice_ = nearest(labels[z], shape[1:])
+        moved[place] = np.where(slice_ >= 0, slice_, moved[place])
+    return moved
 
 
 def read_labels(pair: Pair, tomogram: Tomogram) -> NDArray[np.int8]:
@@ -185,12 +204,16 @@ def read_labels(pair: Pair, tomogram: Tomogram) -> NDArray[np.int8]:
         raise InputError(f"{pair.labels}: labels must be 1 (membrane), 0 (none) or -1 (unknown).")
     if pair.fold is not None:
         painted = np.flatnonzero((values >= 0).any(axis=(1, 2)))
-        judging = painted[1::FOLDS]
-        if not len(judging):
+        with_membrane = np.flatnonzero((values > 0).any(axis=(1, 2)))
+        if len(with_membrane) < 2:
             raise InputError(
-                f"{pair.labels}: only {len(painted)} slice has labels; paint at least two, so that one can "
-                "judge, or name another volume with --validation."
+                f"{pair.labels}: {len(with_membrane) or 'no'} slice has membrane; paint at least two, so "
+                "that one can judge, or name another volume with --validation."
             )
+        judging = painted[1::FOLDS]
+        shared = np.isin(with_membrane, judging)
+        if shared.all() or not shared.any():  # nothing to learn from, or nothing to judge by
+            judging = with_membrane[1::FOLDS]
         dropped = judging if pair.fold is Fold.TRAINING else np.setdiff1d(painted, judging)
         values[dropped] = -1
     if not (values > 0).any():
