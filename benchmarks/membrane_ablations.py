@@ -21,7 +21,7 @@ from cryoseg.config.segment import Polarity
 from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.slicestack import LOGIT_OFFSETS, SLICE_OFFSETS
 from cryoseg.core.statistics import mean_with_interval
-from cryoseg.pipelines.train_membrane import VALIDATION_TILE, best_network, logits_path
+from cryoseg.pipelines.membrane_runs import VALIDATION_TILE, best_network, logits_path
 from cryoseg.pipelines.training_data import find_pairs, load_volume
 from cryoseg.training.membrane import LOGIT_BINS, dice_by_threshold, volume_logits
 

@@ -69,9 +69,9 @@ class TestStagesOfTheBundledRecipe:
     @pytest.fixture(autouse=True)
     def pipelines(self, stand_in: Callable[..., Call]) -> None:
         self.launch = stand_in("training.processes.launch", ALONE)
-        self.split = stand_in("pipelines.train_membrane.split_pairs", PAIRS)
-        self.start = stand_in("pipelines.train_membrane.load_start", {"weights": 0})
-        self.logits = stand_in("pipelines.train_membrane.write_stage1_logits")
+        self.split = stand_in("pipelines.training_data.split_pairs", PAIRS)
+        self.start = stand_in("pipelines.membrane_runs.load_start", {"weights": 0})
+        self.logits = stand_in("pipelines.membrane_runs.write_stage1_logits")
         self.stage = stand_in("pipelines.train_membrane.train_stage")
 
     def test_defaults_are_those_of_the_configuration(self, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ class TestStagesOfThePublishedRecipe:
     @pytest.fixture(autouse=True)
     def pipelines(self, stand_in: Callable[..., Call]) -> None:
         self.launch = stand_in("training.processes.launch", ALONE)
-        self.split = stand_in("pipelines.train_membrane.split_pairs", PAIRS)
+        self.split = stand_in("pipelines.training_data.split_pairs", PAIRS)
         self.logits = stand_in("pipelines.train_sam2.write_sam2_logits")
         self.stage = stand_in("pipelines.train_sam2.train_sam2_stage")
 
@@ -205,8 +205,8 @@ class TestMembraneModel:
 
     def test_two_runs_are_packed(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
         stand_in("pipelines.training_data.find_pairs", ["pair"])
-        logits = stand_in("pipelines.train_membrane.write_stage1_logits")
-        package = stand_in("pipelines.train_membrane.package", (-0.25, 0.8765))
+        logits = stand_in("pipelines.membrane_runs.write_stage1_logits")
+        package = stand_in("pipelines.membrane_runs.package", (-0.25, 0.8765))
         for stage in (1, 2):
             config = TrainMembraneConfig(stage=stage, clip=ClipConfig(length=6)).to_dict()
             run = tmp_path / str(stage)

@@ -18,8 +18,8 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.mrc import write_mrc
 from cryoseg.io.volumes import read_tomogram, write_logits, write_mask
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
-from cryoseg.pipelines.train_membrane import split_pairs, train_membrane, train_stage
-from cryoseg.pipelines.training_data import find_pairs, load_volume
+from cryoseg.pipelines.train_membrane import train_membrane, train_stage
+from cryoseg.pipelines.training_data import find_pairs, load_volume, split_pairs
 from cryoseg.training.loop import TrainingError
 from cryoseg.types import Geometry
 

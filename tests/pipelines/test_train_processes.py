@@ -16,8 +16,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.mrc import write_mrc
 from cryoseg.io.volumes import write_logits
 from cryoseg.models.membrane_tiny import build_stage
-from cryoseg.pipelines.train_membrane import split_pairs
-from cryoseg.pipelines.training_data import Fold, load_volume
+from cryoseg.pipelines.training_data import Fold, load_volume, split_pairs
 from cryoseg.training.clips import sample_clip
 from cryoseg.training.processes import Processes
 from cryoseg.types import Geometry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -126,13 +127,14 @@ def package(
 
     For example: cryoseg train package --stage1 runs/1 --stage2 runs/2 --validation val -o mine.safetensors
     """
-    from cryoseg.pipelines.train_membrane import logits_folder, run_settings, write_stage1_logits
-    from cryoseg.pipelines.train_membrane import package as write_package
+    from cryoseg.pipelines.membrane_runs import logits_folder, run_settings, write_stage1_logits
+    from cryoseg.pipelines.membrane_runs import package as write_package
     from cryoseg.pipelines.training_data import find_pairs
     from cryoseg.training.loop import BEST
 
     first, polarity = run_settings(stage1, 1)
     second, _ = run_settings(stage2, 2)
+    first = replace(first, clip=second.clip)  # both stages of a packaged model have one memory window
     held_out, logits = find_pairs(validation), logits_folder(stage2, stage1 / BEST, polarity)
     with batch_console() as console:
         write_stage1_logits(first, stage1, held_out, logits, polarity=polarity, on_event=console)

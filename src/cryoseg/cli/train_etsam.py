@@ -201,14 +201,9 @@ def _train(run: _Run) -> None:
 
 
 def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
-    from cryoseg.pipelines.train_membrane import (
-        load_start,
-        logits_folder,
-        require_run,
-        split_pairs,
-        train_stage,
-        write_stage1_logits,
-    )
+    from cryoseg.pipelines.membrane_runs import load_start, logits_folder, write_stage1_logits
+    from cryoseg.pipelines.train_membrane import train_stage
+    from cryoseg.pipelines.training_data import split_pairs
     from cryoseg.training.loop import BEST
 
     options, stage = run.options, run.stage
@@ -219,7 +214,6 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
     weights = load_start(options.start, stage) if options.start is not None else None
     logits = None
     if run.stage1 is not None:
-        require_run(run.stage1)
         logits = logits_folder(run.output_dir, run.stage1 / BEST, polarity)
         first = TrainMembraneConfig(stage=1, clip=config.clip)
         if processes.first:
@@ -244,8 +238,9 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
 
 def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
     from cryoseg.models.weights import canonical_name, require
-    from cryoseg.pipelines.train_membrane import logits_folder, split_pairs
+    from cryoseg.pipelines.membrane_runs import logits_folder
     from cryoseg.pipelines.train_sam2 import train_sam2_stage, write_sam2_logits
+    from cryoseg.pipelines.training_data import split_pairs
     from cryoseg.training.loop import BEST
 
     options, stage1 = run.options, run.stage1

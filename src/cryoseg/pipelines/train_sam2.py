@@ -36,8 +36,9 @@ from cryoseg.models.sam2_training import build_clip_network, layered_groups
 from cryoseg.models.sam2_volume import VolumePredictor
 from cryoseg.models.weights import load_state_dict, load_strict
 from cryoseg.pipelines.events import OnEvent, StageProgress, ignore
-from cryoseg.pipelines.train_membrane import logits_path, report_steps
+from cryoseg.pipelines.membrane_runs import logits_path
 from cryoseg.pipelines.training_data import Pair, read_labels
+from cryoseg.pipelines.training_report import report_steps
 from cryoseg.training.loop import fit
 from cryoseg.training.membrane import dice_by_threshold
 from cryoseg.training.processes import ALONE, Processes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cryoseg.config.segment import Polarity
 from cryoseg.core.resample import Resampled, Slices, nearest
 from cryoseg.core.robust import robust_map
-from cryoseg.errors import InputError
+from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.inputs import is_known_suffix, stem
 from cryoseg.io.volumes import check_finite, is_volume, read_mask, read_tomogram
 from cryoseg.models.membrane_tiny import Recipe, model_shape
@@ -133,6 +133,32 @@ def _simulated_polarity(folder: Path, base: str) -> Polarity | None:
         return None
     polarity = json.loads(record.read_text()).get("polarity")
     return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
+
+
+def split_pairs(
+    data: Sequence[str], validation_data: Sequence[str], *, seed: int, fraction: float = 0.1
+) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs.
+
+    Without validation data a tenth of the volumes is held out, or, of a single volume, every fourth
+    labeled slice.
+    """
+    pairs = find_pairs(data)
+    if validation_data:
+        held_out = find_pairs(validation_data)
+        known = {pair.tomogram.resolve() for pair in held_out}
+        training = [pair for pair in pairs if pair.tomogram.resolve() not in known]
+        if not training:
+            raise ConfigError(
+                "--validation: holds every training volume, so nothing is left to learn from. Give other "
+                "volumes, or leave it out: a tenth is held out then."
+            )
+        return training, held_out
+    if len(pairs) == 1:
+        return [replace(pairs[0], fold=Fold.TRAINING)], [replace(pairs[0], fold=Fold.VALIDATION)]
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    count = max(1, round(fraction * len(pairs)))
+    return [pairs[i] for i in order[count:]], [pairs[i] for i in order[:count]]
 
 
 def load_volume(

@@ -1,0 +1,199 @@
+"""Runs of the bundled model's recipe on disk: their weights, settings and logits, and the packaged model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryoseg import __version__
+from cryoseg.config.segment import Polarity
+from cryoseg.config.train import ClipConfig, TrainMembraneConfig
+from cryoseg.errors import WeightsError
+from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.provenance import hash_file
+from cryoseg.models.fine_sam2 import FineVolumePredictor
+from cryoseg.models.membrane_tiny import CONFIG, Recipe, build_stage
+from cryoseg.models.model_file import read_model_metadata, read_model_tensors, write_model_file
+from cryoseg.models.weights import canonical_name, load_strict, require
+from cryoseg.pipelines.events import OnEvent, StageProgress, ignore
+from cryoseg.pipelines.training_data import Pair, load_volume
+from cryoseg.training.loop import BEST, RUN_CONFIG
+from cryoseg.training.membrane import LOGIT_BINS, STEM, dice_by_threshold, volume_logits
+
+VALIDATION_TILE = 256
+CPU = torch.device("cpu")
+
+
+def load_start(path: Path, stage: int) -> dict[str, Tensor]:
+    """Weights of one stage from a packaged model (file or `membrane-tiny`) or from a run's `best.pt`."""
+    if not path.exists():
+        known = canonical_name(str(path))
+        if known is None:
+            raise WeightsError(
+                f"{path}: not found; --start takes a model file, a run's {BEST} or membrane-tiny."
+            )
+        path = require(known)
+    if path.suffix == ".safetensors":
+        read_model_metadata(path)
+        return {name: value.float() for name, value in read_model_tensors(path, f"stage{stage}.").items()}
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or "model" not in state or STEM not in state["model"]:
+        raise WeightsError(f"{path}: is neither a packaged membrane model nor the {BEST} of its training.")
+    weights: dict[str, Tensor] = state["model"]
+    return weights
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """Of weights by content; the files that hold them may have any name."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        found.update(weights[name].contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def run_settings(run: Path, stage: int) -> tuple[TrainMembraneConfig, Polarity]:
+    """Settings of a finished stage, and the polarity where its pairs did not say.
+
+    Raises
+    ------
+    WeightsError
+        If the folder holds no run of this stage.
+    """
+    require_run(run)
+    record = json.loads((run / RUN_CONFIG).read_text())
+    config = record["config"]
+    if record.get("recipe") or config["stage"] != stage:
+        raise WeightsError(f"{run}: is no run of the bundled model's stage {stage}.")
+    clip = ClipConfig(**config["clip"])
+    return TrainMembraneConfig(stage=stage, clip=clip), Polarity(record.get("polarity", Polarity.DARK))
+
+
+def require_run(run: Path) -> None:
+    """Stop if a folder holds no weights of a training.
+
+    Raises
+    ------
+    WeightsError
+        With what to do.
+    """
+    if not (run / BEST).exists():
+        raise WeightsError(
+            f"{run / BEST}: missing. Check the folder; a run has it after its first validation."
+        )
+
+
+def best_network(
+    run: Path, config: TrainMembraneConfig, size: int, device: torch.device = CPU
+) -> FineVolumePredictor:
+    """The best averaged network of a run, ready for tiles of `size` pixels."""
+    require_run(run)
+    path = run / BEST
+    network = build_stage(config.stage, size)
+    load_strict(network, load_start(path, config.stage), path)
+    network.to(device).eval()
+    return network
+
+
+def logits_folder(run: Path, stage1: Path, polarity: Polarity) -> Path:
+    """Where a stage-2 run keeps the logits of one stage 1; another one has another folder.
+
+    Raises
+    ------
+    WeightsError
+        If there are no such weights.
+    """
+    if not stage1.is_file():
+        raise WeightsError(
+            f"{stage1}: missing. Give the weights of stage 1, or its run after the first validation."
+        )
+    return run / "stage1_logits" / f"{hash_file(stage1)[:10]}_{polarity}"
+
+
+def logits_path(folder: Path, pair: Pair) -> Path:
+    """Where the stage-1 logits of a pair are kept; two folders may hold volumes of one name."""
+    place = hashlib.sha256(str(pair.tomogram.resolve()).encode()).hexdigest()[:10]
+    return folder / f"{pair.name}_{place}.npy"
+
+
+def write_stage1_logits(
+    config: TrainMembraneConfig,
+    run: Path,
+    pairs: Sequence[Pair],
+    folder: Path,
+    *,
+    polarity: Polarity = Polarity.DARK,
+    device: torch.device = CPU,
+    on_event: OnEvent = ignore,
+) -> None:
+    """Stage-1 logits of every volume as `.npy`, float16; those that exist are kept."""
+    make_folder(folder)
+    network = best_network(run, config, VALIDATION_TILE, device)
+    for i, pair in enumerate(pairs, start=1):
+        target = logits_path(folder, pair)
+        if not target.exists():
+            logits = volume_logits(network, load_volume(pair, polarity=polarity), window=config.clip.length)
+            with atomic_output(target, overwrite=True) as temporary, temporary.open("wb") as stream:
+                np.save(stream, logits.astype(np.float16))
+        on_event(StageProgress(name="data", stage="stage-1 logits", done=i, total=len(pairs), unit="volumes"))
+
+
+def package(
+    configs: tuple[TrainMembraneConfig, TrainMembraneConfig],
+    runs: tuple[Path, Path],
+    held_out: Sequence[Pair],
+    logits: Path,
+    output: Path,
+    *,
+    polarity: Polarity = Polarity.DARK,
+    card: Mapping[str, Any] | None = None,
+    device: torch.device = CPU,
+) -> tuple[float, float]:
+    """Write both stages as one model file, with the threshold that suits the validation volumes.
+
+    Returns
+    -------
+    tuple of float
+        The logit threshold and the mean validation Dice at it.
+    """
+    second = best_network(runs[1], configs[1], VALIDATION_TILE, device)
+    curves = []
+    for pair in held_out:
+        volume = load_volume(pair, polarity=polarity, stage1_logits=logits_path(logits, pair))
+        found = volume_logits(second, volume, window=configs[1].clip.length, reverse=True)
+        curves.append(dice_by_threshold(found, volume.labels))
+    mean = np.mean(curves, axis=0)
+    threshold, dice = float(LOGIT_BINS[mean.argmax()]), float(mean.max())
+    tensors = {
+        f"stage{config.stage}.{name}": value
+        for config, run in zip(configs, runs, strict=True)
+        for name, value in torch.load(run / BEST, map_location="cpu", weights_only=True)["model"].items()
+    }
+    recipe = Recipe(window=configs[1].clip.length, logit_threshold=threshold)
+    metadata = {
+        "method": "membrane-tiny",
+        "version": __version__,
+        "network": CONFIG,
+        "recipe": recipe.to_metadata(),
+        "logit_threshold": threshold,
+        "card": {
+            "validation_dice": round(dice, 4),
+            "validation_volumes": len(held_out),
+            "training": [_history(run) for run in runs],
+            **(card or {}),
+        },
+    }
+    write_model_file(output, tensors, metadata, precision="float16")
+    return threshold, dice
+
+
+def _history(run: Path) -> dict[str, Any]:
+    """What a run says about itself, with the number of its volumes instead of their names."""
+    record: dict[str, Any] = json.loads((run / RUN_CONFIG).read_text())
+    return {**record, **{key: len(record[key]) for key in ("training", "validation")}}
