@@ -23,6 +23,7 @@ LARGEST_WHEEL_BYTES = 90e6
 IN_WHEEL = (
     "cryoseg/cli/app.py",
     "cryoseg/weights/membrane_tiny.safetensors",
+    "cryoseg/weights/particle_mixed.safetensors",
     "cryoseg/weights/particle_tiny.safetensors",
     "cryoseg/weights/particle_empiar10017.safetensors",
     "cryoseg/samples/sample_0000_tomogram.mrc",

@@ -1,6 +1,6 @@
 """Picks on carbon and on ice crystals of simulated micrographs, against those beside them.
 
-    python benchmarks/pick_contamination.py [--model particle-tiny] [--count 12] [--seed 9000]
+    python benchmarks/pick_contamination.py [--model particle-mixed] [--count 12] [--seed 9000]
 
 `cryoseg simulate micrographs` draws support films and crystals, and labels no particle there. Of the
 micrographs of the seed, those with a film or a crystal over at least 3 % of the image are picked at
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
+from cryoseg.config.segment import Polarity
 from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
 from cryoseg.core.metrics_picks import PickCounts, evaluate_picks
 from cryoseg.models.particle_model import load_particle_model
@@ -49,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="particle-tiny")
+    parser.add_argument("--model", default="particle-mixed")
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--seed", type=int, default=9000)
     arguments = parser.parse_args()
@@ -68,7 +69,7 @@ def main() -> None:
         result = pick_micrograph(
             Micrograph(data=made.data, pixel_size=made.pixel_size),
             model,
-            MicrographPickConfig(particle_diameter_px=diameter),
+            MicrographPickConfig(particle_diameter_px=diameter, polarity=Polarity(made.record["polarity"])),
         ).picks
         at = tuple(np.clip(np.rint(result.centers).astype(int), 0, np.array(film.shape) - 1).T)
         for place, where in zip(places, (film, crystals & ~film, ~(film | crystals)), strict=True):

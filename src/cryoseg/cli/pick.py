@@ -35,7 +35,7 @@ def pick(
             "--checkpoint",
             help="A particle model by name or file, trained on micrographs or on tomograms.",
         ),
-    ] = "particle-tiny",
+    ] = "particle-mixed",
     output_dir: OutputDir = Path(),
     limits: LimitOptions = LimitOptions(),
     format_: Annotated[

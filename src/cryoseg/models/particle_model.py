@@ -200,7 +200,7 @@ def load_particle_model(
     Parameters
     ----------
     name_or_path
-        `particle-tiny`, a name of the group `sam` for native SAM, a model file of ours, or a checkpoint
+        `particle-mixed`, a name of the group `sam` for native SAM, a model file of ours, or a checkpoint
         of the Prompt-SAM authors.
     device, precision
         Where and how to compute.

@@ -142,10 +142,20 @@ MEMBRANE_TINY = Weights(
 PARTICLE_TINY = Weights(
     name="particle_tiny",
     file_name="particle_tiny.safetensors",
-    purpose="bundled particle picking in micrographs, and a small SAM to adapt",
+    purpose="bundled small SAM to adapt to particles, and to pick with",
     licence="Apache-2.0",
     paper="this project",
     source="trained by this repository on simulated micrographs",
+)
+
+PARTICLE_MIXED = Weights(
+    name="particle_mixed",
+    file_name="particle_mixed.safetensors",
+    purpose="bundled particle picking in micrographs, what `pick` takes by default",
+    licence="Apache-2.0",
+    paper="this project",
+    source="particle_tiny, fine-tuned by this repository on simulated micrographs and on EMPIAR-10017 "
+    "as CryoSegNet (MIT) prepared it",
 )
 
 PARTICLE_EMPIAR10017 = Weights(
@@ -162,6 +172,7 @@ WEIGHTS: dict[str, Weights] = {
     entry.name: entry
     for entry in (
         MEMBRANE_TINY,
+        PARTICLE_MIXED,
         PARTICLE_TINY,
         PARTICLE_EMPIAR10017,
         _etsam(1),
@@ -193,7 +204,7 @@ WEIGHTS: dict[str, Weights] = {
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "bundled": ("membrane_tiny", "particle_tiny", "particle_empiar10017"),
+    "bundled": ("membrane_tiny", "particle_mixed", "particle_tiny", "particle_empiar10017"),
     "etsam": ("etsam_stage1", "etsam_stage2"),
     "sam": ("sam_vit_h", "sam_vit_l", "sam_vit_b"),
     "sam2.1": ("sam2.1_hiera_tiny", "sam2.1_hiera_small", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"),
