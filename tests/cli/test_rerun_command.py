@@ -173,6 +173,7 @@ class StandIn:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = Precision.FLOAT32
     weight_bytes: int = 0
+    remarks: tuple[str, ...] = ()
 
     def tile_logits(self, tiles: np.ndarray) -> np.ndarray:
         return np.asarray(-4 * (tiles + 1.2), np.float32)
