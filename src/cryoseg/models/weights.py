@@ -130,51 +130,43 @@ def _sam2(size: str, *, sha256: str, n_bytes: int) -> Weights:
     )
 
 
-MEMBRANE_TINY = Weights(
-    name="membrane_tiny",
-    file_name="membrane_tiny.safetensors",
-    purpose="bundled membrane segmentation, both stages",
-    licence="Apache-2.0",
-    paper="this project",
-    source="trained by this repository on simulated tomograms",
-)
-
-PARTICLE_TINY = Weights(
-    name="particle_tiny",
-    file_name="particle_tiny.safetensors",
-    purpose="bundled small SAM to adapt to particles, and to pick with",
-    licence="Apache-2.0",
-    paper="this project",
-    source="trained by this repository on simulated micrographs",
-)
-
-PARTICLE_MIXED = Weights(
-    name="particle_mixed",
-    file_name="particle_mixed.safetensors",
-    purpose="bundled particle picking in micrographs, what `pick` takes by default",
-    licence="Apache-2.0",
-    paper="this project",
-    source="particle_tiny, fine-tuned by this repository on simulated micrographs and on EMPIAR-10017 "
-    "as CryoSegNet (MIT) prepared it",
-)
-
-PARTICLE_EMPIAR10017 = Weights(
-    name="particle_empiar10017",
-    file_name="particle_empiar10017.safetensors",
-    purpose="bundled particle picking, adapted to ten micrographs of beta-galactosidase (EMPIAR-10017)",
-    licence="Apache-2.0",
-    paper="this project",
-    source="particle_tiny, fine-tuned by this repository on micrographs that CryoSegNet (MIT) prepared",
-)
+def _ours(name: str, *, purpose: str, source: str) -> Weights:
+    return Weights(
+        name=name,
+        file_name=f"{name}.safetensors",
+        purpose=purpose,
+        licence="Apache-2.0",
+        paper="this project",
+        source=source,
+    )
 
 
 WEIGHTS: dict[str, Weights] = {
     entry.name: entry
     for entry in (
-        MEMBRANE_TINY,
-        PARTICLE_MIXED,
-        PARTICLE_TINY,
-        PARTICLE_EMPIAR10017,
+        _ours(
+            "membrane_tiny",
+            purpose="bundled membrane segmentation, both stages",
+            source="trained by this repository on simulated tomograms",
+        ),
+        _ours(
+            "particle_mixed",
+            purpose="bundled particle picking in micrographs, what `pick` takes by default",
+            source="particle_tiny, fine-tuned by this repository on simulated micrographs and on "
+            "EMPIAR-10017 as CryoSegNet (MIT) prepared it",
+        ),
+        _ours(
+            "particle_tiny",
+            purpose="bundled small SAM to adapt to particles, and to pick with",
+            source="trained by this repository on simulated micrographs",
+        ),
+        _ours(
+            "particle_empiar10017",
+            purpose="bundled particle picking, adapted to ten micrographs of beta-galactosidase "
+            "(EMPIAR-10017)",
+            source="particle_tiny, fine-tuned by this repository on micrographs that CryoSegNet (MIT) "
+            "prepared",
+        ),
         _etsam(1),
         _etsam(2),
         _sam("h", "H", md5="4b8939a88964f0f4ff5f5b2642c598a6", n_bytes=2_564_550_879),
@@ -204,7 +196,7 @@ WEIGHTS: dict[str, Weights] = {
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "bundled": ("membrane_tiny", "particle_mixed", "particle_tiny", "particle_empiar10017"),
+    "bundled": tuple(name for name, entry in WEIGHTS.items() if entry.bundled),
     "etsam": ("etsam_stage1", "etsam_stage2"),
     "sam": ("sam_vit_h", "sam_vit_l", "sam_vit_b"),
     "sam2.1": ("sam2.1_hiera_tiny", "sam2.1_hiera_small", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"),

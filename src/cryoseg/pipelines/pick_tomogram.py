@@ -12,7 +12,7 @@ from cryoseg.config.cet_pick import Specimen
 from cryoseg.config.pick import FilamentConfig, ThicknessAxis, TomogramPickConfig
 from cryoseg.core.filaments import trace_filaments
 from cryoseg.core.pick_regions import by_mask, clear_of_borders
-from cryoseg.core.thickness import points_thin_back, thin_back, thin_first, triple_thin_first
+from cryoseg.core.thickness import ORDERS, points_thin_back, thin_back, thin_first, triple_thin_first
 from cryoseg.errors import InputError
 from cryoseg.io.volumes import check_finite
 from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, ScoreMap
@@ -179,7 +179,7 @@ def _select(
             dropped[rule] = int((~chosen).sum())
         picks = take(picks, chosen)
 
-    thin = {"z": 0, "y": 1, "x": 2}[axis.value]
+    thin = ORDERS[axis][0]
     border = [config.border_angstrom / size for size in voxel_size]
     border[thin] = config.z_border_angstrom / voxel_size[thin]
     keep("border", clear_of_borders(picks.centers, candidates.shape, border_voxels=tuple(border)))
