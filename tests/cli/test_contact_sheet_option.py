@@ -6,8 +6,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
+from cryoseg.events import Report, Row, Status
 from cryoseg.pipelines import segment
-from cryoseg.pipelines.events import Report, Row, Status
 
 
 @pytest.mark.parametrize(("options", "sheet"), [([], False), (["--contact-sheet"], True)])

@@ -23,9 +23,9 @@ from cryoseg.config.evaluate import Metric
 from cryoseg.config.pick import CenterRule
 from cryoseg.config.segment import ModelName
 from cryoseg.errors import ConfigError, CryosegError
+from cryoseg.events import Note, Row, StageProgress, Status, Warn
 from cryoseg.io.picks import read_picks
 from cryoseg.io.volumes import write_logits
-from cryoseg.pipelines.events import Note, Row, StageProgress, Status, Warn
 from cryoseg.types import Geometry
 
 

@@ -13,6 +13,7 @@ import torch
 
 from cryoseg.config import ModelName, SegmentConfig
 from cryoseg.errors import InputError
+from cryoseg.events import Event, Note, Warn, ignore
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.memory import GIB
 from cryoseg.io.volumes import write_mask
@@ -22,7 +23,6 @@ from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.registry import METHODS
 from cryoseg.models.weights import require
 from cryoseg.pipelines.batches import memory
-from cryoseg.pipelines.events import Event, Note, Warn, ignore
 from cryoseg.pipelines.segment import segment_tomogram
 from cryoseg.pipelines.segment_model import ResolvedModel
 from cryoseg.types import Geometry, SegmentResult, Tomogram

@@ -12,6 +12,7 @@ import pytest
 
 from cryoseg.config.batch import Shard, slurm_shard
 from cryoseg.errors import ConfigError, InputError, OutputError
+from cryoseg.events import Event, Note, Report, Row, Status, Warn, ignore
 from cryoseg.io.claims import claim
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import atomic_output, temporary_path
@@ -20,7 +21,6 @@ from cryoseg.io.volumes import made_by, write_mask
 from cryoseg.pipelines.batches.finished import Job, keep_finished
 from cryoseg.pipelines.batches.report import check_report_names, write_report
 from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.pipelines.events import Event, Note, Report, Row, Status, Warn, ignore
 from cryoseg.types import Geometry
 
 IDENTITY = {"command": "segment", "model": {"sha256": {"m": "aa"}}, "settings": {"threshold": -0.5}}

@@ -5,8 +5,8 @@ from PIL import Image
 
 from cryoseg.config.batch import Shard
 from cryoseg.errors import InputError
+from cryoseg.events import Report, Row, Status
 from cryoseg.pipelines.contact_sheet import sheet_path, write_contact_sheet
-from cryoseg.pipelines.events import Report, Row, Status
 
 
 def row(folder: Path, name: str, status: Status) -> Row:

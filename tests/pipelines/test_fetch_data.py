@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config.fetch_data import FetchConfig, VolumeFormat
 from cryoseg.errors import InputError
+from cryoseg.events import Status
 from cryoseg.io.volumes import read_mask, read_tomogram
 from cryoseg.pipelines import fetch_plan
-from cryoseg.pipelines.events import Status
 from cryoseg.pipelines.fetch_data import fetch_planned
 from cryoseg.pipelines.fetch_plan import Services, plan_fetch
 

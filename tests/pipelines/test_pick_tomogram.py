@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from cryoseg.config.cet_pick import Arch, Specimen, ZPool
 from cryoseg.config.pick import FilamentConfig, Side, ThicknessAxis, TomogramPickConfig
 from cryoseg.errors import InputError
+from cryoseg.events import Warn
 from cryoseg.models.cet_pick_detector import Detector, DetectorSettings
 from cryoseg.models.cet_pick_inference import BlockShape
-from cryoseg.pipelines.events import Warn
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
 from cryoseg.types import Geometry, Tomogram
 

@@ -12,7 +12,7 @@ from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.core.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.pipelines.events import Note, Status
+from cryoseg.events import Note, Status
 from cryoseg.pipelines.postprocess import output_name, postprocess_files
 
 

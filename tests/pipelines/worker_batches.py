@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from cryoseg.errors import InputError
+from cryoseg.events import Note, OnEvent, Report, Row, Status, ignore
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.provenance import describe_input, write_provenance
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, ignore
 
 
 def numbers(folder: Path, *, device: str, batch: Batch, on_event: OnEvent) -> Report:

@@ -18,8 +18,8 @@ from cryoseg.config.batch import ClusterConfig, ClusterKind, Shard, parse_sbatch
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
+    from cryoseg.events import Report
     from cryoseg.pipelines.batches.run import Batch
-    from cryoseg.pipelines.events import Report
 
 DryRun = Annotated[bool, Option("--dry-run", help="Tell what would be done and write nothing.")]
 ContactSheet = Annotated[

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from cryoseg.pipelines.events import Event, Note, Row, StageProgress, Status, Warn
+from cryoseg.events import Event, Note, Row, StageProgress, Status, Warn
 
 _STYLE = {
     Status.DONE: "green",

@@ -51,7 +51,7 @@ def fetch(
     Example: cryoseg data fetch cryoppp_lite:10017 --dry-run
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.pipelines.events import Note, Row, Status
+    from cryoseg.events import Note, Row, Status
     from cryoseg.pipelines.fetch_data import fetch_planned, readable_bytes
     from cryoseg.pipelines.fetch_plan import plan_fetch
 

@@ -221,9 +221,9 @@ def picks(
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluation_tables import print_evaluation
+    from cryoseg.events import Status
     from cryoseg.pipelines.evaluate_picks import evaluate_pick_files, image_name
     from cryoseg.pipelines.evaluate_report import EvaluationWriter
-    from cryoseg.pipelines.events import Status
 
     config = EvaluatePicksConfig(
         radius=Radius.parse(radius, option="--radius"),

@@ -39,8 +39,8 @@ def images(
     Example: cryoseg evaluate images masks truth -o scores.csv
     """
     from cryoseg.cli.console import batch_console
+    from cryoseg.events import Row, Status
     from cryoseg.pipelines.evaluate_images import evaluate_images, shown
-    from cryoseg.pipelines.events import Row, Status
 
     with batch_console(quiet=quiet, verbose=verbose) as console:
         evaluation = evaluate_images(

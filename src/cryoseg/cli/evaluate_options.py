@@ -19,8 +19,8 @@ from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
+    from cryoseg.events import OnEvent, Report, Row
     from cryoseg.pipelines.batches.run import Batch
-    from cryoseg.pipelines.events import OnEvent, Report, Row
 
 Metrics = Annotated[str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")]
 LogitThreshold = Annotated[

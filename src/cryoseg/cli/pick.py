@@ -21,8 +21,8 @@ from cryoseg.config.pick_micrograph import MicrographPickOptions
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
+    from cryoseg.events import Report
     from cryoseg.pipelines.batches.run import Batch
-    from cryoseg.pipelines.events import Report
 
 
 def pick(

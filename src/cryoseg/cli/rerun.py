@@ -61,7 +61,7 @@ def rerun(
     Example: cryoseg rerun membranes/ts_01_membrane.json -o again
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.pipelines.events import Note, Row, Status, Warn
+    from cryoseg.events import Note, Row, Status, Warn
     from cryoseg.pipelines.rerun import Elsewhere, plan_rerun, require_same
 
     if len(records) > 1 and input_file is not None:

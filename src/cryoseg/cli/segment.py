@@ -50,8 +50,8 @@ from cryoseg.config.segment import PRESET_POSTPROCESS, PostprocessLengths
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
+    from cryoseg.events import Report
     from cryoseg.pipelines.batches.run import Batch
-    from cryoseg.pipelines.events import Report
 
 Choice = TypeVar("Choice", bound=StrEnum)
 

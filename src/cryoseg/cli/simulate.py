@@ -84,7 +84,7 @@ def tomograms(
     """
     from cryoseg.cli.console import BatchConsole
     from cryoseg.cli.simulate_run import made_row, show_made
-    from cryoseg.pipelines.events import Note, Row
+    from cryoseg.events import Note, Row
     from cryoseg.simulate.tomograms import Outcome, simulate_folder
 
     config = SimulateConfig(

@@ -29,7 +29,7 @@ def lesions(
     Example: cryoseg simulate lesions -o skin -n 100 --seed 1
     """
     from cryoseg.cli.simulate_run import made_row, show_made
-    from cryoseg.pipelines.events import Row
+    from cryoseg.events import Row
     from cryoseg.simulate.lesions import LIST, LesionOutcome, simulate_lesion_folder
 
     config = SimulateLesionsConfig(shape=_shape(shape), seed=seed)

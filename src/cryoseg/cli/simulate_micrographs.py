@@ -70,7 +70,7 @@ def micrographs(
     Example: cryoseg simulate micrographs -n 4 -o simulated
     """
     from cryoseg.cli.simulate_run import made_row, show_made
-    from cryoseg.pipelines.events import Row
+    from cryoseg.events import Row
     from cryoseg.simulate.micrographs import simulate_micrograph_folder
     from cryoseg.simulate.simulated_micrograph import MicrographOutcome
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryoseg.cli.console import BatchConsole, batch_console
-from cryoseg.pipelines.events import Row, StageProgress, Status
+from cryoseg.events import Row, StageProgress, Status
 
 Outcome = TypeVar("Outcome")
 

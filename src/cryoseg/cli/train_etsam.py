@@ -48,7 +48,7 @@ from cryoseg.config.train_sam2 import (
 from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cryoseg.pipelines.events import OnEvent
+    from cryoseg.events import OnEvent
 
 BY_RECIPE = "by the recipe"
 RecipeOption = Annotated[

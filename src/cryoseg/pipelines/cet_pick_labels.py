@@ -13,8 +13,8 @@ from cryoseg.core.label_checks import check_labels
 from cryoseg.core.robust import IntensityMap, robust_map
 from cryoseg.core.working_grid import WorkingVolume
 from cryoseg.errors import InputError
+from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.models.cet_pick_detector import DetectorSettings
-from cryoseg.pipelines.events import Note, OnEvent, Warn
 from cryoseg.training.cet_pick_samples import TrainingVolume
 from cryoseg.types import BoolArray, Tomogram
 

@@ -8,7 +8,7 @@ from PIL import UnidentifiedImageError
 
 from cryoseg.config.batch import ALL, Shard
 from cryoseg.errors import InputError
-from cryoseg.pipelines.events import Report, Row, Status
+from cryoseg.events import Report, Row, Status
 from cryoseg.view.contact_sheet import Tile, draw_contact_sheet
 from cryoseg.view.sections import write_png
 

@@ -20,6 +20,7 @@ from cryoseg.core.metrics import evaluate_mask, split_truth
 from cryoseg.core.metrics_figures import figures_of, micro_figures
 from cryoseg.core.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.pipelines.batches.finished import Job
@@ -27,7 +28,6 @@ from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.evaluate_pairs import Pair, find_pairs, tomogram_name
 from cryoseg.pipelines.evaluate_scores import FileScore, kept_score, plan_score, write_score
-from cryoseg.pipelines.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.types import Tomogram
 
 # Arrays of a pair just scored: prediction, truth (both as read) and the score, for pictures.

@@ -10,9 +10,9 @@ from cryoseg.config.batch import ALL
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, Report, Row, Status, ignore
 from cryoseg.pipelines.batches.interrupts import Interrupted
 from cryoseg.pipelines.batches.run import Batch
-from cryoseg.pipelines.events import OnEvent, Report, Row, Status, ignore
 from cryoseg.pipelines.pick import PickOutputs, pick_files
 from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
 from cryoseg.pipelines.pick_route import Task, task_of

@@ -19,10 +19,10 @@ from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.resample import nearest, rescale_points
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.inputs import resolve_inputs, stem
 from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.picks import PICKS_TAG, read_picks
-from cryoseg.pipelines.events import OnEvent, Warn, ignore
 from cryoseg.training.micrograph_samples import TrainingMicrograph
 
 IMAGE_FOLDERS = ("images", "micrographs")

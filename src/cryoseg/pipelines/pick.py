@@ -12,6 +12,7 @@ import numpy as np
 
 from cryoseg.config.pick import PickFormat, TomogramPickConfig
 from cryoseg.errors import InputError
+from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.micrographs import is_single_image
 from cryoseg.io.outputs import make_folder
@@ -34,7 +35,6 @@ from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
 from cryoseg.pipelines.records import why_no_picks, write_record
 from cryoseg.types import BoolArray, Tomogram

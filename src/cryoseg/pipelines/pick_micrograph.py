@@ -27,9 +27,9 @@ from cryoseg.core.pick_regions import clear_of_borders
 from cryoseg.core.resample import rescale_points
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.memory import GIB, available_memory
 from cryoseg.models.particle_recipe import ParticleRecipe
-from cryoseg.pipelines.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 
 TILES_AT_ONCE = 4

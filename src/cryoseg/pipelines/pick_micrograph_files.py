@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
+from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.outputs import make_folder
@@ -27,7 +28,6 @@ from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, mapped_shape, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.pipelines.pick_micrograph import MicrographPickResult, pick_micrograph
 from cryoseg.pipelines.records import own_file, peak_bytes, why_no_picks, write_record
 from cryoseg.types import Micrograph

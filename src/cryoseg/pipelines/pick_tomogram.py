@@ -14,12 +14,12 @@ from cryoseg.core.filaments import trace_filaments
 from cryoseg.core.pick_regions import by_mask, clear_of_borders
 from cryoseg.core.thickness import ORDERS, points_thin_back, thin_back, thin_first, triple_thin_first
 from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, StageProgress, ignore
 from cryoseg.io.volumes import check_finite
 from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, ScoreMap
 from cryoseg.models.cet_pick_inference import BlockShape
 from cryoseg.models.device import release_memory
 from cryoseg.pipelines.batches.memory import step_down
-from cryoseg.pipelines.events import OnEvent, StageProgress, ignore
 from cryoseg.types import BoolArray, FloatArray, Geometry, Picks, Tomogram
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.errors import CryosegError, InputError
+from cryoseg.events import OnEvent, Report
 from cryoseg.io.provenance import read_provenance
 from cryoseg.models.device import describe, select_device
-from cryoseg.pipelines.events import OnEvent, Report
 from cryoseg.pipelines.reruns import arithmetic, networks
 from cryoseg.pipelines.reruns.findings import Elsewhere, Findings, Run
 

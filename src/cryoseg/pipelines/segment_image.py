@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pictures import Smoothing
 from cryoseg.core.picture_frame import frame_picture, smooth_mask
+from cryoseg.events import Note, OnEvent, Report, Row, Status, ignore
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
@@ -21,7 +22,6 @@ from cryoseg.models.device import describe
 from cryoseg.models.particle_model import ParticleModel
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.run import run_batch
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, ignore
 from cryoseg.pipelines.records import own_file, write_record
 from cryoseg.training.picture_samples import picture_logits
 from cryoseg.types import FloatArray

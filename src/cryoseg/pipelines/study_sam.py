@@ -14,10 +14,10 @@ from cryoseg.config.prompt_sam import BOTH_ADAPTERS, PromptMethod
 from cryoseg.config.train_sam import TrainSamConfig, TrainView
 from cryoseg.core.logit_picks import grow_cores
 from cryoseg.errors import ConfigError, InputError
+from cryoseg.events import Note, OnEvent, ignore
 from cryoseg.io.outputs import atomic_output
 from cryoseg.models.device import select_device
 from cryoseg.models.particle_files import load_base, read_particle_file
-from cryoseg.pipelines.events import Note, OnEvent, ignore
 from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions
 from cryoseg.pipelines.train_sam import load_all, train_prompt
 from cryoseg.training.sam_fit import LOGIT_BINS, dice_by_threshold, micrograph_logits, validation_curves

@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from cryoseg.config.cet_pick import CetPickConfig, Specimen
 from cryoseg.core.pick_threshold import expected_f1_threshold
 from cryoseg.errors import ConfigError, InputError
+from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, settings_for
 from cryoseg.pipelines.cet_pick_labels import (
     FEW_LABELS,
@@ -24,7 +25,6 @@ from cryoseg.pipelines.cet_pick_labels import (
     known_voxel_size,
     prepare,
 )
-from cryoseg.pipelines.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.training.cet_pick_fit import StepResult, Trainer
 from cryoseg.training.cet_pick_samples import CropSampler
 

@@ -22,6 +22,7 @@ from cryoseg.core.detection import match_points
 from cryoseg.core.resample import rescale_points
 from cryoseg.core.thickness import points_thin_first, thin_first, triple_thin_first
 from cryoseg.errors import InputError, OutputError
+from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.inputs import resolve_inputs, stem
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.pick_frame import PickFrame
@@ -33,7 +34,6 @@ from cryoseg.io.volumes import check_finite, read_mask, read_tomogram, require_v
 from cryoseg.models.cet_pick_detector import Detector, save_detector
 from cryoseg.models.device import select_device
 from cryoseg.pipelines.cet_pick_labels import LabeledTomogram
-from cryoseg.pipelines.events import Note, OnEvent, Warn, ignore
 from cryoseg.pipelines.pick import mask_file
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
 from cryoseg.pipelines.train_cet_pick import LABEL_RADIUS, train_detector

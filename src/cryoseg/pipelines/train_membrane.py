@@ -16,9 +16,9 @@ from cryoseg import __version__
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.slicestack import CHANNELS
+from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import make_folder
 from cryoseg.models.membrane_tiny import build_stage
-from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.pipelines.membrane_runs import (
     CPU,
     VALIDATION_TILE,

@@ -21,12 +21,12 @@ from cryoseg.config.train_sam import TrainSamConfig
 from cryoseg.core.metrics_picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import open_mask
 from cryoseg.errors import ConfigError, InputError
+from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.pictures import PictureRow, Split, read_picture_list
 from cryoseg.models.device import peak_device_memory, select_device
 from cryoseg.models.particle_files import adapt, note_base, save_particle_model
 from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.pipelines.train_sam import (
     UPPER_BOUND,
     VALIDATION_SHARE,

@@ -16,6 +16,7 @@ from cryoseg import __version__
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError, InputError, WeightsError
+from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import make_folder
 from cryoseg.models.device import peak_device_memory, select_device
 from cryoseg.models.model_file import is_model_file
@@ -26,7 +27,6 @@ from cryoseg.models.sam_geometry import TINY, SamGeometry
 from cryoseg.models.state import load_strict
 from cryoseg.models.weights import canonical_name, require
 from cryoseg.pipelines.calibrate_sam import fit_picks
-from cryoseg.pipelines.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
 from cryoseg.training.loop import BEST, StepResult, fit
 from cryoseg.training.micrograph_samples import TrainingMicrograph

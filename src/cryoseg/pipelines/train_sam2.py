@@ -27,6 +27,7 @@ from cryoseg.core.normalize import fused_logits_map, intensity_map
 from cryoseg.core.prompts import empty_mask, grid_mask
 from cryoseg.core.tiles import whole
 from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.volumes import check_finite, read_tomogram
 from cryoseg.models.device import autocast
@@ -35,7 +36,6 @@ from cryoseg.models.sam2_config import build_predictor
 from cryoseg.models.sam2_training import build_clip_network, layered_groups
 from cryoseg.models.sam2_volume import VolumePredictor
 from cryoseg.models.weights import load_state_dict, load_strict
-from cryoseg.pipelines.events import OnEvent, StageProgress, ignore
 from cryoseg.pipelines.membrane_runs import logits_path
 from cryoseg.pipelines.training_data import Pair, read_labels
 from cryoseg.pipelines.training_report import report_steps

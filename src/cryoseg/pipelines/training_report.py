@@ -8,7 +8,7 @@ from typing import Any
 
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import ConfigError
-from cryoseg.pipelines.events import Note, OnEvent, StageProgress
+from cryoseg.events import Note, OnEvent, StageProgress
 from cryoseg.training.loop import StepResult
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryoseg.errors import CryosegError, WeightsError
+from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.download import Expected, exclusive, fetch, offline_variable
 from cryoseg.io.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
 from cryoseg.models.weights import (
@@ -22,7 +23,6 @@ from cryoseg.models.weights import (
     package_folder,
     require,
 )
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.pipelines.publishers import address, published
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.errors import OutputError
+from cryoseg.events import Row, Status
 from cryoseg.io.outputs import TEMPORARY_PREFIX
 from cryoseg.io.provenance import is_same_input, plain, read_provenance
-from cryoseg.pipelines.events import Row, Status
 
 _LABELS = slice(224, 1024)  # the ten label lines of an MRC header, in bytes
 _MOST_NAMED = 3

@@ -12,9 +12,9 @@ from typing import Any
 from cryoseg import __version__
 from cryoseg.config.batch import Shard
 from cryoseg.errors import ConfigError, InputError
+from cryoseg.events import Report, Row, Status
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.provenance import read_provenance, write_provenance
-from cryoseg.pipelines.events import Report, Row, Status
 
 REPORT_SUFFIXES = (".csv", ".json")
 

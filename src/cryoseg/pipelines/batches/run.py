@@ -12,11 +12,11 @@ from pathlib import Path
 
 from cryoseg.config.batch import Shard, slurm_shard
 from cryoseg.errors import CryosegError
+from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.claims import claim, holder, is_unclaimed
 from cryoseg.io.inputs import InputItem
 from cryoseg.pipelines.batches.finished import Job, Leftovers, keep_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, Status, Warn
 
 # Whether this process is to do the n-th input; asked once for each.
 Turn = Callable[[int, Path], bool]

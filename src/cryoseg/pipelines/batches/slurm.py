@@ -17,8 +17,8 @@ from typing import Any
 
 from cryoseg.config.batch import DEFAULT_TIME, ClusterConfig, Shard
 from cryoseg.errors import ConfigError, CryosegError
+from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn
 from cryoseg.pipelines.batches.report import read_report, report_name, write_report
-from cryoseg.pipelines.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn
 
 # Set in tasks, where a configuration file may ask for a cluster once more.
 INSIDE = "CRYOSEG_CLUSTER_TASK"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from cryoseg.errors import CryosegError
+from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn
 from cryoseg.pipelines.batches.interrupts import Interrupted, interruptible, signal_of
 from cryoseg.pipelines.batches.run import NOT_BEGUN, Batch
-from cryoseg.pipelines.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn
 
 # A worker told to end finishes its current pass of the network first.
 GRACE_SECONDS = 60.0

@@ -13,9 +13,9 @@ from cryoseg.config.simulate import SimulateConfig
 from cryoseg.config.simulate_lesions import SimulateLesionsConfig
 from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
 from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, Report, Row, Status
 from cryoseg.io.outputs import make_folder
 from cryoseg.pipelines.batches.run import Batch
-from cryoseg.pipelines.events import OnEvent, Report, Row, Status
 from cryoseg.pipelines.reruns.findings import Findings, Run
 from cryoseg.simulate import lesions, micrographs, tomograms
 from cryoseg.simulate.records import Config, finished_record

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from cryoseg.config import Precision
 from cryoseg.config.restore import missing_settings, restore
 from cryoseg.errors import DeviceError, InputError
+from cryoseg.events import OnEvent, Report
 from cryoseg.io.provenance import hash_file
 from cryoseg.io.volumes import is_volume
 from cryoseg.models.device import select_device, select_precision
-from cryoseg.pipelines.events import OnEvent, Report
 
 _SHOWN = 12  # first digits of a hash
 Settings = TypeVar("Settings")

@@ -11,12 +11,12 @@ from cryoseg.config.pictures import Smoothing
 from cryoseg.config.prompt_sam import NativeMode
 from cryoseg.config.restore import restore
 from cryoseg.errors import WeightsError
+from cryoseg.events import OnEvent, Report
 from cryoseg.io.provenance import hash_file
 from cryoseg.io.relion_frame import RelionFrame
 from cryoseg.models import particle_model
 from cryoseg.models.device import select_device, select_precision
 from cryoseg.models.particle_model import ParticleModel
-from cryoseg.pipelines.events import OnEvent, Report
 from cryoseg.pipelines.reruns.findings import Findings, Run
 
 
