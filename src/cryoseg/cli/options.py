@@ -109,3 +109,6 @@ LEARNING_RATE_HELP = "Peak learning rate."
 BATCH_HELP = "Samples (clips, crops, tiles) per step, over all processes."
 CLIP_LENGTH_HELP = "Consecutive slices per clip."
 VALIDATE_EVERY_HELP = "Steps between validations."
+
+
+PREPARE_HELP = "Pictures: leave out a black border, in training and therefore in segment-image."

@@ -10,6 +10,7 @@ from typer import Exit, Option
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import (
     LOGIT_THRESHOLD_HELP,
+    PREPARE_HELP,
     CheckpointsDir,
     Device,
     Inputs,
@@ -20,7 +21,6 @@ from cryoseg.cli.options import (
     Quiet,
     Verbose,
 )
-from cryoseg.cli.picture_options import PREPARE_HELP
 from cryoseg.config.pictures import Smoothing
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 from typer import Argument, Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.picture_options import PREPARE_HELP
+from cryoseg.cli.options import PREPARE_HELP
 from cryoseg.cli.train_options import RunDir, say_unfinished
 from cryoseg.cli.train_sam_options import (
     Base,
