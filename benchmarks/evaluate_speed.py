@@ -47,7 +47,7 @@ def main() -> None:
             else:
                 write_mask(path, pred, geometry, label=made_by("benchmark"))
             del truth, pred
-        command = [sys.executable, "-c", "from cryoseg.cli.evaluate import app; app()", "segmentation"]
+        command = [sys.executable, "-c", "from cryoseg.cli.evaluate.app import app; app()", "segmentation"]
         command += [f"{folder}/pred", f"{folder}/truth", "--metrics", options.metrics]
         command += ["--logit-threshold", "0"] if options.logits else []
         begun = time.perf_counter()

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import cryoseg
 from cryoseg.cli.app import app, main
 from cryoseg.cli.console import BatchConsole
-from cryoseg.cli.evaluate_options import model_choice, named_methods, parse_metrics
+from cryoseg.cli.evaluate.options import model_choice, named_methods, parse_metrics
 from cryoseg.cli.relion_options import relion_frames
 from cryoseg.config.evaluate import Metric
 from cryoseg.config.pick import CenterRule

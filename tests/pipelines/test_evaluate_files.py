@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryoseg.cli.evaluate import app
+from cryoseg.cli.evaluate.app import app
 from cryoseg.config import EvaluateConfig, Length, Metric
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.volumes import read_mask

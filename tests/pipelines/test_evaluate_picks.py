@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryoseg.cli.evaluate import app
+from cryoseg.cli.evaluate.app import app
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.pipelines.evaluate_picks import _score_image, evaluate_pick_files, image_name

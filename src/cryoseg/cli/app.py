@@ -35,7 +35,7 @@ COMMANDS = {
         "doctor:doctor",
         "Examine this installation and this machine; exit status 1 if something is wrong.",
     ),
-    "evaluate": Entry("evaluate:app", "Score segmentations and picks against a truth."),
+    "evaluate": Entry("evaluate.app:app", "Score segmentations and picks against a truth."),
     "data": Entry("data:app", "Fetch published tomograms, annotations and micrographs."),
     "train": Entry("train:app", "Train models on your own data; every run can be stopped and resumed."),
     "simulate": Entry(

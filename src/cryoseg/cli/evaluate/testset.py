@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.evaluate_options import (
+from cryoseg.cli.evaluate.options import (
     Also,
     LogitThreshold,
     Metrics,
@@ -70,7 +70,7 @@ def score_testset(
     Example: cryoseg evaluate testset test_set.csv --pred membranes --split test -o scores.csv
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.cli.evaluation_tables import print_evaluation
+    from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.io.testset import read_testset
     from cryoseg.pipelines.evaluate import score_pairs
     from cryoseg.pipelines.evaluate_report import EvaluationWriter

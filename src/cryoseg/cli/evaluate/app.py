@@ -13,8 +13,8 @@ import typer
 from typer import Argument, Exit, Option
 
 from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, finish_batch, write_reports
-from cryoseg.cli.evaluate_images import images
-from cryoseg.cli.evaluate_options import (
+from cryoseg.cli.evaluate.images import images
+from cryoseg.cli.evaluate.options import (
     Also,
     LogitThreshold,
     Metrics,
@@ -29,7 +29,7 @@ from cryoseg.cli.evaluate_options import (
     parse_metrics,
     score_elsewhere,
 )
-from cryoseg.cli.evaluate_testset import score_testset
+from cryoseg.cli.evaluate.testset import score_testset
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
 from cryoseg.config import EvaluateConfig, Length
 from cryoseg.config.batch import ALL
@@ -102,7 +102,7 @@ def segmentation(
     Example: cryoseg evaluate segmentation membranes labels --metrics all -o scores.html
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.cli.evaluation_tables import print_evaluation
+    from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.pipelines.evaluate import evaluate_files
     from cryoseg.pipelines.evaluate_report import EvaluationWriter
 
@@ -220,7 +220,7 @@ def picks(
     Example: cryoseg evaluate picks picks truth --radius 0.5R --particle-diameter 180 -o scores.csv
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.cli.evaluation_tables import print_evaluation
+    from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.events import Status
     from cryoseg.pipelines.evaluate_picks import evaluate_pick_files, image_name
     from cryoseg.pipelines.evaluate_report import EvaluationWriter
