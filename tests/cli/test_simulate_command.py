@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cryoseg.cli import sample, simulate
+from cryoseg.cli import sample
+from cryoseg.cli.simulate import app as simulate
 from cryoseg.errors import ConfigError
 from cryoseg.io.micrographs import read_micrograph
 from cryoseg.io.picks import read_picks

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from typer.testing import CliRunner
 
-from cryoseg.cli import simulate
+from cryoseg.cli.simulate import app as simulate
 from cryoseg.config.simulate_lesions import SimulateLesionsConfig
 from cryoseg.errors import ConfigError, OutputError
 from cryoseg.io.pictures import Split, read_picture_list, read_picture_mask, read_rgb

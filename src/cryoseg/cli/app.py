@@ -39,7 +39,7 @@ COMMANDS = {
     "data": Entry("data:app", "Fetch published tomograms, annotations and micrographs."),
     "train": Entry("train:app", "Train models on your own data; every run can be stopped and resumed."),
     "simulate": Entry(
-        "simulate:app", "Make tomograms, micrographs and pictures whose truth is known exactly."
+        "simulate.app:app", "Make tomograms, micrographs and pictures whose truth is known exactly."
     ),
     "weights": Entry("weights:app", "List, find, download and verify model weights."),
     "sample": Entry("sample:app", "Print the path of sample data that the package carries."),

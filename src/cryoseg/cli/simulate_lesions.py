@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Option, echo
 
 from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose
-from cryoseg.cli.simulate_micrographs import _shape
+from cryoseg.cli.simulate.micrographs import _shape
 from cryoseg.config.simulate_lesions import SimulateLesionsConfig
 
 
@@ -28,7 +28,7 @@ def lesions(
 
     Example: cryoseg simulate lesions -o skin -n 100 --seed 1
     """
-    from cryoseg.cli.simulate_run import made_row, show_made
+    from cryoseg.cli.simulate.run import made_row, show_made
     from cryoseg.events import Row
     from cryoseg.simulate.lesions import LIST, LesionOutcome, simulate_lesion_folder
 

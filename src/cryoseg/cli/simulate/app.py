@@ -8,8 +8,8 @@ import typer
 from typer import Option
 
 from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
+from cryoseg.cli.simulate.micrographs import POLARITY_ON_DISK_HELP, micrographs
 from cryoseg.cli.simulate_lesions import lesions
-from cryoseg.cli.simulate_micrographs import POLARITY_ON_DISK_HELP, micrographs
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
 from cryoseg.errors import ConfigError
 
@@ -83,7 +83,7 @@ def tomograms(
     Example: cryoseg simulate tomograms -n 4 -o simulated
     """
     from cryoseg.cli.console import BatchConsole
-    from cryoseg.cli.simulate_run import made_row, show_made
+    from cryoseg.cli.simulate.run import made_row, show_made
     from cryoseg.events import Note, Row
     from cryoseg.simulate.tomograms import Outcome, simulate_folder
 

@@ -69,7 +69,7 @@ def micrographs(
 
     Example: cryoseg simulate micrographs -n 4 -o simulated
     """
-    from cryoseg.cli.simulate_run import made_row, show_made
+    from cryoseg.cli.simulate.run import made_row, show_made
     from cryoseg.events import Row
     from cryoseg.simulate.micrographs import simulate_micrograph_folder
     from cryoseg.simulate.simulated_micrograph import MicrographOutcome
