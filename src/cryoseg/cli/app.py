@@ -37,7 +37,7 @@ COMMANDS = {
     ),
     "evaluate": Entry("evaluate.app:app", "Score segmentations and picks against a truth."),
     "data": Entry("data:app", "Fetch published tomograms, annotations and micrographs."),
-    "train": Entry("train:app", "Train models on your own data; every run can be stopped and resumed."),
+    "train": Entry("train.app:app", "Train models on your own data; every run can be stopped and resumed."),
     "simulate": Entry(
         "simulate.app:app", "Make tomograms, micrographs and pictures whose truth is known exactly."
     ),

@@ -23,7 +23,7 @@ from cryoseg.cli.options import (
     Quiet,
     Verbose,
 )
-from cryoseg.cli.train_options import (
+from cryoseg.cli.train.options import (
     CropSize,
     Data,
     Devices,

@@ -28,7 +28,7 @@ from cryoseg.cli.options import (
     Seed,
     Verbose,
 )
-from cryoseg.cli.train_options import MaxMinutes, read_card
+from cryoseg.cli.train.options import MaxMinutes, read_card
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train_sam import USUAL_CORE, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError

@@ -11,8 +11,8 @@ from typer import Argument, Option
 
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import PREPARE_HELP
-from cryoseg.cli.train_options import RunDir, say_unfinished
-from cryoseg.cli.train_sam_options import (
+from cryoseg.cli.train.options import RunDir, say_unfinished
+from cryoseg.cli.train.sam_options import (
     Base,
     Batch,
     Rate,

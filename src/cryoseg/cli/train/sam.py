@@ -21,8 +21,8 @@ from cryoseg.cli.options import (
     Seed,
     Verbose,
 )
-from cryoseg.cli.train_options import MaxMinutes, RunDir, read_card, say_unfinished
-from cryoseg.cli.train_sam_options import (
+from cryoseg.cli.train.options import MaxMinutes, RunDir, read_card, say_unfinished
+from cryoseg.cli.train.sam_options import (
     Base,
     Batch,
     Data,

@@ -11,9 +11,9 @@ from typer import Option
 
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import VALIDATION_HELP, Card, Device, Quiet, Seed, Verbose
-from cryoseg.cli.train_cet_pick import cet_pick
-from cryoseg.cli.train_etsam import etsam_stage1, etsam_stage2
-from cryoseg.cli.train_options import (
+from cryoseg.cli.train.cet_pick import cet_pick
+from cryoseg.cli.train.etsam import etsam_stage1, etsam_stage2
+from cryoseg.cli.train.options import (
     Batch,
     ClipLength,
     CropSize,
@@ -31,8 +31,8 @@ from cryoseg.cli.train_options import (
     read_card,
     say_unfinished,
 )
-from cryoseg.cli.train_promise import promise
-from cryoseg.cli.train_sam import encoder_prompt, finetune, head_prompt, prefix_prompt, sam
+from cryoseg.cli.train.promise import promise
+from cryoseg.cli.train.sam import encoder_prompt, finetune, head_prompt, prefix_prompt, sam
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig
 

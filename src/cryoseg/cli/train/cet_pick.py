@@ -33,7 +33,7 @@ from cryoseg.cli.relion_options import (
     UnbinnedSize,
     relion_frames,
 )
-from cryoseg.cli.train_options import RunDir
+from cryoseg.cli.train.options import RunDir
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk, Specimen, ZPool
 from cryoseg.config.pick import CenterRule, ThicknessAxis
 
