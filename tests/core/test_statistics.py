@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cryoseg.core.axes import looks_turned, shape_mismatch, voxel_size_mismatch
+from cryoseg.core.grids.axes import looks_turned, shape_mismatch, voxel_size_mismatch
 from cryoseg.core.statistics import compare_methods, holm, mean_with_interval
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cryoseg.core.blend import tile_grid
+from cryoseg.core.grids.blend import tile_grid
+from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap
 from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.models.membrane_propagation import propagate
-from cryoseg.models.membrane_tiny import Recipe, build_stage, model_shape, run_stages
+from cryoseg.models.membrane_tiny import Recipe, build_stage, run_stages
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from cryoseg.core.resample import linear_weights
+from cryoseg.core.grids.resample import linear_weights
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.types import FloatArray
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.sparse import csr_array
 
 from cryoseg.config.pictures import Morphology, Smoothing
-from cryoseg.core.resample import linear_weights
+from cryoseg.core.grids.resample import linear_weights
 from cryoseg.types import FloatArray
 
 BLACK_UP_TO = 20

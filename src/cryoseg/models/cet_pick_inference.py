@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoseg.core.grids.working_grid import WorkingVolume
 from cryoseg.core.robust import IntensityMap
-from cryoseg.core.working_grid import WorkingVolume
 from cryoseg.models.cet_pick import XY_STRIDE, Z_HALO
 from cryoseg.types import FloatArray
 

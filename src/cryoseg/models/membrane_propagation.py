@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from cryoseg.core.blend import TileGrid
-from cryoseg.core.resample import Slices
+from cryoseg.core.grids.blend import TileGrid
+from cryoseg.core.grids.resample import Slices
+from cryoseg.core.grids.slicestack import LOGIT_OFFSETS, REACH, SLICE_OFFSETS, offset_indices, slice_stack
 from cryoseg.core.robust import IntensityMap
-from cryoseg.core.slicestack import LOGIT_OFFSETS, REACH, SLICE_OFFSETS, offset_indices, slice_stack
 from cryoseg.models.fine_sam2 import FineVolumePredictor, SliceMemory
 from cryoseg.types import FloatArray
 

@@ -30,10 +30,11 @@ from cryoseg.config import (
     Stage2Prompt,
     View,
 )
-from cryoseg.core.blend import tile_grid, tile_side
-from cryoseg.core.resample import Resampled, Slices
+from cryoseg.core.grids.blend import tile_grid, tile_side
+from cryoseg.core.grids.resample import Resampled, Slices
+from cryoseg.core.grids.slicestack import CHANNELS
+from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map
-from cryoseg.core.slicestack import CHANNELS
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.models.device import autocast
 from cryoseg.models.fine_sam2 import FineVolumePredictor
@@ -95,25 +96,6 @@ def build_stage(stage: int, size: int) -> FineVolumePredictor:
     network = instantiate(config.model)
     assert isinstance(network, FineVolumePredictor)
     return network
-
-
-def model_shape(
-    shape: tuple[int, ...], pixel_size: float, limits: tuple[float, float]
-) -> tuple[int, int, int]:
-    """The grid on which the network sees a volume: its own, or one at the nearest end of `limits`.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x) of the volume.
-    pixel_size
-        In angstrom.
-    limits
-        (lowest, highest) pixel size of the model, in angstrom.
-    """
-    target = min(max(pixel_size, limits[0]), limits[1])
-    z, y, x = (max(1, round(n * pixel_size / target)) for n in shape)
-    return z, y, x
 
 
 def run_stages(

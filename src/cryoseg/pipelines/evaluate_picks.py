@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
-from cryoseg.core.axes import picks_look_turned, voxel_size_mismatch
+from cryoseg.core.grids.axes import picks_look_turned, voxel_size_mismatch
 from cryoseg.core.metrics_picks import PickCounts, PickScore, evaluate_picks, join_curves
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore

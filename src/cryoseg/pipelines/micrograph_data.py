@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.segment import Polarity
+from cryoseg.core.grids.resample import nearest, rescale_points
 from cryoseg.core.label_checks import check_labels
 from cryoseg.core.mask_picks import draw_discs, mask_centers
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
-from cryoseg.core.resample import nearest, rescale_points
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore

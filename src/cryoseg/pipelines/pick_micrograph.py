@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
-from cryoseg.core.blend import tile_grid
 from cryoseg.core.calibration import Calibration
 from cryoseg.core.contrast import (
     POLARITY_SKEWNESS,
@@ -20,11 +19,12 @@ from cryoseg.core.contrast import (
     low_pass,
     particle_skewness,
 )
+from cryoseg.core.grids.blend import tile_grid
+from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.logit_picks import LogitPicks, grow_cores, logits_to_picks
 from cryoseg.core.mask_picks import draw_discs
 from cryoseg.core.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.pick_regions import clear_of_borders
-from cryoseg.core.resample import rescale_points
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore

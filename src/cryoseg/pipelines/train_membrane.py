@@ -15,7 +15,7 @@ from torch import Tensor
 from cryoseg import __version__
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import TrainMembraneConfig
-from cryoseg.core.slicestack import CHANNELS
+from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import make_folder
 from cryoseg.models.membrane_tiny import build_stage

@@ -11,7 +11,7 @@ import numpy as np
 
 from cryoseg import __version__
 from cryoseg.config.view import ViewConfig
-from cryoseg.core.binning import (
+from cryoseg.core.grids.binning import (
     Factors,
     Greys,
     bin_mask,

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cryoseg.config.train import ClipConfig
-from cryoseg.core.slicestack import LOGIT_CLIP, LOGIT_OFFSETS, REACH, SLICE_OFFSETS
+from cryoseg.core.grids.slicestack import LOGIT_CLIP, LOGIT_OFFSETS, REACH, SLICE_OFFSETS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cryoseg.config.train import TrainMembraneConfig
-from cryoseg.core.blend import tile_grid
+from cryoseg.core.grids.blend import tile_grid
+from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.robust import IntensityMap
-from cryoseg.core.slicestack import CHANNELS
 from cryoseg.errors import WeightsError
 from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.models.membrane_propagation import propagate

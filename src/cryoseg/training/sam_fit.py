@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
-from cryoseg.core.blend import tile_grid
-from cryoseg.core.resample import rescale_points
+from cryoseg.core.grids.blend import tile_grid
+from cryoseg.core.grids.resample import rescale_points
 from cryoseg.models.promise import PromiseSam, points_from_mask
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.training.micrograph_samples import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cryoseg.core.resample import linear_weights
+from cryoseg.core.grids.resample import linear_weights
 from cryoseg.core.robust import robust_map
 from cryoseg.types import FloatArray, Picks
 from cryoseg.view.pick_preview import score_color

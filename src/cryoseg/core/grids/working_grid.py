@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.core.resample import Resampled, Slices
+from cryoseg.config.pick import ThicknessAxis
+from cryoseg.core.grids.resample import Resampled, Slices
 from cryoseg.types import FloatArray
 
 STATISTICS_SLICES = 48
@@ -125,3 +127,52 @@ class WorkingVolume:
         count = min(STATISTICS_SLICES, self.shape[0])
         picked = np.unique(np.linspace(0, self.shape[0] - 1, count).round().astype(int))
         return np.stack([self[int(z)] for z in picked])
+
+
+def model_shape(
+    shape: tuple[int, ...], pixel_size: float, limits: tuple[float, float]
+) -> tuple[int, int, int]:
+    """The grid on which the network sees a volume: its own, or one at the nearest end of `limits`.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x) of the volume.
+    pixel_size
+        In angstrom.
+    limits
+        (lowest, highest) pixel size of the model, in angstrom.
+    """
+    target = min(max(pixel_size, limits[0]), limits[1])
+    z, y, x = (max(1, round(n * pixel_size / target)) for n in shape)
+    return z, y, x
+
+
+# Axes of the file, in the order in which a slice-wise network wants them.
+ORDERS = {ThicknessAxis.Z: (0, 1, 2), ThicknessAxis.Y: (1, 0, 2), ThicknessAxis.X: (2, 0, 1)}
+
+
+def thin_first(volume: NDArray[Any], axis: ThicknessAxis) -> NDArray[Any]:
+    """A view of a (z, y, x) volume with its thin axis first."""
+    return volume.transpose(ORDERS[axis])
+
+
+def thin_back(volume: NDArray[Any], axis: ThicknessAxis) -> NDArray[Any]:
+    """Undo `thin_first`: a view in (z, y, x)."""
+    return volume.transpose(np.argsort(ORDERS[axis]))
+
+
+def points_thin_first(points: NDArray[np.float64], axis: ThicknessAxis) -> NDArray[np.float64]:
+    """(n, 3) z, y, x of the file in the order of `thin_first`."""
+    return points[:, list(ORDERS[axis])]
+
+
+def points_thin_back(points: NDArray[np.float64], axis: ThicknessAxis) -> NDArray[np.float64]:
+    """Undo `points_thin_first`: (n, 3) z, y, x of the file."""
+    return points[:, np.argsort(ORDERS[axis])]
+
+
+def triple_thin_first(values: tuple[float, float, float], axis: ThicknessAxis) -> tuple[float, float, float]:
+    """A (z, y, x) triple, such as a voxel size, in the order of `thin_first`."""
+    first, second, third = (values[index] for index in ORDERS[axis])
+    return first, second, third

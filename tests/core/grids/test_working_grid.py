@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.working_grid import WorkingVolume, plan_grid
+from cryoseg.core.grids.working_grid import WorkingVolume, plan_grid
 
 
 def test_voxels_stay_where_nothing_changes() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cryoseg.core.binning import (
+from cryoseg.core.grids.binning import (
     bin_mask,
     bin_volume,
     binned_shape,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.resample import Resampled, linear_weights
+from cryoseg.core.grids.resample import Resampled, linear_weights
 
 
 def test_same_grid_is_the_identity() -> None:
