@@ -23,10 +23,10 @@ import numpy as np
 from scipy import ndimage
 
 from cryoseg.config import EvaluateConfig, Metric, PostprocessStep
+from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.core.metrics import evaluate_mask, split_truth
 from cryoseg.core.metrics_figures import figures_of
 from cryoseg.core.metrics_threshold import sweep_thresholds
-from cryoseg.core.postprocess import postprocess_mask
 from cryoseg.io.volumes import made_by, read_mask, read_tomogram, write_mask
 from cryoseg.pipelines.evaluate_pairs import find_pairs
 

@@ -16,7 +16,7 @@ _PUBLIC = {
     "Tomogram": "cryoseg.types",
     "read_tomogram": "cryoseg.io.volumes",
     "segment_tomogram": "cryoseg.pipelines.segment",
-    "postprocess_mask": "cryoseg.core.postprocess",
+    "postprocess_mask": "cryoseg.core.masks.postprocess",
     "evaluate_mask": "cryoseg.core.metrics",
 }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cryoseg.config import EvaluateConfig, Metric
-from cryoseg.core.components import find_components
+from cryoseg.core.masks.components import find_components
 from cryoseg.core.metrics import evaluate_mask
 from cryoseg.core.metrics_distance import (
     measure_component_recall,

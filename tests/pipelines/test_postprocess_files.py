@@ -9,8 +9,8 @@ import pytest
 
 from cryoseg.config import PostprocessStep
 from cryoseg.config.postprocess import PostprocessConfig
-from cryoseg.core.binarize import VoxelKind, to_mask, voxel_kind
-from cryoseg.core.postprocess import postprocess_mask
+from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
+from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, Status
 from cryoseg.pipelines.postprocess import output_name, postprocess_files

@@ -18,7 +18,7 @@ from cryoseg.cli.app import app
 from cryoseg.config import PostprocessStep
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.view import ViewConfig
-from cryoseg.core.postprocess import remove_thin_noise
+from cryoseg.core.masks.postprocess import remove_thin_noise
 from cryoseg.io.picks import read_picks
 from cryoseg.io.volumes import read_tomogram, write_logits
 from cryoseg.pipelines.postprocess import postprocess_files

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config import EvaluateConfig, Metric
-from cryoseg.core.binarize import VoxelKind, to_mask, voxel_kind
-from cryoseg.core.components import find_components
+from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
+from cryoseg.core.masks.components import find_components
 from cryoseg.core.metrics_distance import (
     ComponentRecall,
     PlaneDistance,

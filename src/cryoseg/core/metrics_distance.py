@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from cryoseg.core.components import Components
+from cryoseg.core.masks.components import Components
 from cryoseg.core.metrics_overlap import ratio, require_one_shape
 from cryoseg.types import BoolArray
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoseg import __version__
 from cryoseg.config import EvaluateConfig
-from cryoseg.core.binarize import to_mask
+from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics import Score, split_truth
 from cryoseg.core.metrics_overlap import Overlap, count_overlap
 from cryoseg.core.metrics_picks import PickScore, join_curves

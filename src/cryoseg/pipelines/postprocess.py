@@ -11,8 +11,8 @@ from typing import Any
 from cryoseg.config import Preset
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.segment import PRESET_LOGIT_THRESHOLD
-from cryoseg.core.binarize import VoxelKind, to_mask, voxel_kind
-from cryoseg.core.postprocess import postprocess_mask
+from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
+from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.inputs import output_stems, resolve_inputs

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
-from cryoseg.core.postprocess import postprocess_mask
+from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.config.view import ViewConfig
-from cryoseg.core.binarize import VoxelKind, voxel_kind
 from cryoseg.core.grids.binning import Factors, binned_shape
+from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.inputs import stem

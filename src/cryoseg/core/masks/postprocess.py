@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cryoseg.config import PostprocessStep
 from cryoseg.config.segment import PostprocessLengths
-from cryoseg.core.bridges import remove_bridges
-from cryoseg.core.components import find_components
+from cryoseg.core.masks.bridges import remove_bridges
+from cryoseg.core.masks.components import find_components
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
 

@@ -9,8 +9,8 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from cryoseg.config import PostprocessStep
-from cryoseg.core.bridges import remove_bridges
-from cryoseg.core.postprocess import STEPS, postprocess_mask, remove_thin_noise
+from cryoseg.core.masks.bridges import remove_bridges
+from cryoseg.core.masks.postprocess import STEPS, postprocess_mask, remove_thin_noise
 from cryoseg.errors import ConfigError, InputError
 
 VECTORS = sorted((Path(__file__).parents[1] / "conformance").glob("etsam_*.npz"))

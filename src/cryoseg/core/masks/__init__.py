@@ -1,0 +1,1 @@
+"""Binary masks: thresholds, components and post-processing."""
