@@ -26,7 +26,7 @@ from cryoseg.config.pick import PickFormat
 from cryoseg.core.detection import local_maxima, suppress_nonmaxima
 from cryoseg.core.grids.resample import linear_weights
 from cryoseg.core.mask_picks import draw_discs
-from cryoseg.core.metrics_picks import PickCounts, evaluate_picks
+from cryoseg.core.metrics.picks import PickCounts, evaluate_picks
 from cryoseg.io.micrographs import read_micrograph
 from cryoseg.io.picks import write_picks
 from cryoseg.types import Picks

@@ -145,7 +145,7 @@ def judge(path, method, names, folder, base):
     from cryoseg.core.calibration import Calibration, expected_calibration_error
     from cryoseg.core.logit_picks import grow_cores, logits_to_picks
     from cryoseg.core.mask_picks import draw_discs
-    from cryoseg.core.metrics_picks import evaluate_picks, join_curves
+    from cryoseg.core.metrics.picks import evaluate_picks, join_curves
     from cryoseg.core.particle_view import rescale
     from cryoseg.io.micrographs import read_micrograph
     from cryoseg.models.particle_files import read_particle_file

@@ -20,7 +20,7 @@ from torch import Tensor
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.grids.slicestack import LOGIT_OFFSETS, SLICE_OFFSETS
-from cryoseg.core.statistics import mean_with_interval
+from cryoseg.core.metrics.statistics import mean_with_interval
 from cryoseg.pipelines.membrane_runs import VALIDATION_TILE, best_network, logits_path
 from cryoseg.pipelines.training_data import find_pairs, load_volume
 from cryoseg.training.membrane import LOGIT_BINS, dice_by_threshold, volume_logits

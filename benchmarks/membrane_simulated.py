@@ -26,8 +26,8 @@ from ridge_baseline import SIGMA_PX, ridge_strength
 from scipy import ndimage
 
 from cryoseg.config import ModelChoice, ModelName, PostprocessStep, SegmentConfig
-from cryoseg.core.metrics_threshold import sweep_thresholds
-from cryoseg.core.statistics import mean_with_interval
+from cryoseg.core.metrics.statistics import mean_with_interval
+from cryoseg.core.metrics.threshold import sweep_thresholds
 from cryoseg.io.volumes import read_mask, read_tomogram
 from cryoseg.pipelines.segment import segment_tomogram
 from cryoseg.pipelines.segment_model import resolve_model

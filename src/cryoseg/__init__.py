@@ -17,7 +17,7 @@ _PUBLIC = {
     "read_tomogram": "cryoseg.io.volumes",
     "segment_tomogram": "cryoseg.pipelines.segment",
     "postprocess_mask": "cryoseg.core.masks.postprocess",
-    "evaluate_mask": "cryoseg.core.metrics",
+    "evaluate_mask": "cryoseg.core.metrics.masks",
 }
 
 __all__ = ["__version__", *_PUBLIC]

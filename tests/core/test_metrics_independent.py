@@ -13,13 +13,13 @@ from scipy.spatial.distance import cdist
 from skimage.feature import structure_tensor
 
 from cryoseg.config import EvaluateConfig, Length, Metric
-from cryoseg.core.metrics import evaluate_mask
-from cryoseg.core.metrics_figures import figures_of
-from cryoseg.core.metrics_picks import evaluate_picks
-from cryoseg.core.metrics_skeleton import compare_centerlines
-from cryoseg.core.metrics_surface import compare_surfaces
-from cryoseg.core.metrics_theta import normal_angles
-from cryoseg.core.metrics_threshold import PAPER_THRESHOLDS, prompt_sam_score
+from cryoseg.core.metrics.figures import figures_of
+from cryoseg.core.metrics.masks import evaluate_mask
+from cryoseg.core.metrics.picks import evaluate_picks
+from cryoseg.core.metrics.skeleton import compare_centerlines
+from cryoseg.core.metrics.surface import compare_surfaces
+from cryoseg.core.metrics.theta import normal_angles
+from cryoseg.core.metrics.threshold import PAPER_THRESHOLDS, prompt_sam_score
 
 RATIOS = ("dice", "iou", "precision", "recall")
 

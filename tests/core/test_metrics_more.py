@@ -7,11 +7,11 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from cryoseg.core.metrics_planes import count_planes
-from cryoseg.core.metrics_skeleton import CenterlineScore, compare_centerlines
-from cryoseg.core.metrics_surface import compare_surfaces
-from cryoseg.core.metrics_theta import measure_theta, normal_angles
-from cryoseg.core.metrics_threshold import BINS_PER_LOGIT, prompt_sam_score, sweep_thresholds
+from cryoseg.core.metrics.planes import count_planes
+from cryoseg.core.metrics.skeleton import CenterlineScore, compare_centerlines
+from cryoseg.core.metrics.surface import compare_surfaces
+from cryoseg.core.metrics.theta import measure_theta, normal_angles
+from cryoseg.core.metrics.threshold import BINS_PER_LOGIT, prompt_sam_score, sweep_thresholds
 
 
 def test_threshold_sweep_counted_by_hand() -> None:

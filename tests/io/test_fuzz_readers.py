@@ -42,7 +42,7 @@ from PIL import Image
 
 from cryoseg.config import EvaluateConfig
 from cryoseg.config.pick import PickFormat
-from cryoseg.core.metrics import evaluate_mask
+from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import CryosegError
 from cryoseg.io import claimed_size, claims, omezarr
 from cryoseg.io.inputs import resolve_inputs

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cryoseg.config import EvaluateConfig, Metric
-from cryoseg.core.metrics import evaluate_mask
+from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.provenance import write_provenance
 from cryoseg.io.score_files import read_score, score_to_json

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoseg.core.metrics import Score
+from cryoseg.core.metrics.masks import Score
 from cryoseg.errors import InputError
 from cryoseg.io.provenance import read_provenance
 

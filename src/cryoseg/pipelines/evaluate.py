@@ -16,9 +16,9 @@ from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig
 from cryoseg.core.grids.axes import looks_turned, might_be_turned, shape_mismatch, voxel_size_mismatch
 from cryoseg.core.masks.binarize import to_mask
-from cryoseg.core.metrics import evaluate_mask, split_truth
-from cryoseg.core.metrics_figures import figures_of, micro_figures
-from cryoseg.core.statistics import Comparison, Mean, compare_methods, mean_with_interval
+from cryoseg.core.metrics.figures import figures_of, micro_figures
+from cryoseg.core.metrics.masks import evaluate_mask, split_truth
+from cryoseg.core.metrics.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.inputs import InputItem

@@ -13,7 +13,7 @@ import numpy as np
 
 from cryoseg import __version__
 from cryoseg.config.pictures import Smoothing
-from cryoseg.core.metrics_picture import PictureScore, score_picture
+from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import area_weights, smooth_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import OnEvent, Report, Row, Status, ignore

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
 from cryoseg.core.grids.axes import picks_look_turned, voxel_size_mismatch
-from cryoseg.core.metrics_picks import PickCounts, PickScore, evaluate_picks, join_curves
+from cryoseg.core.metrics.picks import PickCounts, PickScore, evaluate_picks, join_curves
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.inputs import InputItem, resolve_inputs

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from cryoseg import __version__
 from cryoseg.config import EvaluateConfig
 from cryoseg.core.masks.binarize import to_mask
-from cryoseg.core.metrics import Score, split_truth
-from cryoseg.core.metrics_overlap import Overlap, count_overlap
-from cryoseg.core.metrics_picks import PickScore, join_curves
+from cryoseg.core.metrics.masks import Score, split_truth
+from cryoseg.core.metrics.overlap import Overlap, count_overlap
+from cryoseg.core.metrics.picks import PickScore, join_curves
 from cryoseg.errors import OutputError
 from cryoseg.io.outputs import atomic_output
 from cryoseg.pipelines.evaluate import Evaluation, show_figure

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.config import EvaluateConfig
-from cryoseg.core.metrics_figures import figures_of
-from cryoseg.core.metrics_overlap import Overlap
-from cryoseg.core.metrics_picks import PickCounts
+from cryoseg.core.metrics.figures import figures_of
+from cryoseg.core.metrics.overlap import Overlap
+from cryoseg.core.metrics.picks import PickCounts
 from cryoseg.errors import InputError
 from cryoseg.io.provenance import describe_input, hash_file, read_provenance
 from cryoseg.io.score_files import read_score, score_to_json

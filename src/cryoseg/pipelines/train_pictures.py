@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cryoseg import __version__
 from cryoseg.config.train_sam import TrainSamConfig
-from cryoseg.core.metrics_picture import PictureScore, score_picture
+from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import open_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, StageProgress, ignore

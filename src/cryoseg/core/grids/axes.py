@@ -6,8 +6,8 @@ from itertools import permutations
 
 import numpy as np
 
-from cryoseg.core.matching import Points, assign, find_neighbors
-from cryoseg.core.metrics_overlap import count_overlap
+from cryoseg.core.metrics.matching import Points, assign, find_neighbors
+from cryoseg.core.metrics.overlap import count_overlap
 from cryoseg.types import BoolArray
 
 _AXES = "zyx"

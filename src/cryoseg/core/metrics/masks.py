@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.components import find_components
-from cryoseg.core.metrics_distance import (
+from cryoseg.core.metrics.distance import (
     ComponentRecall,
     PlaneDistance,
     measure_component_recall,
     measure_plane_distance,
     near_hits,
 )
-from cryoseg.core.metrics_overlap import Overlap, count_overlap, require_one_shape
-from cryoseg.core.metrics_planes import PlaneCounts, count_planes
-from cryoseg.core.metrics_skeleton import CenterlineScore, compare_centerlines
-from cryoseg.core.metrics_surface import SurfaceScore, compare_surfaces
-from cryoseg.core.metrics_theta import ThetaBin, measure_theta
-from cryoseg.core.metrics_threshold import PaperScore, ThresholdSweep, prompt_sam_score, sweep_thresholds
+from cryoseg.core.metrics.overlap import Overlap, count_overlap, require_one_shape
+from cryoseg.core.metrics.planes import PlaneCounts, count_planes
+from cryoseg.core.metrics.skeleton import CenterlineScore, compare_centerlines
+from cryoseg.core.metrics.surface import SurfaceScore, compare_surfaces
+from cryoseg.core.metrics.theta import ThetaBin, measure_theta
+from cryoseg.core.metrics.threshold import PaperScore, ThresholdSweep, prompt_sam_score, sweep_thresholds
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
 

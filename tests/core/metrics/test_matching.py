@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoseg.core.matching import assign, assign_cetpick, find_neighbors, matched_in_order
-from cryoseg.core.metrics_picks import PickCounts, PickCurve, evaluate_picks, join_curves
+from cryoseg.core.metrics.matching import assign, assign_cetpick, find_neighbors, matched_in_order
+from cryoseg.core.metrics.picks import PickCounts, PickCurve, evaluate_picks, join_curves
 from cryoseg.errors import InputError
 
 

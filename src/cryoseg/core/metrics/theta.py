@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from cryoseg.core.metrics_overlap import ratio, require_one_shape
+from cryoseg.core.metrics.overlap import ratio, require_one_shape
 from cryoseg.types import BoolArray
 
 # Source: ETSAM, normals by a fit to 30 neighbors; reference notes, section 10.

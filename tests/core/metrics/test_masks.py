@@ -10,15 +10,15 @@ from scipy import ndimage
 
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.masks.components import find_components
-from cryoseg.core.metrics import evaluate_mask
-from cryoseg.core.metrics_distance import (
+from cryoseg.core.metrics.distance import (
     measure_component_recall,
     measure_plane_distance,
     near_hits,
     near_in_plane,
 )
-from cryoseg.core.metrics_figures import figures_of
-from cryoseg.core.metrics_overlap import Overlap, count_overlap
+from cryoseg.core.metrics.figures import figures_of
+from cryoseg.core.metrics.masks import evaluate_mask
+from cryoseg.core.metrics.overlap import Overlap, count_overlap
 from cryoseg.errors import InputError
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cryoseg.core.grids.axes import looks_turned, shape_mismatch, voxel_size_mismatch
-from cryoseg.core.statistics import compare_methods, holm, mean_with_interval
+from cryoseg.core.metrics.statistics import compare_methods, holm, mean_with_interval
 
 
 def test_mean_leaves_out_what_is_undefined() -> None:

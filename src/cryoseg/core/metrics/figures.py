@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cryoseg.config import EvaluateConfig
-from cryoseg.core.metrics import Score
-from cryoseg.core.metrics_overlap import Overlap
-from cryoseg.core.metrics_planes import RATIOS
-from cryoseg.core.metrics_threshold import ThresholdSweep
+from cryoseg.core.metrics.masks import Score
+from cryoseg.core.metrics.overlap import Overlap
+from cryoseg.core.metrics.planes import RATIOS
+from cryoseg.core.metrics.threshold import ThresholdSweep
 
 
 def figures_of(score: Score, config: EvaluateConfig) -> dict[str, float]:

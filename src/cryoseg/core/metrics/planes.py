@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.core.metrics_overlap import require_one_shape
+from cryoseg.core.metrics.overlap import require_one_shape
 from cryoseg.types import BoolArray
 
 PLANES = ("xy", "xz", "yz")  # planes across z, y and x

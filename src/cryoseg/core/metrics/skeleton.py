@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.morphology import skeletonize
 
-from cryoseg.core.metrics_overlap import ratio, require_one_shape
+from cryoseg.core.metrics.overlap import ratio, require_one_shape
 from cryoseg.types import BoolArray
 
 

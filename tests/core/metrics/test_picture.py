@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoseg.core.metrics_picture import score_picture
+from cryoseg.core.metrics.picture import score_picture
 
 # (seed, quantile) of the prediction and of the truth; S, E (its threshold at one half), weighted F and
 # MAE as PySODMetrics 1.6.2 gave them for the same masks.

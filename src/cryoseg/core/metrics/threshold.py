@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.core.metrics_overlap import require_one_shape
+from cryoseg.core.metrics.overlap import require_one_shape
 from cryoseg.types import BoolArray
 
 # Thresholds lie 1/512 of a logit apart; beyond 16 the sigmoid is 1 or 0 to seven digits, so that

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from cryoseg.core.masks.components import Components
-from cryoseg.core.metrics_overlap import ratio, require_one_shape
+from cryoseg.core.metrics.overlap import ratio, require_one_shape
 from cryoseg.types import BoolArray
 
 # Beyond, shifting the slice row by row is slower than its distance transform.
