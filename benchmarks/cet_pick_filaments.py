@@ -42,7 +42,7 @@ def main():
     from cet_pick_phantom import cpu_seconds
 
     from cryoseg.config.cet_pick import CetPickConfig, Specimen
-    from cryoseg.core.filaments import resample_polyline
+    from cryoseg.core.picking.filaments import resample_polyline
     from cryoseg.pipelines.pick_tomogram import pick_tomogram
     from cryoseg.pipelines.train_cet_pick import LabeledTomogram, train_detector
     from cryoseg.types import Geometry, Tomogram

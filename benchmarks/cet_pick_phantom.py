@@ -25,7 +25,7 @@ DIAMETER_ANGSTROM = 160.0
 
 def score(centers, logits, truth, threshold_logit, radius):
     """Average precision, best F1, F1 at a threshold, and errors of the picks above it."""
-    from cryoseg.core.detection import match_points
+    from cryoseg.core.picking.detection import match_points
 
     partner = match_points(centers, truth, radius=radius)
     hit = partner >= 0
@@ -55,7 +55,7 @@ def one_seed(folder, seed, settings):
     import torch
 
     from cryoseg.config.cet_pick import CetPickConfig
-    from cryoseg.core.detection import match_points
+    from cryoseg.core.picking.detection import match_points
     from cryoseg.io.picks import read_picks
     from cryoseg.io.volumes import read_tomogram
     from cryoseg.pipelines.pick_tomogram import pick_tomogram

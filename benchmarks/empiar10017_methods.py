@@ -124,8 +124,8 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
 
 def logits_from_truth(model, micrograph, centers):
     """Logits at native size of a network that is prompted by the truth, by tiles."""
-    from cryoseg.core.mask_picks import draw_discs
-    from cryoseg.core.particle_view import particle_view, rescale
+    from cryoseg.core.picking.mask_picks import draw_discs
+    from cryoseg.core.picking.particle_view import particle_view, rescale
     from cryoseg.training.micrograph_samples import TrainingMicrograph
     from cryoseg.training.sam_fit import micrograph_logits
 
@@ -142,11 +142,11 @@ def judge(path, method, names, folder, base):
     import torch
 
     from cryoseg.config.pick_micrograph import MicrographPickConfig
-    from cryoseg.core.calibration import Calibration, expected_calibration_error
-    from cryoseg.core.logit_picks import grow_cores, logits_to_picks
-    from cryoseg.core.mask_picks import draw_discs
     from cryoseg.core.metrics.picks import evaluate_picks, join_curves
-    from cryoseg.core.particle_view import rescale
+    from cryoseg.core.picking.calibration import Calibration, expected_calibration_error
+    from cryoseg.core.picking.logit_picks import grow_cores, logits_to_picks
+    from cryoseg.core.picking.mask_picks import draw_discs
+    from cryoseg.core.picking.particle_view import rescale
     from cryoseg.io.micrographs import read_micrograph
     from cryoseg.models.particle_files import read_particle_file
     from cryoseg.models.particle_model import ParticleModel

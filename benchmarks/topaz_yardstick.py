@@ -21,8 +21,8 @@ import numpy as np
 from dog_baseline import MARGIN_PX, SPLITS, counts_at, dice_of
 from empiar10017_methods import DIAMETER_PX, MATCH_PX, truth_of
 
-from cryoseg.core.mask_picks import draw_discs
 from cryoseg.core.metrics.picks import evaluate_picks
+from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.io.micrographs import read_micrograph
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryoseg.core.mask_picks import draw_discs
+from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.pipelines import calibrate_sam
 from cryoseg.pipelines.calibrate_sam import fit_picks
 from cryoseg.training.micrograph_samples import TrainingMicrograph

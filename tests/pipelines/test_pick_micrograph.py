@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
-from cryoseg.core.mask_picks import draw_discs
+from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.pipelines.pick_micrograph import pick_micrograph
 from cryoseg.types import FloatArray, Micrograph

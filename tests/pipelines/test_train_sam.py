@@ -15,8 +15,8 @@ from cryoseg.cli.app import app
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import PretrainConfig, SampleConfig, TrainSamConfig
-from cryoseg.core.logit_picks import PEAK_SIGMAS
-from cryoseg.core.mask_picks import draw_discs
+from cryoseg.core.picking.logit_picks import PEAK_SIGMAS
+from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.models import prompt_amg
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors

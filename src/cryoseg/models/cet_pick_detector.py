@@ -13,9 +13,9 @@ from torch import nn
 
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
 from cryoseg.config.pick import ThicknessAxis
-from cryoseg.core.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.core.grids.resample import Slices
 from cryoseg.core.grids.working_grid import WorkingGrid, WorkingVolume, plan_grid
+from cryoseg.core.picking.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.core.robust import IntensityMap, robust_map
 from cryoseg.errors import WeightsError
 from cryoseg.models import cet_pick

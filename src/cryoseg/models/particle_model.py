@@ -14,7 +14,7 @@ from torch.nn import functional
 from cryoseg.config.common import Precision
 from cryoseg.config.prompt_sam import InputScale, NativeMode
 from cryoseg.core.grids.blend import tile_grid
-from cryoseg.core.particle_view import particle_view
+from cryoseg.core.picking.particle_view import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.weight_files import file_digests
 from cryoseg.models.device import autocast, is_out_of_memory, release_memory

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cryoseg.core.calibration import Calibration, expected_calibration_error, fit_calibration
-from cryoseg.core.logit_picks import PEAK_SIGMAS, logits_to_picks
 from cryoseg.core.metrics.picks import PickCurve, evaluate_picks, join_curves
+from cryoseg.core.picking.calibration import Calibration, expected_calibration_error, fit_calibration
+from cryoseg.core.picking.logit_picks import PEAK_SIGMAS, logits_to_picks
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.training.micrograph_samples import TrainingMicrograph
 from cryoseg.training.sam_fit import micrograph_logits

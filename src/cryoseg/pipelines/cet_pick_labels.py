@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from cryoseg.config.cet_pick import CetPickConfig
 from cryoseg.core.grids.working_grid import WorkingVolume
-from cryoseg.core.label_checks import check_labels
+from cryoseg.core.picking.label_checks import check_labels
 from cryoseg.core.robust import IntensityMap, robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn

@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from cryoseg.config.segment import Polarity
 from cryoseg.core.grids.resample import nearest, rescale_points
-from cryoseg.core.label_checks import check_labels
-from cryoseg.core.mask_picks import draw_discs, mask_centers
-from cryoseg.core.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.picking.label_checks import check_labels
+from cryoseg.core.picking.mask_picks import draw_discs, mask_centers
+from cryoseg.core.picking.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore

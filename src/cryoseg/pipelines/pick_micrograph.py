@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
-from cryoseg.core.calibration import Calibration
-from cryoseg.core.contrast import (
+from cryoseg.core.grids.blend import tile_grid
+from cryoseg.core.grids.resample import rescale_points
+from cryoseg.core.picking.calibration import Calibration
+from cryoseg.core.picking.contrast import (
     POLARITY_SKEWNESS,
     clip_outliers,
     flatten_background,
@@ -19,12 +21,10 @@ from cryoseg.core.contrast import (
     low_pass,
     particle_skewness,
 )
-from cryoseg.core.grids.blend import tile_grid
-from cryoseg.core.grids.resample import rescale_points
-from cryoseg.core.logit_picks import LogitPicks, grow_cores, logits_to_picks
-from cryoseg.core.mask_picks import draw_discs
-from cryoseg.core.particle_view import particle_view, rescale, view_shape
-from cryoseg.core.pick_regions import clear_of_borders
+from cryoseg.core.picking.logit_picks import LogitPicks, grow_cores, logits_to_picks
+from cryoseg.core.picking.mask_picks import draw_discs
+from cryoseg.core.picking.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.picking.pick_regions import clear_of_borders
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore

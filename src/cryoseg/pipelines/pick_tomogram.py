@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cryoseg.config.cet_pick import Specimen
 from cryoseg.config.pick import FilamentConfig, ThicknessAxis, TomogramPickConfig
-from cryoseg.core.filaments import trace_filaments
 from cryoseg.core.grids.working_grid import ORDERS, points_thin_back, thin_back, thin_first, triple_thin_first
-from cryoseg.core.pick_regions import by_mask, clear_of_borders
+from cryoseg.core.picking.filaments import trace_filaments
+from cryoseg.core.picking.pick_regions import by_mask, clear_of_borders
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, ignore
 from cryoseg.io.volumes import check_finite

@@ -12,7 +12,7 @@ import numpy as np
 
 from cryoseg.config.prompt_sam import BOTH_ADAPTERS, PromptMethod
 from cryoseg.config.train_sam import TrainSamConfig, TrainView
-from cryoseg.core.logit_picks import grow_cores
+from cryoseg.core.picking.logit_picks import grow_cores
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, ignore
 from cryoseg.io.outputs import atomic_output

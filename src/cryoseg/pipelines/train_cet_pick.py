@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from cryoseg.config.cet_pick import CetPickConfig, Specimen
-from cryoseg.core.pick_threshold import expected_f1_threshold
+from cryoseg.core.picking.pick_threshold import expected_f1_threshold
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, settings_for

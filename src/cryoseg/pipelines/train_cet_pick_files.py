@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from cryoseg import __version__
 from cryoseg.config.cet_pick import CetPickConfig
 from cryoseg.config.pick import ThicknessAxis, TomogramPickConfig
-from cryoseg.core.detection import match_points
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.grids.working_grid import points_thin_first, thin_first, triple_thin_first
+from cryoseg.core.picking.detection import match_points
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.inputs import resolve_inputs, stem

@@ -15,7 +15,7 @@ from scipy import ndimage
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
-from cryoseg.core.detection import suppress_nonmaxima
+from cryoseg.core.picking.detection import suppress_nonmaxima
 from cryoseg.core.robust import robust_map
 from cryoseg.io.mrc import write_mrc
 from cryoseg.io.outputs import make_folder

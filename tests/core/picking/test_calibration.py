@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from cryoseg.core.calibration import expected_calibration_error, fit_calibration
+from cryoseg.core.picking.calibration import expected_calibration_error, fit_calibration
 
 
 def test_the_slope_and_intercept_that_made_the_data_are_found() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoseg.core.detection import local_maxima, refine_centers, suppress_nonmaxima
+from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.types import BoolArray, FloatArray
 
 Points = NDArray[np.float64]
@@ -36,7 +36,7 @@ class LogitPicks:
     centers
         (n, 2) y, x in pixels of the map.
     raw_scores
-        (n,) height of the smoothed logits, which `core.calibration` turns into a score.
+        (n,) height of the smoothed logits, which `core.picking.calibration` turns into a score.
     """
 
     centers: Points

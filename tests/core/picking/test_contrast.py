@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.contrast import clip_outliers, flatten_background, is_constant, low_pass, particle_skewness
+from cryoseg.core.picking.contrast import (
+    clip_outliers,
+    flatten_background,
+    is_constant,
+    low_pass,
+    particle_skewness,
+)
 
 RNG = np.random.default_rng(3)
 NOISE = RNG.normal(100, 2, (120, 140)).astype(np.float32)

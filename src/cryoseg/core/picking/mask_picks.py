@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.measure import regionprops_table
 from skimage.segmentation import watershed
 
-from cryoseg.core.detection import local_maxima, refine_centers, suppress_nonmaxima
+from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.types import BoolArray
 
 Points = NDArray[np.float64]

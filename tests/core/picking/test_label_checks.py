@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.label_checks import check_labels, fitting_order, inside
+from cryoseg.core.picking.label_checks import check_labels, fitting_order, inside
 
 SHAPE = (20, 100, 200)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.mask_picks import draw_discs, mask_centers
+from cryoseg.core.picking.mask_picks import draw_discs, mask_centers
 
 DIAMETER = 24.0
 

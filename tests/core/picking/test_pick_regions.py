@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cryoseg.config.pick import Side
-from cryoseg.core.pick_regions import by_mask, clear_of_borders
+from cryoseg.core.picking.pick_regions import by_mask, clear_of_borders
 
 SIZE = (10.0, 10.0, 10.0)
 

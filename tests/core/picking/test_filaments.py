@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cryoseg.config.pick import FilamentConfig
-from cryoseg.core.filaments import fit_filament, group_points, resample_polyline, trace_filaments
+from cryoseg.core.picking.filaments import fit_filament, group_points, resample_polyline, trace_filaments
 
 
 def arc(radius: float, count: int) -> np.ndarray:

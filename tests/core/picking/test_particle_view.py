@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryoseg.core.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.picking.particle_view import particle_view, rescale, view_shape
 
 
 def test_a_disc_has_the_asked_diameter_and_stays_in_place() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.pick_threshold import expected_f1_threshold
+from cryoseg.core.picking.pick_threshold import expected_f1_threshold
 
 
 @pytest.mark.parametrize(("particles", "background"), [(80, 400), (300, 60), (15, 900)])

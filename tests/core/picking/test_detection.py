@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryoseg.core.detection import local_maxima, match_points, refine_centers, suppress_nonmaxima
+from cryoseg.core.picking.detection import local_maxima, match_points, refine_centers, suppress_nonmaxima
 
 
 def ball(shape: tuple[int, int, int], center: tuple[float, float, float], sigma: float) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.logit_picks import grow_cores, logits_to_picks
-from cryoseg.core.mask_picks import draw_discs
+from cryoseg.core.picking.logit_picks import grow_cores, logits_to_picks
+from cryoseg.core.picking.mask_picks import draw_discs
 
 DIAMETER = 24.0
 

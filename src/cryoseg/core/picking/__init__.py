@@ -1,0 +1,1 @@
+"""From logits and score maps to picks."""
