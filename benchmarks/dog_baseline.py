@@ -27,7 +27,7 @@ from cryoseg.core.grids.resample import linear_weights
 from cryoseg.core.metrics.picks import PickCounts, evaluate_picks
 from cryoseg.core.picking.detection import local_maxima, suppress_nonmaxima
 from cryoseg.core.picking.mask_picks import draw_discs
-from cryoseg.io.micrographs import read_micrograph
+from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.io.picks import write_picks
 from cryoseg.types import Picks
 

@@ -147,7 +147,7 @@ def judge(path, method, names, folder, base):
     from cryoseg.core.picking.logit_picks import grow_cores, logits_to_picks
     from cryoseg.core.picking.mask_picks import draw_discs
     from cryoseg.core.picking.particle_view import rescale
-    from cryoseg.io.micrographs import read_micrograph
+    from cryoseg.io.images.micrographs import read_micrograph
     from cryoseg.models.particle_files import read_particle_file
     from cryoseg.models.particle_model import ParticleModel
     from cryoseg.pipelines.pick_micrograph import pick_micrograph

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from postprocess_speed import simulated_mask
 
-from cryoseg.io.volumes import made_by, write_logits, write_mask
+from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.types import Geometry
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoseg.io.volumes import write_mask
+from cryoseg.io.images.volumes import write_mask
 from cryoseg.types import Geometry
 
 

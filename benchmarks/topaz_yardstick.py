@@ -23,7 +23,7 @@ from empiar10017_methods import DIAMETER_PX, MATCH_PX, truth_of
 
 from cryoseg.core.metrics.picks import evaluate_picks
 from cryoseg.core.picking.mask_picks import draw_discs
-from cryoseg.io.micrographs import read_micrograph
+from cryoseg.io.images.micrographs import read_micrograph
 
 
 def main() -> None:

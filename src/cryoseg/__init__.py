@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "SegmentConfig": "cryoseg.config",
     "Tomogram": "cryoseg.types",
-    "read_tomogram": "cryoseg.io.volumes",
+    "read_tomogram": "cryoseg.io.images.volumes",
     "segment_tomogram": "cryoseg.pipelines.segment",
     "postprocess_mask": "cryoseg.core.masks.postprocess",
     "evaluate_mask": "cryoseg.core.metrics.masks",

@@ -24,8 +24,8 @@ from cryoseg.config.pick import CenterRule
 from cryoseg.config.segment import ModelName
 from cryoseg.errors import ConfigError, CryosegError
 from cryoseg.events import Note, Row, StageProgress, Status, Warn
+from cryoseg.io.images.volumes import write_logits
 from cryoseg.io.picks import read_picks
-from cryoseg.io.volumes import write_logits
 from cryoseg.types import Geometry
 
 

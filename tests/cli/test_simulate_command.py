@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from cryoseg.cli import sample
 from cryoseg.cli.simulate import app as simulate
 from cryoseg.errors import ConfigError
-from cryoseg.io.micrographs import read_micrograph
+from cryoseg.io.images.micrographs import read_micrograph
+from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.io.picks import read_picks
-from cryoseg.io.volumes import read_mask, read_tomogram
 
 RUN = CliRunner()
 

@@ -14,7 +14,7 @@ import zarr
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
-from cryoseg.io.volumes import read_mask, read_tomogram, write_logits
+from cryoseg.io.images.volumes import read_mask, read_tomogram, write_logits
 from cryoseg.types import Geometry
 
 h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")

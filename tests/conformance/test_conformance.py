@@ -30,7 +30,7 @@ from cryoseg.config.cet_pick import Arch
 from cryoseg.config.promise import PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.core.masks.postprocess import postprocess_mask
-from cryoseg.io.volumes import write_logits
+from cryoseg.io.images.volumes import write_logits
 from cryoseg.models.cet_pick import build as build_cet_pick
 from cryoseg.models.cet_pick import remap_keys as remap_cet_pick
 from cryoseg.models.promise import DEAD_HEAD, PromiseSam

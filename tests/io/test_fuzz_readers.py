@@ -44,20 +44,27 @@ from cryoseg.config import EvaluateConfig
 from cryoseg.config.pick import PickFormat
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import CryosegError
-from cryoseg.io import claimed_size, claims, omezarr
+from cryoseg.io import claims
+from cryoseg.io.images import claimed_size, omezarr
+from cryoseg.io.images.micrographs import is_single_image, read_micrograph
+from cryoseg.io.images.mrc import write_mrc
+from cryoseg.io.images.pictures import (
+    read_picture_list,
+    read_picture_mask,
+    read_probabilities,
+    read_rgb,
+    read_size,
+)
+from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.inputs import resolve_inputs
-from cryoseg.io.micrographs import is_single_image, read_micrograph
-from cryoseg.io.mrc import write_mrc
 from cryoseg.io.pick_frame import PickFrame
 from cryoseg.io.picks import read_picks, write_picks
 from cryoseg.io.picks_star import join_stars
 from cryoseg.io.picks_text import is_coordinate_table, is_image_list, read_image_list
-from cryoseg.io.pictures import read_picture_list, read_picture_mask, read_probabilities, read_rgb, read_size
 from cryoseg.io.provenance import read_provenance, write_provenance
 from cryoseg.io.relion_frame import RelionFrame, read_tomograms_star
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.io.testset import read_testset
-from cryoseg.io.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.weight_files import check_structure, recorded_sha256
 from cryoseg.types import Geometry, Picks
 

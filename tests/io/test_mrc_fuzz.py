@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryoseg.errors import CryosegError
-from cryoseg.io.mrc import write_mrc
-from cryoseg.io.volumes import read_tomogram
+from cryoseg.io.images.mrc import write_mrc
+from cryoseg.io.images.volumes import read_tomogram
 from cryoseg.types import Geometry, Tomogram
 
 FUZZ = settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])

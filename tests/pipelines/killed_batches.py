@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.events import Report, Row, Status, ignore
+from cryoseg.io.images.volumes import made_by, read_tomogram, write_logits, write_mask
 from cryoseg.io.inputs import resolve_inputs
 from cryoseg.io.provenance import describe_input, write_provenance
-from cryoseg.io.volumes import made_by, read_tomogram, write_logits, write_mask
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.types import Geometry

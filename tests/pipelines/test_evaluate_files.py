@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.evaluate.app import app
 from cryoseg.config import EvaluateConfig, Length, Metric
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.io.volumes import read_mask
+from cryoseg.io.images.volumes import read_mask
 from cryoseg.pipelines.evaluate import evaluate_files
 from cryoseg.pipelines.evaluate_pairs import find_pairs, tomogram_name
 

@@ -23,7 +23,7 @@ from cryoseg.cli.app import app
 from cryoseg.config.fetch_data import FetchConfig, VolumeFormat
 from cryoseg.errors import InputError
 from cryoseg.events import Status
-from cryoseg.io.volumes import read_mask, read_tomogram
+from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.pipelines import fetch_plan
 from cryoseg.pipelines.fetch_data import fetch_planned
 from cryoseg.pipelines.fetch_plan import Services, plan_fetch

@@ -11,7 +11,7 @@ import torch
 from skimage.draw import polygon2mask
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
-from cryoseg.io.micrographs import read_micrograph
+from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.models.particle_model import load_particle_model
 from cryoseg.pipelines.pick_micrograph import pick_micrograph
 

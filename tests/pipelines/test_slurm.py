@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoseg.io.volumes import write_logits
+from cryoseg.io.images.volumes import write_logits
 from cryoseg.types import Geometry
 
 pytestmark = pytest.mark.slurm

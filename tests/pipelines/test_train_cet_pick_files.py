@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryoseg.errors import InputError
-from cryoseg.io.volumes import write_logits, write_mask
+from cryoseg.io.images.volumes import write_logits, write_mask
 from cryoseg.pipelines.train_cet_pick_files import TrainingFiles, load_items
 from cryoseg.types import Geometry
 

@@ -15,8 +15,8 @@ import torch
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.io.mrc import write_mrc
-from cryoseg.io.volumes import read_tomogram, write_logits, write_mask
+from cryoseg.io.images.mrc import write_mrc
+from cryoseg.io.images.volumes import read_tomogram, write_logits, write_mask
 from cryoseg.models.model_file import read_model_metadata, read_model_tensors
 from cryoseg.pipelines.train_membrane import train_membrane, train_stage
 from cryoseg.pipelines.training_data import find_pairs, load_volume, split_pairs

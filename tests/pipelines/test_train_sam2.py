@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryoseg.io.volumes import write_logits, write_mask
+from cryoseg.io.images.volumes import write_logits, write_mask
 from cryoseg.types import Geometry
 
 pytest.importorskip("tensordict")

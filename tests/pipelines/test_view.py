@@ -11,7 +11,7 @@ from PIL import Image
 from cryoseg.config.view import ViewConfig
 from cryoseg.errors import ConfigError, InputError, OutputError
 from cryoseg.events import Event, Warn
-from cryoseg.io.volumes import write_logits, write_mask
+from cryoseg.io.images.volumes import write_logits, write_mask
 from cryoseg.pipelines.view import write_view
 from cryoseg.pipelines.view_page import ViewSources
 from cryoseg.types import Geometry

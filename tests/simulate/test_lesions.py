@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.simulate import app as simulate
 from cryoseg.config.simulate_lesions import SimulateLesionsConfig
 from cryoseg.errors import ConfigError, OutputError
-from cryoseg.io.pictures import Split, read_picture_list, read_picture_mask, read_rgb
+from cryoseg.io.images.pictures import Split, read_picture_list, read_picture_mask, read_rgb
 from cryoseg.simulate.lesions import LIST, lesion_row, simulate_lesion, simulate_lesion_folder
 
 RUNNER = CliRunner()

@@ -12,7 +12,7 @@ import pytest
 
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
 from cryoseg.errors import ConfigError, OutputError
-from cryoseg.io.volumes import read_mask, read_tomogram
+from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.simulate.tomograms import output_paths, simulate_folder, simulate_tomogram
 
 SMALL = SimulateConfig(shape=(16, 40, 44), seed=3)

@@ -77,10 +77,10 @@ def convert(
 
     Example: cryoseg convert picks.mod picks.star --tomogram ts_01.mrc
     """
+    from cryoseg.io.images.micrographs import is_single_image, read_micrograph
+    from cryoseg.io.images.volumes import improbable_voxel_size, read_tomogram
     from cryoseg.io.inputs import stem
-    from cryoseg.io.micrographs import is_single_image, read_micrograph
     from cryoseg.io.pick_frame import PickFrame
-    from cryoseg.io.volumes import improbable_voxel_size, read_tomogram
     from cryoseg.pipelines.convert import convert_picks
 
     if particle_diameter_px is not None and particle_diameter_px <= 0:

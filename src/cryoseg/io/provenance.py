@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg.errors import InputError
-from cryoseg.io.dataset_path import split_dataset, with_dataset
+from cryoseg.io.images.dataset_path import split_dataset, with_dataset
 from cryoseg.io.outputs import atomic_output
 
 

@@ -21,8 +21,8 @@ from cryoseg.core.metrics.masks import evaluate_mask, split_truth
 from cryoseg.core.metrics.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch

@@ -17,9 +17,9 @@ from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import area_weights, smooth_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import OnEvent, Report, Row, Status, ignore
+from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities
 from cryoseg.io.inputs import InputItem, stem
 from cryoseg.io.outputs import atomic_output
-from cryoseg.io.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities
 from cryoseg.io.provenance import write_provenance
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.types import BoolArray, FloatArray

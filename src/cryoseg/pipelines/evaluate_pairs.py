@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoseg.errors import InputError
+from cryoseg.io.images.volumes import is_volume
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.volumes import is_volume
 
 # Words that programs put behind the name of the tomogram, longest first.
 _TAIL = re.compile(

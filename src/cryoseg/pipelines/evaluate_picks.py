@@ -11,10 +11,10 @@ from cryoseg.core.grids.axes import picks_look_turned, voxel_size_mismatch
 from cryoseg.core.metrics.picks import PickCounts, PickScore, evaluate_picks, join_curves
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
+from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import InputItem, resolve_inputs
 from cryoseg.io.picks import PICK_SUFFIXES, PICKS_TAG, read_picks
 from cryoseg.io.picks_text import is_coordinate_table
-from cryoseg.io.volumes import known_suffix
 from cryoseg.pipelines.evaluate import Evaluation, summarize
 from cryoseg.pipelines.evaluate_scores import FileScore
 from cryoseg.types import Picks

@@ -15,10 +15,10 @@ from cryoseg import __version__
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, ignore
 from cryoseg.io.download import DATA_CONTENT, Expected, exclusive, fetch
+from cryoseg.io.images.volumes import made_by, read_mask, write_mask
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import write_provenance
 from cryoseg.io.remote_files import RemoteFile
-from cryoseg.io.volumes import made_by, read_mask, write_mask
 from cryoseg.pipelines.fetch_plan import Planned
 
 RECORD = "source.json"

@@ -20,8 +20,8 @@ from cryoseg.core.picking.particle_view import particle_view, rescale, view_shap
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
+from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.picks import PICKS_TAG, read_picks
 from cryoseg.training.micrograph_samples import TrainingMicrograph
 

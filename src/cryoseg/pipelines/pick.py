@@ -13,14 +13,8 @@ import numpy as np
 from cryoseg.config.pick import PickFormat, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
-from cryoseg.io.inputs import output_stems, resolve_inputs, stem
-from cryoseg.io.micrographs import is_single_image
-from cryoseg.io.outputs import make_folder
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import PICKS_TAG, SUFFIXES, write_picks
-from cryoseg.io.provenance import describe_input, hash_file, read_provenance
-from cryoseg.io.relion_frame import RelionFrame
-from cryoseg.io.volumes import (
+from cryoseg.io.images.micrographs import is_single_image
+from cryoseg.io.images.volumes import (
     known_suffix,
     made_by,
     read_mask,
@@ -28,6 +22,12 @@ from cryoseg.io.volumes import (
     require_voxel_size,
     write_logits,
 )
+from cryoseg.io.inputs import output_stems, resolve_inputs, stem
+from cryoseg.io.outputs import make_folder
+from cryoseg.io.pick_frame import PickFrame
+from cryoseg.io.picks import PICKS_TAG, SUFFIXES, write_picks
+from cryoseg.io.provenance import describe_input, hash_file, read_provenance
+from cryoseg.io.relion_frame import RelionFrame
 from cryoseg.models.cet_pick_detector import Detector, load_detector
 from cryoseg.models.device import select_device
 from cryoseg.pipelines.batches.combined import write_combined_star

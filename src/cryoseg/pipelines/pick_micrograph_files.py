@@ -13,13 +13,13 @@ from pathlib import Path
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
+from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
+from cryoseg.io.images.tiff import TIFF_SUFFIXES
+from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
-from cryoseg.io.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input
-from cryoseg.io.tiff import TIFF_SUFFIXES
-from cryoseg.io.volumes import made_by, write_logits, write_mask
 from cryoseg.models import particle_model
 from cryoseg.models.device import describe, peak_device_memory, select_device
 from cryoseg.models.particle_model import ParticleModel

@@ -15,10 +15,10 @@ from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
+from cryoseg.io.images.volumes import made_by, read_tomogram, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input, read_provenance
-from cryoseg.io.volumes import made_by, read_tomogram, write_mask
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.pipelines.records import write_record

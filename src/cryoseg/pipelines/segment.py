@@ -11,16 +11,11 @@ from pathlib import Path
 from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.io.images.pixel_size import settle_pixel_size
+from cryoseg.io.images.volumes import check_finite, made_by, read_tomogram, write_logits, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input, hash_file
-from cryoseg.io.volumes import (
-    check_finite,
-    made_by,
-    read_tomogram,
-    write_logits,
-    write_mask,
-)
 from cryoseg.models.device import (
     describe,
     peak_device_memory,
@@ -32,7 +27,6 @@ from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.pixel_size import settle_pixel_size
 from cryoseg.pipelines.records import peak_bytes, write_record
 from cryoseg.pipelines.segment_model import ResolvedModel, bytes_needed, resolve_model
 from cryoseg.pipelines.segment_outputs import output_paths

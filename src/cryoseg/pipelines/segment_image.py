@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from cryoseg.config.pictures import Smoothing
 from cryoseg.core.picture_frame import frame_picture, smooth_mask
 from cryoseg.events import Note, OnEvent, Report, Row, Status, ignore
+from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
 from cryoseg.io.provenance import describe_input
 from cryoseg.models.device import describe
 from cryoseg.models.particle_model import ParticleModel

@@ -12,7 +12,7 @@ import numpy as np
 import cryoseg
 from cryoseg.config import ModelChoice, ModelName, SegmentConfig
 from cryoseg.core.metrics.overlap import count_overlap
-from cryoseg.io.volumes import made_by, read_mask, read_tomogram, write_mask
+from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
 from cryoseg.pipelines.segment import segment_tomogram
 from cryoseg.types import BoolArray
 

@@ -22,8 +22,8 @@ from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import open_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, StageProgress, ignore
+from cryoseg.io.images.pictures import PictureRow, Split, read_picture_list
 from cryoseg.io.outputs import atomic_output, make_folder
-from cryoseg.io.pictures import PictureRow, Split, read_picture_list
 from cryoseg.models.device import peak_device_memory, select_device
 from cryoseg.models.particle_files import adapt, note_base, save_particle_model
 from cryoseg.models.prompt_sam import PromptSam
@@ -109,7 +109,7 @@ def train_pictures(
     base
         The SAM: a published file or a whole model of ours.
     lists
-        See `io.pictures.read_picture_list`.
+        See `io.images.pictures.read_picture_list`.
     run
         Receives `config.json`, `log.csv`, `last.pt`, `best.pt`, `<method>.safetensors`, and `test.csv`
         where a list has test rows.

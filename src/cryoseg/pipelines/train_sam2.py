@@ -28,8 +28,8 @@ from cryoseg.core.prompts import empty_mask, grid_mask
 from cryoseg.core.tiles import whole
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, ignore
+from cryoseg.io.images.volumes import check_finite, read_tomogram
 from cryoseg.io.outputs import atomic_output, make_folder
-from cryoseg.io.volumes import check_finite, read_tomogram
 from cryoseg.models.device import autocast
 from cryoseg.models.etsam import StagePass
 from cryoseg.models.sam2_config import build_predictor

@@ -17,10 +17,10 @@ from cryoseg.core.grids.resample import Resampled, Slices, nearest
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, InputError
+from cryoseg.io.images.pixel_size import settle_pixel_size
+from cryoseg.io.images.volumes import check_finite, is_volume, read_mask, read_tomogram
 from cryoseg.io.inputs import is_known_suffix, stem
-from cryoseg.io.volumes import check_finite, is_volume, read_mask, read_tomogram
 from cryoseg.models.membrane_tiny import Recipe
-from cryoseg.pipelines.pixel_size import settle_pixel_size
 from cryoseg.training.clips import TrainingVolume
 from cryoseg.types import Tomogram
 

@@ -21,9 +21,9 @@ from cryoseg.core.grids.binning import (
     to_greys,
 )
 from cryoseg.errors import InputError
+from cryoseg.io.images.mrc_header import build_header
+from cryoseg.io.images.volumes import made_by
 from cryoseg.io.inputs import stem
-from cryoseg.io.mrc_header import build_header
-from cryoseg.io.volumes import made_by
 from cryoseg.types import Geometry, Picks, Tomogram
 from cryoseg.view.volume_page import VolumePage
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.simulate_lesions import SimulateLesionsConfig
+from cryoseg.io.images.pictures import PictureRow, Split, write_picture, write_picture_list
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.pictures import PictureRow, Split, write_picture, write_picture_list
 from cryoseg.simulate.micrograph_surroundings import plane_noise, sometimes
 from cryoseg.simulate.records import begin_record, finished_record, write_record
 from cryoseg.types import BoolArray, FloatArray

@@ -17,10 +17,10 @@ from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.core.picking.detection import suppress_nonmaxima
 from cryoseg.core.robust import robust_map
-from cryoseg.io.mrc import write_mrc
+from cryoseg.io.images.mrc import write_mrc
+from cryoseg.io.images.volumes import made_by
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks import write_picks
-from cryoseg.io.volumes import made_by
 from cryoseg.simulate.makers import make_all
 from cryoseg.simulate.micrograph_imaging import draw_micrograph_imaging, expose, finish
 from cryoseg.simulate.micrograph_surroundings import (

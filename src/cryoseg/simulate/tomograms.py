@@ -14,9 +14,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
-from cryoseg.io.mrc import write_mrc
+from cryoseg.io.images.mrc import write_mrc
+from cryoseg.io.images.volumes import made_by
 from cryoseg.io.outputs import atomic_output, make_folder
-from cryoseg.io.volumes import made_by
 from cryoseg.simulate.fields import Grid
 from cryoseg.simulate.imaging import image, scale_noise
 from cryoseg.simulate.makers import make_all

@@ -16,7 +16,7 @@ from torch.nn import functional
 from cryoseg.config.prompt_sam import InputScale
 from cryoseg.core.picture_frame import PictureFrame, frame_picture
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.io.pictures import PictureRow, read_picture_mask, read_rgb, read_size
+from cryoseg.io.images.pictures import PictureRow, read_picture_mask, read_rgb, read_size
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.types import FloatArray
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import Note, OnEvent, Warn
-from cryoseg.io.dataset_path import HDF5_SUFFIXES, split_dataset
+from cryoseg.io.images.dataset_path import HDF5_SUFFIXES, split_dataset
+from cryoseg.io.images.volumes import read_tomogram
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.memory import GIB, available_memory
-from cryoseg.io.volumes import read_tomogram
 
 Result = TypeVar("Result")
 

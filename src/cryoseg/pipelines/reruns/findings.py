@@ -11,8 +11,8 @@ from cryoseg.config import Precision
 from cryoseg.config.restore import missing_settings, restore
 from cryoseg.errors import DeviceError, InputError
 from cryoseg.events import OnEvent, Report
+from cryoseg.io.images.volumes import is_volume
 from cryoseg.io.provenance import hash_file
-from cryoseg.io.volumes import is_volume
 from cryoseg.models.device import select_device, select_precision
 
 _SHOWN = 12  # first digits of a hash

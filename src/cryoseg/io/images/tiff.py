@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
-from cryoseg.io.claimed_size import refuse_swollen
-from cryoseg.io.length_units import angstrom_per
+from cryoseg.io.images.claimed_size import refuse_swollen
+from cryoseg.io.images.length_units import angstrom_per
 from cryoseg.types import Geometry, Tomogram
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")

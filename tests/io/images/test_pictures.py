@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cryoseg.errors import InputError
-from cryoseg.io.pictures import (
+from cryoseg.io.images.pictures import (
     PictureRow,
     Split,
     read_picture_list,

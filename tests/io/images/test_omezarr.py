@@ -8,9 +8,9 @@ import pytest
 import zarr
 
 from cryoseg.errors import InputError
-from cryoseg.io import claimed_size, omezarr
+from cryoseg.io.images import claimed_size, omezarr
+from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.volumes import read_mask, read_tomogram
 
 DATA = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
 

@@ -10,7 +10,7 @@ import pytest
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
-from cryoseg.io.volumes import improbable_voxel_size, read_tomogram
+from cryoseg.io.images.volumes import improbable_voxel_size, read_tomogram
 
 DATA = np.arange(2 * 3 * 4).reshape(2, 3, 4)
 TYPES = {"i1": 1, "u1": 1, "i2": 2, "i4": 4, "f4": 5, "f8": 9}

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
-from cryoseg.io import claimed_size
-from cryoseg.io.dataset_path import split_dataset
+from cryoseg.io.images import claimed_size
+from cryoseg.io.images.dataset_path import split_dataset
 from cryoseg.types import Geometry, Tomogram
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import numpy as np
 from cryoseg import __version__
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.dataset_path import HDF5_SUFFIXES, split_dataset
-from cryoseg.io.em import read_em
-from cryoseg.io.hdf5 import read_hdf5
-from cryoseg.io.mrc import SliceSource, read_mrc, write_mrc
-from cryoseg.io.omezarr import read_omezarr
-from cryoseg.io.tiff import TIFF_SUFFIXES, read_tiff
+from cryoseg.io.images.dataset_path import HDF5_SUFFIXES, split_dataset
+from cryoseg.io.images.em import read_em
+from cryoseg.io.images.hdf5 import read_hdf5
+from cryoseg.io.images.mrc import SliceSource, read_mrc, write_mrc
+from cryoseg.io.images.omezarr import read_omezarr
+from cryoseg.io.images.tiff import TIFF_SUFFIXES, read_tiff
 from cryoseg.types import Geometry, Tomogram
 
 

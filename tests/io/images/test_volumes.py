@@ -10,8 +10,8 @@ import pytest
 from cryoseg import __version__
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.mrc import read_mrc
-from cryoseg.io.volumes import (
+from cryoseg.io.images.mrc import read_mrc
+from cryoseg.io.images.volumes import (
     READERS,
     VOLUME_SUFFIXES,
     check_finite,

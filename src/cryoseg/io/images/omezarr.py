@@ -10,8 +10,8 @@ import numpy as np
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
-from cryoseg.io import claimed_size
-from cryoseg.io.length_units import angstrom_per
+from cryoseg.io.images import claimed_size
+from cryoseg.io.images.length_units import angstrom_per
 from cryoseg.types import Geometry, Tomogram
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from cryoseg.errors import InputError
-from cryoseg.io.micrographs import read_micrograph
+from cryoseg.io.images.micrographs import read_micrograph
 
 GREY = (np.arange(20 * 24).reshape(20, 24) % 251).astype(np.uint8)
 

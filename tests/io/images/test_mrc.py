@@ -11,7 +11,7 @@ import pytest
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.mrc import read_mrc, write_mrc
+from cryoseg.io.images.mrc import read_mrc, write_mrc
 from cryoseg.types import Geometry
 
 IMOD = 1146047817

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryoseg.io.volumes import improbable_voxel_size
+from cryoseg.io.images.volumes import improbable_voxel_size
 from cryoseg.types import Tomogram
 
 

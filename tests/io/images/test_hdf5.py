@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cryoseg.errors import InputError
+from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.provenance import describe_input, hash_file, is_same_input
-from cryoseg.io.volumes import read_mask, read_tomogram
 
 h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")
 DATA = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)

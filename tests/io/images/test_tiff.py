@@ -9,8 +9,8 @@ import pytest
 import tifffile
 
 from cryoseg.errors import InputError
-from cryoseg.io.micrographs import is_single_image, read_micrograph
-from cryoseg.io.volumes import read_mask, read_tomogram
+from cryoseg.io.images.micrographs import is_single_image, read_micrograph
+from cryoseg.io.images.volumes import read_mask, read_tomogram
 
 DATA = np.arange(4 * 5 * 6).reshape(4, 5, 6)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.mrc_header import HEADER_BYTES, MrcHeader, build_header, parse_header
+from cryoseg.io.images.mrc_header import HEADER_BYTES, MrcHeader, build_header, parse_header
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import ExtendedHeader, Geometry, Tomogram
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cryoseg.errors import InputError
-from cryoseg.io.claimed_size import refuse_swollen
-from cryoseg.io.mrc import read_mrc
-from cryoseg.io.pictures import UNREADABLE, in_memory, unreadable
-from cryoseg.io.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
-from cryoseg.io.volumes import READERS, _refuse_unreadable, describe_suffixes, known_suffix
+from cryoseg.io.images.claimed_size import refuse_swollen
+from cryoseg.io.images.mrc import read_mrc
+from cryoseg.io.images.pictures import UNREADABLE, in_memory, unreadable
+from cryoseg.io.images.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
+from cryoseg.io.images.volumes import READERS, _refuse_unreadable, describe_suffixes, known_suffix
 from cryoseg.types import FloatArray, Geometry, Micrograph
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
