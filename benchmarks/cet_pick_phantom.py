@@ -57,7 +57,7 @@ def one_seed(folder, seed, settings):
     from cryoseg.config.cet_pick import CetPickConfig
     from cryoseg.core.picking.detection import match_points
     from cryoseg.io.images.volumes import read_tomogram
-    from cryoseg.io.picks import read_picks
+    from cryoseg.io.picks.picks import read_picks
     from cryoseg.pipelines.pick_tomogram import pick_tomogram
     from cryoseg.pipelines.train_cet_pick import LabeledTomogram, train_detector
 

@@ -28,7 +28,7 @@ from cryoseg.core.metrics.picks import PickCounts, evaluate_picks
 from cryoseg.core.picking.detection import local_maxima, suppress_nonmaxima
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.io.images.micrographs import read_micrograph
-from cryoseg.io.picks import write_picks
+from cryoseg.io.picks.picks import write_picks
 from cryoseg.types import Picks
 
 STEP = 4

@@ -25,7 +25,7 @@ from cryoseg.config.segment import ModelName
 from cryoseg.errors import ConfigError, CryosegError
 from cryoseg.events import Note, Row, StageProgress, Status, Warn
 from cryoseg.io.images.volumes import write_logits
-from cryoseg.io.picks import read_picks
+from cryoseg.io.picks.picks import read_picks
 from cryoseg.types import Geometry
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config.common import Precision
 from cryoseg.errors import CryosegError
-from cryoseg.io.picks import read_picks
+from cryoseg.io.picks.picks import read_picks
 from cryoseg.models import particle_model
 from cryoseg.models.model_file import write_model_file
 from cryoseg.models.particle_recipe import ParticleRecipe

@@ -12,7 +12,7 @@ from cryoseg.cli.simulate import app as simulate
 from cryoseg.errors import ConfigError
 from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.io.images.volumes import read_mask, read_tomogram
-from cryoseg.io.picks import read_picks
+from cryoseg.io.picks.picks import read_picks
 
 RUN = CliRunner()
 

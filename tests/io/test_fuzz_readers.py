@@ -57,12 +57,12 @@ from cryoseg.io.images.pictures import (
 )
 from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.inputs import resolve_inputs
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import read_picks, write_picks
-from cryoseg.io.picks_star import join_stars
-from cryoseg.io.picks_text import is_coordinate_table, is_image_list, read_image_list
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import read_picks, write_picks
+from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
+from cryoseg.io.picks.relion_star import join_stars
+from cryoseg.io.picks.text import is_coordinate_table, is_image_list, read_image_list
 from cryoseg.io.provenance import read_provenance, write_provenance
-from cryoseg.io.relion_frame import RelionFrame, read_tomograms_star
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.io.testset import read_testset
 from cryoseg.io.weight_files import check_structure, recorded_sha256

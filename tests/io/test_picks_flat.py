@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config.pick import FLAT_FORMATS, PickFormat
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.picks import SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.picks import SUFFIXES, read_picks, write_picks
 from cryoseg.types import Picks
 
 RUNNER = CliRunner()

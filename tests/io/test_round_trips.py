@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from cryoseg.config.pick import CenterRule, PickFormat, ThicknessAxis
 from cryoseg.io.images.volumes import read_mask, read_tomogram, write_logits, write_mask
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.provenance import plain, read_provenance, write_provenance
-from cryoseg.io.relion_frame import RelionFrame
 from cryoseg.types import ExtendedHeader, Geometry, Picks
 
 SHAPE = (200, 400, 500)

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from cryoseg.errors import InputError
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import read_picks
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import read_picks
 from cryoseg.pipelines.convert import convert_picks
 
 

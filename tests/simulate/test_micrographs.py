@@ -13,7 +13,7 @@ from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.errors import ConfigError, OutputError
 from cryoseg.io.images.volumes import read_mask, read_tomogram
-from cryoseg.io.picks import read_picks
+from cryoseg.io.picks.picks import read_picks
 from cryoseg.simulate.micrographs import output_paths, simulate_micrograph, simulate_micrograph_folder
 from cryoseg.simulate.particle_shapes import KINDS, draw_species, project
 

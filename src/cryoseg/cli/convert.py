@@ -80,7 +80,7 @@ def convert(
     from cryoseg.io.images.micrographs import is_single_image, read_micrograph
     from cryoseg.io.images.volumes import improbable_voxel_size, read_tomogram
     from cryoseg.io.inputs import stem
-    from cryoseg.io.pick_frame import PickFrame
+    from cryoseg.io.picks.frame import PickFrame
     from cryoseg.pipelines.convert import convert_picks
 
     if particle_diameter_px is not None and particle_diameter_px <= 0:

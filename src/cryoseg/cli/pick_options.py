@@ -31,7 +31,7 @@ from cryoseg.config.prompt_sam import NativeMode
 from cryoseg.config.segment import Polarity
 
 if TYPE_CHECKING:
-    from cryoseg.io.relion_frame import RelionFrame
+    from cryoseg.io.picks.relion_frame import RelionFrame
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typer import BadParameter, Option
 from cryoseg.config.pick import CenterRule, ThicknessAxis
 
 if TYPE_CHECKING:
-    from cryoseg.io.relion_frame import RelionFrame
+    from cryoseg.io.picks.relion_frame import RelionFrame
 
 TomogramsStar = Annotated[
     Optional[Path],  # noqa: UP045
@@ -45,7 +45,7 @@ def relion_frames(
     center: CenterRule,
 ) -> dict[str, RelionFrame] | None:
     """Frames by tomogram name, "" for any; None if no option was given."""
-    from cryoseg.io.relion_frame import RelionFrame, read_tomograms_star
+    from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
 
     if tomograms_star is not None:
         return read_tomograms_star(tomograms_star, center=center)

@@ -10,8 +10,8 @@ import numpy as np
 from cryoseg.config.pick import PickFormat
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import PICKS_TAG, SUFFIXES, PickSets, read_picks, write_picks
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, PickSets, read_picks, write_picks
 from cryoseg.types import Picks
 
 

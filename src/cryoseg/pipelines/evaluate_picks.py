@@ -13,8 +13,8 @@ from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import InputItem, resolve_inputs
-from cryoseg.io.picks import PICK_SUFFIXES, PICKS_TAG, read_picks
-from cryoseg.io.picks_text import is_coordinate_table
+from cryoseg.io.picks.picks import PICK_SUFFIXES, PICKS_TAG, read_picks
+from cryoseg.io.picks.text import is_coordinate_table
 from cryoseg.pipelines.evaluate import Evaluation, summarize
 from cryoseg.pipelines.evaluate_scores import FileScore
 from cryoseg.types import Picks

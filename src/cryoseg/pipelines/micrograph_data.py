@@ -22,7 +22,7 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.picks import PICKS_TAG, read_picks
+from cryoseg.io.picks.picks import PICKS_TAG, read_picks
 from cryoseg.training.micrograph_samples import TrainingMicrograph
 
 IMAGE_FOLDERS = ("images", "micrographs")

@@ -24,10 +24,10 @@ from cryoseg.io.images.volumes import (
 )
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import PICKS_TAG, SUFFIXES, write_picks
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
+from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.provenance import describe_input, hash_file, read_provenance
-from cryoseg.io.relion_frame import RelionFrame
 from cryoseg.models.cet_pick_detector import Detector, load_detector
 from cryoseg.models.device import select_device
 from cryoseg.pipelines.batches.combined import write_combined_star

@@ -18,7 +18,7 @@ from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.picks import PICKS_TAG, SUFFIXES, write_picks
+from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input
 from cryoseg.models import particle_model
 from cryoseg.models.device import describe, peak_device_memory, select_device

@@ -26,11 +26,11 @@ from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
 from cryoseg.io.inputs import resolve_inputs, stem
 from cryoseg.io.outputs import atomic_output, make_folder
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import PICK_SUFFIXES, read_picks
-from cryoseg.io.picks_text import is_image_list, read_image_list
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
+from cryoseg.io.picks.relion_frame import RelionFrame
+from cryoseg.io.picks.text import is_image_list, read_image_list
 from cryoseg.io.provenance import write_provenance
-from cryoseg.io.relion_frame import RelionFrame
 from cryoseg.models.cet_pick_detector import Detector, save_detector
 from cryoseg.models.device import select_device
 from cryoseg.pipelines.cet_pick_labels import LabeledTomogram

@@ -17,8 +17,8 @@ from cryoseg.io.images.micrographs import is_single_image, read_micrograph
 from cryoseg.io.images.volumes import check_finite, improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.inputs import stem
 from cryoseg.io.outputs import atomic_output
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import read_picks
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import read_picks
 from cryoseg.pipelines.postprocess import recorded_threshold
 from cryoseg.pipelines.view_page import ViewMaterial, ViewSources, build_page
 from cryoseg.types import Picks, Tomogram

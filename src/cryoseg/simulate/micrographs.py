@@ -20,7 +20,7 @@ from cryoseg.core.robust import robust_map
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.picks import write_picks
+from cryoseg.io.picks.picks import write_picks
 from cryoseg.simulate.makers import make_all
 from cryoseg.simulate.micrograph_imaging import draw_micrograph_imaging, expose, finish
 from cryoseg.simulate.micrograph_surroundings import (

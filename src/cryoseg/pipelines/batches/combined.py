@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryoseg.io.claims import claim
-from cryoseg.io.picks_star import join_stars
+from cryoseg.io.picks.relion_star import join_stars
 
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.2

@@ -12,8 +12,8 @@ from cryoseg.config.prompt_sam import NativeMode
 from cryoseg.config.restore import restore
 from cryoseg.errors import WeightsError
 from cryoseg.events import OnEvent, Report
+from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.provenance import hash_file
-from cryoseg.io.relion_frame import RelionFrame
 from cryoseg.models import particle_model
 from cryoseg.models.device import select_device, select_precision
 from cryoseg.models.particle_model import ParticleModel

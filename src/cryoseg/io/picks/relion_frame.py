@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick import CenterRule
 from cryoseg.errors import InputError
-from cryoseg.io.star import numbers, read_tables
+from cryoseg.io.picks.star import numbers, read_tables
 
 LARGEST_SIDE = 1_000_000  # pixels
 _NAME = "rlnTomoName"

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.columns import as_scores, as_tracks
 from cryoseg.io.outputs import atomic_output
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.relion_frame import RelionFrame
-from cryoseg.io.star import numbers, optional_numbers, read_tables
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.relion_frame import RelionFrame
+from cryoseg.io.picks.star import numbers, optional_numbers, read_tables
+from cryoseg.io.picks.text import as_scores, as_tracks
 from cryoseg.types import Picks
 
 NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "rlnTomogramName")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from cryoseg.config.pick import FLAT_FORMATS, PickFormat
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.imod_model import read_imod_model, write_imod_model
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks_box import read_box, read_cbox, write_box, write_cbox, write_cryoppp
-from cryoseg.io.picks_ndjson import read_ndjson, write_ndjson
-from cryoseg.io.picks_star import read_star, write_star
-from cryoseg.io.picks_text import read_coords, read_table, write_coords, write_csv
+from cryoseg.io.picks.box import read_box, read_cbox, write_box, write_cbox, write_cryoppp
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.imod_model import read_imod_model, write_imod_model
+from cryoseg.io.picks.ndjson import read_ndjson, write_ndjson
+from cryoseg.io.picks.relion_star import read_star, write_star
+from cryoseg.io.picks.text import read_coords, read_table, write_coords, write_csv
 from cryoseg.types import Picks
 
 PickSets = dict[str, Picks]

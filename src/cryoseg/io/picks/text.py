@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.errors import InputError
-from cryoseg.io.columns import as_scores, as_tracks
-from cryoseg.io.imod_model import CORNER_XYZ
 from cryoseg.io.outputs import atomic_output
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.types import Picks
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.imod_model import CORNER_XYZ
+from cryoseg.types import FloatArray, Picks
 
 _ALIASES = {
     "x": ("x", "x_coord", "x_px", "rlncoordinatex", "x-coordinate", "position_x"),
@@ -247,3 +246,22 @@ def is_coordinate_table(path: Path) -> bool:
     cells = first.lower().replace(",", " ").split()
     named = set(cells) & set(_ALIASES["x"]) and set(cells) & set(_ALIASES["y"])
     return bool(named) or (len(cells) > 1 and all(_is_number(cell) for cell in cells))
+
+
+LARGEST_WHOLE = 2**53  # beyond, floats skip whole numbers
+
+
+def as_scores(values: NDArray[np.float64] | None) -> FloatArray | None:
+    """(n,) as float32, or None where one is missing or infinite."""
+    if values is None:
+        return None
+    with np.errstate(over="ignore"):
+        scores = values.astype(np.float32)
+    return scores if np.isfinite(scores).all() else None
+
+
+def as_tracks(values: NDArray[np.float64] | None) -> NDArray[np.int64] | None:
+    """(n,) as integers, or None where one is missing or too large to be one."""
+    if values is None or not np.isfinite(values).all() or (np.abs(values) > LARGEST_WHOLE).any():
+        return None
+    return values.astype(np.int64)

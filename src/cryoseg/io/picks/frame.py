@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import ThicknessAxis
-from cryoseg.io.relion_frame import RelionFrame
+from cryoseg.io.picks.relion_frame import RelionFrame
 
 # Where the file's z, y, x are found among CET-pick's z (thickness), y, x.
 _CETPICK_TO_FILE = {

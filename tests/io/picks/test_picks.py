@@ -13,10 +13,10 @@ import starfile
 
 from cryoseg.config.pick import FLAT_FORMATS, CenterRule, PickFormat, ThicknessAxis
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.pick_frame import PickFrame
-from cryoseg.io.picks import SUFFIXES, read_picks, write_picks
-from cryoseg.io.picks_text import is_image_list, read_image_list
-from cryoseg.io.relion_frame import RelionFrame, read_tomograms_star
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
+from cryoseg.io.picks.text import is_image_list, read_image_list
 from cryoseg.types import Picks
 
 # Tomogram of 100 x 256 x 512 voxels (z, y, x) of 10 A, binned by 4 from 400 x 1024 x 2048 of 2.5 A.

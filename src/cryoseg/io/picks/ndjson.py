@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.errors import InputError
-from cryoseg.io.columns import as_scores, as_tracks
 from cryoseg.io.outputs import atomic_output
+from cryoseg.io.picks.text import as_scores, as_tracks
 from cryoseg.types import Picks
 
 

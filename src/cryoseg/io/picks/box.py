@@ -15,7 +15,7 @@ import starfile
 
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.outputs import atomic_output
-from cryoseg.io.star import read_tables
+from cryoseg.io.picks.star import read_tables
 from cryoseg.types import Picks
 
 CBOX_VERSION = 1.0
