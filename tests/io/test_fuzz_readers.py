@@ -64,7 +64,7 @@ from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.picks.text import is_coordinate_table, is_image_list, read_image_list
 from cryoseg.io.provenance import read_provenance, write_provenance
 from cryoseg.io.score_files import read_score, score_to_json
-from cryoseg.io.testset import read_testset
+from cryoseg.io.web.testset import read_testset
 from cryoseg.io.weight_files import check_structure, recorded_sha256
 from cryoseg.types import Geometry, Picks
 

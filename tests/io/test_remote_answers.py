@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryoseg.errors import CryosegError, InputError
-from cryoseg.io import dataverse, portal, remote_files
+from cryoseg.io.web import dataverse, portal, remote_files
 
 RUNS = {"data": {"runs": [{"id": 7, "name": "ts_01", "datasetId": 10000}]}}
 CONTENT = {

@@ -17,7 +17,7 @@ from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.provenance import write_provenance
 from cryoseg.io.score_files import read_score, score_to_json
-from cryoseg.io.testset import ListedRun, read_testset
+from cryoseg.io.web.testset import ListedRun, read_testset
 from cryoseg.io.weight_files import (
     Kind,
     check_structure,

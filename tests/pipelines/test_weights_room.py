@@ -284,7 +284,7 @@ def test_two_processes_fetch_once(file_server, served, home):
 def test_waiting_is_told(file_server, served, home):
     import threading
 
-    from cryoseg.io.download import exclusive
+    from cryoseg.io.web.download import exclusive
 
     file_server.files["/w.pt"] = served(BODY)
     release, held = threading.Event(), threading.Event()

@@ -11,7 +11,7 @@ from pathlib import Path
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs
 from cryoseg.io.outputs import atomic_output
-from cryoseg.io.testset import ListedRun
+from cryoseg.io.web.testset import ListedRun
 from cryoseg.pipelines.evaluate import Evaluation
 from cryoseg.pipelines.evaluate_pairs import Pair, pred_rank, tomogram_name, two_alike
 

@@ -14,11 +14,11 @@ import numpy as np
 from cryoseg import __version__
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, ignore
-from cryoseg.io.download import DATA_CONTENT, Expected, exclusive, fetch
 from cryoseg.io.images.volumes import made_by, read_mask, write_mask
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import write_provenance
-from cryoseg.io.remote_files import RemoteFile
+from cryoseg.io.web.download import DATA_CONTENT, Expected, exclusive, fetch
+from cryoseg.io.web.remote_files import RemoteFile
 from cryoseg.pipelines.fetch_plan import Planned
 
 RECORD = "source.json"
@@ -35,7 +35,7 @@ def fetch_planned(
     plan
         From `plan_fetch`.
     attempts, pause
-        See `cryoseg.io.download.fetch`.
+        See `cryoseg.io.web.download.fetch`.
     on_event
         Told progress, notes and rows.
 

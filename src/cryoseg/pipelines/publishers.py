@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 from cryoseg.errors import WeightsError
-from cryoseg.io.download import Expected
-from cryoseg.io.http import explain, fetch_json
+from cryoseg.io.web.download import Expected
+from cryoseg.io.web.http import explain, fetch_json
 from cryoseg.models.weights import Weights
 
 HUB_ENDPOINT = "https://huggingface.co"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryoseg.errors import CryosegError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
-from cryoseg.io.download import Expected, exclusive, fetch, offline_variable
+from cryoseg.io.web.download import Expected, exclusive, fetch, offline_variable
 from cryoseg.io.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
 from cryoseg.models.weights import (
     WEIGHTS,
@@ -206,7 +206,7 @@ def download_weights(
     table
         Known weights.
     attempts, pause
-        See `cryoseg.io.download.fetch`.
+        See `cryoseg.io.web.download.fetch`.
 
     Returns
     -------

@@ -71,7 +71,7 @@ def score_testset(
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluate.tables import print_evaluation
-    from cryoseg.io.testset import read_testset
+    from cryoseg.io.web.testset import read_testset
     from cryoseg.pipelines.evaluate import score_pairs
     from cryoseg.pipelines.evaluate_report import EvaluationWriter
     from cryoseg.pipelines.evaluate_testset import (

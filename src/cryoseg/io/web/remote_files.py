@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from cryoseg.errors import InputError
-from cryoseg.io.http import fetch_text
+from cryoseg.io.web.http import fetch_text
 
 _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 

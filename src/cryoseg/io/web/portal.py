@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryoseg.errors import InputError
-from cryoseg.io.http import fetch_json
-from cryoseg.io.remote_files import RemoteFile, list_bucket, safe_path
+from cryoseg.io.web.http import fetch_json
+from cryoseg.io.web.remote_files import RemoteFile, list_bucket, safe_path
 
 PORTAL_API = "https://graphql.cryoetdataportal.czscience.com/graphql"
 PORTAL_BUCKET = "https://cryoet-data-portal-public.s3.amazonaws.com"

@@ -15,13 +15,8 @@ from email.message import Message
 import pytest
 
 from cryoseg.errors import WeightsError
-from cryoseg.io.download import (
-    Expected,
-    exclusive,
-    fetch,
-    offline_variable,
-)
-from cryoseg.io.http import NoDowngrade, explain, fetch_json
+from cryoseg.io.web.download import Expected, exclusive, fetch, offline_variable
+from cryoseg.io.web.http import NoDowngrade, explain, fetch_json
 
 # The first bytes of a zip, then bytes that do not repeat within a block.
 BODY = b"PK\x03\x04" + hashlib.shake_256(b"weights").digest(3_000_000)
@@ -250,7 +245,7 @@ def test_silent_server_times_out(tmp_path):
 
 def test_full_disk_is_told_before_the_transfer(file_server, served, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr("cryoseg.io.download.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("cryoseg.io.web.download.shutil.disk_usage", lambda folder: usage)
     file_server.files[PATH] = served(BODY)
     with pytest.raises(WeightsError, match="3 MB are needed and 1 MB are free"):
         get(file_server, tmp_path)

@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cryoseg.errors import WeightsError
-from cryoseg.io.http import explain, open_url
+from cryoseg.io.web.http import explain, open_url
 from cryoseg.io.weight_files import OnBytes, describe, file_digests, sniff
 
 OFFLINE_VARIABLES = ("CRYOSEG_OFFLINE", "HF_HUB_OFFLINE")

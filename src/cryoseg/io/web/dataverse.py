@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from cryoseg.errors import InputError
-from cryoseg.io.http import fetch_json
-from cryoseg.io.remote_files import RemoteFile, safe_path
+from cryoseg.io.web.http import fetch_json
+from cryoseg.io.web.remote_files import RemoteFile, safe_path
 
 DATAVERSE = "https://dataverse.harvard.edu"
 # Source: ETSAM's masks and simulated tomograms; reference notes, section 11.

@@ -1,0 +1,1 @@
+"""Downloads and the protocols of public archives."""
