@@ -94,7 +94,7 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
 
     from cryoseg.config.train_sam import TrainSamConfig, TrainView
     from cryoseg.events import ignore
-    from cryoseg.models.device import select_device
+    from cryoseg.methods.device import select_device
     from cryoseg.models.particle_files import read_particle_file, save_particle_model
     from cryoseg.pipelines.micrograph_data import ReadOptions
     from cryoseg.pipelines.train_sam import best_threshold, load_all, train_prompt, with_scores

@@ -138,7 +138,7 @@ def test_a_broken_input_is_a_failed_row(model: Path, tmp_path: Path) -> None:
 def test_another_kind_of_model_is_told_apart(tmp_path: Path) -> None:
     import torch
 
-    from cryoseg.models.model_file import write_model_file
+    from cryoseg.methods.model_file import write_model_file
 
     other = tmp_path / "other.safetensors"
     write_model_file(other, {"a": torch.zeros(1)}, {"method": "membrane-tiny"})

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.weights import app
 from cryoseg.errors import WeightsError
-from cryoseg.models.weights import WEIGHTS, package_folder
+from cryoseg.methods.weights import WEIGHTS, package_folder
 from cryoseg.pipelines.weights import markdown_table
 
 _BUFFER = io.BytesIO()

@@ -21,7 +21,7 @@ from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pictures import Split, read_picture_mask
-from cryoseg.models.model_file import read_model_metadata, read_model_tensors
+from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.models.particle_files import save_particle_model
 from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.promise import PromiseSam

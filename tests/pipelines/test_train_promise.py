@@ -22,7 +22,7 @@ from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.picks.picks import read_picks
-from cryoseg.models.model_file import read_model_metadata, read_model_tensors
+from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.models.particle_files import adapt, read_particle_file, save_particle_model
 from cryoseg.models.particle_model import load_particle_model
 from cryoseg.models.particle_recipe import ParticleRecipe

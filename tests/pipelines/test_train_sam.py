@@ -18,8 +18,8 @@ from cryoseg.config.train_sam import PretrainConfig, SampleConfig, TrainSamConfi
 from cryoseg.core.picking.logit_picks import PEAK_SIGMAS
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.errors import ConfigError, InputError, WeightsError
+from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.models import prompt_amg
-from cryoseg.models.model_file import read_model_metadata, read_model_tensors
 from cryoseg.models.particle_files import read_particle_file
 from cryoseg.models.particle_model import load_particle_model
 from cryoseg.models.prompt_amg import particle_sized_union

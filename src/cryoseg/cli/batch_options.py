@@ -74,7 +74,7 @@ class BatchOptions(OptionGroup):
         check_report_names(self.report or [])
         devices: tuple[str, ...] = ()
         if self.gpus is not None and not self.dry_run:
-            from cryoseg.models.device import select_gpus  # torch starts here
+            from cryoseg.methods.device import select_gpus  # torch starts here
 
             devices = select_gpus(self.gpus)
         shard = None if self.shard is None else Shard.parse(self.shard)

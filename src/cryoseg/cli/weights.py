@@ -63,7 +63,7 @@ def path_command(
 
     Example: cryoseg weights path membrane-tiny
     """
-    from cryoseg.models.weights import download_folder, require, search_path
+    from cryoseg.methods.weights import download_folder, require, search_path
 
     if name is not None:
         typer.echo(str(require(name, checkpoints_dir=checkpoints_dir)))
@@ -93,7 +93,7 @@ def download_command(
     Example: cryoseg weights download etsam
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.models.weights import WEIGHTS
+    from cryoseg.methods.weights import WEIGHTS
     from cryoseg.pipelines.weights import download_weights
 
     if everything == bool(names):

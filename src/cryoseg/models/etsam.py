@@ -37,11 +37,11 @@ from cryoseg.config.segment import (
 from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.core.prompts import empty_mask, grid_mask, prompted_slices
 from cryoseg.core.tiles import Window, quadrants, whole
-from cryoseg.models.device import autocast, release_memory, slices_at_once
-from cryoseg.models.method import ModelFiles, OnSlice, no_progress
+from cryoseg.methods.device import autocast, release_memory, slices_at_once
+from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
+from cryoseg.methods.weights import load_state_dict, load_strict
 from cryoseg.models.sam2_config import build_predictor
 from cryoseg.models.sam2_volume import VolumePredictor
-from cryoseg.models.weights import load_state_dict, load_strict
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"

@@ -17,13 +17,18 @@ from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.errors import WeightsError
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.weight_files import file_digests
-from cryoseg.models.model_file import is_model_file, read_model_metadata, read_model_tensors, write_model_file
+from cryoseg.methods.model_file import (
+    is_model_file,
+    read_model_metadata,
+    read_model_tensors,
+    write_model_file,
+)
+from cryoseg.methods.state import load_state_dict, load_strict
+from cryoseg.methods.weights import WEIGHTS, canonical_name, require
 from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.promise import build_prompt_sam
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
-from cryoseg.models.state import load_state_dict, load_strict
-from cryoseg.models.weights import WEIGHTS, canonical_name, require
 
 if TYPE_CHECKING:
     from torch import Tensor

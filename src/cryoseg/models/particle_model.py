@@ -17,14 +17,14 @@ from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.picking.particle_view import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.weight_files import file_digests
-from cryoseg.models.device import autocast, is_out_of_memory, release_memory
-from cryoseg.models.model_file import is_model_file
+from cryoseg.methods.device import autocast, is_out_of_memory, release_memory
+from cryoseg.methods.model_file import is_model_file
+from cryoseg.methods.weights import GROUPS, canonical_name, require
 from cryoseg.models.particle_files import Loaded, native_recipe, read_particle_file
 from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.prompt_amg import particle_sized_union
 from cryoseg.models.prompt_import import import_checkpoint
 from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.models.weights import GROUPS, canonical_name, require
 from cryoseg.types import FloatArray
 
 __all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
+from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.models.promise import DEAD_HEAD, build_prompt_sam, config_of_promise, import_names
 from cryoseg.models.prompt_encoder import MLP, SPACE
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
-from cryoseg.models.state import load_state_dict, load_strict
 
 _BLOCK = re.compile(r"sam\.image_encoder\.blocks\.(\d+)\.(\w+)")
 _UNUSED_LINEAR = re.compile(r"\.blocks\.\d+\.linear\.(weight|bias)$")

@@ -16,7 +16,7 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
-from cryoseg.models.device import ready_for_transfer
+from cryoseg.methods.device import ready_for_transfer
 
 State = dict[str, Any]
 OBJECT_ID = 1  # a volume is segmented as one object

@@ -212,7 +212,7 @@ def _machine() -> Iterator[Check]:
 
 
 def _devices(device: str) -> Iterator[Check]:
-    from cryoseg.models.device import describe, list_devices, overlooked_device, select_device
+    from cryoseg.methods.device import describe, list_devices, overlooked_device, select_device
 
     for name, found in list_devices().items():
         yield Check(name=name, found=found)
@@ -252,7 +252,7 @@ def _weights(checkpoints_dir: Path | None) -> Iterator[Check]:
 
 
 def _folders(checkpoints_dir: Path | None) -> Iterator[Check]:
-    from cryoseg.models.weights import download_folder
+    from cryoseg.methods.weights import download_folder
 
     for name, folder, verdict in (
         ("current folder", Path.cwd(), Verdict.DOUBTFUL),

@@ -20,8 +20,8 @@ from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input
+from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.models import particle_model
-from cryoseg.models.device import describe, peak_device_memory, select_device
 from cryoseg.models.particle_model import ParticleModel
 from cryoseg.pipelines.batches.combined import write_combined_star
 from cryoseg.pipelines.batches.finished import Job

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from cryoseg.errors import ConfigError
-from cryoseg.models.model_file import is_model_file, read_model_metadata
+from cryoseg.methods.model_file import is_model_file, read_model_metadata
 from cryoseg.models.particle_files import METHOD
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cryoseg.errors import WeightsError
 from cryoseg.io.web.download import Expected
 from cryoseg.io.web.http import explain, fetch_json
-from cryoseg.models.weights import Weights
+from cryoseg.methods.weights import Weights
 
 HUB_ENDPOINT = "https://huggingface.co"
 

@@ -11,7 +11,7 @@ from cryoseg import __version__
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, Report
 from cryoseg.io.provenance import read_provenance
-from cryoseg.models.device import describe, select_device
+from cryoseg.methods.device import describe, select_device
 from cryoseg.pipelines.reruns import arithmetic, networks
 from cryoseg.pipelines.reruns.findings import Elsewhere, Findings, Run
 

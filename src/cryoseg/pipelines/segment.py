@@ -16,7 +16,7 @@ from cryoseg.io.images.volumes import check_finite, made_by, read_tomogram, writ
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input, hash_file
-from cryoseg.models.device import (
+from cryoseg.methods.device import (
     describe,
     peak_device_memory,
     release_memory,

@@ -18,7 +18,7 @@ from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input
-from cryoseg.models.device import describe
+from cryoseg.methods.device import describe
 from cryoseg.models.particle_model import ParticleModel
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.run import run_batch

@@ -16,7 +16,7 @@ from cryoseg.core.picking.logit_picks import grow_cores
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, ignore
 from cryoseg.io.outputs import atomic_output
-from cryoseg.models.device import select_device
+from cryoseg.methods.device import select_device
 from cryoseg.models.particle_files import load_base, read_particle_file
 from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions
 from cryoseg.pipelines.train_sam import load_all, train_prompt

@@ -31,8 +31,8 @@ from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.text import is_image_list, read_image_list
 from cryoseg.io.provenance import write_provenance
+from cryoseg.methods.device import select_device
 from cryoseg.models.cet_pick_detector import Detector, save_detector
-from cryoseg.models.device import select_device
 from cryoseg.pipelines.cet_pick_labels import LabeledTomogram
 from cryoseg.pipelines.pick import mask_file
 from cryoseg.pipelines.pick_tomogram import pick_tomogram

@@ -24,7 +24,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.images.pictures import PictureRow, Split, read_picture_list
 from cryoseg.io.outputs import atomic_output, make_folder
-from cryoseg.models.device import peak_device_memory, select_device
+from cryoseg.methods.device import peak_device_memory, select_device
 from cryoseg.models.particle_files import adapt, note_base, save_particle_model
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.pipelines.train_sam import (

@@ -18,14 +18,14 @@ from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import make_folder
-from cryoseg.models.device import peak_device_memory, select_device
-from cryoseg.models.model_file import is_model_file
+from cryoseg.methods.device import peak_device_memory, select_device
+from cryoseg.methods.model_file import is_model_file
+from cryoseg.methods.state import load_strict
+from cryoseg.methods.weights import canonical_name, require
 from cryoseg.models.particle_files import adapt, base_state, note_base, save_particle_model
 from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import TINY, SamGeometry
-from cryoseg.models.state import load_strict
-from cryoseg.models.weights import canonical_name, require
 from cryoseg.pipelines.calibrate_sam import fit_picks
 from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
 from cryoseg.training.loop import BEST, StepResult, fit

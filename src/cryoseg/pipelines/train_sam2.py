@@ -30,12 +30,12 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, ignore
 from cryoseg.io.images.volumes import check_finite, read_tomogram
 from cryoseg.io.outputs import atomic_output, make_folder
-from cryoseg.models.device import autocast
+from cryoseg.methods.device import autocast
+from cryoseg.methods.weights import load_state_dict, load_strict
 from cryoseg.models.etsam import StagePass
 from cryoseg.models.sam2_config import build_predictor
 from cryoseg.models.sam2_training import build_clip_network, layered_groups
 from cryoseg.models.sam2_volume import VolumePredictor
-from cryoseg.models.weights import load_state_dict, load_strict
 from cryoseg.pipelines.membrane_runs import logits_path
 from cryoseg.pipelines.training_data import Pair, read_labels
 from cryoseg.pipelines.training_report import report_steps

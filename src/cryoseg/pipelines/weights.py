@@ -11,7 +11,7 @@ from cryoseg.errors import CryosegError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.web.download import Expected, exclusive, fetch, offline_variable
 from cryoseg.io.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
-from cryoseg.models.weights import (
+from cryoseg.methods.weights import (
     WEIGHTS,
     Weights,
     by_hand,

@@ -70,7 +70,7 @@ def membrane(
 
     Example: cryoseg train membrane my_pairs -o runs/mine --start membrane-tiny --steps 300
     """
-    from cryoseg.models.device import select_device
+    from cryoseg.methods.device import select_device
     from cryoseg.pipelines.train_membrane import train_membrane
 
     configs = tuple(

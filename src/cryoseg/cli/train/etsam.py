@@ -187,7 +187,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def _train(run: _Run) -> None:
-    from cryoseg.models.device import select_device
+    from cryoseg.methods.device import select_device
     from cryoseg.training.processes import launch
 
     options = run.options
@@ -237,7 +237,7 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
 
 
 def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
-    from cryoseg.models.weights import canonical_name, require
+    from cryoseg.methods.weights import canonical_name, require
     from cryoseg.pipelines.membrane_runs import logits_folder
     from cryoseg.pipelines.train_sam2 import train_sam2_stage, write_sam2_logits
     from cryoseg.pipelines.training_data import split_pairs

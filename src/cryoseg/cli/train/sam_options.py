@@ -32,7 +32,7 @@ from cryoseg.cli.train.options import MaxMinutes, read_card
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train_sam import USUAL_CORE, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError
-from cryoseg.models.weights import GROUPS
+from cryoseg.methods.weights import GROUPS
 
 if TYPE_CHECKING:
     from cryoseg.models.particle_recipe import ParticleRecipe

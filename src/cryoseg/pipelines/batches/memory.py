@@ -129,7 +129,7 @@ def step_down(
     MemoryError
         If the last step runs out of memory too.
     """
-    from cryoseg.models.device import is_out_of_memory  # torch, which evaluations do without
+    from cryoseg.methods.device import is_out_of_memory  # torch, which evaluations do without
 
     for economy in ECONOMIES[first:]:
         try:

@@ -13,7 +13,7 @@ from cryoseg.errors import DeviceError, InputError
 from cryoseg.events import OnEvent, Report
 from cryoseg.io.images.volumes import is_volume
 from cryoseg.io.provenance import hash_file
-from cryoseg.models.device import select_device, select_precision
+from cryoseg.methods.device import select_device, select_precision
 
 _SHOWN = 12  # first digits of a hash
 Settings = TypeVar("Settings")

@@ -14,8 +14,8 @@ from cryoseg.errors import WeightsError
 from cryoseg.events import OnEvent, Report
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.provenance import hash_file
+from cryoseg.methods.device import select_device, select_precision
 from cryoseg.models import particle_model
-from cryoseg.models.device import select_device, select_precision
 from cryoseg.models.particle_model import ParticleModel
 from cryoseg.pipelines.reruns.findings import Findings, Run
 

@@ -1,4 +1,4 @@
-"""The form of a segmentation method: what `cryoseg.models.registry` lists and the pipeline calls.
+"""The form of a segmentation method: what `cryoseg.methods.registry` lists and the pipeline calls.
 
 A method is a module with three functions:
 
@@ -73,7 +73,7 @@ class Method:
     Attributes
     ----------
     weights
-        Names in `cryoseg.models.weights.WEIGHTS`, one per stage.
+        Names in `cryoseg.methods.weights.WEIGHTS`, one per stage.
     host_bytes
         Of program, network and activations on a CPU for each `economy`, without volumes; measured.
     """

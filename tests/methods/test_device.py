@@ -5,7 +5,7 @@ import torch
 
 from cryoseg.config import Precision
 from cryoseg.errors import ConfigError, DeviceError
-from cryoseg.models import device as devices
+from cryoseg.methods import device as devices
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The segmentation methods: a literal table. `cryoseg.models.method` tells what a row needs.
+"""The segmentation methods: a literal table. `cryoseg.methods.segmenter` tells what a row needs.
 
 To add one: a module in `models/`, a member of `ModelName`, a line here, an entry in `WEIGHTS`, a
 page in docs/methods and a test.
@@ -7,8 +7,8 @@ page in docs/methods and a test.
 from __future__ import annotations
 
 from cryoseg.config import ModelName
+from cryoseg.methods.segmenter import Method
 from cryoseg.models import etsam, membrane_tiny
-from cryoseg.models.method import Method
 
 METHODS: dict[ModelName, Method] = {
     ModelName.ETSAM: Method(

@@ -25,13 +25,13 @@ from cryoseg.io.weight_files import (
     sidecar_path,
     sniff,
 )
-from cryoseg.models.model_file import (
+from cryoseg.methods.model_file import (
     is_model_file,
     read_model_metadata,
     read_model_tensors,
     write_model_file,
 )
-from cryoseg.models.weights import (
+from cryoseg.methods.weights import (
     GROUPS,
     WEIGHTS,
     canonical_name,

@@ -1,7 +1,7 @@
 """Which weights are known, where each is looked for, and what to say when one is missing.
 
 No network here (that is `cryoseg.pipelines.weights`), and torch only once a file is loaded
-(`load_state_dict` and `load_strict`, kept in `cryoseg.models.state`).
+(`load_state_dict` and `load_strict`, kept in `cryoseg.methods.state`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoseg.errors import WeightsError
-from cryoseg.models.state import load_state_dict, load_strict
+from cryoseg.methods.state import load_state_dict, load_strict
 
 __all__ = [
     "GROUPS",

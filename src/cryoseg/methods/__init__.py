@@ -1,0 +1,1 @@
+"""One folder per method: its network, its samples, its losses and its training."""
