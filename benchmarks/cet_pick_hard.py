@@ -50,8 +50,8 @@ def one_run(case, labels, seed, settings):
     from cet_pick_phantom import cpu_seconds, score
 
     from cryoseg.config.cet_pick import CetPickConfig
+    from cryoseg.methods.cet_pick.train import LabeledTomogram, train_detector
     from cryoseg.pipelines.pick_tomogram import pick_tomogram
-    from cryoseg.pipelines.train_cet_pick import LabeledTomogram, train_detector
     from cryoseg.simulate.phantoms import Body, PhantomConfig, make_phantom
     from cryoseg.types import Geometry, Tomogram
 

@@ -58,8 +58,8 @@ def one_seed(folder, seed, settings):
     from cryoseg.core.picking.detection import match_points
     from cryoseg.io.images.volumes import read_tomogram
     from cryoseg.io.picks.picks import read_picks
+    from cryoseg.methods.cet_pick.train import LabeledTomogram, train_detector
     from cryoseg.pipelines.pick_tomogram import pick_tomogram
-    from cryoseg.pipelines.train_cet_pick import LabeledTomogram, train_detector
 
     torch.set_num_threads(1)
     tomogram = read_tomogram(folder / "tomogram.mrc")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.errors import CryosegError, InputError, OutputError
-from cryoseg.models.cet_pick_detector import read_settings
+from cryoseg.methods.cet_pick.detector import read_settings
 
 RUNNER = CliRunner()
 PLACES = [[7, 12, 15], [9, 30, 34], [6, 33, 12], [8, 14, 37]]  # z, y, x

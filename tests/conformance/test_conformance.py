@@ -31,15 +31,15 @@ from cryoseg.config.promise import PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.io.images.volumes import write_logits
-from cryoseg.models.cet_pick import build as build_cet_pick
-from cryoseg.models.cet_pick import remap_keys as remap_cet_pick
+from cryoseg.methods.cet_pick.losses import probabilities, pu_risk, published_contrast
+from cryoseg.methods.cet_pick.network import build as build_cet_pick
+from cryoseg.methods.cet_pick.network import remap_keys as remap_cet_pick
 from cryoseg.models.promise import DEAD_HEAD, PromiseSam
 from cryoseg.models.promise import import_names as import_promise
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam2_config import build_predictor
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.pipelines.segment import segment_tomogram
-from cryoseg.training.cet_pick_losses import probabilities, pu_risk, published_contrast
 from cryoseg.types import Geometry, Tomogram
 
 HERE = Path(__file__).parent

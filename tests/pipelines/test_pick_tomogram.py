@@ -14,8 +14,8 @@ from cryoseg.config.cet_pick import Arch, Specimen, ZPool
 from cryoseg.config.pick import FilamentConfig, Side, ThicknessAxis, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Warn
-from cryoseg.models.cet_pick_detector import Detector, DetectorSettings
-from cryoseg.models.cet_pick_inference import BlockShape
+from cryoseg.methods.cet_pick.detector import Detector, DetectorSettings
+from cryoseg.methods.cet_pick.inference import BlockShape
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
 from cryoseg.types import Geometry, Tomogram
 

@@ -8,10 +8,10 @@ import torch
 
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.models import cet_pick
-from cryoseg.training import cet_pick_losses as losses
-from cryoseg.training.cet_pick_fit import Trainer, _flip_cells, _flip_onto_cells
-from cryoseg.training.cet_pick_samples import CropSampler, TrainingVolume, gaussian_target
+from cryoseg.methods.cet_pick import losses as losses
+from cryoseg.methods.cet_pick import network as cet_pick
+from cryoseg.methods.cet_pick.fit import Trainer, _flip_cells, _flip_onto_cells
+from cryoseg.methods.cet_pick.samples import CropSampler, TrainingVolume, gaussian_target
 
 DIAMETER = np.array([8.0, 8.0, 8.0])
 TINY = {"crop": (2, 32, 32), "batch": 1, "steps": 3, "warmup_steps": 1, "particle_diameter_angstrom": 80.0}

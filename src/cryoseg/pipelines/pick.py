@@ -28,8 +28,8 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.provenance import describe_input, hash_file, read_provenance
+from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
-from cryoseg.models.cet_pick_detector import Detector, load_detector
 from cryoseg.pipelines.batches.combined import write_combined_star
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan

@@ -16,9 +16,9 @@ from cryoseg.core.picking.pick_regions import by_mask, clear_of_borders
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, ignore
 from cryoseg.io.images.volumes import check_finite
+from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, ScoreMap
+from cryoseg.methods.cet_pick.inference import BlockShape
 from cryoseg.methods.device import release_memory
-from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, ScoreMap
-from cryoseg.models.cet_pick_inference import BlockShape
 from cryoseg.pipelines.batches.memory import step_down
 from cryoseg.types import BoolArray, FloatArray, Geometry, Picks, Tomogram
 

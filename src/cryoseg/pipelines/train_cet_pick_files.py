@@ -31,13 +31,13 @@ from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.text import is_image_list, read_image_list
 from cryoseg.io.provenance import write_provenance
+from cryoseg.methods.cet_pick.detector import Detector, save_detector
+from cryoseg.methods.cet_pick.fit import StepResult
+from cryoseg.methods.cet_pick.labels import LabeledTomogram
+from cryoseg.methods.cet_pick.train import LABEL_RADIUS, train_detector
 from cryoseg.methods.device import select_device
-from cryoseg.models.cet_pick_detector import Detector, save_detector
-from cryoseg.pipelines.cet_pick_labels import LabeledTomogram
 from cryoseg.pipelines.pick import mask_file
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
-from cryoseg.pipelines.train_cet_pick import LABEL_RADIUS, train_detector
-from cryoseg.training.cet_pick_fit import StepResult
 from cryoseg.types import Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
 

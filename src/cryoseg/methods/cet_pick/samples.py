@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.cet_pick import CetPickConfig
-from cryoseg.models.cet_pick import XY_STRIDE
+from cryoseg.methods.cet_pick.network import XY_STRIDE
 from cryoseg.types import BoolArray, FloatArray
 
 UNLABELED = -1.0

@@ -14,8 +14,8 @@ from cryoseg.core.picking.label_checks import check_labels
 from cryoseg.core.robust import IntensityMap, robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
-from cryoseg.models.cet_pick_detector import DetectorSettings
-from cryoseg.training.cet_pick_samples import TrainingVolume
+from cryoseg.methods.cet_pick.detector import DetectorSettings
+from cryoseg.methods.cet_pick.samples import TrainingVolume
 from cryoseg.types import BoolArray, Tomogram
 
 FEW_LABELS = 10

@@ -18,10 +18,10 @@ from cryoseg.core.grids.working_grid import WorkingGrid, WorkingVolume, plan_gri
 from cryoseg.core.picking.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.core.robust import IntensityMap, robust_map
 from cryoseg.errors import WeightsError
+from cryoseg.methods.cet_pick import network as cet_pick
+from cryoseg.methods.cet_pick.inference import BlockShape, score_volume
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.state import load_strict
-from cryoseg.models import cet_pick
-from cryoseg.models.cet_pick_inference import BlockShape, score_volume
 from cryoseg.types import FloatArray
 
 METHOD = "cet-pick"

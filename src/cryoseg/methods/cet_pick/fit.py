@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from cryoseg.config.cet_pick import CetPickConfig, Contrast, Risk
 from cryoseg.errors import InputError
-from cryoseg.models import cet_pick
-from cryoseg.training import cet_pick_losses as losses
-from cryoseg.training.cet_pick_samples import CropSampler
+from cryoseg.methods.cet_pick import losses as losses
+from cryoseg.methods.cet_pick import network as cet_pick
+from cryoseg.methods.cet_pick.samples import CropSampler
 
 EMA_WARMUP = 10.0
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from cryoseg.core.grids.working_grid import WorkingVolume
 from cryoseg.core.robust import IntensityMap
-from cryoseg.models.cet_pick import XY_STRIDE, Z_HALO
+from cryoseg.methods.cet_pick.network import XY_STRIDE, Z_HALO
 from cryoseg.types import FloatArray
 
 ALIGNMENT = 32  # pixels of the working grid to a cell of unet_5's deepest map

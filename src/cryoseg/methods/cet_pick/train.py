@@ -15,8 +15,9 @@ from cryoseg.config.cet_pick import CetPickConfig, Specimen
 from cryoseg.core.picking.pick_threshold import expected_f1_threshold
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
-from cryoseg.models.cet_pick_detector import MIN_DISTANCE, Detector, settings_for
-from cryoseg.pipelines.cet_pick_labels import (
+from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, settings_for
+from cryoseg.methods.cet_pick.fit import StepResult, Trainer
+from cryoseg.methods.cet_pick.labels import (
     FEW_LABELS,
     LabeledTomogram,
     Prepared,
@@ -25,8 +26,7 @@ from cryoseg.pipelines.cet_pick_labels import (
     known_voxel_size,
     prepare,
 )
-from cryoseg.training.cet_pick_fit import StepResult, Trainer
-from cryoseg.training.cet_pick_samples import CropSampler
+from cryoseg.methods.cet_pick.samples import CropSampler
 
 if TYPE_CHECKING:
     from torch import Tensor

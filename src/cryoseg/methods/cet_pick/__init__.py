@@ -1,0 +1,1 @@
+"""CET-pick: particles in tomograms from a few labels."""
