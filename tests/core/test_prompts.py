@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from cryoseg.core.prompts import empty_mask, grid_mask, prompted_slices
-from cryoseg.core.tiles import quadrants, whole
 from cryoseg.errors import InputError
+from cryoseg.methods.etsam.network import empty_mask, grid_mask, prompted_slices, quadrants, whole
 
 
 def test_grid_begins_at_the_corner() -> None:

@@ -7,8 +7,9 @@ page in docs/methods and a test.
 from __future__ import annotations
 
 from cryoseg.config import ModelName
+from cryoseg.methods.etsam import network as etsam
 from cryoseg.methods.segmenter import Method
-from cryoseg.models import etsam, membrane_tiny
+from cryoseg.models import membrane_tiny
 
 METHODS: dict[ModelName, Method] = {
     ModelName.ETSAM: Method(

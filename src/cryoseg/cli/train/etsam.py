@@ -237,9 +237,9 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
 
 
 def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
+    from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
     from cryoseg.methods.weights import canonical_name, require
     from cryoseg.pipelines.membrane_runs import logits_folder
-    from cryoseg.pipelines.train_sam2 import train_sam2_stage, write_sam2_logits
     from cryoseg.pipelines.training_data import split_pairs
     from cryoseg.training.loop import BEST
 

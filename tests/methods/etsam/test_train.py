@@ -20,10 +20,10 @@ pytest.importorskip("tensordict")
 pytest.importorskip("tensorboard")
 
 from cryoseg.config.train_sam2 import ClipPrompts, Part, Sam2ClipConfig, TrainSam2Config, etsam_loop
-from cryoseg.models.sam2_training import ClipBatch, build_clip_network, layered_groups
-from cryoseg.pipelines.train_sam2 import train_sam2_stage
+from cryoseg.methods.etsam.loss import clip_loss, etsam_loss
+from cryoseg.methods.etsam.train import train_sam2_stage
+from cryoseg.methods.etsam.training_network import ClipBatch, build_clip_network, layered_groups
 from cryoseg.pipelines.training_data import split_pairs
-from cryoseg.training.sam2_loss import clip_loss, etsam_loss
 
 NANO = str(Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml")
 

@@ -35,8 +35,7 @@ from cryoseg.config.segment import (
     PRESET_STAGE2_PROMPT,
 )
 from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
-from cryoseg.core.prompts import empty_mask, grid_mask, prompted_slices
-from cryoseg.core.tiles import Window, quadrants, whole
+from cryoseg.errors import InputError
 from cryoseg.methods.device import autocast, release_memory, slices_at_once
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
 from cryoseg.methods.weights import load_state_dict, load_strict
@@ -304,3 +303,72 @@ def _mean(volumes: list[FloatArray]) -> FloatArray:
     if len(volumes) > 1:
         total /= np.float32(len(volumes))
     return total
+
+
+Window = tuple[slice, slice]
+
+
+def quadrants(height: int, width: int) -> list[Window]:
+    """Cut a plane into four, without overlap.
+
+    Parameters
+    ----------
+    height, width
+        In pixels; an odd size gives the later part one more.
+
+    Returns
+    -------
+    list
+        (y, x) slices, row by row.
+
+    Raises
+    ------
+    InputError
+        If a side has fewer than two pixels.
+
+    Notes
+    -----
+    Source: ETSAM, `--split-processing`.
+    """
+    if min(height, width) < 2:
+        raise InputError(
+            f"slices of {height} x {width} pixels cannot be split into quadrants. "
+            "Leave out --split-processing."
+        )
+    rows = (slice(0, height // 2), slice(height // 2, height))
+    columns = (slice(0, width // 2), slice(width // 2, width))
+    return [(y, x) for y in rows for x in columns]
+
+
+def whole(height: int, width: int) -> list[Window]:
+    """The one window that covers everything, for when nothing is split."""
+    return [(slice(0, height), slice(0, width))]
+
+
+def grid_mask(shape: tuple[int, int], interval: int) -> BoolArray:
+    """Single True pixels at every multiple of `interval` in y and x, beginning with 0.
+
+    Parameters
+    ----------
+    shape
+        (y, x).
+    interval
+        In pixels.
+
+    Notes
+    -----
+    Source: ETSAM, prompts `grid` and `grid_zero` (50 px; 10 px in split processing).
+    """
+    mask = np.zeros(shape, bool)
+    mask[::interval, ::interval] = True
+    return mask
+
+
+def empty_mask(shape: tuple[int, int]) -> BoolArray:
+    """No membrane anywhere on a (y, x) slice: ETSAM's prompt `zero`."""
+    return np.zeros(shape, bool)
+
+
+def prompted_slices(depth: int, interval: int) -> range:
+    """Slices 0, interval, 2 * interval, ... of a volume of `depth` slices."""
+    return range(0, depth, interval)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cryoseg.errors import ConfigError
-from cryoseg.models.sam2_training import ClipBatch
+from cryoseg.methods.etsam.training_network import ClipBatch
 
 try:
     from training.loss_fns import CORE_LOSS_KEY, MultiStepMultiMasksAndIous

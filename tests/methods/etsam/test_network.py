@@ -23,8 +23,8 @@ from cryoseg.config import (
     View,
 )
 from cryoseg.errors import InputError, WeightsError
+from cryoseg.methods.etsam import network as etsam
 from cryoseg.methods.segmenter import ModelFiles
-from cryoseg.models import etsam
 from cryoseg.models.sam2_config import build_predictor
 
 NANO = Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml"

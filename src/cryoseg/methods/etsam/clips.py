@@ -22,8 +22,8 @@ from torchvision.transforms.functional import affine
 
 from cryoseg.config.train_sam2 import Sam2ClipConfig
 from cryoseg.errors import InputError
-from cryoseg.models.etsam import NetworkInput
-from cryoseg.models.sam2_training import ClipBatch
+from cryoseg.methods.etsam.network import NetworkInput
+from cryoseg.methods.etsam.training_network import ClipBatch
 from cryoseg.types import BoolArray
 
 MASK_LEVEL = 0.5  # where sam2 cuts a resized prompt mask

@@ -24,17 +24,17 @@ from cryoseg.config.segment import (
 )
 from cryoseg.config.train_sam2 import ClipPrompts, TrainSam2Config
 from cryoseg.core.normalize import fused_logits_map, intensity_map
-from cryoseg.core.prompts import empty_mask, grid_mask
-from cryoseg.core.tiles import whole
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, ignore
 from cryoseg.io.images.volumes import check_finite, read_tomogram
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.methods.device import autocast
+from cryoseg.methods.etsam.clips import SliceVolume, sample_batch
+from cryoseg.methods.etsam.loss import clip_loss, etsam_loss
+from cryoseg.methods.etsam.network import StagePass, empty_mask, grid_mask, whole
+from cryoseg.methods.etsam.training_network import build_clip_network, layered_groups
 from cryoseg.methods.weights import load_state_dict, load_strict
-from cryoseg.models.etsam import StagePass
 from cryoseg.models.sam2_config import build_predictor
-from cryoseg.models.sam2_training import build_clip_network, layered_groups
 from cryoseg.models.sam2_volume import VolumePredictor
 from cryoseg.pipelines.membrane_runs import logits_path
 from cryoseg.pipelines.training_data import Pair, read_labels
@@ -42,8 +42,6 @@ from cryoseg.pipelines.training_report import report_steps
 from cryoseg.training.loop import fit
 from cryoseg.training.membrane import dice_by_threshold
 from cryoseg.training.processes import ALONE, Processes
-from cryoseg.training.sam2_clips import SliceVolume, sample_batch
-from cryoseg.training.sam2_loss import clip_loss, etsam_loss
 
 
 def train_sam2_stage(

@@ -6,7 +6,7 @@ import torch
 
 from cryoseg.config.train_sam2 import Sam2ClipConfig
 from cryoseg.errors import InputError
-from cryoseg.training.sam2_clips import SliceVolume, sample_batch, sample_clip
+from cryoseg.methods.etsam.clips import SliceVolume, sample_batch, sample_clip
 
 STILL = Sam2ClipConfig(length=3, batch=2, flip=0, rotation=0, shear=0, brightness=0, contrast=0)
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -1,0 +1,1 @@
+"""ETSAM: membranes in tomograms with two SAM 2 stages."""
