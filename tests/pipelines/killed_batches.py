@@ -65,8 +65,8 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
     import torch
 
     from cryoseg.config import ModelChoice, PostprocessStep, SegmentConfig, SegmentOutputs
+    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, Recipe, build_stage
     from cryoseg.methods.model_file import write_model_file
-    from cryoseg.models.membrane_tiny import CONFIG, METHOD, Recipe, build_stage
     from cryoseg.pipelines.segment import segment_files
 
     # The first parallel region would start threads that a forked child does not have.

@@ -15,7 +15,7 @@ from cryoseg.config.train import ClipConfig
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import write_logits
-from cryoseg.models.membrane_tiny import build_stage
+from cryoseg.methods.membrane_tiny.network import build_stage
 from cryoseg.pipelines.training_data import Fold, load_volume, split_pairs
 from cryoseg.training.clips import sample_clip
 from cryoseg.training.processes import Processes

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from cryoseg.config import ModelName
 from cryoseg.methods.etsam import network as etsam
+from cryoseg.methods.membrane_tiny import network as membrane_tiny
 from cryoseg.methods.segmenter import Method
-from cryoseg.models import membrane_tiny
 
 METHODS: dict[ModelName, Method] = {
     ModelName.ETSAM: Method(

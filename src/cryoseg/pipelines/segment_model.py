@@ -10,11 +10,11 @@ import numpy as np
 
 from cryoseg.config import ModelChoice, ModelName, SegmentConfig
 from cryoseg.errors import WeightsError
+from cryoseg.methods.membrane_tiny.network import METHOD as MEMBRANE_TINY
 from cryoseg.methods.model_file import read_model_metadata
 from cryoseg.methods.registry import METHODS
 from cryoseg.methods.segmenter import Method, ModelFiles
 from cryoseg.methods.weights import WEIGHTS, locate, require
-from cryoseg.models.membrane_tiny import METHOD as MEMBRANE_TINY
 
 
 @dataclass(frozen=True, kw_only=True)

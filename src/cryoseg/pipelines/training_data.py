@@ -20,7 +20,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pixel_size import settle_pixel_size
 from cryoseg.io.images.volumes import check_finite, is_volume, read_mask, read_tomogram
 from cryoseg.io.inputs import is_known_suffix, stem
-from cryoseg.models.membrane_tiny import Recipe
+from cryoseg.methods.membrane_tiny.network import Recipe
 from cryoseg.training.clips import TrainingVolume
 from cryoseg.types import Tomogram
 

@@ -71,7 +71,7 @@ def membrane(
     Example: cryoseg train membrane my_pairs -o runs/mine --start membrane-tiny --steps 300
     """
     from cryoseg.methods.device import select_device
-    from cryoseg.pipelines.train_membrane import train_membrane
+    from cryoseg.methods.membrane_tiny.train import train_membrane
 
     configs = tuple(
         membrane_config(
@@ -127,8 +127,8 @@ def package(
 
     For example: cryoseg train package --stage1 runs/1 --stage2 runs/2 --validation val -o mine.safetensors
     """
-    from cryoseg.pipelines.membrane_runs import logits_folder, run_settings, write_stage1_logits
-    from cryoseg.pipelines.membrane_runs import package as write_package
+    from cryoseg.methods.membrane_tiny.runs import logits_folder, run_settings, write_stage1_logits
+    from cryoseg.methods.membrane_tiny.runs import package as write_package
     from cryoseg.pipelines.training_data import find_pairs
     from cryoseg.training.loop import BEST
 

@@ -201,8 +201,8 @@ def _train(run: _Run) -> None:
 
 
 def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
-    from cryoseg.pipelines.membrane_runs import load_start, logits_folder, write_stage1_logits
-    from cryoseg.pipelines.train_membrane import train_stage
+    from cryoseg.methods.membrane_tiny.runs import load_start, logits_folder, write_stage1_logits
+    from cryoseg.methods.membrane_tiny.train import train_stage
     from cryoseg.pipelines.training_data import split_pairs
     from cryoseg.training.loop import BEST
 
@@ -238,8 +238,8 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
 
 def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
     from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
+    from cryoseg.methods.membrane_tiny.runs import logits_folder
     from cryoseg.methods.weights import canonical_name, require
-    from cryoseg.pipelines.membrane_runs import logits_folder
     from cryoseg.pipelines.training_data import split_pairs
     from cryoseg.training.loop import BEST
 

@@ -37,11 +37,11 @@ from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.device import autocast
+from cryoseg.methods.membrane_tiny.propagation import TILES_AT_ONCE, propagate
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
 from cryoseg.methods.weights import load_strict
 from cryoseg.models.fine_sam2 import FineVolumePredictor
-from cryoseg.models.membrane_propagation import TILES_AT_ONCE, propagate
 from cryoseg.types import FloatArray, SegmentResult
 
 METHOD = "membrane-tiny"

@@ -18,8 +18,8 @@ from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import make_folder
-from cryoseg.models.membrane_tiny import build_stage
-from cryoseg.pipelines.membrane_runs import (
+from cryoseg.methods.membrane_tiny.network import build_stage
+from cryoseg.methods.membrane_tiny.runs import (
     CPU,
     VALIDATION_TILE,
     digest,
@@ -29,15 +29,11 @@ from cryoseg.pipelines.membrane_runs import (
     package,
     write_stage1_logits,
 )
+from cryoseg.methods.membrane_tiny.samples import clip_loss, validation, widen_input
 from cryoseg.pipelines.training_data import Pair, load_volume, split_pairs
 from cryoseg.pipelines.training_report import report_steps
 from cryoseg.training.clips import TrainingVolume
 from cryoseg.training.loop import BEST, fit
-from cryoseg.training.membrane import (
-    clip_loss,
-    validation,
-    widen_input,
-)
 from cryoseg.training.processes import ALONE, Processes
 
 

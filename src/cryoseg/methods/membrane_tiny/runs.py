@@ -19,13 +19,13 @@ from cryoseg.errors import WeightsError
 from cryoseg.events import OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.provenance import hash_file
+from cryoseg.methods.membrane_tiny.network import CONFIG, Recipe, build_stage
+from cryoseg.methods.membrane_tiny.samples import LOGIT_BINS, STEM, dice_by_threshold, volume_logits
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.weights import canonical_name, load_strict, require
 from cryoseg.models.fine_sam2 import FineVolumePredictor
-from cryoseg.models.membrane_tiny import CONFIG, Recipe, build_stage
 from cryoseg.pipelines.training_data import Pair, load_volume
 from cryoseg.training.loop import BEST, RUN_CONFIG
-from cryoseg.training.membrane import LOGIT_BINS, STEM, dice_by_threshold, volume_logits
 
 VALIDATION_TILE = 256
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import WeightsError
+from cryoseg.methods.membrane_tiny.propagation import propagate
 from cryoseg.models.fine_sam2 import FineVolumePredictor
-from cryoseg.models.membrane_propagation import propagate
 from cryoseg.training.clips import TrainingVolume, sample_batch
 from cryoseg.training.losses import membrane_loss
 from cryoseg.training.processes import ALONE, Processes

@@ -1,0 +1,1 @@
+"""membrane-tiny: the bundled membrane network."""
