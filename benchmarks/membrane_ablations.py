@@ -21,9 +21,10 @@ from cryoseg.config.segment import Polarity
 from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.grids.slicestack import LOGIT_OFFSETS, SLICE_OFFSETS
 from cryoseg.core.metrics.statistics import mean_with_interval
-from cryoseg.methods.membrane_tiny.runs import VALIDATION_TILE, best_network, logits_path
-from cryoseg.methods.membrane_tiny.samples import LOGIT_BINS, dice_by_threshold, volume_logits
-from cryoseg.pipelines.training_data import find_pairs, load_volume
+from cryoseg.methods.membrane_tiny.runs import VALIDATION_TILE, best_network
+from cryoseg.methods.membrane_tiny.samples import volume_logits
+from cryoseg.methods.membranes.data import find_pairs, load_volume, logits_path
+from cryoseg.methods.membranes.losses import LOGIT_BINS, dice_by_threshold
 
 WINDOW = 4
 FAR = [len(SLICE_OFFSETS) + i for i, step in enumerate(LOGIT_OFFSETS) if abs(step) > SLICE_OFFSETS[-1]]

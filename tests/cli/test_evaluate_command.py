@@ -10,7 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
-from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, Recipe, build_stage
+from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
+from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.methods.model_file import write_model_file
 
 

@@ -65,7 +65,8 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
     import torch
 
     from cryoseg.config import ModelChoice, PostprocessStep, SegmentConfig, SegmentOutputs
-    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, Recipe, build_stage
+    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
+    from cryoseg.methods.membranes.recipe import Recipe
     from cryoseg.methods.model_file import write_model_file
     from cryoseg.pipelines.segment import segment_files
 

@@ -16,8 +16,8 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.membrane_tiny.network import build_stage
-from cryoseg.pipelines.training_data import Fold, load_volume, split_pairs
-from cryoseg.training.clips import sample_clip
+from cryoseg.methods.membranes.clips import sample_clip
+from cryoseg.methods.membranes.data import Fold, load_volume, split_pairs
 from cryoseg.training.processes import Processes
 from cryoseg.types import Geometry
 

@@ -9,8 +9,9 @@ import torch
 from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap
-from cryoseg.methods.membrane_tiny.network import Recipe, build_stage, run_stages
+from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
 from cryoseg.methods.membrane_tiny.propagation import propagate
+from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.models.fine_sam2 import FineVolumePredictor
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)

@@ -127,9 +127,9 @@ def package(
 
     For example: cryoseg train package --stage1 runs/1 --stage2 runs/2 --validation val -o mine.safetensors
     """
-    from cryoseg.methods.membrane_tiny.runs import logits_folder, run_settings, write_stage1_logits
     from cryoseg.methods.membrane_tiny.runs import package as write_package
-    from cryoseg.pipelines.training_data import find_pairs
+    from cryoseg.methods.membrane_tiny.runs import run_settings, write_stage1_logits
+    from cryoseg.methods.membranes.data import find_pairs, logits_folder
     from cryoseg.training.loop import BEST
 
     first, polarity = run_settings(stage1, 1)

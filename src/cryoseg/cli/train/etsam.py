@@ -201,9 +201,9 @@ def _train(run: _Run) -> None:
 
 
 def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
-    from cryoseg.methods.membrane_tiny.runs import load_start, logits_folder, write_stage1_logits
+    from cryoseg.methods.membrane_tiny.runs import load_start, write_stage1_logits
     from cryoseg.methods.membrane_tiny.train import train_stage
-    from cryoseg.pipelines.training_data import split_pairs
+    from cryoseg.methods.membranes.data import logits_folder, split_pairs
     from cryoseg.training.loop import BEST
 
     options, stage = run.options, run.stage
@@ -238,9 +238,8 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
 
 def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
     from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
-    from cryoseg.methods.membrane_tiny.runs import logits_folder
+    from cryoseg.methods.membranes.data import logits_folder, split_pairs
     from cryoseg.methods.weights import canonical_name, require
-    from cryoseg.pipelines.training_data import split_pairs
     from cryoseg.training.loop import BEST
 
     options, stage1 = run.options, run.stage1

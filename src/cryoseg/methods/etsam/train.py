@@ -33,12 +33,11 @@ from cryoseg.methods.etsam.clips import SliceVolume, sample_batch
 from cryoseg.methods.etsam.loss import clip_loss, etsam_loss
 from cryoseg.methods.etsam.network import StagePass, empty_mask, grid_mask, whole
 from cryoseg.methods.etsam.training_network import build_clip_network, layered_groups
-from cryoseg.methods.membrane_tiny.runs import logits_path
-from cryoseg.methods.membrane_tiny.samples import dice_by_threshold
+from cryoseg.methods.membranes.data import Pair, logits_path, read_labels
+from cryoseg.methods.membranes.losses import dice_by_threshold
 from cryoseg.methods.weights import load_state_dict, load_strict
 from cryoseg.models.sam2_config import build_predictor
 from cryoseg.models.sam2_volume import VolumePredictor
-from cryoseg.pipelines.training_data import Pair, read_labels
 from cryoseg.pipelines.training_report import report_steps
 from cryoseg.training.loop import fit
 from cryoseg.training.processes import ALONE, Processes

@@ -9,8 +9,8 @@ seen on a grid at the nearest end of that range.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -38,6 +38,7 @@ from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.device import autocast
 from cryoseg.methods.membrane_tiny.propagation import TILES_AT_ONCE, propagate
+from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
 from cryoseg.methods.weights import load_strict
@@ -49,42 +50,6 @@ CONFIG = "membrane_tiny.yaml"
 STRIDE = 32  # of the coarsest map; tiles are multiples of it
 # Peak of a process on a CPU less its volumes, with 4, 2 and 1 tiles at once; see `Method.host_bytes`.
 HOST_BYTES = (850 * 2**20, 720 * 2**20, 650 * 2**20)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How inputs are prepared and results are read; kept in the metadata of the model file.
-
-    Attributes
-    ----------
-    window
-        Slices of a training clip: the memory of inference.
-    tile, overlap
-        Largest side of the square tiles, and what neighbors share, in pixels.
-    pixel_size_range
-        (lowest, highest) pixel size in angstrom that the network saw in training.
-    assumed_pixel_size
-        Taken where the header does not say.
-    logit_threshold
-        Chosen on held-out validation volumes.
-    """
-
-    window: int = 4
-    tile: int = 320
-    overlap: int = 32
-    pixel_size_range: tuple[float, float] = (7.0, 18.0)
-    assumed_pixel_size: float = 12.0
-    logit_threshold: float = 0.0
-
-    def to_metadata(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_metadata(cls, values: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_metadata`."""
-        low, high = values["pixel_size_range"]
-        return cls(**{**values, "pixel_size_range": (float(low), float(high))})
 
 
 def build_stage(stage: int, size: int) -> FineVolumePredictor:

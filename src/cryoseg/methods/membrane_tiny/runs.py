@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +17,14 @@ from cryoseg.config.train import ClipConfig, TrainMembraneConfig
 from cryoseg.errors import WeightsError
 from cryoseg.events import OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import atomic_output, make_folder
-from cryoseg.io.provenance import hash_file
-from cryoseg.methods.membrane_tiny.network import CONFIG, Recipe, build_stage
-from cryoseg.methods.membrane_tiny.samples import LOGIT_BINS, STEM, dice_by_threshold, volume_logits
+from cryoseg.methods.membrane_tiny.network import CONFIG, build_stage
+from cryoseg.methods.membrane_tiny.samples import STEM, volume_logits
+from cryoseg.methods.membranes.data import Pair, load_volume, logits_path
+from cryoseg.methods.membranes.losses import LOGIT_BINS, dice_by_threshold
+from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.weights import canonical_name, load_strict, require
 from cryoseg.models.fine_sam2 import FineVolumePredictor
-from cryoseg.pipelines.training_data import Pair, load_volume
 from cryoseg.training.loop import BEST, RUN_CONFIG
 
 VALIDATION_TILE = 256
@@ -48,14 +48,6 @@ def load_start(path: Path, stage: int) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: is neither a packaged membrane model nor the {BEST} of its training.")
     weights: dict[str, Tensor] = state["model"]
     return weights
-
-
-def digest(weights: Mapping[str, Tensor]) -> str:
-    """Of weights by content; the files that hold them may have any name."""
-    found = hashlib.sha256()
-    for name in sorted(weights):
-        found.update(weights[name].contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 def run_settings(run: Path, stage: int) -> tuple[TrainMembraneConfig, Polarity]:
@@ -99,27 +91,6 @@ def best_network(
     load_strict(network, load_start(path, config.stage), path)
     network.to(device).eval()
     return network
-
-
-def logits_folder(run: Path, stage1: Path, polarity: Polarity) -> Path:
-    """Where a stage-2 run keeps the logits of one stage 1; another one has another folder.
-
-    Raises
-    ------
-    WeightsError
-        If there are no such weights.
-    """
-    if not stage1.is_file():
-        raise WeightsError(
-            f"{stage1}: missing. Give the weights of stage 1, or its run after the first validation."
-        )
-    return run / "stage1_logits" / f"{hash_file(stage1)[:10]}_{polarity}"
-
-
-def logits_path(folder: Path, pair: Pair) -> Path:
-    """Where the stage-1 logits of a pair are kept; two folders may hold volumes of one name."""
-    place = hashlib.sha256(str(pair.tomogram.resolve()).encode()).hexdigest()[:10]
-    return folder / f"{pair.name}_{place}.npy"
 
 
 def write_stage1_logits(

@@ -14,13 +14,12 @@ from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import WeightsError
 from cryoseg.methods.membrane_tiny.propagation import propagate
+from cryoseg.methods.membranes.clips import TrainingVolume, sample_batch
+from cryoseg.methods.membranes.losses import dice_by_threshold, membrane_loss
 from cryoseg.models.fine_sam2 import FineVolumePredictor
-from cryoseg.training.clips import TrainingVolume, sample_batch
-from cryoseg.training.losses import membrane_loss
 from cryoseg.training.processes import ALONE, Processes
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normalized when they are read
-LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart
 
 
 def volume_logits(
@@ -32,19 +31,6 @@ def volume_logits(
     grid = tile_grid((volume.data.shape[1], volume.data.shape[2]), model.image_size, model.image_size // 8)
     propagate(model, volume.data, IDENTITY, grid, window=window, out=out, stage1=stage1, reverse=reverse)
     return out
-
-
-def dice_by_threshold(
-    logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    labels: np.ndarray[tuple[int, ...], np.dtype[np.int8]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Dice at every threshold of `LOGIT_BINS`, over voxels with a label of 0 or 1."""
-    edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
-    positive = np.histogram(logits[labels > 0], edges)[0]
-    negative = np.histogram(logits[labels == 0], edges)[0]
-    true_positive = positive[::-1].cumsum()[::-1][1:]
-    false_positive = negative[::-1].cumsum()[::-1][1:]
-    return 2 * true_positive / np.maximum(true_positive + false_positive + positive.sum(), 1)
 
 
 def validation(

@@ -19,20 +19,11 @@ from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import make_folder
 from cryoseg.methods.membrane_tiny.network import build_stage
-from cryoseg.methods.membrane_tiny.runs import (
-    CPU,
-    VALIDATION_TILE,
-    digest,
-    load_start,
-    logits_folder,
-    logits_path,
-    package,
-    write_stage1_logits,
-)
+from cryoseg.methods.membrane_tiny.runs import CPU, VALIDATION_TILE, load_start, package, write_stage1_logits
 from cryoseg.methods.membrane_tiny.samples import clip_loss, validation, widen_input
-from cryoseg.pipelines.training_data import Pair, load_volume, split_pairs
+from cryoseg.methods.membranes.clips import TrainingVolume
+from cryoseg.methods.membranes.data import Pair, digest, load_volume, logits_folder, logits_path, split_pairs
 from cryoseg.pipelines.training_report import report_steps
-from cryoseg.training.clips import TrainingVolume
 from cryoseg.training.loop import BEST, fit
 from cryoseg.training.processes import ALONE, Processes
 

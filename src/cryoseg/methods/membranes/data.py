@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cryoseg.config.segment import Polarity
 from cryoseg.core.grids.resample import Resampled, Slices, nearest
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map
-from cryoseg.errors import ConfigError, InputError
+from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.io.images.pixel_size import settle_pixel_size
 from cryoseg.io.images.volumes import check_finite, is_volume, read_mask, read_tomogram
 from cryoseg.io.inputs import is_known_suffix, stem
-from cryoseg.methods.membrane_tiny.network import Recipe
-from cryoseg.training.clips import TrainingVolume
+from cryoseg.io.provenance import hash_file
+from cryoseg.methods.membranes.clips import TrainingVolume
+from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.types import Tomogram
 
 TOMOGRAM_FOLDERS = ("tomograms", "tomogram", "images")
@@ -248,3 +251,32 @@ def read_labels(pair: Pair, tomogram: Tomogram) -> NDArray[np.int8]:
             f"{pair.labels}: no voxel is labelled membrane; leave this volume out or check its labels."
         )
     return values
+
+
+def logits_path(folder: Path, pair: Pair) -> Path:
+    """Where the stage-1 logits of a pair are kept; two folders may hold volumes of one name."""
+    place = hashlib.sha256(str(pair.tomogram.resolve()).encode()).hexdigest()[:10]
+    return folder / f"{pair.name}_{place}.npy"
+
+
+def logits_folder(run: Path, stage1: Path, polarity: Polarity) -> Path:
+    """Where a stage-2 run keeps the logits of one stage 1; another one has another folder.
+
+    Raises
+    ------
+    WeightsError
+        If there are no such weights.
+    """
+    if not stage1.is_file():
+        raise WeightsError(
+            f"{stage1}: missing. Give the weights of stage 1, or its run after the first validation."
+        )
+    return run / "stage1_logits" / f"{hash_file(stage1)[:10]}_{polarity}"
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """Of weights by content; the files that hold them may have any name."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        found.update(weights[name].contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cryoseg.training.losses import membrane_loss, soft_dice_loss, weighted_bce_loss
+from cryoseg.methods.membranes.losses import membrane_loss, soft_dice_loss, weighted_bce_loss
 
 
 def test_unknown_voxels_cost_nothing_and_pull_nothing() -> None:

@@ -1,0 +1,1 @@
+"""What ETSAM and membrane-tiny share: training data, clips and losses."""
