@@ -95,9 +95,9 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
     from cryoseg.config.train_sam import TrainSamConfig, TrainView
     from cryoseg.events import ignore
     from cryoseg.methods.device import select_device
-    from cryoseg.models.particle_files import read_particle_file, save_particle_model
-    from cryoseg.pipelines.micrograph_data import ReadOptions
-    from cryoseg.pipelines.train_sam import best_threshold, load_all, train_prompt, with_scores
+    from cryoseg.methods.particles.data import ReadOptions
+    from cryoseg.methods.particles.files import read_particle_file, save_particle_model
+    from cryoseg.methods.particles.train import best_threshold, load_all, train_prompt, with_scores
 
     read = ReadOptions(particle_pixels=24.0, diameter_px=DIAMETER_PX, border_px=MARGIN_PX)
     if method == "native":
@@ -126,8 +126,8 @@ def logits_from_truth(model, micrograph, centers):
     """Logits at native size of a network that is prompted by the truth, by tiles."""
     from cryoseg.core.picking.mask_picks import draw_discs
     from cryoseg.core.picking.particle_view import particle_view, rescale
-    from cryoseg.training.micrograph_samples import TrainingMicrograph
-    from cryoseg.training.sam_fit import micrograph_logits
+    from cryoseg.methods.particles.fit import micrograph_logits
+    from cryoseg.methods.particles.samples import TrainingMicrograph
 
     pixels = model.recipe.particle_pixels
     grey = particle_view(micrograph.data, diameter_px=DIAMETER_PX, particle_pixels=pixels)
@@ -148,8 +148,8 @@ def judge(path, method, names, folder, base):
     from cryoseg.core.picking.mask_picks import draw_discs
     from cryoseg.core.picking.particle_view import rescale
     from cryoseg.io.images.micrographs import read_micrograph
-    from cryoseg.models.particle_files import read_particle_file
-    from cryoseg.models.particle_model import ParticleModel
+    from cryoseg.methods.particles.files import read_particle_file
+    from cryoseg.methods.particles.model import ParticleModel
     from cryoseg.pipelines.pick_micrograph import pick_micrograph
 
     truth = truth_of(folder)
@@ -226,7 +226,7 @@ def judge(path, method, names, folder, base):
 
 def one_row(queue, arguments, method, split):
     """Train and judge; the row goes into the queue."""
-    from cryoseg.pipelines.micrograph_data import find_micrographs
+    from cryoseg.methods.particles.data import find_micrographs
 
     folder = arguments.folder
     pairs = sorted(

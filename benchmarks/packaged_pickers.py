@@ -22,7 +22,7 @@ from cryoseg.config.segment import Polarity
 from cryoseg.core.metrics.picks import evaluate_picks
 from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.io.picks.picks import read_picks
-from cryoseg.models.particle_model import load_particle_model
+from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.pipelines.pick_micrograph import pick_micrograph
 
 MODELS = ("particle-mixed", "particle-tiny", "particle-empiar10017")

@@ -21,8 +21,8 @@ from cryoseg.config.common import Precision
 from cryoseg.errors import CryosegError
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.model_file import write_model_file
-from cryoseg.models import particle_model
-from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.methods.particles import model as particle_model
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines import pick_micrograph
 
 RUNNER = CliRunner()

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config.common import Precision
 from cryoseg.errors import CryosegError
-from cryoseg.models import particle_model
-from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.methods.particles import model as particle_model
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines import segment_image
 
 RUNNER = CliRunner()

@@ -290,8 +290,8 @@ class TestSams:
     def test_whole_images(
         self, train: Call, stand_in: Callable[..., Call], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        from cryoseg.models.particle_files import load_base
-        from cryoseg.pipelines.train_sam import find_base
+        from cryoseg.methods.particles.files import load_base
+        from cryoseg.methods.particles.train import find_base
 
         # A base without a recipe is taken for a published SAM.
         geometry = load_base(find_base("particle-tiny", None))[0]

@@ -17,11 +17,11 @@ from cryoseg.events import Event, Note, Warn, ignore
 from cryoseg.io.images.volumes import write_mask
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.memory import GIB
+from cryoseg.methods.particles.model import ParticleModel
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.registry import METHODS
 from cryoseg.methods.segmenter import ModelFiles
 from cryoseg.methods.weights import require
-from cryoseg.models.particle_model import ParticleModel
-from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.pipelines.batches import memory
 from cryoseg.pipelines.segment import segment_tomogram
 from cryoseg.pipelines.segment_model import ResolvedModel

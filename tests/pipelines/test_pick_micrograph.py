@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.core.picking.mask_picks import draw_discs
-from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines.pick_micrograph import pick_micrograph
 from cryoseg.types import FloatArray, Micrograph
 

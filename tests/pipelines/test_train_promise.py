@@ -23,16 +23,16 @@ from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
-from cryoseg.models.particle_files import adapt, read_particle_file, save_particle_model
-from cryoseg.models.particle_model import load_particle_model
-from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.methods.particles.files import adapt, read_particle_file, save_particle_model
+from cryoseg.methods.particles.fit import TrainedPart, truth_points
+from cryoseg.methods.particles.losses import sam_loss
+from cryoseg.methods.particles.model import load_particle_model
+from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.train import split_micrographs, train_prompt
 from cryoseg.models.promise import PromiseSam
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
-from cryoseg.pipelines.train_sam import split_micrographs, train_prompt
 from cryoseg.training.loop import fit
-from cryoseg.training.sam_fit import TrainedPart, truth_points
-from cryoseg.training.sam_losses import sam_loss
 
 RUNNER = CliRunner()
 CPU = torch.device("cpu")

@@ -8,16 +8,16 @@ import torch
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig
-from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.models.sam_geometry import SamGeometry
-from cryoseg.training.micrograph_samples import (
+from cryoseg.methods.particles.fit import TrainedPart, adaptation_loss, dice_by_threshold, pretraining_loss
+from cryoseg.methods.particles.losses import bce_loss, prompted_loss, sam_loss, squared_dice_loss
+from cryoseg.methods.particles.samples import (
     TrainingMicrograph,
     draw_object_prompts,
     sample_squares,
     sample_tiles,
 )
-from cryoseg.training.sam_fit import TrainedPart, adaptation_loss, dice_by_threshold, pretraining_loss
-from cryoseg.training.sam_losses import bce_loss, prompted_loss, sam_loss, squared_dice_loss
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.models.sam_geometry import SamGeometry
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CPU = torch.device("cpu")

@@ -64,7 +64,7 @@ def segment_image(
     smoothing = Smoothing(morphology=morphology, kernel=kernel)
     with batch_console(quiet=quiet, verbose=verbose) as console:
         from cryoseg.methods.device import select_device
-        from cryoseg.models.particle_model import load_particle_model
+        from cryoseg.methods.particles.model import load_particle_model
         from cryoseg.pipelines.segment_image import segment_images
 
         report = segment_images(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
-from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.errors import WeightsError
 from cryoseg.models.promise_points import LEVELS, FeatureFusion, PointQueries, PointResNet
 from cryoseg.models.prompt_sam import PromptSam
@@ -258,13 +258,6 @@ class PromiseSam(PromptSam):
         )
         rows = torch.arange(len(logits), device=logits.device)
         return logits[rows, chosen][:, None], iou[rows, chosen][:, None]
-
-
-def build_prompt_sam(geometry: SamGeometry, config: PromptConfig) -> PromptSam:
-    """The network that a config names; untrained."""
-    if config.method is PromptMethod.PROMISE:
-        return PromiseSam(geometry, config)
-    return PromptSam(geometry, config)
 
 
 def points_from_mask(

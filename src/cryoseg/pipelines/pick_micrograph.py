@@ -29,7 +29,7 @@ from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.memory import GIB, available_memory
-from cryoseg.models.particle_recipe import ParticleRecipe
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 
 TILES_AT_ONCE = 4
@@ -40,7 +40,7 @@ LARGEST_PARTICLE = 0.5  # of the image's shorter side
 
 
 class PicksParticles(Protocol):
-    """A network with its recipe; `models.particle_model.ParticleModel` is one."""
+    """A network with its recipe; `methods.particles.model.ParticleModel` is one."""
 
     @property
     def recipe(self) -> ParticleRecipe:

@@ -21,8 +21,8 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input
 from cryoseg.methods.device import describe, peak_device_memory, select_device
-from cryoseg.models import particle_model
-from cryoseg.models.particle_model import ParticleModel
+from cryoseg.methods.particles import model as particle_model
+from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.pipelines.batches.combined import write_combined_star
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, mapped_shape, tell_plan

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryoseg.errors import ConfigError
 from cryoseg.methods.model_file import is_model_file, read_model_metadata
-from cryoseg.models.particle_files import METHOD
+from cryoseg.methods.particles.files import METHOD
 
 
 class Task(StrEnum):

@@ -19,11 +19,11 @@ from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input
 from cryoseg.methods.device import describe
-from cryoseg.models.particle_model import ParticleModel
+from cryoseg.methods.particles.model import ParticleModel
+from cryoseg.methods.particles.picture_samples import picture_logits
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.pipelines.records import own_file, write_record
-from cryoseg.training.picture_samples import picture_logits
 from cryoseg.types import FloatArray
 from cryoseg.view.picture_overlay import draw_mask
 

@@ -17,10 +17,10 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, ignore
 from cryoseg.io.outputs import atomic_output
 from cryoseg.methods.device import select_device
-from cryoseg.models.particle_files import load_base, read_particle_file
-from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions
-from cryoseg.pipelines.train_sam import load_all, train_prompt
-from cryoseg.training.sam_fit import LOGIT_BINS, dice_by_threshold, micrograph_logits, validation_curves
+from cryoseg.methods.particles.data import MicrographPair, ReadOptions
+from cryoseg.methods.particles.files import load_base, read_particle_file
+from cryoseg.methods.particles.fit import LOGIT_BINS, dice_by_threshold, micrograph_logits, validation_curves
+from cryoseg.methods.particles.train import load_all, train_prompt
 from cryoseg.view.study_plot import study_svg
 
 TABLE, PLOT = "study.csv", "study.svg"

@@ -141,13 +141,13 @@ def promise(
         sample=replace(sample, batch=batch or sample.batch),
     )
     with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
-        from cryoseg.pipelines.train_sam import find_base
+        from cryoseg.methods.particles.train import find_base
 
         place = find_base(base, run.checkpoints_dir)
         if prompter is Prompter.GT:
             console.err.print("--prompter gt: its figures are an upper bound; it cannot pick.", markup=False)
         if lists:
-            from cryoseg.pipelines.train_pictures import train_pictures
+            from cryoseg.methods.particles.train_pictures import train_pictures
 
             trained = train_pictures(
                 micrographs.with_core(config),
@@ -163,7 +163,7 @@ def promise(
             )
             is_finished = trained is not None
         else:
-            from cryoseg.models.particle_files import load_base
+            from cryoseg.methods.particles.files import load_base
 
             is_finished = train_or_study(
                 console,

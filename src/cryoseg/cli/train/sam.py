@@ -99,9 +99,9 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         study: StudyOptions = StudyOptions(),
         run: RunOptions = RunOptions(),
     ) -> None:
-        from cryoseg.models.particle_files import load_base
+        from cryoseg.methods.particles.files import load_base
+        from cryoseg.methods.particles.train import find_base
         from cryoseg.pipelines.study_sam import parse_blocks
-        from cryoseg.pipelines.train_sam import find_base
 
         with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
             place = find_base(base, run.checkpoints_dir)
@@ -197,7 +197,7 @@ def sam(
 
     Example: cryoseg train sam simulated/train --validation simulated/val -o runs/sam
     """
-    from cryoseg.pipelines.train_sam import pretrain, split_micrographs
+    from cryoseg.methods.particles.train import pretrain, split_micrographs
 
     config = replace(
         _DEFAULT,

@@ -35,8 +35,8 @@ from cryoseg.errors import ConfigError
 from cryoseg.methods.weights import GROUPS
 
 if TYPE_CHECKING:
-    from cryoseg.models.particle_recipe import ParticleRecipe
-    from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions
+    from cryoseg.methods.particles.data import MicrographPair, ReadOptions
+    from cryoseg.methods.particles.recipe import ParticleRecipe
 
 Number = Optional[float]  # noqa: UP045
 Whole = Optional[int]  # noqa: UP045
@@ -109,20 +109,20 @@ class TrainingMicrographs(OptionGroup):
 
     def split(self, data: Sequence[str], *, seed: int) -> tuple[list[MicrographPair], list[MicrographPair]]:
         """Those to learn from and those to choose by."""
-        from cryoseg.pipelines.train_sam import split_micrographs
+        from cryoseg.methods.particles.train import split_micrographs
 
         return split_micrographs(data, self.validation or [], self.picks or [], seed=seed)
 
     def judged(self) -> list[MicrographPair]:
         """Those that only judge."""
-        from cryoseg.pipelines.micrograph_data import find_micrographs
+        from cryoseg.methods.particles.data import find_micrographs
 
         parts = find_micrographs(self.test, self.picks or []) if self.test else ()
         return [pair for part in parts for pair in part]
 
     def read(self, recipe: ParticleRecipe | None) -> ReadOptions:
         """How they are read for a base with this recipe; None for a published SAM."""
-        from cryoseg.pipelines.micrograph_data import ReadOptions
+        from cryoseg.methods.particles.data import ReadOptions
 
         if None not in (self.particle_diameter, self.particle_diameter_px):
             raise ConfigError("Pass --particle-diameter or --particle-diameter-px, not both.")
@@ -194,8 +194,8 @@ def train_or_study(
     micrographs, study
         Data that only judge make a study, as do sizes, repeats and more than one of `blocks`.
     """
+    from cryoseg.methods.particles.train import train_prompt
     from cryoseg.pipelines.study_sam import run_study
-    from cryoseg.pipelines.train_sam import train_prompt
 
     if recipe is not None and config.sample.view is TrainView.WHOLE:
         raise ConfigError(

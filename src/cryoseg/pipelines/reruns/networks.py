@@ -15,8 +15,8 @@ from cryoseg.events import OnEvent, Report
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.provenance import hash_file
 from cryoseg.methods.device import select_device, select_precision
-from cryoseg.models import particle_model
-from cryoseg.models.particle_model import ParticleModel
+from cryoseg.methods.particles import model as particle_model
+from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.pipelines.reruns.findings import Findings, Run
 
 

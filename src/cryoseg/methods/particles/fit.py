@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.grids.resample import rescale_points
-from cryoseg.models.promise import PromiseSam, points_from_mask
-from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.training.micrograph_samples import (
+from cryoseg.methods.particles.losses import prompted_loss, sam_loss
+from cryoseg.methods.particles.samples import (
     TrainingMicrograph,
     draw_object_prompts,
     sample_squares,
     sample_tiles,
 )
-from cryoseg.training.sam_losses import prompted_loss, sam_loss
+from cryoseg.models.promise import PromiseSam, points_from_mask
+from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.types import FloatArray
 
 LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart

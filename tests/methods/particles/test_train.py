@@ -19,20 +19,15 @@ from cryoseg.core.picking.logit_picks import PEAK_SIGMAS
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
+from cryoseg.methods.particles.data import ReadOptions, find_micrographs, labelled_diameter, load_micrograph
+from cryoseg.methods.particles.files import read_particle_file
+from cryoseg.methods.particles.model import load_particle_model
+from cryoseg.methods.particles.train import pretrain, split_micrographs, train_prompt
 from cryoseg.models import prompt_amg
-from cryoseg.models.particle_files import read_particle_file
-from cryoseg.models.particle_model import load_particle_model
 from cryoseg.models.prompt_amg import particle_sized_union
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
-from cryoseg.pipelines.micrograph_data import (
-    ReadOptions,
-    find_micrographs,
-    labelled_diameter,
-    load_micrograph,
-)
 from cryoseg.pipelines.study_sam import parse_blocks, run_study
-from cryoseg.pipelines.train_sam import pretrain, split_micrographs, train_prompt
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CENTERS = np.array([[y, x] for y in range(30, 160, 50) for x in range(30, 160, 50)], float)

@@ -19,11 +19,11 @@ from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.weight_files import file_digests
 from cryoseg.methods.device import autocast, is_out_of_memory, release_memory
 from cryoseg.methods.model_file import is_model_file
+from cryoseg.methods.particles.files import Loaded, native_recipe, read_particle_file
+from cryoseg.methods.particles.published_weights import import_checkpoint
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.weights import GROUPS, canonical_name, require
-from cryoseg.models.particle_files import Loaded, native_recipe, read_particle_file
-from cryoseg.models.particle_recipe import ParticleRecipe
 from cryoseg.models.prompt_amg import particle_sized_union
-from cryoseg.models.prompt_import import import_checkpoint
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.types import FloatArray
 

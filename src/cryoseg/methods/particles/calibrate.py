@@ -11,9 +11,9 @@ import torch
 from cryoseg.core.metrics.picks import PickCurve, evaluate_picks, join_curves
 from cryoseg.core.picking.calibration import Calibration, expected_calibration_error, fit_calibration
 from cryoseg.core.picking.logit_picks import PEAK_SIGMAS, logits_to_picks
+from cryoseg.methods.particles.fit import micrograph_logits
+from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.training.micrograph_samples import TrainingMicrograph
-from cryoseg.training.sam_fit import micrograph_logits
 from cryoseg.types import FloatArray
 
 MATCH_RADIUS = 0.25  # a pick counts within half a radius of a particle; in diameters

@@ -23,7 +23,7 @@ from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.inputs import resolve_inputs, stem
 from cryoseg.io.picks.picks import PICKS_TAG, read_picks
-from cryoseg.training.micrograph_samples import TrainingMicrograph
+from cryoseg.methods.particles.samples import TrainingMicrograph
 
 IMAGE_FOLDERS = ("images", "micrographs")
 LABEL_FOLDERS = ("labels", "masks")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from cryoseg.core.picking.mask_picks import draw_discs
-from cryoseg.pipelines import calibrate_sam
-from cryoseg.pipelines.calibrate_sam import fit_picks
-from cryoseg.training.micrograph_samples import TrainingMicrograph
+from cryoseg.methods.particles import calibrate as calibrate_sam
+from cryoseg.methods.particles.calibrate import fit_picks
+from cryoseg.methods.particles.samples import TrainingMicrograph
 
 
 def test_scores_of_picks_mean_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,17 +20,10 @@ from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import make_folder
 from cryoseg.methods.device import peak_device_memory, select_device
 from cryoseg.methods.model_file import is_model_file
-from cryoseg.methods.state import load_strict
-from cryoseg.methods.weights import canonical_name, require
-from cryoseg.models.particle_files import adapt, base_state, note_base, save_particle_model
-from cryoseg.models.particle_recipe import ParticleRecipe
-from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.models.sam_geometry import TINY, SamGeometry
-from cryoseg.pipelines.calibrate_sam import fit_picks
-from cryoseg.pipelines.micrograph_data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
-from cryoseg.training.loop import BEST, StepResult, fit
-from cryoseg.training.micrograph_samples import TrainingMicrograph
-from cryoseg.training.sam_fit import (
+from cryoseg.methods.particles.calibrate import fit_picks
+from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
+from cryoseg.methods.particles.files import adapt, base_state, note_base, save_particle_model
+from cryoseg.methods.particles.fit import (
     LOGIT_BINS,
     TrainedPart,
     adaptation_loss,
@@ -38,6 +31,13 @@ from cryoseg.training.sam_fit import (
     validation,
     validation_curves,
 )
+from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.samples import TrainingMicrograph
+from cryoseg.methods.state import load_strict
+from cryoseg.methods.weights import canonical_name, require
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.models.sam_geometry import TINY, SamGeometry
+from cryoseg.training.loop import BEST, StepResult, fit
 
 VALIDATION_SHARE = 0.2
 UPPER_BOUND = ", an upper bound: points come from the truth"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
-from cryoseg.models.prompt_import import import_checkpoint
+from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 

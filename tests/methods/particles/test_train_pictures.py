@@ -22,19 +22,19 @@ from cryoseg.config.train_sam import SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pictures import Split, read_picture_mask
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
-from cryoseg.models.particle_files import save_particle_model
-from cryoseg.models.particle_recipe import ParticleRecipe
-from cryoseg.models.promise import PromiseSam
-from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.models.sam_geometry import SamGeometry
-from cryoseg.pipelines.train_pictures import split_pictures, train_pictures
-from cryoseg.training.picture_samples import (
+from cryoseg.methods.particles.files import save_particle_model
+from cryoseg.methods.particles.fit import LOGIT_BINS, dice_by_threshold
+from cryoseg.methods.particles.picture_samples import (
     PictureSamples,
     picture_input,
     published_augmentation,
     soft_target,
 )
-from cryoseg.training.sam_fit import LOGIT_BINS, dice_by_threshold
+from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.train_pictures import split_pictures, train_pictures
+from cryoseg.models.promise import PromiseSam
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.models.sam_geometry import SamGeometry
 
 RUNNER = CliRunner()
 HEIGHT, WIDTH, BORDER = 90, 120, 12
@@ -396,7 +396,9 @@ def test_a_checkpoint_of_the_authors_segments_pictures(
 ) -> None:
     torch.manual_seed(1)
     color = replace(small_sam, in_channels=3)
-    monkeypatch.setattr("cryoseg.models.prompt_import.geometry_of_state", lambda state, path: color)
+    monkeypatch.setattr(
+        "cryoseg.methods.particles.published_weights.geometry_of_state", lambda state, path: color
+    )
     for prompter in (Prompter.APM, Prompter.GT):
         config = PromptConfig(method=PromptMethod.PROMISE, promise=PromiseConfig(points=4, prompter=prompter))
         state = PromiseSam(color, config).state_dict()

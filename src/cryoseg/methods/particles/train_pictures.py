@@ -25,17 +25,10 @@ from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.images.pictures import PictureRow, Split, read_picture_list
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.methods.device import peak_device_memory, select_device
-from cryoseg.models.particle_files import adapt, note_base, save_particle_model
-from cryoseg.models.prompt_sam import PromptSam
-from cryoseg.pipelines.train_sam import (
-    UPPER_BOUND,
-    VALIDATION_SHARE,
-    TrainedModel,
-    fingerprint_of,
-    run_loop,
-)
-from cryoseg.training.loop import BEST
-from cryoseg.training.picture_samples import (
+from cryoseg.methods.particles.files import adapt, note_base, save_particle_model
+from cryoseg.methods.particles.fit import LOGIT_BINS, TrainedPart, dice_by_threshold, truth_points
+from cryoseg.methods.particles.losses import sam_loss
+from cryoseg.methods.particles.picture_samples import (
     Augment,
     PictureSamples,
     check_sizes,
@@ -44,8 +37,15 @@ from cryoseg.training.picture_samples import (
     published_augmentation,
     soft_target,
 )
-from cryoseg.training.sam_fit import LOGIT_BINS, TrainedPart, dice_by_threshold, truth_points
-from cryoseg.training.sam_losses import sam_loss
+from cryoseg.methods.particles.train import (
+    UPPER_BOUND,
+    VALIDATION_SHARE,
+    TrainedModel,
+    fingerprint_of,
+    run_loop,
+)
+from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.training.loop import BEST
 
 TEST_TABLE = "test.csv"
 OPENING = 5  # pixels, of the published evaluation

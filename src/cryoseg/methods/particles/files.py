@@ -23,15 +23,20 @@ from cryoseg.methods.model_file import (
     read_model_tensors,
     write_model_file,
 )
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.methods.weights import WEIGHTS, canonical_name, require
-from cryoseg.models.particle_recipe import ParticleRecipe
-from cryoseg.models.promise import build_prompt_sam
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+from torch import Tensor
+
+from cryoseg.config.prompt_sam import PromptMethod
+from cryoseg.models.promise import PromiseSam
 
 METHOD = "prompt-sam"
 # A particle of the published training sets is about this wide in their 1024-pixel images; a choice of
@@ -264,3 +269,10 @@ def native_recipe(config: PromptConfig, geometry: SamGeometry) -> ParticleRecipe
         overlap=geometry.image_size // 8,
         normalization=config.input_scale,
     )
+
+
+def build_prompt_sam(geometry: SamGeometry, config: PromptConfig) -> PromptSam:
+    """The network that a config names; untrained."""
+    if config.method is PromptMethod.PROMISE:
+        return PromiseSam(geometry, config)
+    return PromptSam(geometry, config)

@@ -1,0 +1,1 @@
+"""What the particle methods that build on SAM share: model files, data and training."""
