@@ -34,8 +34,8 @@ from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.cet_pick.losses import probabilities, pu_risk, published_contrast
 from cryoseg.methods.cet_pick.network import build as build_cet_pick
 from cryoseg.methods.cet_pick.network import remap_keys as remap_cet_pick
-from cryoseg.models.promise import DEAD_HEAD, PromiseSam
-from cryoseg.models.promise import import_names as import_promise
+from cryoseg.methods.promise.network import DEAD_HEAD, PromiseSam
+from cryoseg.methods.promise.network import import_names as import_promise
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam2_config import build_predictor
 from cryoseg.models.sam_geometry import SamGeometry

@@ -29,7 +29,7 @@ from cryoseg.methods.particles.losses import sam_loss
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.train import split_micrographs, train_prompt
-from cryoseg.models.promise import PromiseSam
+from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.training.loop import fit

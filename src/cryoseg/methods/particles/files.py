@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 from torch import Tensor
 
 from cryoseg.config.prompt_sam import PromptMethod
-from cryoseg.models.promise import PromiseSam
+from cryoseg.methods.promise.network import PromiseSam
 
 METHOD = "prompt-sam"
 # A particle of the published training sets is about this wide in their 1024-pixel images; a choice of

@@ -20,7 +20,7 @@ from cryoseg.methods.particles.samples import (
     sample_squares,
     sample_tiles,
 )
-from cryoseg.models.promise import PromiseSam, points_from_mask
+from cryoseg.methods.promise.network import PromiseSam, points_from_mask
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.types import FloatArray
 

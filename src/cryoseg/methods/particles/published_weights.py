@@ -14,8 +14,8 @@ from torch import Tensor
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
 from cryoseg.methods.particles.files import build_prompt_sam
+from cryoseg.methods.promise.network import DEAD_HEAD, config_of_promise, import_names
 from cryoseg.methods.state import load_state_dict, load_strict
-from cryoseg.models.promise import DEAD_HEAD, config_of_promise, import_names
 from cryoseg.models.prompt_encoder import MLP, SPACE
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state

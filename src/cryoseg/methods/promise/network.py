@@ -17,7 +17,7 @@ from torch.nn import functional
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.errors import WeightsError
-from cryoseg.models.promise_points import LEVELS, FeatureFusion, PointQueries, PointResNet
+from cryoseg.methods.promise.points import LEVELS, FeatureFusion, PointQueries, PointResNet
 from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 

@@ -12,7 +12,7 @@ from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.particles.published_weights import import_checkpoint
-from cryoseg.models.promise import PromiseSam, points_from_mask, prompting_blocks
+from cryoseg.methods.promise.network import PromiseSam, points_from_mask, prompting_blocks
 from cryoseg.models.sam_geometry import PUBLISHED, SamGeometry, build_sam
 
 NANO = SamGeometry(

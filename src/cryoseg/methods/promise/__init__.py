@@ -1,0 +1,1 @@
+"""ProMISe: prompts without a person on a frozen SAM."""
