@@ -36,7 +36,7 @@ from cryoseg.methods.cet_pick.network import build as build_cet_pick
 from cryoseg.methods.cet_pick.network import remap_keys as remap_cet_pick
 from cryoseg.methods.promise.network import DEAD_HEAD, PromiseSam
 from cryoseg.methods.promise.network import import_names as import_promise
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.models.sam2_config import build_predictor
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.pipelines.segment import segment_tomogram

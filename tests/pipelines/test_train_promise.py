@@ -30,7 +30,7 @@ from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.train import split_micrographs, train_prompt
 from cryoseg.methods.promise.network import PromiseSam
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.training.loop import fit
 

@@ -16,7 +16,7 @@ from cryoseg.methods.particles.samples import (
     sample_squares,
     sample_tiles,
 )
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)

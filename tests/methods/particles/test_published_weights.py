@@ -10,7 +10,7 @@ from torch import Tensor
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
 from cryoseg.methods.particles.published_weights import import_checkpoint
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 
 GEOMETRY = SamGeometry(

@@ -23,9 +23,9 @@ from cryoseg.methods.particles.data import ReadOptions, find_micrographs, labell
 from cryoseg.methods.particles.files import read_particle_file
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.methods.particles.train import pretrain, split_micrographs, train_prompt
-from cryoseg.models import prompt_amg
-from cryoseg.models.prompt_amg import particle_sized_union
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam import everything as prompt_amg
+from cryoseg.methods.prompt_sam.everything import particle_sized_union
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 from cryoseg.pipelines.study_sam import parse_blocks, run_study
 

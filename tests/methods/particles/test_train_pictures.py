@@ -33,7 +33,7 @@ from cryoseg.methods.particles.picture_samples import (
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.train_pictures import split_pictures, train_pictures
 from cryoseg.methods.promise.network import PromiseSam
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 
 RUNNER = CliRunner()

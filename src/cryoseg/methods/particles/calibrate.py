@@ -13,7 +13,7 @@ from cryoseg.core.picking.calibration import Calibration, expected_calibration_e
 from cryoseg.core.picking.logit_picks import PEAK_SIGMAS, logits_to_picks
 from cryoseg.methods.particles.fit import micrograph_logits
 from cryoseg.methods.particles.samples import TrainingMicrograph
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.types import FloatArray
 
 MATCH_RADIUS = 0.25  # a pick counts within half a radius of a particle; in diameters

@@ -24,9 +24,9 @@ from cryoseg.methods.model_file import (
     write_model_file,
 )
 from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.methods.weights import WEIGHTS, canonical_name, require
-from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
 
 if TYPE_CHECKING:

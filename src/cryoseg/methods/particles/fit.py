@@ -21,7 +21,7 @@ from cryoseg.methods.particles.samples import (
     sample_tiles,
 )
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.types import FloatArray
 
 LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart

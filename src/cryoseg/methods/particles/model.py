@@ -22,9 +22,9 @@ from cryoseg.methods.model_file import is_model_file
 from cryoseg.methods.particles.files import Loaded, native_recipe, read_particle_file
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.prompt_sam.everything import particle_sized_union
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.weights import GROUPS, canonical_name, require
-from cryoseg.models.prompt_amg import particle_sized_union
-from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.types import FloatArray
 
 __all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]

@@ -17,7 +17,7 @@ from cryoseg.config.prompt_sam import InputScale
 from cryoseg.core.picture_frame import PictureFrame, frame_picture
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pictures import PictureRow, read_picture_mask, read_rgb, read_size
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.types import FloatArray
 
 CACHE_BYTES = 1 << 30  # of prepared squares kept in memory

@@ -15,9 +15,9 @@ from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
 from cryoseg.methods.particles.files import build_prompt_sam
 from cryoseg.methods.promise.network import DEAD_HEAD, config_of_promise, import_names
+from cryoseg.methods.prompt_sam.adapters import MLP, SPACE
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.state import load_state_dict, load_strict
-from cryoseg.models.prompt_encoder import MLP, SPACE
-from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
 
 _BLOCK = re.compile(r"sam\.image_encoder\.blocks\.(\d+)\.(\w+)")

@@ -33,9 +33,9 @@ from cryoseg.methods.particles.fit import (
 )
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.samples import TrainingMicrograph
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.state import load_strict
 from cryoseg.methods.weights import canonical_name, require
-from cryoseg.models.prompt_sam import PromptSam
 from cryoseg.models.sam_geometry import TINY, SamGeometry
 from cryoseg.training.loop import BEST, StepResult, fit
 

@@ -44,7 +44,7 @@ from cryoseg.methods.particles.train import (
     fingerprint_of,
     run_loop,
 )
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.training.loop import BEST
 
 TEST_TABLE = "test.csv"

@@ -18,7 +18,7 @@ from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.errors import WeightsError
 from cryoseg.methods.promise.points import LEVELS, FeatureFusion, PointQueries, PointResNet
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.models.sam_geometry import SamGeometry
 
 MASK_TOKENS = 4  # SAM's single mask and its three

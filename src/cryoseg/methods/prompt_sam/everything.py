@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
 
 from cryoseg.errors import ConfigError
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.types import BoolArray
 
 # Share of the area of a particle's disc that a mask may have; a choice of ours, wide enough for

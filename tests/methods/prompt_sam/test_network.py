@@ -9,7 +9,7 @@ import torch
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.errors import ConfigError
 from cryoseg.methods.particles.model import ParticleModel, ParticleRecipe
-from cryoseg.models.prompt_sam import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.models.sam_geometry import PUBLISHED, TINY, SamGeometry, build_sam
 
 SMALL = SamGeometry(

@@ -1,0 +1,1 @@
+"""SAM adapted by head, prefix or encoder prompts."""
