@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cryoseg.models.sam_geometry import SamGeometry
+    from cryoseg.methods.sam.geometry import SamGeometry
 
 # Tests use small tensors, for which more threads only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,7 +35,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def small_sam() -> SamGeometry:
     """Sizes of a SAM of grey values that trains in seconds, without the fine stem of our own networks."""
-    from cryoseg.models.sam_geometry import SamGeometry  # most tests need no torch
+    from cryoseg.methods.sam.geometry import SamGeometry  # most tests need no torch
 
     return SamGeometry(
         embed_dim=16,

@@ -37,8 +37,8 @@ from cryoseg.methods.cet_pick.network import remap_keys as remap_cet_pick
 from cryoseg.methods.promise.network import DEAD_HEAD, PromiseSam
 from cryoseg.methods.promise.network import import_names as import_promise
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.models.sam2_config import build_predictor
-from cryoseg.models.sam_geometry import SamGeometry
+from cryoseg.methods.sam.geometry import SamGeometry
+from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.pipelines.segment import segment_tomogram
 from cryoseg.types import Geometry, Tomogram
 

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-from cryoseg.models.sam2_config import build_predictor
-from cryoseg.models.sam2_volume import VolumePredictor
+from cryoseg.methods.sam.sam2_config import build_predictor
+from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
 NANO = Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml"
 

@@ -31,7 +31,7 @@ from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.train import split_micrographs, train_prompt
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.models.sam_geometry import SamGeometry
+from cryoseg.methods.sam.geometry import SamGeometry
 from cryoseg.training.loop import fit
 
 RUNNER = CliRunner()

@@ -17,7 +17,7 @@ from cryoseg.methods.particles.samples import (
     sample_tiles,
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.models.sam_geometry import SamGeometry
+from cryoseg.methods.sam.geometry import SamGeometry
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CPU = torch.device("cpu")

@@ -24,8 +24,8 @@ from cryoseg.config import (
 )
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.methods.etsam import network as etsam
+from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.segmenter import ModelFiles
-from cryoseg.models.sam2_config import build_predictor
 
 NANO = Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml"
 SIDE = 64

@@ -12,7 +12,7 @@ from cryoseg.core.robust import IntensityMap
 from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
 from cryoseg.methods.membrane_tiny.propagation import propagate
 from cryoseg.methods.membranes.recipe import Recipe
-from cryoseg.models.fine_sam2 import FineVolumePredictor
+from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.models.sam_geometry import SamGeometry
+from cryoseg.methods.sam.geometry import SamGeometry
 
 GEOMETRY = SamGeometry(
     embed_dim=16,

@@ -26,7 +26,7 @@ from cryoseg.methods.particles.train import pretrain, split_micrographs, train_p
 from cryoseg.methods.prompt_sam import everything as prompt_amg
 from cryoseg.methods.prompt_sam.everything import particle_sized_union
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.models.sam_geometry import SamGeometry
+from cryoseg.methods.sam.geometry import SamGeometry
 from cryoseg.pipelines.study_sam import parse_blocks, run_study
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)

@@ -34,7 +34,7 @@ from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.train_pictures import split_pictures, train_pictures
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.models.sam_geometry import SamGeometry
+from cryoseg.methods.sam.geometry import SamGeometry
 
 RUNNER = CliRunner()
 HEIGHT, WIDTH, BORDER = 90, 120, 12

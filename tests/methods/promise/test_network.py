@@ -13,7 +13,7 @@ from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask, prompting_blocks
-from cryoseg.models.sam_geometry import PUBLISHED, SamGeometry, build_sam
+from cryoseg.methods.sam.geometry import PUBLISHED, SamGeometry, build_sam
 
 NANO = SamGeometry(
     embed_dim=24,

@@ -10,7 +10,7 @@ from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.errors import ConfigError
 from cryoseg.methods.particles.model import ParticleModel, ParticleRecipe
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.models.sam_geometry import PUBLISHED, TINY, SamGeometry, build_sam
+from cryoseg.methods.sam.geometry import PUBLISHED, TINY, SamGeometry, build_sam
 
 SMALL = SamGeometry(
     embed_dim=32,

@@ -37,10 +37,10 @@ from cryoseg.config.segment import (
 from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.methods.device import autocast, release_memory, slices_at_once
+from cryoseg.methods.sam.sam2_config import build_predictor
+from cryoseg.methods.sam.sam2_volume import VolumePredictor
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
 from cryoseg.methods.weights import load_state_dict, load_strict
-from cryoseg.models.sam2_config import build_predictor
-from cryoseg.models.sam2_volume import VolumePredictor
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"

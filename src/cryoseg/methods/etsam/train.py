@@ -35,9 +35,9 @@ from cryoseg.methods.etsam.network import StagePass, empty_mask, grid_mask, whol
 from cryoseg.methods.etsam.training_network import build_clip_network, layered_groups
 from cryoseg.methods.membranes.data import Pair, logits_path, read_labels
 from cryoseg.methods.membranes.losses import dice_by_threshold
+from cryoseg.methods.sam.sam2_config import build_predictor
+from cryoseg.methods.sam.sam2_volume import VolumePredictor
 from cryoseg.methods.weights import load_state_dict, load_strict
-from cryoseg.models.sam2_config import build_predictor
-from cryoseg.models.sam2_volume import VolumePredictor
 from cryoseg.pipelines.training_report import report_steps
 from cryoseg.training.loop import fit
 from cryoseg.training.processes import ALONE, Processes

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cryoseg.config.train_sam2 import ClipPrompts, Part
 from cryoseg.errors import ConfigError
-from cryoseg.models.sam2_config import build_network
+from cryoseg.methods.sam.sam2_config import build_network
 
 try:
     from training.model.sam2 import SAM2Train

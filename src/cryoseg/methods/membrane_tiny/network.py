@@ -40,9 +40,9 @@ from cryoseg.methods.device import autocast
 from cryoseg.methods.membrane_tiny.propagation import TILES_AT_ONCE, propagate
 from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
+from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
 from cryoseg.methods.weights import load_strict
-from cryoseg.models.fine_sam2 import FineVolumePredictor
 from cryoseg.types import FloatArray, SegmentResult
 
 METHOD = "membrane-tiny"

@@ -25,9 +25,9 @@ from cryoseg.methods.model_file import (
 )
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.sam.geometry import SamGeometry, geometry_of_state
 from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.methods.weights import WEIGHTS, canonical_name, require
-from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,8 +17,8 @@ from cryoseg.methods.particles.files import build_prompt_sam
 from cryoseg.methods.promise.network import DEAD_HEAD, config_of_promise, import_names
 from cryoseg.methods.prompt_sam.adapters import MLP, SPACE
 from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.sam.geometry import SamGeometry, geometry_of_state
 from cryoseg.methods.state import load_state_dict, load_strict
-from cryoseg.models.sam_geometry import SamGeometry, geometry_of_state
 
 _BLOCK = re.compile(r"sam\.image_encoder\.blocks\.(\d+)\.(\w+)")
 _UNUSED_LINEAR = re.compile(r"\.blocks\.\d+\.linear\.(weight|bias)$")

@@ -34,9 +34,9 @@ from cryoseg.methods.particles.fit import (
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.sam.geometry import TINY, SamGeometry
 from cryoseg.methods.state import load_strict
 from cryoseg.methods.weights import canonical_name, require
-from cryoseg.models.sam_geometry import TINY, SamGeometry
 from cryoseg.training.loop import BEST, StepResult, fit
 
 VALIDATION_SHARE = 0.2

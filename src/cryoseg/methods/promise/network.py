@@ -19,7 +19,7 @@ from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.errors import WeightsError
 from cryoseg.methods.promise.points import LEVELS, FeatureFusion, PointQueries, PointResNet
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.models.sam_geometry import SamGeometry
+from cryoseg.methods.sam.geometry import SamGeometry
 
 MASK_TOKENS = 4  # SAM's single mask and its three
 SHIFT_WIDTH = 1024  # of the hidden layer of the published ViT-B, four times the embedding

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.errors import ConfigError
 from cryoseg.methods.prompt_sam.adapters import HeadUNet, add_adapters, add_prefix
-from cryoseg.models.sam_geometry import PIXEL_MEAN, PIXEL_STD, SamGeometry, build_sam
+from cryoseg.methods.sam.geometry import PIXEL_MEAN, PIXEL_STD, SamGeometry, build_sam
 
 FAITHFUL_CLAMP = (0.0, 255.0)  # the released script's, on values in [0, 1]
 UNIT_CLAMP = (0.0, 1.0)

@@ -7,9 +7,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from cryoseg.errors import ConfigError
-from cryoseg.models.fine_sam2 import FineVolumePredictor
-from cryoseg.models.sam2_config import build_predictor, find_config
-from cryoseg.models.sam2_volume import VolumePredictor
+from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
+from cryoseg.methods.sam.sam2_config import build_predictor, find_config
+from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
 NANO = Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml"
 

@@ -24,7 +24,7 @@ from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor, nn
 
-from cryoseg.models.sam2_volume import VolumePredictor
+from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
 SliceMemory = deque[dict[str, Any]]  # maxlen is the length of the training clips less one
 FINE_LEVELS = 2  # maps finer than SAM 2's own: full and half resolution

@@ -22,7 +22,7 @@ from yaml import YAMLError
 
 import cryoseg
 from cryoseg.errors import ConfigError
-from cryoseg.models.sam2_volume import VolumePredictor
+from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
 ALLOWED = ("sam2.", "cryoseg.")
 _PACKAGES = (Path(sam2.__file__).parent, Path(cryoseg.__file__).parent)
@@ -81,7 +81,7 @@ def build_predictor(config: str | Path, *, overrides: Mapping[str, Any] | None =
     path, model = _model_section(config, overrides)
     root = _module_class(str(model.get("_target_")), path)
     if not issubclass(root, VolumePredictor):
-        model["_target_"] = "cryoseg.models.sam2_volume.VolumePredictor"
+        model["_target_"] = "cryoseg.methods.sam.sam2_volume.VolumePredictor"
     model["non_overlap_masks"] = False
     model["fill_hole_area"] = 0
     predictor = _instantiate(path, model)

@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-from cryoseg.models.sam2_config import build_predictor
-from cryoseg.models.sam2_volume import VolumePredictor
+from cryoseg.methods.sam.sam2_config import build_predictor
+from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
 NANO = Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml"
 SIDE = 64  # pixels of the network's image; small, for speed
