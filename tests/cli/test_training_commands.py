@@ -23,7 +23,7 @@ from cryoseg.config.train_sam import PretrainConfig, PromptMethod, SampleConfig,
 from cryoseg.config.train_sam2 import ClipPrompts, Part, TrainSam2Config, etsam_loop
 from cryoseg.config.view import ViewConfig
 from cryoseg.errors import ConfigError
-from cryoseg.training.processes import ALONE
+from cryoseg.methods.training.processes import ALONE
 
 PAIRS = (["train_0", "train_1"], ["held_out"])
 

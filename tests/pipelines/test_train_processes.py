@@ -18,7 +18,7 @@ from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.membrane_tiny.network import build_stage
 from cryoseg.methods.membranes.clips import sample_clip
 from cryoseg.methods.membranes.data import Fold, load_volume, split_pairs
-from cryoseg.training.processes import Processes
+from cryoseg.methods.training.processes import Processes
 from cryoseg.types import Geometry
 
 GEOMETRY = Geometry(voxel_size=(12.0, 12.0, 12.0))

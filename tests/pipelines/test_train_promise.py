@@ -32,7 +32,7 @@ from cryoseg.methods.particles.train import split_micrographs, train_prompt
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
-from cryoseg.training.loop import fit
+from cryoseg.methods.training.loop import fit
 
 RUNNER = CliRunner()
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from cryoseg.io.images.volumes import read_tomogram, write_logits, write_mask
 from cryoseg.methods.membrane_tiny.train import train_membrane, train_stage
 from cryoseg.methods.membranes.data import find_pairs, load_volume, split_pairs
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
-from cryoseg.training.loop import TrainingError
+from cryoseg.methods.training.loop import TrainingError
 from cryoseg.types import Geometry
 
 GEOMETRY = Geometry(voxel_size=(12.0, 12.0, 12.0))

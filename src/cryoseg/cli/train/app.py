@@ -130,7 +130,7 @@ def package(
     from cryoseg.methods.membrane_tiny.runs import package as write_package
     from cryoseg.methods.membrane_tiny.runs import run_settings, write_stage1_logits
     from cryoseg.methods.membranes.data import find_pairs, logits_folder
-    from cryoseg.training.loop import BEST
+    from cryoseg.methods.training.loop import BEST
 
     first, polarity = run_settings(stage1, 1)
     second, _ = run_settings(stage2, 2)

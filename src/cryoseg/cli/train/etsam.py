@@ -188,7 +188,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _train(run: _Run) -> None:
     from cryoseg.methods.device import select_device
-    from cryoseg.training.processes import launch
+    from cryoseg.methods.training.processes import launch
 
     options = run.options
     device = select_device(options.device)
@@ -204,7 +204,7 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
     from cryoseg.methods.membrane_tiny.runs import load_start, write_stage1_logits
     from cryoseg.methods.membrane_tiny.train import train_stage
     from cryoseg.methods.membranes.data import logits_folder, split_pairs
-    from cryoseg.training.loop import BEST
+    from cryoseg.methods.training.loop import BEST
 
     options, stage = run.options, run.stage
     options.refuse_published()
@@ -239,8 +239,8 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
 def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
     from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
     from cryoseg.methods.membranes.data import logits_folder, split_pairs
+    from cryoseg.methods.training.loop import BEST
     from cryoseg.methods.weights import canonical_name, require
-    from cryoseg.training.loop import BEST
 
     options, stage1 = run.options, run.stage1
     config = options.sam2(run.stage)

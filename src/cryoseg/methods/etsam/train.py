@@ -37,10 +37,10 @@ from cryoseg.methods.membranes.data import Pair, logits_path, read_labels
 from cryoseg.methods.membranes.losses import dice_by_threshold
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
+from cryoseg.methods.training.loop import fit
+from cryoseg.methods.training.processes import ALONE, Processes
+from cryoseg.methods.training.report import report_steps
 from cryoseg.methods.weights import load_state_dict, load_strict
-from cryoseg.pipelines.training_report import report_steps
-from cryoseg.training.loop import fit
-from cryoseg.training.processes import ALONE, Processes
 
 
 def train_sam2_stage(

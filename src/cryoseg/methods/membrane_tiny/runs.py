@@ -24,8 +24,8 @@ from cryoseg.methods.membranes.losses import LOGIT_BINS, dice_by_threshold
 from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
+from cryoseg.methods.training.loop import BEST, RUN_CONFIG
 from cryoseg.methods.weights import canonical_name, load_strict, require
-from cryoseg.training.loop import BEST, RUN_CONFIG
 
 VALIDATION_TILE = 256
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from cryoseg.methods.membrane_tiny.propagation import propagate
 from cryoseg.methods.membranes.clips import TrainingVolume, sample_batch
 from cryoseg.methods.membranes.losses import dice_by_threshold, membrane_loss
 from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
-from cryoseg.training.processes import ALONE, Processes
+from cryoseg.methods.training.processes import ALONE, Processes
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normalized when they are read
 

@@ -23,9 +23,9 @@ from cryoseg.methods.membrane_tiny.runs import CPU, VALIDATION_TILE, load_start,
 from cryoseg.methods.membrane_tiny.samples import clip_loss, validation, widen_input
 from cryoseg.methods.membranes.clips import TrainingVolume
 from cryoseg.methods.membranes.data import Pair, digest, load_volume, logits_folder, logits_path, split_pairs
-from cryoseg.pipelines.training_report import report_steps
-from cryoseg.training.loop import BEST, fit
-from cryoseg.training.processes import ALONE, Processes
+from cryoseg.methods.training.loop import BEST, fit
+from cryoseg.methods.training.processes import ALONE, Processes
+from cryoseg.methods.training.report import report_steps
 
 
 def train_stage(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cryoseg.training.processes import ALONE, Processes
+from cryoseg.methods.training.processes import ALONE, Processes
 
 
 def known_voxels(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,8 +36,8 @@ from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import TINY, SamGeometry
 from cryoseg.methods.state import load_strict
+from cryoseg.methods.training.loop import BEST, StepResult, fit
 from cryoseg.methods.weights import canonical_name, require
-from cryoseg.training.loop import BEST, StepResult, fit
 
 VALIDATION_SHARE = 0.2
 UPPER_BOUND = ", an upper bound: points come from the truth"

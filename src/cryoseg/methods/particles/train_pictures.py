@@ -45,7 +45,7 @@ from cryoseg.methods.particles.train import (
     run_loop,
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.training.loop import BEST
+from cryoseg.methods.training.loop import BEST
 
 TEST_TABLE = "test.csv"
 OPENING = 5  # pixels, of the published evaluation

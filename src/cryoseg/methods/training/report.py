@@ -9,7 +9,7 @@ from typing import Any
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import ConfigError
 from cryoseg.events import Note, OnEvent, StageProgress
-from cryoseg.training.loop import StepResult
+from cryoseg.methods.training.loop import StepResult
 
 
 def report_steps(

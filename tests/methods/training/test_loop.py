@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cryoseg.config.train import LoopConfig
-from cryoseg.training.loop import BEST, CHECKPOINT, LOG, TrainingError, fit, learning_rate
+from cryoseg.methods.training.loop import BEST, CHECKPOINT, LOG, TrainingError, fit, learning_rate
 
 CONFIG = LoopConfig(steps=12, warmup_steps=3, checkpoint_every=4, validate_every=6, learning_rate=0.05)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import CryosegError
 from cryoseg.io.outputs import atomic_output
-from cryoseg.training.processes import ALONE, Processes
+from cryoseg.methods.training.processes import ALONE, Processes
 
 CHECKPOINT = "last.pt"
 BEST = "best.pt"

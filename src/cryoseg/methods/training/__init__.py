@@ -1,0 +1,1 @@
+"""The training loop of every method, its processes and its report."""
