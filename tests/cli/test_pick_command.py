@@ -224,8 +224,8 @@ def test_finished_model_is_kept(model: Path) -> None:
 
 def test_interrupted_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cryoseg.config.cet_pick import CetPickConfig
-    from cryoseg.pipelines import train_cet_pick_files
-    from cryoseg.pipelines.train_cet_pick_files import TrainingFiles, train_files
+    from cryoseg.pipelines import train_cet_pick as train_cet_pick_files
+    from cryoseg.pipelines.train_cet_pick import TrainingFiles, train_files
 
     given = TrainingFiles(
         tomograms=[write_volume(tmp_path / "ts_01.mrc")], picks=[write_labels(tmp_path / "labels.csv")]

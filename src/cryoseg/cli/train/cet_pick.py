@@ -212,7 +212,7 @@ def cet_pick(
         seed=seed,
     )
     relion = relion_frames(tomograms_star, unbinned_pixel_size, unbinned_size, relion_center)
-    from cryoseg.pipelines.train_cet_pick_files import TrainingFiles, train_files  # torch starts here
+    from cryoseg.pipelines.train_cet_pick import TrainingFiles, train_files  # torch starts here
 
     files = TrainingFiles(
         tomograms=tomograms,

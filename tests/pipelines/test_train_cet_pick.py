@@ -9,7 +9,7 @@ import pytest
 
 from cryoseg.errors import InputError
 from cryoseg.io.images.volumes import write_logits, write_mask
-from cryoseg.pipelines.train_cet_pick_files import TrainingFiles, load_items
+from cryoseg.pipelines.train_cet_pick import TrainingFiles, load_items
 from cryoseg.types import Geometry
 
 GEOMETRY = Geometry(voxel_size=(10.0, 10.0, 10.0))
