@@ -44,7 +44,6 @@ from cryoseg.config import EvaluateConfig
 from cryoseg.config.pick import PickFormat
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import CryosegError
-from cryoseg.io import claims
 from cryoseg.io.images import claimed_size, omezarr
 from cryoseg.io.images.micrographs import is_single_image, read_micrograph
 from cryoseg.io.images.mrc import write_mrc
@@ -66,6 +65,7 @@ from cryoseg.io.provenance import read_provenance, write_provenance
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.io.web.testset import read_testset
 from cryoseg.io.weight_files import check_structure, recorded_sha256
+from cryoseg.pipelines.batches import claims
 from cryoseg.types import Geometry, Picks
 
 VOLUME = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)

@@ -13,11 +13,11 @@ import pytest
 from cryoseg.config.batch import Shard, slurm_shard
 from cryoseg.errors import ConfigError, InputError, OutputError
 from cryoseg.events import Event, Note, Report, Row, Status, Warn, ignore
-from cryoseg.io.claims import claim
 from cryoseg.io.images.volumes import made_by, write_mask
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import atomic_output, temporary_path
 from cryoseg.io.provenance import describe_input, write_provenance
+from cryoseg.pipelines.batches.claims import claim
 from cryoseg.pipelines.batches.finished import Job, keep_finished
 from cryoseg.pipelines.batches.report import check_report_names, write_report
 from cryoseg.pipelines.batches.run import Batch, run_batch

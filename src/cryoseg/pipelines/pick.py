@@ -33,10 +33,10 @@ from cryoseg.methods.device import select_device
 from cryoseg.pipelines.batches.combined import write_combined_star
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
+from cryoseg.pipelines.batches.records import why_no_picks, write_record
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick_tomogram import pick_tomogram
-from cryoseg.pipelines.records import why_no_picks, write_record
 from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
 

@@ -26,10 +26,10 @@ from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.pipelines.batches.combined import write_combined_star
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, mapped_shape, tell_plan
+from cryoseg.pipelines.batches.records import own_file, peak_bytes, why_no_picks, write_record
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick_micrograph import MicrographPickResult, pick_micrograph
-from cryoseg.pipelines.records import own_file, peak_bytes, why_no_picks, write_record
 from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
 

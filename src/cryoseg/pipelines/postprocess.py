@@ -20,8 +20,8 @@ from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input, read_provenance
 from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.records import write_record
 from cryoseg.pipelines.batches.run import run_batch
-from cryoseg.pipelines.records import write_record
 
 # What a name that `cryoseg segment` or ETSAM's script gave ends with.
 _KIND = re.compile(

@@ -25,9 +25,9 @@ from cryoseg.methods.device import (
 )
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_plan
+from cryoseg.pipelines.batches.records import peak_bytes, write_record
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.records import peak_bytes, write_record
 from cryoseg.pipelines.segment_model import ResolvedModel, bytes_needed, resolve_model
 from cryoseg.pipelines.segment_outputs import output_paths
 from cryoseg.types import SegmentResult, Tomogram

@@ -22,8 +22,8 @@ from cryoseg.methods.device import describe
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.methods.particles.picture_samples import picture_logits
 from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.records import own_file, write_record
 from cryoseg.pipelines.batches.run import run_batch
-from cryoseg.pipelines.records import own_file, write_record
 from cryoseg.types import FloatArray
 from cryoseg.view.picture_overlay import draw_mask
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cryoseg.io.claims import claim
 from cryoseg.io.picks.relion_star import join_stars
+from cryoseg.pipelines.batches.claims import claim
 
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.2

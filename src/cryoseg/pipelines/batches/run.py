@@ -13,8 +13,8 @@ from pathlib import Path
 from cryoseg.config.batch import Shard, slurm_shard
 from cryoseg.errors import CryosegError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
-from cryoseg.io.claims import claim, holder, is_unclaimed
 from cryoseg.io.inputs import InputItem
+from cryoseg.pipelines.batches.claims import claim, holder, is_unclaimed
 from cryoseg.pipelines.batches.finished import Job, Leftovers, keep_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cryoseg.errors import OutputError
-from cryoseg.io import claims
-from cryoseg.io.claims import claim, claim_path, holder, is_stale
+from cryoseg.pipelines.batches import claims
+from cryoseg.pipelines.batches.claims import claim, claim_path, holder, is_stale
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
