@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.weights import app
 from cryoseg.errors import WeightsError
 from cryoseg.methods.weights import WEIGHTS, package_folder
-from cryoseg.pipelines.weights import markdown_table
+from cryoseg.pipelines.data.weights import markdown_table
 
 _BUFFER = io.BytesIO()
 torch.save({"model": {"a": torch.zeros(10)}}, _BUFFER)

@@ -16,7 +16,7 @@ import torch
 from cryoseg.events import Note, StageProgress, Status, Warn
 from cryoseg.io.weight_files import recorded_sha256, sidecar_path
 from cryoseg.methods.weights import WEIGHTS, Weights
-from cryoseg.pipelines.weights import download_weights, list_weights, markdown_table, verify_weights
+from cryoseg.pipelines.data.weights import download_weights, list_weights, markdown_table, verify_weights
 
 
 def torch_file(seed: int) -> bytes:

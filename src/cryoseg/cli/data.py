@@ -52,8 +52,8 @@ def fetch(
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.events import Note, Row, Status
-    from cryoseg.pipelines.fetch_data import fetch_planned, readable_bytes
-    from cryoseg.pipelines.fetch_plan import plan_fetch
+    from cryoseg.pipelines.data.fetch_data import fetch_planned, readable_bytes
+    from cryoseg.pipelines.data.fetch_plan import plan_fetch
 
     config = FetchConfig(
         volume_format=volume_format, annotations=annotations, tomogram_id=tomogram_id, split=split

@@ -27,7 +27,7 @@ def list_command(
     from rich.table import Table
     from rich.text import Text
 
-    from cryoseg.pipelines.weights import list_weights, markdown_table, readable_size
+    from cryoseg.pipelines.data.weights import list_weights, markdown_table, readable_size
 
     if markdown:
         typer.echo(markdown_table(), nl=False)
@@ -94,7 +94,7 @@ def download_command(
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.methods.weights import WEIGHTS
-    from cryoseg.pipelines.weights import download_weights
+    from cryoseg.pipelines.data.weights import download_weights
 
     if everything == bool(names):
         raise typer.BadParameter("give names of weights (see `cryoseg weights list`) or --all, not both.")
@@ -123,7 +123,7 @@ def verify_command(
     Example: cryoseg weights verify etsam_stage1
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.pipelines.weights import verify_weights
+    from cryoseg.pipelines.data.weights import verify_weights
 
     with batch_console(quiet=quiet) as console:
         report = verify_weights(names or [], checkpoints_dir=checkpoints_dir, on_event=console)

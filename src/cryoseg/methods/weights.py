@@ -1,6 +1,6 @@
 """Which weights are known, where each is looked for, and what to say when one is missing.
 
-No network here (that is `cryoseg.pipelines.weights`), and torch only once a file is loaded
+No network here (that is `cryoseg.pipelines.data.weights`), and torch only once a file is loaded
 (`load_state_dict` and `load_strict`, kept in `cryoseg.methods.state`).
 """
 

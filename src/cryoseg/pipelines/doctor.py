@@ -223,7 +223,7 @@ def _devices(device: str) -> Iterator[Check]:
 
 
 def _weights(checkpoints_dir: Path | None) -> Iterator[Check]:
-    from cryoseg.pipelines.weights import list_weights, verify_weights
+    from cryoseg.pipelines.data.weights import list_weights, verify_weights
 
     missing = []
     for row in list_weights(checkpoints_dir=checkpoints_dir):

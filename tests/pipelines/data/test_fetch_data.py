@@ -24,9 +24,9 @@ from cryoseg.config.fetch_data import FetchConfig, VolumeFormat
 from cryoseg.errors import InputError
 from cryoseg.events import Status
 from cryoseg.io.images.volumes import read_mask, read_tomogram
-from cryoseg.pipelines import fetch_plan
-from cryoseg.pipelines.fetch_data import fetch_planned
-from cryoseg.pipelines.fetch_plan import Services, plan_fetch
+from cryoseg.pipelines.data import fetch_plan
+from cryoseg.pipelines.data.fetch_data import fetch_planned
+from cryoseg.pipelines.data.fetch_plan import Services, plan_fetch
 
 KEY = "10000/TS_037/Reconstructions/VoxelSpacing13.480"
 TOMOGRAM = np.arange(4 * 6 * 8, dtype=np.int16).reshape(4, 6, 8)

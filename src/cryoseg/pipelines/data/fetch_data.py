@@ -19,7 +19,7 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import write_provenance
 from cryoseg.io.web.download import DATA_CONTENT, Expected, exclusive, fetch
 from cryoseg.io.web.remote_files import RemoteFile
-from cryoseg.pipelines.fetch_plan import Planned
+from cryoseg.pipelines.data.fetch_plan import Planned
 
 RECORD = "source.json"
 _PARTLY = ".incomplete"

@@ -23,7 +23,7 @@ from cryoseg.methods.weights import (
     package_folder,
     require,
 )
-from cryoseg.pipelines.publishers import address, published
+from cryoseg.pipelines.data.publishers import address, published
 
 
 @dataclass(frozen=True, kw_only=True)

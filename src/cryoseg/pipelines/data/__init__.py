@@ -1,0 +1,1 @@
+"""Published data and weights: finding, fetching and checking them."""
