@@ -27,7 +27,7 @@ def doctor(
     Example: cryoseg doctor
     """
     from cryoseg import __version__
-    from cryoseg.pipelines.doctor import examine
+    from cryoseg.pipelines.doctor.doctor import examine
 
     diagnosis = examine(device=device, checkpoints_dir=checkpoints_dir, self_test=self_test)
     if as_json:

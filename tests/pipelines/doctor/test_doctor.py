@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
-from cryoseg.pipelines import doctor
-from cryoseg.pipelines.doctor import Check, Diagnosis, Verdict, examine
-from cryoseg.pipelines.self_test import CROP, SHARE_MARKED, judge, run_self_test
+from cryoseg.pipelines.doctor import doctor
+from cryoseg.pipelines.doctor.doctor import Check, Diagnosis, Verdict, examine
+from cryoseg.pipelines.doctor.self_test import CROP, SHARE_MARKED, judge, run_self_test
 
 
 def half_marked(shift: int = 0) -> tuple[np.ndarray, np.ndarray]:

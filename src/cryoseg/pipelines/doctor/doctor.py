@@ -277,7 +277,7 @@ def _folders(checkpoints_dir: Path | None) -> Iterator[Check]:
 
 
 def _self_test(device: str, checkpoints_dir: Path | None) -> Iterator[Check]:
-    from cryoseg.pipelines.self_test import LOWEST_DICE, SHARE_MARKED, SHARE_TOLERANCE, run_self_test
+    from cryoseg.pipelines.doctor.self_test import LOWEST_DICE, SHARE_MARKED, SHARE_TOLERANCE, run_self_test
 
     test = run_self_test(device=device, checkpoints_dir=checkpoints_dir)
     found = (
