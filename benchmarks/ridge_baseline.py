@@ -28,7 +28,7 @@ from cryoseg.core.metrics.figures import figures_of
 from cryoseg.core.metrics.masks import evaluate_mask, split_truth
 from cryoseg.core.metrics.threshold import sweep_thresholds
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
-from cryoseg.pipelines.evaluate_pairs import find_pairs
+from cryoseg.pipelines.evaluate.pairs import find_pairs
 
 SIGMA_PX = 4.0
 VOLUME_FRACTION = 0.05

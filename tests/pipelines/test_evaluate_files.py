@@ -13,8 +13,8 @@ from cryoseg.cli.evaluate.app import app
 from cryoseg.config import EvaluateConfig, Length, Metric
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.volumes import read_mask
-from cryoseg.pipelines.evaluate import evaluate_files
-from cryoseg.pipelines.evaluate_pairs import find_pairs, tomogram_name
+from cryoseg.pipelines.evaluate.pairs import find_pairs, tomogram_name
+from cryoseg.pipelines.evaluate.segmentations import evaluate_files
 
 
 def write(path: Path, data: np.ndarray, voxel_size: float = 10.0) -> Path:

@@ -103,8 +103,8 @@ def segmentation(
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluate.tables import print_evaluation
-    from cryoseg.pipelines.evaluate import evaluate_files
-    from cryoseg.pipelines.evaluate_report import EvaluationWriter
+    from cryoseg.pipelines.evaluate.report import EvaluationWriter
+    from cryoseg.pipelines.evaluate.segmentations import evaluate_files
 
     if part.dry_run and model is not None:
         raise ConfigError("--dry-run: does not go with --model; try `cryoseg segment --dry-run` first.")
@@ -131,7 +131,7 @@ def segmentation(
             # What the tasks kept is read here; what they could not score is told here again.
             batch, overwrite = replace(batch, shard=ALL), False
         if model is not None:
-            from cryoseg.pipelines.evaluate_model import predictions  # torch starts here
+            from cryoseg.pipelines.evaluate.model import predictions  # torch starts here
 
             rows = first.segment(
                 [pred],
@@ -222,8 +222,8 @@ def picks(
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.events import Status
-    from cryoseg.pipelines.evaluate_picks import evaluate_pick_files, image_name
-    from cryoseg.pipelines.evaluate_report import EvaluationWriter
+    from cryoseg.pipelines.evaluate.picks import evaluate_pick_files, image_name
+    from cryoseg.pipelines.evaluate.report import EvaluationWriter
 
     config = EvaluatePicksConfig(
         radius=Radius.parse(radius, option="--radius"),
@@ -241,7 +241,7 @@ def picks(
     writer = EvaluationWriter(output or [], command=shlex.join(sys.argv[1:]), overwrite=overwrite)
     with batch_console(quiet=quiet, verbose=verbose) as console:
         if model is not None:
-            from cryoseg.pipelines.evaluate_model import coordinates, pick_first  # torch starts here
+            from cryoseg.pipelines.evaluate.model import coordinates, pick_first  # torch starts here
 
             rows = pick_first(
                 [pred],

@@ -40,7 +40,7 @@ def images(
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.events import Row, Status
-    from cryoseg.pipelines.evaluate_images import evaluate_images, shown
+    from cryoseg.pipelines.evaluate.images import evaluate_images, shown
 
     with batch_console(quiet=quiet, verbose=verbose) as console:
         evaluation = evaluate_images(

@@ -90,7 +90,7 @@ class ModelOptions(OptionGroup):
         overwrite, device, devices, on_event
             As in `segment_first`.
         """
-        from cryoseg.pipelines.evaluate_model import segment_first  # torch starts here
+        from cryoseg.pipelines.evaluate.model import segment_first  # torch starts here
 
         return segment_first(
             tomograms,

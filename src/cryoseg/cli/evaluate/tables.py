@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cryoseg.config.evaluate import HEADLINES
-from cryoseg.pipelines.evaluate import Evaluation, show_figure
+from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_figure
 
 _BEGINNINGS = tuple(name for name in HEADLINES if name.endswith("_"))
 

@@ -72,9 +72,9 @@ def score_testset(
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.io.web.testset import read_testset
-    from cryoseg.pipelines.evaluate import score_pairs
-    from cryoseg.pipelines.evaluate_report import EvaluationWriter
-    from cryoseg.pipelines.evaluate_testset import (
+    from cryoseg.pipelines.evaluate.report import EvaluationWriter
+    from cryoseg.pipelines.evaluate.segmentations import score_pairs
+    from cryoseg.pipelines.evaluate.testset import (
         FINAL,
         STAGE1,
         find_tomograms,
@@ -105,7 +105,7 @@ def score_testset(
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
         if model is not None:
-            from cryoseg.pipelines.evaluate_model import predictions  # torch starts here
+            from cryoseg.pipelines.evaluate.model import predictions  # torch starts here
 
             tomograms = find_tomograms(runs, collection)
             rows = first.segment(

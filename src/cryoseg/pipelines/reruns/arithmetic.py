@@ -35,8 +35,8 @@ def postprocess(found: Findings, source: Path) -> Run:
 
 def evaluate(found: Findings, source: Path) -> Run:
     """The score of one pair, as `cryoseg evaluate segmentation --scores` keeps it."""
-    from cryoseg.pipelines.evaluate import score_pairs
-    from cryoseg.pipelines.evaluate_pairs import Pair
+    from cryoseg.pipelines.evaluate.pairs import Pair
+    from cryoseg.pipelines.evaluate.segmentations import score_pairs
 
     truth = found.second_input("truth")
     if truth is None:

@@ -12,7 +12,7 @@ from cryoseg import __version__
 from cryoseg.errors import ConfigError
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.provenance import write_provenance
-from cryoseg.pipelines.evaluate import Evaluation
+from cryoseg.pipelines.evaluate.segmentations import Evaluation
 
 SUFFIXES = (".csv", ".json", ".html")
 

@@ -11,9 +11,9 @@ import pytest
 from cryoseg.config import EvaluateConfig
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, Radius
 from cryoseg.errors import OutputError
-from cryoseg.pipelines.evaluate import evaluate_files
-from cryoseg.pipelines.evaluate_picks import evaluate_pick_files
-from cryoseg.pipelines.evaluate_report import EvaluationWriter
+from cryoseg.pipelines.evaluate.picks import evaluate_pick_files
+from cryoseg.pipelines.evaluate.report import EvaluationWriter
+from cryoseg.pipelines.evaluate.segmentations import evaluate_files
 from cryoseg.view.report import HIT, MISSED, WRONG, error_overlay
 
 

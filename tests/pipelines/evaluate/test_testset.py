@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.errors import InputError
 from cryoseg.io.web.testset import ListedRun, read_testset
-from cryoseg.pipelines.evaluate_testset import listed_pairs
+from cryoseg.pipelines.evaluate.testset import listed_pairs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRUTH = np.zeros((4, 10, 12), np.int8)

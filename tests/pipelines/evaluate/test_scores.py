@@ -19,7 +19,7 @@ from cryoseg.io.images.volumes import write_mask
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.pipelines.batches import slurm
 from cryoseg.pipelines.batches.run import Batch
-from cryoseg.pipelines.evaluate import Evaluation, evaluate_files
+from cryoseg.pipelines.evaluate.segmentations import Evaluation, evaluate_files
 from cryoseg.types import Geometry
 
 CONFIG = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0, bootstrap_samples=100)

@@ -26,8 +26,8 @@ from cryoseg.io.inputs import InputItem
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.pipelines.evaluate_pairs import Pair, find_pairs, tomogram_name
-from cryoseg.pipelines.evaluate_scores import FileScore, kept_score, plan_score, write_score
+from cryoseg.pipelines.evaluate.pairs import Pair, find_pairs, tomogram_name
+from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, write_score
 from cryoseg.types import Tomogram
 
 # Arrays of a pair just scored: prediction, truth (both as read) and the score, for pictures.

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config.pictures import PUBLISHED_SMOOTHING, Smoothing
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.pipelines.evaluate_images import evaluate_images, find_picture_pairs
+from cryoseg.pipelines.evaluate.images import evaluate_images, find_picture_pairs
 
 RUNNER = CliRunner()
 

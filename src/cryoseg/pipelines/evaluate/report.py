@@ -16,9 +16,9 @@ from cryoseg.core.metrics.overlap import Overlap, count_overlap
 from cryoseg.core.metrics.picks import PickScore, join_curves
 from cryoseg.errors import OutputError
 from cryoseg.io.outputs import atomic_output
-from cryoseg.pipelines.evaluate import Evaluation, show_figure
-from cryoseg.pipelines.evaluate_scores import FileScore
-from cryoseg.pipelines.evaluate_tables import check_output_names, write_csv, write_json
+from cryoseg.pipelines.evaluate.scores import FileScore
+from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_figure
+from cryoseg.pipelines.evaluate.tables import check_output_names, write_csv, write_json
 from cryoseg.view import report as view
 
 # Pictures weigh about 20 kB each; the worst and best files of a long batch say enough.

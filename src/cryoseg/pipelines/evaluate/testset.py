@@ -12,8 +12,8 @@ from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.web.testset import ListedRun
-from cryoseg.pipelines.evaluate import Evaluation
-from cryoseg.pipelines.evaluate_pairs import Pair, pred_rank, tomogram_name, two_alike
+from cryoseg.pipelines.evaluate.pairs import Pair, pred_rank, tomogram_name, two_alike
+from cryoseg.pipelines.evaluate.segmentations import Evaluation
 
 FINAL, STAGE1 = "final_stage2", "stage1"
 _RATIOS = ("dice", "iou", "precision", "recall")

@@ -15,8 +15,8 @@ from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import InputItem, resolve_inputs
 from cryoseg.io.picks.picks import PICK_SUFFIXES, PICKS_TAG, read_picks
 from cryoseg.io.picks.text import is_coordinate_table
-from cryoseg.pipelines.evaluate import Evaluation, summarize
-from cryoseg.pipelines.evaluate_scores import FileScore
+from cryoseg.pipelines.evaluate.scores import FileScore
+from cryoseg.pipelines.evaluate.segmentations import Evaluation, summarize
 from cryoseg.types import Picks
 
 _TAILS = (PICKS_TAG, "_picks", "_pick", "_coords", "_truth", "_labels")

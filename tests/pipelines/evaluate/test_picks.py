@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.evaluate.app import app
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.pipelines.evaluate_picks import _score_image, evaluate_pick_files, image_name
+from cryoseg.pipelines.evaluate.picks import _score_image, evaluate_pick_files, image_name
 from cryoseg.types import Picks
 
 

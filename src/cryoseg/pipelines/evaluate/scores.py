@@ -17,7 +17,7 @@ from cryoseg.io.provenance import describe_input, hash_file, read_provenance
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.records import write_record
-from cryoseg.pipelines.evaluate_pairs import Pair
+from cryoseg.pipelines.evaluate.pairs import Pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Metrics of files against their truth."""
