@@ -44,7 +44,7 @@ def main():
     from cryoseg.config.cet_pick import CetPickConfig, Specimen
     from cryoseg.core.picking.filaments import resample_polyline
     from cryoseg.methods.cet_pick.train import LabeledTomogram, train_detector
-    from cryoseg.pipelines.pick_tomogram import pick_tomogram
+    from cryoseg.pipelines.pick.tomogram import pick_tomogram
     from cryoseg.types import Geometry, Tomogram
 
     parser = argparse.ArgumentParser(description=__doc__)

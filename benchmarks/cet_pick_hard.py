@@ -51,7 +51,7 @@ def one_run(case, labels, seed, settings):
 
     from cryoseg.config.cet_pick import CetPickConfig
     from cryoseg.methods.cet_pick.train import LabeledTomogram, train_detector
-    from cryoseg.pipelines.pick_tomogram import pick_tomogram
+    from cryoseg.pipelines.pick.tomogram import pick_tomogram
     from cryoseg.simulate.phantoms import Body, PhantomConfig, make_phantom
     from cryoseg.types import Geometry, Tomogram
 

@@ -59,7 +59,7 @@ def one_seed(folder, seed, settings):
     from cryoseg.io.images.volumes import read_tomogram
     from cryoseg.io.picks.picks import read_picks
     from cryoseg.methods.cet_pick.train import LabeledTomogram, train_detector
-    from cryoseg.pipelines.pick_tomogram import pick_tomogram
+    from cryoseg.pipelines.pick.tomogram import pick_tomogram
 
     torch.set_num_threads(1)
     tomogram = read_tomogram(folder / "tomogram.mrc")

@@ -150,7 +150,7 @@ def judge(path, method, names, folder, base):
     from cryoseg.io.images.micrographs import read_micrograph
     from cryoseg.methods.particles.files import read_particle_file
     from cryoseg.methods.particles.model import ParticleModel
-    from cryoseg.pipelines.pick_micrograph import pick_micrograph
+    from cryoseg.pipelines.pick.micrograph import pick_micrograph
 
     truth = truth_of(folder)
     loaded = read_particle_file(path, base=None if method.startswith("native") else base)

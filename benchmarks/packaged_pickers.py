@@ -23,7 +23,7 @@ from cryoseg.core.metrics.picks import evaluate_picks
 from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.particles.model import load_particle_model
-from cryoseg.pipelines.pick_micrograph import pick_micrograph
+from cryoseg.pipelines.pick.micrograph import pick_micrograph
 
 MODELS = ("particle-mixed", "particle-tiny", "particle-empiar10017")
 

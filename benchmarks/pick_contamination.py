@@ -21,7 +21,7 @@ from cryoseg.config.segment import Polarity
 from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
 from cryoseg.core.metrics.picks import PickCounts, evaluate_picks
 from cryoseg.methods.particles.model import load_particle_model
-from cryoseg.pipelines.pick_micrograph import pick_micrograph
+from cryoseg.pipelines.pick.micrograph import pick_micrograph
 from cryoseg.simulate import micrographs
 from cryoseg.types import Micrograph
 

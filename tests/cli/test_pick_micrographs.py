@@ -23,7 +23,7 @@ from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.model_file import write_model_file
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.recipe import ParticleRecipe
-from cryoseg.pipelines import pick_micrograph
+from cryoseg.pipelines.pick import micrograph as pick_micrograph
 
 RUNNER = CliRunner()
 DIAMETER = 32.0

@@ -13,7 +13,7 @@ from skimage.draw import polygon2mask
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.methods.particles.model import load_particle_model
-from cryoseg.pipelines.pick_micrograph import pick_micrograph
+from cryoseg.pipelines.pick.micrograph import pick_micrograph
 
 POLYGON = Path(__file__).parents[1] / "data" / "micrograph_ice_polygon.json"
 DIAMETER_PX = 20.0

@@ -75,7 +75,7 @@ def pick(
 
     Tomograms: cryoseg pick tomograms/ --model runs/ribosomes/cet_pick.safetensors -o picks -f star -f mod
     """
-    from cryoseg.pipelines.pick_route import Task, refuse_options, task_of  # torch starts here, not at --help
+    from cryoseg.pipelines.pick.route import Task, refuse_options, task_of  # torch starts here, not at --help
 
     formats = tuple(dict.fromkeys(format_ or [PickFormat.STAR]))
     task = task_of(model)
@@ -91,7 +91,7 @@ def pick(
         )
 
         def work(batch: Batch, console: BatchConsole) -> Report:
-            from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
+            from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
 
             return pick_micrograph_files(
                 inputs,
@@ -109,7 +109,7 @@ def pick(
         settings, frames = tomograms.config(limits, filaments), relion.frames()
 
         def work(batch: Batch, console: BatchConsole) -> Report:
-            from cryoseg.pipelines.pick import PickOutputs, pick_files
+            from cryoseg.pipelines.pick.tomogram_files import PickOutputs, pick_files
 
             return pick_files(
                 inputs,

@@ -36,8 +36,8 @@ from cryoseg.methods.cet_pick.fit import StepResult
 from cryoseg.methods.cet_pick.labels import LabeledTomogram
 from cryoseg.methods.cet_pick.train import LABEL_RADIUS, train_detector
 from cryoseg.methods.device import select_device
-from cryoseg.pipelines.pick import mask_file
-from cryoseg.pipelines.pick_tomogram import pick_tomogram
+from cryoseg.pipelines.pick.tomogram import pick_tomogram
+from cryoseg.pipelines.pick.tomogram_files import mask_file
 from cryoseg.types import Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
 

@@ -13,9 +13,9 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, Status, ignore
 from cryoseg.pipelines.batches.interrupts import Interrupted
 from cryoseg.pipelines.batches.run import Batch
-from cryoseg.pipelines.pick import PickOutputs, pick_files
-from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
-from cryoseg.pipelines.pick_route import Task, task_of
+from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
+from cryoseg.pipelines.pick.route import Task, task_of
+from cryoseg.pipelines.pick.tomogram_files import PickOutputs, pick_files
 from cryoseg.pipelines.segment import segment_files
 
 

@@ -68,7 +68,7 @@ def pick(found: Findings, source: Path) -> Run:
 
 
 def _pick_micrograph(found: Findings, source: Path) -> Run:
-    from cryoseg.pipelines.pick_micrograph_files import pick_micrograph_files
+    from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
 
     config = found.settings(MicrographPickConfig)
     model = _particle_model(found, mode=config.mode)
@@ -101,7 +101,7 @@ def _particle_model(
 
 
 def _pick_tomogram(found: Findings, source: Path) -> Run:
-    from cryoseg.pipelines.pick import PickOutputs, pick_files
+    from cryoseg.pipelines.pick.tomogram_files import PickOutputs, pick_files
 
     model = found.model_file()
     if model is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,16 +28,17 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
+from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.provenance import describe_input, hash_file, read_provenance
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
-from cryoseg.pipelines.batches.combined import write_combined_star
+from cryoseg.pipelines.batches.claims import claim
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.records import why_no_picks, write_record
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.pick_tomogram import pick_tomogram
+from cryoseg.pipelines.pick.tomogram import pick_tomogram
 from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.pick_preview import draw_picks, write_pick_preview
 
@@ -341,3 +343,34 @@ def _existing(jobs: list[dict[str, Path]], flavor: PickFormat) -> list[Path]:
     return [
         paths[flavor.value] for paths in jobs if paths["record"].exists() and paths[flavor.value].exists()
     ]
+
+
+_WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+
+
+def write_combined_star(output: Path, finished: Callable[[], Sequence[Path]]) -> None:
+    """Join STAR files of picks, if there are two or more.
+
+    Parameters
+    ----------
+    output
+        Replaced if it exists.
+    finished
+        Names the files that are there now. Of several processes that end at about the same time, the
+        last one to ask sees the files of all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    until = time.monotonic() + _WAIT_SECONDS
+    while True:
+        with claim(output) as is_ours:
+            if is_ours or time.monotonic() > until:
+                files = finished()
+                if len(files) > 1:
+                    join_stars(files, output, overwrite=True)
+                return
+        time.sleep(_POLL_SECONDS)

@@ -23,13 +23,13 @@ from cryoseg.io.provenance import describe_input
 from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.model import ParticleModel
-from cryoseg.pipelines.batches.combined import write_combined_star
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, mapped_shape, tell_plan
 from cryoseg.pipelines.batches.records import own_file, peak_bytes, why_no_picks, write_record
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.pick_micrograph import MicrographPickResult, pick_micrograph
+from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph
+from cryoseg.pipelines.pick.tomogram_files import write_combined_star
 from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
 

@@ -16,7 +16,7 @@ from cryoseg.errors import InputError
 from cryoseg.events import Warn
 from cryoseg.methods.cet_pick.detector import Detector, DetectorSettings
 from cryoseg.methods.cet_pick.inference import BlockShape
-from cryoseg.pipelines.pick_tomogram import pick_tomogram
+from cryoseg.pipelines.pick.tomogram import pick_tomogram
 from cryoseg.types import Geometry, Tomogram
 
 PLACES = np.array([[8.0, 20.0, 30.0], [14.0, 41.0, 12.0], [10.0, 33.0, 57.0]])

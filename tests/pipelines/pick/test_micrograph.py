@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.methods.particles.recipe import ParticleRecipe
-from cryoseg.pipelines.pick_micrograph import pick_micrograph
+from cryoseg.pipelines.pick.micrograph import pick_micrograph
 from cryoseg.types import FloatArray, Micrograph
 
 DIAMETER_PX = 24.0  # of the network's particles as well, so that nothing is scaled

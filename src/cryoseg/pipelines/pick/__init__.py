@@ -1,0 +1,1 @@
+"""Picking particles in files."""
