@@ -30,8 +30,8 @@ from cryoseg.core.metrics.statistics import mean_with_interval
 from cryoseg.core.metrics.threshold import sweep_thresholds
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.methods.membranes.losses import LOGIT_BINS, dice_by_threshold
-from cryoseg.pipelines.segment import segment_tomogram
-from cryoseg.pipelines.segment_model import resolve_model
+from cryoseg.pipelines.segment.files import segment_tomogram
+from cryoseg.pipelines.segment.model import resolve_model
 
 NEAR_HIDDEN = 3  # voxels
 

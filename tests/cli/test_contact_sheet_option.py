@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.events import Report, Row, Status
-from cryoseg.pipelines import segment
+from cryoseg.pipelines.segment import files as segment
 
 
 @pytest.mark.parametrize(("options", "sheet"), [([], False), (["--contact-sheet"], True)])

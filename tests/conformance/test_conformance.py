@@ -39,7 +39,7 @@ from cryoseg.methods.promise.network import import_names as import_promise
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
 from cryoseg.methods.sam.sam2_config import build_predictor
-from cryoseg.pipelines.segment import segment_tomogram
+from cryoseg.pipelines.segment.files import segment_tomogram
 from cryoseg.types import Geometry, Tomogram
 
 HERE = Path(__file__).parent

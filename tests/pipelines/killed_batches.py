@@ -68,7 +68,7 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
     from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
     from cryoseg.methods.membranes.recipe import Recipe
     from cryoseg.methods.model_file import write_model_file
-    from cryoseg.pipelines.segment import segment_files
+    from cryoseg.pipelines.segment.files import segment_files
 
     # The first parallel region would start threads that a forked child does not have.
     torch.set_num_threads(1)

@@ -23,8 +23,8 @@ from cryoseg.methods.registry import METHODS
 from cryoseg.methods.segmenter import ModelFiles
 from cryoseg.methods.weights import require
 from cryoseg.pipelines.batches import memory
-from cryoseg.pipelines.segment import segment_tomogram
-from cryoseg.pipelines.segment_model import ResolvedModel
+from cryoseg.pipelines.segment.files import segment_tomogram
+from cryoseg.pipelines.segment.model import ResolvedModel
 from cryoseg.types import Geometry, SegmentResult, Tomogram
 
 

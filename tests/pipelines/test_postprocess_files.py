@@ -13,7 +13,7 @@ from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, Status
-from cryoseg.pipelines.postprocess import output_name, postprocess_files
+from cryoseg.pipelines.segment.postprocess import output_name, postprocess_files
 
 
 def write(path: Path, data: np.ndarray, voxel_size: float = 10.0) -> Path:

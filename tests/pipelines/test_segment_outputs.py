@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cryoseg.config import Naming, PostprocessStep, SegmentConfig, SegmentOutputs
-from cryoseg.pipelines.segment_outputs import output_paths
+from cryoseg.pipelines.segment.files import output_paths
 
 FILTERED = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,))
 

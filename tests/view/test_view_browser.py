@@ -21,7 +21,7 @@ from cryoseg.config.view import ViewConfig
 from cryoseg.core.masks.postprocess import remove_thin_noise
 from cryoseg.io.images.volumes import read_tomogram, write_logits
 from cryoseg.io.picks.picks import read_picks
-from cryoseg.pipelines.postprocess import postprocess_files
+from cryoseg.pipelines.segment.postprocess import postprocess_files
 from cryoseg.pipelines.view import write_view
 from cryoseg.pipelines.view_page import ViewSources
 from cryoseg.types import Geometry

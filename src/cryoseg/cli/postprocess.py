@@ -48,7 +48,7 @@ def postprocess(
     Example: cryoseg postprocess membranes/ts_01_membrane_logits.mrc --logit-threshold -0.25 -o filtered
     """
     from cryoseg.cli.console import batch_console
-    from cryoseg.pipelines.postprocess import postprocess_files
+    from cryoseg.pipelines.segment.postprocess import postprocess_files
 
     chosen = set(step or ())
     if thin_noise:

@@ -281,7 +281,7 @@ def segment(
     )
 
     def work(batch: Batch, console: BatchConsole) -> Report:
-        from cryoseg.pipelines.segment import segment_files  # torch starts here
+        from cryoseg.pipelines.segment.files import segment_files  # torch starts here
 
         return segment_files(
             inputs,

@@ -65,7 +65,7 @@ def segment_image(
     with batch_console(quiet=quiet, verbose=verbose) as console:
         from cryoseg.methods.device import select_device
         from cryoseg.methods.particles.model import load_particle_model
-        from cryoseg.pipelines.segment_image import segment_images
+        from cryoseg.pipelines.segment.image import segment_images
 
         report = segment_images(
             inputs,

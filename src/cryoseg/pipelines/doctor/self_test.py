@@ -13,7 +13,7 @@ import cryoseg
 from cryoseg.config import ModelChoice, ModelName, SegmentConfig
 from cryoseg.core.metrics.overlap import count_overlap
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
-from cryoseg.pipelines.segment import segment_tomogram
+from cryoseg.pipelines.segment.files import segment_tomogram
 from cryoseg.types import BoolArray
 
 SAMPLES = Path(cryoseg.__file__).parent / "samples"

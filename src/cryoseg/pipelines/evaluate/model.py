@@ -16,7 +16,7 @@ from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
 from cryoseg.pipelines.pick.route import Task, task_of
 from cryoseg.pipelines.pick.tomogram_files import PickOutputs, pick_files
-from cryoseg.pipelines.segment import segment_files
+from cryoseg.pipelines.segment.files import segment_files
 
 
 def segment_first(

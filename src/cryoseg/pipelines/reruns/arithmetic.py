@@ -23,7 +23,7 @@ from cryoseg.simulate.records import Config, finished_record
 
 def postprocess(found: Findings, source: Path) -> Run:
     """A run of `cryoseg postprocess` on one volume."""
-    from cryoseg.pipelines.postprocess import postprocess_files
+    from cryoseg.pipelines.segment.postprocess import postprocess_files
 
     config = found.settings(PostprocessConfig)
 

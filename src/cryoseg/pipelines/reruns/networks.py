@@ -22,8 +22,8 @@ from cryoseg.pipelines.reruns.findings import Findings, Run
 
 def segment(found: Findings, source: Path) -> Run:
     """A run of `cryoseg segment` on one tomogram."""
-    from cryoseg.pipelines.segment import segment_files
-    from cryoseg.pipelines.segment_model import resolve_model
+    from cryoseg.pipelines.segment.files import segment_files
+    from cryoseg.pipelines.segment.model import resolve_model
 
     choice = _segment_choice(found)
     stages = resolve_model(choice).files.stages
@@ -131,7 +131,7 @@ def _pick_tomogram(found: Findings, source: Path) -> Run:
 
 def segment_image(found: Findings, source: Path) -> Run:
     """A run of `cryoseg segment-image` on one picture."""
-    from cryoseg.pipelines.segment_image import segment_images
+    from cryoseg.pipelines.segment.image import segment_images
 
     base = found.part("files", "base")
     model = _particle_model(found, base=None if base is None else Path(base))

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config import ModelChoice, Naming, Precision, SegmentConfig, SegmentOutputs
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.images.pixel_size import settle_pixel_size
@@ -28,8 +28,7 @@ from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_pla
 from cryoseg.pipelines.batches.records import peak_bytes, write_record
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.segment_model import ResolvedModel, bytes_needed, resolve_model
-from cryoseg.pipelines.segment_outputs import output_paths
+from cryoseg.pipelines.segment.model import ResolvedModel, bytes_needed, resolve_model
 from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import write_preview
 
@@ -314,3 +313,19 @@ class _Stopwatch:
 
 def _words(value: object) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: SegmentOutputs) -> dict[str, Path]:
+    """Every file that a run writes for one input, by kind; the record comes last."""
+    base = f"{stem}_membrane"
+    if outputs.naming is Naming.ETSAM:
+        base = f"{stem}_etsam{'_split_processing' if config.split_processing else ''}_predicted"
+    paths = {"mask": folder / f"{base}_mask.mrc"}
+    if outputs.store_logits:
+        paths["logits"] = folder / f"{base}_logits.mrc"
+    if config.postprocess:
+        paths["post_processed_mask"] = folder / f"{base}_post_processed_mask.mrc"
+    if outputs.preview:
+        paths["preview"] = folder / f"{base}_preview.png"
+    paths["record"] = folder / f"{base}.json"
+    return paths

@@ -1,0 +1,1 @@
+"""Segmenting and post-processing files."""
