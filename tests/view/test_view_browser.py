@@ -22,8 +22,8 @@ from cryoseg.core.masks.postprocess import remove_thin_noise
 from cryoseg.io.images.volumes import read_tomogram, write_logits
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.pipelines.segment.postprocess import postprocess_files
-from cryoseg.pipelines.view import write_view
-from cryoseg.pipelines.view_page import ViewSources
+from cryoseg.pipelines.view.server import ViewSources
+from cryoseg.pipelines.view.volume import write_view
 from cryoseg.types import Geometry
 
 pytestmark = pytest.mark.browser

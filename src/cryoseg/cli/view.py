@@ -66,8 +66,8 @@ def view(
     """
     from cryoseg.cli.console import batch_console
     from cryoseg.io.inputs import stem
-    from cryoseg.pipelines.view import write_view
-    from cryoseg.pipelines.view_page import ViewSources
+    from cryoseg.pipelines.view.server import ViewSources
+    from cryoseg.pipelines.view.volume import write_view
 
     config = ViewConfig(
         binning=binning,

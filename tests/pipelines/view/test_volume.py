@@ -12,8 +12,8 @@ from cryoseg.config.view import ViewConfig
 from cryoseg.errors import ConfigError, InputError, OutputError
 from cryoseg.events import Event, Warn
 from cryoseg.io.images.volumes import write_logits, write_mask
-from cryoseg.pipelines.view import write_view
-from cryoseg.pipelines.view_page import ViewSources
+from cryoseg.pipelines.view.server import ViewSources
+from cryoseg.pipelines.view.volume import write_view
 from cryoseg.types import Geometry
 
 GEOMETRY = Geometry(voxel_size=(10.0, 10.0, 10.0), origin=(5.0, 6.0, 7.0))

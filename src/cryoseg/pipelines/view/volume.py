@@ -20,7 +20,7 @@ from cryoseg.io.outputs import atomic_output
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.pipelines.segment.postprocess import recorded_threshold
-from cryoseg.pipelines.view_page import ViewMaterial, ViewSources, build_page
+from cryoseg.pipelines.view.server import ViewMaterial, ViewSources, build_page
 from cryoseg.types import Picks, Tomogram
 from cryoseg.view.volume_page import render
 
