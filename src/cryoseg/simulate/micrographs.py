@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -31,7 +32,6 @@ from cryoseg.simulate.micrograph_surroundings import (
 )
 from cryoseg.simulate.particle_shapes import Species, draw_species, project
 from cryoseg.simulate.records import begin_record, finished_record, write_record
-from cryoseg.simulate.simulated_micrograph import MicrographOutcome, MicrographPaths, SimulatedMicrograph
 from cryoseg.types import FloatArray, Geometry, Picks
 
 MARGIN_PX = 48  # imaged but not kept, so that the periodic transform does not carry fringes across
@@ -315,6 +315,21 @@ def write_micrograph(
     write_record(paths.record, simulated.record)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MicrographPaths:
+    """Files of one simulated micrograph."""
+
+    micrograph: Path
+    labels: Path
+    particles: Path
+    record: Path
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every one of them."""
+        return self.micrograph, self.labels, self.particles, self.record
+
+
 _Job = tuple[SimulateMicrographsConfig, int, MicrographPaths]
 
 
@@ -369,3 +384,51 @@ def simulate_micrograph_folder(
         else:
             yield MicrographOutcome(paths=paths, made=False, seconds=0.0, record=record)
     yield from make_all(make, todo, workers=workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedMicrograph:
+    """One micrograph and all that is known about it.
+
+    Attributes
+    ----------
+    data
+        (y, x) float32 as it goes to disk.
+    labels
+        (y, x) int16: 0 where there is no particle, else its number. Numbers 1 to n are those of
+        `centers`; higher ones belong to particles whose center lies outside of the field.
+    centers
+        (n, 2) y, x in pixels.
+    pixel_size
+        Angstrom.
+    record
+        Every parameter, ready for JSON.
+    """
+
+    data: FloatArray
+    labels: NDArray[np.int16]
+    centers: NDArray[np.float64]
+    pixel_size: float
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicrographOutcome:
+    """How one micrograph of a batch ended.
+
+    Attributes
+    ----------
+    paths
+        Its files.
+    made
+        False if it was there already.
+    seconds
+        Time to make it.
+    record
+        The JSON's content.
+    """
+
+    paths: MicrographPaths
+    made: bool
+    seconds: float
+    record: dict[str, Any]

@@ -71,8 +71,7 @@ def micrographs(
     """
     from cryoseg.cli.simulate.run import made_row, show_made
     from cryoseg.events import Row
-    from cryoseg.simulate.micrographs import simulate_micrograph_folder
-    from cryoseg.simulate.simulated_micrograph import MicrographOutcome
+    from cryoseg.simulate.micrographs import MicrographOutcome, simulate_micrograph_folder
 
     config = SimulateMicrographsConfig(
         recipe=recipe,
