@@ -13,7 +13,7 @@ from cryoseg.core.masks.bridges import remove_bridges
 from cryoseg.core.masks.postprocess import STEPS, postprocess_mask, remove_thin_noise
 from cryoseg.errors import ConfigError, InputError
 
-VECTORS = sorted((Path(__file__).parents[1] / "conformance").glob("etsam_*.npz"))
+VECTORS = sorted((Path(__file__).parents[2] / "conformance").glob("etsam_*.npz"))
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)

@@ -27,7 +27,7 @@ from cryoseg.methods.etsam import network as etsam
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.segmenter import ModelFiles
 
-NANO = Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml"
+NANO = Path(__file__).parents[2] / "conformance" / "sam2_nano.yaml"
 SIDE = 64
 
 

@@ -25,7 +25,7 @@ from cryoseg.methods.etsam.train import train_sam2_stage
 from cryoseg.methods.etsam.training_network import ClipBatch, build_clip_network, layered_groups
 from cryoseg.methods.membranes.data import split_pairs
 
-NANO = str(Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml")
+NANO = str(Path(__file__).parents[2] / "conformance" / "sam2_nano.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
 from cryoseg.methods.sam.sam2_config import build_predictor, find_config
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
-NANO = Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml"
+NANO = Path(__file__).parents[2] / "conformance" / "sam2_nano.yaml"
 
 
 def test_base_class_becomes_our_predictor_without_postprocessing() -> None:

@@ -12,7 +12,7 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
-NANO = Path(__file__).parents[1] / "conformance" / "sam2_nano.yaml"
+NANO = Path(__file__).parents[2] / "conformance" / "sam2_nano.yaml"
 SIDE = 64  # pixels of the network's image; small, for speed
 DEPTH = 22  # longer than the 16 slices that the object pointers reach back
 SHAPE = (40, 56)

@@ -13,7 +13,7 @@ from cryoseg.errors import InputError
 from cryoseg.io.web.testset import ListedRun, read_testset
 from cryoseg.pipelines.evaluate.testset import listed_pairs
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 TRUTH = np.zeros((4, 10, 12), np.int8)
 TRUTH[:, 3:6] = 1
 

@@ -15,7 +15,7 @@ from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.pipelines.pick.micrograph import pick_micrograph
 
-POLYGON = Path(__file__).parents[1] / "data" / "micrograph_ice_polygon.json"
+POLYGON = Path(__file__).parents[2] / "data" / "micrograph_ice_polygon.json"
 DIAMETER_PX = 20.0
 MOST_INSIDE = 0.10  # of the density outside
 

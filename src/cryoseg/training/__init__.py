@@ -1,1 +1,0 @@
-"""From data to weights: clips, losses, and one loop for every method."""
