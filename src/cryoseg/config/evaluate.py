@@ -118,7 +118,7 @@ class EvaluateConfig:
         Length(value=1, is_angstrom=False),
         Length(value=2, is_angstrom=False),
     )
-    # Source: ETSAM's evaluation by orientation; reference notes, section 10.
+    # Source: jianlin-cheng/ETSAM evaluation/evaluate_etsam_theta_wise.py@58e8df8.
     theta_edges_deg: tuple[float, ...] = (0.0, 30.0, 60.0, 90.0)
     seed: int = 0
     bootstrap_samples: int = 2000

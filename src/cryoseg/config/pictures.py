@@ -41,5 +41,6 @@ class Smoothing:
         return asdict(self)
 
 
-PUBLISHED_SMOOTHING = Smoothing(morphology=Morphology.OPEN)  # Source: ProMISe; reference notes, section 7
-PUBLISHED_SIDE = 256  # of the square in which ProMISe scores
+# Source: xinkunwang111/ProMISe ProMISe/eval.py@ce0cfdb: masks are scored on a square of this side.
+PUBLISHED_SMOOTHING = Smoothing(morphology=Morphology.OPEN)
+PUBLISHED_SIDE = 256

@@ -118,7 +118,7 @@ class PromptConfig:
     def faithful(cls, method: PromptMethod, **changes: Any) -> PromptConfig:
         """The released scripts' settings, where they differ from the paper's.
 
-        Source: the scripts of Prompt_sam_cryoPPP; reference notes, sections 1 to 5.
+        Source: yangyang-69/Prompt_sam_cryoPPP notebooks/train_*.py@d4f8b28.
         """
         settings: dict[str, Any] = {
             "norm_before_window": method is not PromptMethod.ENCODER,

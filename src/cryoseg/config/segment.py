@@ -86,7 +86,7 @@ class View(StrEnum):
     BACKWARD = "backward"
 
 
-# Source: ETSAM, first release (v1) and head (v2) of the authors' etsam.py; reference notes, section 9.
+# Source: jianlin-cheng/ETSAM etsam.py@b859060 (v1) and etsam.py@58e8df8 (v2).
 PRESET_LOGIT_THRESHOLD = {Preset.V1: -0.5, Preset.V2: -0.25}
 PRESET_STAGE1_THRESHOLD = {Preset.V1: 0.0, Preset.V2: -0.25}
 PRESET_STAGE2_PROMPT = {Preset.V1: Stage2Prompt.STAGE1_MASKS, Preset.V2: Stage2Prompt.ZERO}

@@ -150,7 +150,7 @@ class TrainSamConfig:
         the head. The best weights are chosen by validation Dice, since the scripts' rule, any of three
         figures better than its own last best, keeps no best.
 
-        Source: reference notes on Prompt_sam_cryoPPP, section 8.
+        Source: yangyang-69/Prompt_sam_cryoPPP notebooks/train_*.py@d4f8b28.
         """
         head = prompt.method is PromptMethod.HEAD
         settings: dict[str, Any] = {

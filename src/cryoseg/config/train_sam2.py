@@ -11,7 +11,7 @@ from cryoseg.config.segment import ETSAM_PROMPT_INTERVAL, Normalize, Stage1Promp
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import ConfigError
 
-# Source: ETSAM, training configurations of both stages; reference notes, section 8.
+# Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage{1,2}.yaml@b859060.
 ETSAM_SAMPLES_PER_EPOCH = 222
 ETSAM_EPOCHS = {1: 2000, 2: 1000}
 ETSAM_GPUS = 4

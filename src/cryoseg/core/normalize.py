@@ -12,7 +12,7 @@ from cryoseg.config import Normalize
 from cryoseg.core.robust import robust_map
 from cryoseg.types import FloatArray
 
-STAGE1_CLIP = 5.0  # source: ETSAM, between the stages; reference notes, section 5
+STAGE1_CLIP = 5.0  # Source: jianlin-cheng/ETSAM etsam.py@b859060, between the stages.
 
 PlaneMap = Callable[[NDArray[Any]], NDArray[np.floating[Any]]]
 
@@ -89,7 +89,7 @@ def fused_logits_map(logits: FloatArray) -> Callable[[FloatArray], FloatArray]:
 
     Notes
     -----
-    Source: ETSAM, input of stage 2; reference notes, section 5.
+    Source: jianlin-cheng/ETSAM etsam.py@b859060.
     """
     clip = np.float32(STAGE1_CLIP)
     low, high = (np.clip(value, -clip, clip) for value in (logits.min(), logits.max()))

@@ -1,6 +1,6 @@
 """Ordinary pictures as the squares that a network sees, and its answers back on the picture.
 
-Source: ProMISe's preprocessing; reference notes, section 6. Its test of a row adds up channels; here
+Source: xinkunwang111/ProMISe ProMISe/data_preprocess.py@ce0cfdb. Its test of a row adds up channels; here
 it counts pixels.
 """
 

@@ -81,7 +81,7 @@ class Weights:
 
 
 def _etsam(stage: int) -> Weights:
-    # Source: the authors' README and Zenodo record 17571925; reference notes, etsam.md section 1.
+    # Source: jianlin-cheng/ETSAM README.md@b859060 and Zenodo record 17571925.
     file_name = f"etsam_stage{stage}_v1.pt"
     return Weights(
         name=f"etsam_stage{stage}",

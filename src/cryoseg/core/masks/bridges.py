@@ -38,7 +38,7 @@ def remove_bridges(mask: BoolArray, *, max_bridge_length: int, max_spur_length: 
     BoolArray
         A new array of the same shape.
 
-    Source: ETSAM, "parallel membrane misconnections" of the later release; reference notes, section 9.
+    Source: jianlin-cheng/ETSAM postprocess.py@58e8df8, "parallel membrane misconnections".
     """
     result = mask.copy()
 

@@ -74,7 +74,7 @@ def remove_thin_noise(mask: BoolArray, *, min_slices: int) -> BoolArray:
     BoolArray
         A new array of the same shape.
 
-    Source: ETSAM, post-processing of the first release; reference notes, section 6.
+    Source: jianlin-cheng/ETSAM etsam.py@b859060.
     """
     components = find_components(mask)
     return components.select(components.slices >= min_slices)

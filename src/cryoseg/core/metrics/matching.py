@@ -83,7 +83,7 @@ def assign_cetpick(neighbors: Neighbors, *, radius_px: float) -> NDArray[np.int6
     (22.6 voxels for 8). For comparison with old tables only; `neighbors` must reach that far.
     Returns (n,) the truth of each prediction, -1 for none.
 
-    Source: CET-pick, precision_recall_curve.py; reference notes, section 8.
+    Source: nextpyp/cet_pick cet_pick/precision_recall_curve.py@a905da6.
     """
     cost = neighbors.distance_px**2 - radius_px**3
     return _assign(neighbors, cost, must_match=False)

@@ -12,7 +12,8 @@ from scipy.spatial import KDTree
 from cryoseg.core.metrics.overlap import ratio, require_one_shape
 from cryoseg.types import BoolArray
 
-# Source: ETSAM, normals by a fit to 30 neighbors; reference notes, section 10.
+# Neighbors of a voxel to whose positions a plane is fitted, which gives the normal.
+# Source: jianlin-cheng/ETSAM evaluation/evaluate_etsam_theta_wise.py@58e8df8.
 NEIGHBORS = 30
 # A membrane is 3 to 6 voxels thick, so the 30 nearest voxels are a ball, which has no normal. Of a
 # cloud thinned to one voxel in 15 they are a disc of about 6 voxels radius.

@@ -134,7 +134,7 @@ def prompt_sam_score(logits: NDArray[np.floating[Any]], membrane: BoolArray, kno
     InputError
         If the shapes differ.
 
-    Source: Prompt-SAM for cryo-EM (CryoPPP), validation; reference notes, section 9.
+    Source: yangyang-69/Prompt_sam_cryoPPP notebooks/function_token.py@d4f8b28.
     """
     require_one_shape(logits, membrane)
     require_one_shape(logits, known)

@@ -57,7 +57,7 @@ def read_picture_list(path: Path) -> list[PictureRow]:
         If a column is missing, a row's picture and mask have different names or do not exist, a
         `train_type` is unknown, or there is no row.
 
-    Source: ProMISe; reference notes, section 6.
+    Source: xinkunwang111/ProMISe ProMISe/utilities/data_loader.py@ce0cfdb.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:

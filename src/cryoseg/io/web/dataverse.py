@@ -13,7 +13,7 @@ from cryoseg.io.web.http import fetch_json
 from cryoseg.io.web.remote_files import RemoteFile, safe_path
 
 DATAVERSE = "https://dataverse.harvard.edu"
-# Source: ETSAM's masks and simulated tomograms; reference notes, section 11.
+# ETSAM's masks and simulated tomograms. Source: jianlin-cheng/ETSAM scripts/collect_data.py@b859060.
 ETSAM_DOI = "doi:10.7910/DVN/K4JKCW"
 
 

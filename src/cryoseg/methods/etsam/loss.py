@@ -25,7 +25,7 @@ def etsam_loss() -> MultiStepMultiMasksAndIous:
 
     Notes
     -----
-    Source: ETSAM, loss of both stages; reference notes, section 8.
+    Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage{1,2}.yaml@b859060.
     """
     return MultiStepMultiMasksAndIous(
         weight_dict={"loss_mask": 20.0, "loss_dice": 1.0, "loss_iou": 1.0, "loss_class": 1.0},

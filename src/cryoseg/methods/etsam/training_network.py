@@ -27,7 +27,8 @@ except ImportError as error:
         f'--recipe etsam needs {error.name}, which is not installed; run pip install "cryoseg[train]".'
     ) from error
 
-# Source: sam2's fine-tuning configuration, which ETSAM kept; reference notes, section 8.
+# Values of sam2's fine-tuning configuration, which ETSAM kept.
+# Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage1.yaml@b859060.
 PROMPTING: dict[str, Any] = {
     "prob_to_use_pt_input_for_train": 0.5,
     "prob_to_use_box_input_for_train": 0.5,
@@ -186,7 +187,7 @@ def layered_groups(
 
     Notes
     -----
-    Source: ETSAM, optimizer; reference notes, section 8.
+    Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage1.yaml@b859060.
     """
     norms = {
         f"{name}.{leaf}"

@@ -344,8 +344,8 @@ def _as_square(
 ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
     """The whole micrograph as RGB in [0, 1] and its soft labels, without regard to its aspect.
 
-    Source: reference notes on Prompt_sam_cryoPPP, section 7; one filter for image and labels instead
-    of its three.
+    Source: yangyang-69/Prompt_sam_cryoPPP notebooks/dataset.py@d4f8b28; one filter for image and labels
+    instead of its three.
     """
     if native is None:
         assert pair.centers is not None

@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from cryoseg.config.train_sam import SamLoss
 
-SMOOTH = 1e-5  # Source: reference notes on Prompt_sam_cryoPPP, section 8
+# Source: yangyang-69/Prompt_sam_cryoPPP notebooks/function_token.py@d4f8b28, which takes MONAI's default.
+SMOOTH = 1e-5
 
 
 def squared_dice_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -46,7 +47,7 @@ def double_sigmoid_loss(logits: Tensor, target: Tensor, weight: Tensor | None = 
     Probabilities of 0 to 1 become 0.5 to 0.73, so that no prediction is free of loss; the smoothing
     of its Dice is inside the factor of two, and the mean over the batch is clamped.
 
-    Source: reference notes on ProMISe, section 5.
+    Source: xinkunwang111/ProMISe ProMISe/train.py@ce0cfdb.
     """
     weight = torch.ones_like(target) if weight is None else weight
     twice = torch.sigmoid(torch.sigmoid(logits))

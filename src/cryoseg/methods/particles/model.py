@@ -29,7 +29,8 @@ from cryoseg.types import FloatArray
 
 __all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]
 
-# Source: reference notes on Prompt_sam_cryoPPP, section 1: images and logits of the whole-image path.
+# Sides of the image and of its logits.
+# Source: yangyang-69/Prompt_sam_cryoPPP notebooks/function_token.py@d4f8b28.
 WHOLE_IMAGE_SIZE = 1024
 WHOLE_IMAGE_LOGITS = 256
 AMG_LOGIT = 4.0  # the generator draws masks without logits

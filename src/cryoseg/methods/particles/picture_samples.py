@@ -143,7 +143,7 @@ def published_augmentation(side: int) -> Augment:
     ConfigError
         If Albumentations is not installed.
 
-    Source: reference notes on ProMISe, section 5, `train2_color`.
+    Source: xinkunwang111/ProMISe ProMISe/utilities/transformers.py@ce0cfdb, `train2_color`.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the internet for news otherwise
     try:

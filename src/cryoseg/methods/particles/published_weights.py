@@ -1,6 +1,7 @@
 """Checkpoints of SAM and of the Prompt_sam_cryoPPP and ProMISe authors as networks of ours, strictly.
 
-Source: reference notes on Prompt_sam_cryoPPP, section 10, and on ProMISe, sections 3 and 5.
+Sources: yangyang-69/Prompt_sam_cryoPPP notebooks/train_*.py@d4f8b28
+and xinkunwang111/ProMISe ProMISe/eval.py@ce0cfdb.
 """
 
 from __future__ import annotations

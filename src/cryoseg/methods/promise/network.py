@@ -1,7 +1,8 @@
 """ProMISe: a frozen SAM that prompts itself and shifts its mask tokens by what it sees.
 
-Source: ProMISe (arXiv 2403.04164, MIT licence); reference notes, sections 1 to 4. The paper's
-incremental pattern shifting is `MaskTokenShift`, its auto-prompting module `promise_points`.
+Source: ProMISe (arXiv 2403.04164, MIT licence), xinkunwang111/ProMISe
+ProMISe/utilities/Networks/modeling/sam.py@ce0cfdb. The paper's incremental pattern shifting is
+`MaskTokenShift`, its auto-prompting module `promise_points`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The two auto-prompting networks of ProMISe: features of the image encoder to points.
 
-Source: ProMISe, feature fusion, ResNet and cross-attention prompters; reference notes, section 3.
+Source: xinkunwang111/ProMISe
+ProMISe/utilities/Networks/modeling/{featuremap,resnet,transformer_decoder}.py@ce0cfdb.
 """
 
 from __future__ import annotations

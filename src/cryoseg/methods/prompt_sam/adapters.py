@@ -37,7 +37,8 @@ class PrefixBlock(Block):
         # The publication repeats this tensor for every image of the training batch; one row set is
         # shared here.
         self.prompt_embeddings = nn.Parameter(torch.empty(1, rows, columns, width))
-        # Source: reference notes on Prompt_sam_cryoPPP, section 3.
+        # Source: yangyang-69/Prompt_sam_cryoPPP
+        # segment_anything/modeling/image_encoder_prompting_new_token.py@d4f8b28.
         bound = math.sqrt(6 / (3 * patch_size**2 + width))
         nn.init.uniform_(self.prompt_embeddings, -bound, bound)
 
@@ -93,7 +94,8 @@ def add_prefix(sam: Sam, per_block: tuple[int, ...], num_tokens: int | None) -> 
     encoder.neck.append(DropRows(columns))
 
 
-# Source: reference notes on Prompt_sam_cryoPPP, section 2: widths, slope, and where activations are absent.
+# Widths, slope, and where activations are absent.
+# Source: yangyang-69/Prompt_sam_cryoPPP notebooks/unet_model.py@d4f8b28.
 WIDTH = 48
 SLOPE = 0.1
 
@@ -148,7 +150,7 @@ class HeadUNet(nn.Module):
         return self.output_layer(self.decode1(torch.cat([fine, image], dim=1)))
 
 
-# Source: reference notes on Prompt_sam_cryoPPP, section 4.
+# Source: yangyang-69/Prompt_sam_cryoPPP segment_anything/modeling/image_encoder_adapter.py@d4f8b28.
 BOTTLENECK = 4
 MLP_ADAPTER_SCALE = 0.5
 SPACE, MLP = 1, 2  # bits of a block's number

@@ -1,7 +1,9 @@
 """Segment Anything with one fixed prompt, a grid of foreground points: native or adapted.
 
 The five methods of Prompt_sam_cryoPPP share this forward pass; they differ in what is added to SAM
-and in what is trained. Source: reference notes on Prompt_sam_cryoPPP, sections 1 to 5.
+and in what is trained.
+
+Source: arXiv 2311.16140; yangyang-69/Prompt_sam_cryoPPP notebooks/function_token.py@d4f8b28.
 """
 
 from __future__ import annotations

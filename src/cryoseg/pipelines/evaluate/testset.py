@@ -98,7 +98,7 @@ def write_etsam_table(
     OutputError
         If the file exists or cannot be written.
 
-    Source: ETSAM, evaluation of its test set; reference notes, section 10.
+    Source: jianlin-cheng/ETSAM scripts/evaluate_etsam.py@b859060.
     """
     by_key = {(file.method, file.name): file for file in evaluation.files if not file.error}
     header = [f"{method}_{ratio}" for method in (STAGE1, FINAL) for ratio in _RATIOS]
