@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import mrcfile
@@ -32,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for stage in (1, 2)
         for name, value in build_stage(stage, 64).state_dict().items()
     }
-    metadata = {"method": METHOD, "network": CONFIG, "recipe": Recipe().to_metadata(), "logit_threshold": 0.0}
+    metadata = {"method": METHOD, "network": CONFIG, "recipe": asdict(Recipe()), "logit_threshold": 0.0}
     write_model_file(path, tensors, metadata, precision="float16")
     return path
 

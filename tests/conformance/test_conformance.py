@@ -29,6 +29,7 @@ from cryoseg.config import ModelChoice, Preset, SegmentConfig
 from cryoseg.config.cet_pick import Arch
 from cryoseg.config.promise import PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
+from cryoseg.config.restore import restore
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.cet_pick.losses import probabilities, pu_risk, published_contrast
@@ -232,7 +233,9 @@ PROMPT_SAM_OPTIONS = {
 def sam_geometry(values: dict[str, Any]) -> SamGeometry:
     """A vector's geometry in our words."""
     names = {"global_attn_indexes": "global_blocks", "window_size": "window", "out_chans": "out_channels"}
-    return SamGeometry.from_dict({names.get(name, name): value for name, value in values.items()})
+    return restore(
+        SamGeometry, {names.get(name, name): value for name, value in values.items()}, source="geometry"
+    )
 
 
 def prompt_sam_network(vector: Vector) -> PromptSam:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from cryoseg.errors import ConfigError
 
@@ -84,13 +82,3 @@ class PromiseConfig:
         if self.prompter is Prompter.APM:
             return "apm+ips" if self.ips else "apm"
         return f"ips+{self.prompter}" + (" (upper bound)" if self.prompter is Prompter.GT else "")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PromiseConfig:
-        """The inverse of `to_dict`."""
-        kinds = {"prompter": Prompter, "apm": ApmKind, "freeze": FreezeType}
-        return cls(**{**values, **{name: kind(values[name]) for name, kind in kinds.items()}})

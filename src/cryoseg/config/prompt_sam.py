@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -155,18 +154,3 @@ class PromptConfig:
         if self.promise is None:
             del values["promise"]
         return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PromptConfig:
-        """The inverse of `to_dict`."""
-        blocks, promise = values.get("blocks"), values.get("promise")
-        return cls(
-            **{
-                **values,
-                "method": PromptMethod(values["method"]),
-                "input_scale": InputScale(values["input_scale"]),
-                "blocks": None if blocks is None else tuple(blocks),
-                "tuned_blocks": tuple(values["tuned_blocks"]),
-                "promise": None if promise is None else PromiseConfig.from_dict(promise),
-            }
-        )

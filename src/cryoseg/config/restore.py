@@ -1,4 +1,4 @@
-"""Settings from the plain values that a record holds."""
+"""Settings from the plain values that a file of cryoseg holds: a model, a record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Settings = TypeVar("Settings")
 
 
 def restore(kind: type[Settings], values: Mapping[str, Any], *, source: str) -> Settings:
-    """A settings class from what `write_provenance` made of one.
+    """Make a settings class from the plain values of one, as JSON gives them back.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ def restore(kind: type[Settings], values: Mapping[str, Any], *, source: str) -> 
     if unknown:
         raise ConfigError(
             f"{source}: holds the setting {unknown[0]}, which this version of cryoseg does not know. "
-            "Use the version that the record names."
+            "Use the version that wrote it."
         )
     given = {name: _fit(hints[name], value, f"{source}: {name}") for name, value in values.items()}
     try:
         return kind(**given)
     except TypeError as error:
-        raise ConfigError(f"{source}: lacks a setting ({error}). Give the options by hand.") from error
+        raise ConfigError(f"{source}: lacks a setting ({error}). Make the file again.") from error
 
 
 def missing_settings(kind: type[Any], values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -74,5 +74,5 @@ def _fit(hint: Any, value: Any, where: str) -> Any:
     elif isinstance(hint, type) and type(value) is hint:
         return value
     raise ConfigError(
-        f"{where} is {value!r}, which does not fit. Give the options by hand, or restore the record."
+        f"{where} is {value!r}, which does not fit. Make the file again, or use the version that wrote it."
     )

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 from collections import deque
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
+from cryoseg.config.restore import restore
 from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap
@@ -109,4 +112,4 @@ def test_inverting_the_input_and_saying_so_changes_nothing() -> None:
 
 def test_a_recipe_survives_its_metadata() -> None:
     recipe = Recipe(window=5, logit_threshold=-0.25, pixel_size_range=(6.0, 20.0))
-    assert Recipe.from_metadata(recipe.to_metadata()) == recipe
+    assert restore(Recipe, json.loads(json.dumps(asdict(recipe))), source="card") == recipe

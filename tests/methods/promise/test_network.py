@@ -10,6 +10,7 @@ import torch
 
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
+from cryoseg.config.restore import restore
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask, prompting_blocks
@@ -211,7 +212,7 @@ def test_nothing_to_train_is_refused() -> None:
 
 def test_settings_survive_json_and_older_files_have_none() -> None:
     known = config(prompter=Prompter.GRID, freeze=FreezeType.MASK_DECODER_FREE)
-    assert PromptConfig.from_dict(json.loads(json.dumps(known.to_dict()))) == known
+    assert restore(PromptConfig, json.loads(json.dumps(known.to_dict())), source="card") == known
     assert known.label == "promise ips+grid"
     assert config(prompter=Prompter.GT).label == "promise ips+gt (upper bound)"
     assert "promise" not in PromptConfig(method=PromptMethod.PREFIX).to_dict()

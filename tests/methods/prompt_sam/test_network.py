@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
+from cryoseg.config.restore import restore
 from cryoseg.errors import ConfigError
 from cryoseg.methods.particles.model import ParticleModel, ParticleRecipe
 from cryoseg.methods.prompt_sam.network import PromptSam
@@ -154,4 +156,4 @@ def test_tiles_and_whole_images_go_through_the_particle_model() -> None:
     assert (whole.shape, whole.dtype) == ((256, 256), np.float32)
     with pytest.raises(ConfigError, match=r"\(n, 64, 64\)"):
         model.tile_logits(tiles[:, :32])
-    assert ParticleRecipe.from_metadata(recipe.to_metadata()) == recipe
+    assert restore(ParticleRecipe, json.loads(json.dumps(asdict(recipe))), source="card") == recipe

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
         for stage in (1, 2)
         for name, value in build_stage(stage, 64).state_dict().items()
     }
-    metadata = {"method": METHOD, "network": CONFIG, "recipe": Recipe().to_metadata(), "logit_threshold": 0.0}
+    metadata = {"method": METHOD, "network": CONFIG, "recipe": asdict(Recipe()), "logit_threshold": 0.0}
     write_model_file(model, tensors, metadata, precision="float16")
     config = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,), min_slices=2)
     outputs = SegmentOutputs(store_logits=True, preview=True)

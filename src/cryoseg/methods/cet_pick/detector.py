@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import nn
 
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
 from cryoseg.config.pick import ThicknessAxis
+from cryoseg.config.restore import restore
 from cryoseg.core.grids.resample import Slices
 from cryoseg.core.grids.working_grid import WorkingGrid, WorkingVolume, plan_grid
 from cryoseg.core.picking.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.core.robust import IntensityMap, robust_map
-from cryoseg.errors import WeightsError
+from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.cet_pick import network as cet_pick
 from cryoseg.methods.cet_pick.inference import BlockShape, score_volume
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
@@ -247,20 +248,12 @@ def read_settings(path: Path) -> DetectorSettings:
             "Train one with `cryoseg train cet-pick`."
         )
     try:
-        config, size = metadata["config"], metadata["preprocessing"]["voxel_size"]
-        return DetectorSettings(
-            arch=Arch(config["arch"]),
-            specimen=Specimen(config["specimen"]),
-            particle_diameter_angstrom=float(config["particle_diameter_angstrom"]),
-            voxel_size=(float(size[0]), float(size[1]), float(size[2])),
-            z_compression=int(config["z_compression"]),
-            z_pool=ZPool(config["z_pool"]),
-            score_threshold=float(metadata["score_threshold"]),
-            thickness_axis=ThicknessAxis(
-                config.get("thickness_axis", ThicknessAxis.Z)
-            ),  # absent in old files
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        known = {one.name for one in fields(DetectorSettings)}
+        values = {name: value for name, value in metadata["config"].items() if name in known}
+        values["voxel_size"] = metadata["preprocessing"]["voxel_size"]
+        values["score_threshold"] = metadata["score_threshold"]
+        return restore(DetectorSettings, values, source="config")
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise WeightsError(
             f"{path}: its cryoseg card lacks a setting of CET-pick ({error}); train again."
         ) from None

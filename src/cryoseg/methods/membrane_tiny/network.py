@@ -30,6 +30,7 @@ from cryoseg.config import (
     Stage2Prompt,
     View,
 )
+from cryoseg.config.restore import restore
 from cryoseg.core.grids.blend import tile_grid, tile_side
 from cryoseg.core.grids.resample import Resampled, Slices
 from cryoseg.core.grids.slicestack import CHANNELS
@@ -171,7 +172,7 @@ def read_recipe(files: ModelFiles) -> Recipe:
     metadata = read_model_metadata(path)
     if metadata["method"] != METHOD:
         raise WeightsError(f"{path}: is a model for {metadata['method']}, not for {METHOD}.")
-    return Recipe.from_metadata(metadata["recipe"])
+    return restore(Recipe, metadata["recipe"], source=f"{path}: recipe")
 
 
 def assumed_pixel_size(files: ModelFiles) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def package(
         "method": "membrane-tiny",
         "version": __version__,
         "network": CONFIG,
-        "recipe": recipe.to_metadata(),
+        "recipe": asdict(recipe),
         "logit_threshold": threshold,
         "card": {
             "validation_dice": round(dice, 4),

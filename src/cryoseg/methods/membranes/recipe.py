@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +29,3 @@ class Recipe:
     pixel_size_range: tuple[float, float] = (7.0, 18.0)
     assumed_pixel_size: float = 12.0
     logit_threshold: float = 0.0
-
-    def to_metadata(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_metadata(cls, values: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_metadata`."""
-        low, high = values["pixel_size_range"]
-        return cls(**{**values, "pixel_size_range": (float(low), float(high))})

@@ -7,13 +7,14 @@ the name and hash of the SAM they belong to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cryoseg.config.prompt_sam import PromptConfig
+from cryoseg.config.restore import restore
 from cryoseg.errors import WeightsError
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.weight_files import file_digests
@@ -52,10 +53,6 @@ class BaseModel:
 
     name: str
     sha256: str
-
-    def to_metadata(self) -> dict[str, str]:
-        """Plain values for JSON."""
-        return {"name": self.name, "sha256": self.sha256}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +104,10 @@ def save_particle_model(
         }
     metadata = {
         "method": METHOD,
-        "geometry": network.geometry.to_dict(),
+        "geometry": asdict(network.geometry),
         "prompt": network.config.to_dict(),
-        "recipe": recipe.to_metadata(),
-        "base": None if base is None else base.to_metadata(),
+        "recipe": asdict(recipe),
+        "base": None if base is None else asdict(base),
         "card": dict(card or {}),
     }
     return write_model_file(path, state, metadata, precision="as-is" if half else "float32")
@@ -139,12 +136,13 @@ def read_particle_file(
     if metadata["method"] != METHOD:
         raise WeightsError(f"{path}: is a model for {metadata['method']}, not a particle model of {METHOD}.")
     network = build_prompt_sam(
-        SamGeometry.from_dict(metadata["geometry"]), PromptConfig.from_dict(metadata["prompt"])
+        restore(SamGeometry, metadata["geometry"], source=f"{path}: geometry"),
+        restore(PromptConfig, metadata["prompt"], source=f"{path}: prompt"),
     )
     state = read_model_tensors(path) if _has_tensors(network, metadata) else {}
     hashes = {path.name: file_digests(path)["sha256"]}
     if metadata["base"] is not None:
-        wanted = BaseModel(**metadata["base"])
+        wanted = restore(BaseModel, metadata["base"], source=f"{path}: base")
         place = base or _find_base(wanted, path, checkpoints_dir)
         found = file_digests(place)["sha256"]
         if found != wanted.sha256:
@@ -160,7 +158,7 @@ def read_particle_file(
     load_strict(network, state, path)
     return Loaded(
         network=network,
-        recipe=ParticleRecipe.from_metadata(metadata["recipe"]),
+        recipe=restore(ParticleRecipe, metadata["recipe"], source=f"{path}: recipe"),
         hashes=hashes,
         card=metadata.get("card", {}),
     )
@@ -226,8 +224,8 @@ def load_base(path: Path) -> tuple[SamGeometry, ParticleRecipe | None, dict[str,
         if metadata["method"] != METHOD or metadata["base"] is not None:
             raise WeightsError(f"{path}: is no whole SAM; give the one that it was adapted from.")
         return (
-            SamGeometry.from_dict(metadata["geometry"]),
-            ParticleRecipe.from_metadata(metadata["recipe"]),
+            restore(SamGeometry, metadata["geometry"], source=f"{path}: geometry"),
+            restore(ParticleRecipe, metadata["recipe"], source=f"{path}: recipe"),
             base_state(path),
         )
     state = load_state_dict(path)
@@ -251,7 +249,8 @@ def adapt(path: Path, config: PromptConfig) -> tuple[PromptSam, ParticleRecipe, 
     """
     geometry, recipe, state = load_base(path)
     if recipe is not None:
-        grid = PromptConfig.from_dict(read_model_metadata(path)["prompt"]).grid_side
+        values = read_model_metadata(path)["prompt"]
+        grid = restore(PromptConfig, values, source=f"{path}: prompt").grid_side
         config = replace(config, input_scale=recipe.normalization, grid_side=grid)
     network = build_prompt_sam(geometry, config)
     added = {n: v for n, v in network.state_dict().items() if n not in state and network.is_trained(n)}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from cryoseg.config.prompt_sam import InputScale
 from cryoseg.config.segment import Polarity
@@ -66,16 +64,3 @@ class ParticleRecipe:
             raise ConfigError(f"core {self.core:g}: must be above 0 and at most 1.")
         if self.particle_pixels <= 0:
             raise ConfigError(f"particle_pixels {self.particle_pixels:g}: must be positive.")
-
-    def to_metadata(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_metadata(cls, values: Mapping[str, Any]) -> ParticleRecipe:
-        """The inverse of `to_metadata`."""
-        enums = {
-            "polarity": Polarity(values["polarity"]),
-            "normalization": InputScale(values["normalization"]),
-        }
-        return cls(**{**values, **enums})

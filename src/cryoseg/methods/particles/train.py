@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ def train_prompt(
         square=(geometry.image_size, geometry.logit_side) if view is TrainView.WHOLE else None,
     )
     make_folder(run)
-    known = _document(config.to_dict(), training, held_out, base=base_model.to_metadata())
+    known = _document(config.to_dict(), training, held_out, base=asdict(base_model))
     micrographs, diameter = load_all(training, options, "reading training micrographs", on_event)
     judged, _ = load_all(held_out, options, "reading validation micrographs", on_event)
 
@@ -284,7 +284,7 @@ def pretrain(
         read or ReadOptions(particle_pixels=config.particle_pixels), particle_pixels=config.particle_pixels
     )
     make_folder(run)
-    known = _document({**config.to_dict(), "geometry": geometry.to_dict()}, training, held_out)
+    known = _document({**config.to_dict(), "geometry": asdict(geometry)}, training, held_out)
     micrographs, diameter = load_all(training, options, "reading training micrographs", on_event)
     judged, _ = load_all(held_out, options, "reading validation micrographs", on_event)
     network.to(place)

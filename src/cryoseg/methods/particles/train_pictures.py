@@ -7,7 +7,7 @@ import io
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def train_pictures(
         "config": {**config.to_dict(), "prepare": prepare, "augment": augment},
         "training": [row.image.name for row in training.rows],
         "validation": [row.image.name for row in judged.rows],
-        "base": base_model.to_metadata(),
+        "base": asdict(base_model),
     }
     network.to(place).eval()
     part = TrainedPart(network)

@@ -7,7 +7,7 @@ so that a batch of images with one prompt each stays a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -75,16 +75,6 @@ class SamGeometry:
     def logit_side(self) -> int:
         """Side of the mask logits that the decoder gives."""
         return 4 * self.grid
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SamGeometry:
-        """The inverse of `to_dict`."""
-        tuples = {name: tuple(values[name]) for name in ("global_blocks", "fine_widths") if name in values}
-        return cls(**{**values, **tuples})
 
 
 # Source: segment_anything.build_sam.
