@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.core.grids.resample import linear_weights
-from cryoseg.core.metrics.picks import PickCounts, evaluate_picks
+from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, evaluate_picks
 from cryoseg.core.picking.detection import local_maxima, suppress_nonmaxima
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.io.images.micrographs import read_micrograph
@@ -103,10 +103,8 @@ def main() -> None:
         return evaluate_picks(
             places,
             centers[name],
-            radius_px=diameter / 4,
+            MatchCriteria(radius_px=diameter / 4, margin_px=MARGIN_PX, shape=shapes[name]),
             scores=heights,
-            margin_px=MARGIN_PX,
-            shape=shapes[name],
         )
 
     begun = time.process_time()

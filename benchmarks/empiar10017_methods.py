@@ -142,7 +142,7 @@ def judge(path, method, names, folder, base):
     import torch
 
     from cryoseg.config.pick_micrograph import MicrographPickConfig
-    from cryoseg.core.metrics.picks import evaluate_picks, join_curves
+    from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks, join_curves
     from cryoseg.core.picking.calibration import Calibration, expected_calibration_error
     from cryoseg.core.picking.logit_picks import grow_cores, logits_to_picks
     from cryoseg.core.picking.mask_picks import draw_discs
@@ -189,11 +189,9 @@ def judge(path, method, names, folder, base):
         scored = evaluate_picks(
             places,
             centers,
-            radius_px=MATCH_PX,
+            MatchCriteria(radius_px=MATCH_PX, margin_px=MARGIN_PX, shape=shape),
             scores=scores,
             threshold=recipe.score_threshold,
-            margin_px=MARGIN_PX,
-            shape=shape,
         )
         curves.append(scored.curve)
         hits += scored.counts.true_positives

@@ -19,7 +19,7 @@ from empiar10017_methods import DIAMETER_PX, MARGIN_PX, SPLITS, truth_of
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.config.segment import Polarity
-from cryoseg.core.metrics.picks import evaluate_picks
+from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
 from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.particles.model import load_particle_model
@@ -55,7 +55,9 @@ def f1(model, image: Path, truth: np.ndarray, diameter: float, polarity: Polarit
     config = MicrographPickConfig(particle_diameter_px=diameter, polarity=polarity)
     picks = pick_micrograph(micrograph, model, config).picks
     score = evaluate_picks(
-        picks.centers, truth, radius_px=diameter / 4, margin_px=margin, shape=micrograph.data.shape
+        picks.centers,
+        truth,
+        MatchCriteria(radius_px=diameter / 4, margin_px=margin, shape=micrograph.data.shape),
     )
     return score.counts.f_score()
 

@@ -19,7 +19,7 @@ import torch
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.config.segment import Polarity
 from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
-from cryoseg.core.metrics.picks import PickCounts, evaluate_picks
+from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, evaluate_picks
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.pipelines.pick.micrograph import pick_micrograph
 from cryoseg.simulate import micrographs
@@ -77,7 +77,7 @@ def main() -> None:
             pixels[place] += int(where.sum())
         truths += len(made.centers)
         counts: PickCounts = evaluate_picks(
-            result.centers, made.centers, radius_px=diameter / 4, shape=film.shape
+            result.centers, made.centers, MatchCriteria(radius_px=diameter / 4, shape=film.shape)
         ).counts
         hits, wrong, missed = (
             hits + counts.true_positives,

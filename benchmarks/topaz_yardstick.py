@@ -21,7 +21,7 @@ import numpy as np
 from dog_baseline import MARGIN_PX, SPLITS, counts_at, dice_of
 from empiar10017_methods import DIAMETER_PX, MATCH_PX, truth_of
 
-from cryoseg.core.metrics.picks import evaluate_picks
+from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.io.images.micrographs import read_micrograph
 
@@ -70,10 +70,8 @@ def main() -> None:
         name: evaluate_picks(
             picks[name][:, :2],
             truth[name],
-            radius_px=MATCH_PX,
+            MatchCriteria(radius_px=MATCH_PX, margin_px=MARGIN_PX, shape=shapes[name]),
             scores=picks[name][:, 2],
-            margin_px=MARGIN_PX,
-            shape=shapes[name],
         )
         for name in names
     }

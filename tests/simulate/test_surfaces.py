@@ -9,7 +9,9 @@ from scipy.spatial import cKDTree
 from cryoseg.simulate.fields import Grid, random_direction, random_rotations, smooth_noise
 from cryoseg.simulate.scene import Bilayer, Scene, surface_area, surface_points
 from cryoseg.simulate.surfaces import (
+    Pose,
     Surface,
+    Wave,
     as_distance,
     ellipsoid_field,
     offset_surface,
@@ -101,12 +103,10 @@ def test_open_sheet_ends_at_its_rim() -> None:
     surface = sheet(
         rng,
         GRID,
-        centre=CENTRE,
-        normal=np.array([1.0, 0.0, 0.0]),
+        Pose(CENTRE, np.array([1.0, 0.0, 0.0])),
         half_width=120.0,
         bend_radius=1e6,
-        roughness=0.0,
-        wavelength=500.0,
+        wave=Wave(0.0, 500.0),
     )
     assert surface is not None
     scene = Scene(GRID)

@@ -7,8 +7,8 @@ from PIL import Image
 from cryoseg.types import Picks
 from cryoseg.view.contact_sheet import TILE_PIXELS, Tile, draw_contact_sheet
 from cryoseg.view.micrograph_overlay import draw_overlay
-from cryoseg.view.pick_preview import LABEL_RGB, draw_picks, score_color, write_pick_preview
-from cryoseg.view.preview import OUTLINE_RGB, draw_preview, write_preview
+from cryoseg.view.pick_preview import LABEL_RGB, ShownPicks, draw_picks, score_color
+from cryoseg.view.preview import OUTLINE_RGB, draw_preview
 from cryoseg.view.sections import (
     TILE_KEY,
     Section,
@@ -16,6 +16,7 @@ from cryoseg.view.sections import (
     central_sections,
     histogram,
     spread_slices,
+    write_png,
 )
 
 SHAPE = (20, 60, 80)
@@ -94,7 +95,7 @@ def test_a_histogram_is_colored_above_the_threshold() -> None:
 
 def test_a_single_slice_is_one_panel(tmp_path: Path) -> None:
     data = np.random.default_rng(0).normal(size=(1, 40, 40)).astype(np.float32)
-    write_preview(tmp_path / "a.png", data, data > 1)
+    write_png(tmp_path / "a.png", draw_preview(data, data > 1))
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (720, 720)
         assert picture.info[TILE_KEY] == "720 720"
@@ -105,12 +106,16 @@ def test_picks_are_colored_by_score_in_every_plane() -> None:
     centers = np.array([[10.0, 30.0, 40.0], [10.0, 10.0, 10.0]])
     scores = np.array([1.0, 0.0], np.float32)
     assert (score_color(1.0), score_color(0.0)) == ((60, 220, 90), (255, 120, 0))
-    picture = draw_picks(data, centers, diameter_voxels=(6, 6, 6), scores=scores, pixel_size=10.0)
+    picture = draw_picks(
+        data, ShownPicks(centers=centers, diameter_voxels=(6, 6, 6), scores=scores), pixel_size=10.0
+    )
     assert [has(picture, score_color(1.0), box) for box in boxes(picture)] == [True, True, True]
     assert [has(picture, score_color(0.0), box) for box in boxes(picture)] == [True, False, False]
     heat = np.zeros((10, 30, 40), np.float32)
     labeled = draw_picks(
-        data, centers[:0], diameter_voxels=(6, 6, 6), labels=centers, heat=heat, scores=scores[:0]
+        data,
+        ShownPicks(centers=centers[:0], diameter_voxels=(6, 6, 6), labels=centers, scores=scores[:0]),
+        heat=heat,
     )
     assert has(labeled, LABEL_RGB)
     assert not has(labeled, score_color(1.0))
@@ -126,9 +131,14 @@ def test_an_overlay_has_a_scale_bar_where_the_scale_is_known(pixel_size: float) 
 def test_a_contact_sheet_has_a_tile_per_input(tmp_path: Path) -> None:
     data = np.zeros(SHAPE, np.float32)
     picture = draw_picks(
-        data, np.array([[10.0, 30.0, 40.0]]), diameter_voxels=(9, 40, 40), scores=np.ones(1, np.float32)
+        data,
+        ShownPicks(
+            centers=np.array([[10.0, 30.0, 40.0]]),
+            diameter_voxels=(9, 40, 40),
+            scores=np.ones(1, np.float32),
+        ),
     )
-    write_pick_preview(tmp_path / "a_preview.png", picture)
+    write_png(tmp_path / "a_preview.png", picture)
     Image.new("RGB", (100, 50), (9, 9, 200)).save(tmp_path / "foreign.png")
     tiles = [
         Tile(name="a", note="12 picks", preview=tmp_path / "a_preview.png"),

@@ -39,7 +39,8 @@ from cryoseg.methods.device import select_device
 from cryoseg.pipelines.pick.tomogram import pick_tomogram
 from cryoseg.pipelines.pick.tomogram_files import mask_file
 from cryoseg.types import Tomogram
-from cryoseg.view.pick_preview import draw_picks, write_pick_preview
+from cryoseg.view.pick_preview import ShownPicks, draw_picks
+from cryoseg.view.sections import write_png
 
 STATE_NAME = "resume.pt"
 LOSSES_NAME = "losses.csv"
@@ -355,12 +356,14 @@ def _draw(item: LabeledTomogram, detector: Detector, path: Path, on_event: OnEve
     wide = diameter / size
     picture = draw_picks(
         tomogram.data,
-        result.picks.centers,
-        diameter_voxels=(float(wide[0]), float(wide[1]), float(wide[2])),
-        labels=item.labels,
+        ShownPicks(
+            centers=result.picks.centers,
+            diameter_voxels=(float(wide[0]), float(wide[1]), float(wide[2])),
+            labels=item.labels,
+        ),
         heat=result.heat_map,
     )
-    write_pick_preview(path, picture, overwrite=True)
+    write_png(path, picture, overwrite=True)
     if not len(item.labels):
         return None
     partner = match_points(result.picks.centers * size, item.labels * size, radius=LABEL_RADIUS * diameter)

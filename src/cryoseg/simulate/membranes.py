@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from cryoseg.simulate.fields import Grid, random_direction
 from cryoseg.simulate.scene import Bilayer, Scene
 from cryoseg.simulate.surfaces import (
+    Pose,
     Surface,
+    Wave,
     folded_inner,
     offset_surface,
     open_window,
@@ -201,8 +203,8 @@ class Builder:
             radius=radius,
             elongation=float(self.rng.uniform(1.0, 1.6)),
             roughness=roughness,
-            kind=kind,
         )
+        outer = None if outer is None else replace(outer, kind=kind)
         if not self.accept(outer) or outer is None:
             return False
         if walls == 2:
@@ -233,12 +235,10 @@ class Builder:
         base = sheet(
             self.rng,
             self.grid,
-            centre=self._anywhere(0.0),
-            normal=random_direction(self.rng),
+            Pose(self._anywhere(0.0), random_direction(self.rng)),
             half_width=half_width,
             bend_radius=float(half_width * self.rng.uniform(0.8, 6.0)),
-            roughness=float(self.rng.uniform(0.0, 40.0)),
-            wavelength=float(self.rng.uniform(400.0, 1500.0)),
+            wave=Wave(float(self.rng.uniform(0.0, 40.0)), float(self.rng.uniform(400.0, 1500.0))),
         )
         if base is None:
             return
@@ -262,12 +262,10 @@ class Builder:
             surface = tubule(
                 self.rng,
                 self.grid,
-                centre=self._anywhere(0.0),
-                direction=random_direction(self.rng, max_z=0.3 if flat else 1.0),
+                Pose(self._anywhere(0.0), random_direction(self.rng, max_z=0.3 if flat else 1.0)),
                 radius=own,
                 half_length=own * float(self.rng.uniform(2.0, 12.0)),
-                bend=float(self.rng.uniform(0.0, 0.8) * own),
-                wavelength=float(own * self.rng.uniform(5.0, 12.0)),
+                bend=Wave(float(self.rng.uniform(0.0, 0.8) * own), float(own * self.rng.uniform(5.0, 12.0))),
             )
             n -= self.accept(surface)
 

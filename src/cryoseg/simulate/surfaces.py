@@ -19,6 +19,30 @@ from cryoseg.types import FloatArray
 REACH_ANGSTROM = 160.0
 
 
+@dataclass(frozen=True)
+class Wave:
+    """Random waviness: its standard deviation and its scale, both in angstrom."""
+
+    amplitude: float
+    wavelength: float
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Place and direction of a shape.
+
+    Attributes
+    ----------
+    centre
+        (3,) z, y, x in angstrom.
+    direction
+        (3,) unit vector z, y, x: the normal of a sheet, the axis of a tubule.
+    """
+
+    centre: NDArray[np.float64]
+    direction: NDArray[np.float64]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surface:
     """One mid-surface.
@@ -159,7 +183,6 @@ def vesicle(
     radius: float,
     elongation: float = 1.2,
     roughness: float = 0.05,
-    kind: str = "vesicle",
 ) -> Surface | None:
     """A closed membrane: an ellipsoid with a smoothly perturbed wall.
 
@@ -171,8 +194,6 @@ def vesicle(
         Largest ratio of two semi-axes.
     roughness
         Standard deviation of the wall as a fraction of the radius.
-    kind
-        Name in the record of the volume.
 
     Returns
     -------
@@ -189,7 +210,7 @@ def vesicle(
     field = ellipsoid_field(grid, box, centre, axes, rotation)
     wavelength = float(np.clip(radius * rng.uniform(0.7, 2.0), 150.0, 2000.0))
     field = rough(rng, field, box, grid, amplitude=roughness * radius, wavelength=wavelength)
-    return Surface(kind=kind, box=box, distance=as_distance(field, grid.voxel_size))
+    return Surface(kind="vesicle", box=box, distance=as_distance(field, grid.voxel_size))
 
 
 def offset_surface(
@@ -255,29 +276,22 @@ def folded_inner(
 
 
 def sheet(
-    rng: np.random.Generator,
-    grid: Grid,
-    *,
-    centre: NDArray[np.float64],
-    normal: NDArray[np.float64],
-    half_width: float,
-    bend_radius: float,
-    roughness: float,
-    wavelength: float,
+    rng: np.random.Generator, grid: Grid, pose: Pose, *, half_width: float, bend_radius: float, wave: Wave
 ) -> Surface | None:
     """An open, curved sheet with a wavy rim.
 
     Parameters
     ----------
-    centre, normal
-        A point of the sheet (angstrom) and its unit normal, (z, y, x).
+    pose
+        A point of the sheet and its normal there.
     half_width
-        Distance of the rim from `centre` along the sheet, angstrom.
+        Distance of the rim from the point along the sheet, angstrom.
     bend_radius
         Radius of curvature, angstrom.
-    roughness, wavelength
-        Standard deviation and scale of the waviness, angstrom.
+    wave
+        Waviness of the sheet.
     """
+    centre, normal = pose.centre, pose.direction
     box = grid.box_around(centre, half_width + REACH_ANGSTROM)
     if box is None:
         return None
@@ -286,7 +300,7 @@ def sheet(
     middle = centre.astype(np.float32)
     radial = np.sqrt((z - apex[0]) ** 2 + (y - apex[1]) ** 2 + (x - apex[2]) ** 2).astype(np.float32)
     field = rough(
-        rng, radial - np.float32(bend_radius), box, grid, amplitude=roughness, wavelength=wavelength
+        rng, radial - np.float32(bend_radius), box, grid, amplitude=wave.amplitude, wavelength=wave.wavelength
     )
     centre_distance = np.sqrt((z - middle[0]) ** 2 + (y - middle[1]) ** 2 + (x - middle[2]) ** 2).astype(
         np.float32
@@ -304,28 +318,21 @@ def sheet(
 
 
 def tubule(
-    rng: np.random.Generator,
-    grid: Grid,
-    *,
-    centre: NDArray[np.float64],
-    direction: NDArray[np.float64],
-    radius: float,
-    half_length: float,
-    bend: float,
-    wavelength: float,
+    rng: np.random.Generator, grid: Grid, pose: Pose, *, radius: float, half_length: float, bend: Wave
 ) -> Surface | None:
     """A tube with round ends about a wavy line.
 
     Parameters
     ----------
-    centre, direction
-        Middle of the tube (angstrom) and unit vector along it, (z, y, x).
+    pose
+        Middle of the tube and its axis.
     radius, half_length
-        Angstrom.
-    bend, wavelength
-        Standard deviation and scale of the sideways waviness of the line, angstrom.
+        Radius and half of the length in angstrom.
+    bend
+        Sideways waviness of the line.
     """
-    half = np.abs(direction) * half_length + radius + 2 * bend + REACH_ANGSTROM
+    centre, direction = pose.centre, pose.direction
+    half = np.abs(direction) * half_length + radius + 2 * bend.amplitude + REACH_ANGSTROM
     box = grid.box_around(centre, half)
     if box is None:
         return None
@@ -339,8 +346,8 @@ def tubule(
         (z * d[0] + y * d[1] + x * d[2]).astype(np.float32)
         for d in (direction.astype(np.float32), second.astype(np.float32), third.astype(np.float32))
     )
-    u = rough(rng, u, box, grid, amplitude=bend, wavelength=wavelength)
-    v = rough(rng, v, box, grid, amplitude=bend, wavelength=wavelength)
+    u = rough(rng, u, box, grid, amplitude=bend.amplitude, wavelength=bend.wavelength)
+    v = rough(rng, v, box, grid, amplitude=bend.amplitude, wavelength=bend.wavelength)
     past_end = np.maximum(np.abs(along) - np.float32(half_length), 0.0)
     field = np.sqrt(u * u + v * v + past_end * past_end) - np.float32(radius)
     field = rough(rng, field, box, grid, amplitude=0.08 * radius, wavelength=4 * radius)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from cryoseg.view.sections import (
     spread_slices,
     to_grey,
     write_label,
-    write_png,
 )
 
 PICK_RGB = (255, 170, 0)
@@ -57,41 +56,51 @@ def score_histogram(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShownPicks:
+    """The picks of a picture, and what its histogram shows.
+
+    Attributes
+    ----------
+    centers
+        (n, 3) z, y, x in voxels.
+    diameter_voxels
+        Extent of a particle along z, y, x.
+    scores
+        (n,) in [0, 1]; they color the circles and are shown as a histogram.
+    candidate_scores
+        (k,) scores of all candidates; the histogram shows these instead.
+    score_threshold
+        Score that the histogram marks.
+    labels
+        (m, 3) true positions, drawn in another color.
+    """
+
+    centers: NDArray[np.float64]
+    diameter_voxels: tuple[float, float, float]
+    scores: FloatArray | None = None
+    candidate_scores: FloatArray | None = None
+    score_threshold: float | None = None
+    labels: NDArray[np.float64] | None = None
+
+
 def draw_picks(
-    data: NDArray[Any],
-    centers: NDArray[np.float64],
-    *,
-    diameter_voxels: tuple[float, float, float],
-    scores: FloatArray | None = None,
-    candidate_scores: FloatArray | None = None,
-    score_threshold: float | None = None,
-    labels: NDArray[np.float64] | None = None,
-    heat: FloatArray | None = None,
-    pixel_size: float | None = None,
+    data: NDArray[Any], picks: ShownPicks, *, heat: FloatArray | None = None, pixel_size: float | None = None
 ) -> Image.Image:
-    """Central sections in three planes and six slices, picks as circles as wide as the particle is there.
+    """Draw central sections in three planes and six slices, with circles as wide as the particle is there.
 
     Parameters
     ----------
     data
-        (z, y, x).
-    centers
-        (n, 3) z, y, x, voxels.
-    diameter_voxels
-        (z, y, x) of a particle.
-    scores
-        (n,) in [0, 1]; color the circles, and are shown as a histogram.
-    candidate_scores
-        (k,) of everything that was looked at; the histogram shows these instead.
-    score_threshold
-        Marked in the histogram.
-    labels
-        (m, 3), drawn in another color.
+        (z, y, x) volume.
+    picks
+        Positions, scores and labels.
     heat
-        (z, y, x) probabilities over the same extent on any grid; tints the slices.
+        (z, y, x) probabilities over the same extent on any grid; they tint the slices.
     pixel_size
-        In angstrom; no scale bar without it.
+        Pixel size in angstrom; there is no scale bar without it.
     """
+    centers, scores, labels = picks.centers, picks.scores, picks.labels
     if scores is None:
         colors = [PICK_RGB] * len(centers)
     else:
@@ -109,7 +118,7 @@ def draw_picks(
         picture = _background(image, limits, tint).resize(size)
         draw = ImageDraw.Draw(picture)
         for points, chosen in groups:
-            _circles(draw, section, points, diameter_voxels, scale, chosen)
+            _circles(draw, section, points, picks.diameter_voxels, scale, chosen)
         write_label(draw, section.label)
         if bar:
             draw_scale_bar(draw, size, angstrom_per_pixel=bar / scale)
@@ -121,15 +130,12 @@ def draw_picks(
     central = [panel(one, scale, limits, pixel_size if one.axis == 0 else None) for one in sections]
     side = []
     if scores is not None:
-        side.append(score_histogram(scores, candidates=candidate_scores, threshold=score_threshold))
+        side.append(
+            score_histogram(scores, candidates=picks.candidate_scores, threshold=picks.score_threshold)
+        )
     scale = row_scale(data.shape, has_side=bool(side))
     slices = [Section(axis=0, index=z) for z in spread_slices(len(data))] if len(sections) > 1 else []
     return compose(central, side, [panel(one, scale, grey_range([one.of(data)])) for one in slices])
-
-
-def write_pick_preview(path: Path, picture: Image.Image, *, overwrite: bool = False) -> None:
-    """Write a picture of `draw_picks` as PNG."""
-    write_png(path, picture, overwrite=overwrite)
 
 
 def _background(image: NDArray[Any], limits: tuple[float, float], heat: FloatArray | None) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from cryoseg.view.sections import (
     spread_slices,
     to_grey,
     write_label,
-    write_png,
 )
 
 OUTLINE_RGB = (255, 170, 0)
@@ -73,21 +71,6 @@ def draw_preview(
             section = Section(axis=0, index=z)
             rows.append(_panel(data[z], mask[z], section.label, scale, grey_range([data[z]]), None))
     return compose(central, side, rows)
-
-
-def write_preview(
-    path: Path,
-    data: NDArray[Any],
-    mask: BoolArray,
-    *,
-    pixel_size: float | None = None,
-    logits: FloatArray | None = None,
-    logit_threshold: float | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write `draw_preview` of (z, y, x) data, mask and logits as PNG."""
-    picture = draw_preview(data, mask, pixel_size=pixel_size, logits=logits, logit_threshold=logit_threshold)
-    write_png(path, picture, overwrite=overwrite)
 
 
 def _panel(

@@ -68,11 +68,11 @@ def succeed(line: str) -> Result:
 class TestStagesOfTheBundledRecipe:
     @pytest.fixture(autouse=True)
     def pipelines(self, stand_in: Callable[..., Call]) -> None:
-        self.launch = stand_in("training.processes.launch", ALONE)
-        self.split = stand_in("pipelines.training_data.split_pairs", PAIRS)
-        self.start = stand_in("pipelines.membrane_runs.load_start", {"weights": 0})
-        self.logits = stand_in("pipelines.membrane_runs.write_stage1_logits")
-        self.stage = stand_in("pipelines.train_membrane.train_stage")
+        self.launch = stand_in("methods.training.processes.launch", ALONE)
+        self.split = stand_in("methods.membranes.data.split_pairs", PAIRS)
+        self.start = stand_in("methods.membrane_tiny.runs.load_start", {"weights": 0})
+        self.logits = stand_in("methods.membrane_tiny.runs.write_stage1_logits")
+        self.stage = stand_in("methods.membrane_tiny.train.train_stage")
 
     def test_defaults_are_those_of_the_configuration(self, tmp_path: Path) -> None:
         succeed(f"train etsam-stage1 mine -o {tmp_path / 'run'} --device cpu --quiet")
@@ -132,10 +132,10 @@ class TestStagesOfTheBundledRecipe:
 class TestStagesOfThePublishedRecipe:
     @pytest.fixture(autouse=True)
     def pipelines(self, stand_in: Callable[..., Call]) -> None:
-        self.launch = stand_in("training.processes.launch", ALONE)
-        self.split = stand_in("pipelines.training_data.split_pairs", PAIRS)
-        self.logits = stand_in("pipelines.train_sam2.write_sam2_logits")
-        self.stage = stand_in("pipelines.train_sam2.train_sam2_stage")
+        self.launch = stand_in("methods.training.processes.launch", ALONE)
+        self.split = stand_in("methods.membranes.data.split_pairs", PAIRS)
+        self.logits = stand_in("methods.etsam.train.write_sam2_logits")
+        self.stage = stand_in("methods.etsam.train.train_sam2_stage")
 
     def test_defaults_are_the_published_ones(self, tmp_path: Path) -> None:
         succeed(f"train etsam-stage1 mine -o {tmp_path} --recipe etsam --device cpu -q")
@@ -183,7 +183,7 @@ class TestMembraneModel:
     def test_stage_2_takes_half_the_steps_and_half_the_rate(
         self, stand_in: Callable[..., Call], tmp_path: Path
     ) -> None:
-        train = stand_in("pipelines.train_membrane.train_membrane", tmp_path / "model.safetensors")
+        train = stand_in("methods.membrane_tiny.train.train_membrane", tmp_path / "model.safetensors")
         told = succeed(
             f"train membrane mine -o {tmp_path} --steps 100 --learning-rate 0.001 "
             '--card \'{"data": "mine"}\' --device cpu --seed 4 -q'
@@ -196,7 +196,7 @@ class TestMembraneModel:
         assert "Stopped" not in told.output
 
     def test_a_run_that_is_out_of_time_says_so(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
-        train = stand_in("pipelines.train_membrane.train_membrane", None)
+        train = stand_in("methods.membrane_tiny.train.train_membrane", None)
         told = succeed(
             f"train membrane mine -o {tmp_path} --steps 10 --stage2-steps 3 --max-minutes 0.1 --device cpu"
         )
@@ -204,9 +204,9 @@ class TestMembraneModel:
         assert "the same command goes on" in told.output
 
     def test_two_runs_are_packed(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
-        stand_in("pipelines.training_data.find_pairs", ["pair"])
-        logits = stand_in("pipelines.membrane_runs.write_stage1_logits")
-        package = stand_in("pipelines.membrane_runs.package", (-0.25, 0.8765))
+        stand_in("methods.membranes.data.find_pairs", ["pair"])
+        logits = stand_in("methods.membrane_tiny.runs.write_stage1_logits")
+        package = stand_in("methods.membrane_tiny.runs.package", (-0.25, 0.8765))
         for stage in (1, 2):
             config = TrainMembraneConfig(stage=stage, clip=ClipConfig(length=6)).to_dict()
             run = tmp_path / str(stage)
@@ -232,8 +232,8 @@ class TestMembraneModel:
 
 class TestSams:
     def test_pretraining(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
-        stand_in("pipelines.train_sam.split_micrographs", PAIRS)
-        pretrain = stand_in("pipelines.train_sam.pretrain", None)
+        stand_in("methods.particles.train.split_micrographs", PAIRS)
+        pretrain = stand_in("methods.particles.train.pretrain", None)
         told = succeed(
             f"train sam simulated -o {tmp_path} --steps 40 --batch 2 --prompts 1 --seed 3 --device cpu"
         )
@@ -247,8 +247,8 @@ class TestSams:
 
     @pytest.fixture
     def train(self, stand_in: Callable[..., Call]) -> Call:
-        stand_in("pipelines.train_sam.split_micrographs", PAIRS)
-        return stand_in("cli.train_sam.train_or_study", True)
+        stand_in("methods.particles.train.split_micrographs", PAIRS)
+        return stand_in("cli.train.sam.train_or_study", True)
 
     def test_blocks_and_parts_to_tune(self, train: Call, tmp_path: Path) -> None:
         succeed(
@@ -280,8 +280,8 @@ class TestSams:
     def test_whole_images_need_a_published_sam(
         self, stand_in: Callable[..., Call], tmp_path: Path, option: str
     ) -> None:
-        stand_in("pipelines.train_sam.split_micrographs", PAIRS)
-        train = stand_in("pipelines.train_sam.train_prompt")
+        stand_in("methods.particles.train.split_micrographs", PAIRS)
+        train = stand_in("methods.particles.train.train_prompt")
         told = run(f"train head-prompt mine -o {tmp_path} --base particle-tiny {option}")
         assert isinstance(told.exception, ConfigError)
         assert "published SAM" in str(told.exception)
@@ -295,7 +295,7 @@ class TestSams:
 
         # A base without a recipe is taken for a published SAM.
         geometry = load_base(find_base("particle-tiny", None))[0]
-        stand_in("models.particle_files.load_base", (geometry, None, {}))
+        stand_in("methods.particles.files.load_base", (geometry, None, {}))
         succeed(f"train head-prompt mine -o {tmp_path} --base particle-tiny --whole-image -q")
         sample = train.given[1].sample
         assert sample == SampleConfig.plain(batch=sample.batch)
@@ -329,7 +329,7 @@ def test_the_options_of_a_run_are_read_back_as_they_were(name: str, tmp_path: Pa
 
 class TestView:
     def test_options_arrive(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
-        write = stand_in("pipelines.view.write_view")
+        write = stand_in("pipelines.view.volume.write_view")
         succeed(
             f"view {tmp_path / 'tomo.mrc'} --logits {tmp_path / 'l.mrc'} --bin 3 --quiet "
             "--logit-threshold 0.5 --post-process-min-slices 12 --pixel-size 10 --pick-diameter 150"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoseg.core.metrics.matching import assign, assign_cetpick, find_neighbors, matched_in_order
-from cryoseg.core.metrics.picks import PickCounts, PickCurve, evaluate_picks, join_curves
+from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickCurve, evaluate_picks, join_curves
 from cryoseg.errors import InputError
 
 
@@ -105,18 +105,18 @@ def test_picks_counted_by_hand() -> None:
     truth = np.array([[5.0, 5, 5], [5, 5, 20], [5, 20, 5]])
     pred = np.array([[5.0, 5, 6], [5, 6, 5], [6, 5, 20], [5, 12, 12]])
     scores = np.array([0.9, 0.8, 0.4, 0.7], np.float32)
-    score = evaluate_picks(pred, truth, radius_px=3, scores=scores)
+    score = evaluate_picks(pred, truth, MatchCriteria(radius_px=3), scores=scores)
     assert score.counts == PickCounts(true_positives=2, false_positives=2, false_negatives=1)
     assert score.duplicates == 1
     assert score.mean_error_px == pytest.approx(1)
     assert score.bias_px == pytest.approx((0.5, 0, 0.5))
     assert score.curve is not None
     assert score.curve.is_hit.tolist() == [True, False, False, True]
-    above = evaluate_picks(pred, truth, radius_px=3, scores=scores, threshold=0.5)
+    above = evaluate_picks(pred, truth, MatchCriteria(radius_px=3), scores=scores, threshold=0.5)
     assert above.counts == PickCounts(true_positives=1, false_positives=2, false_negatives=2)
     assert above.curve is not None
     assert len(above.curve.scores) == 4
-    unscored = evaluate_picks(pred, truth, radius_px=3)
+    unscored = evaluate_picks(pred, truth, MatchCriteria(radius_px=3))
     assert unscored.curve is None
 
 
@@ -133,19 +133,22 @@ def test_the_margin_counts_neither_way() -> None:
             [60, 20],  # wrong
         ]
     )
-    score = evaluate_picks(pred, truth, radius_px=8, margin_px=margin, shape=shape)
+    score = evaluate_picks(pred, truth, MatchCriteria(radius_px=8, margin_px=margin, shape=shape))
     assert score.counts == PickCounts(true_positives=2, false_positives=1, false_negatives=0)
     assert score.ignored == 3
     with pytest.raises(InputError, match="shape"):
-        evaluate_picks(pred, truth, radius_px=8, margin_px=margin)
+        evaluate_picks(pred, truth, MatchCriteria(radius_px=8, margin_px=margin))
 
 
 def test_cetpick_counts_pairs_up_to_the_power_one_and_a_half() -> None:
     truth = points(0)
     far = points(22.6)  # 8 ** 1.5 is 22.63
-    assert evaluate_picks(far, truth, radius_px=8).counts.true_positives == 0
-    assert evaluate_picks(far, truth, radius_px=8, is_cetpick=True).counts.true_positives == 1
-    assert evaluate_picks(points(22.7), truth, radius_px=8, is_cetpick=True).counts.true_positives == 0
+    assert evaluate_picks(far, truth, MatchCriteria(radius_px=8)).counts.true_positives == 0
+    assert evaluate_picks(far, truth, MatchCriteria(radius_px=8, is_cetpick=True)).counts.true_positives == 1
+    assert (
+        evaluate_picks(points(22.7), truth, MatchCriteria(radius_px=8, is_cetpick=True)).counts.true_positives
+        == 0
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -167,9 +170,9 @@ def test_cetpick_equals_its_published_cost(seed: int) -> None:
 
 def test_pairs_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="2D or both in 3D"):
-        evaluate_picks(np.zeros((2, 2)), np.zeros((2, 3)), radius_px=1)
+        evaluate_picks(np.zeros((2, 2)), np.zeros((2, 3)), MatchCriteria(radius_px=1))
     with pytest.raises(InputError, match="3 scores for 2 picks"):
-        evaluate_picks(np.zeros((2, 2)), np.zeros((2, 2)), radius_px=1, scores=np.zeros(3))
-    empty = evaluate_picks(np.zeros((0, 3)), np.zeros((0, 3)), radius_px=1, scores=np.zeros(0))
+        evaluate_picks(np.zeros((2, 2)), np.zeros((2, 2)), MatchCriteria(radius_px=1), scores=np.zeros(3))
+    empty = evaluate_picks(np.zeros((0, 3)), np.zeros((0, 3)), MatchCriteria(radius_px=1), scores=np.zeros(0))
     assert empty.counts.f_score() == 1.0
     assert math.isnan(empty.mean_error_px)

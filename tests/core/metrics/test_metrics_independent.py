@@ -15,7 +15,7 @@ from skimage.feature import structure_tensor
 from cryoseg.config import EvaluateConfig, Length, Metric
 from cryoseg.core.metrics.figures import figures_of
 from cryoseg.core.metrics.masks import evaluate_mask
-from cryoseg.core.metrics.picks import evaluate_picks
+from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
 from cryoseg.core.metrics.skeleton import compare_centerlines
 from cryoseg.core.metrics.surface import compare_surfaces
 from cryoseg.core.metrics.theta import normal_angles
@@ -204,7 +204,7 @@ def test_matched_picks_equal_scipys_bipartite_matching(dimensions: int, sklearn_
         [truth[:60] + rng.normal(0, 2, (60, dimensions)), rng.uniform(0, 60, (40, dimensions))]
     )
     scores = rng.random(len(pred))
-    score = evaluate_picks(pred, truth, radius_px=4.0, scores=scores)
+    score = evaluate_picks(pred, truth, MatchCriteria(radius_px=4.0), scores=scores)
     near = cdist(pred, truth) <= 4.0
 
     def matched(chosen: np.ndarray) -> int:

@@ -15,7 +15,7 @@ from email.message import Message
 import pytest
 
 from cryoseg.errors import WeightsError
-from cryoseg.io.web.download import Expected, exclusive, fetch, offline_variable
+from cryoseg.io.web.download import Expected, Retry, exclusive, fetch, offline_variable
 from cryoseg.io.web.http import NoDowngrade, explain, fetch_json
 
 # The first bytes of a zip, then bytes that do not repeat within a block.
@@ -24,14 +24,12 @@ GOOD = Expected(md5=hashlib.md5(BODY).hexdigest(), sha256=hashlib.sha256(BODY).h
 PATH = "/w.pt"
 
 
-def get(server, tmp_path, *, expected=GOOD, path=PATH, **options):
+def get(server, tmp_path, *, expected=GOOD, path=PATH, attempts=4, **options):
     return fetch(
         server.url + path,
         tmp_path / "w.pt",
         expected=expected,
-        by_hand="By hand: put it there.",
-        timeout=5,
-        pause=0.0,
+        retry=Retry(timeout=5, attempts=attempts, pause=0.0),
         **options,
     )
 
@@ -71,7 +69,7 @@ def test_next_call_resumes_what_an_earlier_one_left(file_server, served, tmp_pat
 
 def test_truncated_for_ever_gives_up_without_a_file(file_server, served, tmp_path):
     file_server.files[PATH] = served(BODY, cut=[1000] + [0] * 20)
-    with pytest.raises(WeightsError, match=r"the connection broke off; .* By hand: put it there\."):
+    with pytest.raises(WeightsError, match=r"the connection broke off; .*"):
         get(file_server, tmp_path, attempts=3)
     assert not (tmp_path / "w.pt").exists()
     assert len(file_server.gets(PATH)) <= 5
@@ -151,7 +149,7 @@ def test_part_of_unknown_origin_is_dropped(file_server, served, tmp_path, notes)
 )
 def test_corrupted_file_never_gets_its_name(file_server, served, tmp_path, expected, words):
     file_server.files[PATH] = served(BODY)
-    with pytest.raises(WeightsError, match="arrived damaged: " + words + "; nothing was kept. By hand"):
+    with pytest.raises(WeightsError, match="arrived damaged: " + words + "; nothing was kept"):
         get(file_server, tmp_path, expected=expected)
     assert names(tmp_path) == []
     assert len(file_server.gets(PATH)) == 1
@@ -214,7 +212,7 @@ def test_login_page_does_not_cost_the_bytes_already_here(file_server, served, tm
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_hopeless_answers_are_not_asked_again(file_server, served, tmp_path, status):
     file_server.files[PATH] = served(b"no", status=status)
-    with pytest.raises(WeightsError, match=f"answered {status} .*By hand"):
+    with pytest.raises(WeightsError, match=f"answered {status} "):
         get(file_server, tmp_path)
     assert len(file_server.gets(PATH)) == 1
 
@@ -230,8 +228,8 @@ def test_nobody_listens(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/w.pt"
-        with pytest.raises(WeightsError, match=r"connection was refused \(a firewall or proxy\?\)\. By hand"):
-            fetch(url, tmp_path / "w.pt", expected=GOOD, by_hand="By hand.", attempts=2, pause=0.0)
+        with pytest.raises(WeightsError, match=r"connection was refused \(a firewall or proxy\?\)\."):
+            fetch(url, tmp_path / "w.pt", expected=GOOD, retry=Retry(attempts=2, pause=0.0))
 
 
 def test_silent_server_times_out(tmp_path):
@@ -240,7 +238,7 @@ def test_silent_server_times_out(tmp_path):
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/w.pt"
         with pytest.raises(WeightsError, match="does not answer"):
-            fetch(url, tmp_path / "w.pt", expected=GOOD, by_hand="", attempts=1, pause=0.0, timeout=0.2)
+            fetch(url, tmp_path / "w.pt", expected=GOOD, retry=Retry(attempts=1, pause=0.0, timeout=0.2))
 
 
 def test_full_disk_is_told_before_the_transfer(file_server, served, tmp_path, monkeypatch):
@@ -282,7 +280,7 @@ def test_lock_is_free_after_its_owner_was_killed(tmp_path):
     destination = tmp_path / "w.pt"
     script = f"""
         import os, pathlib
-        from cryoseg.io.download import exclusive
+        from cryoseg.io.web.download import exclusive
         with exclusive(pathlib.Path({str(destination)!r}), on_wait=lambda: None):
             os._exit(9)
     """

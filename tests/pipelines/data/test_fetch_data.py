@@ -24,6 +24,7 @@ from cryoseg.config.fetch_data import FetchConfig, VolumeFormat
 from cryoseg.errors import InputError
 from cryoseg.events import Status
 from cryoseg.io.images.volumes import read_mask, read_tomogram
+from cryoseg.io.web.download import Retry
 from cryoseg.pipelines.data import fetch_plan
 from cryoseg.pipelines.data.fetch_data import fetch_planned
 from cryoseg.pipelines.data.fetch_plan import Services, plan_fetch
@@ -367,11 +368,11 @@ def test_an_interrupted_fetch_goes_on(internet: Internet, tmp_path: Path) -> Non
     internet.cut[path] = [1000, 0]
     config = FetchConfig(annotations=False)
     plan = plan_fetch(["10000/247"], tmp_path / "out", config, services=internet.services)
-    broken = fetch_planned(plan, attempts=1, pause=0)
+    broken = fetch_planned(plan, retry=Retry(attempts=1, pause=0))
     assert broken.exit_status == 1
     assert "the same command resumes" in broken.rows[0].message
     assert not (tmp_path / "out/10000/247/tomogram/TS_037.mrc").exists()
-    assert fetch_planned(plan, pause=0).exit_status == 0
+    assert fetch_planned(plan, retry=Retry(pause=0)).exit_status == 0
     assert internet.gets(path)[-1] == "bytes=1000-"
     np.testing.assert_array_equal(
         read_tomogram(tmp_path / "out/10000/247/tomogram/TS_037.mrc").data, TOMOGRAM
@@ -383,7 +384,7 @@ def test_a_damaged_mask_is_not_kept(internet: Internet, tmp_path: Path) -> None:
     table.write_text("dataset_id,run_id\n10000,247\n")
     plan = plan_fetch([str(table)], tmp_path / "out", services=internet.services)
     internet.bodies["/storage/mask"] = internet.bodies["/storage/mask"][:-1] + b"!"
-    report = fetch_planned(plan, pause=0)
+    report = fetch_planned(plan, retry=Retry(pause=0))
     assert "MD5" in report.rows[0].message
     assert below(tmp_path / "out" / "10000" / "247") == ["tomogram/TS_037.mrc"]
 
@@ -394,10 +395,10 @@ def test_an_ome_zarr_volume_gets_its_name_when_it_is_whole(internet: Internet, t
     folder = tmp_path / "out/10000/247/tomogram"
     chunk = f"/bucket/{KEY}/Tomograms/100/TS_037.zarr/0/1/0/1"
     kept = internet.bodies.pop(chunk)
-    assert fetch_planned(plan, attempts=1, pause=0).exit_status == 1
+    assert fetch_planned(plan, retry=Retry(attempts=1, pause=0)).exit_status == 1
     assert [path.name for path in folder.iterdir()] == ["TS_037.zarr.incomplete"]
     internet.bodies[chunk] = kept
-    report = fetch_planned(plan, pause=0)
+    report = fetch_planned(plan, retry=Retry(pause=0))
     assert report.exit_status == 0, report.rows
     assert [path.name for path in folder.iterdir()] == ["TS_037.zarr"]
     assert report.rows[0].outputs == (folder / "TS_037.zarr",)
@@ -422,7 +423,7 @@ def test_cryoppp_is_unpacked_and_its_archive_removed(
 def test_a_damaged_archive_leaves_nothing(internet: Internet, tmp_path: Path) -> None:
     internet.bodies["/cryoppp/10017.tar.gz"] = b"\x1f\x8b nothing"
     plan = plan_fetch(["cryoppp:10017"], tmp_path / "out", services=internet.services)
-    report = fetch_planned(plan, pause=0)
+    report = fetch_planned(plan, retry=Retry(pause=0))
     assert "is damaged" in report.rows[0].message
     assert below(tmp_path / "out") == []
 
@@ -430,7 +431,7 @@ def test_a_damaged_archive_leaves_nothing(internet: Internet, tmp_path: Path) ->
 def test_a_login_page_is_no_tomogram(internet: Internet, tmp_path: Path) -> None:
     internet.bodies[f"/files/{KEY}/Tomograms/100/TS_037.mrc"] = b"\n<!DOCTYPE html><html>Sign in</html>"
     plan = plan_fetch(["10000/247"], tmp_path / "out", services=internet.services)
-    report = fetch_planned(plan, pause=0)
+    report = fetch_planned(plan, retry=Retry(pause=0))
     assert "sent a web page instead of data" in report.rows[0].message
     assert "--output-dir" not in report.rows[0].message
     assert "By hand: fetch http" in report.rows[0].message

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cryoseg.events import Note, StageProgress, Status, Warn
+from cryoseg.io.web.download import Retry
 from cryoseg.io.weight_files import recorded_sha256, sidecar_path
 from cryoseg.methods.weights import WEIGHTS, Weights
 from cryoseg.pipelines.data.weights import download_weights, list_weights, markdown_table, verify_weights
@@ -63,8 +64,7 @@ def get(table_entry, folder, **options):
         checkpoints_dir=folder,
         table={"w": table_entry},
         on_event=events.append,
-        pause=0.0,
-        attempts=2,
+        retry=Retry(pause=0.0, attempts=2),
         **options,
     )
     return report.rows[0], events
@@ -262,8 +262,8 @@ def test_two_processes_fetch_once(file_server, served, home):
     file_server.files["/w.pt"] = served(BODY, seconds=1.0)
     script = f"""
         import pathlib, sys
-        from cryoseg.models.weights import Weights
-        from cryoseg.pipelines.weights import download_weights
+        from cryoseg.methods.weights import Weights
+        from cryoseg.pipelines.data.weights import download_weights
         table = {{"w": Weights(name="w", file_name="w.pt", purpose="", licence="", paper="", source="",
                                url={file_server.url + "/w.pt"!r}, md5={MD5!r})}}
         report = download_weights(["w"], checkpoints_dir=pathlib.Path({str(home / "out")!r}), table=table)

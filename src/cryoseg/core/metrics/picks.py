@@ -148,16 +148,40 @@ class PickScore:
         return tuple(float(value) for value in self.errors_px.mean(axis=0))
 
 
+@dataclass(frozen=True, kw_only=True)
+class MatchCriteria:
+    """Rules by which picks are matched with true positions.
+
+    Attributes
+    ----------
+    radius_px
+        A pick is right if it lies at most this far from a truth of its own.
+    margin_px
+        Width of the border that does not count; needs `shape`.
+    shape
+        Shape of the image in axis order.
+    is_cetpick
+        Match as CET-pick's own script does (see `assign_cetpick`), for comparison with old tables.
+    """
+
+    radius_px: float
+    margin_px: float = 0.0
+    shape: tuple[int, ...] | None = None
+    is_cetpick: bool = False
+
+    @property
+    def reach_px(self) -> float:
+        """Largest distance at which a pick and a truth are neighbors."""
+        return self.radius_px**1.5 if self.is_cetpick else self.radius_px
+
+
 def evaluate_picks(
     pred: Points,
     truth: Points,
+    matching: MatchCriteria,
     *,
-    radius_px: float,
     scores: NDArray[np.floating] | None = None,
     threshold: float | None = None,
-    margin_px: float = 0.0,
-    shape: tuple[int, ...] | None = None,
-    is_cetpick: bool = False,
 ) -> PickScore:
     """Score picks of one image against its true positions.
 
@@ -168,18 +192,12 @@ def evaluate_picks(
     pred, truth
         (n, dimensions) and (m, dimensions), both z, y, x or both y, x, pixels, centers at whole
         numbers from 0.
-    radius_px
-        A pick is right if it lies at most this far from a truth of its own.
+    matching
+        Radius, border margin and rule of the matching.
     scores
-        (n,) of the picks; None if nobody scored them.
+        (n,) scores of the picks; None if they have no scores.
     threshold
-        Picks below it are dropped for `counts` (not for the curve); None keeps all.
-    margin_px
-        Width of the border that does not count; needs `shape`.
-    shape
-        Of the image, in axis order.
-    is_cetpick
-        Match as CET-pick's own script does (see `assign_cetpick`), for comparison with old tables.
+        Picks with a score below it are left out of `counts` but not of the curve; None keeps all.
 
     Raises
     ------
@@ -193,16 +211,17 @@ def evaluate_picks(
         )
     if scores is not None and len(scores) != len(pred):
         raise InputError(f"There are {len(scores)} scores for {len(pred)} picks.")
-    inside, counted = _away_from_border(pred, shape, margin_px), _away_from_border(truth, shape, margin_px)
-    reach = radius_px**1.5 if is_cetpick else radius_px
+    inside, counted = _away_from_border(pred, matching), _away_from_border(truth, matching)
     at_border = np.zeros(len(pred), np.bool_)
-    at_border[find_neighbors(pred, truth[~counted], radius_px=reach).pred] = True
+    at_border[find_neighbors(pred, truth[~counted], radius_px=matching.reach_px).pred] = True
     truth = truth[counted]
     may_ignore = ~inside | at_border
     every = np.zeros(len(pred)) if scores is None else np.asarray(scores, np.float64)
     kept = np.ones(len(pred), np.bool_) if threshold is None else every >= threshold
-    neighbors = find_neighbors(pred[kept], truth, radius_px=reach)
-    assigned = assign_cetpick(neighbors, radius_px=radius_px) if is_cetpick else assign(neighbors)
+    neighbors = find_neighbors(pred[kept], truth, radius_px=matching.reach_px)
+    assigned = (
+        assign_cetpick(neighbors, radius_px=matching.radius_px) if matching.is_cetpick else assign(neighbors)
+    )
     hit = assigned >= 0
     ignored = ~hit & may_ignore[kept]
     near = np.zeros(len(assigned), np.bool_)
@@ -214,42 +233,35 @@ def evaluate_picks(
             false_positives=int((~hit & ~ignored).sum()),
             false_negatives=len(truth) - hits,
         ),
-        curve=None
-        if scores is None
-        else _curve(pred, truth, every, may_ignore, reach, radius_px, is_cetpick),
+        curve=None if scores is None else _curve(pred, truth, every, may_ignore, matching),
         duplicates=int((near & ~hit & ~ignored).sum()),
         ignored=int(ignored.sum()),
         errors_px=pred[kept][hit] - truth[assigned[hit]],
-        radius_px=radius_px,
+        radius_px=matching.radius_px,
     )
 
 
 def _curve(
-    pred: Points,
-    truth: Points,
-    scores: NDArray[np.float64],
-    may_ignore: BoolArray,
-    reach_px: float,
-    radius_px: float,
-    is_cetpick: bool,
+    pred: Points, truth: Points, scores: NDArray[np.float64], may_ignore: BoolArray, matching: MatchCriteria
 ) -> PickCurve:
     order = np.argsort(-scores, kind="stable")
-    neighbors = find_neighbors(pred, truth, radius_px=reach_px)
+    neighbors = find_neighbors(pred, truth, radius_px=matching.reach_px)
     # CET-pick's script matches all picks once, whatever their score.
     hit = (
-        assign_cetpick(neighbors, radius_px=radius_px) >= 0
-        if is_cetpick
+        assign_cetpick(neighbors, radius_px=matching.radius_px) >= 0
+        if matching.is_cetpick
         else matched_in_order(neighbors, order)
     )
     counts = (hit | ~may_ignore)[order]
     return PickCurve(scores=scores[order][counts], is_hit=hit[order][counts], truths=len(truth))
 
 
-def _away_from_border(points: Points, shape: tuple[int, ...] | None, margin_px: float) -> BoolArray:
-    if margin_px <= 0:
+def _away_from_border(points: Points, matching: MatchCriteria) -> BoolArray:
+    if matching.margin_px <= 0:
         return np.ones(len(points), np.bool_)
+    shape = matching.shape
     if shape is None or len(shape) != points.shape[1]:
         raise InputError("A border margin needs the shape of the image. Pass --shape, or no --margin.")
-    far_side = np.asarray(shape) - 1 - margin_px
-    away: BoolArray = np.all((points >= margin_px) & (points <= far_side), axis=1)
+    far_side = np.asarray(shape) - 1 - matching.margin_px
+    away: BoolArray = np.all((points >= matching.margin_px) & (points <= far_side), axis=1)
     return away

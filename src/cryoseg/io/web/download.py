@@ -88,6 +88,25 @@ DATA_CONTENT = Content(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retry:
+    """When a connection counts as broken, and how often it is tried again.
+
+    Attributes
+    ----------
+    timeout
+        Seconds without a byte after which a connection counts as broken.
+    attempts
+        Connections that may fail in a row without any progress.
+    pause
+        Seconds before the second connection; doubled before each further one.
+    """
+
+    timeout: float = 30.0
+    attempts: int = 4
+    pause: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fetched:
     """A file in its place."""
 
@@ -251,12 +270,9 @@ def fetch(
     destination: Path,
     *,
     expected: Expected,
-    by_hand: str,
     content: Content = WEIGHTS_CONTENT,
     on_bytes: OnBytes | None = None,
-    timeout: float = 30.0,
-    attempts: int = 4,
-    pause: float = 1.0,
+    retry: Retry = Retry(),
 ) -> Fetched:
     """Download a file to `destination`, which appears only when complete and verified.
 
@@ -268,18 +284,12 @@ def fetch(
         Final name; its folder is made. Hold `exclusive(destination)` around the call.
     expected
         Published digests and size.
-    by_hand
-        Sentence that tells how to put the file in place without this function; ends every error.
     content
         What the file must be.
     on_bytes
         Called with (bytes here, bytes in total) as they arrive.
-    timeout
-        Seconds without a byte after which a connection counts as broken.
-    attempts
-        Connections that may fail in a row without any progress.
-    pause
-        Seconds before the second connection; doubled before each further one.
+    retry
+        When a connection counts as broken, and how often it is tried again.
 
     Raises
     ------
@@ -293,35 +303,29 @@ def fetch(
     resumed = part.size > 0
     while True:
         try:
-            _transfer(part, expected, on_bytes=on_bytes, timeout=timeout, attempts=attempts, pause=pause)
-        except WeightsError as error:
-            raise WeightsError(f"{error} {by_hand}") from None
+            _transfer(part, expected, retry, on_bytes=on_bytes)
         except OSError as error:
-            raise WeightsError(
-                f"{part.path}: cannot be written ({error.strerror or error}). {by_hand}"
-            ) from None
+            raise WeightsError(f"{part.path}: cannot be written ({error.strerror or error}).") from None
         digests = file_digests(part.path, ("sha256", "md5"))
         problem = expected.mismatch(digests, part.size)
         if not problem:
             break
         part.discard()
         if not resumed:
-            raise WeightsError(f"{url}: the file arrived damaged: {problem}; nothing was kept. {by_hand}")
+            raise WeightsError(f"{url}: the file arrived damaged: {problem}; nothing was kept.")
         resumed = False  # the pieces did not belong together: once more, in one piece
     part.path.replace(destination)
     part.notes.unlink(missing_ok=True)
     return Fetched(path=destination, sha256=digests["sha256"], verified=expected.has_digest)
 
 
-def _transfer(
-    part: _Part, expected: Expected, *, on_bytes: OnBytes | None, timeout: float, attempts: int, pause: float
-) -> None:
+def _transfer(part: _Part, expected: Expected, retry: Retry, *, on_bytes: OnBytes | None) -> None:
     if part.total is not None and part.size == part.total:
         return
     failures, furthest = 0, part.size
     while True:
         try:
-            _receive(part, timeout=timeout, resumable=expected.has_digest, on_bytes=on_bytes)
+            _receive(part, timeout=retry.timeout, resumable=expected.has_digest, on_bytes=on_bytes)
             return
         except (
             urllib.error.URLError,
@@ -336,7 +340,7 @@ def _transfer(
                 raise WeightsError(f"{part.url}: {explain(error)}.") from None
             failures = 1 if part.size > furthest else failures + 1
             furthest = max(furthest, part.size)
-            if failures >= attempts:
+            if failures >= retry.attempts:
                 kept = f"; {part.size / 1e6:.1f} MB are kept, the same command resumes" if part.size else ""
                 raise WeightsError(f"{part.url}: {explain(error)}{kept}.") from None
-            time.sleep(pause * 2 ** (failures - 1))
+            time.sleep(retry.pause * 2 ** (failures - 1))

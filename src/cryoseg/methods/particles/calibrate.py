@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cryoseg.core.metrics.picks import PickCurve, evaluate_picks, join_curves
+from cryoseg.core.metrics.picks import MatchCriteria, PickCurve, evaluate_picks, join_curves
 from cryoseg.core.picking.calibration import Calibration, expected_calibration_error, fit_calibration
 from cryoseg.core.picking.logit_picks import PEAK_SIGMAS, logits_to_picks
 from cryoseg.methods.particles.fit import micrograph_logits
@@ -63,7 +63,7 @@ def pick_curve(
         found = evaluate_picks(
             picks.centers,
             micrograph.centers,
-            radius_px=MATCH_RADIUS * particle_pixels,
+            MatchCriteria(radius_px=MATCH_RADIUS * particle_pixels),
             scores=picks.raw_scores,
         )
         assert found.curve is not None

@@ -12,30 +12,29 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg import __version__
-from cryoseg.errors import CryosegError, InputError
+from cryoseg.errors import CryosegError, InputError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, ignore
 from cryoseg.io.images.volumes import made_by, read_mask, write_mask
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import write_provenance
-from cryoseg.io.web.download import DATA_CONTENT, Expected, exclusive, fetch
+from cryoseg.io.web.download import DATA_CONTENT, Expected, Retry, exclusive, fetch
 from cryoseg.io.web.remote_files import RemoteFile
+from cryoseg.io.weight_files import OnBytes
 from cryoseg.pipelines.data.fetch_plan import Planned
 
 RECORD = "source.json"
 _PARTLY = ".incomplete"
 
 
-def fetch_planned(
-    plan: Sequence[Planned], *, attempts: int = 4, pause: float = 1.0, on_event: OnEvent = ignore
-) -> Report:
+def fetch_planned(plan: Sequence[Planned], *, retry: Retry = Retry(), on_event: OnEvent = ignore) -> Report:
     """Fetch what was planned; files that are there in full are kept.
 
     Parameters
     ----------
     plan
         From `plan_fetch`.
-    attempts, pause
-        See `cryoseg.io.web.download.fetch`.
+    retry
+        When a connection counts as broken, and how often it is tried again.
     on_event
         Told progress, notes and rows.
 
@@ -48,7 +47,7 @@ def fetch_planned(
     for planned in plan:
         begun = time.monotonic()
         try:
-            row = _fetch_one(planned, attempts=attempts, pause=pause, on_event=on_event)
+            row = _fetch_one(planned, retry=retry, on_event=on_event)
         except CryosegError as error:
             row = Row(name=planned.name, status=Status.FAILED, message=str(error))
         except OSError as error:
@@ -64,7 +63,21 @@ def readable_bytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _fetch_one(planned: Planned, *, attempts: int, pause: float, on_event: OnEvent) -> Row:
+def _fetch_file(file: RemoteFile, destination: Path, *, retry: Retry, on_bytes: OnBytes) -> None:
+    try:
+        fetch(
+            file.url,
+            destination,
+            expected=Expected(md5=file.md5, size=file.size if file.md5 else None),
+            content=DATA_CONTENT,
+            on_bytes=on_bytes,
+            retry=retry,
+        )
+    except WeightsError as error:
+        raise WeightsError(f"{error} By hand: fetch {file.url} to {destination}.") from None
+
+
+def _fetch_one(planned: Planned, *, retry: Retry, on_event: OnEvent) -> Row:
     if planned.error:
         raise InputError(planned.error)
     for text in planned.notes:
@@ -89,16 +102,7 @@ def _fetch_one(planned: Planned, *, attempts: int, pause: float, on_event: OnEve
             with exclusive(destination, on_wait=meter.wait, folder_option=DATA_CONTENT.folder_option):
                 # Whoever held the lock may have finished the file meanwhile.
                 if _present(planned, file) is None:
-                    fetch(
-                        file.url,
-                        destination,
-                        expected=Expected(md5=file.md5, size=file.size if file.md5 else None),
-                        by_hand=f"By hand: fetch {file.url} to {destination}.",
-                        content=DATA_CONTENT,
-                        on_bytes=meter.on_bytes,
-                        attempts=attempts,
-                        pause=pause,
-                    )
+                    _fetch_file(file, destination, retry=retry, on_bytes=meter.on_bytes)
         meter.finish(file)
     if planned.archive:
         folder = _unpack(planned, _destination(planned, planned.files[0]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryoseg.errors import CryosegError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
-from cryoseg.io.web.download import Expected, exclusive, fetch, offline_variable
+from cryoseg.io.web.download import Expected, Retry, exclusive, fetch, offline_variable
 from cryoseg.io.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
 from cryoseg.methods.weights import (
     WEIGHTS,
@@ -189,8 +189,7 @@ def download_weights(
     checkpoints_dir: Path | None = None,
     on_event: OnEvent = ignore,
     table: Mapping[str, Weights] = WEIGHTS,
-    attempts: int = 4,
-    pause: float = 1.0,
+    retry: Retry = Retry(),
 ) -> Report:
     """Fetch weights by name into `download_folder`, verified, one process at a time.
 
@@ -205,8 +204,8 @@ def download_weights(
         Hears progress, notes and rows.
     table
         Known weights.
-    attempts, pause
-        See `cryoseg.io.web.download.fetch`.
+    retry
+        When a connection counts as broken, and how often it is tried again.
 
     Returns
     -------
@@ -234,7 +233,7 @@ def download_weights(
         with exclusive(destination, on_wait=wait):
             if destination.is_file():
                 return _kept(entry, destination, on_event=on_event)
-            return _download(entry, destination, attempts=attempts, pause=pause, on_event=on_event)
+            return _download(entry, destination, retry=retry, on_event=on_event)
 
     return _each(expand_names(list(names), table=table), download, on_event=on_event)
 
@@ -246,27 +245,24 @@ def _kept(entry: Weights, path: Path, *, on_event: OnEvent) -> Row:
     )
 
 
-def _download(entry: Weights, destination: Path, *, attempts: int, pause: float, on_event: OnEvent) -> Row:
-    hint = by_hand(entry, destination)
+def _download(entry: Weights, destination: Path, *, retry: Retry, on_event: OnEvent) -> Row:
     try:
         expected = published(entry)
+        on_event(Note(text=f"{entry.name}: {entry.licence}; from {entry.source} to {destination}"))
+        fetched = fetch(
+            address(entry),
+            destination,
+            expected=expected,
+            on_bytes=_progress(entry.name, "download", on_event),
+            retry=retry,
+        )
+        try:
+            check_structure(destination)
+        except WeightsError:
+            destination.unlink()
+            raise
     except WeightsError as error:
-        raise WeightsError(f"{error} {hint}") from None
-    on_event(Note(text=f"{entry.name}: {entry.licence}; from {entry.source} to {destination}"))
-    fetched = fetch(
-        address(entry),
-        destination,
-        expected=expected,
-        by_hand=hint,
-        on_bytes=_progress(entry.name, "download", on_event),
-        attempts=attempts,
-        pause=pause,
-    )
-    try:
-        check_structure(destination)
-    except WeightsError as error:
-        destination.unlink()
-        raise WeightsError(f"{error} {hint}") from None
+        raise WeightsError(f"{error} {by_hand(entry, destination)}") from None
     size = readable_size(destination.stat().st_size)
     message = str(destination)
     if fetched.verified:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
 from cryoseg.core.grids.axes import picks_look_turned, voxel_size_mismatch
-from cryoseg.core.metrics.picks import PickCounts, PickScore, evaluate_picks, join_curves
+from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickScore, evaluate_picks, join_curves
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.volumes import known_suffix
@@ -191,12 +191,14 @@ def _score_image(
             score = evaluate_picks(
                 truth.centers[:0] if pred is None else pred.centers,
                 truth.centers,
-                radius_px=radius,
+                MatchCriteria(
+                    radius_px=radius,
+                    margin_px=margin,
+                    shape=config.shape or truth.shape or (None if pred is None else pred.shape),
+                    is_cetpick=config.matching is PickMatching.CETPICK,
+                ),
                 scores=None if pred is None else pred.scores,
                 threshold=config.threshold if pred is not None and pred.scores is not None else None,
-                margin_px=margin,
-                shape=config.shape or truth.shape or (None if pred is None else pred.shape),
-                is_cetpick=config.matching is PickMatching.CETPICK,
             )
         except InputError as error:
             raise InputError(f"{source or name}: {error}") from error

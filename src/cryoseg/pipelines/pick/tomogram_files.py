@@ -40,7 +40,8 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.tomogram import pick_tomogram
 from cryoseg.types import BoolArray, Tomogram
-from cryoseg.view.pick_preview import draw_picks, write_pick_preview
+from cryoseg.view.pick_preview import ShownPicks, draw_picks
+from cryoseg.view.sections import write_png
 
 MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
 RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
@@ -297,14 +298,16 @@ def _pick_one(
         wide = (diameter / size[0], diameter / size[1], diameter / size[2])
         picture = draw_picks(
             tomogram.data,
-            picks.centers,
-            diameter_voxels=wide,
-            scores=picks.scores,
-            candidate_scores=result.candidates.scores,
-            score_threshold=result.threshold,
+            ShownPicks(
+                centers=picks.centers,
+                diameter_voxels=wide,
+                scores=picks.scores,
+                candidate_scores=result.candidates.scores,
+                score_threshold=result.threshold,
+            ),
             pixel_size=size[2],
         )
-        write_pick_preview(paths["preview"], picture, overwrite=True)
+        write_png(paths["preview"], picture, overwrite=True)
     record = {
         "input": {**source, "shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},
         "score_threshold": result.threshold,

@@ -30,7 +30,8 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.segment.model import ResolvedModel, bytes_needed, resolve_model
 from cryoseg.types import SegmentResult, Tomogram
-from cryoseg.view.preview import write_preview
+from cryoseg.view.preview import draw_preview
+from cryoseg.view.sections import write_png
 
 
 def segment_tomogram(
@@ -257,15 +258,14 @@ def _segment_file(
     if "post_processed_mask" in paths:
         write_mask(paths["post_processed_mask"], final, geometry, label=label, overwrite=True)
     if "preview" in paths:
-        write_preview(
-            paths["preview"],
+        picture = draw_preview(
             tomogram.data,
             final,
             pixel_size=pixel_size.angstrom,
             logits=result.logits,
             logit_threshold=settled.logit_threshold,
-            overwrite=True,
         )
+        write_png(paths["preview"], picture, overwrite=True)
     fraction, peak = float(final.mean()), peak_bytes() + peak_device_memory(select_device(device))
     record = {
         "input": {**source, "shape_zyx": tomogram.data.shape},
