@@ -331,9 +331,9 @@ def test_a_kept_score(logits: Path, tmp_path: Path) -> None:
             "particles, as before",
         ),
         (
-            "simulate lesions --shape 64x64 -n 2 --prefix a_b",
-            "records/a_b_0001.json",
-            "% lesion, as before",
+            "simulate phantoms --shape 16x48x48 -n 2 --prefix a_b --labels 2 --particles 5",
+            "a_b_0001.json",
+            "particles, as before",
         ),
     ],
 )

@@ -59,7 +59,7 @@ def segment_image(
 ) -> None:
     """Mark what a model was trained to find in ordinary pictures: PNG, JPEG, BMP or TIFF.
 
-    Example: cryoseg segment-image photos/ --model runs/lesions/promise.safetensors -o masks --overlay
+    Example: cryoseg segment-image photos/ --model runs/pictures/promise.safetensors -o masks --overlay
     """
     smoothing = Smoothing(morphology=morphology, kernel=kernel)
     with batch_console(quiet=quiet, verbose=verbose) as console:

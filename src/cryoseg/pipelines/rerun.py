@@ -28,13 +28,12 @@ FROM_INPUT: dict[str, Callable[[Findings, Path], Run]] = {
 FROM_SETTINGS: dict[str, Callable[[Findings], Run]] = {
     "simulate tomograms": arithmetic.simulate_tomogram,
     "simulate micrographs": arithmetic.simulate_micrograph,
-    "simulate lesions": arithmetic.simulate_lesion,
+    "simulate phantoms": arithmetic.simulate_phantom,
 }
 # Figures that two records of a run are held against each other by: where they stand, and their unit.
 _FIGURES = (
     (("fraction_marked",), "marked"),
     (("membrane_fraction",), "membrane"),
-    (("lesion_share",), "lesion"),
     (("picks",), "picks"),
     (("particles",), "particles"),
     (("figures", "dice"), "Dice"),
@@ -125,12 +124,10 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
         before = found.part(what)
         if before is not None and before != now:
             found.notes.append(f"{what}: {now}; the record has {before}")
-    # Lesions have folders of their own for pictures, masks and records.
-    folder = record.parent.parent if command == "simulate lesions" else record.parent
     return Rerun(
         record=record,
         input=source,
-        folder=folder,
+        folder=record.parent,
         differences=tuple(found.differences),
         notes=tuple(found.notes),
         _run=run,

@@ -1,20 +1,30 @@
-"""Simple tomograms with exactly known particles, to measure detectors on.
+"""Simple tomograms with exactly known particles, to test detectors on.
 
-Much plainer than `cryoseg simulate tomograms`: particles are balls or shells, the microscope is
-white noise and a missing wedge. What is hard about them is chosen by the caller: noise, crowding,
-particles of another size that must not be picked, membranes, gold.
+They are much plainer than those of `cryoseg simulate tomograms`: particles are balls or shells, and the
+microscope adds white noise and a missing wedge. The settings decide what makes a phantom difficult: noise,
+crowding, particles of another size that must not be picked, membranes, gold.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator
 from dataclasses import dataclass
-from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.errors import ConfigError
-from cryoseg.types import FloatArray
+from cryoseg.config.simulate_phantoms import Body, PhantomConfig
+from cryoseg.io.images.mrc import write_mrc
+from cryoseg.io.images.volumes import made_by
+from cryoseg.io.inputs import stem
+from cryoseg.io.outputs import make_folder
+from cryoseg.io.picks.text import write_csv
+from cryoseg.simulate.makers import make_all
+from cryoseg.simulate.records import begin_record, finished_record, write_record
+from cryoseg.types import FloatArray, Geometry, Picks
 
 SHELL_ANGSTROM = 25.0
 BILAYER_ANGSTROM = 45.0
@@ -22,59 +32,6 @@ GOLD_DIAMETER_ANGSTROM = 100.0
 GOLD_CONTRAST = 6.0  # times a particle's
 MEMBRANE_CONTRAST = 1.0
 MAX_PLACEMENT_TRIES = 200
-
-
-class Body(StrEnum):
-    """What a particle is made of."""
-
-    SOLID = "solid"
-    HOLLOW = "hollow"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhantomConfig:
-    """What stands in a phantom and how it is imaged.
-
-    Attributes
-    ----------
-    shape
-        (z, y, x) in voxels.
-    voxel_size
-        In angstrom.
-    diameters_angstrom
-        Of the particles to pick; each particle takes one of them at random.
-    distractor_diameter_angstrom
-        Of particles that are not to be picked; None for none.
-    count, distractors, membranes, gold
-        How many of each; fewer where there is no room left.
-    spacing
-        Least distance between two particles, in units of their mean diameter: 1 is touching.
-    snr
-        Variance of the noise-free volume without gold over the variance of the noise; None for
-        no noise.
-    tilt_degrees
-        Tilts reach to plus and minus this angle about the y axis; the wedge beyond is empty.
-    """
-
-    shape: tuple[int, int, int] = (64, 256, 256)
-    voxel_size: float = 10.0
-    body: Body = Body.HOLLOW
-    diameters_angstrom: tuple[float, ...] = (160.0,)
-    distractor_diameter_angstrom: float | None = None
-    count: int = 100
-    distractors: int = 0
-    membranes: int = 0
-    gold: int = 0
-    spacing: float = 1.1
-    snr: float | None = 0.1
-    tilt_degrees: float = 60.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.snr is not None and self.snr <= 0:
-            raise ConfigError(f"Phantom SNR {self.snr}: must be positive.")
-        if not 0 < self.tilt_degrees <= 90:
-            raise ConfigError(f"Phantom tilt range {self.tilt_degrees}: must lie in (0, 90] degrees.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +43,9 @@ class Phantom:
     data
         (z, y, x) float32, particles dark.
     centers
-        (n, 3) z, y, x of the particles to pick, voxels, whole numbers at voxel centers plus a
-        fraction.
+        (n, 3) centers z, y, x of the particles to pick in voxels; whole numbers are voxel centers.
     distractors
-        The same of the particles that must not be picked.
+        (m, 3) centers of the particles that must not be picked.
     """
 
     data: FloatArray
@@ -168,9 +124,17 @@ def _missing_wedge(shape: tuple[int, int, int], tilt_degrees: float) -> NDArray[
     return np.broadcast_to(measured, (shape[0], shape[1], shape[2] // 2 + 1))
 
 
-def make_phantom(config: PhantomConfig) -> Phantom:
-    """A phantom; the same config gives the same bytes."""
-    rng = np.random.default_rng(config.seed)
+def make_phantom(config: PhantomConfig, index: int = 0) -> Phantom:
+    """Draw phantom `index` of a configuration; it is the same whenever it is asked for.
+
+    Parameters
+    ----------
+    config
+        Contents, imaging and seed.
+    index
+        Number of the phantom under the seed.
+    """
+    rng = np.random.default_rng([config.seed, index])
     voxel = config.voxel_size
     membranes, distance = _membranes(rng, config)
     wanted = rng.choice(config.diameters_angstrom, config.count) / voxel
@@ -206,3 +170,104 @@ def make_phantom(config: PhantomConfig) -> Phantom:
         noise = image(rng.standard_normal(config.shape, dtype=np.float32))
         volume = volume + noise * np.float32(np.sqrt(clean.var() / config.snr) / noise.std())
     return Phantom(data=-volume, centers=centers[flags], distractors=centers[~flags])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomOutcome:
+    """How one phantom of a batch ended.
+
+    Attributes
+    ----------
+    paths
+        Image, truth, labels if there are any, and the record.
+    made
+        False if it was there already.
+    seconds
+        Time to make it.
+    record
+        The content of the JSON file.
+    """
+
+    paths: tuple[Path, ...]
+    made: bool
+    seconds: float
+    record: dict[str, Any]
+
+
+_Job = tuple[PhantomConfig, int, tuple[Path, ...]]
+
+
+def output_paths(config: PhantomConfig, folder: Path, index: int, *, prefix: str = "sim") -> tuple[Path, ...]:
+    """Files of phantom `index`: image, truth, labels if the configuration asks for them, and record."""
+    base = f"{prefix}_{index:04d}"
+    tails = ["_micrograph.mrc" if config.projection else "_tomogram.mrc", "_truth.csv"]
+    tails += ["_labels.csv"] if config.labels else []
+    return tuple(folder / f"{base}{tail}" for tail in (*tails, ".json"))
+
+
+def make(job: _Job) -> PhantomOutcome:
+    """Simulate one phantom, by configuration, index and files, and write it."""
+    config, index, paths = job
+    begun = time.perf_counter()
+    image, truth, *labels, record_path = paths
+    # The record is the mark of completion, so an old one must not outlive the files beside it.
+    record_path.unlink(missing_ok=True)
+    phantom = make_phantom(config, index)
+    data, centers = phantom.data, phantom.centers
+    if config.projection:
+        data, centers = data.sum(axis=0, keepdims=True), centers[:, 1:]
+    geometry, label = Geometry(voxel_size=(config.voxel_size,) * 3), made_by("simulate phantoms")
+    write_mrc(image, data, geometry, dtype="float32", label=label, overwrite=True)
+    write_csv(truth, {stem(image): Picks(centers=centers)}, overwrite=True)
+    for path in labels:
+        write_csv(path, {stem(image): Picks(centers=centers[: config.labels])}, overwrite=True)
+    record = {
+        **begin_record("phantoms", config, index),
+        "particles": len(centers),
+        "distractor_centers_zyx": phantom.distractors.round(4).tolist(),
+    }
+    write_record(record_path, record)
+    return PhantomOutcome(paths=paths, made=True, seconds=time.perf_counter() - begun, record=record)
+
+
+def simulate_phantom_folder(
+    config: PhantomConfig,
+    folder: Path,
+    *,
+    count: int,
+    workers: int = 1,
+    overwrite: bool = False,
+    prefix: str = "sim",
+) -> Generator[PhantomOutcome, None, None]:
+    """Write phantoms 0 to `count` - 1 of a configuration to a folder; finished ones are kept.
+
+    Parameters
+    ----------
+    config
+        Contents, imaging and seed.
+    folder
+        Made if missing.
+    count
+        Number of phantoms that the folder is to hold.
+    workers
+        Number of processes; the phantoms do not depend on it.
+    overwrite
+        Make finished ones again.
+    prefix
+        First part of the file names.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds phantoms of other settings and `overwrite` is not given.
+    """
+    make_folder(folder)
+    todo: list[_Job] = []
+    for index in range(count):
+        paths = output_paths(config, folder, index, prefix=prefix)
+        record = None if overwrite else finished_record(config, index, paths, paths[-1])
+        if record is None:
+            todo.append((config, index, paths))
+        else:
+            yield PhantomOutcome(paths=paths, made=False, seconds=0.0, record=record)
+    yield from make_all(make, todo, workers=workers)

@@ -10,12 +10,12 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.config.simulate import SimulateConfig
-from cryoseg.config.simulate_lesions import SimulateLesionsConfig
 from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
+from cryoseg.config.simulate_phantoms import PhantomConfig
 from cryoseg.errors import OutputError
 from cryoseg.io.outputs import atomic_output
 
-Config = SimulateConfig | SimulateMicrographsConfig | SimulateLesionsConfig
+Config = SimulateConfig | SimulateMicrographsConfig | PhantomConfig
 
 
 def begin_record(command: str, config: Config, index: int) -> dict[str, Any]:

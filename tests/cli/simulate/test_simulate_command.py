@@ -1,9 +1,11 @@
-"""`cryoseg simulate tomograms` and `cryoseg sample` as the user calls them."""
+"""`cryoseg simulate` and `cryoseg sample` as the user calls them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -76,3 +78,27 @@ def test_micrographs_are_made_and_kept(tmp_path: Path) -> None:
     assert "kept" in RUN.invoke(simulate.app, arguments).output
     wrong = RUN.invoke(simulate.app, [*arguments, "--particle-diameter", "wide"])
     assert "--particle-diameter wide" in str(wrong.exception)
+
+
+@pytest.mark.parametrize("projection", [False, True])
+def test_particles_of_phantoms_are_dark_where_the_truth_says(tmp_path: Path, projection: bool) -> None:
+    arguments = ["phantoms", "-o", str(tmp_path), "-n", "2", "--shape", "24x80x96", "--pixel-size", "10"]
+    arguments += ["--particles", "9", "--particle-diameter", "120", "--body", "solid", "--labels", "3"]
+    arguments += ["--snr", "10", "--tilt-range", "90"] + ["--projection"] * projection
+    done = RUN.invoke(simulate.app, arguments)
+    assert done.exit_code == 0, done.output
+    image = tmp_path / f"sim_0001_{'micrograph' if projection else 'tomogram'}.mrc"
+    data = read_micrograph(image).data if projection else read_tomogram(image).data
+    assert data.shape == ((80, 96) if projection else (24, 80, 96))
+    (truth,) = read_picks(tmp_path / "sim_0001_truth.csv").values()
+    (labels,) = read_picks(tmp_path / "sim_0001_labels.csv").values()
+    assert len(truth) == 9
+    assert np.array_equal(labels.centers, truth.centers[:3])
+    index = tuple(truth.centers.round().astype(int).T)
+    assert float(data[index].max()) < float(data.mean()) - 2 * float(data.std())
+    assert "kept" in RUN.invoke(simulate.app, arguments).output
+    assert json.loads((tmp_path / "sim_0001.json").read_text())["particles"] == 9
+    for option, value in (("--snr", "0"), ("--tilt-range", "91"), ("--distractors", "3")):
+        wrong = RUN.invoke(simulate.app, [*arguments, option, value])
+        assert isinstance(wrong.exception, ConfigError)
+        assert option in str(wrong.exception)

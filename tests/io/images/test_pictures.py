@@ -8,14 +8,12 @@ from PIL import Image
 
 from cryoseg.errors import InputError
 from cryoseg.io.images.pictures import (
-    PictureRow,
     Split,
     read_picture_list,
     read_picture_mask,
     read_probabilities,
     read_rgb,
     read_size,
-    write_picture_list,
 )
 
 
@@ -108,11 +106,3 @@ def test_pictures_are_turned_as_their_camera_says(tmp_path: Path) -> None:
     assert read_size(tmp_path / "plain.png") == (4, 6)
     with pytest.raises(InputError, match="cannot be read as a picture"):
         read_size(tmp_path / "absent.png")
-
-
-def test_a_written_list_is_read_back_and_moves_with_its_folder(tmp_path: Path) -> None:
-    pair(tmp_path, "a")
-    row = PictureRow(image=tmp_path / "images" / "a.jpg", mask=tmp_path / "masks" / "a.png", split=Split.VAL)
-    write_picture_list(tmp_path / "list.csv", [row], overwrite=False)
-    assert read_picture_list(tmp_path / "list.csv") == [row]
-    assert "images/a.jpg,val,masks/a.png" in (tmp_path / "list.csv").read_text()

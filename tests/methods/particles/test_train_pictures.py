@@ -415,23 +415,24 @@ def test_a_checkpoint_of_the_authors_segments_pictures(
     assert "upper bound" in run_main(monkeypatch, capsys, *command, "-m", tmp_path / "gt.pt")
 
 
-def test_a_newcomer_goes_from_simulated_lesions_to_scores(base: Path, tmp_path: Path) -> None:
-    skin, run, masks = tmp_path / "skin", tmp_path / "run", tmp_path / "masks"
+def test_a_standalone_model_segments_pictures_without_its_base(
+    lesions: Path, base: Path, tmp_path: Path
+) -> None:
+    run, masks = tmp_path / "run", tmp_path / "masks"
     commands = [
-        ["simulate", "lesions", "-o", str(skin), "-n", "5", "--shape", "64x96", "-q"],
-        ["train", "promise", str(skin / "lesions.csv"), "-o", str(run), "--base", str(base), "--standalone"],
-        ["segment-image", str(skin / "images"), "-m", str(run / "promise.safetensors"), "-o", str(masks)],
-        ["evaluate", "images", str(masks), str(skin / "masks")],
+        ["train", "promise", str(lesions), "-o", str(run), "--base", str(base), "--standalone"],
+        ["segment-image", str(lesions.parent / "images"), "-m", str(run / "promise.safetensors")],
+        ["evaluate", "images", str(masks), str(lesions.parent / "masks")],
     ]
-    commands[1] += ["--prepare", "--no-augment", "--steps", "2", "--batch", "2", "--device", "cpu", "-q"]
-    commands[2] += ["--overlay", "--device", "cpu", "-q"]
+    commands[0] += ["--prepare", "--no-augment", "--steps", "2", "--batch", "2", "--device", "cpu", "-q"]
+    commands[1] += ["-o", str(masks), "--overlay", "--device", "cpu", "-q"]
     for command in commands:
         done = RUNNER.invoke(app, command, catch_exceptions=False)
         assert done.exit_code == 0, done.output
-    assert "lesion_0004" in done.output
-    assert len(list(masks.glob("*_overlay.png"))) == 5
+    assert "lesion7" in done.output
+    assert len(list(masks.glob("*_overlay.png"))) == len(SPLITS)
     card = read_model_metadata(run / "promise.safetensors")["card"]
-    assert (card["training_pictures"], card["validation_pictures"], card["test"]["pictures"]) == (3, 1, 1)
+    assert (card["training_pictures"], card["validation_pictures"], card["test"]["pictures"]) == (4, 2, 2)
 
 
 def test_a_mask_of_another_size_and_lists_beside_folders_are_refused(

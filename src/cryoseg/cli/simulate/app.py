@@ -9,18 +9,16 @@ from typer import Option
 
 from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
 from cryoseg.cli.simulate.micrographs import POLARITY_ON_DISK_HELP, micrographs
-from cryoseg.cli.simulate_lesions import lesions
+from cryoseg.cli.simulate.phantoms import phantoms, volume_shape
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
 from cryoseg.errors import ConfigError
 
-app = typer.Typer(
-    help="Make tomograms, micrographs and pictures whose truth is known exactly.", no_args_is_help=True
-)
+app = typer.Typer(help="Make tomograms and micrographs whose truth is known exactly.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Make tomograms, micrographs and pictures whose truth is known exactly."""
+    """Make tomograms and micrographs whose truth is known exactly."""
 
 
 def _range(option: str, text: str | None) -> tuple[float, float] | None:
@@ -33,16 +31,8 @@ def _range(option: str, text: str | None) -> tuple[float, float] | None:
         raise ConfigError(f"{option} {text}: give one number, or a range as LOW:HIGH.") from error
 
 
-def _shape(text: str) -> tuple[int, int, int]:
-    try:
-        z, y, x = (int(part) for part in text.lower().split("x"))
-    except ValueError as error:
-        raise ConfigError(f"--shape {text}: give voxels as ZxYxX, for example 64x256x256.") from error
-    return z, y, x
-
-
 app.command()(micrographs)
-app.command()(lesions)
+app.command()(phantoms)
 
 
 @app.command()
@@ -89,7 +79,7 @@ def tomograms(
 
     config = SimulateConfig(
         recipe=recipe,
-        shape=_shape(shape),
+        shape=volume_shape(shape),
         pixel_size=_range("--pixel-size", pixel_size),
         snr=_range("--snr", snr),
         polarity=polarity,

@@ -103,7 +103,7 @@ def promise(
 
     Example: cryoseg train promise empiar10017 -o runs/promise --prompter apm --ips
 
-    Example: cryoseg train promise lesions.csv -o runs/lesions --base sam_vit_b --prepare
+    Example: cryoseg train promise pictures.csv -o runs/pictures --base sam_vit_b --prepare
     """
     prompt = PromptConfig(
         method=PromptMethod.PROMISE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -75,22 +74,6 @@ def read_picture_list(path: Path) -> list[PictureRow]:
     if not rows:
         raise InputError(f"{path}: has no rows; give one picture and mask a line.")
     return rows
-
-
-def write_picture_list(path: Path, rows: Sequence[PictureRow], *, overwrite: bool) -> None:
-    """Write a list that `read_picture_list` reads; names below the list's folder count from there."""
-    with (
-        atomic_output(path, overwrite=overwrite) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in rows:
-            image, mask = (
-                name.relative_to(path.parent).as_posix() if name.is_relative_to(path.parent) else str(name)
-                for name in (row.image, row.mask)
-            )
-            writer.writerow([image, row.split.value, mask])
 
 
 def _row(path: Path, line: int, values: dict[str, str | None]) -> PictureRow:

@@ -22,7 +22,7 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.picks.picks import PICKS_TAG, read_picks
+from cryoseg.io.picks.picks import PICK_SUFFIXES, PICKS_TAG, read_picks
 from cryoseg.methods.particles.samples import TrainingMicrograph
 
 IMAGE_FOLDERS = ("images", "micrographs")
@@ -185,7 +185,10 @@ def _pair_by_name(
 
 def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[MicrographPair]:
     centers: dict[str, NDArray[np.float64]] = {}
-    for path in picks:
+    for file in resolve_inputs(picks, suffixes=PICK_SUFFIXES):
+        if file.error is not None:
+            raise InputError(file.error)
+        path = file.path
         for name, found in read_picks(path).items():
             key = stem(name or path.stem, MICROGRAPH_SUFFIXES)
             earlier = centers.get(key, np.empty((0, 2)))

@@ -10,14 +10,14 @@ from cryoseg.config import EvaluateConfig
 from cryoseg.config.batch import ALL
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.simulate import SimulateConfig
-from cryoseg.config.simulate_lesions import SimulateLesionsConfig
 from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
+from cryoseg.config.simulate_phantoms import PhantomConfig
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, Status
 from cryoseg.io.outputs import make_folder
 from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.reruns.findings import Findings, Run
-from cryoseg.simulate import lesions, micrographs, tomograms
+from cryoseg.simulate import micrographs, phantoms, tomograms
 from cryoseg.simulate.records import Config, finished_record
 
 
@@ -97,19 +97,18 @@ def simulate_micrograph(found: Findings) -> Run:
     return run
 
 
-def simulate_lesion(found: Findings) -> Run:
-    """One picture of `cryoseg simulate lesions`; the list of the folder is left as it is."""
-    config, index, prefix = found.settings(SimulateLesionsConfig, "config"), _index(found), _prefix(found)
+def simulate_phantom(found: Findings) -> Run:
+    """One phantom of `cryoseg simulate phantoms`."""
+    config, index, prefix = found.settings(PhantomConfig, "config"), _index(found), _prefix(found)
 
     def run(output_dir: Path, overwrite: bool, on_event: OnEvent) -> Report:
-        lesions.make_folders(output_dir)
-        row = lesions.lesion_row(output_dir, index, prefix=prefix)
-        record = lesions.record_path(output_dir, row)
+        make_folder(output_dir)
+        paths = phantoms.output_paths(config, output_dir, index, prefix=prefix)
         return _made(
             config,
             index,
-            (row.image, row.mask, record),
-            lambda: lesions.write_lesion(lesions.simulate_lesion(config, index), row, record),
+            paths,
+            lambda: phantoms.make((config, index, paths)),
             overwrite=overwrite,
             on_event=on_event,
         )
