@@ -61,7 +61,7 @@ def test_flat_keys_tables_and_the_command_line_in_rising_order(parsed) -> None:
     """.replace("min_slices", "post_process_min_slices")
     given = parsed("segment", toml, "a.mrc")
     assert given["device"] == "cuda"
-    assert given["min_slices"] == 3
+    assert given["post_process_min_slices"] == 3
     assert given["polarity"] is Polarity.BRIGHT
     assert parsed("segment", toml, "a.mrc", "--device", "mps")["device"] == "mps"
 

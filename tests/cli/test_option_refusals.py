@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 import cryoseg
 from cryoseg.cli.app import app, main
 from cryoseg.cli.console import BatchConsole
-from cryoseg.cli.evaluate.options import model_choice, named_methods, parse_metrics
+from cryoseg.cli.evaluate.options import named_methods, parse_metrics
 from cryoseg.cli.relion_options import relion_frames
 from cryoseg.config.evaluate import Metric
 from cryoseg.config.pick import CenterRule
-from cryoseg.config.segment import ModelName
+from cryoseg.config.segment import ModelChoice, ModelName
 from cryoseg.errors import ConfigError, CryosegError
 from cryoseg.events import Note, Row, StageProgress, Status, Warn
 from cryoseg.io.images.volumes import write_logits
@@ -113,8 +113,8 @@ class TestEvaluate:
             named_methods("ours", "a", ["ours=b"])
 
     def test_models_by_name_or_file(self) -> None:
-        assert model_choice("membrane-tiny").name is ModelName.MEMBRANE_TINY
-        assert model_choice("mine.safetensors").model_file == Path("mine.safetensors")
+        assert ModelChoice().named("membrane-tiny").name is ModelName.MEMBRANE_TINY
+        assert ModelChoice().named("mine.safetensors").model_file == Path("mine.safetensors")
 
     def test_a_shape_is_whole_numbers(self, tmp_path: Path) -> None:
         for path in ("a.csv", "b.csv"):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mrcfile
 import numpy as np
@@ -24,13 +25,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
-from cryoseg.cli.segment import parse_options
 from cryoseg.config import ModelChoice, Preset, SegmentConfig
 from cryoseg.config.cet_pick import Arch
 from cryoseg.config.promise import PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.config.restore import restore
 from cryoseg.core.masks.postprocess import postprocess_mask
+from cryoseg.events import Report
 from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.cet_pick.losses import probabilities, pu_risk, published_contrast
 from cryoseg.methods.cet_pick.network import build as build_cet_pick
@@ -100,6 +101,15 @@ def etsam_config_file(vector: Vector) -> str:
     """The SAM 2 configuration: beside the vectors, beside this file, or a name inside sam2."""
     name = vector.meta["config"]
     return next((str(folder / name) for folder in (FOLDER, HERE) if (folder / name).is_file()), name)
+
+
+def parse_options(arguments: list[str]) -> SegmentConfig:
+    """The settings with which `cryoseg segment` would call its pipeline."""
+    with mock.patch("cryoseg.pipelines.segment.files.segment_files", return_value=Report(rows=[])) as called:
+        result = CliRunner().invoke(app, ["segment", "tomogram.mrc", *arguments])
+    assert result.exit_code == 0, result.output
+    config: SegmentConfig = called.call_args.args[2]
+    return config
 
 
 def etsam_settings(vector: Vector) -> SegmentConfig:

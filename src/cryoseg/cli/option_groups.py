@@ -1,104 +1,348 @@
-"""Options that go together as one parameter of a command.
+"""Options that are derived from the fields of dataclasses.
 
-A command that takes `batch: BatchOptions` has one option for every field of that class, in its place:
+A command that takes a dataclass has one option for every field that `cryoseg.config.setting` describes:
 
-    @dataclass(frozen=True, kw_only=True)
-    class BatchOptions(OptionGroup):
-        dry_run: Annotated[bool, Option("--dry-run", help="...")] = False
+    def segment(inputs: Inputs, config: SegmentConfig = SegmentConfig()) -> None: ...
 
-    def segment(inputs: Inputs, batch: BatchOptions = BatchOptions()) -> None: ...
-
-A field without default is a required option.
+The default of the parameter gives the defaults of the options. A dataclass within the dataclass adds its
+own fields. A command whose other options choose the defaults takes `Changes[Config]` instead, which
+holds what was given. An option that several dataclasses have is one option that sets them all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, replace
+from enum import Enum
 from functools import wraps
 from inspect import Parameter
-from typing import Annotated, Any, ClassVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Generic, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from typer import BadParameter, Option
+
+from cryoseg.config.setting import Setting, option_of, setting_of
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Texts that stand for defaults in one command, by field; of `Annotated[Changes[Config], Shown(...)]`."""
+
+    texts: Mapping[str, str]
+
+
+class Changes(Generic[Config]):
+    """The settings that the command line gave, to be applied to a base that other options choose.
+
+    Parameters
+    ----------
+    kind
+        The dataclass.
+    given
+        Field to value, of the options that were given; those of an inner dataclass as a mapping.
+    """
+
+    def __init__(self, kind: type[Config], given: Mapping[str, Any]) -> None:
+        self.kind = kind
+        self.given = given
+
+    def over(self, base: Config) -> Config:
+        """The base with what was given."""
+        changed: Config = _changed(base, self.given)
+        return changed
+
+    def value(self, name: str) -> Any:
+        """What was given for a field, else the default of the field."""
+        return self.given.get(name, getattr(self.kind, name, None))
+
+    def differing(self) -> dict[str, bool]:
+        """Every option of the dataclass, and whether another value than the default was given for it."""
+        return {
+            one.option: one.value_in(self.given, one.default) != one.default for one in _options(self.kind)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptionGroup:
-    """Base of the classes whose fields are options.
-
-    `panel` is the heading under which the help shows them; "" leaves them among the others.
-    """
-
-    panel: ClassVar[str] = ""
+    """Base of the classes whose fields are options."""
 
     def values(self) -> dict[str, Any]:
         """Name of every field to its value."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
 
     def given(self) -> dict[str, bool]:
         """Every option, by the name of its field, to whether it differs from its default."""
-        return {
-            f"--{one.name.replace('_', '-')}": getattr(self, one.name) != one.default for one in fields(self)
-        }
+        return {option_of(one): getattr(self, one.name) != one.default for one in dataclasses.fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Field:
+    """A field of a dataclass, or of a dataclass within it, that is an option.
+
+    Attributes
+    ----------
+    path
+        Names of the fields that lead to it.
+    hint
+        Its type.
+    """
+
+    path: tuple[str, ...]
+    option: str
+    hint: Any
+    setting: Setting
+    default: Any
+    panel: str
+    annotated: Any = None
+
+    @property
+    def name(self) -> str:
+        if self.annotated is not None:
+            return self.path[-1]
+        return self.option.lstrip("-").replace("-", "_")
+
+    @property
+    def kind(self) -> Any:
+        """The type without None."""
+        if get_origin(self.hint) in (Union, UnionType):
+            (kind,) = [one for one in get_args(self.hint) if one is not NoneType]
+            return kind
+        return self.hint
+
+    @property
+    def is_repeated(self) -> bool:
+        return get_origin(self.kind) is tuple and get_args(self.kind)[-1] is ... and self.setting.repeat
+
+    def value_in(self, values: Mapping[str, Any], missing: Any) -> Any:
+        """What nested mappings hold for the field."""
+        found: Any = values
+        for name in self.path:
+            if name not in found:
+                return missing
+            found = found[name]
+        return found
+
+    def read(self, typed: Any) -> Any:
+        """The field's value from that of the option."""
+        if self.annotated is not None:
+            return typed
+        parts = typed if self.is_repeated else [typed]
+        if (read := self.setting.read) is not None:
+            parts = [read(text, option=self.option) for text in parts]
+        return tuple(dict.fromkeys(parts)) if self.is_repeated else parts[0]
+
+    def parameter(self, *, laid_over: bool, text: str | None) -> Parameter:
+        """The parameter of the command that is the option."""
+        if self.annotated is not None:
+            return Parameter(
+                self.name,
+                Parameter.KEYWORD_ONLY,
+                default=Parameter.empty if self.default is MISSING else self.default,
+                annotation=_under(self.panel, self.annotated),
+            )
+        about, default = self.setting, self.default
+        kind: Any = get_args(self.kind)[0] if self.is_repeated else self.kind
+        kind = str if about.read else kind
+        spelled = text if text is not None else about.shown
+        if spelled is None and default not in (None, MISSING, ()) and (laid_over or self.is_repeated):
+            spelled = self._spelled()
+        if default is not MISSING:
+            if laid_over or default is None or self.is_repeated:
+                default = None
+            elif about.read:
+                default = about.spell(default)
+        told = f"{about.help.removesuffix('.')} ({about.limits})." if about.limits else about.help
+        option = Option(
+            *_declared(self),
+            help=told,
+            show_default=True if spelled is None else spelled,
+            metavar=about.metavar,
+            hidden=about.hidden,
+            rich_help_panel=self.panel or None,
+        )
+        if about.words:
+            option.parser, option.metavar = _reader(kind, about.words), f"[{'|'.join(kind)}]"
+        kind = list[kind] if self.is_repeated else kind
+        return Parameter(
+            self.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if default is MISSING else default,
+            annotation=Annotated[Optional[kind] if default is None else kind, option],  # noqa: UP045
+        )
+
+    def _spelled(self) -> str:
+        if isinstance(self.default, bool):
+            on, _, off = _declared(self)[0].partition("/")
+            return (on if self.default else off or "off").removeprefix("--")
+        parts = self.default if self.is_repeated else (self.default,)
+        return ", ".join(self.setting.spell(one) for one in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """A parameter of a command that is a dataclass."""
+
+    kind: type[Any]
+    laid_over: bool
+    base: Any
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def options(self) -> list[_Field]:
+        return list(_options(self.kind, self.base))
+
+    def build(self, typed: Mapping[str, Any]) -> Any:
+        """The dataclass, or the changes to one, from the values of all options."""
+        values: dict[str, Any] = {}
+        for option in self.options():
+            value = typed[option.name]
+            if option.annotated is not None or (value is not None and value != []):
+                inner = values
+                for name in option.path[:-1]:
+                    inner = inner.setdefault(name, {})
+                inner[option.path[-1]] = option.read(value)
+        if self.laid_over:
+            return Changes(self.kind, values)
+        if self.base is not None:
+            return _changed(self.base, values)
+        for one in dataclasses.fields(self.kind):
+            if isinstance(values.get(one.name), dict) and one.default_factory is not MISSING:
+                values[one.name] = _changed(one.default_factory(), values[one.name])
+        return self.kind(**values)
 
 
 def expand(function: Callable[..., None]) -> Callable[..., None]:
-    """A command line's form of a function: every field of a group is a parameter of its own.
+    """The form of a command that typer understands: every setting is a parameter of its own.
 
     Parameters
     ----------
     function
-        Of a command, with annotations as `Annotated[type, Option(...)]` or groups of such.
+        A command. Its parameters are `Annotated[type, Option(...)]`, dataclasses or `Changes`.
 
     Returns
     -------
     Callable
-        The function itself if it takes no group; else one that takes keywords only.
+        The function itself if it takes no dataclass; otherwise a function that takes keywords only.
+
+    Raises
+    ------
+    TypeError
+        If one option is described in two ways.
     """
     signature = inspect.signature(function, eval_str=True)
-    groups: dict[str, type[OptionGroup]] = {
-        name: parameter.annotation
-        for name, parameter in signature.parameters.items()
-        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, OptionGroup)
-    }
+    groups = {name: group for name, one in signature.parameters.items() if (group := _group(one)) is not None}
     if not groups:
         return function
-    parameters: list[Parameter] = []
+    parameters: dict[str, Parameter] = {}
+    settings: dict[str, _Field] = {}
     for name, parameter in signature.parameters.items():
-        if name in groups:
-            parameters += options_of(groups[name])
-        else:
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+        if name not in groups:
+            parameters[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            continue
+        group = groups[name]
+        for one in group.options():
+            first = settings.setdefault(one.name, one)
+            is_plain = one.name in signature.parameters and one.name not in groups
+            if (first.setting, first.kind) != (one.setting, one.kind) or is_plain:
+                raise TypeError(f"{function.__name__}: {one.option} is described in two ways.")
+            shared = one if first is one or first.panel == one.panel else replace(one, panel="")
+            text = group.texts.get(one.path[-1])
+            parameters[one.name] = shared.parameter(laid_over=group.laid_over, text=text)
 
     @wraps(function)
     def command(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
-        function(**values)
+        plain = {name: value for name, value in values.items() if name not in settings}
+        function(**plain, **{name: group.build(values) for name, group in groups.items()})
 
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters.values()}
     return command
 
 
-def options_of(group: type[OptionGroup]) -> list[Parameter]:
-    """The fields of a group as parameters, in order."""
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        Parameter(
-            one.name,
-            Parameter.KEYWORD_ONLY,
-            default=Parameter.empty if one.default is MISSING else one.default,
-            annotation=_under(group.panel, hints[one.name]),
-        )
-        for one in fields(group)
-    ]
+def _group(parameter: Parameter) -> _Group | None:
+    annotation, texts = parameter.annotation, {}
+    if get_origin(annotation) is Annotated:
+        annotation, *about = get_args(annotation)
+        texts = {name: text for one in about if isinstance(one, Shown) for name, text in one.texts.items()}
+    laid_over = get_origin(annotation) is Changes
+    kind = get_args(annotation)[0] if laid_over else annotation
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return None
+    base = parameter.default if isinstance(parameter.default, kind) else None
+    return _Group(kind=kind, laid_over=laid_over, base=base, texts=texts)
+
+
+def _options(kind: type[Any], base: Any = None, path: tuple[str, ...] = ()) -> Iterator[_Field]:
+    """The options of a dataclass, its own before those that it inherits; `base` may hold the defaults."""
+    hints = get_type_hints(kind, include_extras=True)
+    for one in sorted(dataclasses.fields(kind), key=lambda one: one.name not in kind.__annotations__):
+        if base is not None:
+            default = getattr(base, one.name)
+        else:
+            default = one.default_factory() if one.default_factory is not MISSING else one.default
+        about, hint = setting_of(one), hints[one.name]
+        if about is not None:
+            yield _Field(
+                path=(*path, one.name),
+                option=option_of(one),
+                hint=hint,
+                setting=about,
+                default=default,
+                panel=getattr(kind, "panel", ""),
+            )
+        elif get_origin(hint) is Annotated:
+            yield _Field(
+                path=(*path, one.name),
+                option=option_of(one),
+                hint=hint,
+                setting=Setting(help=""),
+                default=default,
+                panel=getattr(kind, "panel", ""),
+                annotated=hint,
+            )
+        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            inner = default if isinstance(default, hint) else None
+            yield from _options(hint, inner, (*path, one.name))
+
+
+def _changed(base: Any, values: Mapping[str, Any]) -> Any:
+    """A dataclass with some fields replaced, also within the dataclasses that it holds."""
+    return replace(
+        base,
+        **{
+            name: _changed(getattr(base, name), value)
+            if isinstance(value, dict) and dataclasses.is_dataclass(getattr(base, name))
+            else value
+            for name, value in values.items()
+        },
+    )
+
+
+def _declared(one: _Field) -> tuple[str, ...]:
+    if one.setting.flags:
+        return one.setting.flags
+    return (f"{one.option}/--no-{one.option[2:]}" if one.default is True else one.option,)
+
+
+def _reader(kind: type[Enum], words: Mapping[str, str]) -> Callable[[str], Enum]:
+    """Parser of an enumeration that takes further spellings."""
+
+    def read(text: str) -> Enum:
+        try:
+            return kind(words.get(text, text))
+        except ValueError:
+            names = ", ".join(str(one.value) for one in kind)
+            raise BadParameter(f"{text!r} is not one of {names}.") from None
+
+    return read
 
 
 def _under(panel: str, annotation: Any) -> Any:
     """The annotation of an option, shown in a panel of the help."""
-    if not panel:
-        return annotation
     option = copy(annotation.__metadata__[0])
-    option.rich_help_panel = panel
+    option.rich_help_panel = panel or None
     return Annotated[annotation.__origin__, option]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import Any
 
+from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 DEVICE_NAMES = "auto, cpu, cuda, cuda:N or mps"
 DEVICE_ORDER = "CUDA, then MPS, then CPU"  # of `auto`
+PLAUSIBLE_PIXEL_SIZES = (0.1, 1000.0)  # angstrom; others are taken for another unit or for no size at all
 
 
 class Precision(StrEnum):
@@ -49,3 +52,47 @@ class DeviceName(str):
         if not _DEVICE.fullmatch(value):
             raise ConfigError(f"--device {value}: unknown device; use {DEVICE_NAMES}.")
         return super().__new__(cls, value)
+
+
+# Settings that several configurations have under one name.
+
+
+def pixel_size_setting() -> Any:
+    """The pixel size that overrides the header."""
+    low, high = PLAUSIBLE_PIXEL_SIZES
+    return setting(
+        None,
+        help="Pixel size; it overrides the header of the file.",
+        flags=("--pixel-size", "--voxel-size", "--apix"),
+        at_least=low,
+        at_most=high,
+        unit="angstrom",
+        shown="header",
+    )
+
+
+def logit_threshold_setting(*names: str, shown: str) -> Any:
+    """The logit above which something is marked; `names` are further names of the option."""
+    return setting(
+        None,
+        help="Mark voxels or pixels whose logit is greater than this; logit 0 is probability 0.5.",
+        flags=("--logit-threshold", *names),
+        shown=shown,
+    )
+
+
+def overwrite_setting() -> Any:
+    """Whether finished outputs are replaced."""
+    return setting(False, help="Replace finished outputs, which are kept otherwise.")
+
+
+def checkpoints_dir_setting() -> Any:
+    """The folder where weights are looked for first."""
+    return setting(
+        None, help="Folder where weights are looked for first.", shown="see `cryoseg weights path`"
+    )
+
+
+def seed_setting(default: int = 0) -> Any:
+    """The seed of all random numbers."""
+    return setting(default, help="Seed of the random numbers.", at_least=0)

@@ -118,5 +118,3 @@ class EvaluatePicksConfig:
             raise ConfigError(f"--beta {self.beta}: must be greater than 0.")
         if self.shape is not None and (len(self.shape) not in (2, 3) or min(self.shape) < 1):
             raise ConfigError(f"--shape {self.shape}: give two or three positive sizes, slowest axis first.")
-        if self.pixel_size is not None and not 0.01 <= self.pixel_size <= 1000:
-            raise ConfigError(f"--pixel-size {self.pixel_size}: must lie between 0.01 and 1000 angstrom.")

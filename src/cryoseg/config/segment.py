@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from cryoseg.config.common import Mode0, Naming
+from cryoseg.config.common import (
+    Mode0,
+    Naming,
+    checkpoints_dir_setting,
+    logit_threshold_setting,
+    overwrite_setting,
+    pixel_size_setting,
+)
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 
@@ -98,31 +107,83 @@ ETSAM_PROMPT_INTERVAL = 50
 ETSAM_SPLIT_PROMPT_INTERVAL = 10
 
 
+def polarity_setting(default: Polarity | None, *, shown: str | None = None) -> Any:
+    """Whether what is sought is dark or bright."""
+    return setting(
+        default, help="Whether membranes or particles are dark or bright in the files.", shown=shown
+    )
+
+
+def sam2_config_setting(default: str | None, *, shown: str | None = None) -> Any:
+    """The SAM 2 configuration of weights."""
+    return setting(
+        default, help="SAM 2 configuration of the weights: a YAML file, or a name in sam2.", shown=shown
+    )
+
+
+# Spellings of ETSAM's own script.
+_ETSAM_WORDS = {
+    "grid_zero": "grid-zero",
+    "etsam_stage1_partial": "stage1-masks",
+    "min_max_positive_values": "positive-max",
+    "softplus_minmax": "softplus",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
-class PostprocessLengths:
-    """Numbers that the post-processing steps need; the settings of every command that takes steps have them.
+class PostprocessLengths(Settings):
+    """Numbers that the post-processing steps need, whichever command applies them."""
 
-    Attributes
-    ----------
-    min_slices
-        Components on fewer slices are dropped by `thin-noise`.
-    max_bridge_length, max_spur_length
-        Skeleton segments up to this many pixels are cut by `bridges`; 0 switches spurs off.
-    """
+    min_slices: int = setting(
+        10,
+        help="thin-noise removes components on fewer slices.",
+        flags=("--post-process-min-slices",),
+        at_least=1,
+    )
+    max_bridge_length: int = setting(
+        5,
+        help="bridges cuts links of up to this many pixels between membranes.",
+        flags=("--post-process-max-bridge-len",),
+        at_least=0,
+    )
+    max_spur_length: int = setting(
+        0,
+        help="bridges cuts spurs of up to this many pixels; 0 cuts none.",
+        flags=("--post-process-max-spur-len",),
+        at_least=0,
+    )
 
-    min_slices: int = 10
-    max_bridge_length: int = 5
-    max_spur_length: int = 0
 
-    def __post_init__(self) -> None:
-        if self.min_slices < 1:
-            raise ConfigError(f"--post-process-min-slices {self.min_slices}: must be at least 1.")
-        if self.max_bridge_length < 0:
-            raise ConfigError(
-                f"--post-process-max-bridge-len {self.max_bridge_length}: must not be negative."
-            )
-        if self.max_spur_length < 0:
-            raise ConfigError(f"--post-process-max-spur-len {self.max_spur_length}: must not be negative.")
+@dataclass(frozen=True, kw_only=True)
+class NamedSteps(Settings):
+    """Post-processing steps that were named one by one; the last two are ETSAM's own options."""
+
+    step: tuple[PostprocessStep, ...] = setting((), help="Apply only this step; repeat for several.")
+    thin_noise: bool = setting(
+        False,
+        help="The step thin-noise.",
+        flags=("--postprocess-remove-thin-noise", "--post-process-remove-thin-noise"),
+        hidden=True,
+    )
+    bridges: bool = setting(
+        False,
+        help="The step bridges.",
+        flags=(
+            "--postprocess-remove-parallel-membrane-misconnections",
+            "--post-process-remove-parallel-membrane-misconnections",
+        ),
+        hidden=True,
+    )
+
+    @property
+    def steps(self) -> tuple[PostprocessStep, ...]:
+        """The named steps in the order in which they are applied."""
+        named = {
+            *self.step,
+            *([PostprocessStep.THIN_NOISE] if self.thin_noise else []),
+            *([PostprocessStep.BRIDGES] if self.bridges else []),
+        }
+        return tuple(one for one in PostprocessStep if one in named)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,50 +195,56 @@ class SegmentConfig(PostprocessLengths):
 
     Attributes
     ----------
-    logit_threshold
-        Voxels whose logit is greater are membrane.
     stage1_threshold
-        The same for the stage-1 masks that prompt stage 2.
-    prompt_interval
-        Distance in voxels of grid dots and in slices of prompted slices.
-    split_processing
-        Run the four y, x quadrants one by one (ETSAM's `--split-processing`).
+        Logit above which a voxel belongs to the stage-1 masks that prompt stage 2.
     postprocess
         Steps to apply; empty for none.
-    pixel_size
-        In angstrom; overrides the header. None reads the header.
-    views
-        Passes to average.
     """
 
-    preset: Preset = Preset.V1
-    logit_threshold: float | None = None
+    preset: Preset = setting(
+        Preset.V1,
+        help="ETSAM's published settings. v1: threshold -0.5, stage-1 masks as prompts, thin-noise. "
+        "v2: threshold -0.25, an empty prompt, thin-noise and bridges.",
+    )
+    logit_threshold: float | None = logit_threshold_setting(
+        "--segmentation-threshold", shown="preset or model"
+    )
     stage1_threshold: float | None = None
-    stage1_prompt: Stage1Prompt | None = None
-    stage2_prompt: Stage2Prompt | None = None
-    prompt_interval: int | None = None
-    normalize: Normalize | None = None
-    polarity: Polarity | None = None
-    split_processing: bool = False
+    stage1_prompt: Stage1Prompt | None = setting(
+        None, help="Prompt of stage 1.", words=_ETSAM_WORDS, shown="grid-zero"
+    )
+    stage2_prompt: Stage2Prompt | None = setting(
+        None, help="Prompt of stage 2.", words=_ETSAM_WORDS, shown="preset"
+    )
+    prompt_interval: int | None = setting(
+        None,
+        help="Distance of grid points in pixels, and of prompted slices in slices.",
+        at_least=1,
+        shown=f"{ETSAM_PROMPT_INTERVAL}; {ETSAM_SPLIT_PROMPT_INTERVAL} with --split-processing",
+    )
+    normalize: Normalize | None = setting(
+        None,
+        help="Normalization of the grey values before the network.",
+        flags=("--normalize", "--normalize-method"),
+        words=_ETSAM_WORDS,
+        shown="model",
+    )
+    polarity: Polarity | None = polarity_setting(None, shown="as-is for etsam, dark for membrane-tiny")
+    split_processing: bool = setting(False, help="Process the four y, x quadrants one by one (ETSAM).")
     postprocess: tuple[PostprocessStep, ...] = ()
-    pixel_size: float | None = None
-    views: tuple[View, ...] | None = None
+    pixel_size: float | None = pixel_size_setting()
+    views: tuple[View, ...] | None = setting(
+        None, help="Direction of the propagation along z; repeat to average both.", shown="model"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.prompt_interval is not None and self.prompt_interval < 1:
-            raise ConfigError(f"--prompt-interval {self.prompt_interval}: must be at least 1.")
-        if self.pixel_size is not None and not 0.1 <= self.pixel_size <= 1000:
-            raise ConfigError(
-                f"--pixel-size {self.pixel_size}: must lie between 0.1 and 1000 angstrom "
-                "(it is not in nanometers)."
-            )
         if self.views is not None and not self.views:
             raise ConfigError("--views: name at least one of forward, backward.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelChoice:
+class ModelChoice(Settings):
     """Which network segments, and where its weights are.
 
     Attributes
@@ -186,22 +253,21 @@ class ModelChoice:
         A known model; with `model_file` or checkpoints it is taken from them.
     model_file
         A packaged model that `cryoseg train membrane` wrote.
-    stage1_checkpoint, stage2_checkpoint
-        Weights of anybody's own SAM 2 family network, used as ETSAM uses its own.
-    sam2_config
-        Its configuration: a path, or a name inside the sam2 package.
-    checkpoints_dir
-        Where known weights are looked for first.
     """
 
     name: ModelName = ModelName.AUTO
     model_file: Path | None = None
-    stage1_checkpoint: Path | None = None
-    stage2_checkpoint: Path | None = None
-    sam2_config: str | None = None
-    checkpoints_dir: Path | None = None
+    stage1_checkpoint: Path | None = setting(
+        None, help="Weights of stage 1 of your own SAM 2 network, .pt or .safetensors.", shown="ETSAM's"
+    )
+    stage2_checkpoint: Path | None = setting(
+        None, help="Weights of stage 2 of your own SAM 2 network.", shown="ETSAM's"
+    )
+    sam2_config: str | None = sam2_config_setting(None, shown="hiera b+")
+    checkpoints_dir: Path | None = checkpoints_dir_setting()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         own = self.stage1_checkpoint or self.stage2_checkpoint or self.sam2_config
         if own and (self.model_file or self.name is ModelName.MEMBRANE_TINY):
             raise ConfigError(
@@ -209,25 +275,26 @@ class ModelChoice:
                 "leave --model out."
             )
 
+    def named(self, model: str) -> ModelChoice:
+        """The same choice with a model by its name, or by its file."""
+        if model in set(ModelName):
+            return replace(self, name=ModelName(model), model_file=None)
+        return replace(self, name=ModelName.AUTO, model_file=Path(model))
+
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentOutputs:
-    """What `cryoseg segment` writes, and how it reads.
+class SegmentOutputs(Settings):
+    """What `cryoseg segment` writes, and how it reads bytes."""
 
-    Attributes
-    ----------
-    store_logits, preview
-        Write the logits, and a picture.
-    naming
-        Of the output files.
-    overwrite
-        Replace finished outputs.
-    mode0
-        How bytes of MRC mode 0 are read.
-    """
-
-    store_logits: bool = False
-    preview: bool = False
-    naming: Naming = Naming.CRYOSEG
-    overwrite: bool = False
-    mode0: Mode0 = Mode0.AUTO
+    store_logits: bool = setting(
+        False,
+        help="Write the logits as float32 MRC.",
+        flags=("--store-logits", "--store-probabilities"),
+    )
+    preview: bool = setting(False, help="Write a picture of sections and slices with outlines of the mask.")
+    naming: Naming = setting(Naming.CRYOSEG, help="Names of the outputs; etsam: those of ETSAM's own script.")
+    overwrite: bool = overwrite_setting()
+    mode0: Mode0 = setting(
+        Mode0.AUTO,
+        help="How bytes of MRC mode 0 are read; auto follows IMOD's stamp, and reads signed without it.",
+    )

@@ -12,7 +12,7 @@ from typer import Option
 from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, run_elsewhere
 from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
-from cryoseg.config import Metric, ModelChoice, ModelName, Preset, SegmentConfig
+from cryoseg.config import Metric, ModelChoice, Preset, SegmentConfig
 from cryoseg.config.batch import ALL, ClusterKind
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
@@ -101,20 +101,13 @@ class ModelOptions(OptionGroup):
                 logit_threshold=logit_threshold,
                 postprocess=PRESET_POSTPROCESS[self.preset] if self.post_process else (),
             ),
-            choice=model_choice(model),
+            choice=ModelChoice().named(model),
             store_logits=logit_threshold is not None and not self.post_process,
             overwrite=overwrite,
             device=device,
             devices=devices,
             on_event=on_event,
         )
-
-
-def model_choice(text: str) -> ModelChoice:
-    """A known model by name, or a packaged model file."""
-    if text in set(ModelName):
-        return ModelChoice(name=ModelName(text))
-    return ModelChoice(model_file=Path(text))
 
 
 def evaluation_batch(scores: Path | None, options: BatchOptions) -> Batch:

@@ -77,7 +77,7 @@ ValidateEvery = Annotated[
 ]
 SeedOption = Annotated[
     Optional[int],  # noqa: UP045
-    Option("--seed", help="Seed of every random choice.", show_default=BY_RECIPE),
+    Option("--seed", help="Seed of the random numbers (at least 0).", show_default=BY_RECIPE),
 ]
 PolarityOption = Annotated[
     Optional[Polarity],  # noqa: UP045

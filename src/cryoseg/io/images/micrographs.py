@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
 from cryoseg.io.images.claimed_size import refuse_swollen
 from cryoseg.io.images.mrc import read_mrc
@@ -25,7 +26,6 @@ from cryoseg.types import FloatArray, Geometry, Micrograph
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MRC_SUFFIXES = tuple(suffix for suffix, read in READERS.items() if read is read_mrc)
 MICROGRAPH_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES)
-PLAUSIBLE_PIXEL_SIZES = (0.1, 100.0)  # angstrom
 SMALLEST_SIDE = 16
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 

@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cryoseg.config import Mode0
+from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
 from cryoseg.io.images.claimed_size import refuse_swollen
 from cryoseg.io.images.length_units import angstrom_per
@@ -26,8 +27,6 @@ _MISNAMED_AXES = {"T": "points in time", "C": "channels"}
 _MOST_COLORS = 4
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 _SILENT = logging.NullHandler()
-# Of resolutions in print, 72 per inch and the like, which say nothing about a specimen.
-PLAUSIBLE_SIZES = (0.1, 1000.0)  # angstrom
 
 
 def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
@@ -132,7 +131,8 @@ def voxel_size(file: tifffile.TiffFile, index: int) -> tuple[float, float, float
     y = y or x
     # ImageJ leaves out a spacing of one, and plain TIFF has none: the voxels are cubes then.
     z = _number(imagej.get("spacing")) * factor or x
-    low, high = PLAUSIBLE_SIZES
+    # Resolutions of print, such as 72 per inch, say nothing about a specimen.
+    low, high = PLAUSIBLE_PIXEL_SIZES
     return (z, y, x) if all(low <= size <= high for size in (y, x)) else (0.0, 0.0, 0.0)
 
 

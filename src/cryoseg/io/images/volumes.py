@@ -14,6 +14,7 @@ import numpy as np
 
 from cryoseg import __version__
 from cryoseg.config import Mode0
+from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.images.dataset_path import HDF5_SUFFIXES, split_dataset
 from cryoseg.io.images.em import read_em
@@ -46,7 +47,6 @@ VOLUME_SUFFIXES = tuple(READERS)
 _WRITABLE = _MRC_NAMES
 
 LARGEST_ANISOTROPY = 0.01
-PLAUSIBLE_VOXEL_SIZES = (0.1, 1000.0)  # angstrom
 
 
 def known_suffix(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str | None:
@@ -237,7 +237,7 @@ def improbable_voxel_size(geometry: Geometry) -> str | None:
         return f"The header gives no voxel size (0 A). {mend}"
     if all(size == 1.0 for size in sizes):
         return f"The header's voxel size is exactly 1.0 A, which in a tomogram usually means not set. {mend}"
-    low, high = PLAUSIBLE_VOXEL_SIZES
+    low, high = PLAUSIBLE_PIXEL_SIZES
     if not all(low <= size <= high for size in sizes):
         return f"The header's voxel size is {_triple(sizes)} A (z, y, x), hardly that of a tomogram. {mend}"
     return None
