@@ -154,3 +154,45 @@ class PromptConfig:
         if self.promise is None:
             del values["promise"]
         return values
+
+
+def parse_blocks(text: str, method: PromptMethod, depth: int) -> tuple[int, ...] | None:
+    """Read the choice per encoder block as typed.
+
+    Parameters
+    ----------
+    text
+        `all`, or blocks and ranges from 0, such as `0-3,7`; for adapters each may have `:1` (space),
+        `:2` (MLP) or `:3` (both, the default) behind it.
+    method
+        `prefix` or `encoder`.
+    depth
+        Number of blocks of the encoder.
+
+    Returns
+    -------
+    tuple of int or None
+        The number for every block, as `PromptConfig.blocks` takes them; None for all blocks.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be understood, or the encoder has no such block.
+    """
+    if text.strip().lower() == "all":
+        return None
+    if method not in (PromptMethod.PREFIX, PromptMethod.ENCODER):
+        raise ConfigError(f"--blocks {text}: {method} has no choice per block; leave it out.")
+    choice = [0] * depth
+    for part in text.split(","):
+        span, _, number = part.partition(":")
+        first, _, last = span.partition("-")
+        try:
+            begin, end = int(first), int(last or first)
+            value = int(number) if number else (1 if method is PromptMethod.PREFIX else BOTH_ADAPTERS)
+        except ValueError:
+            raise ConfigError(f"--blocks {text}: write blocks as 0-3,7 or all.") from None
+        if not 0 <= begin <= end < depth:
+            raise ConfigError(f"--blocks {text}: the image encoder has blocks 0 to {depth - 1}.")
+        choice[begin : end + 1] = [value] * (end + 1 - begin)
+    return tuple(choice)

@@ -248,14 +248,14 @@ class TestSams:
     @pytest.fixture
     def train(self, stand_in: Callable[..., Call]) -> Call:
         stand_in("methods.particles.train.split_micrographs", PAIRS)
-        return stand_in("cli.train.sam.train_or_study", True)
+        return stand_in("cli.train.sam.train_on_micrographs")
 
     def test_blocks_and_parts_to_tune(self, train: Call, tmp_path: Path) -> None:
         succeed(
             f"train finetune mine -o {tmp_path} --base particle-tiny --tuned-blocks 4,5 "
             "--tune-prompt-encoder --steps 7 --batch 2 --device cpu -q"
         )
-        config = train.given[1]
+        config = train.given[0]
         assert config.prompt.method is PromptMethod.FINETUNE
         assert config.prompt.tuned_blocks == (4, 5)
         assert config.prompt.tune_prompt_encoder
@@ -266,7 +266,7 @@ class TestSams:
             f"train encoder-prompt mine -o {tmp_path} --base particle-tiny --train-decoder --blocks "
             "0,2 --device cpu --quiet"
         )
-        prompt = train.given[1].prompt
+        prompt = train.given[0].prompt
         assert prompt.method is PromptMethod.ENCODER
         assert prompt.blocks == (3, 0, 3, 0, 0, 0)
         assert prompt.train_decoder
@@ -297,7 +297,7 @@ class TestSams:
         geometry = load_base(find_base("particle-tiny", None))[0]
         stand_in("methods.particles.files.load_base", (geometry, None, {}))
         succeed(f"train head-prompt mine -o {tmp_path} --base particle-tiny --whole-image -q")
-        sample = train.given[1].sample
+        sample = train.given[0].sample
         assert sample == SampleConfig.plain(batch=sample.batch)
         assert sample.view is TrainView.WHOLE
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from cryoseg.methods.prompt_sam import everything as prompt_amg
 from cryoseg.methods.prompt_sam.everything import particle_sized_union
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
-from cryoseg.pipelines.study_sam import parse_blocks, run_study
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CENTERS = np.array([[y, x] for y in range(30, 160, 50) for x in range(30, 160, 50)], float)
@@ -147,38 +145,6 @@ def test_a_resumed_training_ends_like_an_undisturbed_one(data: Path, base: Path,
     assert cut is not None
     first, second = read_model_tensors(whole.path), read_model_tensors(cut.path)
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_a_study_gives_one_table_and_one_plot(data: Path, base: Path, tmp_path: Path) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
-    rows = run_study(
-        tiny(PromptMethod.PREFIX, steps=1),
-        base,
-        training,
-        held_out,
-        held_out,
-        tmp_path,
-        sizes=(1, 2),
-        repeats=2,
-        device="cpu",
-    )
-    assert [(row.train_size, row.repeat) for row in rows] == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    assert all(0 <= row.test_dice <= 1 for row in rows)
-    with (tmp_path / "study.csv").open() as stream:
-        table = list(csv.DictReader(stream))
-    assert [int(row["train_size"]) for row in table] == [1, 1, 2, 2]
-    assert (tmp_path / "study.svg").read_text().count("<circle") == 4
-    with pytest.raises(InputError, match="there are 2 micrographs"):
-        run_study(tiny(PromptMethod.PREFIX), base, training, held_out, [], tmp_path, sizes=(9,), device="cpu")
-
-
-def test_blocks_are_written_as_ranges() -> None:
-    assert parse_blocks("all", PromptMethod.PREFIX, 4) is None
-    assert parse_blocks("0-1,3", PromptMethod.PREFIX, 4) == (1, 1, 0, 1)
-    assert parse_blocks("0-1:1,3", PromptMethod.ENCODER, 4) == (1, 1, 0, 3)
-    for text, message in (("2-9", "blocks 0 to 3"), ("x", "0-3,7")):
-        with pytest.raises(ConfigError, match=message):
-            parse_blocks(text, PromptMethod.PREFIX, 4)
 
 
 def test_images_are_paired_by_name_and_never_by_order(tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_the_command_refuses_broken_lists_before_it_trains(
 
 @pytest.mark.parametrize(
     "option",
-    [("--validation", "x"), ("--test", "x"), ("--picks", "x.star"), ("--train-size", 2), ("--repeat", 2)],
+    [("--validation", "x"), ("--picks", "x.star"), ("--ignore-border", 2)],
 )
 def test_options_of_micrographs_are_refused_for_lists(
     option: tuple[object, ...],

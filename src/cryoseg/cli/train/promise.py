@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
-from typer import Argument, Option
+from typer import Argument, Option, echo
 
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import PREPARE_HELP
@@ -18,10 +18,9 @@ from cryoseg.cli.train.sam_options import (
     Rate,
     RunOptions,
     Steps,
-    StudyOptions,
     TrainingMicrographs,
     WholeImage,
-    train_or_study,
+    train_on_micrographs,
 )
 from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
@@ -96,7 +95,6 @@ def promise(
     learning_rate: Rate = None,
     batch: Batch = None,
     whole_image: WholeImage = False,
-    study: StudyOptions = StudyOptions(),
     run: RunOptions = RunOptions(),
 ) -> None:
     """Adapt a frozen SAM by a network that places its points, and a shift of its mask tokens.
@@ -125,11 +123,7 @@ def promise(
         _refuse(
             "is for micrographs; a CSV list says with train_type what each picture is for",
             # What the pictures of a list are for and how they are read stands in the list.
-            {
-                name: value
-                for name, value in {**micrographs.given(), **study.given()}.items()
-                if name != "--polarity"
-            },
+            {name: value for name, value in micrographs.given().items() if name != "--polarity"},
         )
     else:
         _refuse("is for pictures in CSV lists", {"--prepare": prepare, "--no-augment": not augment})
@@ -140,41 +134,28 @@ def promise(
         loop=replace(config.loop, learning_rate=learning_rate or config.loop.learning_rate),
         sample=replace(sample, batch=batch or sample.batch),
     )
+    from cryoseg.methods.particles.train import find_base
+
+    place = find_base(base, run.checkpoints_dir)
+    if prompter is Prompter.GT:
+        echo("--prompter gt: its metrics are an upper bound; it cannot pick.", err=True)
+    if not lists:
+        train_on_micrographs(config, place, data, output_dir, micrographs, run)
+        return
+    from cryoseg.methods.particles.train_pictures import train_pictures
+
     with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
-        from cryoseg.methods.particles.train import find_base
-
-        place = find_base(base, run.checkpoints_dir)
-        if prompter is Prompter.GT:
-            console.err.print("--prompter gt: its figures are an upper bound; it cannot pick.", markup=False)
-        if lists:
-            from cryoseg.methods.particles.train_pictures import train_pictures
-
-            trained = train_pictures(
-                micrographs.with_core(config),
-                place,
-                [Path(name) for name in lists],
-                output_dir,
-                prepare=bool(prepare),
-                augment=augment,
-                standalone=run.standalone,
-                device=run.device,
-                card=run.facts(),
-                on_event=console,
-            )
-            is_finished = trained is not None
-        else:
-            from cryoseg.methods.particles.files import load_base
-
-            is_finished = train_or_study(
-                console,
-                micrographs.with_core(config),
-                place,
-                data,
-                output_dir,
-                recipe=load_base(place)[1],
-                micrographs=micrographs,
-                study=study,
-                run=run,
-            )
-    if not is_finished:
+        trained = train_pictures(
+            micrographs.with_core(config),
+            place,
+            [Path(name) for name in lists],
+            output_dir,
+            prepare=bool(prepare),
+            augment=augment,
+            standalone=run.standalone,
+            device=run.device,
+            card=run.facts(),
+            on_event=console,
+        )
+    if trained is None:
         say_unfinished(console)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
-from typer import Option
+from typer import Option, echo
 
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import (
@@ -29,15 +29,13 @@ from cryoseg.cli.train.sam_options import (
     Rate,
     RunOptions,
     Steps,
-    StudyOptions,
-    Texts,
     TrainingMicrographs,
     Validation,
     Whole,
     WholeImage,
-    train_or_study,
+    train_on_micrographs,
 )
-from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+from cryoseg.config.prompt_sam import PromptConfig, PromptMethod, parse_blocks
 from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError
 
@@ -50,10 +48,10 @@ Faithful = Annotated[
     Option("--faithful", help="Settings of the released Prompt-SAM scripts, defects that matter included."),
 ]
 Blocks = Annotated[
-    Texts,
+    Optional[str],  # noqa: UP045
     Option(
         "--blocks",
-        help="Encoder blocks that get a prompt, such as 0-3,7 (adapters: 0-3:1, 4-7:3); repeat for a study.",
+        help="Encoder blocks that get a prompt, such as 0-3,7 (adapters: 0-3:1,4-7:3).",
         show_default="all",
     ),
 ]
@@ -96,62 +94,42 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         tuned_blocks: TunedBlocks = None,
         tune_prompt_encoder: TunePrompts = False,
         train_decoder: TrainDecoder = False,
-        study: StudyOptions = StudyOptions(),
         run: RunOptions = RunOptions(),
     ) -> None:
         from cryoseg.methods.particles.files import load_base
         from cryoseg.methods.particles.train import find_base
-        from cryoseg.pipelines.study_sam import parse_blocks
 
-        with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
-            place = find_base(base, run.checkpoints_dir)
-            geometry, recipe, _ = load_base(place)
-            options: dict[str, Any] = {
-                "num_tokens": num_tokens,
-                "tuned_blocks": _integers(tuned_blocks, "--tuned-blocks"),
-                "tune_prompt_encoder": tune_prompt_encoder,
-            }
-            if blocks and len(blocks) == 1:
-                options["blocks"] = parse_blocks(blocks[0], method, geometry.depth)
-            if train_decoder:
-                options["train_decoder"] = True
-            limits: dict[str, Any] = {"seed": run.seed, "max_minutes": run.max_minutes}
-            if faithful:
-                if recipe is not None:
-                    console.err.print("--faithful: the base keeps its own grey values.", markup=False)
-                sizes = study.train_size or [len(micrographs.split(data, seed=run.seed)[0])]
-                prompt = PromptConfig.faithful(method, **options)
-                config = TrainSamConfig.faithful(prompt, images=min(sizes), **limits)
-            else:
-                prompt = PromptConfig(method=method, **options)
-                config = TrainSamConfig.ours(prompt, steps=steps or 400, **limits)
-                if whole_image:
-                    config = replace(config, sample=SampleConfig.plain(batch=config.sample.batch))
-            loop = config.loop
-            config = replace(
-                config,
-                loss=loss or config.loss,
-                loop=replace(
-                    loop,
-                    steps=steps or loop.steps,
-                    learning_rate=learning_rate or loop.learning_rate,
-                ),
-                sample=replace(config.sample, batch=batch or config.sample.batch),
+        place = find_base(base, run.checkpoints_dir)
+        geometry, recipe, _ = load_base(place)
+        options: dict[str, Any] = {
+            "num_tokens": num_tokens,
+            "tuned_blocks": _integers(tuned_blocks, "--tuned-blocks"),
+            "tune_prompt_encoder": tune_prompt_encoder,
+        }
+        if blocks is not None:
+            options["blocks"] = parse_blocks(blocks, method, geometry.depth)
+        if train_decoder:
+            options["train_decoder"] = True
+        limits: dict[str, Any] = {"seed": run.seed, "max_minutes": run.max_minutes}
+        if faithful:
+            if recipe is not None:
+                echo("--faithful: the base keeps its own grey values.", err=True)
+            images = len(micrographs.split(data, seed=run.seed)[0])
+            config = TrainSamConfig.faithful(
+                PromptConfig.faithful(method, **options), images=images, **limits
             )
-            is_finished = train_or_study(
-                console,
-                micrographs.with_core(config),
-                place,
-                data,
-                output_dir,
-                recipe=recipe,
-                micrographs=micrographs,
-                study=study,
-                run=run,
-                blocks=blocks or (),
-            )
-        if not is_finished:
-            say_unfinished(console)
+        else:
+            config = TrainSamConfig.ours(PromptConfig(method=method, **options), steps=steps or 400, **limits)
+            if whole_image:
+                config = replace(config, sample=SampleConfig.plain(batch=config.sample.batch))
+        loop = config.loop
+        config = replace(
+            config,
+            loss=loss or config.loss,
+            loop=replace(loop, steps=steps or loop.steps, learning_rate=learning_rate or loop.learning_rate),
+            sample=replace(config.sample, batch=batch or config.sample.batch),
+        )
+        train_on_micrographs(config, place, data, output_dir, micrographs, run)
 
     name = "finetune" if method is PromptMethod.FINETUNE else f"{method.value}-prompt"
     command.__doc__ = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from typer import Argument, Option
 
-from cryoseg.cli.console import BatchConsole
+from cryoseg.cli.console import batch_console
 from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.cli.options import (
     BATCH_HELP,
@@ -28,7 +28,7 @@ from cryoseg.cli.options import (
     Seed,
     Verbose,
 )
-from cryoseg.cli.train.options import MaxMinutes, read_card
+from cryoseg.cli.train.options import MaxMinutes, read_card, say_unfinished
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train_sam import USUAL_CORE, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError
@@ -61,7 +61,6 @@ Validation = Annotated[
     Texts,
     Option("--validation", help=VALIDATION_HELP, show_default="a fifth of the data"),
 ]
-Test = Annotated[Texts, Option("--test", help="Data that only judge; makes the run a study.")]
 Diameter = Annotated[Number, Option("--particle-diameter", help=DIAMETER_HELP)]
 DiameterPx = Annotated[
     Number,
@@ -85,11 +84,6 @@ Batch = Annotated[Whole, Option(min=1, help=BATCH_HELP, show_default="4; 1 if fa
 WholeImage = Annotated[
     bool, Option("--whole-image", help="Train on whole micrographs as squares, not on tiles.")
 ]
-TrainSize = Annotated[
-    Optional[list[int]],  # noqa: UP045
-    Option("--train-size", help="Train on so many micrographs; repeat for a study."),
-]
-Repeat = Annotated[int, Option("--repeat", min=1, help="Trainings per condition, each with its own draw.")]
 Standalone = Annotated[bool, Option("--standalone", help="Write the whole network, so no base is needed.")]
 
 
@@ -99,7 +93,6 @@ class TrainingMicrographs(OptionGroup):
 
     picks: Picks = None
     validation: Validation = None
-    test: Test = None
     particle_diameter: Diameter = None
     particle_diameter_px: DiameterPx = None
     pixel_size: PixelSize = None
@@ -112,13 +105,6 @@ class TrainingMicrographs(OptionGroup):
         from cryoseg.methods.particles.train import split_micrographs
 
         return split_micrographs(data, self.validation or [], self.picks or [], seed=seed)
-
-    def judged(self) -> list[MicrographPair]:
-        """Those that only judge."""
-        from cryoseg.methods.particles.data import find_micrographs
-
-        parts = find_micrographs(self.test, self.picks or []) if self.test else ()
-        return [pair for part in parts for pair in part]
 
     def read(self, recipe: ParticleRecipe | None) -> ReadOptions:
         """How they are read for a base with this recipe; None for a published SAM."""
@@ -147,14 +133,6 @@ class TrainingMicrographs(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(OptionGroup):
-    """Many trainings instead of one."""
-
-    train_size: TrainSize = None
-    repeat: Repeat = 1
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunOptions(OptionGroup):
     """How a training runs, whatever it learns."""
 
@@ -172,65 +150,37 @@ class RunOptions(OptionGroup):
         return read_card(self.card)
 
 
-def train_or_study(
-    console: BatchConsole,
+def train_on_micrographs(
     config: TrainSamConfig,
     base: Path,
     data: Sequence[str],
     output_dir: Path,
-    *,
-    recipe: ParticleRecipe | None,
     micrographs: TrainingMicrographs,
-    study: StudyOptions,
     run: RunOptions,
-    blocks: Sequence[str] = (),
-) -> bool:
-    """Adapt once, or for every condition of a study; whether the training came to its end.
-
-    Parameters
-    ----------
-    recipe
-        Of the base; None for a published SAM.
-    micrographs, study
-        Data that only judge make a study, as do sizes, repeats and more than one of `blocks`.
-    """
+) -> None:
+    """Adapt the SAM of a file on micrographs, and say where the training did not come to its end."""
+    from cryoseg.methods.particles.files import load_base
     from cryoseg.methods.particles.train import train_prompt
-    from cryoseg.pipelines.study_sam import run_study
 
+    recipe = load_base(base)[1]
     if recipe is not None and config.sample.view is TrainView.WHOLE:
         raise ConfigError(
             "--whole-image and --faithful train on color squares and need a published SAM as --base; a base "
             "with a recipe of its own, such as particle-tiny, trains on tiles."
         )
-    training, held_out = micrographs.split(data, seed=run.seed)
-    read = micrographs.read(recipe)
-    if study.train_size or study.repeat > 1 or micrographs.test or len(blocks) > 1:
-        rows = run_study(
-            config,
+    with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
+        training, held_out = micrographs.split(data, seed=run.seed)
+        trained = train_prompt(
+            micrographs.with_core(config),
             base,
             training,
             held_out,
-            micrographs.judged(),
             output_dir,
-            sizes=study.train_size or (),
-            repeats=study.repeat,
-            blocks=blocks if len(blocks) > 1 else (),
-            read=read,
+            read=micrographs.read(recipe),
+            standalone=run.standalone,
             device=run.device,
+            card=run.facts(),
             on_event=console,
         )
-        console.out.print(f"{output_dir / 'study.csv'}: {len(rows)} trainings", markup=False)
-        return True
-    trained = train_prompt(
-        config,
-        base,
-        training,
-        held_out,
-        output_dir,
-        read=read,
-        standalone=run.standalone,
-        device=run.device,
-        card=run.facts(),
-        on_event=console,
-    )
-    return trained is not None
+    if trained is None:
+        say_unfinished(console)

@@ -241,7 +241,7 @@ def load_particle_model(
     if loaded.network.needs_truth:
         raise WeightsError(
             f"{name_or_path}: takes its points from the true mask (--prompter gt), so it cannot run without "
-            "one; its training and `--test` give its upper bound. Train with --prompter apm, grid or none."
+            "one; its training gives its upper bound. Train with --prompter apm, grid or none."
         )
     return ParticleModel(
         loaded.network,

@@ -1,29 +1,37 @@
-"""Studies of the paper: how Dice depends on the number of micrographs, on chance, and on the blocks."""
+"""Train a picker for many conditions: numbers of micrographs, random draws, choices of blocks.
+
+    python benchmarks/study_sam.py finetune train --test test -o study --train-size 2 --train-size 5
+
+Every condition is one training in a folder of its own, which goes on where it was interrupted; `study.csv`
+has a row for each and `study.svg` a point. Data are given as to `cryoseg train`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from cryoseg.config.prompt_sam import BOTH_ADAPTERS, PromptMethod
+from cryoseg.config.prompt_sam import PromptConfig, PromptMethod, parse_blocks
 from cryoseg.config.train_sam import TrainSamConfig, TrainView
 from cryoseg.core.picking.logit_picks import grow_cores
-from cryoseg.errors import ConfigError, InputError
+from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, ignore
 from cryoseg.io.outputs import atomic_output
 from cryoseg.methods.device import select_device
-from cryoseg.methods.particles.data import MicrographPair, ReadOptions
+from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs
 from cryoseg.methods.particles.files import load_base, read_particle_file
 from cryoseg.methods.particles.fit import LOGIT_BINS, dice_by_threshold, micrograph_logits, validation_curves
-from cryoseg.methods.particles.train import load_all, train_prompt
-from cryoseg.view.study_plot import study_svg
+from cryoseg.methods.particles.train import find_base, load_all, split_micrographs, train_prompt
 
 TABLE, PLOT = "study.csv", "study.svg"
+WIDTH, HEIGHT, MARGIN = 640, 400, 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,43 +59,6 @@ class StudyRow:
     validation_dice: float
     test_dice: float
     test_spread: float
-
-
-def parse_blocks(text: str, method: PromptMethod, depth: int) -> tuple[int, ...] | None:
-    """Numbers per block from what the user typed.
-
-    Parameters
-    ----------
-    text
-        `all`, or blocks and ranges from 0, such as `0-3,7`; for adapters each may have `:1` (space),
-        `:2` (MLP) or `:3` (both, the default) behind it.
-    method
-        `prefix` or `encoder`.
-    depth
-        Of the encoder.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be understood, or the encoder has no such block.
-    """
-    if text.strip().lower() == "all":
-        return None
-    if method not in (PromptMethod.PREFIX, PromptMethod.ENCODER):
-        raise ConfigError(f"--blocks {text}: {method} has no choice per block; leave it out.")
-    choice = [0] * depth
-    for part in text.split(","):
-        span, _, number = part.partition(":")
-        first, _, last = span.partition("-")
-        try:
-            begin, end = int(first), int(last or first)
-            value = int(number) if number else (1 if method is PromptMethod.PREFIX else BOTH_ADAPTERS)
-        except ValueError:
-            raise ConfigError(f"--blocks {text}: write blocks as 0-3,7 or all.") from None
-        if not 0 <= begin <= end < depth:
-            raise ConfigError(f"--blocks {text}: the image encoder has blocks 0 to {depth - 1}.")
-        choice[begin : end + 1] = [value] * (end + 1 - begin)
-    return tuple(choice)
 
 
 def run_study(
@@ -249,3 +220,97 @@ def write_study(folder: Path, rows: Sequence[StudyRow]) -> None:
     )
     with atomic_output(folder / PLOT, overwrite=True) as temporary:
         temporary.write_text(svg)
+
+
+def study_svg(values: Mapping[str, Sequence[float]], *, title: str, x_label: str, y_label: str) -> str:
+    """Plot of the values of every condition, in order, with a line through the means.
+
+    Parameters
+    ----------
+    values
+        Condition to its repeats, each from 0 to 1 or any common range; none empty.
+    title, x_label, y_label
+        Words on the picture.
+    """
+    every = [value for repeats in values.values() for value in repeats]
+    low, high = min(every), max(every)
+    pad = 0.1 * (high - low) or 0.05
+    low, high = low - pad, high + pad
+
+    def x(place: int) -> float:
+        return MARGIN + (place + 0.5) * (WIDTH - 2 * MARGIN) / len(values)
+
+    def y(value: float) -> float:
+        return HEIGHT - MARGIN - (value - low) / (high - low) * (HEIGHT - 2 * MARGIN)
+
+    means = [sum(repeats) / len(repeats) for repeats in values.values()]
+    path = " ".join(f"{x(i):.1f},{y(mean):.1f}" for i, mean in enumerate(means))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        f'<text x="{WIDTH / 2}" y="24" text-anchor="middle" font-size="15">{escape(title)}</text>',
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_label)}</text>',
+        f'<text transform="translate(16 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_label)}</text>",
+        f'<path d="M{MARGIN} {MARGIN}V{HEIGHT - MARGIN}H{WIDTH - MARGIN}" fill="none" stroke="black"/>',
+    ]
+    for tick in range(5):
+        value = low + (high - low) * tick / 4
+        parts.append(f'<text x="{MARGIN - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3f}</text>')
+    for i, (name, repeats) in enumerate(values.items()):
+        place = f'x="{x(i):.1f}" y="{HEIGHT - MARGIN + 18}"'
+        parts.append(f'<text {place} text-anchor="middle">{escape(name)}</text>')
+        parts += [
+            f'<circle cx="{x(i):.1f}" cy="{y(v):.1f}" r="3" fill="#1f77b4" opacity="0.6"/>' for v in repeats
+        ]
+    parts.append(f'<polyline points="{path}" fill="none" stroke="#1f77b4" stroke-width="2"/>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def main() -> None:
+    """Run the study that the command line describes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("method", choices=[m.value for m in PromptMethod if m is not PromptMethod.NATIVE])
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("-o", "--output-dir", type=Path, required=True)
+    parser.add_argument("--base", default="particle-tiny")
+    parser.add_argument("--train-size", type=int, action="append", default=[])
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--blocks", action="append", default=[], help="see `cryoseg train prefix-prompt`")
+    parser.add_argument("--test", action="append", default=[], help="data that choose nothing")
+    parser.add_argument("--validation", action="append", default=[])
+    parser.add_argument("--picks", type=Path, action="append", default=[])
+    parser.add_argument("--particle-diameter-px", type=float)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args()
+    base = find_base(given.base, None)
+    recipe = load_base(base)[1]
+    config = TrainSamConfig.ours(
+        PromptConfig(method=PromptMethod(given.method)), steps=given.steps, seed=given.seed
+    )
+    training, held_out = split_micrographs(given.data, given.validation, given.picks, seed=given.seed)
+    rows = run_study(
+        config,
+        base,
+        training,
+        held_out,
+        [pair for part in find_micrographs(given.test, given.picks) for pair in part],
+        given.output_dir,
+        sizes=given.train_size,
+        repeats=given.repeat,
+        blocks=given.blocks,
+        read=ReadOptions(
+            particle_pixels=24.0 if recipe is None else recipe.particle_pixels,
+            diameter_px=given.particle_diameter_px,
+        ),
+        device=given.device,
+        on_event=lambda event: print(event.text) if isinstance(event, Note) else None,
+    )
+    print(f"{given.output_dir / TABLE}: {len(rows)} trainings")
+
+
+if __name__ == "__main__":
+    main()
