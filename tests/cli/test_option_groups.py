@@ -21,7 +21,7 @@ class Color(StrEnum):
     BLUE = "dark-blue"
 
 
-read_crop = read_sizes("6x64x64")
+read_crop = read_sizes("ZxYxX", "6x64x64")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,6 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "--batch": ({"default"}, METHOD),
     "--checkpoint": ({"help", "default"}, "every command names the models that it takes"),
     "--clip-length": ({"default"}, METHOD),
-    "--count": ({"default"}, "ten pictures cost what one volume costs"),
     "--format": ({"help", "default", "type"}, "several formats from pick, one from convert"),
     "--freeze": ({"help", "default", "type"}, TWO_THINGS),
     "--learning-rate": ({"default"}, METHOD),
@@ -55,7 +54,6 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "--polarity": ({"help", "default", "type"}, METHOD + "; a simulation chooses it"),
     "--post-process": ({"help"}, WITH_MODEL),
     "--post-process-min-slices": ({"help"}, "in view it is where the slider begins"),
-    "--prefix": ({"default"}, "named after what is made"),
     "--prepare": ({"default"}, "segment-image does what the model was trained with"),
     "--preset": ({"help", "default", "type"}, WITH_MODEL + "; of cet-pick, " + TWO_THINGS),
     "--preview": ({"help", "default"}, "every command names what it draws; pick draws without being asked"),
@@ -65,6 +63,7 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "--score-threshold": ({"default"}, METHOD),
     "--seed": ({"default"}, METHOD),
     "--shape": ({"help", "default"}, "two axes or three"),
+    "--snr": ({"help", "default", "type"}, RANGE),
     "--stage1": ({"help", "default"}, TWO_THINGS),
     "--start": ({"help"}, "train sam begins with model files only"),
     "--step": ({"default"}, METHOD),
@@ -90,6 +89,8 @@ COMMANDS = dict(leaves(ROOT))
 def spelled(default: Any, told: Any) -> str:
     if isinstance(told, str):
         return told
+    if default is None or default is False:
+        return ""
     return str(default.value) if isinstance(default, Enum) else str(default)
 
 

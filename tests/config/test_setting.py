@@ -62,13 +62,13 @@ def test_options_are_named_after_fields_unless_told() -> None:
 
 
 def test_sizes_and_ranges_are_read_and_written() -> None:
-    assert read_sizes("6x64x64")("8x32x48", option="--crop") == (8, 32, 48)
+    assert read_sizes("ZxYxX", "6x64x64")("8x32x48", option="--crop") == (8, 32, 48)
     assert write_sizes((8, 32, 48)) == "8x32x48"
     assert read_range("3", option="--snr") == (3.0, 3.0)
     assert read_range("0.5:2", option="--snr") == (0.5, 2.0)
     assert write_range((0.5, 2.0)) == "0.5:2"
     for wrong in ("8x32", "8x32x48x2", "axbxc", "8"):
         with pytest.raises(ConfigError, match=f"--crop {wrong}: write ZxYxX, such as 6x64x64"):
-            read_sizes("6x64x64")(wrong, option="--crop")
+            read_sizes("ZxYxX", "6x64x64")(wrong, option="--crop")
     with pytest.raises(ConfigError, match="--snr a:2: give one number"):
         read_range("a:2", option="--snr")

@@ -51,9 +51,9 @@ class Changes(Generic[Config]):
         self.kind = kind
         self.given = given
 
-    def over(self, base: Config) -> Config:
-        """The base with what was given."""
-        changed: Config = _changed(base, self.given)
+    def over(self, base: Config | None = None) -> Config:
+        """The base with what was given; None takes the defaults of the dataclass."""
+        changed: Config = _made(self.kind, self.given) if base is None else _changed(base, self.given)
         return changed
 
     def value(self, name: str) -> Any:
@@ -149,7 +149,7 @@ class _Field:
         kind: Any = get_args(self.kind)[0] if self.is_repeated else self.kind
         kind = str if about.read else kind
         spelled = text if text is not None else about.shown
-        if spelled is None and default not in (None, MISSING, ()) and (laid_over or self.is_repeated):
+        if spelled is None and default not in (None, False, MISSING, ()) and (laid_over or self.is_repeated):
             spelled = self._spelled()
         if default is not MISSING:
             if laid_over or default is None or self.is_repeated:
@@ -176,9 +176,8 @@ class _Field:
         )
 
     def _spelled(self) -> str:
-        if isinstance(self.default, bool):
-            on, _, off = _declared(self)[0].partition("/")
-            return (on if self.default else off or "off").removeprefix("--")
+        if self.default is True:
+            return self.option.removeprefix("--")
         parts = self.default if self.is_repeated else (self.default,)
         return ", ".join(self.setting.spell(one) for one in parts)
 
@@ -207,12 +206,7 @@ class _Group:
                 inner[option.path[-1]] = option.read(value)
         if self.laid_over:
             return Changes(self.kind, values)
-        if self.base is not None:
-            return _changed(self.base, values)
-        for one in dataclasses.fields(self.kind):
-            if isinstance(values.get(one.name), dict) and one.default_factory is not MISSING:
-                values[one.name] = _changed(one.default_factory(), values[one.name])
-        return self.kind(**values)
+        return _made(self.kind, values) if self.base is None else _changed(self.base, values)
 
 
 def expand(function: Callable[..., None]) -> Callable[..., None]:
@@ -307,6 +301,16 @@ def _options(kind: type[Any], base: Any = None, path: tuple[str, ...] = ()) -> I
         elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
             inner = default if isinstance(default, hint) else None
             yield from _options(hint, inner, (*path, one.name))
+
+
+def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """A dataclass with some values; those of an inner dataclass change the default that it has there."""
+    factories = {one.name: one.default_factory for one in dataclasses.fields(kind)}
+    whole = {}
+    for name, value in values.items():
+        factory = factories[name]
+        whole[name] = _changed(factory(), value) if isinstance(value, dict) and callable(factory) else value
+    return kind(**whole)
 
 
 def _changed(base: Any, values: Mapping[str, Any]) -> Any:

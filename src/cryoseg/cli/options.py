@@ -60,9 +60,6 @@ Split = Annotated[
     str,
     Option("--split", help="Of a .csv list, only the rows of this split, such as test.", show_default="all"),
 ]
-FromRelion4 = Annotated[
-    bool, Option("--from-relion4", help="Coordinates in STAR are RELION 4's unbinned pixels.")
-]
 MorphologyOption = Annotated[
     Morphology, Option("--morphology", help="open drops thin parts of the mask, close fills narrow gaps.")
 ]
@@ -72,8 +69,8 @@ Kernel = Annotated[int, Option("--kernel", help="Side of the square that opens o
 # Of options that mean the same everywhere, while each method has its own default for them.
 LOGIT_THRESHOLD_HELP = "Mark voxels or pixels whose logit is greater than this; logit 0 is probability 0.5."
 POLARITY_HELP = "Whether membranes or particles are dark or bright in the files."
-DIAMETER_HELP = "Largest diameter of the particle, or width of the filament, in angstrom."
-DIAMETER_PX_HELP = "The same in pixels of the images."
+DIAMETER_HELP = "Largest diameter of the particle, or width of the filament (greater than 0 angstrom)."
+DIAMETER_PX_HELP = "The same diameter in pixels of the images (greater than 0 pixels)."
 PICKS_HELP = "Coordinate files of any known format; repeat for several."
 MASK_HELP = "Mask, or a folder of masks named after the tomograms, as `cryoseg segment` writes them."
 STORE_LOGITS_HELP = "Write the logits as float32 MRC."

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from typer import Option
 
 from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, ContactSheet, run_command
-from cryoseg.cli.options import Device, Inputs, OutputDir, Overwrite, PixelSize, Quiet, Verbose
-from cryoseg.cli.pick_options import (
-    FilamentOptions,
-    LimitOptions,
-    MicrographOptions,
-    RelionOptions,
-    TomogramOptions,
+from cryoseg.cli.option_groups import Changes
+from cryoseg.cli.options import Device, Inputs, OutputDir, Quiet, Verbose
+from cryoseg.cli.relion_options import RelionOptions
+from cryoseg.config.common import pixel_size_setting
+from cryoseg.config.pick import (
+    FLAT_FORMATS,
+    FilamentConfig,
+    PickOutputs,
+    TomogramPickConfig,
+    mask_setting,
 )
-from cryoseg.config.pick import DEEP_FORMATS, FLAT_FORMATS, PickFormat
-from cryoseg.config.pick_micrograph import MicrographPickOptions
+from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
+from cryoseg.config.setting import Settings
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
@@ -25,8 +29,19 @@ if TYPE_CHECKING:
     from cryoseg.pipelines.batches.run import Batch
 
 
+@dataclass(frozen=True, kw_only=True)
+class TomogramFiles(Settings):
+    """What is read beside the tomograms, and their pixel size."""
+
+    panel: ClassVar[str] = "Tomograms"
+
+    mask: Path | None = mask_setting()
+    pixel_size: float | None = pixel_size_setting()
+
+
 def pick(
     inputs: Inputs,
+    *,
     model: Annotated[
         str,
         Option(
@@ -37,35 +52,25 @@ def pick(
         ),
     ] = "particle-mixed",
     output_dir: OutputDir = Path(),
-    limits: LimitOptions = LimitOptions(),
-    format_: Annotated[
-        Optional[list[PickFormat]],  # noqa: UP045
-        Option(
-            "--format",
-            "-f",
-            help=f"Coordinate files to write; repeat for several. {', '.join(FLAT_FORMATS)} are for "
-            f"micrographs; {', '.join(DEEP_FORMATS)} for tomograms.",
-            show_default="star",
-        ),
-    ] = None,
-    preview: Annotated[
+    micrographs: Changes[MicrographPickConfig],
+    micrograph_outputs: Changes[MicrographPickOptions],
+    contact_sheet: ContactSheet = False,
+    tomograms: Changes[TomogramPickConfig],
+    tomogram_outputs: Changes[PickOutputs],
+    files: Changes[TomogramFiles],
+    fit_curves: Annotated[
         bool,
         Option(
-            "--preview/--no-preview",
-            "--save-overlay/--no-save-overlay",
-            help="Write a picture with the picks.",
+            "--filaments",
+            help="Fit curves and resample them; models of filaments always do.",
+            rich_help_panel=FilamentConfig.panel,
         ),
-    ] = True,
-    contact_sheet: ContactSheet = False,
-    pixel_size: PixelSize = None,
+    ] = False,
+    filament: Changes[FilamentConfig],
+    relion: Changes[RelionOptions],
     device: Device = "auto",
-    micrographs: MicrographOptions = MicrographOptions(),
-    tomograms: TomogramOptions = TomogramOptions(),
-    filaments: FilamentOptions = FilamentOptions(),
-    relion: RelionOptions = RelionOptions(),
-    batch: BatchOptions = BatchOptions(),
-    cluster: ClusterOptions = ClusterOptions(),
-    overwrite: Overwrite = False,
+    batch: BatchOptions,
+    cluster: ClusterOptions,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -77,18 +82,16 @@ def pick(
     """
     from cryoseg.pipelines.pick.route import Task, refuse_options, task_of  # torch starts here, not at --help
 
-    formats = tuple(dict.fromkeys(format_ or [PickFormat.STAR]))
     task = task_of(model)
+    flat = {**micrographs.differing(), **micrograph_outputs.differing()}
+    deep = {**tomograms.differing(), **tomogram_outputs.differing(), **files.differing()}
     if task is Task.MICROGRAPHS:
-        refuse_options({**tomograms.given(), **filaments.given(), **relion.given()}, model, task)
-        config = micrographs.config(limits, pixel_size)
-        written = MicrographPickOptions(
-            formats=formats,
-            mask=micrographs.store_mask,
-            logits=micrographs.store_logits,
-            overlay=preview or contact_sheet,
-            overwrite=overwrite,
+        others = {"--filaments": fit_curves, **filament.differing(), **relion.differing()}
+        refuse_options(
+            {name: given for name, given in deep.items() if name not in flat} | others, model, task
         )
+        config, written = micrographs.over(), micrograph_outputs.over()
+        written = replace(written, overlay=written.overlay or contact_sheet)
 
         def work(batch: Batch, console: BatchConsole) -> Report:
             from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
@@ -104,27 +107,27 @@ def pick(
                 on_event=console,
             )
     else:
-        flat = {f"--format {flavor}": flavor in FLAT_FORMATS for flavor in formats}
-        refuse_options({**micrographs.given(), **flat}, model, task)
-        settings, frames = tomograms.config(limits, filaments), relion.frames()
+        outputs, read = tomogram_outputs.over(), files.over()
+        formats = {f"--format {flavor}": flavor in FLAT_FORMATS for flavor in outputs.formats}
+        refuse_options(
+            {name: given for name, given in flat.items() if name not in deep} | formats, model, task
+        )
+        curves = fit_curves or any(filament.differing().values())
+        settings = replace(tomograms.over(), filament=filament.over() if curves else None)
+        frames = relion.over().frames()
 
         def work(batch: Batch, console: BatchConsole) -> Report:
-            from cryoseg.pipelines.pick.tomogram_files import PickOutputs, pick_files
+            from cryoseg.pipelines.pick.tomogram_files import pick_files
 
             return pick_files(
                 inputs,
                 output_dir,
                 Path(model),
                 settings,
-                outputs=PickOutputs(
-                    formats=formats,
-                    heat_map=tomograms.heat_map,
-                    preview=preview or contact_sheet,
-                    overwrite=overwrite,
-                ),
+                outputs=replace(outputs, preview=outputs.preview or contact_sheet),
                 relion=frames,
-                mask=tomograms.mask,
-                pixel_size=pixel_size,
+                mask=read.mask,
+                pixel_size=read.pixel_size,
                 device=device,
                 batch=batch,
                 on_event=console,

@@ -1,62 +1,62 @@
-"""Options that say where RELION's unbinned tomogram is; shared by pick, convert and train cet-pick."""
+"""Options that describe RELION's unbinned tomograms; shared by pick, convert and train cet-pick."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, ClassVar
 
-from typer import BadParameter, Option
-
-from cryoseg.config.pick import CenterRule, ThicknessAxis
+from cryoseg.config.pick import CenterRule
+from cryoseg.config.setting import Settings, read_sizes, setting, write_sizes
+from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryoseg.io.picks.relion_frame import RelionFrame
 
-TomogramsStar = Annotated[
-    Optional[Path],  # noqa: UP045
-    Option("--tomograms-star", help="RELION's tomograms.star: pixel sizes and unbinned sizes."),
-]
-UnbinnedPixelSize = Annotated[
-    Optional[float],  # noqa: UP045
-    Option("--unbinned-pixel-size", help="Pixel size of the tilt series, in angstrom."),
-]
-UnbinnedSize = Annotated[
-    Optional[str],  # noqa: UP045
-    Option("--unbinned-size", help="Size of the unbinned tomogram in pixels, as XxYxZ: 4096x4096x2048."),
-]
-RelionCenter = Annotated[
-    CenterRule,
-    Option(
-        "--relion-center",
-        help="Zero of RELION 5's coordinates: N/2 - 1 (picker, as RELION picks) or N/2 (half).",
-    ),
-]
-THICKNESS_AXIS_HELP = (
-    "Axis of the file along which the sample is thin: z for usual MRC files, y for IMOD reconstructions that "
-    "were not rotated."
-)
-ThicknessAxisOption = Annotated[ThicknessAxis, Option("--thickness-axis", help=THICKNESS_AXIS_HELP)]
 
+@dataclass(frozen=True, kw_only=True)
+class RelionOptions(Settings):
+    """Pixel sizes and sizes of RELION's unbinned tomograms."""
 
-def relion_frames(
-    tomograms_star: Path | None,
-    unbinned_pixel_size: float | None,
-    unbinned_size: str | None,
-    center: CenterRule,
-) -> dict[str, RelionFrame] | None:
-    """Frames by tomogram name, "" for any; None if no option was given."""
-    from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
+    panel: ClassVar[str] = "RELION's frames of tomograms"
 
-    if tomograms_star is not None:
-        return read_tomograms_star(tomograms_star, center=center)
-    if unbinned_pixel_size is None and unbinned_size is None:
-        return None
-    if unbinned_pixel_size is None or unbinned_size is None:
-        raise BadParameter("--unbinned-pixel-size and --unbinned-size are needed together.")
-    try:
-        x, y, z = (int(part) for part in unbinned_size.lower().split("x"))
-    except ValueError:
-        raise BadParameter(
-            f"--unbinned-size {unbinned_size}: write it as XxYxZ, such as 4096x4096x2048."
-        ) from None
-    return {"": RelionFrame(pixel_size=unbinned_pixel_size, size=(z, y, x), center=center)}
+    tomograms_star: Path | None = setting(
+        None, help="RELION's tomograms.star, which gives pixel sizes and unbinned sizes."
+    )
+    unbinned_pixel_size: float | None = setting(
+        None, help="Pixel size of the tilt series.", above=0, unit="angstrom"
+    )
+    unbinned_size: tuple[int, int, int] | None = setting(
+        None,
+        help="Size (x, y, z) of the unbinned tomogram in pixels, such as 4096x4096x2048.",
+        read=read_sizes("XxYxZ", "4096x4096x2048"),
+        write=write_sizes,
+        metavar="XxYxZ",
+        at_least=1,
+    )
+    relion_center: CenterRule = setting(
+        CenterRule.PICKER,
+        help="Origin of RELION 5's coordinates along an axis of N pixels: N/2 - 1 (picker, as RELION picks) "
+        "or N/2 (half).",
+    )
+
+    def frames(self) -> dict[str, RelionFrame] | None:
+        """The frames by the name of the tomogram, "" for any; None if no option was given.
+
+        Raises
+        ------
+        CryosegError
+            If the file cannot be read, or only one of pixel size and size is given.
+        """
+        from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
+
+        if self.tomograms_star is not None:
+            return read_tomograms_star(self.tomograms_star, center=self.relion_center)
+        if self.unbinned_pixel_size is None and self.unbinned_size is None:
+            return None
+        if self.unbinned_pixel_size is None or self.unbinned_size is None:
+            raise ConfigError("--unbinned-pixel-size and --unbinned-size are needed together.")
+        x, y, z = self.unbinned_size
+        return {
+            "": RelionFrame(pixel_size=self.unbinned_pixel_size, size=(z, y, x), center=self.relion_center)
+        }

@@ -22,23 +22,24 @@ if TYPE_CHECKING:
 
 def segment(
     inputs: Inputs,
+    *,
     output_dir: OutputDir = Path(),
     model: Annotated[
         str,
         Option("--model", "-m", "--checkpoint", help="auto, etsam, membrane-tiny, or a packaged model file."),
     ] = ModelName.AUTO.value,
-    config: SegmentConfig = SegmentConfig(),
+    config: SegmentConfig,
     post_process: Annotated[
         bool, Option("--post-process", help="Write a filtered mask too, by the preset's steps.")
     ] = False,
     named: Annotated[NamedSteps, Shown({"step": "the preset's, with --post-process"})] = NamedSteps(),
-    outputs: SegmentOutputs = SegmentOutputs(),
+    outputs: SegmentOutputs,
     contact_sheet: ContactSheet = False,
-    choice: ModelChoice = ModelChoice(),
+    choice: ModelChoice,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
-    batch: BatchOptions = BatchOptions(),
-    cluster: ClusterOptions = ClusterOptions(),
+    batch: BatchOptions,
+    cluster: ClusterOptions,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

@@ -96,3 +96,27 @@ def checkpoints_dir_setting() -> Any:
 def seed_setting(default: int = 0) -> Any:
     """The seed of all random numbers."""
     return setting(default, help="Seed of the random numbers.", at_least=0)
+
+
+def diameter_setting(default: float | None = None, *, shown: str | None = None) -> Any:
+    """The particle's diameter in angstrom."""
+    return setting(
+        default,
+        help="Largest diameter of the particle, or width of the filament.",
+        flags=("--particle-diameter",),
+        above=0,
+        unit="angstrom",
+        shown=shown,
+    )
+
+
+def diameter_px_setting(*, shown: str) -> Any:
+    """The particle's diameter in pixels."""
+    return setting(
+        None,
+        help="The same diameter in pixels of the images.",
+        flags=("--particle-diameter-px",),
+        above=0,
+        unit="pixels",
+        shown=shown,
+    )

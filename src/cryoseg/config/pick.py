@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, ClassVar
 
-from cryoseg.errors import ConfigError
+from cryoseg.config.common import overwrite_setting
+from cryoseg.config.setting import Settings, setting
 
 
 class ThicknessAxis(StrEnum):
@@ -62,82 +64,168 @@ class Side(StrEnum):
     OUTSIDE = "outside"
 
 
+MICROGRAPH_SCORE_THRESHOLD = 0.4
+
+
+def score_threshold_setting(default: float | None, *, shown: str = "") -> Any:
+    """The score that picks must exceed."""
+    return setting(
+        default,
+        help="Keep picks whose score is greater than this.",
+        at_least=0,
+        at_most=1,
+        shown=shown or f"{MICROGRAPH_SCORE_THRESHOLD:g} in micrographs, the model's in tomograms",
+    )
+
+
+def formats_setting() -> Any:
+    """The coordinate files to write."""
+    return setting(
+        (PickFormat.STAR,),
+        help=f"Coordinate files to write; repeat for several. {', '.join(FLAT_FORMATS)} are for micrographs, "
+        f"{', '.join(DEEP_FORMATS)} for tomograms.",
+        flags=("--format", "-f"),
+    )
+
+
+def pick_picture_setting() -> Any:
+    """Whether a picture with the picks is written."""
+    return setting(
+        True,
+        help="Write a picture with the picks.",
+        flags=("--preview/--no-preview", "--save-overlay/--no-save-overlay"),
+    )
+
+
+def thickness_axis_setting(default: ThicknessAxis | None, *, shown: str | None = None) -> Any:
+    """The axis along which the sample is thin."""
+    return setting(
+        default,
+        help="Axis of the file along which the sample is thin: z for usual MRC files, y for IMOD "
+        "reconstructions that were not rotated.",
+        shown=shown,
+    )
+
+
+def mask_setting() -> Any:
+    """The masks that restrict picks."""
+    return setting(
+        None, help="Mask, or a folder of masks named after the tomograms, as `cryoseg segment` writes them."
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
-class FilamentConfig:
-    """From points to curves.
+class FilamentConfig(Settings):
+    """How points become curves."""
 
-    Attributes
-    ----------
-    link_distance
-        Points nearer than this belong to one filament, in filament widths.
-    min_points
-        Groups of fewer points are dropped.
-    max_residual
-        Root mean square distance of the points from their curve, in filament widths.
-    max_curvature_per_width
-        Reciprocal radius of the curve, times the filament's width.
-    spacing_angstrom
-        Of the resampled points along the curve; None takes a sixth of the filament's width.
-    """
+    panel: ClassVar[str] = "Filaments in tomograms"
 
-    link_distance: float = 2.0
-    min_points: int = 5
-    max_residual: float = 0.4
-    max_curvature_per_width: float = 0.5
-    spacing_angstrom: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.link_distance <= 0 or self.max_residual <= 0 or self.max_curvature_per_width <= 0:
-            raise ConfigError("Filament distances, residual and curvature must be positive.")
-        if self.min_points < 3:
-            raise ConfigError(f"--filament-min-points {self.min_points}: must be at least 3.")
-        if self.spacing_angstrom is not None and self.spacing_angstrom <= 0:
-            raise ConfigError(f"--filament-spacing {self.spacing_angstrom:g}: must be positive.")
+    link_distance: float = setting(
+        2.0,
+        help="Points nearer than this many filament widths belong to one filament.",
+        flags=("--filament-link",),
+        above=0,
+    )
+    min_points: int = setting(
+        5, help="Drop filaments of fewer points.", flags=("--filament-min-points",), at_least=3
+    )
+    max_residual: float = setting(
+        0.4,
+        help="Drop filaments whose points deviate more from the curve (root mean square, in widths).",
+        flags=("--filament-max-residual",),
+        above=0,
+    )
+    max_curvature_per_width: float = setting(
+        0.5,
+        help="Drop filaments of a larger curvature, as width divided by radius.",
+        flags=("--filament-max-curvature",),
+        above=0,
+    )
+    spacing_angstrom: float | None = setting(
+        None,
+        help="Spacing of the resampled points along the curve.",
+        flags=("--filament-spacing",),
+        above=0,
+        unit="angstrom",
+        shown="a sixth of the width",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TomogramPickConfig:
+class PickLimits(Settings):
+    """Which picks are kept, in micrographs and in tomograms."""
+
+    score_threshold: float | None = score_threshold_setting(None)
+    max_picks: int | None = setting(
+        None, help="Keep this many picks at most, those with the highest scores.", at_least=1, shown="all"
+    )
+    min_distance_angstrom: float | None = setting(
+        None,
+        help="Smallest distance between two picks.",
+        flags=("--min-distance",),
+        at_least=0,
+        unit="angstrom",
+        shown="0.4 diameters in micrographs, 0.5 in tomograms, 0.25 of filaments",
+    )
+    border_angstrom: float = setting(
+        0.0,
+        help="Drop picks nearer than this to the sides.",
+        flags=("--border",),
+        at_least=0,
+        unit="angstrom",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TomogramPickConfig(PickLimits):
     """Everything that changes the picks of one tomogram.
 
     Attributes
     ----------
-    score_threshold
-        In [0, 1]; None takes the one that the model carries.
-    max_picks
-        Keep the best so many; None keeps all.
-    min_distance_angstrom
-        Between two picks; None takes half the particle's diameter, a quarter of a filament's width.
-    border_angstrom, z_border_angstrom
-        Picks nearer than this to the sides in y and x, or to the first and last slice, are
-        dropped; 0 drops none.
-    symmetric
-        Average the heat map with that of the point-reflected tomogram; twice the time.
-    thickness_axis
-        Of the file; None takes that of the files that the model learned from.
-    mask_side, mask_distance_angstrom
-        With a mask: keep picks within it or outside of it, the mask being grown by this distance
-        (shrunk, if negative).
     filament
         Fit curves and resample; None takes the model's own kind of specimen.
     """
 
-    score_threshold: float | None = None
-    max_picks: int | None = None
-    min_distance_angstrom: float | None = None
-    border_angstrom: float = 0.0
-    z_border_angstrom: float = 0.0
-    symmetric: bool = True
-    thickness_axis: ThicknessAxis | None = None
-    mask_side: Side = Side.WITHIN
-    mask_distance_angstrom: float = 0.0
+    panel: ClassVar[str] = "Tomograms"
+
+    z_border_angstrom: float = setting(
+        0.0,
+        help="Drop picks nearer than this to the top and bottom of the sample.",
+        flags=("--z-border",),
+        at_least=0,
+        unit="angstrom",
+    )
+    symmetric: bool = setting(
+        True,
+        help="Average with the point-reflected tomogram: twice the time, no systematic shift.",
+        flags=("--symmetric/--no-symmetric",),
+    )
+    thickness_axis: ThicknessAxis | None = thickness_axis_setting(None, shown="the model's")
+    mask_side: Side = setting(Side.WITHIN, help="Keep picks within the mask or outside of it.")
+    mask_distance_angstrom: float = setting(
+        0.0,
+        help="Grow the mask by this distance in angstrom first; a negative distance shrinks it.",
+        flags=("--mask-distance",),
+    )
     filament: FilamentConfig | None = None
 
-    def __post_init__(self) -> None:
-        if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
-            raise ConfigError(f"--score-threshold {self.score_threshold:g}: must lie in [0, 1].")
-        if self.max_picks is not None and self.max_picks < 1:
-            raise ConfigError(f"--max-picks {self.max_picks}: must be at least 1.")
-        if self.min_distance_angstrom is not None and self.min_distance_angstrom < 0:
-            raise ConfigError(f"--min-distance {self.min_distance_angstrom:g}: must not be negative.")
-        if self.border_angstrom < 0 or self.z_border_angstrom < 0:
-            raise ConfigError("--border and --z-border must not be negative.")
+
+@dataclass(frozen=True, kw_only=True)
+class PickOutputs(Settings):
+    """What is written for every tomogram.
+
+    Attributes
+    ----------
+    combined
+        Whether one STAR of all tomograms of the run is written as well.
+    """
+
+    panel: ClassVar[str] = "Tomograms"
+
+    formats: tuple[PickFormat, ...] = formats_setting()
+    heat_map: bool = setting(
+        False, help="Write the probabilities as MRC.", flags=("--heat-map/--no-heat-map",)
+    )
+    preview: bool = pick_picture_setting()
+    combined: bool = True
+    overwrite: bool = overwrite_setting()

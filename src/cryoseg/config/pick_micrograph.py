@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
-from cryoseg.config.pick import FLAT_FORMATS, PickFormat
+from cryoseg.config.common import (
+    diameter_px_setting,
+    diameter_setting,
+    logit_threshold_setting,
+    overwrite_setting,
+    pixel_size_setting,
+)
+from cryoseg.config.pick import (
+    FLAT_FORMATS,
+    MICROGRAPH_SCORE_THRESHOLD,
+    PickFormat,
+    PickLimits,
+    formats_setting,
+    pick_picture_setting,
+    score_threshold_setting,
+)
 from cryoseg.config.prompt_sam import NativeMode
-from cryoseg.config.segment import Polarity
+from cryoseg.config.segment import Polarity, polarity_setting
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 SMALLEST_PARTICLE_PX = 5.0
@@ -26,57 +43,49 @@ class PickView(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicrographPickConfig:
+class MicrographPickConfig(PickLimits):
     """Everything that changes the picks of one micrograph.
 
-    Attributes
-    ----------
-    particle_diameter_angstrom, particle_diameter_px
-        Largest diameter of the particle; one of the two is needed.
-    pixel_size
-        In angstrom; None believes the file.
-    view
-        See `PickView`.
-    mode
-        See `NativeMode`; only a published SAM has another than the grid.
-    logit_threshold
-        Pixels above it are particle; None takes the model's.
-    score_threshold
-        In [0, 1]: picks with a lower score are dropped. With calibrated scores, F1 is highest at half
-        of its highest value (Lipton, Elkan and Naryanaswamy 2014, arXiv 1402.1892).
-    min_distance_angstrom
-        Of two picks, the better is kept; None takes 0.4 diameters.
-    border_angstrom
-        Picks nearer than this to the sides are dropped.
-    max_picks
-        Keep the best so many; None keeps all.
-    polarity
-        Whether particles are dark or bright in the file; `as-is` does what the model wants.
-    clip_outliers
-        Replace lonely extreme pixels first.
-    low_pass_angstrom
-        Blur detail finer than this first; None does not.
-    flatten_diameters
-        Take away the local mean over so many particle diameters first; None leaves it to the model's
-        own view, which does so over five.
+    With calibrated scores, F1 is highest at a score threshold of half of its highest value (Lipton, Elkan
+    and Naryanaswamy 2014, arXiv 1402.1892).
     """
 
-    particle_diameter_angstrom: float | None = None
-    particle_diameter_px: float | None = None
-    pixel_size: float | None = None
-    view: PickView = PickView.TILES
-    mode: NativeMode = NativeMode.GRID
-    logit_threshold: float | None = None
-    score_threshold: float = 0.4
-    min_distance_angstrom: float | None = None
-    border_angstrom: float = 0.0
-    max_picks: int | None = None
-    polarity: Polarity = Polarity.DARK
-    clip_outliers: bool = False
-    low_pass_angstrom: float | None = None
-    flatten_diameters: float | None = None
+    panel: ClassVar[str] = "Micrographs"
+
+    particle_diameter_angstrom: float | None = diameter_setting(shown="the model's in tomograms")
+    particle_diameter_px: float | None = diameter_px_setting(shown="none")
+    pixel_size: float | None = pixel_size_setting()
+    view: PickView = setting(
+        PickView.TILES,
+        help="tiles: overlapping tiles at the scale of the network. whole: the image resized to one square, "
+        "as in Prompt_sam_cryoPPP.",
+    )
+    mode: NativeMode = setting(
+        NativeMode.GRID,
+        help="How a published SAM is asked: one mask for a grid of points, or its automatic mask generator.",
+    )
+    logit_threshold: float | None = logit_threshold_setting(shown="the model's; for micrographs")
+    score_threshold: float = score_threshold_setting(MICROGRAPH_SCORE_THRESHOLD)
+    polarity: Polarity = polarity_setting(Polarity.DARK)
+    clip_outliers: bool = setting(False, help="Replace isolated extreme pixels first.")
+    low_pass_angstrom: float | None = setting(
+        None,
+        help="Blur details finer than this first.",
+        flags=("--low-pass",),
+        above=0,
+        unit="angstrom",
+        shown="none",
+    )
+    flatten_diameters: float | None = setting(
+        None,
+        help="Subtract the local mean over this many particle diameters first.",
+        flags=("--flatten",),
+        above=0,
+        shown="five, by the model",
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         given = [self.particle_diameter_angstrom, self.particle_diameter_px]
         if given == [None, None]:
             raise ConfigError(
@@ -85,49 +94,31 @@ class MicrographPickConfig:
             )
         if None not in given:
             raise ConfigError("Pass --particle-diameter or --particle-diameter-px, not both.")
-        for option, value in (
-            ("--particle-diameter", self.particle_diameter_angstrom),
-            ("--particle-diameter-px", self.particle_diameter_px),
-            ("--pixel-size", self.pixel_size),
-            ("--low-pass", self.low_pass_angstrom),
-            ("--flatten", self.flatten_diameters),
-        ):
-            if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"{option} {value:g}: must be positive.")
-        if not 0 <= self.score_threshold <= 1:
-            raise ConfigError(f"--score-threshold {self.score_threshold:g}: must lie in [0, 1].")
-        if self.max_picks is not None and self.max_picks < 1:
-            raise ConfigError(f"--max-picks {self.max_picks}: must be at least 1.")
-        if self.min_distance_angstrom is not None and self.min_distance_angstrom < 0:
-            raise ConfigError(f"--min-distance {self.min_distance_angstrom:g}: must not be negative.")
-        if self.border_angstrom < 0:
-            raise ConfigError(f"--border {self.border_angstrom:g}: must not be negative.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicrographPickOptions:
+class MicrographPickOptions(Settings):
     """What is written for every micrograph.
 
     Attributes
     ----------
-    formats
-        Coordinate files.
-    mask, logits, overlay
-        The mask and the logits as MRC at the micrograph's size; a picture with circles.
     combined
-        One STAR of all micrographs of the run as well.
-    overwrite
-        Replace finished outputs; they are kept otherwise.
+        Whether one STAR of all micrographs of the run is written as well.
     """
 
-    formats: tuple[PickFormat, ...] = (PickFormat.STAR,)
-    mask: bool = True
-    logits: bool = False
-    overlay: bool = True
+    panel: ClassVar[str] = "Micrographs"
+
+    formats: tuple[PickFormat, ...] = formats_setting()
+    mask: bool = setting(True, help="Write the mask as MRC.", flags=("--store-mask/--no-store-mask",))
+    logits: bool = setting(
+        False, help="Write the logits as float32 MRC.", flags=("--store-logits/--no-store-logits",)
+    )
+    overlay: bool = pick_picture_setting()
     combined: bool = True
-    overwrite: bool = False
+    overwrite: bool = overwrite_setting()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for flavor in self.formats:
             if flavor not in MICROGRAPH_FORMATS:
                 raise ConfigError(

@@ -149,16 +149,23 @@ def option_of(field: dataclasses.Field[Any]) -> str:
     return about.flags[0].partition("/")[0]
 
 
-def read_sizes(example: str) -> Callable[..., tuple[int, ...]]:
-    """Reader of sizes such as `6x64x64`, as many as `example` has."""
+def read_sizes(axes: str, example: str) -> Callable[..., tuple[int, ...]]:
+    """Reader of sizes such as `6x64x64`.
+
+    Parameters
+    ----------
+    axes
+        The form that is asked for, such as `ZxYxX`.
+    example
+        A text of that form.
+    """
 
     def read(text: str, *, option: str) -> tuple[int, ...]:
         try:
             sizes = tuple(int(part) for part in text.lower().split("x"))
         except ValueError:
             sizes = ()
-        if len(sizes) != example.count("x") + 1:
-            axes = "ZxYxX" if example.count("x") == 2 else "YxX"
+        if len(sizes) != axes.count("x") + 1:
             raise ConfigError(f"{option} {text}: write {axes}, such as {example}.")
         return sizes
 

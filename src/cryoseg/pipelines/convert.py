@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryoseg.config.convert import ConvertConfig
 from cryoseg.config.pick import PickFormat
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.errors import ConfigError, InputError
@@ -34,15 +35,9 @@ def flavor_for(path: Path) -> PickFormat:
 def convert_picks(
     source: Path,
     target: Path,
+    config: ConvertConfig = ConvertConfig(),
     *,
     frame: PickFrame,
-    flavor: PickFormat | None = None,
-    unbinned: bool = False,
-    scale: float = 1.0,
-    flip: str = "",
-    name: str | None = None,
-    diameter_px: float | None = None,
-    score_threshold: float | None = None,
     overwrite: bool = False,
 ) -> int:
     """Read, transform, write.
@@ -51,23 +46,11 @@ def convert_picks(
     ----------
     source, target
         Files; the suffixes name the formats.
+    config
+        What is changed. Voxel k of a mirrored axis becomes n - 1 - k of the scaled volume, whose shape is
+        `frame.shape`. Without a name the image has that of `source`, less `PICKS_TAG`.
     frame
-        Of the tomogram, for formats that need it.
-    flavor
-        Which STAR; None goes by the suffix of `target`.
-    unbinned
-        `source` is RELION 4's STAR.
-    scale
-        Factor from the voxels of `source` to those of `target`.
-    flip
-        Axes to mirror, such as "y" or "xz"; needs `frame.shape`. Voxel k becomes n - 1 - k of the
-        scaled volume, whose shape `frame.shape` is.
-    name
-        Of the image, where `source` gives none; None takes that of `source`, less `PICKS_TAG`.
-    diameter_px
-        Of the particle, in pixels of `target`, for formats of boxes; None takes that of `source`, scaled.
-    score_threshold
-        Picks of greater scores are kept; None keeps all.
+        Frame of the tomogram, for formats that need it.
     overwrite
         Replace `target`.
 
@@ -81,29 +64,29 @@ def convert_picks(
     InputError
         If a flip lacks the shape, or a threshold the scores.
     """
-    sets = read_picks(source, frame, unbinned=unbinned)
+    sets = read_picks(source, frame, unbinned=config.from_relion4)
     moved: PickSets = {}
     own = source.stem.removesuffix(PICKS_TAG)
     for key, found in sets.items():
-        picks = found if score_threshold is None else _above(found, score_threshold, source)
-        centers = rescale_points(picks.centers, scale) if scale != 1.0 else picks.centers
-        if flip:
+        picks = found if config.score_threshold is None else _above(found, config.score_threshold, source)
+        centers = rescale_points(picks.centers, config.scale) if config.scale != 1.0 else picks.centers
+        if config.mirrored:
             if frame.shape is None:
                 raise InputError("--flip needs the image's size: --size (x, y, z; or x, y), or --image.")
             centers = centers.copy()
-            for axis in flip.lower():
+            for axis in config.mirrored:
                 index = "zyx".index(axis) - 3
                 if -index > min(centers.shape[1], len(frame.shape)):
                     raise InputError(f"--flip {axis}: {source} and the image have no such axis. Flip x or y.")
                 centers[:, index] = frame.shape[index] - 1 - centers[:, index]
-        moved[key or name or own] = replace(
+        moved[key or config.name or own] = replace(
             picks,
             centers=np.asarray(centers),
             shape=frame.shape,
             pixel_size=frame.voxel_size,
-            diameter_px=diameter_px or picks.diameter_px * scale,
+            diameter_px=config.diameter_px or picks.diameter_px * config.scale,
         )
-    write_picks(target, moved, frame, flavor=flavor or flavor_for(target), overwrite=overwrite)
+    write_picks(target, moved, frame, flavor=config.flavor or flavor_for(target), overwrite=overwrite)
     return sum(len(picks) for picks in moved.values())
 
 

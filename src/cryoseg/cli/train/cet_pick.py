@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -18,24 +18,18 @@ from cryoseg.cli.options import (
     STEPS_HELP,
     VALIDATION_HELP,
     Device,
-    FromRelion4,
     Overwrite,
     PixelSize,
     Quiet,
     Seed,
     Verbose,
 )
-from cryoseg.cli.relion_options import (
-    RelionCenter,
-    ThicknessAxisOption,
-    TomogramsStar,
-    UnbinnedPixelSize,
-    UnbinnedSize,
-    relion_frames,
-)
+from cryoseg.cli.relion_options import RelionOptions
 from cryoseg.cli.train.options import RunDir
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk, Specimen, ZPool
-from cryoseg.config.pick import CenterRule, ThicknessAxis
+from cryoseg.config.convert import from_relion4_setting
+from cryoseg.config.pick import ThicknessAxis, thickness_axis_setting
+from cryoseg.config.setting import Settings
 
 Number = Optional[float]  # noqa: UP045
 Whole = Optional[int]  # noqa: UP045
@@ -57,6 +51,14 @@ def _crop(text: str | None) -> tuple[int, int, int] | None:
     except ValueError:
         raise BadParameter(f"--crop {text}: write it as ZxYxX, such as 6x64x64.") from None
     return z, y, x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Settings):
+    """How tomograms and labels are read."""
+
+    thickness_axis: ThicknessAxis = thickness_axis_setting(ThicknessAxis.Z)
+    from_relion4: bool = from_relion4_setting()
 
 
 def cet_pick(
@@ -84,12 +86,11 @@ def cet_pick(
         Optional[list[str]],  # noqa: UP045
         Option("--validation", help=VALIDATION_HELP, show_default="none"),
     ] = None,
-    thickness_axis: ThicknessAxisOption = ThicknessAxis.Z,
+    reading: Reading = Reading(),
     picks_pixel_size: Annotated[
         Number,
         Option("--picks-pixel-size", help="Voxel size that the labels count in, in angstrom, if another."),
     ] = None,
-    from_relion4: FromRelion4 = False,
     arch: Annotated[Optional[Arch], Option("--arch", help="Network.", show_default="unet_4")] = None,  # noqa: UP045
     steps: Annotated[Whole, Option("--steps", help=STEPS_HELP, show_default="by the preset")] = None,
     batch: Annotated[Whole, Option("--batch", help=BATCH_HELP, show_default="4")] = None,
@@ -167,10 +168,7 @@ def cet_pick(
         Whole,
         Option("--checks", help="Looks at held-out labels and validation on the way.", show_default="2"),
     ] = None,
-    tomograms_star: TomogramsStar = None,
-    unbinned_pixel_size: UnbinnedPixelSize = None,
-    unbinned_size: UnbinnedSize = None,
-    relion_center: RelionCenter = CenterRule.PICKER,
+    relion: RelionOptions = RelionOptions(),
     pictures: Annotated[
         bool, Option("--pictures/--no-pictures", help="Draw labels, heat map and picks.")
     ] = True,
@@ -211,7 +209,6 @@ def cet_pick(
         checks=checks,
         seed=seed,
     )
-    relion = relion_frames(tomograms_star, unbinned_pixel_size, unbinned_size, relion_center)
     from cryoseg.pipelines.train_cet_pick import TrainingFiles, train_files  # torch starts here
 
     files = TrainingFiles(
@@ -220,10 +217,10 @@ def cet_pick(
         negatives=negatives or (),
         validation=validation or (),
         mask=mask,
-        thickness_axis=thickness_axis,
+        thickness_axis=reading.thickness_axis,
         picks_pixel_size=picks_pixel_size,
-        unbinned=from_relion4,
-        relion=relion,
+        unbinned=reading.from_relion4,
+        relion=relion.frames(),
         pixel_size=pixel_size,
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:

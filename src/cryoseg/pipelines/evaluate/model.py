@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
 from cryoseg.config.batch import ALL
-from cryoseg.config.pick import PickFormat
+from cryoseg.config.pick import PickFormat, PickOutputs
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, Status, ignore
@@ -15,7 +15,7 @@ from cryoseg.pipelines.batches.interrupts import Interrupted
 from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
 from cryoseg.pipelines.pick.route import Task, task_of
-from cryoseg.pipelines.pick.tomogram_files import PickOutputs, pick_files
+from cryoseg.pipelines.pick.tomogram_files import pick_files
 from cryoseg.pipelines.segment.files import segment_files
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cryoseg.config.pick import PickFormat, TomogramPickConfig
+from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.images.micrographs import is_single_image
@@ -48,29 +48,6 @@ RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
 COMBINED_NAME = "particles"
 # Peak of a process on a CPU less its volumes, by the size of the blocks; docs/results/cet-pick.md.
 HOST_BYTES = (1300 * 2**20, 900 * 2**20, 750 * 2**20)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PickOutputs:
-    """What is written for every tomogram.
-
-    Attributes
-    ----------
-    formats
-        Coordinate files.
-    heat_map, preview
-        Write the probabilities as MRC; a picture of slices with picks.
-    combined
-        One STAR of all tomograms of the run as well.
-    overwrite
-        Replace finished outputs; they are kept otherwise.
-    """
-
-    formats: tuple[PickFormat, ...] = (PickFormat.STAR,)
-    heat_map: bool = False
-    preview: bool = True
-    combined: bool = True
-    overwrite: bool = False
 
 
 def pick_files(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryoseg.config import ModelChoice, ModelName, SegmentConfig, SegmentOutputs
-from cryoseg.config.pick import TomogramPickConfig
+from cryoseg.config.pick import PickOutputs, TomogramPickConfig
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.config.pictures import Smoothing
 from cryoseg.config.prompt_sam import NativeMode
@@ -101,7 +101,7 @@ def _particle_model(
 
 
 def _pick_tomogram(found: Findings, source: Path) -> Run:
-    from cryoseg.pipelines.pick.tomogram_files import PickOutputs, pick_files
+    from cryoseg.pipelines.pick.tomogram_files import pick_files
 
     model = found.model_file()
     if model is None:

@@ -1,0 +1,74 @@
+"""Settings of `cryoseg convert`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cryoseg.config.pick import PickFormat, score_threshold_setting
+from cryoseg.config.setting import Settings, setting, write_sizes
+from cryoseg.errors import ConfigError
+
+
+def from_relion4_setting() -> bool:
+    """Whether STAR files are RELION 4's."""
+    flag: bool = setting(
+        False, help="Coordinates in STAR files are unbinned pixels, as RELION 4 writes them."
+    )
+    return flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig(Settings):
+    """What changes coordinates on their way from one file to another."""
+
+    flavor: PickFormat | None = setting(
+        None,
+        help="Format of OUT.star or OUT.csv, of which there are several.",
+        flags=("--format", "-f"),
+        shown="by the suffix",
+    )
+    from_relion4: bool = from_relion4_setting()
+    name: str | None = setting(
+        None, help="Name of the tomogram or image, where IN gives none.", shown="IN's name"
+    )
+    diameter_px: float | None = setting(
+        None,
+        help="Diameter of the particle in OUT, for .box, .cbox and CryoPPP's CSV.",
+        flags=("--particle-diameter-px",),
+        above=0,
+        unit="pixels",
+        shown="IN's, scaled",
+    )
+    score_threshold: float | None = score_threshold_setting(None, shown="all")
+    scale: float = setting(1.0, help="Factor from the voxels of IN to those of OUT.", above=0)
+    flip: str = setting("", help="Axes to mirror, such as y or xz; needs the size of the image.")
+    flip_y: bool = setting(False, help="Short for --flip y.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if set(self.flip.lower()) - set("xyz"):
+            raise ConfigError(f"--flip {self.flip}: name axes out of x, y and z.")
+
+    @property
+    def mirrored(self) -> str:
+        """The axes to mirror, each once."""
+        return "".join(dict.fromkeys(self.flip.lower() + ("y" if self.flip_y else "")))
+
+
+def read_image_size(text: str, *, option: str) -> tuple[int, ...]:
+    """Read XxYxZ or XxY as (z, y, x) or (y, x).
+
+    Raises
+    ------
+    ConfigError
+        For any other text.
+    """
+    if not re.fullmatch(r"\d+([xX,]\d+){1,2}", text):
+        raise ConfigError(f"{option} {text}: write it as XxYxZ or XxY, such as 1024x1024x300.")
+    return tuple(int(part) for part in reversed(re.split("[xX,]", text)))
+
+
+def write_image_size(shape: tuple[int, ...]) -> str:
+    """The inverse of `read_image_size`."""
+    return write_sizes(shape[::-1])
