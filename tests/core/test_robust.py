@@ -36,3 +36,10 @@ def test_the_input_is_not_edited() -> None:
     kept = volume.copy()
     robust_map(volume)(volume)
     np.testing.assert_array_equal(volume, kept)
+
+
+def test_blank_voxels_are_left_out() -> None:
+    signal = np.random.default_rng(0).normal(100, 5, (4, 30, 30)).astype(np.float32)
+    padded = np.zeros((4, 30, 90), np.float32)
+    padded[:, :, :30] = signal
+    assert robust_map(padded, blank=padded == 0) == robust_map(signal)

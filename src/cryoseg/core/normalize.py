@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config import Normalize
 from cryoseg.core.robust import robust_map
-from cryoseg.types import FloatArray
+from cryoseg.types import BoolArray, FloatArray
 
 STAGE1_CLIP = 5.0  # Source: jianlin-cheng/ETSAM etsam.py@b859060, between the stages.
 
@@ -18,7 +18,12 @@ PlaneMap = Callable[[NDArray[Any]], NDArray[np.floating[Any]]]
 
 
 def intensity_map(
-    volume: NDArray[Any], method: Normalize, *, invert: bool = False, as_float32: bool = True
+    volume: NDArray[Any],
+    method: Normalize,
+    *,
+    blank: BoolArray | None = None,
+    invert: bool = False,
+    as_float32: bool = True,
 ) -> PlaneMap:
     """Make the map from grey values to what the network sees.
 
@@ -28,6 +33,9 @@ def intensity_map(
         (z, y, x), any real type, finite. Not copied, not changed.
     method
         See `cryoseg.config.Normalize`.
+    blank
+        (z, y, x), True where there is no signal; left out of the statistics. None if there is signal
+        everywhere.
     invert
         Swap dark and bright first: signed volumes are negated, others mirrored in their range.
     as_float32
@@ -44,13 +52,15 @@ def intensity_map(
     Source: ETSAM, `--normalize-method`; the authors' code gives NaN for the constant cases.
     """
     if method is Normalize.ROBUST:
-        return robust_map(volume, invert=invert)
-    low, high = volume.min(), volume.max()
+        return robust_map(volume, invert=invert, blank=blank)
+    low, high = _extremes(volume, blank)
     double = not as_float32 and volume.dtype.kind in "iu"
     kind = np.dtype(np.float64 if double else np.float32).type
     mirror = None if not invert else kind(0) if low < 0 else kind(low) + kind(high)
 
     def prepared(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        if blank is not None:  # blank voxels can lie outside the range of the signal
+            plane = np.clip(plane, low, high)
         values: NDArray[np.floating[Any]] = plane.astype(kind)
         if mirror is not None:
             values = np.asarray(mirror - values)
@@ -100,6 +110,13 @@ def fused_logits_map(logits: FloatArray) -> Callable[[FloatArray], FloatArray]:
         return raised / span if span > 0 else np.zeros_like(raised)
 
     return fused
+
+
+def _extremes(volume: NDArray[Any], blank: BoolArray | None) -> tuple[Any, Any]:
+    if blank is None:
+        return volume.min(), volume.max()
+    signal = [image[~where] for image, where in zip(volume, blank, strict=True) if not where.all()]
+    return min(part.min() for part in signal), max(part.max() for part in signal)
 
 
 def _softplus(x: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.types import FloatArray
+from cryoseg.types import BoolArray, FloatArray
 
 SAMPLE_VOXELS = 4_000_000  # quantiles of more voxels than this are taken from a regular subset
 CLIP = 4.0  # in robust standard deviations
@@ -39,7 +39,7 @@ class IntensityMap:
         return np.clip(mapped, -CLIP, CLIP, out=mapped)
 
 
-def robust_map(volume: NDArray[Any], *, invert: bool = False) -> IntensityMap:
+def robust_map(volume: NDArray[Any], *, invert: bool = False, blank: BoolArray | None = None) -> IntensityMap:
     """Median and interquartile range of a volume, as an `IntensityMap`.
 
     A constant volume maps to 0; one whose quartiles coincide falls back to the standard deviation.
@@ -50,9 +50,14 @@ def robust_map(volume: NDArray[Any], *, invert: bool = False) -> IntensityMap:
         (z, y, x), finite, any type.
     invert
         Membranes are bright in this volume.
+    blank
+        True where there is no signal, from `core.blank.find_blank`; these voxels are left out.
     """
     flat = volume.reshape(-1)
-    sample = flat[:: max(1, flat.size // SAMPLE_VOXELS)].astype(np.float64)
+    step = max(1, flat.size // SAMPLE_VOXELS)
+    sample = flat[::step].astype(np.float64)
+    if blank is not None:
+        sample = sample[~blank.reshape(-1)[::step]]
     low, center, high = np.percentile(sample, [25, 50, 75])
     spread = (high - low) / IQR_OF_NORMAL or float(sample.std()) or 1.0
     return IntensityMap(center=float(center), spread=float(spread), sign=-1.0 if invert else 1.0)

@@ -4,9 +4,10 @@ A method is a module with three functions:
 
 - `resolve(config, files)` fills every field of a `SegmentConfig` that is None (except `pixel_size`)
   with the model's own setting, and refuses what the model cannot do;
-- `segment(data, config, files, *, pixel_size, device, precision, on_slice, keep_stages, economy)` gives
-  a `SegmentResult` without post-processing; it loads one network at a time; `economy` 1 and 2 halve
-  batches for the sake of memory, with the same result;
+- `segment(data, config, files, *, pixel_size, device, precision, blank, on_slice, keep_stages, economy)`
+  gives a `SegmentResult` without post-processing; it loads one network at a time; `blank` are the voxels
+  without signal, which get `BLANK_LOGIT`; `economy` 1 and 2 halve batches to save memory, with the same
+  result;
 - `assumed_pixel_size(files)` is the scale in angstrom that is taken where a header gives none.
 """
 
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from cryoseg.config import Precision, SegmentConfig
-from cryoseg.types import SegmentResult
+from cryoseg.types import BoolArray, SegmentResult
 
 OnSlice = Callable[[str, int, int], None]  # name of the stage, slices done, slices in all
 
@@ -58,6 +59,7 @@ class Segment(Protocol):
         pixel_size: float,
         device: torch.device,
         precision: Precision,
+        blank: BoolArray | None = ...,
         on_slice: OnSlice = ...,
         keep_stages: bool = ...,
         economy: int = ...,

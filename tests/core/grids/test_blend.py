@@ -41,3 +41,14 @@ def test_tiles_are_no_larger_than_they_need_to_be(shape: tuple[int, int], side: 
     assert found == side
     grid = tile_grid(shape, found, 32)
     assert len(grid.corners) == len(tile_grid(shape, 320, 32).corners)
+
+
+def test_tiles_without_signal_are_left_out_and_their_pixels_are_zero() -> None:
+    grid = tile_grid((64, 200), 64, 16)
+    signal = np.zeros((64, 200), bool)
+    signal[10, 5] = True
+    kept = grid.over(signal)
+    assert kept.corners == ((0, 0),)
+    merged = kept.melt(np.ones((1, 64, 64), np.float32))
+    assert (merged[:, :64] == 1).all()
+    assert not merged[:, 64:].any()

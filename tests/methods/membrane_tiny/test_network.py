@@ -12,6 +12,7 @@ from cryoseg.config.restore import restore
 from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap
+from cryoseg.core.blank import BLANK_LOGIT, find_blank
 from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
 from cryoseg.methods.membrane_tiny.propagation import propagate
 from cryoseg.methods.membranes.recipe import Recipe
@@ -113,3 +114,46 @@ def test_inverting_the_input_and_saying_so_changes_nothing() -> None:
 def test_a_recipe_survives_its_metadata() -> None:
     recipe = Recipe(window=5, logit_threshold=-0.25, pixel_size_range=(6.0, 20.0))
     assert restore(Recipe, json.loads(json.dumps(asdict(recipe))), source="card") == recipe
+
+
+@pytest.mark.parametrize("pixel_size", [12.0, 6.0])
+def test_padding_changes_no_logit_of_the_signal_and_is_not_computed(pixel_size: float) -> None:
+    torch.manual_seed(0)
+    states = {stage: build_stage(stage, 64).state_dict() for stage in (1, 2)}
+    signal = np.random.default_rng(0).normal(size=(3, 60, 64)).astype(np.float32)
+    padded = np.full((6, 60, 200), signal.mean(), np.float32)
+    padded[2:5, :, 10:74] = signal
+    seen: list[str] = []
+    bare, bare1 = run_stages(
+        signal, states.__getitem__, Recipe(), pixel_size=pixel_size, keep_stage1=True, device=CPU
+    )
+    logits, stage1 = run_stages(
+        padded,
+        states.__getitem__,
+        Recipe(),
+        pixel_size=pixel_size,
+        blank=find_blank(padded),
+        keep_stage1=True,
+        device=CPU,
+        on_slice=seen.append,
+    )
+    assert bare1 is not None
+    assert stage1 is not None
+    for whole, part in ((logits, bare), (stage1, bare1)):
+        np.testing.assert_array_equal(whole[2:5, :, 10:74], part)
+        whole[2:5, :, 10:74] = BLANK_LOGIT
+        assert (whole == BLANK_LOGIT).all()
+    assert len(seen) <= 2 * len(signal)
+
+
+def test_tiles_without_signal_inside_the_box_are_left_out() -> None:
+    torch.manual_seed(0)
+    states = {stage: build_stage(stage, 64).state_dict() for stage in (1, 2)}
+    volume = np.random.default_rng(0).normal(size=(2, 150, 150)).astype(np.float32)
+    volume[:, :80, :80] = 0
+    blank = find_blank(volume)
+    assert blank is not None
+    logits, _ = run_stages(volume, states.__getitem__, Recipe(), pixel_size=12.0, blank=blank, device=CPU)
+    assert np.isfinite(logits).all()
+    assert (logits[blank] == BLANK_LOGIT).all()
+    assert (logits[~blank] != BLANK_LOGIT).all()

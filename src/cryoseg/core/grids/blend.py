@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.types import FloatArray
+from cryoseg.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,17 @@ class TileGrid:
     def _foldable(self) -> bool:
         return 2 * min(self.shape) >= self.side
 
+    def over(self, signal: BoolArray) -> TileGrid:
+        """The tiles of this grid that contain at least one True pixel of `signal`, (y, x)."""
+        corners = tuple(
+            (y, x)
+            for y, x in self.corners
+            if signal[max(0, y) : y + self.side, max(0, x) : x + self.side].any()
+        )
+        return replace(self, corners=corners)
+
     def melt(self, tiles: FloatArray) -> FloatArray:
-        """(tiles, side, side) to (y, x): weighted mean where tiles overlap."""
+        """(tiles, side, side) to (y, x): weighted mean where tiles overlap, 0 where there is none."""
         height, width = max(self.shape[0], self.side), max(self.shape[1], self.side)
         total = np.zeros((height, width), np.float32)
         weight = np.zeros((height, width), np.float32)
@@ -50,7 +59,8 @@ class TileGrid:
         for (y, x), tile in zip(self.corners, tiles, strict=True):
             total[y : y + self.side, x : x + self.side] += tile * window
             weight[y : y + self.side, x : x + self.side] += window
-        merged: FloatArray = (total / weight)[: self.shape[0], : self.shape[1]]
+        merged: FloatArray = np.divide(total, weight, out=total, where=weight > 0)
+        merged = merged[: self.shape[0], : self.shape[1]]
         return merged
 
     def _window(self) -> NDArray[np.float32]:

@@ -56,6 +56,24 @@ def postprocess_mask(
     return result
 
 
+def why_emptied(mask: BoolArray, processed: BoolArray, lengths: PostprocessLengths) -> str | None:
+    """A sentence that says why post-processing left nothing of a mask; None if something is left.
+
+    Parameters
+    ----------
+    mask, processed
+        (z, y, x) before and after.
+    lengths
+        The settings of the steps.
+    """
+    if processed.any() or not mask.any():
+        return None
+    return (
+        f"post-processing removed every marked voxel. It drops components on fewer than "
+        f"{lengths.min_slices} slices, and the volume has {len(mask)}. Lower --post-process-min-slices."
+    )
+
+
 def remove_thin_noise(mask: BoolArray, *, min_slices: int) -> BoolArray:
     """Drop components that span few slices.
 

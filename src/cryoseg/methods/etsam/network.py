@@ -34,6 +34,7 @@ from cryoseg.config.segment import (
     PRESET_STAGE1_THRESHOLD,
     PRESET_STAGE2_PROMPT,
 )
+from cryoseg.core.blank import set_blank
 from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.methods.device import autocast, release_memory, slices_at_once
@@ -87,6 +88,7 @@ def segment(
     pixel_size: float,
     device: torch.device,
     precision: Precision,
+    blank: BoolArray | None = None,
     on_slice: OnSlice = no_progress,
     keep_stages: bool = False,
     economy: int = 0,
@@ -105,6 +107,9 @@ def segment(
         Not used: ETSAM sees every tomogram at its own scale.
     device, precision
         Where and in what arithmetic the networks run.
+    blank
+        (z, y, x), True where there is no signal; None if there is signal everywhere. The network sees
+        these voxels as they are, but they are left out of the statistics and never marked.
     on_slice
         Told of every slice of every stage.
     keep_stages
@@ -129,9 +134,12 @@ def segment(
     assert config.logit_threshold is not None
     height, width = data.shape[1:]
     windows = quadrants(height, width) if config.split_processing else whole(height, width)
+    if blank is not None:
+        windows = [window for window in windows if not blank[:, *window].all()]
     grey = intensity_map(
         data,
         config.normalize,
+        blank=blank,
         invert=config.polarity is Polarity.BRIGHT,
         as_float32=config.preset is not Preset.V1,
     )
@@ -159,6 +167,10 @@ def segment(
         if stage == 1 and keep_stages:
             stage1_logits = next(iter(volumes.values())).copy()
     logits = _mean(list(volumes.values()))
+    if blank is not None:
+        for kept in (logits, stage1_logits):
+            if kept is not None:
+                set_blank(kept, blank)
     return SegmentResult(
         mask=logits > np.float32(config.logit_threshold),
         logits=logits,

@@ -31,8 +31,9 @@ from cryoseg.config import (
     View,
 )
 from cryoseg.config.restore import restore
+from cryoseg.core.blank import FilledSlices, set_blank, signal_box
 from cryoseg.core.grids.blend import tile_grid, tile_side
-from cryoseg.core.grids.resample import Resampled, Slices
+from cryoseg.core.grids.resample import Resampled, Slices, nearest
 from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map
@@ -44,7 +45,7 @@ from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
 from cryoseg.methods.weights import load_strict
-from cryoseg.types import FloatArray, SegmentResult
+from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
 METHOD = "membrane-tiny"
 CONFIG = "membrane_tiny.yaml"
@@ -70,6 +71,7 @@ def run_stages(
     recipe: Recipe,
     *,
     pixel_size: float,
+    blank: BoolArray | None = None,
     invert: bool = False,
     views: tuple[bool, ...] = (True,),
     keep_stage1: bool = False,
@@ -91,6 +93,9 @@ def run_stages(
         Of the model file.
     pixel_size
         In angstrom.
+    blank
+        (z, y, x), True where there is no signal. Only the box that contains all signal is computed,
+        and what is blank in it has the median of the signal.
     invert
         Membranes are bright.
     views
@@ -109,12 +114,21 @@ def run_stages(
     tuple
         (z, y, x) float32 logits on the volume's own grid, and those of stage 1 or None.
     """
+    whole = np.empty(data.shape, np.float32)
+    box: tuple[slice, ...] = (slice(None),) * 3
+    hidden: BoolArray | None = None
+    if blank is not None:
+        box = signal_box(blank)
+        data, hidden = data[box], blank[box]
     shape = model_shape(data.shape, pixel_size, recipe.pixel_size_range)
-    seen: Slices = data if shape == data.shape else Resampled(data, shape)
-    intensity = robust_map(data, invert=invert)
+    intensity = robust_map(data, invert=invert, blank=hidden)
+    source: Slices = data if hidden is None else FilledSlices(data, hidden, intensity.center)
+    seen: Slices = source if shape == data.shape else Resampled(source, shape)
     plane = (shape[1], shape[2])
     side = tile_side(plane, limit=recipe.tile, overlap=recipe.overlap, multiple=STRIDE)
     grid = tile_grid(plane, side, recipe.overlap)
+    if hidden is not None:
+        grid = grid.over(nearest(np.invert(hidden).any(axis=0), plane))
 
     def one_pass(stage: int, out: FloatArray, stage1: FloatArray | None, reverse: bool) -> None:
         network = build_stage(stage, side)
@@ -134,7 +148,7 @@ def run_stages(
                 on_slice=lambda: on_slice(f"stage {stage}"),
             )
 
-    stage1 = np.empty(shape, np.float32)
+    stage1 = whole[box] if shape == data.shape else np.empty(shape, np.float32)
     one_pass(1, stage1, None, False)
     kept = stage1.copy() if keep_stage1 else None
     if len(views) == 1:
@@ -146,18 +160,22 @@ def run_stages(
             one = np.empty(shape, np.float32)
             one_pass(2, one, stage1, reverse)
             logits += one / len(views)
-    if shape != data.shape:
-        full = (data.shape[0], data.shape[1], data.shape[2])
-        logits = _on_grid(logits, full)
-        kept = None if kept is None else _on_grid(kept, full)
-    return logits, kept
+    _put(logits, whole, box, blank)
+    if kept is None:
+        return whole, None
+    first = np.empty(whole.shape, np.float32)
+    _put(kept, first, box, blank)
+    return whole, first
 
 
-def _on_grid(logits: FloatArray, shape: tuple[int, int, int]) -> FloatArray:
-    out = np.empty(shape, np.float32)
-    for z, slice_ in enumerate(Resampled(logits, shape)):
-        out[z] = slice_
-    return out
+def _put(logits: FloatArray, whole: FloatArray, box: tuple[slice, ...], blank: BoolArray | None) -> None:
+    """Write logits of the network's grid into the box of a volume that they cover; the rest is blank."""
+    part = whole[box]
+    shape = (part.shape[0], part.shape[1], part.shape[2])
+    for z, slice_ in enumerate(logits if shape == logits.shape else Resampled(logits, shape)):
+        part[z] = slice_
+    if blank is not None:
+        set_blank(whole, blank)
 
 
 def read_recipe(files: ModelFiles) -> Recipe:
@@ -223,6 +241,7 @@ def segment(
     pixel_size: float,
     device: torch.device,
     precision: Precision,
+    blank: BoolArray | None = None,
     on_slice: OnSlice = no_progress,
     keep_stages: bool = False,
     economy: int = 0,
@@ -241,6 +260,8 @@ def segment(
         In angstrom.
     device, precision
         Where and how to compute.
+    blank
+        (z, y, x), True where there is no signal; None if there is signal everywhere.
     on_slice
         Told of every slice.
     keep_stages
@@ -259,7 +280,8 @@ def segment(
     recipe = read_recipe(files)
     slices: Counter[str] = Counter()
     passes = {"stage 1": 1, "stage 2": len(config.views)}
-    depth = model_shape(data.shape, pixel_size, recipe.pixel_size_range)[0]
+    signal = data if blank is None else data[signal_box(blank)]
+    depth = model_shape(signal.shape, pixel_size, recipe.pixel_size_range)[0]
 
     def count(stage: str) -> None:
         slices[stage] += 1
@@ -270,6 +292,7 @@ def segment(
         lambda stage: read_model_tensors(path, f"stage{stage}."),
         recipe,
         pixel_size=pixel_size,
+        blank=blank,
         invert=config.polarity is Polarity.BRIGHT,
         views=tuple(view is View.BACKWARD for view in config.views),
         keep_stage1=keep_stages,

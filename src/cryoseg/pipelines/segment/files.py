@@ -8,8 +8,11 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from cryoseg.config import ModelChoice, Naming, Precision, SegmentConfig, SegmentOutputs
-from cryoseg.core.masks.postprocess import postprocess_mask
+from cryoseg.core.blank import BLANK_LOGIT, find_blank
+from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.images.pixel_size import settle_pixel_size
 from cryoseg.io.images.volumes import check_finite, made_by, read_tomogram, write_logits, write_mask
@@ -88,8 +91,24 @@ def segment_tomogram(
     )
     if warning:
         on_event(Warn(text=warning))
-    if tomogram.data.size and tomogram.data.min() == tomogram.data.max():
+    blank = find_blank(tomogram.data)
+    if blank is not None and blank.all():
         on_event(Warn(text=f"{name}: every voxel has the same value; there is nothing to find in it."))
+        logits = np.full(blank.shape, BLANK_LOGIT, np.float32)
+        nothing = np.zeros(blank.shape, bool)
+        return SegmentResult(
+            mask=nothing,
+            logits=logits,
+            stage1_logits=logits if keep_stages else None,
+            post_processed=nothing if config.postprocess else None,
+        )
+    if blank is not None:
+        on_event(
+            Note(
+                text=f"{name}: {100 * blank.mean():.1f} % of the volume is blank (regions of one repeated "
+                "value); nothing is marked there."
+            )
+        )
     chosen = select_device(device)
 
     def run(economy: int) -> SegmentResult:
@@ -100,6 +119,7 @@ def segment_tomogram(
             pixel_size=pixel_size.angstrom,
             device=chosen,
             precision=select_precision(precision, chosen),
+            blank=blank,
             on_slice=lambda stage, done, total: on_event(
                 StageProgress(name=name, stage=stage, done=done, total=total)
             ),
@@ -110,9 +130,14 @@ def segment_tomogram(
     result = step_down(
         run, name=name, first=economy, on_event=on_event, release=partial(release_memory, chosen)
     )
+    if blank is not None:
+        result.mask[blank] = False  # a threshold below the logit of blank voxels marks nothing there
     if not config.postprocess:
         return result
-    return replace(result, post_processed=postprocess_mask(result.mask, config.postprocess, config))
+    processed = postprocess_mask(result.mask, config.postprocess, config)
+    if reason := why_emptied(result.mask, processed, config):
+        on_event(Warn(text=f"{name}: {reason}"))
+    return replace(result, post_processed=processed)
 
 
 def segment_files(

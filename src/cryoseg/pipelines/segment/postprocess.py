@@ -12,7 +12,7 @@ from cryoseg.config import Preset
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.segment import PRESET_LOGIT_THRESHOLD
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
-from cryoseg.core.masks.postprocess import postprocess_mask
+from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.images.volumes import made_by, read_tomogram, write_mask
@@ -158,6 +158,8 @@ def _write_one(job: Job, config: PostprocessConfig, on_event: OnEvent) -> Row:
     before = float(mask.mean())
     result = postprocess_mask(mask, settings.steps, settings)
     after = float(result.mean())
+    if reason := why_emptied(mask, result, settings):
+        on_event(Warn(text=f"{path.name}: {reason}"))
     # The record is the mark of completion.
     job.record.unlink(missing_ok=True)
     write_mask(output, result, tomogram.geometry, label=made_by("postprocess"), overwrite=True)
