@@ -92,3 +92,16 @@ def test_fused_logits_are_clipped_then_stretched() -> None:
 def test_constant_logits_fuse_to_zero() -> None:
     logits = np.full((1, 2, 2), -1024.0, np.float32)
     assert not fused_logits_map(logits)(logits).any()
+
+
+@pytest.mark.parametrize("method", list(Normalize))
+@pytest.mark.parametrize("padding", [-30000, 0, 30000])
+def test_blank_voxels_do_not_change_the_map_of_the_signal(method: Normalize, padding: float) -> None:
+    signal = np.random.default_rng(0).normal(10, 5, (2, 20, 20)).astype(np.float32)
+    padded = np.full((3, 20, 50), padding, np.float32)
+    padded[:2, :, :20] = signal
+    mapped = intensity_map(padded, method, blank=padded == padding)(padded)
+    expected = intensity_map(signal, method)(signal)
+    np.testing.assert_array_equal(mapped[:2, :, :20], expected)
+    if method is not Normalize.ROBUST:  # which has limits of its own
+        assert expected.min() <= mapped.min() <= mapped.max() <= expected.max()

@@ -9,8 +9,9 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from cryoseg.config import PostprocessStep
+from cryoseg.config.segment import PostprocessLengths
 from cryoseg.core.masks.bridges import remove_bridges
-from cryoseg.core.masks.postprocess import STEPS, postprocess_mask, remove_thin_noise
+from cryoseg.core.masks.postprocess import STEPS, postprocess_mask, remove_thin_noise, why_emptied
 from cryoseg.errors import ConfigError, InputError
 
 VECTORS = sorted((Path(__file__).parents[2] / "conformance").glob("etsam_*.npz"))
@@ -135,3 +136,14 @@ def test_bad_settings_and_shapes_are_refused() -> None:
         postprocess_mask(np.ones((1, 2, 2)), (), max_bridge_length=-1)
     with pytest.raises(InputError, match="volume"):
         postprocess_mask(np.ones((2, 2)), ())
+
+
+def test_a_mask_that_is_emptied_is_told_with_the_number_of_slices() -> None:
+    mask = np.zeros((8, 4, 4), bool)
+    mask[:, 1, 1] = True
+    lengths = PostprocessLengths()
+    reason = why_emptied(mask, remove_thin_noise(mask, min_slices=lengths.min_slices), lengths)
+    assert reason is not None
+    assert "fewer than 10 slices, and the volume has 8" in reason
+    assert why_emptied(mask, mask, lengths) is None
+    assert why_emptied(np.zeros_like(mask), np.zeros_like(mask), lengths) is None

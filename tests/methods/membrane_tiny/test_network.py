@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cryoseg.config.restore import restore
+from cryoseg.core.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap
-from cryoseg.core.blank import BLANK_LOGIT, find_blank
 from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
 from cryoseg.methods.membrane_tiny.propagation import propagate
 from cryoseg.methods.membranes.recipe import Recipe

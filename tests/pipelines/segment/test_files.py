@@ -1,11 +1,15 @@
-"""Names of the files that `cryoseg segment` writes."""
+"""Segmentation of one tomogram, and the names of the files that `cryoseg segment` writes."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cryoseg.config import Naming, PostprocessStep, SegmentConfig, SegmentOutputs
-from cryoseg.pipelines.segment.files import output_paths
+from cryoseg.config import ModelChoice, ModelName, Naming, PostprocessStep, SegmentConfig, SegmentOutputs
+from cryoseg.core.blank import BLANK_LOGIT
+from cryoseg.events import Event, Warn
+from cryoseg.pipelines.segment.files import output_paths, segment_tomogram
+from cryoseg.types import Geometry, Tomogram
 
 FILTERED = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,))
 
@@ -31,3 +35,30 @@ def test_etsam_names(split: bool, tag: str) -> None:
         f"ts_etsam{tag}_predicted_logits.mrc",
         f"ts_etsam{tag}_predicted.json",
     ]
+
+
+TINY = ModelChoice(name=ModelName.MEMBRANE_TINY)
+
+
+def _tomogram(data: np.ndarray) -> Tomogram:
+    return Tomogram(data=data, geometry=Geometry(voxel_size=(12.0,) * 3), source=Path("ts.mrc"))
+
+
+def test_nothing_is_marked_in_padding_whatever_the_threshold() -> None:
+    data = np.random.default_rng(0).normal(50, 5, (2, 48, 96)).astype(np.float32)
+    data[:, :, 48:] = 50
+    config = SegmentConfig(logit_threshold=-100.0)
+    result = segment_tomogram(_tomogram(data), config, model=TINY, device="cpu")
+    assert result.mask[:, :, :48].all()
+    assert not result.mask[:, :, 48:].any()
+    assert (result.logits[:, :, 48:] == BLANK_LOGIT).all()
+
+
+def test_a_constant_volume_has_an_empty_mask_and_a_warning() -> None:
+    said: list[Event] = []
+    data = np.full((12, 32, 32), 7, np.int16)
+    result = segment_tomogram(_tomogram(data), FILTERED, model=TINY, device="cpu", on_event=said.append)
+    assert result.post_processed is not None
+    assert not result.mask.any()
+    assert not result.post_processed.any()
+    assert any(isinstance(event, Warn) and "same value" in event.text for event in said)
