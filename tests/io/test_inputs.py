@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,41 @@ def test_stems_differ_and_do_not_depend_on_the_order(paths, naming):
         output_stems(list(p), naming=naming) == stems
         for p in itertools.islice(itertools.permutations(paths), 6)
     )
+
+
+@pytest.mark.parametrize("text", ["~/a/ts_2.mrc", "~/a/ts_2*", "~/list.txt", "@~/list.txt"])
+def test_home_is_expanded_in_every_form(tree, monkeypatch, text):
+    monkeypatch.setenv("HOME", str(tree))
+    (tree / "list.txt").write_text("~/a/*_2.mrc\n", encoding="utf-8")
+    assert [item.path for item in resolve_inputs([text])] == [tree / "a" / "ts_2.mrc"]
+
+
+@pytest.mark.parametrize("folder", ["grid[1] (a)", "grid[1] (a)/sub[2]", "star*", "what?"])
+def test_folder_named_like_a_wildcard_is_taken_by_its_name(tree, folder):
+    (tree / folder).mkdir(parents=True)
+    (tree / folder / "ts[1].mrc").write_bytes(b"x")
+    (tree / "grid1 (a)").mkdir()
+    (tree / "grid1 (a)" / "other.mrc").write_bytes(b"x")
+    assert names(resolve_inputs([f"{folder}/*.mrc"])) == ["ts[1].mrc"]
+    assert names(resolve_inputs([f"{tree}/{folder}/*.mrc"])) == ["ts[1].mrc"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['"{}"', "'{}'", '  "{}"  ', '"{}" # the good one', "{}\t# the good one", "\ufeff{}", "{}\r"],
+)
+def test_entry_of_a_list_is_freed_of_quotes_and_comments(tree, line):
+    (tree / "a b #1.mrc").write_bytes(b"x")
+    (tree / "l.txt").write_bytes(
+        line.format("a b #1.mrc" if '"' in line or "'" in line else "a/ts_1.rec").encode()
+    )
+    (item,) = resolve_inputs(["l.txt"])
+    assert item.error is None
+
+
+def test_names_are_bytes_whatever_their_encoding(tree):
+    name = os.fsdecode(b"M\xfcller_\x85.mrc")
+    (tree / "a" / name).write_bytes(b"x")
+    (tree / "l.txt").write_bytes(b"a/M\xfcller_\x85.mrc\n")
+    assert names(resolve_inputs(["a/M*.mrc"])) == [name]
+    assert names(resolve_inputs(["l.txt"])) == [name]

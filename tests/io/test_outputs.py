@@ -8,7 +8,14 @@ import pytest
 
 from cryoseg.errors import OutputError
 from cryoseg.io.inputs import resolve_inputs
-from cryoseg.io.outputs import atomic_output, make_folder, temporary_path
+from cryoseg.io.outputs import (
+    atomic_output,
+    atomic_text,
+    check_names,
+    hidden_path,
+    make_folder,
+    temporary_path,
+)
 
 
 def write_then_fail(final: Path, error: BaseException) -> None:
@@ -115,3 +122,26 @@ def test_leftovers_of_a_killed_run_are_no_inputs(tmp_path):
 def test_make_folder_is_content_with_an_existing_one(tmp_path):
     assert make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert make_folder(tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("name", ["n" * 251, "断" * 83 + "nn"])
+def test_longest_names_can_be_written(tmp_path, name):
+    final = tmp_path / f"{name}.mrc"
+    check_names([final])
+    with atomic_output(final) as temporary:
+        temporary.write_text("done")
+    assert final.read_text() == "done"
+    assert len(os.fsencode(hidden_path(final, "claim").name)) < 143
+    other = final.with_name(f"m{final.name[1:]}")
+    assert hidden_path(final, "claim") != hidden_path(other, "claim")
+
+
+def test_too_long_name_is_refused_before_the_work(tmp_path):
+    with pytest.raises(OutputError, match=r"too long .*\(256 bytes, 255 are allowed\)"):
+        check_names([tmp_path / "a", tmp_path / "new" / ("n" * 252 + ".mrc")])
+
+
+def test_text_is_utf8_and_keeps_the_bytes_of_names(tmp_path):
+    with atomic_text(tmp_path / "t.csv") as stream:
+        stream.write(f"µ,{os.fsdecode(bytes([0xFC]))}\n")
+    assert (tmp_path / "t.csv").read_bytes() == "µ,".encode() + b"\xfc\n"

@@ -10,6 +10,7 @@ import typer
 
 from cryoseg import __version__
 from cryoseg.cli.command_group import CommandGroup, Entry
+from cryoseg.cli.system import describe_system_error, lost_output, protect_streams
 from cryoseg.errors import CryosegError
 from cryoseg.pipelines.batches.interrupts import interruptible
 
@@ -79,6 +80,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; a `CryosegError` is one sentence on stderr and exit status 1."""
+    protect_streams()
     # typer turns an interrupt into an exit of its own, so that it is only known from the signal.
     with interruptible() as raised:
         try:
@@ -86,9 +88,19 @@ def main() -> None:
         except CryosegError as error:
             typer.echo(f"Error: {error}", err=True)
             sys.exit(1)
+        except (OSError, MemoryError, ImportError) as error:
+            if (sentence := describe_system_error(error)) is None:
+                raise
+            typer.echo(f"Error: {sentence}", err=True)
+            sys.exit(1)
         finally:
+            loss = lost_output()
+            if loss is not None:
+                typer.echo(f"Error: {loss}", err=True)
             if raised:
                 typer.echo(
                     "Interrupted; finished outputs are kept. Run the same command again to go on.", err=True
                 )
                 sys.exit(128 + raised[0])
+            if loss is not None:
+                sys.exit(1)

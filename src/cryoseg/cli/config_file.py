@@ -17,7 +17,8 @@ import typer
 
 from cryoseg import __version__
 from cryoseg.errors import ConfigError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
+from cryoseg.io.paths import expand_home
 
 HELP = "Read options from a TOML file; those on the command line win."
 
@@ -42,7 +43,7 @@ def config_option() -> Any:
 
 def _apply(context: typer.Context, value: Path | None) -> Path | None:
     if value is not None and not context.resilient_parsing:
-        context.default_map = {**(context.default_map or {}), **read_options(value, context)}
+        context.default_map = {**(context.default_map or {}), **read_options(expand_home(value), context)}
     return value
 
 
@@ -119,8 +120,8 @@ def write_options(path: Path, context: typer.Context) -> None:
         plain = _plain(value)
         if name in names and plain not in (None, []):
             lines.append(f"{names[name]} = {json.dumps(plain)}")
-    with atomic_output(path, overwrite=True) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with atomic_text(path, overwrite=True) as stream:
+        stream.write("\n".join(lines) + "\n")
 
 
 def _plain(value: Any) -> Any:

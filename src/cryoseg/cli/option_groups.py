@@ -19,12 +19,14 @@ from dataclasses import MISSING, dataclass, field, replace
 from enum import Enum
 from functools import wraps
 from inspect import Parameter
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from typer import BadParameter, Option
 
 from cryoseg.config.setting import Setting, option_of, setting_of
+from cryoseg.io.paths import expand_home
 
 Config = TypeVar("Config")
 
@@ -220,7 +222,7 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
     Returns
     -------
     Callable
-        The function itself if it takes no dataclass; otherwise a function that takes keywords only.
+        A function that takes keywords only and expands `~` in every path.
 
     Raises
     ------
@@ -229,8 +231,6 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
     """
     signature = inspect.signature(function, eval_str=True)
     groups = {name: group for name, one in signature.parameters.items() if (group := _group(one)) is not None}
-    if not groups:
-        return function
     parameters: dict[str, Parameter] = {}
     settings: dict[str, _Field] = {}
     for name, parameter in signature.parameters.items():
@@ -249,12 +249,25 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def command(**values: Any) -> None:
+        values = {name: _expand_homes(value) for name, value in values.items()}
         plain = {name: value for name, value in values.items() if name not in settings}
         function(**plain, **{name: group.build(values) for name, group in groups.items()})
 
     command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters.values()}
     return command
+
+
+def _expand_homes(value: Any) -> Any:
+    """A value with `~` expanded, which shells leave in `--output-dir=~/out` and in quotes."""
+    match value:
+        case Path():
+            return expand_home(value)
+        case str() if value.startswith("~"):
+            return str(expand_home(value))
+        case list():
+            return [_expand_homes(one) for one in value]
+    return value
 
 
 def _group(parameter: Parameter) -> _Group | None:

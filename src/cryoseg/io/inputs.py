@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoseg.config import Naming
+from cryoseg.errors import InputError
 from cryoseg.io.images.dataset_path import split_dataset, with_dataset
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
+from cryoseg.io.paths import expand_home
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
 OWN_OUTPUTS = re.compile(
@@ -72,6 +76,23 @@ def resolve_inputs(
                 seen.add(key)
                 items.append(item)
     return items
+
+
+def _pattern(folder: Path, pattern: Path) -> str:
+    """A glob in a folder; what exists under its own name is no wildcard, such as `grid[1]/`."""
+    literal, parts = folder, list(pattern.parts)
+    while parts and (literal / parts[0]).exists():
+        literal /= parts.pop(0)
+    return str(Path(glob.escape(str(literal)), *parts))
+
+
+def _list_entry(line: bytes) -> str:
+    """The path in a line of a list, without blanks, quotes around it, and a comment.
+
+    Names are bytes to the file system, so that those of the list are taken as they are in any locale.
+    """
+    quoted = re.fullmatch(rb"""\s*(["'])(.+)\1\s*(?:#.*)?""", line)
+    return os.fsdecode(quoted[2] if quoted else re.split(rb"(?:^|\s)#", line, maxsplit=1)[0].strip())
 
 
 def is_known_suffix(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> bool:
@@ -176,19 +197,22 @@ class _Finder:
 
     def find(self, text: str) -> Iterator[InputItem]:
         if text.startswith("@"):
-            yield from self._list(Path(text[1:]))
+            yield from self._list(text[1:])
         elif text.lower().endswith(".txt"):
-            yield from self._list(Path(text))
+            yield from self._list(text)
         else:
             yield from self._entry(text, [Path()])
 
     def _entry(self, text: str, folders: list[Path]) -> Iterator[InputItem]:
         """One file, folder or glob, looked for in each of `folders` until it is found."""
-        entry = Path(text)
+        try:
+            entry = expand_home(text)
+        except InputError as error:
+            yield InputItem(path=Path(text), error=str(error))
+            return
         for folder in folders:
             path = folder / entry
             try:
-                path = folder / entry.expanduser()
                 if path.is_dir() and not is_volume_folder(path):
                     yield from self._folder(path)
                     return
@@ -199,14 +223,13 @@ class _Finder:
                         path=path, error=f"{path}: the file is empty (0 bytes)." if empty else None
                     )
                     return
-            except (OSError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError) as error:
                 yield InputItem(path=path, error=f"{text!r}: cannot be read ({error}).")
                 return
         if glob.has_magic(text):
             files, inside = split_dataset(entry)
             for folder in folders:
-                # Only the entry may hold wildcards; the list's own folder is taken by the letter.
-                pattern = str(Path(glob.escape(str(folder))) / files) if folder != Path() else str(files)
+                pattern = _pattern(folder, files)
                 if found := self._known(Path(match) for match in glob.glob(pattern, recursive=True)):  # noqa: PTH207
                     yield from (InputItem(path=with_dataset(path, inside)) for path in found)
                     return
@@ -233,19 +256,23 @@ class _Finder:
     def _wanted(self) -> str:
         return f"one of the suffixes {describe_suffixes(self._suffixes)}"
 
-    def _list(self, path: Path) -> Iterator[InputItem]:
+    def _list(self, name: str) -> Iterator[InputItem]:
+        path = Path(name)
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            yield InputItem(
-                path=path, error=f"{path}: the list cannot be read ({error.strerror}). Check the name."
-            )
+            path = expand_home(name)
+            content = path.read_bytes()
+        except InputError as error:
+            yield InputItem(path=path, error=str(error))
             return
-        except ValueError:
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            yield InputItem(path=path, error=f"{path}: the list cannot be read ({reason}). Check the name.")
+            return
+        if b"\0" in content:
             yield InputItem(path=path, error=f"{path}: the list is no text (UTF-8). Give one path a line.")
             return
-        entries = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines()]
-        entries = [entry for entry in entries if entry]
+        lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
+        entries = [entry for line in lines if (entry := _list_entry(line))]
         if not entries:
             yield InputItem(path=path, error=f"{path}: the list names no file. Give one path a line.")
         for entry in entries:

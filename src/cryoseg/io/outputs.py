@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from cryoseg.errors import OutputError
 
 TEMPORARY_PREFIX = ".cryoseg-"
+# Longest file name in bytes that Linux and macOS allow, where a folder does not say.
+LONGEST_NAME = 255
+# Room in a temporary name for what stands before the final name; encrypted folders allow 143 bytes.
+_LONGEST_KEPT = 100
 
 _REASONS = {
     errno.ENOSPC: "the disk is full. Free some space and run again",
@@ -30,7 +37,41 @@ def temporary_path(final: Path) -> Path:
 
     The suffix is kept because some writers choose the format by it.
     """
-    return final.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{final.name[-200:]}")
+    return hidden_path(final, secrets.token_hex(4))
+
+
+def hidden_path(final: Path, kind: str) -> Path:
+    """A hidden name in the folder of `final` that tells whose it is and is never too long."""
+    return final.with_name(f"{TEMPORARY_PREFIX}{kind}-{shortened_name(final.name)}")
+
+
+def shortened_name(name: str) -> str:
+    """A file name, or where that is long its hash and its end."""
+    content = os.fsencode(name)
+    if len(content) <= _LONGEST_KEPT:
+        return name
+    return f"{hashlib.sha256(content).hexdigest()[:16]}-{content[-_LONGEST_KEPT:].decode('utf-8', 'ignore')}"
+
+
+def check_names(paths: Iterable[Path]) -> None:
+    """Refuse output names that the file system does not take, before any work is done.
+
+    Raises
+    ------
+    OutputError
+        With the first such name.
+    """
+    for path in paths:
+        folder = next((one for one in path.parents if os.path.isdir(one)), Path())  # noqa: PTH112
+        longest = LONGEST_NAME
+        with suppress(OSError, ValueError, AttributeError):  # not every file system says it
+            longest = os.pathconf(folder, "PC_NAME_MAX")
+        length = len(os.fsencode(path.name))
+        if length > longest:
+            raise OutputError(
+                f"{path}: cannot be written: the name is too long for this file system ({length} bytes, "
+                f"{longest} are allowed). Shorten the input's name."
+            )
 
 
 @contextmanager
@@ -67,6 +108,34 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def atomic_text(path: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
+    """Open a text file to write as `atomic_output` does: UTF-8, whatever the locale is.
+
+    Bytes of file names that are not UTF-8 are written as they are.
+
+    Parameters
+    ----------
+    path, overwrite
+        As in `atomic_output`.
+
+    Yields
+    ------
+    TextIO
+        The open file; it writes line ends as they are given.
+
+    Raises
+    ------
+    OutputError
+        As `atomic_output`.
+    """
+    with (
+        atomic_output(path, overwrite=overwrite) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        yield stream
 
 
 def make_folder(path: Path) -> Path:

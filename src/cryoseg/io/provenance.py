@@ -15,7 +15,7 @@ import numpy as np
 
 from cryoseg.errors import InputError
 from cryoseg.io.images.dataset_path import split_dataset, with_dataset
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 
 
 def write_provenance(path: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -39,8 +39,8 @@ def write_provenance(path: Path, record: Mapping[str, Any], *, overwrite: bool =
         If a value has no form in JSON.
     """
     text = json.dumps(plain(record), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    with atomic_output(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    with atomic_text(path, overwrite=overwrite) as stream:
+        stream.write(text + "\n")
 
 
 def read_provenance(path: Path) -> dict[str, Any]:

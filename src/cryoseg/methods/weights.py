@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryoseg.errors import WeightsError
+from cryoseg.errors import InputError, WeightsError
+from cryoseg.io.paths import expand_home, is_file
 from cryoseg.methods.state import load_state_dict, load_strict
 
 __all__ = [
@@ -31,6 +33,11 @@ __all__ = [
 ]
 
 CHECKPOINTS_VARIABLE = "CRYOSEG_CHECKPOINTS"
+# Of platforms with habits of their own: the variable that names the cache folder, and its default.
+_CACHES = {
+    "win32": ("LOCALAPPDATA", "~/AppData/Local"),
+    "darwin": ("", "~/Library/Caches"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,25 +244,27 @@ def package_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for cryoseg, by the habits of the platform; it may not exist."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "cryoseg"
+    """The user's cache folder for cryoseg, by the habits of the platform; it may not exist.
+
+    Raises
+    ------
+    InputError
+        If the account has no home folder.
+    """
+    variable, default = _CACHES.get(sys.platform, ("XDG_CACHE_HOME", "~/.cache"))
+    return expand_home(os.environ.get(variable) or default) / "cryoseg"
 
 
 def search_path(*, checkpoints_dir: Path | None = None) -> dict[str, Path]:
     """Folders where weights are looked for, first wins, by the words that describe each."""
     folders: dict[str, Path] = {}
     if checkpoints_dir is not None:
-        folders["--checkpoints-dir"] = checkpoints_dir.expanduser()
+        folders["--checkpoints-dir"] = expand_home(checkpoints_dir)
     if variable := os.environ.get(CHECKPOINTS_VARIABLE):
-        folders[CHECKPOINTS_VARIABLE] = Path(variable).expanduser()
+        folders[CHECKPOINTS_VARIABLE] = expand_home(variable)
     folders["./checkpoints"] = Path("checkpoints").absolute()
-    folders["user cache"] = cache_folder()
+    with suppress(InputError):  # bundled weights need no home folder
+        folders["user cache"] = cache_folder()
     folders["package"] = package_folder()
     return folders
 
@@ -263,7 +272,7 @@ def search_path(*, checkpoints_dir: Path | None = None) -> dict[str, Path]:
 def download_folder(*, checkpoints_dir: Path | None = None) -> Path:
     """Where a download goes: `--checkpoints-dir`, else `CRYOSEG_CHECKPOINTS`, else the user's cache."""
     folders = search_path(checkpoints_dir=checkpoints_dir)
-    return folders.get("--checkpoints-dir") or folders.get(CHECKPOINTS_VARIABLE) or folders["user cache"]
+    return folders.get("--checkpoints-dir") or folders.get(CHECKPOINTS_VARIABLE) or cache_folder()
 
 
 def locate(
@@ -279,7 +288,7 @@ def locate(
     entry = lookup(name, table=table)
     for folder in search_path(checkpoints_dir=checkpoints_dir).values():
         candidate = folder / entry.file_name
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     return None
 

@@ -25,7 +25,7 @@ from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.outputs import atomic_output, atomic_text, make_folder
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
@@ -377,7 +377,7 @@ class _LossTable:
         self._path = path
         self._rows: list[list[str]] = []
         if steps_done and path.exists():
-            with path.open(newline="") as stream:
+            with path.open(newline="", encoding="utf-8") as stream:
                 self._rows = [row for row in list(csv.reader(stream))[1:] if int(row[0]) <= steps_done]
 
     def add(self, result: StepResult) -> None:
@@ -387,10 +387,7 @@ class _LossTable:
 
     def flush(self) -> None:
         """Write what is known."""
-        with (
-            atomic_output(self._path, overwrite=True) as temporary,
-            temporary.open("w", newline="") as stream,
-        ):
+        with atomic_text(self._path, overwrite=True) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["step", "loss", "risk", "contrast", "consistency"])
             writer.writerows(self._rows)

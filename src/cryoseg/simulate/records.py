@@ -13,7 +13,7 @@ from cryoseg.config.simulate import SimulateConfig
 from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
 from cryoseg.config.simulate_phantoms import PhantomConfig
 from cryoseg.errors import OutputError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 
 Config = SimulateConfig | SimulateMicrographsConfig | PhantomConfig
 
@@ -44,8 +44,8 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     OutputError
         If it cannot be written.
     """
-    with atomic_output(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    with atomic_text(path, overwrite=True) as stream:
+        stream.write(json.dumps(record, indent=1) + "\n")
 
 
 def finished_record(
@@ -61,7 +61,7 @@ def finished_record(
     if not all(path.is_file() for path in (*files, record_path)):
         return None
     try:
-        record: dict[str, Any] = json.loads(record_path.read_text())
+        record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
     except ValueError:
         return None
     wanted = json.loads(json.dumps(asdict(config)))

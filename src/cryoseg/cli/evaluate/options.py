@@ -16,6 +16,7 @@ from cryoseg.config import Metric, ModelChoice, Preset, SegmentConfig
 from cryoseg.config.batch import ALL, ClusterKind
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
+from cryoseg.io.paths import expand_home
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
@@ -156,7 +157,7 @@ def named_methods(name: str, pred: str, also: list[str]) -> dict[str, str]:
             raise ConfigError(f"--also {entry}: give NAME=PRED, such as membrain=results/membrain.")
         if other in methods:
             raise ConfigError(f"--also {entry}: the name {other} is taken; give each method its own.")
-        methods[other] = files
+        methods[other] = str(expand_home(files))
     return methods
 
 

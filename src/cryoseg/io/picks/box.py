@@ -14,7 +14,7 @@ import pandas as pd
 import starfile
 
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.star import read_tables
 from cryoseg.types import Picks
 
@@ -74,7 +74,7 @@ def write_box(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
         If the picks carry no diameter, which is the side of the boxes.
     """
     side = max(2, 2 * round(_side(path, picks) / 2))
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         for y, x in picks.centers:
             writer.writerow([round(x - side / 2), round(y - side / 2), side, side])
@@ -143,8 +143,8 @@ def write_cbox(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
         CBOX_TABLE: table,
         f"{CBOX_TABLE}_include": pd.DataFrame({"slice_index": []}),
     }
-    with atomic_output(path, overwrite=overwrite) as temporary:
-        starfile.write(blocks, temporary, overwrite=True)
+    with atomic_text(path, overwrite=overwrite) as stream:
+        stream.write(starfile.to_string(blocks))
 
 
 def write_cryoppp(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
@@ -156,7 +156,7 @@ def write_cryoppp(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
         If the picks carry no diameter.
     """
     side = _side(path, picks)
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(CRYOPPP_HEADER)
         writer.writerows([f"{x:.2f}", f"{y:.2f}", f"{side:g}"] for y, x in picks.centers)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.errors import InputError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.text import as_scores, as_tracks
 from cryoseg.types import Picks
 
@@ -58,7 +58,7 @@ def read_ndjson(path: Path) -> Picks:
 
 def write_ndjson(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
     """Write points, or instance points where there are tracks."""
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w") as stream:
+    with atomic_text(path, overwrite=overwrite) as stream:
         for number, (z, y, x) in enumerate(picks.centers.tolist()):
             item: dict[str, object] = {
                 "type": "point" if picks.tracks is None else "instancePoint",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.star import numbers, optional_numbers, read_tables
@@ -161,8 +161,8 @@ def write_star(
     if not parts:
         raise OutputError(f"{path}: no picks to write.")
     table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-    with atomic_output(path, overwrite=overwrite) as temporary:
-        starfile.write({"particles": table}, temporary, overwrite=True)
+    with atomic_text(path, overwrite=overwrite) as stream:
+        stream.write(starfile.to_string({"particles": table}))
 
 
 def join_stars(files: Sequence[Path], output: Path, *, overwrite: bool = False) -> None:
@@ -193,5 +193,5 @@ def join_stars(files: Sequence[Path], output: Path, *, overwrite: bool = False) 
     # A table without rows has no types, and would turn numbers of the others into text.
     filled = [table for table in tables if len(table)]
     whole = pd.concat(filled, ignore_index=True) if filled else tables[0]
-    with atomic_output(output, overwrite=overwrite) as temporary:
-        starfile.write({"particles": whole}, temporary, overwrite=True)
+    with atomic_text(output, overwrite=overwrite) as stream:
+        stream.write(starfile.to_string({"particles": whole}))

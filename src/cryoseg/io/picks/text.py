@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.errors import InputError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.imod_model import CORNER_XYZ
 from cryoseg.types import FloatArray, Picks
@@ -170,7 +170,7 @@ def read_coords(path: Path, frame: PickFrame) -> Picks:
 def write_coords(path: Path, picks: Picks, frame: PickFrame, *, overwrite: bool = False) -> None:
     """Write as CET-pick does: tab, no header, whole numbers x, z, y, then the score if there is one."""
     whole = np.round(frame.to_cetpick(picks.centers)).astype(int)
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         for number, (z, y, x) in enumerate(whole.tolist()):
             score = [] if picks.scores is None else [f"{picks.scores[number]:.5f}"]
@@ -184,7 +184,7 @@ def write_csv(path: Path, sets: dict[str, Picks], *, overwrite: bool = False) ->
     flat = any(picks.centers.shape[1] == 2 for picks in sets.values())
     header = ["tomogram", "x", "y"] if not flat else ["image", "x", "y"]
     header += ([] if flat else ["z"]) + ["score"] * scored + ["track"] * tracked
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         for name, picks in sets.items():

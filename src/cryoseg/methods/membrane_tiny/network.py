@@ -56,7 +56,7 @@ HOST_BYTES = (850 * 2**20, 720 * 2**20, 650 * 2**20)
 
 def build_stage(stage: int, size: int) -> FineVolumePredictor:
     """An untrained network for stage 1 or 2 and square inputs of `size` pixels."""
-    text = resources.files("cryoseg.weights").joinpath(CONFIG).read_text()
+    text = resources.files("cryoseg.weights").joinpath(CONFIG).read_text(encoding="utf-8")
     config = OmegaConf.create(text)
     config.model.image_size = size
     config.model.image_encoder.in_channels = CHANNELS[stage]

@@ -60,7 +60,7 @@ def run_settings(run: Path, stage: int) -> tuple[TrainMembraneConfig, Polarity]:
         If the folder holds no run of this stage.
     """
     require_run(run)
-    record = json.loads((run / RUN_CONFIG).read_text())
+    record = json.loads((run / RUN_CONFIG).read_text(encoding="utf-8"))
     config = record["config"]
     if record.get("recipe") or config["stage"] != stage:
         raise WeightsError(f"{run}: is no run of the bundled model's stage {stage}.")
@@ -167,5 +167,5 @@ def package(
 
 def _history(run: Path) -> dict[str, Any]:
     """What a run says about itself, with the number of its volumes instead of their names."""
-    record: dict[str, Any] = json.loads((run / RUN_CONFIG).read_text())
+    record: dict[str, Any] = json.loads((run / RUN_CONFIG).read_text(encoding="utf-8"))
     return {**record, **{key: len(record[key]) for key in ("training", "validation")}}

@@ -81,7 +81,7 @@ def find_pairs(sources: Sequence[str]) -> list[Pair]:
 
 
 def _from_csv(path: Path) -> list[Pair]:
-    with path.open(newline="") as stream:
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
         rows = list(csv.DictReader(stream))
     if not rows or "tomogram" not in rows[0] or "mask" not in rows[0]:
         raise InputError(f"{path}: needs a header with the columns tomogram,mask and at least one row.")
@@ -135,7 +135,7 @@ def _simulated_polarity(folder: Path, base: str) -> Polarity | None:
     record = folder / f"{base}.json"
     if not record.is_file():
         return None
-    polarity = json.loads(record.read_text()).get("polarity")
+    polarity = json.loads(record.read_text(encoding="utf-8")).get("polarity")
     return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
 
 

@@ -216,7 +216,7 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
 def _simulated_polarity(record: Path) -> Polarity | None:
     if not record.is_file():
         return None
-    polarity = json.loads(record.read_text()).get("polarity")
+    polarity = json.loads(record.read_text(encoding="utf-8")).get("polarity")
     return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
 
 

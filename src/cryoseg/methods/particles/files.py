@@ -16,7 +16,7 @@ import torch
 from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.config.restore import restore
 from cryoseg.errors import WeightsError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.weight_files import file_digests
 from cryoseg.methods.model_file import (
     is_model_file,
@@ -196,8 +196,8 @@ def _find_base(wanted: BaseModel, path: Path, checkpoints_dir: Path | None) -> P
 def note_base(folder: Path, base: Path) -> None:
     """Let a folder of trained tensors tell where their SAM lies; its hash is checked all the same."""
     # A link would do too, but whoever writes to it writes to the SAM.
-    with atomic_output(folder / BASE_NOTE, overwrite=True) as temporary:
-        temporary.write_text(f"{base.resolve()}\n", encoding="utf-8")
+    with atomic_text(folder / BASE_NOTE, overwrite=True) as stream:
+        stream.write(f"{base.resolve()}\n")
 
 
 def _noted_base(folder: Path) -> Path | None:

@@ -16,6 +16,7 @@ from cryoseg.config.prompt_sam import InputScale, NativeMode
 from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.picking.particle_view import particle_view
 from cryoseg.errors import ConfigError, WeightsError
+from cryoseg.io.paths import expand_home, is_file
 from cryoseg.io.weight_files import file_digests
 from cryoseg.methods.device import autocast, is_out_of_memory, release_memory
 from cryoseg.methods.model_file import is_model_file
@@ -217,8 +218,8 @@ def load_particle_model(
     WeightsError
         If there is no such model, or its file does not fit.
     """
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
+    path = expand_home(name_or_path)
+    if not is_file(path):
         known = canonical_name(str(name_or_path))
         if known is None:
             raise WeightsError(

@@ -18,6 +18,7 @@ from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.outputs import make_folder
+from cryoseg.io.paths import expand_home, is_file
 from cryoseg.methods.device import peak_device_memory, select_device
 from cryoseg.methods.model_file import is_model_file
 from cryoseg.methods.particles.calibrate import fit_picks
@@ -111,8 +112,8 @@ def find_base(name_or_path: str, checkpoints_dir: Path | None = None) -> Path:
     WeightsError
         If there is none.
     """
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
+    path = expand_home(name_or_path)
+    if is_file(path):
         return path
     if canonical_name(name_or_path) is None:
         raise WeightsError(f"{name_or_path}: is neither a file nor the name of known weights.")

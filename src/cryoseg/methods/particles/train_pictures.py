@@ -23,7 +23,7 @@ from cryoseg.core.picture_frame import open_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, StageProgress, ignore
 from cryoseg.io.images.pictures import PictureRow, Split, read_picture_list
-from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.outputs import atomic_text, make_folder
 from cryoseg.methods.device import peak_device_memory, select_device
 from cryoseg.methods.particles.files import adapt, note_base, save_particle_model
 from cryoseg.methods.particles.fit import LOGIT_BINS, TrainedPart, dice_by_threshold, truth_points
@@ -271,8 +271,8 @@ def judge_pictures(
         figures.append([getattr(score, name) for name in names])
         writer.writerow([network.config.label, row.image.name, *(f"{value:.6g}" for value in figures[-1])])
         on_event(StageProgress(name="test", stage="scoring", done=i + 1, total=len(samples), unit="pictures"))
-    with atomic_output(table, overwrite=True) as temporary:
-        temporary.write_text(text.getvalue())
+    with atomic_text(table, overwrite=True) as stream:
+        stream.write(text.getvalue())
     columns = np.array(figures)
     return {
         name: round(float(np.nanmean(column)), 4)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import CryosegError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_output, atomic_text
 from cryoseg.methods.training.processes import ALONE, Processes
 
 CHECKPOINT = "last.pt"
@@ -184,8 +184,8 @@ def fit(
             average.restore(state["average"])
         step, best_score = state["step"], state["best_score"]
     if record is not None and processes.first:
-        with atomic_output(folder / RUN_CONFIG, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        with atomic_text(folder / RUN_CONFIG, overwrite=True) as stream:
+            stream.write(json.dumps(record, indent=2) + "\n")
 
     def save() -> None:
         _save(
@@ -273,7 +273,7 @@ def _validate(model: nn.Module, average: _Average | None, validate: Callable[[nn
 
 def _log(path: Path, result: StepResult) -> None:
     new = not path.exists()
-    with path.open("a", newline="") as stream:
+    with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         if new:
             writer.writerow(["step", "loss", "learning_rate", "score", "best", "seconds"])

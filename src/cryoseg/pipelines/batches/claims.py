@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.errors import OutputError
-from cryoseg.io.outputs import TEMPORARY_PREFIX, make_folder
+from cryoseg.io.outputs import TEMPORARY_PREFIX, hidden_path, make_folder
 
 HEARTBEAT_SECONDS = 15.0
 # Eight missed heartbeats: file servers may show a new time to other hosts half a minute late.
@@ -31,7 +31,7 @@ STALE_SECONDS = 120.0
 
 def claim_path(output: Path) -> Path:
     """Where the claim on an output lies."""
-    return output.with_name(f"{TEMPORARY_PREFIX}claim-{output.name[-200:]}")
+    return hidden_path(output, "claim")
 
 
 @contextmanager

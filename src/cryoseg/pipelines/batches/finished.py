@@ -11,7 +11,7 @@ from typing import Any
 
 from cryoseg.errors import OutputError
 from cryoseg.events import Row, Status
-from cryoseg.io.outputs import TEMPORARY_PREFIX
+from cryoseg.io.outputs import TEMPORARY_PREFIX, shortened_name
 from cryoseg.io.provenance import is_same_input, plain, read_provenance
 
 _LABELS = slice(224, 1024)  # the ten label lines of an MRC header, in bytes
@@ -165,6 +165,6 @@ class Leftovers:
     def remove(self, outputs: Iterable[Path]) -> None:
         """Delete those of `outputs`, which nobody else may be writing: hold their claim."""
         for output in outputs:
-            for path in self._files.get(output.parent, {}).pop(output.name[-200:], []):
+            for path in self._files.get(output.parent, {}).pop(shortened_name(output.name), []):
                 with suppress(OSError):
                     path.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg import __version__
+from cryoseg.io.paths import expand_home, is_file
 from cryoseg.io.provenance import write_provenance
 from cryoseg.pipelines.batches.finished import Job
 
@@ -50,8 +51,8 @@ def why_no_picks(dropped: Mapping[str, int]) -> str:
 
 def own_file(model: str) -> list[Path]:
     """The file of a model that was given as one; empty of one that was given by a known name."""
-    path = Path(model).expanduser()
-    return [path.resolve()] if path.is_file() else []
+    path = expand_home(model)
+    return [path.resolve()] if is_file(path) else []
 
 
 def peak_bytes() -> int:

@@ -13,7 +13,7 @@ from cryoseg import __version__
 from cryoseg.config.batch import Shard
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Report, Row, Status
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.provenance import read_provenance, write_provenance
 
 REPORT_SUFFIXES = (".csv", ".json")
@@ -106,7 +106,7 @@ def write_report(path: Path, report: Report, *, command: str, shard: Shard | Non
         write_provenance(path, content, overwrite=True)
         return path
     figures = list(dict.fromkeys(name for row in report.rows for name in row.figures))
-    with atomic_output(path, overwrite=True) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_text(path, overwrite=True) as stream:
         table = csv.writer(stream)
         table.writerow(["input", "status", *figures, "seconds", "message", "outputs"])
         for row in report.rows:

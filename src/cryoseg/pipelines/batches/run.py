@@ -14,6 +14,7 @@ from cryoseg.config.batch import Shard, slurm_shard
 from cryoseg.errors import CryosegError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.inputs import InputItem
+from cryoseg.io.outputs import check_names
 from cryoseg.pipelines.batches.claims import claim, holder, is_unclaimed
 from cryoseg.pipelines.batches.finished import Job, Leftovers, keep_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
@@ -182,6 +183,9 @@ class _Runner:
             return _failed(
                 path, f"{path}: not enough memory for this volume; bin it, or use a larger machine."
             )
+        except OSError as error:
+            reason = error.strerror or error
+            return _failed(path, f"{path}: {error.filename or 'a file'} cannot be used ({reason}).")
         except Exception as error:  # a defect of ours must not end the batch either
             self._on_event(Note(text=traceback.format_exc(), detail=True))
             return _failed(
@@ -191,6 +195,7 @@ class _Runner:
             )
 
     def _planned(self, item: Path, job: Job) -> Row:
+        check_names(job.outputs.values())
         if not self._overwrite and (kept := keep_finished(job)) is not None:
             # A process may have been killed after its last file, or beside one that then finished.
             if not self._batch.is_dry and is_unclaimed(job.record):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryoseg.errors import CryosegError, WeightsError
+from cryoseg.errors import CryosegError, InputError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.web.download import Expected, Retry, exclusive, fetch, offline_variable
 from cryoseg.io.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
@@ -50,9 +51,12 @@ def list_weights(
 ) -> list[Listed]:
     """Every known file, where it is or where it should be put. Reads no file and no network."""
     rows = []
+    downloads = Path()  # an account without a home folder has no place for them
+    with suppress(InputError):
+        downloads = download_folder(checkpoints_dir=checkpoints_dir)
     for entry in table.values():
         path = locate(entry.name, checkpoints_dir=checkpoints_dir, table=table)
-        folder = package_folder() if entry.bundled else download_folder(checkpoints_dir=checkpoints_dir)
+        folder = package_folder() if entry.bundled else downloads
         rows.append(
             Listed(
                 weights=entry,

@@ -254,13 +254,18 @@ def _weights(checkpoints_dir: Path | None) -> Iterator[Check]:
 def _folders(checkpoints_dir: Path | None) -> Iterator[Check]:
     from cryoseg.methods.weights import download_folder
 
-    for name, folder, verdict in (
-        ("current folder", Path.cwd(), Verdict.DOUBTFUL),
-        ("temporary files", Path(tempfile.gettempdir()), Verdict.WRONG),
-        ("weights folder", download_folder(checkpoints_dir=checkpoints_dir), Verdict.DOUBTFUL),
-    ):
+    folders = {
+        "current folder": (Path.cwd(), Verdict.DOUBTFUL),
+        "temporary files": (Path(tempfile.gettempdir()), Verdict.WRONG),
+    }
+    try:
+        folders["weights folder"] = (download_folder(checkpoints_dir=checkpoints_dir), Verdict.DOUBTFUL)
+    except CryosegError as error:
+        advice = "Set HOME, or set CRYOSEG_CHECKPOINTS to a folder for downloaded weights."
+        yield Check(name="weights folder", verdict=Verdict.DOUBTFUL, found=str(error), advice=advice)
+    for name, (folder, verdict) in folders.items():
         place = folder
-        while not place.exists() and place != place.parent:
+        while not os.access(place, os.F_OK) and place != place.parent:
             place = place.parent
         if not os.access(place, os.W_OK | os.X_OK) or not place.is_dir():
             advice = "Make it writable, or choose another: -o for outputs, TMPDIR, CRYOSEG_CHECKPOINTS."

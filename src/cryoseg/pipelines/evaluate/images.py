@@ -19,7 +19,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import OnEvent, Report, Row, Status, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities
 from cryoseg.io.inputs import InputItem, stem
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.provenance import write_provenance
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.types import BoolArray, FloatArray
@@ -220,10 +220,7 @@ def _means(scores: Sequence[tuple[PicturePair, PictureScore]]) -> dict[str, dict
 
 
 def _write_csv(path: Path, scores: Sequence[tuple[PicturePair, PictureScore]], *, overwrite: bool) -> None:
-    with (
-        atomic_output(path, overwrite=overwrite) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
+    with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         for number, (pair, score) in enumerate(scores):
             values: dict[str, Any] = asdict(score)

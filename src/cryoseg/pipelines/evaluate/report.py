@@ -15,7 +15,7 @@ from cryoseg.core.metrics.masks import Score, split_truth
 from cryoseg.core.metrics.overlap import Overlap, count_overlap
 from cryoseg.core.metrics.picks import PickScore, join_curves
 from cryoseg.errors import OutputError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.pipelines.evaluate.scores import FileScore
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_figure
 from cryoseg.pipelines.evaluate.tables import check_output_names, write_csv, write_json
@@ -90,8 +90,8 @@ class EvaluationWriter:
                     write_json(path, evaluation, command=self._command, overwrite=self._overwrite)
                 case ".html":
                     text = render_report(evaluation, pictures=self._pictures, command=self._command)
-                    with atomic_output(path, overwrite=self._overwrite) as temporary:
-                        temporary.write_text(text, encoding="utf-8")
+                    with atomic_text(path, overwrite=self._overwrite) as stream:
+                        stream.write(text)
 
 
 def render_report(

@@ -10,7 +10,7 @@ import numpy as np
 
 from cryoseg import __version__
 from cryoseg.errors import ConfigError
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.provenance import write_provenance
 from cryoseg.pipelines.evaluate.segmentations import Evaluation
 
@@ -39,10 +39,7 @@ def write_csv(path: Path, evaluation: Evaluation, *, overwrite: bool = False) ->
         If the file exists or cannot be written.
     """
     columns = list(dict.fromkeys(name for file in evaluation.files for name in file.figures))
-    with (
-        atomic_output(path, overwrite=overwrite) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
+    with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["method", "name", "prediction", "truth", *columns, "error"])
         for file in evaluation.files:

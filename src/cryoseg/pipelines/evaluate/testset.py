@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs
-from cryoseg.io.outputs import atomic_output
+from cryoseg.io.outputs import atomic_text
 from cryoseg.io.web.testset import ListedRun
 from cryoseg.pipelines.evaluate.pairs import Pair, pred_rank, tomogram_name, two_alike
 from cryoseg.pipelines.evaluate.segmentations import Evaluation
@@ -102,10 +102,7 @@ def write_etsam_table(
     """
     by_key = {(file.method, file.name): file for file in evaluation.files if not file.error}
     header = [f"{method}_{ratio}" for method in (STAGE1, FINAL) for ratio in _RATIOS]
-    with (
-        atomic_output(path, overwrite=overwrite) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
+    with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["dataset_id", "run_id", *header])
         for run in runs:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 
 from cryoseg.errors import ConfigError
+from cryoseg.io.paths import expand_home, is_file
 from cryoseg.methods.model_file import is_model_file, read_model_metadata
 from cryoseg.methods.particles.files import METHOD
 
@@ -23,8 +23,8 @@ def task_of(model: str) -> Task:
 
     Names, and checkpoints that are no model files of ours, are networks for micrographs.
     """
-    path = Path(model).expanduser()
-    if path.is_file() and is_model_file(path) and read_model_metadata(path)["method"] != METHOD:
+    path = expand_home(model)
+    if is_file(path) and is_model_file(path) and read_model_metadata(path)["method"] != METHOD:
         return Task.TOMOGRAMS
     return Task.MICROGRAPHS
 

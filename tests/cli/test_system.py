@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from cryoseg.cli.system import describe_system_error
+
+# The program as users run it, on sample data, in one line of a shell.
+LIST = f"{sys.executable} -c 'from cryoseg.cli.app import main; main()' weights list"
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+def test_full_disk_under_the_output_is_one_sentence():
+    done = shell(f"{LIST} > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"Error: standard output: cannot be written (No space left on device)")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("end", ["| true", "2>&1 1>/dev/null | true", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_reader_that_leaves_is_no_failure(end):
+    done = shell(f"{LIST} {end}")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_text_that_the_locale_lacks_is_printed(tmp_path):
+    (tmp_path / "Pröbchen.txt").write_text("Wüste.mrc\n", encoding="utf-8")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    line = LIST.replace("weights list", f"postprocess {tmp_path}/Pröbchen.txt -o {tmp_path}/o")
+    done = shell(line, **locale)
+    assert done.returncode == 1
+    assert b"Error: W\\udcc3\\udcbcste.mrc: no such file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "The memory that this process may use does not suffice"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "libtorch_cpu.so: .*ulimit",
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "does not suffice"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: Permission denied"),
+    ],
+)
+def test_errors_of_the_system_are_sentences(error, words):
+    sentence = describe_system_error(error)
+    assert sentence is not None
+    assert re.search(words, sentence)
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'x'"), OSError("odd")])
+def test_defects_stay_defects(error):
+    assert describe_system_error(error) is None
