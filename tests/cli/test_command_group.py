@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -70,7 +71,17 @@ def test_the_fields_of_a_group_are_options_in_its_place() -> None:
     assert command.help == "Draw."
 
 
-def test_a_function_without_groups_is_left_as_it_is() -> None:
-    def plain(name: str) -> None: ...
+def test_home_is_expanded_in_paths_and_texts_of_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {}
 
-    assert expand(plain) is plain
+    def command(folder: Path, inputs: list[str], name: str, size: float) -> None:
+        found.update(folder=folder, inputs=inputs, name=name, size=size)
+
+    monkeypatch.setenv("HOME", "/home/ada")
+    expand(command)(folder=Path("~/out"), inputs=["~/a*", "@~/l.txt"], name="a~b", size=1.0)
+    assert found == {
+        "folder": Path("/home/ada/out"),
+        "inputs": ["/home/ada/a*", "@~/l.txt"],
+        "name": "a~b",
+        "size": 1.0,
+    }
