@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class StandIn:
     weight_bytes: int = 0
     remarks: tuple[str, ...] = ("prompts: 2 sets of tokens; took the first",)
 
-    def tile_logits(self, tiles: np.ndarray) -> np.ndarray:
+    def tile_logits(self, tiles: np.ndarray, on_done: Callable[[int], None]) -> np.ndarray:
         assert tiles.shape[1:] == (96, 96)
         return np.stack([-4 * (ndimage.gaussian_filter(tile, 1.5) + 1.2) for tile in tiles]).astype(
             np.float32

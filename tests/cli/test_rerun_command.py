@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ class StandIn:
     weight_bytes: int = 0
     remarks: tuple[str, ...] = ()
 
-    def tile_logits(self, tiles: np.ndarray) -> np.ndarray:
+    def tile_logits(self, tiles: np.ndarray, on_done: Callable[[int], None]) -> np.ndarray:
         return np.asarray(-4 * (tiles + 1.2), np.float32)
 
 

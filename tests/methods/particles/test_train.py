@@ -93,7 +93,7 @@ def test_pretraining_writes_a_whole_model_with_its_recipe(base: Path) -> None:
     assert metadata["recipe"]["image_size"] == 64
     assert metadata["card"]["particle_diameter_px"] == pytest.approx(24, abs=1.5)
     model = load_particle_model(base, torch.device("cpu"))
-    assert model.tile_logits(np.zeros((1, 64, 64), np.float32)).shape == (1, 64, 64)
+    assert model.tile_logits(np.zeros((1, 64, 64), np.float32), [].append).shape == (1, 64, 64)
 
 
 @pytest.mark.parametrize("method", PROMPTS)

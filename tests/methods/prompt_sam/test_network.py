@@ -149,11 +149,11 @@ def test_tiles_and_whole_images_go_through_the_particle_model() -> None:
     recipe = ParticleRecipe(image_size=64, overlap=16)
     model = ParticleModel(network, recipe, name="test", device=torch.device("cpu"))
     tiles = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
-    logits = model.tile_logits(tiles)
+    logits = model.tile_logits(tiles, [].append)
     assert (logits.shape, logits.dtype) == ((3, 64, 64), np.float32)
-    np.testing.assert_allclose(model.tile_logits(tiles[1:2])[0], logits[1], atol=1e-5)
+    np.testing.assert_allclose(model.tile_logits(tiles[1:2], [].append)[0], logits[1], atol=1e-5)
     whole = model.whole_image_logits(np.random.default_rng(1).integers(0, 255, (80, 120, 3), np.uint8))
     assert (whole.shape, whole.dtype) == ((256, 256), np.float32)
     with pytest.raises(ConfigError, match=r"\(n, 64, 64\)"):
-        model.tile_logits(tiles[:, :32])
+        model.tile_logits(tiles[:, :32], [].append)
     assert restore(ParticleRecipe, json.loads(json.dumps(asdict(recipe))), source="card") == recipe

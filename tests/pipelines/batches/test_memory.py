@@ -150,7 +150,7 @@ class Narrow(torch.nn.Module):
     def from_grey(self, tiles: torch.Tensor) -> torch.Tensor:
         return tiles[:, None]
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+    def forward(self, images: torch.Tensor, points: None) -> tuple[torch.Tensor]:
         self.batches.append(len(images))
         if len(images) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -162,9 +162,11 @@ def test_a_micrograph_is_picked_tile_by_tile_where_memory_ends() -> None:
     recipe = ParticleRecipe(image_size=8, particle_pixels=4.0, overlap=2)
     model = ParticleModel(network, recipe, name="narrow", device=torch.device("cpu"))  # type: ignore[arg-type]
     tiles = np.random.default_rng(1).normal(size=(5, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(model.tile_logits(tiles), 2 * tiles, rtol=1e-6)
+    done: list[int] = []
+    np.testing.assert_allclose(model.tile_logits(tiles, done.append), 2 * tiles, rtol=1e-6)
+    assert done == [1, 2, 3, 4, 5]
     assert network.batches[0] > 1
     assert network.batches[-4:] == [1] * 4
-    network.forward = lambda images: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
+    network.forward = lambda images, points: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
-        model.tile_logits(tiles)
+        model.tile_logits(tiles, done.append)

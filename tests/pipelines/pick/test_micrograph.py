@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ class Darkness:
     def __init__(self, core: float) -> None:
         self.recipe = ParticleRecipe(image_size=128, core=core)
 
-    def tile_logits(self, tiles: FloatArray) -> FloatArray:
+    def tile_logits(self, tiles: FloatArray, on_done: Callable[[int], None]) -> FloatArray:
         """(n, S, S) grey values, dark is low, to (n, S, S) logits."""
         return np.asarray(-tiles - NOISE, np.float32)
 

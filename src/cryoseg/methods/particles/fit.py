@@ -20,6 +20,7 @@ from cryoseg.methods.particles.samples import (
     sample_squares,
     sample_tiles,
 )
+from cryoseg.methods.particles.tiles import Points, tile_logits
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.types import FloatArray
@@ -160,7 +161,6 @@ def pretraining_loss(
     return loss
 
 
-@torch.inference_mode()
 def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device: torch.device) -> FloatArray:
     """(y, x) logits of a view, by the tiles and blending that picking uses.
 
@@ -169,18 +169,13 @@ def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device
     grey = micrograph.grey
     side = network.geometry.image_size
     grid = tile_grid((grey.shape[0], grey.shape[1]), side, side // OVERLAP)
-    tiles = torch.from_numpy(grid.cut(grey[None].astype(np.float32))[:, 0])
-    labels = grid.cut(micrograph.labels[None].astype(np.float32))[:, 0] if network.needs_truth else None
-    parts: list[Tensor] = []
-    for batch in tiles.split(2 if device.type == "cpu" else 16):
-        given = None
-        if labels is not None:
-            begin = sum(map(len, parts))
-            given = truth_points(network, labels[begin : begin + len(batch)], (begin,), device)
-        raw = network(network.from_grey(batch.to(device)), given)[0]
-        full = nn.functional.interpolate(raw.float(), (side, side), mode="bilinear", align_corners=False)
-        parts.append(full[:, 0].cpu())
-    return grid.melt(torch.cat(parts).numpy())
+    tiles = grid.cut(grey[None].astype(np.float32))[:, 0]
+    labels = grid.cut(micrograph.labels[None].astype(np.float32))[:, 0]
+
+    def points(begin: int, end: int) -> Points:
+        return truth_points(network, labels[begin:end], (begin,), device)
+
+    return grid.melt(tile_logits(network, tiles, device, points=points))
 
 
 def dice_by_threshold(logits: FloatArray, labels: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from cryoseg.config.common import Precision
@@ -18,11 +17,11 @@ from cryoseg.core.picking.particle_view import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.paths import expand_home, is_file
 from cryoseg.io.weight_files import file_digests
-from cryoseg.methods.device import autocast, is_out_of_memory, release_memory
 from cryoseg.methods.model_file import is_model_file
 from cryoseg.methods.particles.files import Loaded, native_recipe, read_particle_file
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.tiles import enlarged, image_logits, tile_logits
 from cryoseg.methods.prompt_sam.everything import particle_sized_union
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.weights import GROUPS, canonical_name, require
@@ -35,8 +34,6 @@ __all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]
 WHOLE_IMAGE_SIZE = 1024
 WHOLE_IMAGE_LOGITS = 256
 AMG_LOGIT = 4.0  # the generator draws masks without logits
-TILES_AT_ONCE = {"cpu": 2}  # more were no faster on a CPU and cost memory
-TILES_AT_ONCE_ELSEWHERE = 16
 
 
 class ParticleModel:
@@ -80,7 +77,7 @@ class ParticleModel:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.network.parameters())
 
     @torch.inference_mode()
-    def tile_logits(self, tiles: FloatArray) -> FloatArray:
+    def tile_logits(self, tiles: FloatArray, on_done: Callable[[int], None]) -> FloatArray:
         """Logits of square tiles at the tiles' own resolution.
 
         Parameters
@@ -88,6 +85,8 @@ class ParticleModel:
         tiles
             (n, S, S) grey values of zero mean and unit deviation, S the recipe's `image_size`,
             particles of the recipe's polarity.
+        on_done
+            Receives the number of tiles that are done.
 
         Returns
         -------
@@ -102,11 +101,14 @@ class ParticleModel:
         side = self.network.geometry.image_size
         if tiles.ndim != 3 or tiles.shape[1:] != (side, side):
             raise ConfigError(f"tiles of shape {tiles.shape}: {self.name} takes (n, {side}, {side}).")
-        images = self.network.from_grey(torch.from_numpy(np.ascontiguousarray(tiles, np.float32)))
-        if self.mode is NativeMode.AMG:
-            eight_bit = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
-            return np.stack([self._amg(image, self.recipe.particle_pixels) for image in eight_bit])
-        return self._logits(images)
+        if self.mode is not NativeMode.AMG:
+            return tile_logits(self.network, tiles, self.device, precision=self.precision, on_done=on_done)
+        masks = []
+        for number, tile in enumerate(tiles):
+            image = self.network.from_grey(torch.from_numpy(np.ascontiguousarray(tile, np.float32))[None])
+            masks.append(self._amg((image[0].permute(1, 2, 0) * 255).round().byte().numpy()))
+            on_done(number + 1)
+        return np.stack(masks)
 
     @torch.inference_mode()
     def whole_image_logits(self, rgb: NDArray[np.uint8]) -> FloatArray:
@@ -139,11 +141,12 @@ class ParticleModel:
             square = torch.from_numpy(view)[None, None]
         side = self.network.geometry.image_size
         if side == WHOLE_IMAGE_SIZE:
-            logits = self._raw_logits(square)
+            logits = image_logits(self.network, square, self.device, precision=self.precision)
         else:
             grid = tile_grid((WHOLE_IMAGE_SIZE, WHOLE_IMAGE_SIZE), side, self.recipe.overlap)
-            tiles = grid.cut(square[0].numpy())
-            logits = torch.from_numpy(grid.melt(self._logits(torch.from_numpy(tiles))))[None]
+            tiles = torch.from_numpy(grid.cut(square[0].numpy()))
+            raw = image_logits(self.network, tiles, self.device, precision=self.precision)
+            logits = torch.from_numpy(grid.melt(enlarged(raw, side)))[None]
         small = functional.interpolate(
             logits[:, None],
             (WHOLE_IMAGE_LOGITS, WHOLE_IMAGE_LOGITS),
@@ -153,39 +156,9 @@ class ParticleModel:
         )
         return small[0, 0].numpy()
 
-    def _amg(self, rgb: NDArray[np.uint8], particle_pixels: float) -> FloatArray:
-        mask = particle_sized_union(self.network, rgb, particle_pixels=particle_pixels)
+    def _amg(self, rgb: NDArray[np.uint8]) -> FloatArray:
+        mask = particle_sized_union(self.network, rgb, particle_pixels=self.recipe.particle_pixels)
         return np.where(mask, AMG_LOGIT, -AMG_LOGIT).astype(np.float32)
-
-    def _raw_logits(self, images: Tensor) -> Tensor:
-        """(n, C, S, S) to (n, side, side) at the decoder's own resolution, on the CPU.
-
-        Where memory does not suffice, tiles go through the network in smaller batches.
-        """
-        at_once = TILES_AT_ONCE.get(self.device.type, TILES_AT_ONCE_ELSEWHERE)
-        parts: list[Tensor] = []
-        begin = 0
-        while begin < len(images):
-            batch = images[begin : begin + at_once]
-            try:
-                with autocast(self.device, self.precision):
-                    parts.append(self.network(batch.to(self.device))[0][:, 0].float().cpu())
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(batch) == 1:
-                    raise MemoryError(str(error)) from error
-                at_once = len(batch) // 2
-                release_memory(self.device)
-                continue
-            begin += len(batch)
-        return torch.cat(parts)
-
-    def _logits(self, images: Tensor) -> FloatArray:
-        side = self.network.geometry.image_size
-        raw = self._raw_logits(images)[:, None]
-        full = functional.interpolate(raw, (side, side), mode="bilinear", align_corners=False)
-        return full[:, 0].numpy()
 
 
 def load_particle_model(

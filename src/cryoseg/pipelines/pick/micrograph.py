@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,7 +33,6 @@ from cryoseg.io.memory import GIB, available_memory
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 
-TILES_AT_ONCE = 4
 MOST_ENLARGED = 2.5  # more adds no detail and much time
 VIEW_BYTES = 40  # for each pixel of the network's scale, measured with tracemalloc: the view, tiles, logits
 GREY_SPAN = 2.5  # grey values at +-this many robust deviations become black and white in 8 bit
@@ -46,8 +46,8 @@ class PicksParticles(Protocol):
     def recipe(self) -> ParticleRecipe:
         """How micrographs are prepared."""
 
-    def tile_logits(self, tiles: FloatArray) -> FloatArray:
-        """(n, S, S) grey values to (n, S, S) logits."""
+    def tile_logits(self, tiles: FloatArray, on_done: Callable[[int], None]) -> FloatArray:
+        """(n, S, S) grey values to (n, S, S) logits; `on_done` receives the number of tiles that are done."""
 
     def whole_image_logits(self, rgb: NDArray[np.uint8]) -> FloatArray:
         """(y, x, 3) to (256, 256) logits."""
@@ -276,12 +276,11 @@ def _tiled(
     height, width = view.shape
     grid = tile_grid((height, width), recipe.image_size, recipe.overlap)
     tiles = grid.cut(view[None])[:, 0]
-    parts = []
-    for begin in range(0, len(tiles), TILES_AT_ONCE):
-        parts.append(model.tile_logits(tiles[begin : begin + TILES_AT_ONCE]))
-        done = min(begin + TILES_AT_ONCE, len(tiles))
+
+    def show(done: int) -> None:
         on_event(StageProgress(name=name, stage="picking", done=done, total=len(tiles), unit="tiles"))
-    return grid.melt(np.concatenate(parts))
+
+    return grid.melt(model.tile_logits(tiles, show))
 
 
 def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert: bool) -> FloatArray:
