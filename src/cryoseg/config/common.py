@@ -31,7 +31,10 @@ class Naming(StrEnum):
 
 
 class Mode0(StrEnum):
-    """How the bytes of an MRC file of mode 0 are read; `auto` believes IMOD's stamp, else signed."""
+    """How the bytes of an MRC file of mode 0 are read.
+
+    `auto` follows IMOD's stamp; without one, the header's statistics and the histogram decide.
+    """
 
     AUTO = "auto"
     SIGNED = "signed"

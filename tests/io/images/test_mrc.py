@@ -51,18 +51,19 @@ def test_every_mode_byte_order_and_compression_reads_the_same(make_mrc, save, dt
 @pytest.mark.parametrize(
     ("fields", "mode0", "unsigned"),
     [
-        ({}, Mode0.AUTO, False),
+        ({"dmin": -128, "dmax": 127}, Mode0.AUTO, False),
+        ({"dmax": 255, "dmean": 100}, Mode0.AUTO, True),
         ({"imodStamp": IMOD, "imodFlags": 0}, Mode0.AUTO, True),
         ({"imodStamp": IMOD, "imodFlags": 1}, Mode0.AUTO, False),
         ({"imodStamp": IMOD, "imodFlags": 6}, Mode0.AUTO, True),
-        ({"imodStamp": 7, "imodFlags": 0}, Mode0.AUTO, False),
+        ({"imodStamp": 7, "imodFlags": 0, "dmin": -128, "dmax": 127}, Mode0.AUTO, False),
         ({"imodStamp": IMOD, "imodFlags": 0}, Mode0.SIGNED, False),
         ({}, Mode0.UNSIGNED, True),
         ({"imodStamp": IMOD, "imodFlags": 1}, Mode0.UNSIGNED, True),
     ],
 )
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_bytes_are_unsigned_only_where_imod_or_the_user_says_so(
+def test_bytes_are_unsigned_only_where_imod_the_header_or_the_user_says_so(
     make_mrc, save, fields, mode0, unsigned, order
 ):
     stored = ramp("u1")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
+from cryoseg.io.images.mrc_bytes import read_signedness
 from cryoseg.io.images.mrc_header import HEADER_BYTES, MrcHeader, build_header, parse_header
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import ExtendedHeader, Geometry, Tomogram
@@ -47,7 +48,8 @@ def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     path
         The file.
     mode0
-        How to read the bytes of mode 0; `auto` reads them as unsigned where IMOD's stamp says so.
+        How to read the bytes of mode 0. `auto` follows IMOD's stamp; without one, the header's statistics
+        and the histogram decide, and a warning says so unless they are signed for certain.
 
     Returns
     -------
@@ -268,6 +270,10 @@ def _tomogram(
     path: Path,
     warnings: list[str],
 ) -> Tomogram:
+    if header.is_signedness_open:
+        dtype, warning = read_signedness(stored, header.density)
+        stored = stored.view(dtype)
+        warnings += [warning] if warning else []
     return Tomogram(
         data=stored.transpose(header.axes),
         geometry=replace(header.geometry, extended_header=extended),

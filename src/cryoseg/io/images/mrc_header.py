@@ -89,6 +89,10 @@ class MrcHeader:
         Two 4-bit voxels share a byte (mode 101).
     extended_bytes
         Length of the extended header as stated; it can be wrong.
+    density
+        Minimum, maximum and mean of the voxels as stated.
+    is_signedness_open
+        The bytes of mode 0 carry no stamp that says whether they are signed.
     extended_kind, extended_counts
         What the header tells about it: EXTTYP, and the bytes of nint and nreal.
     is_extended_kept
@@ -102,6 +106,8 @@ class MrcHeader:
     dtype: np.dtype[Any]
     packed: bool
     extended_bytes: int
+    density: tuple[float, float, float]
+    is_signedness_open: bool
     extended_kind: bytes
     extended_counts: bytes
     is_extended_kept: bool
@@ -171,6 +177,8 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
         dtype=dtype.newbyteorder(order),
         packed=packed,
         extended_bytes=extended_bytes,
+        density=_triple(fields["density"]),
+        is_signedness_open=int(fields["mode"]) == 0 and mode0 is Mode0.AUTO and not imod,
         extended_kind=bytes(fields["extended_kind"]),
         extended_counts=bytes(fields["extended_counts"]),
         is_extended_kept=axes == (0, 1, 2) and (order == "<" or bytes(fields["extended_kind"]) == b"CCP4"),
@@ -240,6 +248,11 @@ def build_header(
     printable = "".join(c if " " <= c <= "~" else "?" for c in label)
     fields["labels"][0] = printable[:LABEL_BYTES].encode("ascii")
     return block.tobytes()
+
+
+def _triple(values: NDArray[Any]) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
 
 
 def _refuse_text(block: bytes, path: Path) -> None:

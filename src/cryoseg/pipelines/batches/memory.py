@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from cryoseg.config import Mode0
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.io.images.dataset_path import HDF5_SUFFIXES, split_dataset
@@ -28,7 +29,8 @@ def mapped_shape(path: Path) -> tuple[int, ...] | None:
     if split_dataset(path)[0].suffix.lower() in _PACKED:
         return None
     try:
-        data = read_tomogram(path).data
+        # A fixed reading of bytes, since finding it out would read the file.
+        data = read_tomogram(path, mode0=Mode0.SIGNED).data
     except CryosegError:
         return None
     owner: object = data
