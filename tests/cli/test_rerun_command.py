@@ -1,4 +1,4 @@
-"""`cryoseg rerun`: the same again, or a reason why not."""
+"""`cryoseg rerun`: the same outputs again, or a reason why not."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ def rows(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if not line.startswith("#")]
 
 
+def same_files(one: Path, two: Path) -> None:
+    """Two folders hold files of the same names and, apart from records and dates, the same bytes."""
+    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
+    for name in names:
+        if name.suffix == ".star":
+            assert rows(one / name) == rows(two / name), name
+        elif name.suffix != ".json":
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a tomogram and a run over it, with options that are no defaults."""
@@ -63,28 +74,37 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(first: Path, tmp_path: Path) -> Path:
-    """A record of its own beside a copy of its input; the recorded input is elsewhere."""
+    """A record beside a copy of its input; there is none where the record says."""
     shutil.copy(first / "ts.mrc", tmp_path / "ts.mrc")
     shutil.copy(first / "out" / "ts_membrane.json", tmp_path / "ts_membrane.json")
-    edit(tmp_path / "ts_membrane.json", lambda record: record["files"].pop("input"))
+    edit(tmp_path / "ts_membrane.json", lambda record: record["options"].update(inputs=["/moved/ts.mrc"]))
     return tmp_path / "ts_membrane.json"
 
 
-def test_the_same_files_with_the_same_content(first: Path, tmp_path: Path) -> None:
+def test_the_same_bytes_from_the_recorded_options(first: Path, tmp_path: Path) -> None:
     record = first / "out" / "ts_membrane.json"
     status, text = run("rerun", record, "-o", tmp_path / "again", "--device", "cpu")
     assert status == 0, text
     assert "% marked, as before" in text
-    before, after = sorted((first / "out").iterdir()), sorted((tmp_path / "again").iterdir())
-    assert [path.name for path in before] == [path.name for path in after]
-    for one, two in zip(before, after, strict=True):
-        if one.suffix == ".mrc":
-            assert np.array_equal(mrcfile.read(one), mrcfile.read(two)), one.name
-    old, new = json.loads(record.read_text()), json.loads(after[0].read_text())
+    same_files(first / "out", tmp_path / "again")
+    old, new = (json.loads(path.read_text()) for path in (record, tmp_path / "again" / record.name))
     assert old["settings"] == new["settings"]
     assert old["settings"]["min_slices"] == 2
-    assert old["files"]["input"] == str((first / "ts.mrc").resolve())
     assert old["model"]["sha256"] == new["model"]["sha256"]
+    assert old["options"] == new["options"]
+    assert old["options"]["inputs"] == [str((first / "ts.mrc").resolve())]
+    # Defaults are recorded, and what concerns the batch and not this input is not.
+    assert {"preset": "v1", "precision": "float32", "store-logits": True}.items() <= old["options"].items()
+    assert not {"output-dir", "device", "overwrite", "shard", "quiet"} & set(old["options"])
+
+
+def test_the_options_are_those_that_config_reads(first: Path, tmp_path: Path) -> None:
+    options = json.loads((first / "out" / "ts_membrane.json").read_text())["options"]
+    lines = [f"{name} = {json.dumps(value)}" for name, value in options.items()]
+    (tmp_path / "run.toml").write_text("\n".join(lines))
+    status, text = run("segment", "--config", tmp_path / "run.toml", "-o", tmp_path / "again")
+    assert status == 0, text
+    same_files(first / "out", tmp_path / "again")
 
 
 def test_finished_outputs_in_the_record_s_folder_are_kept(first: Path) -> None:
@@ -105,11 +125,12 @@ def test_another_input_is_refused_unless_asked_for(copy: Path, tmp_path: Path) -
         file.data[0, 0, 0] += 1
     status, text = run("rerun", copy, "-o", tmp_path / "again", "--device", "cpu")
     assert status == 1
-    assert "ts.mrc: is another file (SHA-256" in text
-    assert not (tmp_path / "again").exists()
+    assert "cannot be repeated as it was, with another input (ts.mrc had other content)" in text
+    assert "--anyway" in text
+    assert not list((tmp_path / "again").glob("*"))
     status, text = run("rerun", copy, "-o", tmp_path / "again", "--device", "cpu", "--anyway")
     assert status == 0, text
-    assert "Warning" in text
+    assert "Warning: ts_membrane.json: is repeated with another input" in text
     assert (tmp_path / "again" / "ts_membrane.json").exists()
 
 
@@ -128,15 +149,18 @@ def test_a_missing_input_is_refused_and_may_lie_elsewhere(copy: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        (lambda record: record["model"].update(sha256={"a.safetensors": "0" * 64}), "model (other weights)"),
+        (lambda record: record["model"].update(sha256={}), "model (other weights)"),
+        (lambda record: record["settings"].update(min_slices=3), "min_slices (3, now 2)"),
+        (lambda record: record["input"].pop("sha256"), "input (its hash is not recorded)"),
+        (lambda record: record["options"].update(magic=1), "has no option magic"),
+        (lambda record: record["options"].update(preset="v9"), "preset = 'v9'"),
         (
-            lambda record: record["model"].update(sha256={"membrane_tiny.safetensors": "0" * 64}),
-            "the record has membrane_tiny.safetensors 000000000000...",
+            lambda record: record["options"].update(model="/no/such.safetensors"),
+            "the model of this run is gone",
         ),
-        (lambda record: record["model"].update(sha256={}), "weights: the record has no hash"),
-        (lambda record: record["settings"].pop("min_slices"), "min_slices: the record does not tell"),
-        (lambda record: record["settings"].update(magic=1), "the setting magic, which this version"),
-        (lambda record: record["model"].update(name="other"), "its model, other, is not known here"),
-        (lambda record: record.update(command="simulate"), "was written by `cryoseg simulate`"),
+        (lambda record: record.update(command="invent"), "there is no command `cryoseg invent`"),
+        (lambda record: record.pop("options"), "or `cryoseg rerun` of version 0.1.0"),
         (lambda record: record.pop("command"), "is no record of a run"),
     ],
 )
@@ -149,9 +173,32 @@ def test_what_differs_is_named(change: Any, told: str, copy: Path) -> None:
 
 def test_another_version_is_told_and_does_not_stop_it(copy: Path) -> None:
     edit(copy, lambda record: record.update(cryoseg="0.0.9"))
-    status, text = run("rerun", copy, "--dry-run", "--device", "cpu")
+    status, text = run("rerun", copy, "--dry-run", "--device", "cpu", "-o", copy.parent / "none")
     assert status == 0, text
     assert "the record has 0.0.9" in text
+
+
+def test_pieces_of_a_killed_rerun_are_replaced(first: Path, tmp_path: Path) -> None:
+    record = first / "out" / "ts_membrane.json"
+    (tmp_path / "again").mkdir()
+    shutil.copy(first / "out" / "ts_membrane_logits.mrc", tmp_path / "again" / "ts_membrane_mask.mrc")
+    status, text = run("rerun", record, "-o", tmp_path / "again", "--device", "cpu")
+    assert status == 0, text
+    same_files(first / "out", tmp_path / "again")
+
+
+def test_a_function_called_from_python_leaves_no_options(first: Path, tmp_path: Path) -> None:
+    from cryoseg.config import PostprocessStep
+    from cryoseg.config.postprocess import PostprocessConfig
+    from cryoseg.pipelines.segment.postprocess import postprocess_files
+
+    logits = first / "out" / "ts_membrane_logits.mrc"
+    postprocess_files([logits], tmp_path, PostprocessConfig(steps=(PostprocessStep.THIN_NOISE,)))
+    (record,) = tmp_path.glob("*.json")
+    assert "options" not in json.loads(record.read_text())
+    status, text = run("rerun", record)
+    assert status == 1
+    assert "holds no options of `cryoseg postprocess`: a Python program made this output" in text
 
 
 def test_one_bad_record_does_not_stop_the_next(copy: Path, tmp_path: Path) -> None:
@@ -159,6 +206,7 @@ def test_one_bad_record_does_not_stop_the_next(copy: Path, tmp_path: Path) -> No
     status, text = run("rerun", tmp_path / "bad.json", copy, "--dry-run", "--device", "cpu")
     assert status == 1
     assert "bad.json: holds no JSON object" in text
+    assert "ts_membrane.json: would run on" in text
     assert "would run on" in text
 
 
@@ -266,20 +314,7 @@ def test_picks_of_a_tomogram_with_mask_and_relion_s_frame(tmp_path: Path) -> Non
     (tmp_path / "mask.mrc").unlink()
     status, text = run("rerun", record, "-o", tmp_path / "third", "--device", "cpu")
     assert status == 1
-    assert "the mask of this run is gone" in text
-
-
-def same_files(one: Path, two: Path) -> None:
-    """Two folders hold files of the same names and, records apart, the same bytes."""
-    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    assert names == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
-    for name in names:
-        if name.suffix == ".mrc":
-            assert np.array_equal(mrcfile.read(one / name), mrcfile.read(two / name)), name
-        elif name.suffix == ".star":
-            assert rows(one / name) == rows(two / name), name
-        elif name.suffix != ".json":
-            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    assert "mask.mrc" in text
 
 
 @pytest.fixture
@@ -319,7 +354,7 @@ def test_a_kept_score(logits: Path, tmp_path: Path) -> None:
         file.data[0, 0, 0] = 1
     status, text = run("rerun", record, "-o", tmp_path / "third")
     assert status == 1
-    assert "labels.mrc: is another file" in text
+    assert "truth (other content)" in text
 
 
 @pytest.mark.parametrize(
@@ -389,8 +424,12 @@ def test_masks_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             {"command": "segment a.mrc", "rows": []},
             "is the table of a batch. Run `cryoseg segment a.mrc` again",
         ),
-        ({"command": "train cet-pick", "model": {}}, "is of a training, which goes on from its folder"),
-        ({"config": {}, "training": [], "version": "1"}, "is of a training"),
+        (
+            {"command": "train cet-pick", "model": {}, "options": {}},
+            "Repeat it with `cryoseg train` and `--config`",
+        ),
+        ({"config": {}, "training": [], "version": "1"}, "is the record of a training"),
+        ({"command": "simulate lesions", "software": "cryoseg 0.1.0"}, "`cryoseg rerun` of version 0.1.0"),
         (
             {"command": "evaluate picks a b -o c.json", "files": []},
             "is the table of an evaluation. Run `cryoseg evaluate picks a b -o c.json` again",

@@ -25,13 +25,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one_worker")
-    outcomes = list(simulate_folder(SMALL, folder, count=3))
+    outcomes = list(simulate_folder(SMALL, folder, indices=range(3)))
     assert [outcome.made for outcome in outcomes] == [True] * 3
     return folder
 
 
 def test_files_do_not_depend_on_the_number_of_workers_or_volumes(made: Path, tmp_path: Path) -> None:
-    assert len(list(simulate_folder(SMALL, tmp_path, count=2, workers=2))) == 2
+    assert len(list(simulate_folder(SMALL, tmp_path, indices=range(2), workers=2))) == 2
     assert len(contents(tmp_path)) == 6
     expected = contents(made)
     assert contents(tmp_path) == {name: expected[name] for name in contents(tmp_path)}
@@ -49,7 +49,7 @@ def test_deleted_output_is_made_again_and_nothing_else_is_touched(made: Path) ->
     stamps = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     for name in ("sim_0001_labels.mrc.gz", "sim_0002.json"):
         (made / name).unlink()
-    outcomes = sorted(simulate_folder(SMALL, made, count=3), key=lambda outcome: outcome.index)
+    outcomes = sorted(simulate_folder(SMALL, made, indices=range(3)), key=lambda outcome: outcome.index)
     assert [outcome.made for outcome in outcomes] == [False, True, True]
     assert contents(made) == before
     assert (made / "sim_0000_tomogram.mrc").stat().st_mtime_ns == stamps["sim_0000_tomogram.mrc"]
@@ -59,7 +59,7 @@ def test_torn_record_does_not_count_as_finished(made: Path) -> None:
     before = contents(made)
     record = made / "sim_0000.json"
     record.write_text(record.read_text()[:100])
-    outcomes = list(simulate_folder(SMALL, made, count=1))
+    outcomes = list(simulate_folder(SMALL, made, indices=range(1)))
     assert outcomes[0].made
     assert contents(made) == before
 
@@ -67,7 +67,7 @@ def test_torn_record_does_not_count_as_finished(made: Path) -> None:
 def test_folder_of_other_settings_is_refused_unless_overwritten(made: Path) -> None:
     other = dataclasses.replace(SMALL, snr=(0.5, 0.5))
     with pytest.raises(OutputError, match="other settings"):
-        list(simulate_folder(other, made, count=1))
+        list(simulate_folder(other, made, indices=range(1)))
 
 
 def test_record_header_and_labels_tell_the_same(made: Path) -> None:

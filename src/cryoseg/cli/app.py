@@ -30,7 +30,7 @@ COMMANDS = {
         "Write one HTML page to look at a volume with its logits, mask and picks, without a network.",
     ),
     "rerun": Entry(
-        "rerun:rerun", "Repeat a run with the settings, the weights and the input that its record names."
+        "rerun:rerun", "Repeat a run with the options, the weights and the input that its record names."
     ),
     "doctor": Entry(
         "doctor:doctor",
@@ -39,9 +39,7 @@ COMMANDS = {
     "evaluate": Entry("evaluate.app:app", "Score segmentations and picks against a truth."),
     "data": Entry("data:app", "Fetch published tomograms, annotations and micrographs."),
     "train": Entry("train.app:app", "Train models on your own data; every run can be stopped and resumed."),
-    "simulate": Entry(
-        "simulate.app:app", "Make tomograms, micrographs and pictures whose truth is known exactly."
-    ),
+    "simulate": Entry("simulate.app:app", "Make tomograms and micrographs whose truth is known exactly."),
     "weights": Entry("weights:app", "List, find, download and verify model weights."),
     "sample": Entry("sample:app", "Print the path of sample data that the package carries."),
     "cluster": Entry("cluster:app", "Run batches on a cluster."),

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cryoseg.cli.config_file import config_option
+from cryoseg.cli.config_file import config_option, read_invocation
 from cryoseg.cli.option_groups import expand
+from cryoseg.config.invocation import invoked
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Entry:
         command.name = name
         for one in _commands(command):
             one.params.append(config_option())
+            one.invoke = _recorded(one.invoke)
         return command
 
     def stub(self, name: str) -> TyperCommand:
@@ -112,6 +114,16 @@ def _commands(command: Any) -> Iterator[Any]:
     else:
         for inner in command.commands.values():
             yield from _commands(inner)
+
+
+def _recorded(invoke: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Run a command so that every record that it writes holds its options."""
+
+    def run(context: Any) -> Any:
+        with invoked(read_invocation(context)):
+            return invoke(context)
+
+    return run
 
 
 def _prepared(function: Callable[..., None]) -> Callable[..., None]:

@@ -1,6 +1,6 @@
-"""`--config FILE.toml` for every command: options from a file, under those of the command line.
+"""Options of every command as plain values: read from `--config FILE.toml` and written for records.
 
-`cryoseg.cli.command_group` gives every command the option, so that no command knows of it.
+`cryoseg.cli.command_group` gives every command the option `--config`, so that no command knows of it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ from typing import Annotated, Any, Optional
 import typer
 
 from cryoseg import __version__
+from cryoseg.config.invocation import Invocation
 from cryoseg.errors import ConfigError
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.paths import expand_home
 
 HELP = "Read options from a TOML file; those on the command line win."
+# Options of a run that do not decide the outputs of one input.
+OF_THE_RUN = frozenset(
+    {"cluster", "cluster-option", "cluster-tasks", "device", "dry-run", "gpus", "output", "output-dir"}
+    | {"overwrite", "quiet", "report", "scores", "shard", "verbose", "workers"}
+)
 
 
 @cache
@@ -43,22 +49,26 @@ def config_option() -> Any:
 
 def _apply(context: typer.Context, value: Path | None) -> Path | None:
     if value is not None and not context.resilient_parsing:
-        context.default_map = {**(context.default_map or {}), **read_options(expand_home(value), context)}
+        path = expand_home(value)
+        options = read_options(_load(path), context, source=path)
+        context.default_map = {**(context.default_map or {}), **options}
     return value
 
 
-def read_options(path: Path, context: typer.Context) -> dict[str, Any]:
-    """What a TOML file says for the command of a context.
+def read_options(table: Mapping[str, Any], context: typer.Context, *, source: Path) -> dict[str, Any]:
+    """Options for the command of a context, from plain values.
 
     Keys before any table are for the command that is run; a table is named as a command, `[segment]`
     or `[train.membrane]`, and wins over them. Tables of other commands are passed over.
 
     Parameters
     ----------
-    path
-        The file.
+    table
+        The plain values, as TOML and JSON give them.
     context
         Of the command, none of whose parameters need be known yet.
+    source
+        The file that holds them, for messages.
 
     Returns
     -------
@@ -69,14 +79,12 @@ def read_options(path: Path, context: typer.Context) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or names an option or a command that there is not, or a value
-        does not fit.
+        If a key is no option or command, or a value does not fit.
     """
     words = _words(context)
-    options = _options(context.command)
+    options = option_parameters(context.command)
     found: dict[str, Any] = {}
     group: Any = context.find_root().command
-    table: Any = _load(path)
     for depth in range(len(words) + 1):
         known = list(getattr(group, "commands", {}))
         level: dict[str, str] = {}
@@ -86,12 +94,12 @@ def read_options(path: Path, context: typer.Context) -> dict[str, Any]:
                 continue
             name = key.replace("_", "-")
             if isinstance(value, Mapping) or name not in options:
-                raise ConfigError(_unknown(path, where, key, words, [*options, *known]))
+                raise ConfigError(_unknown(source, where, key, words, [*options, *known]))
             parameter = options[name]
             if parameter.name in level:
-                raise ConfigError(f"{path}: {level[parameter.name]} and {key} are one option; give one.")
+                raise ConfigError(f"{source}: {level[parameter.name]} and {key} are one option; give one.")
             level[parameter.name] = key
-            found[parameter.name] = _value(path, where, parameter, value, context)
+            found[parameter.name] = _value(source, where, parameter, value, context)
         if depth < len(words):
             group, table = group.commands[words[depth]], table.get(words[depth], {})
     return found
@@ -115,21 +123,93 @@ def write_options(path: Path, context: typer.Context) -> None:
         f"# cryoseg {words} --config {path.name} -o OTHER",
         f"[{words.replace(' ', '.')}]",
     ]
-    names = {parameter.name: name for name, parameter in reversed(_options(context.command).items())}
-    for name, value in context.params.items():
-        plain = _plain(value)
-        if name in names and plain not in (None, []):
-            lines.append(f"{names[name]} = {json.dumps(plain)}")
+    lines += [f"{name} = {json.dumps(value)}" for name, value in _plain_options(context).items()]
     with atomic_text(path, overwrite=True) as stream:
         stream.write("\n".join(lines) + "\n")
 
 
-def _plain(value: Any) -> Any:
-    """Of an option's value: what JSON and TOML write alike."""
+def read_invocation(context: typer.Context) -> Invocation:
+    """The command of a context with those of its options that decide its outputs.
+
+    Parameters
+    ----------
+    context
+        Of the command, with all its parameters. Paths become absolute.
+    """
+    options = {
+        name: value
+        for name, value in _plain_options(context, folder=Path.cwd()).items()
+        if name not in OF_THE_RUN
+    }
+    if options.pop("contact-sheet", False):  # a picture of the whole batch, which needs every preview
+        options["preview"] = True
+    return Invocation(command=" ".join(_words(context)), options=options)
+
+
+def find_command(root: Any, command: str, *, source: Path) -> Any:
+    """The context of a command without any options.
+
+    Parameters
+    ----------
+    root
+        Context of the program.
+    command
+        Names of the command and of its groups.
+    source
+        The file that names it, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such command.
+    """
+    context: Any = root
+    for word in command.split():
+        inner = getattr(context.command, "commands", {}).get(word)
+        if inner is None:
+            raise ConfigError(
+                f"{source}: there is no command `cryoseg {command}`. Use the version that wrote the file."
+            )
+        context = inner.make_context(word, [], parent=context, resilient_parsing=True)
+    return context
+
+
+def with_options(context: Any, options: Mapping[str, Any], *, source: Path) -> Any:
+    """The context of the same command, ready to be run with options in place of a command line.
+
+    Parameters
+    ----------
+    context
+        From `find_command`.
+    options
+        As `Invocation.options`.
+    source
+        The file that holds them, for messages.
+
+    Raises
+    ------
+    ConfigError
+        As `read_options`.
+    """
+    values = read_options(options, context, source=source)
+    return context.command.make_context(context.info_name, [], parent=context.parent, default_map=values)
+
+
+def _plain_options(context: typer.Context, *, folder: Path | None = None) -> dict[str, Any]:
+    """Long name of every option that has a value; paths are absolute if a folder is given for them."""
+    names = {parameter.name: name for name, parameter in reversed(option_parameters(context.command).items())}
+    values = {names[name]: _plain(value, folder) for name, value in context.params.items() if name in names}
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def _plain(value: Any, folder: Path | None) -> Any:
+    """The value of an option in a form that JSON and TOML share."""
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [_plain(part, folder) for part in value]
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, Path):
+        return str(value if folder is None else folder / expand_home(value))
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
@@ -143,7 +223,7 @@ def _words(context: typer.Context) -> list[str]:
     return words
 
 
-def _options(command: Any) -> dict[str, Any]:
+def option_parameters(command: Any) -> dict[str, Any]:
     """Every long name that a key may have, with its parameter; arguments by their own name."""
     names: dict[str, Any] = {}
     for parameter in command.params:

@@ -52,6 +52,7 @@ Card = Annotated[
     ),
 ]
 Count = Annotated[int, Option("--count", "-n", min=1, help="How many to make.")]
+First = Annotated[int, Option("--first", min=0, help="Number of the first one to make.")]
 Workers = Annotated[
     int, Option("--workers", min=1, help="Processes; what is made does not depend on their number.")
 ]

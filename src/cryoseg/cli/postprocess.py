@@ -8,6 +8,7 @@ from typing import Annotated
 
 from typer import Exit, Option
 
+from cryoseg.cli.batch_options import DryRun
 from cryoseg.cli.option_groups import Shown
 from cryoseg.cli.options import Inputs, OutputDir, Overwrite, Quiet, Verbose
 from cryoseg.config.postprocess import PostprocessConfig
@@ -21,6 +22,7 @@ def postprocess(
     config: PostprocessConfig = PostprocessConfig(),
     named: Annotated[NamedSteps, Shown({"step": ", ".join(PostprocessConfig.steps)})] = NamedSteps(),
     no_steps: Annotated[bool, Option("--no-steps", help="Threshold only.")] = False,
+    dry_run: DryRun = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -30,12 +32,20 @@ def postprocess(
     Example: cryoseg postprocess membranes/ts_01_membrane_logits.mrc --logit-threshold -0.25 -o filtered
     """
     from cryoseg.cli.console import batch_console
+    from cryoseg.pipelines.batches.run import Batch
     from cryoseg.pipelines.segment.postprocess import postprocess_files
 
     if no_steps and named.steps:
         raise ConfigError("--no-steps and --step contradict each other; give one of them.")
     config = replace(config, steps=() if no_steps else named.steps or config.steps)
     with batch_console(quiet=quiet, verbose=verbose) as console:
-        report = postprocess_files(inputs, output_dir, config, overwrite=overwrite, on_event=console)
+        report = postprocess_files(
+            inputs,
+            output_dir,
+            config,
+            batch=Batch(is_dry=dry_run),
+            overwrite=overwrite,
+            on_event=console,
+        )
     console.summary("Post-processed masks", report.rows)
     raise Exit(report.exit_status)

@@ -1,18 +1,25 @@
-"""`cryoseg rerun`: repeat a run from the record that it left."""
+"""`cryoseg rerun`: repeat a run from its record."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
+import typer
 from typer import Argument, Exit, Option
 
 from cryoseg.cli.batch_options import DryRun
+from cryoseg.cli.config_file import find_command, option_parameters, with_options
 from cryoseg.cli.options import CheckpointsDir, Device, Overwrite, Quiet, Verbose
+from cryoseg.config.invocation import Repetition, repeating
 from cryoseg.errors import ConfigError, CryosegError
+
+if TYPE_CHECKING:
+    from cryoseg.pipelines.rerun import Rerun
 
 
 def rerun(
+    context: typer.Context,
     records: Annotated[
         list[Path],
         Argument(
@@ -56,44 +63,61 @@ def rerun(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Repeat a run with the settings, the weights and the input that its record names.
+    """Repeat a run with the options, the weights and the input that its record names.
 
     Example: cryoseg rerun membranes/ts_01_membrane.json -o again
     """
-    from cryoseg.cli.console import batch_console
-    from cryoseg.events import Note, Row, Status, Warn
-    from cryoseg.pipelines.rerun import Elsewhere, plan_rerun, require_same
+    from cryoseg.cli.console import BatchConsole
+    from cryoseg.events import Note
+    from cryoseg.pipelines.rerun import Elsewhere, plan_rerun
 
     if len(records) > 1 and input_file is not None:
         raise ConfigError("--input: is for one record; move the inputs beside their records for several.")
-    elsewhere = Elsewhere(
-        input=input_file, model=Path(model) if model else None, checkpoints_dir=checkpoints_dir
-    )
-    rows: list[Row] = []
-    with batch_console(quiet=quiet, verbose=verbose) as console:
-        for record in records:
-            try:
-                plan = plan_rerun(record, device=device, elsewhere=elsewhere)
-                for note in plan.notes:
-                    console(Note(text=f"{record.name}: {note}."))
-                if anyway:
-                    for difference in plan.differences:
-                        console(Warn(text=f"{record.name}: {difference}."))
-                else:
-                    require_same(plan)
-                folder = output_dir or plan.folder
-                if dry_run:
-                    on = f"run on {plan.input} and " if plan.input else ""
-                    console(Note(text=f"{record.name}: would {on}write to {folder}."))
-                    continue
-                done = plan(folder, overwrite=overwrite, on_event=console).rows
-            except CryosegError as error:
-                done = [Row(name=record.name, status=Status.FAILED, message=str(error))]
-                console(done[0])
-            rows.extend(done)
-            for row in done:
-                if row.status is Status.DONE:
-                    console(Note(text=plan.compare(row.outputs[-1])))
-    if rows:
-        console.summary("Repeated runs", rows)
-    raise Exit(int(any(row.status is Status.FAILED for row in rows)))
+    console = BatchConsole(quiet=quiet, verbose=verbose)
+    elsewhere = Elsewhere(input=input_file, model=model)
+    settings = {
+        "device": device,
+        "dry-run": dry_run,
+        "overwrite": overwrite,
+        "quiet": quiet,
+        "verbose": verbose,
+        **({} if checkpoints_dir is None else {"checkpoints-dir": str(checkpoints_dir)}),
+    }
+    worst = 0
+    for record in records:
+        try:
+            plan = plan_rerun(record, device=device, elsewhere=elsewhere)
+            for note in plan.notes:
+                console(Note(text=f"{record.name}: {note}."))
+            folder = str(output_dir or record.parent)
+            settings |= {"output-dir": folder, "scores": folder}
+            if dry_run:
+                on = f"run on {plan.input} and " if plan.input else ""
+                console(Note(text=f"{record.name}: would {on}write to {folder}."))
+            repetition = Repetition(record=record, content=plan.content, anyway=anyway)
+            with repeating(repetition):
+                status = _run(context, plan, settings)
+            for written in repetition.written:
+                console(Note(text=plan.compare(written)))
+        except CryosegError as error:
+            typer.echo(f"Error: {error}", err=True)
+            status = 1
+        worst = max(worst, status)
+        if status > 128:  # interrupted
+            break
+    raise Exit(worst)
+
+
+def _run(context: typer.Context, plan: Rerun, settings: dict[str, Any]) -> int:
+    """Call the command of a record with its options, and those settings that it has; give its exit status."""
+    bare = find_command(context.find_root(), plan.command, source=plan.record)
+    own = {name: settings[name] for name in option_parameters(bare.command) if name in settings}
+    if settings["dry-run"] and "dry-run" not in own:
+        return 0
+    inner = with_options(bare, plan.options | own, source=plan.record)
+    try:
+        with inner:
+            inner.command.invoke(inner)
+    except Exit as leave:
+        return leave.exit_code
+    return 0

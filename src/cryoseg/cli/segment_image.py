@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 from typer import Exit, Option
 
+from cryoseg.cli.batch_options import DryRun
 from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import (
     LOGIT_THRESHOLD_HELP,
@@ -53,6 +54,7 @@ def segment_image(
     ] = False,
     checkpoints_dir: CheckpointsDir = None,
     device: Device = "auto",
+    dry_run: DryRun = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -65,6 +67,7 @@ def segment_image(
     with batch_console(quiet=quiet, verbose=verbose) as console:
         from cryoseg.methods.device import select_device
         from cryoseg.methods.particles.model import load_particle_model
+        from cryoseg.pipelines.batches.run import Batch
         from cryoseg.pipelines.segment.image import segment_images
 
         report = segment_images(
@@ -75,7 +78,7 @@ def segment_image(
             logit_threshold=logit_threshold,
             crop_black=prepare,
             overlay=overlay,
-            base=base,
+            batch=Batch(is_dry=dry_run),
             overwrite=overwrite,
             on_event=console,
         )

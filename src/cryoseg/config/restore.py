@@ -23,7 +23,7 @@ def restore(kind: type[Settings], values: Mapping[str, Any], *, source: str) -> 
         A dataclass of this package.
     values
         Field to plain value: enums as their values, tuples as lists. Fields that are missing take
-        their defaults; `missing_settings` names them.
+        their defaults.
     source
         Begins the message of an error.
 
@@ -44,11 +44,6 @@ def restore(kind: type[Settings], values: Mapping[str, Any], *, source: str) -> 
         return kind(**given)
     except TypeError as error:
         raise ConfigError(f"{source}: lacks a setting ({error}). Make the file again.") from error
-
-
-def missing_settings(kind: type[Any], values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Fields of a settings class that a record does not have."""
-    return tuple(field.name for field in dataclasses.fields(kind) if field.name not in values)
 
 
 def _fit(hint: Any, value: Any, where: str) -> Any:

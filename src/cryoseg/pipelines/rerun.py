@@ -1,37 +1,23 @@
-"""`cryoseg rerun`: a run again, from the record that it left."""
+"""`cryoseg rerun`: what a record says about a run, and what of it has changed since."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cryoseg import __version__
-from cryoseg.errors import CryosegError, InputError
-from cryoseg.events import OnEvent, Report
+from cryoseg.config import Precision
+from cryoseg.errors import DeviceError, InputError
+from cryoseg.io.images.volumes import is_volume
 from cryoseg.io.provenance import read_provenance
-from cryoseg.methods.device import describe, select_device
-from cryoseg.pipelines.reruns import arithmetic, networks
-from cryoseg.pipelines.reruns.findings import Elsewhere, Findings, Run
+from cryoseg.methods.device import describe, select_device, select_precision
 
-__all__ = ["Elsewhere", "Rerun", "plan_rerun", "require_same"]
-
-# The command of a record to what makes its run: of one input, and of settings alone.
-FROM_INPUT: dict[str, Callable[[Findings, Path], Run]] = {
-    "segment": networks.segment,
-    "pick": networks.pick,
-    "segment-image": networks.segment_image,
-    "postprocess": arithmetic.postprocess,
-    "evaluate segmentation": arithmetic.evaluate,
-}
-FROM_SETTINGS: dict[str, Callable[[Findings], Run]] = {
-    "simulate tomograms": arithmetic.simulate_tomogram,
-    "simulate micrographs": arithmetic.simulate_micrograph,
-    "simulate phantoms": arithmetic.simulate_phantom,
-}
-# Figures that two records of a run are held against each other by: where they stand, and their unit.
-_FIGURES = (
+# Names of the argument that takes the input, by the commands that have one.
+_INPUT_ARGUMENTS = ("inputs", "pred")
+# Where a record holds the metric that two runs are compared by, and its unit.
+_METRICS = (
     (("fraction_marked",), "marked"),
     (("membrane_fraction",), "membrane"),
     (("picks",), "picks"),
@@ -41,58 +27,59 @@ _FIGURES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rerun:
-    """A run that is ready to be repeated.
+class Elsewhere:
+    """Where input and weights are now, if not where the record says.
 
     Attributes
     ----------
-    record
-        The file that tells of the first run.
     input
-        Where its input lies; None of a simulation, which has none.
-    folder
-        Where its outputs lie.
-    differences
-        What is not as it was: input, weights, settings. A run with any is no repetition.
+        The input.
+    model
+        The model, by name or file.
+    """
+
+    input: Path | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rerun:
+    """A run that can be repeated.
+
+    Attributes
+    ----------
+    record, content
+        The record of the first run.
+    command
+        Names of the command and of its groups.
+    options
+        Plain values of the options, as `--config` reads them.
+    input
+        The input; None for a simulation, which has none.
     notes
-        What is different and need not change the result: versions, the device.
+        Differences that need not change the result: versions and the device.
     """
 
     record: Path
+    content: Mapping[str, Any]
+    command: str
+    options: dict[str, Any]
     input: Path | None
-    folder: Path
-    differences: tuple[str, ...]
     notes: tuple[str, ...]
-    _run: Run
-    _first: Mapping[str, Any]
-
-    def __call__(self, output_dir: Path, *, overwrite: bool = False, on_event: OnEvent) -> Report:
-        """Do it.
-
-        Parameters
-        ----------
-        output_dir
-            Made if missing.
-        overwrite
-            Replace finished outputs.
-        on_event
-            Told everything.
-        """
-        return self._run(output_dir, overwrite, on_event)
 
     def compare(self, second: Path) -> str:
-        """One sentence that holds the figures of two records against each other."""
+        """Compare the main metric of the record with that of another one, in one sentence."""
         again = read_provenance(second)
-        for keys, unit in _FIGURES:
-            before, now = _value(self._first, keys), _value(again, keys)
+        for keys, unit in _METRICS:
+            before, now = _number(self.content, keys), _number(again, keys)
             if before is not None and now is not None:
-                same = "as before" if before == now else f"the record had {_figure(before, unit)}"
-                return f"{second.name}: {_figure(now, unit)}{',' if before == now else ';'} {same}."
-        return f"{second.name}: has no figure to compare."
+                same = ", as before" if before == now else f"; the record had {_show(before, unit)}"
+                return f"{second.name}: {_show(now, unit)}{same}."
+        return f"{second.name}: has no metric to compare."
 
 
 def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Elsewhere()) -> Rerun:
-    """Read a record and find what its run needs; nothing is computed yet.
+    """Read a record and find the input and the options of its run.
 
     Parameters
     ----------
@@ -101,81 +88,95 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
     device
         Where to compute.
     elsewhere
-        Where input and weights lie now.
+        Where input and weights are now.
 
     Raises
     ------
     CryosegError
-        If the file is no such record, or of a run that is not repeated from it, or input or weights are
-        missing.
+        If the file is no record of one output, or its input or model file is missing.
     """
-    found = Findings(path=record, record=read_provenance(record), device=device, elsewhere=elsewhere)
-    command = found.part("command")
+    content = read_provenance(record)
+    if (reason := _why_not(content)) is not None:
+        raise InputError(f"{record}: {reason}")
+    options = dict(content["options"])
     source: Path | None = None
-    if command in FROM_INPUT and "input" in found.record:
-        source = found.input()
-        run = FROM_INPUT[command](found, source)
-    elif command in FROM_SETTINGS and "config" in found.record:
-        run = FROM_SETTINGS[command](found)
-    else:
-        raise InputError(f"{record}: {_why_not(found)}")
-    notes = [("cryoseg", __version__), ("device", describe(select_device(device)))]
-    for what, now in notes:
-        before = found.part(what)
+    if argument := next((name for name in _INPUT_ARGUMENTS if name in options), None):
+        source = _find_input(record, content, options[argument], elsewhere.input)
+        options[argument] = [str(source)] if isinstance(options[argument], list) else str(source)
+    if elsewhere.model is not None:
+        options["model"] = elsewhere.model
+    elif (model := Path(options.get("model", ""))).is_absolute() and not model.is_file():
+        raise InputError(f"{record}: the model of this run is gone ({model}). Pass --model FILE.")
+    notes = []
+    chosen = select_device(device)
+    for name, now in (("cryoseg", __version__), ("device", describe(chosen))):
+        before = content.get(name)
         if before is not None and before != now:
-            found.notes.append(f"{what}: {now}; the record has {before}")
+            notes.append(f"{name}: {now}; the record has {before}")
+    if "precision" in options:
+        try:
+            select_precision(Precision(options["precision"]), chosen)
+        except DeviceError:
+            notes.append(f"precision: not {options.pop('precision')}, which this device does not offer")
     return Rerun(
         record=record,
+        content=content,
+        command=content["command"],
+        options=options,
         input=source,
-        folder=record.parent,
-        differences=tuple(found.differences),
-        notes=tuple(found.notes),
-        _run=run,
-        _first=found.record,
+        notes=tuple(notes),
     )
 
 
-def _why_not(found: Findings) -> str:
-    """Why a run is not repeated from this file, and what to do instead."""
-    command = str(found.part("command") or "")
-    if "rows" in found.record and command:
+def _find_input(record: Path, content: Mapping[str, Any], recorded: Any, given: Path | None) -> Path:
+    """The input as given, where it was, or beside the record."""
+    if given is not None:
+        if not is_volume(given):
+            raise InputError(f"--input {given}: no such file.")
+        return given
+    places = [Path(one) for one in (recorded if isinstance(recorded, list) else [recorded])]
+    places.append(record.parent / content["input"]["name"])
+    for place in places:
+        if is_volume(place):
+            return place
+    looked = " or ".join(map(str, dict.fromkeys(places)))
+    raise InputError(f"{record}: the input of this run is gone ({looked}). Pass --input FILE.")
+
+
+def _why_not(content: Mapping[str, Any]) -> str | None:
+    """Why a run is not repeated from this file, and what to do instead; None if it can be repeated."""
+    command = str(content.get("command") or "")
+    if "rows" in content and command:
         return f"is the table of a batch. Run `cryoseg {command}` again; finished outputs are kept."
-    if command.startswith("train") or {"config", "training"} <= set(found.record):
+    if command.startswith("train") or {"config", "training"} <= set(content):
         return (
-            "is of a training, which goes on from its folder. Run the same `cryoseg train` command again, "
-            "with another folder to begin anew."
+            "is the record of a training. Repeat it with `cryoseg train` and `--config` followed by the "
+            "command.toml in its folder."
         )
-    if command.startswith("evaluate"):
+    if command and "options" in content:
+        return None
+    if command.startswith("evaluate") and "files" in content:
         return f"is the table of an evaluation. Run `cryoseg {command}` again, with --overwrite."
-    if command.startswith("data") or ({"name", "files"} <= set(found.record) and not command):
-        return "tells what was fetched. Run `cryoseg data fetch` again; complete files are kept."
-    made = f"was written by `cryoseg {command}`" if command else "is no record of a run"
-    return f"{made}; rerun repeats {', '.join([*FROM_INPUT, *FROM_SETTINGS])}. Give one of theirs."
+    if command.startswith("data") or ({"name", "files"} <= set(content) and not command):
+        return "lists what was fetched. Run `cryoseg data fetch` again; complete files are kept."
+    version = content.get("cryoseg") or str(content.get("software", "")).removeprefix("cryoseg ")
+    if not command or not version:
+        return "is no record of a run. Give the .json beside an output of cryoseg."
+    return (
+        f"holds no options of `cryoseg {command}`: a Python program made this output with the functions of "
+        f"cryoseg {version}, or that version does not keep them. Run the program again, or "
+        f"`cryoseg rerun` of version {version}."
+    )
 
 
-def require_same(rerun: Rerun) -> None:
-    """Refuse a run that would not be a repetition.
-
-    Raises
-    ------
-    CryosegError
-        If anything differs; everything that does is named.
-    """
-    if rerun.differences:
-        raise CryosegError(
-            f"{rerun.record}: cannot be repeated as it was. {'; '.join(rerun.differences)}. "
-            "Pass --anyway to run with what is here."
-        )
-
-
-def _value(record: Mapping[str, Any], keys: tuple[str, ...]) -> float | None:
+def _number(record: Mapping[str, Any], keys: tuple[str, ...]) -> float | None:
     value: Any = record
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, int | float) else None
 
 
-def _figure(value: float, unit: str) -> str:
+def _show(value: float, unit: str) -> str:
     if unit == "Dice":
         return f"Dice {value:.4f}"
     return f"{100 * value:.4g} % {unit}" if isinstance(value, float) else f"{value} {unit}"

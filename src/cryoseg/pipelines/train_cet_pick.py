@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cryoseg import __version__
 from cryoseg.config.cet_pick import CetPickConfig
+from cryoseg.config.invocation import recorded_options
 from cryoseg.config.pick import ThicknessAxis, TomogramPickConfig
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.grids.working_grid import points_thin_first, thin_first, triple_thin_first
@@ -339,7 +340,12 @@ def train_files(
     if pictures:
         for item in items:
             _draw(item, trained.detector, output_dir / f"{stem(item.tomogram.source)}_picks.png", on_event)
-    record = {"command": "train cet-pick", "model": {"name": model.name, "sha256": digest}, **card}
+    record = {
+        "command": "train cet-pick",
+        "model": {"name": model.name, "sha256": digest},
+        **recorded_options("train cet-pick", {}),
+        **card,
+    }
     write_provenance(model.with_suffix(".json"), record, overwrite=True)
     with contextlib.suppress(OSError):
         state_path.unlink()

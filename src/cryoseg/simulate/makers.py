@@ -6,7 +6,10 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
+
+from cryoseg.config.invocation import Invocation, current_invocation, invoked
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
@@ -35,7 +38,12 @@ def make_all(make: Callable[[Job], Made], jobs: Sequence[Job], *, workers: int) 
     # Spawned processes share no threads or locks with a caller that has loaded other libraries.
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(workers, len(jobs)), initializer=_end_in_order) as pool:
-        yield from pool.imap_unordered(make, jobs, chunksize=1)
+        yield from pool.imap_unordered(partial(_make, current_invocation(), make), jobs, chunksize=1)
+
+
+def _make(invocation: Invocation | None, make: Callable[[Job], Made], job: Job) -> Made:
+    with invoked(invocation):
+        return make(job)
 
 
 def _end_in_order() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -349,19 +349,19 @@ def simulate_micrograph_folder(
     config: SimulateMicrographsConfig,
     folder: Path,
     *,
-    count: int,
+    indices: Sequence[int],
     workers: int = 1,
     overwrite: bool = False,
     prefix: str = "sim",
 ) -> Generator[MicrographOutcome, None, None]:
-    """Micrographs 0 to `count` - 1 of a configuration, in a folder; finished ones are kept.
+    """Write micrographs of a configuration to a folder; finished ones are kept.
 
     Parameters
     ----------
     folder
         Made if missing.
-    count
-        How many micrographs the folder is to hold.
+    indices
+        Numbers of the micrographs.
     workers
         Processes; the micrographs do not depend on it.
     overwrite
@@ -376,7 +376,7 @@ def simulate_micrograph_folder(
     """
     make_folder(folder)
     todo: list[_Job] = []
-    for index in range(count):
+    for index in indices:
         paths = output_paths(folder, index, prefix=prefix)
         record = None if overwrite else finished_record(config, index, paths.all, paths.record)
         if record is None:

@@ -8,7 +8,7 @@ crowding, particles of another size that must not be picked, membranes, gold.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,12 +234,12 @@ def simulate_phantom_folder(
     config: PhantomConfig,
     folder: Path,
     *,
-    count: int,
+    indices: Sequence[int],
     workers: int = 1,
     overwrite: bool = False,
     prefix: str = "sim",
 ) -> Generator[PhantomOutcome, None, None]:
-    """Write phantoms 0 to `count` - 1 of a configuration to a folder; finished ones are kept.
+    """Write phantoms of a configuration to a folder; finished ones are kept.
 
     Parameters
     ----------
@@ -247,8 +247,8 @@ def simulate_phantom_folder(
         Contents, imaging and seed.
     folder
         Made if missing.
-    count
-        Number of phantoms that the folder is to hold.
+    indices
+        Numbers of the phantoms.
     workers
         Number of processes; the phantoms do not depend on it.
     overwrite
@@ -263,7 +263,7 @@ def simulate_phantom_folder(
     """
     make_folder(folder)
     todo: list[_Job] = []
-    for index in range(count):
+    for index in indices:
         paths = output_paths(config, folder, index, prefix=prefix)
         record = None if overwrite else finished_record(config, index, paths, paths[-1])
         if record is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg import __version__
+from cryoseg.config.invocation import note_written, recorded_options
 from cryoseg.config.simulate import SimulateConfig
 from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
 from cryoseg.config.simulate_phantoms import PhantomConfig
@@ -33,6 +34,7 @@ def begin_record(command: str, config: Config, index: int) -> dict[str, Any]:
         "command": f"simulate {command}",
         "config": asdict(config),
         "index": index,
+        **recorded_options(f"simulate {command}", {"count": 1, "first": index}),
     }
 
 
@@ -46,6 +48,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """
     with atomic_text(path, overwrite=True) as stream:
         stream.write(json.dumps(record, indent=1) + "\n")
+    note_written(path)
 
 
 def finished_record(

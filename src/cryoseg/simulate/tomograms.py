@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -242,12 +242,12 @@ def simulate_folder(
     config: SimulateConfig,
     folder: Path,
     *,
-    count: int,
+    indices: Sequence[int],
     workers: int = 1,
     overwrite: bool = False,
     prefix: str = "sim",
 ) -> Generator[Outcome, None, None]:
-    """Volumes 0 to `count` - 1 of a configuration, in a folder.
+    """Write volumes of a configuration to a folder.
 
     Finished ones are kept; the rest come in the order in which they are done.
 
@@ -255,8 +255,8 @@ def simulate_folder(
     ----------
     folder
         Made if missing.
-    count
-        How many volumes the folder is to hold.
+    indices
+        Numbers of the volumes.
     workers
         Processes; the volumes do not depend on it.
     overwrite
@@ -277,7 +277,7 @@ def simulate_folder(
     make_folder(folder)
     todo: list[tuple[SimulateConfig, int, tuple[Path, Path, Path]]] = []
     kept: list[Outcome] = []
-    for index in range(count):
+    for index in indices:
         paths = output_paths(folder, index, prefix=prefix)
         record = None if overwrite else finished_record(config, index, paths, paths[2])
         if record is None:

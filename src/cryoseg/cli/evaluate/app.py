@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from typer import Argument, Exit, Option
@@ -34,6 +34,8 @@ from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbo
 from cryoseg.config import EvaluateConfig, Length
 from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
+from cryoseg.config.invocation import Invocation, invoked
+from cryoseg.config.pick import PickFormat
 from cryoseg.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Score segmentations and picks against a truth.")
@@ -242,17 +244,24 @@ def picks(
     with batch_console(quiet=quiet, verbose=verbose) as console:
         if model is not None:
             from cryoseg.pipelines.evaluate.model import coordinates, pick_first  # torch starts here
+            from cryoseg.pipelines.pick.route import Task, task_of
 
-            rows = pick_first(
-                [pred],
-                model_output,
-                model,
-                diameter_angstrom=particle_diameter,
-                pixel_size=pixel_size,
-                overwrite=overwrite,
-                device=device,
-                on_event=console,
-            )
+            if task_of(model) is Task.TOMOGRAMS:
+                options: dict[str, Any] = {"format": [PickFormat.CSV.value]}
+            else:
+                options = {"particle-diameter": particle_diameter, "store-mask": False}
+            options |= {"pixel-size": pixel_size, "preview": False}
+            with invoked(Invocation(command="pick", options=options)):
+                rows = pick_first(
+                    [pred],
+                    model_output,
+                    model,
+                    diameter_angstrom=particle_diameter,
+                    pixel_size=pixel_size,
+                    overwrite=overwrite,
+                    device=device,
+                    on_event=console,
+                )
             methods[name] = [path for row in rows for path in coordinates(row)]
             failed = {image_name(row.name): row.message for row in rows if row.status is Status.FAILED}
         evaluation = evaluate_pick_files(methods, truth, config, failed={name: failed}, on_event=console)

@@ -14,6 +14,7 @@ from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
 from cryoseg.config import Metric, ModelChoice, Preset, SegmentConfig
 from cryoseg.config.batch import ALL, ClusterKind
+from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
 from cryoseg.io.paths import expand_home
@@ -93,22 +94,31 @@ class ModelOptions(OptionGroup):
         """
         from cryoseg.pipelines.evaluate.model import segment_first  # torch starts here
 
-        return segment_first(
-            tomograms,
-            self.model_output,
-            SegmentConfig(
-                preset=self.preset,
-                pixel_size=pixel_size,
-                logit_threshold=logit_threshold,
-                postprocess=PRESET_POSTPROCESS[self.preset] if self.post_process else (),
-            ),
-            choice=ModelChoice().named(model),
-            store_logits=logit_threshold is not None and not self.post_process,
-            overwrite=overwrite,
-            device=device,
-            devices=devices,
-            on_event=on_event,
-        )
+        store_logits = logit_threshold is not None and not self.post_process
+        options = {
+            "preset": self.preset.value,
+            "pixel-size": pixel_size,
+            "logit-threshold": logit_threshold,
+            "post-process": self.post_process,
+            "store-logits": store_logits,
+        }
+        with invoked(Invocation(command="segment", options=options)):
+            return segment_first(
+                tomograms,
+                self.model_output,
+                SegmentConfig(
+                    preset=self.preset,
+                    pixel_size=pixel_size,
+                    logit_threshold=logit_threshold,
+                    postprocess=PRESET_POSTPROCESS[self.preset] if self.post_process else (),
+                ),
+                choice=ModelChoice().named(model),
+                store_logits=store_logits,
+                overwrite=overwrite,
+                device=device,
+                devices=devices,
+                on_event=on_event,
+            )
 
 
 def evaluation_batch(scores: Path | None, options: BatchOptions) -> Batch:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 from typer import Option
 
-from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
+from cryoseg.cli.options import Count, First, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
 from cryoseg.cli.simulate.micrographs import POLARITY_ON_DISK_HELP, micrographs
 from cryoseg.cli.simulate.phantoms import phantoms, volume_shape
 from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
@@ -39,6 +39,7 @@ app.command()(phantoms)
 def tomograms(
     output_dir: OutputDir,
     count: Count = 1,
+    first: First = 0,
     seed: Seed = 0,
     recipe: Annotated[
         Recipe, Option(help="Mixture of specimens and microscopes to draw from.")
@@ -107,7 +108,14 @@ def tomograms(
 
     show_made(
         "Simulated tomograms",
-        simulate_folder(config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix),
+        simulate_folder(
+            config,
+            output_dir,
+            indices=range(first, first + count),
+            workers=workers,
+            overwrite=overwrite,
+            prefix=prefix,
+        ),
         describe,
         folder=output_dir,
         count=count,

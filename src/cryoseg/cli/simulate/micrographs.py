@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Option
 
-from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
+from cryoseg.cli.options import Count, First, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
 from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.errors import ConfigError
@@ -37,6 +37,7 @@ def _shown(values: tuple[float, float]) -> str:
 def micrographs(
     output_dir: OutputDir,
     count: Count = 1,
+    first: First = 0,
     seed: Seed = 0,
     recipe: Annotated[
         MicrographRecipe, Option(help="Mixture of specimens and microscopes to draw from.")
@@ -101,7 +102,12 @@ def micrographs(
     show_made(
         "Simulated micrographs",
         simulate_micrograph_folder(
-            config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix
+            config,
+            output_dir,
+            indices=range(first, first + count),
+            workers=workers,
+            overwrite=overwrite,
+            prefix=prefix,
         ),
         describe,
         folder=output_dir,

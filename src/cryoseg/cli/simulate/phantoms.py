@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 from typer import Option
 
-from cryoseg.cli.options import Count, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
+from cryoseg.cli.options import Count, First, OutputDir, Overwrite, Prefix, Quiet, Seed, Verbose, Workers
 from cryoseg.config.simulate_phantoms import Body, PhantomConfig
 from cryoseg.errors import ConfigError
 
@@ -23,6 +23,7 @@ def volume_shape(text: str) -> tuple[int, int, int]:
 def phantoms(
     output_dir: OutputDir,
     count: Count = 1,
+    first: First = 0,
     seed: Seed = 0,
     shape: Annotated[str, Option(help="Voxels, ZxYxX.")] = "x".join(map(str, PhantomConfig.shape)),
     pixel_size: Annotated[
@@ -106,7 +107,12 @@ def phantoms(
     show_made(
         "Simulated phantoms",
         simulate_phantom_folder(
-            config, output_dir, count=count, workers=workers, overwrite=overwrite, prefix=prefix
+            config,
+            output_dir,
+            indices=range(first, first + count),
+            workers=workers,
+            overwrite=overwrite,
+            prefix=prefix,
         ),
         describe,
         folder=output_dir,

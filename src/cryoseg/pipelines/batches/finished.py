@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryoseg.errors import OutputError
-from cryoseg.events import Row, Status
+from cryoseg.config.invocation import current_repetition
+from cryoseg.errors import InputError, OutputError
+from cryoseg.events import OnEvent, Row, Status, Warn
 from cryoseg.io.outputs import TEMPORARY_PREFIX, shortened_name
 from cryoseg.io.provenance import is_same_input, plain, read_provenance
 
@@ -34,15 +35,15 @@ class Job:
     identity
         What decides the result besides the input: settings and hashes of weights, under the keys that
         the record has them.
-    about
-        What the record tells besides, and no finished output is judged by: where files lie, and under
-        `writing` which outputs were asked for.
+    options
+        Options of the command that limit it to this input, in place of those that were given; see
+        `config.invocation.recorded_options`.
     """
 
     path: Path
     outputs: Mapping[str, Path]
     identity: Mapping[str, Any] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def record(self) -> Path:
@@ -65,7 +66,7 @@ def keep_finished(job: Job) -> Row | None:
     missing = [path for path in job.outputs.values() if not path.exists()]
     if job.record.exists():
         record = read_provenance(job.record)
-        if different := [*_other_input(job.path, record), *differences(job.identity, record)]:
+        if different := all_differences(job, record):
             more = f", and {len(different) - _MOST_NAMED} more" if len(different) > _MOST_NAMED else ""
             raise OutputError(
                 f"{job.record}: is of a finished run with another {', '.join(different[:_MOST_NAMED])}{more}"
@@ -89,6 +90,32 @@ def keep_finished(job: Job) -> Row | None:
                 "Pass --overwrite to replace it, or choose another --output-dir."
             )
     return None
+
+
+def all_differences(job: Job, record: Mapping[str, Any]) -> list[str]:
+    """Where a record disagrees with a job: the input, and as in `differences`."""
+    return [*_other_input(job.path, record), *differences(job.identity, record)]
+
+
+def check_repetition(job: Job, on_event: OnEvent) -> None:
+    """Compare a job with the record of the run that it repeats, if it repeats one.
+
+    Raises
+    ------
+    InputError
+        If input, weights or settings are not those of the record; the message names what differs.
+    """
+    repetition = current_repetition()
+    if repetition is None:
+        return
+    different = "; ".join(all_differences(job, repetition.content))
+    if different and not repetition.anyway:
+        raise InputError(
+            f"{repetition.record}: cannot be repeated as it was, with another {different}. "
+            "Pass --anyway to run with what is here."
+        )
+    if different:
+        on_event(Warn(text=f"{repetition.record.name}: is repeated with another {different}."))
 
 
 def differences(identity: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg import __version__
+from cryoseg.config.invocation import recorded_options
 from cryoseg.io.paths import expand_home, is_file
 from cryoseg.io.provenance import write_provenance
 from cryoseg.pipelines.batches.finished import Job
@@ -36,7 +37,7 @@ def write_record(job: Job, content: Mapping[str, Any]) -> None:
         "python": platform.python_version(),
         "outputs": {kind: path.name for kind, path in job.outputs.items() if kind != "record"},
         **job.identity,
-        **job.about,
+        **recorded_options(str(job.identity.get("command")), job.options),
     }
     if "torch" in sys.modules:  # not every command computes with it
         record["torch"] = sys.modules["torch"].__version__
@@ -49,10 +50,10 @@ def why_no_picks(dropped: Mapping[str, int]) -> str:
     return f"no particle left: {', '.join(rules)}" if rules else "no particle above the thresholds"
 
 
-def own_file(model: str) -> list[Path]:
-    """The file of a model that was given as one; empty of one that was given by a known name."""
+def own_file(model: str) -> Path | str:
+    """The whole path of a model that was given as a file; else its name."""
     path = expand_home(model)
-    return [path.resolve()] if is_file(path) else []
+    return path.resolve() if is_file(path) else model
 
 
 def peak_bytes() -> int:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryoseg.config.batch import Shard, slurm_shard
+from cryoseg.config.invocation import note_written
 from cryoseg.errors import CryosegError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import check_names
 from cryoseg.pipelines.batches.claims import claim, holder, is_unclaimed
-from cryoseg.pipelines.batches.finished import Job, Leftovers, keep_finished
+from cryoseg.pipelines.batches.finished import Job, Leftovers, check_repetition, keep_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
 
 # Whether this process is to do the n-th input; asked once for each.
@@ -196,6 +197,7 @@ class _Runner:
 
     def _planned(self, item: Path, job: Job) -> Row:
         check_names(job.outputs.values())
+        check_repetition(job, self._on_event)
         if not self._overwrite and (kept := keep_finished(job)) is not None:
             # A process may have been killed after its last file, or beside one that then finished.
             if not self._batch.is_dry and is_unclaimed(job.record):
@@ -220,7 +222,9 @@ class _Runner:
             if not self._overwrite and (kept := keep_finished(job)) is not None:
                 return kept
             leftovers.remove(job.outputs.values())
-            return self._whole(item, job)
+            row = self._whole(item, job)
+            note_written(job.record)
+            return row
 
     def _leftovers_in(self, folder: Path) -> Leftovers:
         if folder not in self._leftovers:

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Protocol
 
+from cryoseg.config.invocation import Invocation, current_invocation, invoked
 from cryoseg.errors import CryosegError
 from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn
 from cryoseg.pipelines.batches.interrupts import Interrupted, interruptible, signal_of
@@ -114,7 +115,9 @@ class _Office:
         """Start a worker."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_serve, args=(self._run, device, self._batch, theirs), daemon=True
+            target=_serve,
+            args=(self._run, device, self._batch, theirs, current_invocation()),
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -236,10 +239,13 @@ class _Line:
             raise Interrupted(signal.SIGTERM) from error
 
 
-def _serve(run: Runs, device: str, batch: Batch, connection: Connection) -> None:
+def _serve(
+    run: Runs, device: str, batch: Batch, connection: Connection, invocation: Invocation | None
+) -> None:
     line = _Line(connection)
     try:
-        run(device=device, batch=replace(batch, turn=line.turn), on_event=line.send)
+        with invoked(invocation):
+            run(device=device, batch=replace(batch, turn=line.turn), on_event=line.send)
         line.send(_Ends())
     except CryosegError as error:
         line.send(_Ends(error))

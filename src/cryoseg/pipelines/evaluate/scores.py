@@ -76,16 +76,19 @@ def plan_score(
         "truth": {"sha256": hash_file(pair.truth)},
         "region": {"sha256": None if pair.region is None else hash_file(pair.region)},
     }
-    files = {
-        "input": pair.pred.resolve(),
+    options = {
+        "pred": pair.pred.resolve(),
         "truth": pair.truth.resolve(),
         "region": None if pair.region is None else pair.region.resolve(),
+        "name": method,
+        "also": None,
+        "model": None,
     }
     return Job(
         path=pair.pred,
         outputs={"record": scores_dir / f"{name}_score.json"},
         identity=identity,
-        about={"files": files},
+        options=options,
     )
 
 

@@ -98,10 +98,7 @@ def pick_micrograph_files(
                 path=path,
                 outputs=_paths(output_dir, stems[path], outputs),
                 identity=identity,
-                about={
-                    "files": {"input": path.resolve(), "model": own_file(network.name)},
-                    "writing": outputs,
-                },
+                options={"inputs": [path.resolve()], "model": own_file(network.name)},
             )
 
         def one(path: Path) -> Row:

@@ -143,16 +143,16 @@ def pick_files(
                 "mask": None if over is None else {"sha256": hash_file(over)},
                 "relion": frame if wants_frame else None,
             }
-            files = {
-                "input": path.resolve(),
-                "model": [model.resolve()],
+            options = {
+                "inputs": [path.resolve()],
+                "model": model.resolve(),
                 "mask": None if over is None else over.resolve(),
             }
             return Job(
                 path=path,
                 outputs=_paths(output_dir, stems[path], outputs),
                 identity=identity,
-                about={"files": files, "writing": outputs},
+                options=options,
             )
 
         def one(path: Path) -> Row:

@@ -219,9 +219,10 @@ def segment_files(
             path=path,
             outputs=output_paths(output_dir, stems[path], config, outputs),
             identity=identity | asked,
-            about={
-                "files": {"input": path.resolve(), "model": [one.resolve() for one in model.files.stages]},
-                "writing": outputs,
+            options={
+                "inputs": [path.resolve()],
+                "model": model.name if choice.model_file is None else choice.model_file.resolve(),
+                "precision": select_precision(precision, select_device(device)),
             },
         )
 

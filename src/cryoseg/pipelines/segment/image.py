@@ -23,7 +23,7 @@ from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.methods.particles.picture_samples import picture_logits
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.records import own_file, write_record
-from cryoseg.pipelines.batches.run import run_batch
+from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import FloatArray
 from cryoseg.view.picture_overlay import draw_mask
 
@@ -66,7 +66,7 @@ def segment_images(
     logit_threshold: float | None = None,
     crop_black: bool | None = None,
     overlay: bool = False,
-    base: Path | None = None,
+    batch: Batch = Batch(),
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -74,7 +74,7 @@ def segment_images(
 
     Parameters
     ----------
-    inputs, overwrite, on_event
+    inputs, batch, overwrite, on_event
         As in `segment_files` and its outputs.
     output_dir
         Made if missing; receives `<stem>_mask.png`, its record `<stem>_mask.json`, and
@@ -87,8 +87,6 @@ def segment_images(
         None takes the model's.
     overlay
         Draw the mask on the picture.
-    base
-        The SAM that the model was loaded with, if it was named; for the record.
 
     Returns
     -------
@@ -99,7 +97,8 @@ def segment_images(
     threshold = model.recipe.logit_threshold if logit_threshold is None else logit_threshold
     crop = model.recipe.crop_black if crop_black is None else crop_black
     on_event(Note(text=f"Model: {model.name} (logit threshold {threshold:g})."))
-    make_folder(output_dir)
+    if not batch.is_dry:
+        make_folder(output_dir)
     items = resolve_inputs(inputs, suffixes=PICTURE_SUFFIXES, leave_out=OWN_OUTPUTS)
     stems = output_stems([item.path for item in items if not item.error], suffixes=PICTURE_SUFFIXES)
 
@@ -116,17 +115,13 @@ def segment_images(
         if overlay:
             paths["overlay"] = output_dir / f"{stems[path]}_overlay.png"
         paths["record"] = output_dir / f"{stems[path]}_mask.json"
-        files = {
-            "input": path.resolve(),
-            "model": own_file(model.name),
-            "base": None if base is None else base.resolve(),
-        }
-        return Job(path=path, outputs=paths, identity=identity, about={"files": files})
+        options = {"inputs": [path.resolve()], "model": own_file(model.name)}
+        return Job(path=path, outputs=paths, identity=identity, options=options)
 
     def one(path: Path) -> Row:
         return _segment_one(plan(path), model, smoothing, threshold, crop_black=crop)
 
-    return run_batch(items, one, plan=plan, overwrite=overwrite, on_event=on_event)
+    return run_batch(items, one, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)
 
 
 def _segment_one(

@@ -21,7 +21,7 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import describe_input, read_provenance
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.records import write_record
-from cryoseg.pipelines.batches.run import run_batch
+from cryoseg.pipelines.batches.run import Batch, run_batch
 
 # What a name that `cryoseg segment` or ETSAM's script gave ends with.
 _KIND = re.compile(
@@ -34,6 +34,7 @@ def postprocess_files(
     output_dir: Path,
     config: PostprocessConfig,
     *,
+    batch: Batch = Batch(),
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -50,6 +51,8 @@ def postprocess_files(
         Made if missing.
     config
         Steps and their lengths.
+    batch
+        As in `segment_files`.
     overwrite
         Replace outputs; finished ones of the same input and settings are kept otherwise.
     on_event
@@ -65,7 +68,8 @@ def postprocess_files(
     OutputError
         If the output folder cannot be made.
     """
-    make_folder(output_dir)
+    if not batch.is_dry:
+        make_folder(output_dir)
     # In a folder, every volume may be meant; masks and logits are the very outputs of segment.
     items = resolve_inputs(inputs, leave_out=re.compile(r"_post_processed_mask\."))
     stems = output_stems(item.path for item in items if item.error is None)
@@ -90,6 +94,7 @@ def postprocess_files(
         [item for item in items if item.path not in given_way],
         one,
         plan=plan,
+        batch=batch,
         overwrite=overwrite,
         on_event=on_event,
     )
@@ -114,7 +119,12 @@ def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
         if "_logits." in path.name.lower():
             settings["logit_threshold"] = recorded_threshold(path)[0]
     identity = {"command": "postprocess", "settings": settings}
-    return Job(path=path, outputs={"mask": output, "record": output.with_suffix(".json")}, identity=identity)
+    return Job(
+        path=path,
+        outputs={"mask": output, "record": output.with_suffix(".json")},
+        identity=identity,
+        options={"inputs": [path.resolve()]},
+    )
 
 
 def _refuse_others(job: Job, *, overwrite: bool) -> None:
@@ -165,7 +175,6 @@ def _write_one(job: Job, config: PostprocessConfig, on_event: OnEvent) -> Row:
     write_mask(output, result, tomogram.geometry, label=made_by("postprocess"), overwrite=True)
     record = {
         "input": {**source, "is_logits": is_logits, "shape_zyx": tomogram.data.shape},
-        "files": {"input": path.resolve()},
         "settings": settings,
         "fraction_marked_before": before,
         "fraction_marked": after,
