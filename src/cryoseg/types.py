@@ -157,7 +157,11 @@ class Picks:
     diameter_px
         Of the particle, in voxels (pixels); 0.0 if unknown.
     source
-        The image.
+        The image, or the file that the picks were read from.
+    warnings
+        Sentences about what was doubtful in the file, for the user.
+    left_out
+        Columns of the file that a conversion does not carry over.
     """
 
     centers: NDArray[np.float64]
@@ -167,6 +171,8 @@ class Picks:
     pixel_size: float = 0.0
     diameter_px: float = 0.0
     source: Path = Path("array")
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.centers)

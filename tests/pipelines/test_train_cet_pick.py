@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cryoseg.errors import InputError
+from cryoseg.events import Warn
 from cryoseg.io.images.volumes import write_logits, write_mask
 from cryoseg.pipelines.train_cet_pick import TrainingFiles, load_items
 from cryoseg.types import Geometry
@@ -39,13 +40,48 @@ def test_labels_of_another_binning_keep_their_place(tmp_path: Path) -> None:
     np.testing.assert_allclose(item.labels, [[3.5, 11.5, 15.5]])
 
 
-def test_two_tomograms_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_labels_that_may_be_of_two_tomograms_are_refused(tmp_path: Path) -> None:
     given = TrainingFiles(
         tomograms=[tomogram(tmp_path / "a" / "ts.mrc"), tomogram(tmp_path / "b" / "ts.mrc")],
         picks=[labels(tmp_path / "ts.csv", 7, 5, 1)],
     )
-    with pytest.raises(InputError, match="could not be told apart"):
+    with pytest.raises(InputError, match=r"ts may mean .*a/ts\.mrc or .*b/ts\.mrc"):
         load_items(given)
+
+
+def test_tomograms_of_one_name_have_the_labels_and_masks_of_their_folders(tmp_path: Path) -> None:
+    tomograms = [tomogram(tmp_path / folder / "001.mrc") for folder in ("a", "b")]
+    text = "tomogram,x,y,z\na/001.mrc,7,5,1\nb/001.mrc,8,6,2\n"
+    (tmp_path / "all.csv").write_text(text)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for index, name in enumerate(("a_001", "b_001")):
+        inside = np.zeros(SHAPE, bool)
+        inside[index] = True
+        write_mask(masks / f"{name}_membrane_mask.mrc", inside, GEOMETRY, label="test")
+    own = [labels(tmp_path / "a" / "001.csv", 9, 7, 3), labels(tmp_path / "b" / "001.csv", 10, 8, 4)]
+    given = TrainingFiles(tomograms=tomograms, picks=[tmp_path / "all.csv", *own], mask=masks)
+    first, second = load_items(given)
+    assert first.labels.tolist() == [[1, 5, 7], [3, 7, 9]]
+    assert second.labels.tolist() == [[2, 6, 8], [4, 8, 10]]
+    assert (int(first.look.argmax(axis=0).max()), int(second.look.argmax(axis=0).max())) == (0, 1)
+
+
+def test_names_that_look_like_numbers_and_names_of_warp_find_their_tomograms(tmp_path: Path) -> None:
+    tomograms = [tomogram(tmp_path / name) for name in ("007.mrc", "TS_01_10.00Apx.mrc")]
+    rows = "007 1 2 3\nTS_01.tomostar 4 5 6\n"
+    columns = "_rlnTomoName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n"
+    (tmp_path / "a.star").write_text(f"data_\n\nloop_\n{columns}{rows}")
+    items = load_items(TrainingFiles(tomograms=tomograms, picks=[tmp_path / "a.star"]))
+    assert [item.labels.tolist() for item in items] == [[[3, 2, 1]], [[6, 5, 4]]]
+
+
+def test_names_of_both_sides_are_shown_where_none_fits(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("tomogram,x,y,z\nts_9,1,2,3\n")
+    told: list[Warn] = []
+    given = TrainingFiles(tomograms=[tomogram(tmp_path / "ts_1.mrc")], picks=[tmp_path / "a.csv"])
+    load_items(given, on_event=lambda event: told.append(event) if isinstance(event, Warn) else None)
+    assert "names ts_9, and the tomograms are ts_1" in told[0].text
 
 
 def test_a_folder_of_masks_is_searched_as_segment_names_them(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def convert(
 
     Example: cryoseg convert picks.mod picks.star --tomogram ts_01.mrc
     """
+    from cryoseg.cli.console import BatchConsole
     from cryoseg.io.images.micrographs import is_single_image, read_micrograph
     from cryoseg.io.images.volumes import improbable_voxel_size, read_tomogram
     from cryoseg.io.inputs import stem
@@ -76,5 +77,7 @@ def convert(
         thickness_axis=image.thickness_axis,
         relion=relion.frames(),
     )
-    count = convert_picks(source, target, replace(config, name=name), frame=frame, overwrite=overwrite)
+    count = convert_picks(
+        source, target, replace(config, name=name), frame=frame, overwrite=overwrite, on_event=BatchConsole()
+    )
     echo(f"{target}: {count} points")

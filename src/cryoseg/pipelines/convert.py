@@ -8,12 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.config.convert import ConvertConfig
-from cryoseg.config.pick import PickFormat
+from cryoseg.config.pick import FLAT_FORMATS, PickFormat
 from cryoseg.core.grids.resample import rescale_points
+from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import ConfigError, InputError
+from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, PickSets, read_picks, write_picks
+from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.types import Picks
+
+# What a format has no place for.
+WITHOUT_SCORES = (PickFormat.BOX, PickFormat.CRYOPPP, PickFormat.MOD)
+WITHOUT_TRACKS = (PickFormat.COORDS, *FLAT_FORMATS[:-1])
+WHOLE_NUMBERS = (PickFormat.BOX, PickFormat.COORDS)
+SHOWN = 5  # columns in a message
 
 
 def flavor_for(path: Path) -> PickFormat:
@@ -39,6 +48,7 @@ def convert_picks(
     *,
     frame: PickFrame,
     overwrite: bool = False,
+    on_event: OnEvent = ignore,
 ) -> int:
     """Read, transform, write.
 
@@ -53,6 +63,8 @@ def convert_picks(
         Frame of the tomogram, for formats that need it.
     overwrite
         Replace `target`.
+    on_event
+        Told what is doubtful or lost.
 
     Returns
     -------
@@ -65,7 +77,7 @@ def convert_picks(
         If a flip lacks the shape, or a threshold the scores.
     """
     sets = read_picks(source, frame, unbinned=config.from_relion4)
-    moved: PickSets = {}
+    moved: list[tuple[str, Picks]] = []
     own = source.stem.removesuffix(PICKS_TAG)
     for key, found in sets.items():
         picks = found if config.score_threshold is None else _above(found, config.score_threshold, source)
@@ -79,15 +91,42 @@ def convert_picks(
                 if -index > min(centers.shape[1], len(frame.shape)):
                     raise InputError(f"--flip {axis}: {source} and the image have no such axis. Flip x or y.")
                 centers[:, index] = frame.shape[index] - 1 - centers[:, index]
-        moved[key or config.name or own] = replace(
+        image = replace(
             picks,
             centers=np.asarray(centers),
             shape=frame.shape,
             pixel_size=frame.voxel_size,
             diameter_px=config.diameter_px or picks.diameter_px * config.scale,
         )
-    write_picks(target, moved, frame, flavor=config.flavor or flavor_for(target), overwrite=overwrite)
-    return sum(len(picks) for picks in moved.values())
+        moved.append((key or config.name or own, image))
+    written = collect(moved)
+    flavor = config.flavor or flavor_for(target)
+    _tell(source, written, flavor, on_event)
+    write_picks(target, written, frame, flavor=flavor, overwrite=overwrite)
+    return sum(len(picks) for picks in written.values())
+
+
+def _tell(source: Path, sets: PickSets, flavor: PickFormat, on_event: OnEvent) -> None:
+    """Tell doubts of the reader, points outside the image, and what the written format does not hold."""
+    picks = sets.values()
+    texts = [text for one in picks for text in one.warnings]
+    for name, one in sets.items():
+        axes = one.centers.shape[1]
+        outside = (
+            points_outside(one.centers, one.shape[-axes:]) if one.shape and len(one.shape) >= axes else None
+        )
+        if outside:
+            texts.append(f"{name}: {outside}. Check which voxels they count in.")
+    lost = list(dict.fromkeys(column for one in picks for column in one.left_out))
+    lost += ["scores"] if flavor in WITHOUT_SCORES and any(one.scores is not None for one in picks) else []
+    lost += ["filaments"] if flavor in WITHOUT_TRACKS and any(one.tracks is not None for one in picks) else []
+    if flavor in WHOLE_NUMBERS and any((one.centers != np.round(one.centers)).any() for one in picks):
+        lost.append("fractions of a voxel")
+    if lost:
+        shown = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} others" if len(lost) > SHOWN else "")
+        texts.append(f"{source.name}: not carried over to {flavor}: {shown}.")
+    for text in dict.fromkeys(texts):
+        on_event(Warn(text=text))
 
 
 def _above(picks: Picks, threshold: float, source: Path) -> Picks:

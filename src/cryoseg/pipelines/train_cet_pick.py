@@ -25,10 +25,11 @@ from cryoseg.core.picking.detection import match_points
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
-from cryoseg.io.inputs import resolve_inputs, stem
+from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.names import ImageName, distinct_names, image_stem, match_names
 from cryoseg.io.outputs import atomic_output, atomic_text, make_folder
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
+from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.text import is_image_list, read_image_list
 from cryoseg.io.provenance import write_provenance
@@ -89,8 +90,9 @@ class TrainingFiles:
 
 
 def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
-    """Name to file; the name is CET-pick's image_name, or the stem."""
+    """Name to file; the name is CET-pick's image_name, or as much of the path as tells files apart."""
     found: dict[str, Path] = {}
+    paths: dict[Path, None] = {}
     for text in inputs:
         path = Path(text)
         if path.is_file() and is_image_list(path):
@@ -99,13 +101,11 @@ def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
         for item in resolve_inputs([text]):
             if item.error:
                 raise InputError(item.error)
-            name = stem(item.path)
-            if name in found and found[name].resolve() != item.path.resolve():
-                raise InputError(
-                    f"{item.path}: has the name of {found[name]}, so that labels could not be told apart. "
-                    "Rename one, or list both with names of their own."
-                )
-            found[name] = item.path
+            paths[item.path] = None
+    for name, path in zip(distinct_names([*paths], bare=True), paths, strict=True):
+        if name in found and found[name].resolve() != path.resolve():
+            raise InputError(f"{path}: has the name of {found[name]} in the list. Change it in the list.")
+        found[name] = path
     if not found:
         raise InputError("--tomograms: no tomogram found. Give files, folders or a list.")
     return found
@@ -127,18 +127,29 @@ def _assign(
 ) -> dict[str, NDArray[np.float64]]:
     """(n, 3) z, y, x in voxels of the file, by tomogram name."""
     points: dict[str, list[NDArray[np.float64]]] = {name: [] for name in tomograms}
+    names = list(tomograms)
+    images = [ImageName(str(tomogram.source), tomogram.source) for tomogram in tomograms.values()]
+    # A list gives tomograms names of their own, and labels may use either.
+    aliases = [index for index, name in enumerate(names) if image_stem(name) != images[index].stem]
+    known = [*images, *(ImageName(names[index], images[index].file) for index in aliases)]
+    meant = [*range(len(images)), *aliases]
+    warnings: dict[str, None] = {}
     for path in files:
+        keys: list[ImageName] = []
         matched = 0
-        for name in tomograms:
-            size = tomograms[name].geometry.voxel_size[2]
+        for index, (name, tomogram) in enumerate(tomograms.items()):
+            size = tomogram.geometry.voxel_size[2]
             frame = PickFrame(
                 voxel_size=size,
-                shape=tomograms[name].data.shape,
+                shape=tomogram.data.shape,
                 thickness_axis=given.thickness_axis,
                 relion=given.relion,
             )
-            for key, picks in read_picks(path, frame, unbinned=given.unbinned).items():
-                if not _belongs(key, path, name, tomograms):
+            sets = read_picks(path, frame, unbinned=given.unbinned)
+            keys = [ImageName(key, path) for key in sets]
+            for key, own, picks in zip(keys, match_names(keys, known), sets.values(), strict=True):
+                is_own = own is not None and meant[own] == index
+                if not is_own and (key.name or len(tomograms) > 1):
                     continue
                 centers = picks.centers
                 if centers.shape[1] != 3:
@@ -146,31 +157,14 @@ def _assign(
                 if given.picks_pixel_size is not None:
                     centers = rescale_points(centers, given.picks_pixel_size / size)
                 points[name].append(centers)
+                warnings |= dict.fromkeys(picks.warnings)
                 matched += 1
         if not matched:
-            on_event(
-                Warn(
-                    text=f"{path}: names none of the tomograms ({', '.join(list(tomograms)[:3])}, ...); it "
-                    "is left out."
-                )
-            )
+            own_names, shown = ", ".join(names[:3]), ", ".join(key.text for key in keys[:3])
+            on_event(Warn(text=f"{path}: names {shown}, and the tomograms are {own_names}; it is left out."))
+    for warning in warnings:
+        on_event(Warn(text=warning))
     return {name: np.concatenate(parts) if parts else np.empty((0, 3)) for name, parts in points.items()}
-
-
-def _belongs(key: str, path: Path, name: str, tomograms: dict[str, Tomogram]) -> bool:
-    """Whether a set of picks is of a tomogram: by the name inside, else by the file's, else the only one."""
-    if key:
-        return key in (name, stem(tomograms[name].source)) or key.removeprefix("rec_") == name
-    if len(tomograms) == 1:
-        return True
-    own = path.name
-    for suffix in PICK_SUFFIXES:
-        own = own.removesuffix(suffix)
-    return own == name or (own.startswith((f"{name}_", f"{name}.")) and _longest(own, tomograms) == name)
-
-
-def _longest(own: str, tomograms: dict[str, Tomogram]) -> str:
-    return max((name for name in tomograms if own.startswith(name)), key=len)
 
 
 def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[LabeledTomogram]:
@@ -188,11 +182,12 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
     labels = _assign(given.picks, tomograms, given, on_event)
     negatives = _assign(given.negatives, tomograms, given, on_event)
     axis = given.thickness_axis
+    stems = output_stems([tomogram.source for tomogram in tomograms.values()])
     items = []
     for name, tomogram in tomograms.items():
         look = None
         if given.mask is not None:
-            mask = mask_file(given.mask, tomogram.source)
+            mask = mask_file(given.mask, stems[tomogram.source])
             look = thin_first(np.asarray(read_mask(mask).data > 0), axis)
             if look.shape != thin_first(tomogram.data, axis).shape:
                 raise InputError(f"{mask}: the mask's shape is not that of {tomogram.source.name}.")
@@ -309,10 +304,11 @@ def train_files(
         losses.flush()
 
     validation = _load_validation(given, items)
+    stems = output_stems([item.tomogram.source for item in (*items, *validation)])
 
     def watch(step: int, detector: Detector) -> None:
         for item in validation:
-            path = output_dir / f"{stem(item.tomogram.source)}_step_{step:06d}.png"
+            path = output_dir / f"{stems[item.tomogram.source]}_step_{step:06d}.png"
             share = _draw(item, detector, path, on_event)
             found = "" if share is None else f" finds {share:.0%} of its {len(item.labels)} labels,"
             on_event(Note(text=f"Validation on {item.name}, step {step}:{found} picture {path.name}."))
@@ -339,7 +335,8 @@ def train_files(
     digest = save_detector(model, trained.weights, settings, card)
     if pictures:
         for item in items:
-            _draw(item, trained.detector, output_dir / f"{stem(item.tomogram.source)}_picks.png", on_event)
+            picture = output_dir / f"{stems[item.tomogram.source]}_picks.png"
+            _draw(item, trained.detector, picture, on_event)
     record = {
         "command": "train cet-pick",
         "model": {"name": model.name, "sha256": digest},

@@ -236,7 +236,7 @@ def test_tomograms_star_gives_frames_by_name_and_by_file(tmp_path: Path) -> None
         "_rlnTomoSizeZ\n_rlnTomoReconstructedTomogram\nTS_01 2.5 2048 1024 400 job/rec_TS_01.mrc\n"
     )
     frames = read_tomograms_star(path)
-    assert frames["TS_01"] == frames["rec_TS_01"]
+    assert frames["TS_01"] == PickFrame(relion=frames).relion_for("rec_TS_01")
     assert frames["TS_01"].size == (400, 1024, 2048)
     frame = PickFrame(voxel_size=10.0, relion=frames)
     out = tmp_path / "out.star"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.evaluate.app import app
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.pipelines.evaluate.picks import _score_image, evaluate_pick_files, image_name
+from cryoseg.pipelines.evaluate.picks import _score_image, evaluate_pick_files
 from cryoseg.types import Picks
 
 
@@ -77,12 +77,6 @@ def test_two_dimensions_do_not_meet_three(tmp_path: Path) -> None:
     pred = write(tmp_path / "p.csv", ["1,2"], "x,y")
     (file,) = evaluate_pick_files({"m": pred}, truth, config()).files
     assert "2D or both in 3D" in file.error
-
-
-def test_names_lose_suffixes_and_tails() -> None:
-    assert image_name("data/grid.1_05.mrc") == "grid.1_05"
-    assert image_name("ts_01_picks") == "ts_01"
-    assert image_name("_picks") == "_picks"
 
 
 def test_true_positions_of_the_phantom_score_themselves(real_data: Path, tmp_path: Path) -> None:

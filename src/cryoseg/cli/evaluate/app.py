@@ -224,7 +224,8 @@ def picks(
     from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.events import Status
-    from cryoseg.pipelines.evaluate.picks import evaluate_pick_files, image_name
+    from cryoseg.io.names import ImageName
+    from cryoseg.pipelines.evaluate.picks import evaluate_pick_files
     from cryoseg.pipelines.evaluate.report import EvaluationWriter
 
     config = EvaluatePicksConfig(
@@ -263,7 +264,9 @@ def picks(
                     on_event=console,
                 )
             methods[name] = [path for row in rows for path in coordinates(row)]
-            failed = {image_name(row.name): row.message for row in rows if row.status is Status.FAILED}
+            failed = {
+                ImageName(row.name, Path()).core: row.message for row in rows if row.status is Status.FAILED
+            }
         evaluation = evaluate_pick_files(methods, truth, config, failed={name: failed}, on_event=console)
     writer.finish(evaluation)
     print_evaluation(evaluation)

@@ -19,6 +19,30 @@ def inside(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bo
     return np.asarray(((points >= -0.5) & (points <= np.asarray(shape) - 0.5)).all(axis=1))
 
 
+def points_outside(
+    points: NDArray[np.float64], shape: tuple[int, ...], *, what: str = "points"
+) -> str | None:
+    """Say how many points lie outside an image, and where the first does, or None.
+
+    Parameters
+    ----------
+    points
+        (n, d) z, y, x or y, x, in voxels.
+    shape
+        Of the image, in the same order.
+    what
+        Name of the points in the sentence.
+    """
+    good = inside(points, shape)
+    if good.all():
+        return None
+    kind, unit = ("volume", "voxels") if len(shape) == len(AXES) else ("image", "pixels")
+    return (
+        f"{int((~good).sum())} of {len(points)} {what} lie outside the {kind} of {_product(shape)} {unit} "
+        f"({', '.join(AXES[-len(shape) :])}), the first at {_product(points[~good][0])}"
+    )
+
+
 def fitting_order(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Another order of the columns that puts every point inside, if there is one.
 
@@ -67,13 +91,9 @@ def check_labels(
     if good.all():
         return points, None
     outside = int((~good).sum())
-    worst = points[~good][0]
     axes = AXES[-len(shape) :]
-    kind, unit = ("volume", "voxels") if len(shape) == len(AXES) else ("image", "pixels")
-    found = (
-        f"{name}: {outside} of {len(points)} labels lie outside the {kind} of {_product(shape)} {unit} "
-        f"({', '.join(axes)}), the first at {_product(worst)}"
-    )
+    unit = "voxels" if len(shape) == len(AXES) else "pixels"
+    found = f"{name}: {points_outside(points, shape, what='labels')}"
     beyond = np.maximum(-points, points - np.asarray(shape)) > AT_THE_BORDER * np.asarray(shape)
     order = fitting_order(points, shape) if beyond.any() else None
     if order is not None:

@@ -59,7 +59,9 @@ def read_box(path: Path) -> Picks:
                 f"{path}: line {number} is {line.strip()!r}; a box is x, y, width and height in pixels."
             ) from None
         if not np.isfinite((x, y, width, height)).all():
-            raise InputError(f"{path}: line {number} is {line.strip()!r}; a box has finite numbers. Mend it.")
+            raise InputError(
+                f"{path}: line {number} is {line.strip()!r}; a box has finite numbers. Correct it."
+            )
         rows.append((y + height / 2, x + width / 2, (width + height) / 2))
     table = np.array(rows).reshape(-1, 3)
     return Picks(centers=table[:, :2], diameter_px=_middle(table[:, 2]), source=path)
@@ -88,7 +90,7 @@ def read_cbox(path: Path) -> Picks:
     InputError
         If it is no such file.
     """
-    table = read_tables(path, what="CBOX").get(CBOX_TABLE)
+    table = dict(read_tables(path, what="CBOX")).get(CBOX_TABLE)
     if table is None:
         raise InputError(f"{path}: has no table data_{CBOX_TABLE}; give a .cbox of crYOLO 1.8 or later.")
     if not {"CoordinateX", "CoordinateY", "Width", "Height"} <= set(table.columns):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import ThicknessAxis
+from cryoseg.io.names import ImageName, match_names
 from cryoseg.io.picks.relion_frame import RelionFrame
 
 # Where the file's z, y, x are found among CET-pick's z (thickness), y, x.
@@ -31,7 +33,7 @@ class PickFrame:
     thickness_axis
         Of the file; CET-pick's own text files call that axis z whatever the file does.
     relion
-        Needed for both RELION flavors of STAR, by `rlnTomoName` and by file stem; or None.
+        Needed for both RELION flavors of STAR, by `rlnTomoName` and by the volume's path; or None.
     diameter_angstrom
         Of the particle; 0.0 if unknown. Viewers draw it.
     """
@@ -52,7 +54,16 @@ class PickFrame:
         return np.asarray(points[:, order])
 
     def relion_for(self, name: str) -> RelionFrame | None:
-        """The RELION frame of a tomogram: by its name, or the only one there is without a name."""
-        if not self.relion:
-            return None
-        return self.relion.get(name) or self.relion.get(name.removeprefix("rec_")) or self.relion.get("")
+        """The RELION frame of a tomogram, by its name or path; the only one where frames have no names.
+
+        Raises
+        ------
+        InputError
+            If several frames fit the name.
+        """
+        frames = self.relion or {}
+        if name in frames:
+            return frames[name]
+        keys = [key for key in frames if key]
+        (found,) = match_names([ImageName(name, Path())], [ImageName(key, Path()) for key in keys])
+        return frames.get("") if found is None else frames[keys[found]]

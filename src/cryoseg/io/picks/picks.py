@@ -15,10 +15,10 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.imod_model import read_imod_model, write_imod_model
 from cryoseg.io.picks.ndjson import read_ndjson, write_ndjson
 from cryoseg.io.picks.relion_star import read_star, write_star
+from cryoseg.io.picks.sets import PickSets
 from cryoseg.io.picks.text import read_coords, read_table, write_coords, write_csv
 from cryoseg.types import Picks
 
-PickSets = dict[str, Picks]
 Reader = Callable[[Path, PickFrame], PickSets]
 
 

@@ -81,8 +81,7 @@ def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -
     Returns
     -------
     dict
-        By `rlnTomoName`, and by the file name (without suffix) of the reconstructed tomogram
-        where the file gives one.
+        By `rlnTomoName`, and by the path of the reconstructed tomogram where the file gives one.
 
     Raises
     ------
@@ -91,7 +90,7 @@ def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -
     """
     frames: dict[str, RelionFrame] = {}
     needed = (_NAME, _PIXEL, *_SIZES)
-    tables = [table for table in read_tables(path).values() if _NAME in table.columns]
+    tables = [table for _, table in read_tables(path) if _NAME in table.columns]
     if not tables:
         raise InputError(f"{path}: no table with the column {_NAME}. Give RELION's tomograms.star.")
     for table in tables:
@@ -106,12 +105,12 @@ def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -
             if pixel <= 0 or not all(1 <= size <= LARGEST_SIDE for size in sizes):
                 raise InputError(
                     f"{path}: row {number + 1} has the pixel size {pixel:g} and the sizes {sizes}, which no "
-                    "tomogram has. Mend it."
+                    "tomogram has. Correct it."
                 )
             z, y, x = map(int, sizes)
             name = str(row[_NAME])
             frame = RelionFrame(pixel_size=float(pixel), size=(z, y, x), center=center, name=name)
             frames[name] = frame
             if _VOLUME in table.columns:
-                frames[Path(str(row[_VOLUME])).stem] = frame
+                frames[str(row[_VOLUME])] = frame
     return frames

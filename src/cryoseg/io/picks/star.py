@@ -1,9 +1,9 @@
-"""Read the tables of a STAR file, and columns of numbers out of them."""
+"""Read and write the tables of STAR files; every cell is text until numbers are asked for."""
 
 from __future__ import annotations
 
-import linecache
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,24 @@ import pandas as pd
 import starfile
 from numpy.typing import NDArray
 
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, OutputError
+from cryoseg.io.outputs import atomic_text
+
+Tables = list[tuple[str, pd.DataFrame]]
+# A value in quotes ends at a quote before white space; "#" begins a comment at the start of a word only.
+# starfile itself turns the names 007 and 1e5 into numbers and cuts mic#1.mrc, so it only writes here.
+_WORD = re.compile(
+    r"""'(?P<single>(?:[^']|'(?=\S))*)'(?=\s|$)|"(?P<double>(?:[^"]|"(?=\S))*)"(?=\s|$)"""
+    r"""|(?P<comment>\#.*)|(?P<plain>\S+)""",
+    re.ASCII,
+)
+_BEGINS_OTHERWISE = re.compile(r"data_|loop_|[_#'$]", re.I)
 
 
-def read_tables(path: Path, *, what: str = "STAR") -> dict[str, pd.DataFrame]:
-    """All blocks of a STAR file by name, each as a table; a block of single values has one row.
+def read_tables(path: Path, *, what: str = "STAR") -> Tables:
+    """All tables of a STAR file in order, each with the name of its block; every cell is text.
+
+    Single values of a block are a table of one row. Blocks may share a name.
 
     Parameters
     ----------
@@ -29,25 +42,96 @@ def read_tables(path: Path, *, what: str = "STAR") -> dict[str, pd.DataFrame]:
     InputError
         If it cannot be read.
     """
-    # starfile reads by way of this cache, in which a file that broke it earlier would stay.
-    linecache.clearcache()
     try:
-        path.read_text(encoding="utf-8")
-        blocks = starfile.read(path, always_dict=True)
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        tables = list(
+            _tables([(number, words) for number, line in enumerate(lines, 1) if (words := _words(line))])
+        )
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except Exception as error:  # starfile raises whatever pandas, shlex and its own unpacking run into
-        text = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as {what} ({text}). Write the file again.") from error
-    tables = {
-        str(name): block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
-        for name, block in blocks.items()
-        if block is not None
-    }
-    for name, table in tables.items():
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as {what} ({error}). Write the file again.") from error
+    for name, table in tables:
         if not table.columns.is_unique:
             raise InputError(f"{path}: the table {name} has a column twice. Write the file again.")
     return tables
+
+
+def _words(line: str) -> list[str]:
+    if line.isascii() and not set(line) & set("#\"'"):
+        return line.split()
+    words = []
+    for match in _WORD.finditer(line):
+        if match["comment"] is None:
+            words.append(next(part for part in match.group("single", "double", "plain") if part is not None))
+    return words
+
+
+def _tables(lines: Sequence[tuple[int, list[str]]]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tables of numbered lines, each split into its words."""
+    name: str | None = None
+    values: dict[str, str] = {}
+    at = 0
+    while at < len(lines):
+        number, words = lines[at]
+        at += 1
+        if _begins_block(words):
+            if name is not None and values:
+                yield name, pd.DataFrame([values])
+            name, values = words[0][5:], {}
+        elif name is None:
+            continue
+        elif words[0].lower() == "loop_":
+            columns, rows = [], []
+            while at < len(lines) and len(lines[at][1]) == 1 and lines[at][1][0].startswith("_"):
+                columns.append(lines[at][1][0][1:])
+                at += 1
+            while at < len(lines) and not _ends_loop(lines[at][1], len(columns)):
+                number, words = lines[at]
+                if len(words) != len(columns):
+                    raise ValueError(f"line {number} has {len(words)} values for {len(columns)} columns")
+                rows.append(words)
+                at += 1
+            yield name, pd.DataFrame(rows, columns=columns, dtype=object)
+        elif words[0].startswith("_") and len(words) == 2:
+            values[words[0][1:]] = words[1]
+        else:
+            raise ValueError(f"line {number} is {' '.join(words)[:60]!r}, which belongs to no table")
+    if name is not None and values:
+        yield name, pd.DataFrame([values])
+
+
+def _begins_block(words: Sequence[str]) -> bool:
+    return len(words) == 1 and words[0].lower().startswith("data_")
+
+
+def _ends_loop(words: Sequence[str], columns: int) -> bool:
+    # The row of a micrograph called data_01.mrc has as many words as there are columns.
+    return len(words) == 1 and (_begins_block(words) or (words[0].lower() == "loop_" and columns != 1))
+
+
+def write_table(path: Path, name: str, table: pd.DataFrame, *, overwrite: bool) -> None:
+    """Write one table, with names in quotes where they would read as something else.
+
+    Raises
+    ------
+    OutputError
+        If a text cannot be written so that it is read again, or the file exists.
+    """
+    text = starfile.to_string({name: table.map(lambda cell: _quoted(cell, path))})
+    with atomic_text(path, overwrite=overwrite) as stream:
+        stream.write(text)
+
+
+def _quoted(cell: object, path: Path) -> object:
+    if not isinstance(cell, str):
+        return cell
+    written = f'"{cell}"' if " " in cell or not cell else cell  # as starfile writes it
+    if _words(written) == [cell] and not _BEGINS_OTHERWISE.match(written):
+        return cell
+    if _words(f'"{cell}"') == [cell] and not re.search(r"\s", cell, re.ASCII):
+        return f'"{cell}"'
+    raise OutputError(f"{path}: STAR cannot hold the name {cell!r}. Rename the image.")
 
 
 def numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> NDArray[np.float64]:
@@ -63,7 +147,7 @@ def numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> NDArray[
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise InputError(
             f"{path}: {columns[column]} is {str(table[columns[column]].iloc[row])[:40]!r} in row {row + 1} "
-            "of its table, no finite number. Mend it."
+            "of its table, no finite number. Correct it."
         )
     return values
 

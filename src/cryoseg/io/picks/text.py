@@ -22,7 +22,16 @@ _ALIASES = {
     "track": ("track", "filament"),
     "diameter": ("diameter", "diameter_px"),
     "radius": ("radius", "radius_px"),
-    "name": ("image_name", "tomogram", "image", "micrograph", "rlntomoname", "name"),
+    "name": (
+        "image_name",
+        "tomogram",
+        "image",
+        "micrograph",
+        "rlntomoname",
+        "rlnmicrographname",
+        "micrograph_name",
+        "name",
+    ),
 }
 LIST_COLUMNS = ("rec_path", "path")  # the later and the earlier spelling
 
@@ -32,17 +41,23 @@ def _rows(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error}).") from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if not lines:
-        return []
-    if "\t" in lines[0] or "," in lines[0]:
-        try:
-            rows = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
-        except csv.Error as error:
-            raise InputError(f"{path}: cannot be read as a table ({error}). Write it again.") from error
-    else:
-        rows = [line.split() for line in lines]
-    return [[cell.strip() for cell in row] for row in rows]
+    lines = [line for line in text.split("\n") if line.strip()]
+    begin = next((at for at, line in enumerate(lines) if not line.lstrip().startswith("#")), len(lines))
+    first = "".join(lines[begin : begin + 1])
+    delimiter = next((mark for mark in "\t," if mark in first), None)
+    # An image may be called #1.mrc: its row has the cells of the others.
+    lines = [
+        line
+        for line in lines[begin:]
+        if not line.lstrip().startswith("#")
+        or (delimiter is not None and line.count(delimiter) == first.count(delimiter))
+    ]
+    if delimiter is None:
+        return [line.split() for line in lines]
+    try:
+        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}). Write it again.") from error
 
 
 def _is_number(cell: str) -> bool:
@@ -105,7 +120,7 @@ def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
     if not rows:
         return {"": Picks(centers=np.empty((0, 3)), source=path)}
     if all(_is_number(cell) for cell in rows[0]):
-        return {"": _read_model2point(path, rows)}
+        return {"": _read_bare(path, rows)}
     header = [cell.lower() for cell in rows[0]]
     where = {
         key: next((header.index(a) for a in names if a in header), None) for key, names in _ALIASES.items()
@@ -115,16 +130,23 @@ def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
         raise InputError(f"{path}: the header is {', '.join(rows[0])}; columns x, y (and z) are needed.")
     if len(rows) == 1:
         return {"": Picks(centers=np.empty((0, len(axes))), source=path)}
+    at = where["name"]
+    for number, row in enumerate(rows[1:], 2):
+        if any(row[len(header) :]) or (at is not None and len(row) <= at):
+            raise InputError(
+                f"{path}: line {number} has {len(row)} cells and the header {len(header)}. Correct it."
+            )
     centers = _numbers(path, rows[1:], [int(axis) for axis in axes if axis is not None], 2)
     if _is_cetpick_header(rows[0]):
         centers = frame.from_cetpick(centers)
-    at = where["name"]
-    names = np.array([_stem(row[at]) if at is not None and at < len(row) else "" for row in rows[1:]])
+    names = np.array(["" if at is None else row[at] for row in rows[1:]], dtype=object)
     extra = {key: _optional(path, rows[1:], where[key]) for key in ("score", "track", "diameter", "radius")}
     sizes = extra["diameter"] if extra["radius"] is None else 2 * extra["radius"]
+    used = set(where.values())
+    left_out = tuple(cell for number, cell in enumerate(rows[0]) if number not in used and cell)
     sets: dict[str, Picks] = {}
     for name in dict.fromkeys(names.tolist()):
-        chosen = names == name
+        chosen = np.asarray(names == name)
         score, size = _complete(extra["score"], chosen), _complete(sizes, chosen)
         sets[name] = Picks(
             centers=centers[chosen],
@@ -132,25 +154,51 @@ def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
             tracks=as_tracks(_complete(extra["track"], chosen)),
             diameter_px=0.0 if size is None else float(np.median(size)),
             source=path,
+            left_out=left_out,
         )
     return sets
 
 
-def _stem(name: str) -> str:
-    for suffix in (".mrc", ".rec"):
-        name = name.removesuffix(suffix)
-    return name
-
-
-def _read_model2point(path: Path, rows: list[list[str]]) -> Picks:
-    width = min(len(row) for row in rows)
-    if width < 3:
+def _read_bare(path: Path, rows: list[list[str]]) -> Picks:
+    """Numbers without a header: IMOD's model2point, or x, y, z and a score."""
+    width = len(rows[0])
+    for number, row in enumerate(rows, 1):
+        if len(row) != width:
+            raise InputError(f"{path}: line {number} has {len(row)} numbers and the first line {width}.")
+    if not 3 <= width <= 5:
         raise InputError(
-            f"{path}: {width} numbers a line; model2point writes x, y, z (and contour numbers before)."
+            f"{path}: {width} numbers a line; model2point writes x, y, z, and one or two numbers of object "
+            "and contour before them. Write a header such as x,y,z,score."
         )
-    # With -object or -contour, IMOD puts one or two whole numbers in front.
-    xyz = _numbers(path, rows, list(range(max(0, width - 3), width)), 1) - CORNER_XYZ
-    return Picks(centers=xyz[:, ::-1].copy(), source=path)
+    values = _numbers(path, rows, list(range(width)), 1)
+    before = values[:, : width - 3]
+    # With -object or -contour, IMOD puts one or two whole numbers in front, from 1.
+    are_contours = bool(((before == np.round(before)) & (before >= 1)).all())
+    if width == 4:
+        are_scores = bool(((values[:, 3] >= 0) & (values[:, 3] <= 1)).all())
+        are_contours &= bool((np.diff(before[:, 0]) >= 0).all())
+        if are_scores == are_contours:
+            raise InputError(
+                f"{path}: the four numbers of a line may be x, y, z, score or contour, x, y, z. Write a "
+                "header such as x,y,z,score."
+            )
+        if are_scores:
+            return Picks(
+                centers=values[:, 2::-1].copy(),
+                scores=as_scores(values[:, 3]),
+                source=path,
+                warnings=(
+                    f"{path.name}: has no header, and its lines are read as x, y, z, score in voxels.",
+                ),
+            )
+    elif not are_contours:
+        raise InputError(f"{path}: begins lines with {rows[0][:2]}, no numbers of objects. Write a header.")
+    xyz = values[:, width - 3 :] - CORNER_XYZ
+    said = (
+        f"{path.name}: has no header, and its lines are read as IMOD's model2point writes them: x, y, z from "
+        "the corner of the first voxel."
+    )
+    return Picks(centers=xyz[:, ::-1].copy(), source=path, warnings=(said,))
 
 
 def read_coords(path: Path, frame: PickFrame) -> Picks:

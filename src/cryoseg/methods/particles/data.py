@@ -22,7 +22,8 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.picks.picks import PICK_SUFFIXES, PICKS_TAG, read_picks
+from cryoseg.io.names import ImageName, distinct_names, match_names
+from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.methods.particles.samples import TrainingMicrograph
 
 IMAGE_FOLDERS = ("images", "micrographs")
@@ -49,6 +50,8 @@ class MicrographPair:
         (n, 2) y, x in pixels, or None.
     polarity
         Of the particles, if the data say.
+    warnings
+        Sentences about what was doubtful in the coordinates.
     """
 
     name: str
@@ -57,6 +60,7 @@ class MicrographPair:
     numbered: bool = False
     centers: NDArray[np.float64] | None = None
     polarity: Polarity | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,27 +188,27 @@ def _pair_by_name(
 
 
 def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[MicrographPair]:
-    centers: dict[str, NDArray[np.float64]] = {}
-    for file in resolve_inputs(picks, suffixes=PICK_SUFFIXES):
-        if file.error is not None:
-            raise InputError(file.error)
-        path = file.path
-        for name, found in read_picks(path).items():
-            key = stem(name or path.stem, MICROGRAPH_SUFFIXES)
-            earlier = centers.get(key, np.empty((0, 2)))
-            centers[key] = np.concatenate([earlier, found.centers[:, -2:]])
-    pairs, missing = [], []
-    for item in resolve_inputs(list(sources), suffixes=MICROGRAPH_SUFFIXES):
+    files = resolve_inputs(picks, suffixes=PICK_SUFFIXES)
+    items = resolve_inputs(list(sources), suffixes=MICROGRAPH_SUFFIXES)
+    for item in (*files, *items):
         if item.error is not None:
             raise InputError(item.error)
-        name = stem(item.path, MICROGRAPH_SUFFIXES)
-        points = centers.get(name, centers.get(name + PICKS_TAG))
-        if points is None or not len(points):
-            missing.append(item.path.name)
+    images = [item.path for item in items]
+    sets = [
+        (ImageName(name, file.path), found) for file in files for name, found in read_picks(file.path).items()
+    ]
+    own = match_names([name for name, _ in sets], [ImageName(str(path), path) for path in images])
+    pairs, missing = [], []
+    for index, (image, name) in enumerate(zip(images, distinct_names(images, bare=True), strict=True)):
+        parts = [found for chosen, (_, found) in zip(own, sets, strict=True) if chosen == index]
+        if sum(map(len, parts)):
+            centers = np.concatenate([found.centers[:, -2:] for found in parts])
+            warnings = tuple(dict.fromkeys(text for found in parts for text in found.warnings))
+            pairs.append(MicrographPair(name=name, image=image, centers=centers, warnings=warnings))
         else:
-            pairs.append(MicrographPair(name=name, image=item.path, centers=points))
+            missing.append(image.name)
     if missing or not pairs:
-        named = ", ".join(list(centers)[:_SHOWN]) or "nothing"
+        named = ", ".join(dict.fromkeys(name.text for name, _ in sets[:_SHOWN])) or "nothing"
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise InputError(
             f"{picks[0]}: has no coordinates for {len(missing)} images ({shown}); the coordinate files name "
@@ -255,6 +259,8 @@ def load_micrograph(
     """
     micrograph = read_micrograph(pair.image, pixel_size=options.pixel_size)
     image = micrograph.data
+    for told in pair.warnings:
+        on_event(Warn(text=told))
     native = _native_labels(pair, image.shape)
     empty = f"{pair.mask or pair.image}: no particle is labelled; leave this micrograph out."
     if native is not None and not (native > 0).any():

@@ -9,18 +9,16 @@ from pathlib import Path
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
 from cryoseg.core.grids.axes import picks_look_turned, voxel_size_mismatch
 from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickScore, evaluate_picks, join_curves
+from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
-from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import InputItem, resolve_inputs
-from cryoseg.io.picks.picks import PICK_SUFFIXES, PICKS_TAG, read_picks
+from cryoseg.io.names import ImageName, distinct_names, match_names
+from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks.text import is_coordinate_table
 from cryoseg.pipelines.evaluate.scores import FileScore
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, summarize
 from cryoseg.types import Picks
-
-_TAILS = (PICKS_TAG, "_picks", "_pick", "_coords", "_truth", "_labels")
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc", ".rec", ".map")
 
 
 def evaluate_pick_files(
@@ -33,10 +31,10 @@ def evaluate_pick_files(
 ) -> Evaluation:
     """Score every method's picks, image by image.
 
-    Images match by name: as the file has it, without the suffix of an image, or the file's own
-    stem where it names none. One image on either side is a pair whatever the names. An image of
-    the truth that a method's files do not name counts as one without picks, unless its file is
-    broken; picks of images without truth are left out.
+    Images match by name: as the file has it, without the suffix of an image, or the file's own stem
+    where it names none; folders decide where that is not enough. One image on either side is a pair
+    whatever the names. An image of the truth that a method's files do not name counts as one without
+    picks, unless its file is broken; picks of images without truth are left out.
 
     Parameters
     ----------
@@ -65,6 +63,8 @@ def evaluate_pick_files(
     wanted, problems = _read_all(truth)
     if problems:
         raise InputError(problems[0])
+    for _, picks in wanted.values():
+        _tell_doubts(picks, config.shape, on_event)
     files = []
     for done, (method, given) in enumerate(methods.items()):
         on_event(StageProgress(name="Scoring", stage="picks", done=done, total=len(methods), unit="methods"))
@@ -129,12 +129,12 @@ def _micro(scores: list[PickScore], config: EvaluatePicksConfig) -> dict[str, fl
 def _score_method(
     method: str,
     given: str | Path | Sequence[Path],
-    wanted: dict[str, Picks],
+    wanted: dict[str, tuple[ImageName, Picks]],
     config: EvaluatePicksConfig,
     failed: Mapping[str, str],
     on_event: OnEvent,
 ) -> list[FileScore]:
-    found, problems = _read_all(given)
+    read, problems = _read_all(given)
     files = [
         FileScore(
             method=method, name=Path(problem.split(": ", 1)[0]).name, pred=None, truth=None, error=problem
@@ -145,28 +145,57 @@ def _score_method(
         FileScore(method=method, name=name, pred=None, truth=None, error=error)
         for name, error in failed.items()
     ]
-    if not found and problems:
+    if not read and problems:
         return files
-    if len(found) == len(wanted) == 1 and not failed:
-        found = dict(zip(wanted, found.values(), strict=True))
-    if extra := sorted(set(found) - set(wanted)):
+    names, truths = [own for own, _ in read.values()], [own for own, _ in wanted.values()]
+    where = str(given) if isinstance(given, str | Path) else "what the model wrote"
+    meant: list[int | None] = [0]
+    if len(read) == len(wanted) == 1 and not failed:
+        if names[0].core != truths[0].core and names[0].name and truths[0].name:
+            on_event(
+                Warn(text=f"{where}: picks of {names[0].name} are scored with those of {truths[0].name}.")
+            )
+    else:
+        try:
+            meant = match_names(names, truths)
+        except InputError as error:
+            return [*files, FileScore(method=method, name=where, pred=None, truth=None, error=str(error))]
+    if extra := sorted(name for name, index in zip(read, meant, strict=True) if index is None):
         on_event(
             Warn(
                 text=f"{method}: picks of {', '.join(extra[:3])} are left out, since no truth has that name."
             )
         )
-    if not set(found) & set(wanted):
-        example = f"{next(iter(found), 'none')!r} and {next(iter(wanted), 'none')!r}"
-        where = str(given) if isinstance(given, str | Path) else "what the model wrote"
-        error = f"{where}: no image has the name of one of the truth ({example}). Rename the images."
-        return [*files, FileScore(method=method, name=where, pred=None, truth=None, error=error)]
-    broken = {image_name(Path(file.name).stem) for file in files}
+    if all(index is None for index in meant):
+        example = f"{next(iter(read), 'none')!r} and {next(iter(wanted), 'none')!r}"
+        nothing = f"{where}: no image has the name of one of the truth ({example}). Rename the images."
+        return [*files, FileScore(method=method, name=where, pred=None, truth=None, error=nothing)]
+    found: dict[str, Picks] = {}
+    for index, (own, picks) in zip(meant, read.values(), strict=True):
+        name = "" if index is None else [*wanted][index]
+        if name in found:
+            twice = f"{own.file}: {found[name].source.name} holds picks of {name} too. Keep one of them."
+            files.append(FileScore(method=method, name=name, pred=own.file, truth=None, error=twice))
+        elif index is not None:
+            found[name] = picks
+    broken = {ImageName("", Path(file.name)).core for file in files}
     broken |= set(failed)
-    for name, truth in wanted.items():
+    for name, (_, truth) in wanted.items():
         if name in broken and name not in found:
             continue
+        if name in found:
+            _tell_doubts(found[name], config.shape or truth.shape, on_event)
         files.append(_score_image(method, name, found.get(name), truth, config))
     return files
+
+
+def _tell_doubts(picks: Picks, shape: tuple[int, ...] | None, on_event: OnEvent) -> None:
+    """Tell what the reader doubted, and how many picks lie outside their image."""
+    for warning in picks.warnings:
+        on_event(Warn(text=warning))
+    shape = shape or picks.shape
+    if shape and len(shape) == picks.centers.shape[1] and (found := points_outside(picks.centers, shape)):
+        on_event(Warn(text=f"{picks.source}: {found}."))
 
 
 def _score_image(
@@ -236,10 +265,8 @@ def _check_pair(pred: Picks, truth: Picks, config: EvaluatePicksConfig, radius_p
         )
 
 
-def _read_all(given: str | Path | Sequence[Path]) -> tuple[dict[str, Picks], list[str]]:
-    """Picks by image, and what could not be read."""
-    found: dict[str, Picks] = {}
-    problems = []
+def _read_all(given: str | Path | Sequence[Path]) -> tuple[dict[str, tuple[ImageName, Picks]], list[str]]:
+    """Picks with the name of their image by the shortest name that tells it apart, and problems."""
     # Topaz's coordinates end in .txt, as lists of files do.
     if (
         isinstance(given, str | Path)
@@ -250,27 +277,21 @@ def _read_all(given: str | Path | Sequence[Path]) -> tuple[dict[str, Picks], lis
     else:
         inputs: Sequence[str | Path] = [given] if isinstance(given, str | Path) else given
         items = resolve_inputs(inputs, suffixes=PICK_SUFFIXES, leave_out=None)
+    read: dict[Path, tuple[ImageName, Picks]] = {}
+    problems = []
     for item in items:
         try:
             if item.error is not None:
                 raise InputError(item.error)
             for name, picks in read_picks(item.path).items():
-                key = image_name(name or item.path.stem)
-                if key in found:
-                    raise InputError(
-                        f"{item.path}: {found[key].source.name} holds picks of {key} too. Keep one of them."
-                    )
-                found[key] = picks
+                own = ImageName(name, item.path)
+                place = Path(*own.folders, own.core)
+                if place in read and own.differs(read[place][0]):
+                    place = Path(*own.folders, own.path.name)
+                if place in read:
+                    other = read[place][1].source.name
+                    raise InputError(f"{item.path}: {other} holds picks of {own.core} too. Keep one of them.")
+                read[place] = own, picks
         except CryosegError as error:
             problems.append(str(error))
-    return found, problems
-
-
-def image_name(name: str) -> str:
-    """Name of an image without folder, suffix, and what pickers put behind it."""
-    path = Path(name)
-    suffix = known_suffix(path, _IMAGE_SUFFIXES)
-    stem = path.name if suffix is None else path.name[: -len(suffix)]
-    for tail in _TAILS:
-        stem = stem.removesuffix(tail)
-    return stem or path.name
+    return dict(zip(distinct_names([*read]), read.values(), strict=True)), problems

@@ -17,6 +17,7 @@ from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.names import distinct_names
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.provenance import describe_input
@@ -29,7 +30,7 @@ from cryoseg.pipelines.batches.records import own_file, peak_bytes, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph
-from cryoseg.pipelines.pick.tomogram_files import write_combined_star
+from cryoseg.pipelines.pick.tomogram_files import existing_stars, write_combined_star
 from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
 
@@ -109,12 +110,16 @@ def pick_micrograph_files(
         report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
         failed = {row.path for row in report.rows if row.status is Status.FAILED}
-        rest = [_paths(output_dir, stems[path], outputs) for path in good if path not in failed]
+        rest = {
+            name: _paths(output_dir, stems[path], outputs)
+            for name, path in zip(distinct_names(good), good, strict=True)
+            if path not in failed
+        }
         for flavor in outputs.formats:
             if SUFFIXES[flavor] == ".star":
                 middle = flavor.value.removeprefix("star")
                 name = f"{COMBINED_NAME}_{middle}.star" if middle else f"{COMBINED_NAME}.star"
-                write_combined_star(output_dir / name, partial(_existing, rest, flavor))
+                write_combined_star(output_dir / name, partial(existing_stars, rest, flavor))
     return report
 
 
@@ -175,13 +180,6 @@ def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str,
             paths[kind] = folder / f"{base}_{ending}"
     paths["record"] = folder / f"{base}.json"
     return paths
-
-
-def _existing(jobs: Sequence[Mapping[str, Path]], flavor: PickFormat) -> list[Path]:
-    """Finished files of one flavor."""
-    return [
-        paths[flavor.value] for paths in jobs if paths["record"].exists() and paths[flavor.value].exists()
-    ]
 
 
 def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> Row:

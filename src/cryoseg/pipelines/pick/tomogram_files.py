@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from cryoseg.io.images.volumes import (
     write_logits,
 )
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
+from cryoseg.io.names import distinct_names
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
@@ -132,9 +133,9 @@ def pick_files(
         about_model = {"sha256": hash_file(model), **asdict(settings)}
 
         def plan(path: Path) -> Job:
-            frame = (relion or {}).get(stem(path)) or (relion or {}).get("")
+            frame = PickFrame(relion=relion).relion_for(str(path))
             wants_frame = any(flavor in RELION_FORMATS for flavor in outputs.formats)
-            over = None if mask is None else mask_file(mask, path)
+            over = None if mask is None else mask_file(mask, stems[path])
             identity = {
                 "command": "pick",
                 "model": about_model,
@@ -159,21 +160,26 @@ def pick_files(
             source = describe_input(path)
             tomogram = _read(path, pixel_size, on_event)
             economy = choose_economy(path, bytes_needed(tomogram.data.shape), workers=batch.workers)
+            own = PickFrame(relion=relion).relion_for(str(path))
             frame = PickFrame(
                 voxel_size=tomogram.geometry.voxel_size[2],
                 shape=tomogram.data.shape,
                 thickness_axis=axis,
-                relion=relion,
+                relion=relion if own is None else {"": own},
                 diameter_angstrom=settings.particle_diameter_angstrom,
             )
-            over = None if mask is None else mask_file(mask, path)
+            over = None if mask is None else mask_file(mask, stems[path])
             marked = None if over is None else np.asarray(read_mask(over).data > 0)
             return _pick_one(tomogram, plan(path), source, detector, config, frame, marked, economy, on_event)
 
         report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
         failed = {row.path for row in report.rows if row.status is Status.FAILED}
-        rest = [_paths(output_dir, stems[path], outputs) for path in good if path not in failed]
+        rest = {
+            name: _paths(output_dir, stems[path], outputs)
+            for name, path in zip(distinct_names(good, bare=True), good, strict=True)
+            if path not in failed
+        }
         _write_combined(output_dir, rest, outputs)
     return report
 
@@ -223,10 +229,10 @@ def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
     return tomogram
 
 
-def mask_file(mask: Path, path: Path) -> Path:
-    """The mask of a tomogram: `mask` itself, or the file in that folder that bears the tomogram's name.
+def mask_file(mask: Path, name: str) -> Path:
+    """The mask of a tomogram: `mask` itself, or the file in that folder with the name of its outputs.
 
-    What `cryoseg segment` writes there is found.
+    What `cryoseg segment` writes there for the same inputs is found.
 
     Raises
     ------
@@ -235,13 +241,10 @@ def mask_file(mask: Path, path: Path) -> Path:
     """
     if not mask.is_dir():
         return mask
-    name = stem(path)
     wanted = {name + ending for ending in MASK_ENDINGS}
     files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
     if not files:
-        raise InputError(
-            f"{mask}: no mask for {path.name}; looked for {name}_membrane_mask.mrc and the like."
-        )
+        raise InputError(f"{mask}: no mask for {name}; looked for {name}_membrane_mask.mrc and the like.")
     return max(files, key=lambda file: len(stem(file)))
 
 
@@ -302,9 +305,9 @@ def _pick_one(
     )
 
 
-def _write_combined(folder: Path, jobs: list[dict[str, Path]], outputs: PickOutputs) -> None:
+def _write_combined(folder: Path, jobs: dict[str, dict[str, Path]], outputs: PickOutputs) -> None:
     """One STAR per flavor for the run; tomograms of several voxel sizes share none in RELION's frames."""
-    done = [paths for paths in jobs if paths["record"].exists()]
+    done = [paths for paths in jobs.values() if paths["record"].exists()]
     if len(done) < 2:
         return
     for flavor in outputs.formats:
@@ -316,20 +319,31 @@ def _write_combined(folder: Path, jobs: list[dict[str, Path]], outputs: PickOutp
                 continue
         middle = flavor.value.removeprefix("star").replace("-", "_")
         name = folder / f"{COMBINED_NAME}{middle}.star"
-        write_combined_star(name, partial(_existing, jobs, flavor))
+        write_combined_star(name, partial(existing_stars, jobs, flavor))
 
 
-def _existing(jobs: list[dict[str, Path]], flavor: PickFormat) -> list[Path]:
-    return [
-        paths[flavor.value] for paths in jobs if paths["record"].exists() and paths[flavor.value].exists()
-    ]
+def existing_stars(jobs: Mapping[str, Mapping[str, Path]], flavor: PickFormat) -> dict[Path, str]:
+    """Finished files of one flavor, each with the name that tells its image from the others of the run.
+
+    Parameters
+    ----------
+    jobs
+        Outputs by kind, by that name.
+    flavor
+        A format of STAR.
+    """
+    return {
+        paths[flavor.value]: name
+        for name, paths in jobs.items()
+        if paths["record"].exists() and paths[flavor.value].exists()
+    }
 
 
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 
 
-def write_combined_star(output: Path, finished: Callable[[], Sequence[Path]]) -> None:
+def write_combined_star(output: Path, finished: Callable[[], Mapping[Path, str]]) -> None:
     """Join STAR files of picks, if there are two or more.
 
     Parameters
@@ -337,8 +351,8 @@ def write_combined_star(output: Path, finished: Callable[[], Sequence[Path]]) ->
     output
         Replaced if it exists.
     finished
-        Names the files that are there now. Of several processes that end at about the same time, the
-        last one to ask sees the files of all.
+        Names the files that are there now, as `join_stars` takes them. Of several processes that end at
+        about the same time, the last one to ask sees the files of all.
 
     Raises
     ------

@@ -11,14 +11,16 @@ import numpy as np
 from cryoseg.config.view import ViewConfig
 from cryoseg.core.grids.binning import Factors, binned_shape
 from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
+from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.micrographs import is_single_image, read_micrograph
 from cryoseg.io.images.volumes import check_finite, improbable_voxel_size, read_mask, read_tomogram
-from cryoseg.io.inputs import stem
+from cryoseg.io.names import ImageName, match_names
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import read_picks
+from cryoseg.io.picks.sets import join_picks
 from cryoseg.pipelines.segment.postprocess import recorded_threshold
 from cryoseg.pipelines.view.server import ViewMaterial, ViewSources, build_page
 from cryoseg.types import Picks, Tomogram
@@ -141,7 +143,7 @@ def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMa
     if sources.mask is not None:
         mask = _read_fitting(sources.mask, tomogram, read_mask)
     if sources.picks is not None:
-        picks = _read_picks(sources.picks, tomogram)
+        picks = _read_picks(sources.picks, tomogram, on_event)
     return ViewMaterial(tomogram=tomogram, logits=logits, mask=mask, picks=picks, threshold=threshold)
 
 
@@ -175,28 +177,34 @@ def _read_fitting(path: Path, tomogram: Tomogram, read: Callable[[Path], Tomogra
     return volume
 
 
-def _read_picks(path: Path, tomogram: Tomogram) -> Picks:
+def _read_picks(path: Path, tomogram: Tomogram, on_event: OnEvent) -> Picks:
     shape = tomogram.data.shape
     is_flat = shape[0] == 1
     frame = PickFrame(voxel_size=tomogram.geometry.voxel_size[2], shape=shape[1:] if is_flat else shape)
     sets = read_picks(path, frame)
-    names = {tomogram.source.name, stem(tomogram.source), tomogram.source.as_posix()}
-    matching = [name for name in sets if name in names or stem(Path(name)) == stem(tomogram.source)]
+    keys = [ImageName(name, path) for name in sets]
+    own = match_names(keys, [ImageName(str(tomogram.source), tomogram.source)])
+    matching = [picks for picks, chosen in zip(sets.values(), own, strict=True) if chosen is not None]
     if matching:
-        picks = sets[matching[0]]
+        picks = join_picks(matching)
     elif len(sets) == 1:
         (picks,) = sets.values()
-    elif not sets:
-        picks = Picks(centers=np.empty((0, 3)))
+        if keys[0].name:
+            said = f"{path}: holds picks of {keys[0].name}, which are shown on {tomogram.source.name}."
+            on_event(Warn(text=said))
     else:
         example = ", ".join(list(sets)[:3])
         raise InputError(
             f"{path}: holds picks of {len(sets)} images ({example}, ...), and none is "
             f"{tomogram.source.name}. Give the picks of this tomogram."
         )
+    for warning in picks.warnings:
+        on_event(Warn(text=warning))
     if picks.centers.shape[1] == 2:
         if not is_flat:
             raise InputError(f"{path}: holds points without a z, and {tomogram.source.name} is a volume.")
         centers = np.column_stack([np.zeros(len(picks)), picks.centers])
         picks = replace(picks, centers=centers)
+    if outside := points_outside(picks.centers, shape):
+        on_event(Warn(text=f"{path}: {outside}."))
     return picks
