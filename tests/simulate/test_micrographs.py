@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoseg.config.simulate import PolarityOnDisk
+from cryoseg.config.simulate import PolarityOnDisk, SimulatedSeries
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.errors import ConfigError, OutputError
 from cryoseg.io.images.volumes import read_mask, read_tomogram
@@ -77,12 +77,12 @@ def test_no_position_lies_on_carbon() -> None:
 
 
 def test_folder_is_complete_reproducible_and_resumable(tmp_path: Path) -> None:
-    outcomes = list(simulate_micrograph_folder(SMALL, tmp_path, indices=range(2)))
+    outcomes = list(simulate_micrograph_folder(SMALL, tmp_path, SimulatedSeries(count=2)))
     assert [one.made for one in outcomes] == [True, True]
     paths = output_paths(tmp_path, 1)
     first = paths.micrograph.read_bytes(), paths.labels.read_bytes(), paths.record.read_bytes()
     paths.record.unlink()
-    again = list(simulate_micrograph_folder(SMALL, tmp_path, indices=range(2)))
+    again = list(simulate_micrograph_folder(SMALL, tmp_path, SimulatedSeries(count=2)))
     assert sorted(one.made for one in again) == [False, True]
     assert first == (paths.micrograph.read_bytes(), paths.labels.read_bytes(), paths.record.read_bytes())
     record = json.loads(paths.record.read_text())
@@ -92,7 +92,9 @@ def test_folder_is_complete_reproducible_and_resumable(tmp_path: Path) -> None:
     (picks,) = read_picks(paths.particles).values()
     assert len(picks) == record["particles"]
     with pytest.raises(OutputError, match="other settings"):
-        list(simulate_micrograph_folder(dataclasses.replace(SMALL, seed=6), tmp_path, indices=range(1)))
+        list(
+            simulate_micrograph_folder(dataclasses.replace(SMALL, seed=6), tmp_path, SimulatedSeries(count=1))
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
+from cryoseg.config.simulate import PolarityOnDisk, SimulateConfig, SimulatedSeries, TomogramRecipe
 from cryoseg.errors import ConfigError, OutputError
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.simulate.tomograms import output_paths, simulate_folder, simulate_tomogram
@@ -25,13 +25,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one_worker")
-    outcomes = list(simulate_folder(SMALL, folder, indices=range(3)))
+    outcomes = list(simulate_folder(SMALL, folder, SimulatedSeries(count=3)))
     assert [outcome.made for outcome in outcomes] == [True] * 3
     return folder
 
 
 def test_files_do_not_depend_on_the_number_of_workers_or_volumes(made: Path, tmp_path: Path) -> None:
-    assert len(list(simulate_folder(SMALL, tmp_path, indices=range(2), workers=2))) == 2
+    assert len(list(simulate_folder(SMALL, tmp_path, SimulatedSeries(count=2, workers=2)))) == 2
     assert len(contents(tmp_path)) == 6
     expected = contents(made)
     assert contents(tmp_path) == {name: expected[name] for name in contents(tmp_path)}
@@ -49,7 +49,9 @@ def test_deleted_output_is_made_again_and_nothing_else_is_touched(made: Path) ->
     stamps = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     for name in ("sim_0001_labels.mrc.gz", "sim_0002.json"):
         (made / name).unlink()
-    outcomes = sorted(simulate_folder(SMALL, made, indices=range(3)), key=lambda outcome: outcome.index)
+    outcomes = sorted(
+        simulate_folder(SMALL, made, SimulatedSeries(count=3)), key=lambda outcome: outcome.index
+    )
     assert [outcome.made for outcome in outcomes] == [False, True, True]
     assert contents(made) == before
     assert (made / "sim_0000_tomogram.mrc").stat().st_mtime_ns == stamps["sim_0000_tomogram.mrc"]
@@ -59,7 +61,7 @@ def test_torn_record_does_not_count_as_finished(made: Path) -> None:
     before = contents(made)
     record = made / "sim_0000.json"
     record.write_text(record.read_text()[:100])
-    outcomes = list(simulate_folder(SMALL, made, indices=range(1)))
+    outcomes = list(simulate_folder(SMALL, made, SimulatedSeries(count=1)))
     assert outcomes[0].made
     assert contents(made) == before
 
@@ -67,7 +69,7 @@ def test_torn_record_does_not_count_as_finished(made: Path) -> None:
 def test_folder_of_other_settings_is_refused_unless_overwritten(made: Path) -> None:
     other = dataclasses.replace(SMALL, snr=(0.5, 0.5))
     with pytest.raises(OutputError, match="other settings"):
-        list(simulate_folder(other, made, indices=range(1)))
+        list(simulate_folder(other, made, SimulatedSeries(count=1)))
 
 
 def test_record_header_and_labels_tell_the_same(made: Path) -> None:
@@ -107,7 +109,7 @@ def test_recorded_snr_is_measured_back_from_the_two_parts(index: int) -> None:
 
 
 def test_polarity_turns_the_sign_and_nothing_else() -> None:
-    config = dataclasses.replace(SMALL, snr=(20.0, 20.0), recipe=Recipe.SAMPLE, shape=(24, 64, 64))
+    config = dataclasses.replace(SMALL, snr=(20.0, 20.0), recipe=TomogramRecipe.SAMPLE, shape=(24, 64, 64))
     dark = simulate_tomogram(config)
     bright = simulate_tomogram(dataclasses.replace(config, polarity=PolarityOnDisk.BRIGHT))
     np.testing.assert_array_equal(dark.labels, bright.labels)
@@ -116,7 +118,7 @@ def test_polarity_turns_the_sign_and_nothing_else() -> None:
 
 
 def test_heldout_volumes_hold_three_kinds_of_distractor_over_a_tenth_of_their_voxels() -> None:
-    config = SimulateConfig(recipe=Recipe.HELDOUT, shape=(24, 64, 64), seed=11)
+    config = SimulateConfig(recipe=TomogramRecipe.HELDOUT, shape=(24, 64, 64), seed=11)
     for index in range(3):
         record = simulate_tomogram(config, index).record
         assert record["distractor_fraction"] > 0.10
@@ -141,7 +143,7 @@ def test_asked_ranges_are_kept() -> None:
         ({"pixel_size": (12.0, 8.0)}, "range must rise"),
         ({"pixel_size": (0.8, 1.2)}, "angstrom"),
         ({"snr": (0.0, 1.0)}, "0.001"),
-        ({"seed": -1}, "negative"),
+        ({"seed": -1}, "at least 0"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object], words: str) -> None:

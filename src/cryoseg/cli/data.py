@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
-from typer import Argument, Exit, Option
+from typer import Argument, Exit
 
 from cryoseg.cli.batch_options import DryRun
-from cryoseg.cli.options import OutputDir, Quiet, Split, Verbose
-from cryoseg.config.fetch_data import FetchConfig, VolumeFormat
+from cryoseg.cli.options import OutputDir, Verbosity
+from cryoseg.config.fetch_data import FetchConfig
 
 app = typer.Typer(no_args_is_help=True, help="Fetch published tomograms, annotations and micrographs.")
 
@@ -30,35 +30,21 @@ def fetch(
             show_default=False,
         ),
     ],
+    *,
     output_dir: OutputDir = Path("data/collection"),
     dry_run: DryRun = False,
-    annotations: Annotated[
-        bool, Option(help="Of a single run, fetch its annotations too: masks and points.")
-    ] = FetchConfig.annotations,
-    volume_format: Annotated[
-        VolumeFormat, Option(help="Of tomograms from the CryoET Data Portal.")
-    ] = FetchConfig.volume_format,
-    tomogram_id: Annotated[
-        Optional[int],  # noqa: UP045
-        Option(help="Which tomogram of a single run.", show_default="the portal's first"),
-    ] = FetchConfig.tomogram_id,
-    split: Split = FetchConfig.split,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    config: FetchConfig,
+    verbosity: Verbosity,
 ) -> None:
     """Fetch runs and data sets; the same command goes on where it was interrupted.
 
     Example: cryoseg data fetch cryoppp_lite:10017 --dry-run
     """
-    from cryoseg.cli.console import batch_console
     from cryoseg.events import Note, Row, Status
     from cryoseg.pipelines.data.fetch_data import fetch_planned, readable_bytes
     from cryoseg.pipelines.data.fetch_plan import plan_fetch
 
-    config = FetchConfig(
-        volume_format=volume_format, annotations=annotations, tomogram_id=tomogram_id, split=split
-    )
-    with batch_console(quiet=quiet, verbose=verbose) as console:
+    with verbosity.console() as console:
         plan = plan_fetch(wanted, output_dir, config)
         for planned in plan:
             told = f"{len(planned.files)} files, {readable_bytes(planned.size)}" if planned.files else "-"

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 from typer import Argument, Option
 
 from cryoseg.config import Precision
 from cryoseg.config.common import DEVICE_NAMES, DEVICE_ORDER
-from cryoseg.config.pictures import Morphology
+from cryoseg.config.setting import Settings, setting
+
+if TYPE_CHECKING:
+    from cryoseg.cli.console import BatchConsole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verbosity(Settings):
+    """How much is printed."""
+
+    quiet: bool = setting(False, help="Print only errors and the summary.", flags=("--quiet", "-q"))
+    verbose: bool = setting(False, help="Print every setting and note.", flags=("--verbose", "-v"))
+
+    def console(self) -> AbstractContextManager[BatchConsole]:
+        """The console, whose live display is closed when the block ends."""
+        from cryoseg.cli.console import batch_console  # rich starts here, not at --help
+
+        return batch_console(quiet=self.quiet, verbose=self.verbose)
+
 
 Inputs = Annotated[
     list[str],
@@ -32,7 +52,7 @@ PixelSize = Annotated[
 Device = Annotated[str, Option("--device", help=f"{DEVICE_NAMES}; auto takes {DEVICE_ORDER}.")]
 PrecisionOption = Annotated[Precision, Option("--precision", help="auto: bfloat16 on CUDA, else float32.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace finished outputs, which are kept otherwise.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Print errors and the summary only.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print only errors and the summary.")]
 Verbose = Annotated[bool, Option("--verbose", "-v", help="Print every setting and note.")]
 CheckpointsDir = Annotated[
     Optional[Path],  # noqa: UP045
@@ -51,20 +71,12 @@ Card = Annotated[
         show_default="none",
     ),
 ]
-Count = Annotated[int, Option("--count", "-n", min=1, help="How many to make.")]
-First = Annotated[int, Option("--first", min=0, help="Number of the first one to make.")]
-Workers = Annotated[
-    int, Option("--workers", min=1, help="Processes; what is made does not depend on their number.")
-]
-Prefix = Annotated[str, Option("--prefix", help="First part of the file names.")]
 Split = Annotated[
     str,
-    Option("--split", help="Of a .csv list, only the rows of this split, such as test.", show_default="all"),
+    Option(
+        "--split", help="Take only the rows of this split of a .csv list, such as test.", show_default="all"
+    ),
 ]
-MorphologyOption = Annotated[
-    Morphology, Option("--morphology", help="open drops thin parts of the mask, close fills narrow gaps.")
-]
-Kernel = Annotated[int, Option("--kernel", help="Side of the square that opens or closes, in pixels.")]
 
 
 # Of options that mean the same everywhere, while each method has its own default for them.

@@ -8,25 +8,22 @@ from typing import Annotated, Optional
 from typer import Exit, Option
 
 from cryoseg.cli.batch_options import DryRun
-from cryoseg.cli.console import batch_console
 from cryoseg.cli.options import (
     LOGIT_THRESHOLD_HELP,
     PREPARE_HELP,
     CheckpointsDir,
     Device,
     Inputs,
-    Kernel,
-    MorphologyOption,
     OutputDir,
     Overwrite,
-    Quiet,
-    Verbose,
+    Verbosity,
 )
 from cryoseg.config.pictures import Smoothing
 
 
 def segment_image(
     inputs: Inputs,
+    *,
     model: Annotated[
         str, Option("--model", "-m", "--checkpoint", help="A model that `cryoseg train promise` wrote.")
     ],
@@ -39,8 +36,7 @@ def segment_image(
         Optional[float],  # noqa: UP045
         Option("--logit-threshold", help=LOGIT_THRESHOLD_HELP, show_default="the model's"),
     ] = None,
-    morphology: MorphologyOption = Smoothing.morphology,
-    kernel: Kernel = Smoothing.kernel,
+    smoothing: Smoothing,
     prepare: Annotated[
         Optional[bool],  # noqa: UP045
         Option(
@@ -56,15 +52,13 @@ def segment_image(
     device: Device = "auto",
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbosity: Verbosity,
 ) -> None:
     """Mark what a model was trained to find in ordinary pictures: PNG, JPEG, BMP or TIFF.
 
     Example: cryoseg segment-image photos/ --model runs/pictures/promise.safetensors -o masks --overlay
     """
-    smoothing = Smoothing(morphology=morphology, kernel=kernel)
-    with batch_console(quiet=quiet, verbose=verbose) as console:
+    with verbosity.console() as console:
         from cryoseg.methods.device import select_device
         from cryoseg.methods.particles.model import load_particle_model
         from cryoseg.pipelines.batches.run import Batch

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+from cryoseg.config.setting import Settings, setting
 
 
 class VolumeFormat(StrEnum):
@@ -13,23 +16,20 @@ class VolumeFormat(StrEnum):
     OME_ZARR = "ome-zarr"
 
 
+def split_setting() -> Any:
+    """The rows of a list that are taken."""
+    return setting("", help="Take only the rows of this split of a .csv list, such as test.", shown="all")
+
+
 @dataclass(frozen=True, kw_only=True)
-class FetchConfig:
-    """What to fetch.
+class FetchConfig(Settings):
+    """What to fetch."""
 
-    Attributes
-    ----------
-    volume_format
-        Of tomograms from the CryoET Data Portal.
-    annotations
-        Fetch the portal's annotations of a single run too: masks, and points.
-    tomogram_id
-        Which tomogram of a single run; None takes the portal's first.
-    split
-        Of a list, only the rows of this split; empty takes all.
-    """
-
-    volume_format: VolumeFormat = VolumeFormat.MRC
-    annotations: bool = True
-    tomogram_id: int | None = None
-    split: str = ""
+    annotations: bool = setting(True, help="Fetch masks and points of a single run too.")
+    volume_format: VolumeFormat = setting(
+        VolumeFormat.MRC, help="Format of tomograms from the CryoET Data Portal."
+    )
+    tomogram_id: int | None = setting(
+        None, help="Number of the tomogram of a single run.", shown="the portal's first"
+    )
+    split: str = split_setting()

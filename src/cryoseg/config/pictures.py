@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from cryoseg.errors import ConfigError
+from cryoseg.config.setting import Settings, setting
 
 
 class Morphology(StrEnum):
@@ -18,23 +18,13 @@ class Morphology(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Smoothing:
-    """One step after the threshold.
+class Smoothing(Settings):
+    """One step after the threshold."""
 
-    Attributes
-    ----------
-    morphology
-        See `Morphology`.
-    kernel
-        Side of the square it works with, in pixels.
-    """
-
-    morphology: Morphology = Morphology.NONE
-    kernel: int = 5
-
-    def __post_init__(self) -> None:
-        if self.kernel < 1:
-            raise ConfigError(f"--kernel {self.kernel}: must be at least 1.")
+    morphology: Morphology = setting(
+        Morphology.NONE, help="open removes thin parts of the mask, close fills narrow gaps."
+    )
+    kernel: int = setting(5, help="Side in pixels of the square that opens or closes.", at_least=1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

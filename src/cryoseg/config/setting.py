@@ -195,3 +195,15 @@ def read_range(text: str, *, option: str) -> tuple[float, float]:
 def write_range(ends: tuple[float, float]) -> str:
     """The inverse of `read_range`."""
     return f"{ends[0]:g}:{ends[1]:g}"
+
+
+def require_rising(option: str, ends: tuple[float, float] | None) -> None:
+    """Stop at a range whose upper end is below the lower one.
+
+    Raises
+    ------
+    ConfigError
+        With the name of the option.
+    """
+    if ends is not None and ends[0] > ends[1]:
+        raise ConfigError(f"{option} {write_range(ends)}: the range must rise.")

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from cryoseg.errors import ConfigError
+from cryoseg.config.common import overwrite_setting, seed_setting
+from cryoseg.config.setting import (
+    Settings,
+    read_range,
+    read_sizes,
+    require_rising,
+    setting,
+    write_range,
+    write_sizes,
+)
 
 
-class Recipe(StrEnum):
+class TomogramRecipe(StrEnum):
     """Mixtures of specimens and microscopes.
 
     `train`: everything, from easy to hopeless. `heldout`: harder and narrower, each volume with at
@@ -29,66 +39,99 @@ class PolarityOnDisk(StrEnum):
     BOTH = "both"
 
 
+_PIXEL_SIZES = {
+    TomogramRecipe.TRAIN: (7.5, 17.0),
+    TomogramRecipe.HELDOUT: (8.0, 16.0),
+    TomogramRecipe.SAMPLE: (12.0, 12.0),
+}
+_SNRS = {
+    TomogramRecipe.TRAIN: (0.05, 1.2),
+    TomogramRecipe.HELDOUT: (0.1, 0.5),
+    TomogramRecipe.SAMPLE: (0.3, 0.3),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
-class SimulateConfig:
+class SimulatedSeries(Settings):
+    """How many are simulated, under which names, and by how many processes."""
+
+    count: int = setting(1, help="How many to make.", flags=("--count", "-n"), at_least=1)
+    first: int = setting(0, help="Number of the first one to make.", at_least=0)
+    prefix: str = setting("sim", help="First part of the file names.")
+    workers: int = setting(1, help="Number of processes, which does not change what is made.", at_least=1)
+    overwrite: bool = overwrite_setting()
+
+    @property
+    def indices(self) -> range:
+        """The numbers of those to make."""
+        return range(self.first, self.first + self.count)
+
+
+def polarity_on_disk_setting() -> Any:
+    """Whether what is simulated is dark or bright."""
+    return setting(
+        PolarityOnDisk.DARK,
+        help="Whether membranes or particles are dark or bright in the file; both draws one for each file.",
+        flags=("--polarity",),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateConfig(Settings):
     """Everything that changes the simulated volumes of one seed.
+
+    Volume i of a seed is the same whatever the number of volumes and of processes.
 
     Attributes
     ----------
-    recipe
-        The mixture to draw from.
-    shape
-        (z, y, x) in voxels.
-    pixel_size
-        Range in angstrom, drawn evenly in the logarithm; None takes the recipe's.
-    snr
-        Range of var(noise-free reconstruction) / var(noise), drawn evenly in the logarithm; None
-        takes the recipe's.
-    polarity
-        See `PolarityOnDisk`.
-    seed
-        Volume i of a seed is the same whatever the number of volumes and of processes.
+    pixel_size, snr
+        Ranges, drawn evenly in the logarithm; None takes those of the recipe.
     """
 
-    recipe: Recipe = Recipe.TRAIN
-    shape: tuple[int, int, int] = (64, 256, 256)
-    pixel_size: tuple[float, float] | None = None
-    snr: tuple[float, float] | None = None
-    polarity: PolarityOnDisk = PolarityOnDisk.DARK
-    seed: int = 0
+    recipe: TomogramRecipe = setting(
+        TomogramRecipe.TRAIN, help="Mixture of specimens and microscopes to draw from."
+    )
+    shape: tuple[int, int, int] = setting(
+        (64, 256, 256),
+        help="Shape in voxels, ZxYxX.",
+        read=read_sizes("ZxYxX", "64x256x256"),
+        write=write_sizes,
+        at_least=16,
+    )
+    pixel_size: tuple[float, float] | None = setting(
+        None,
+        help="Pixel size: one number or LOW:HIGH.",
+        flags=("--pixel-size", "--voxel-size", "--apix"),
+        read=read_range,
+        write=write_range,
+        at_least=2,
+        at_most=40,
+        unit="angstrom",
+        shown="the recipe's",
+    )
+    snr: tuple[float, float] | None = setting(
+        None,
+        help="Variance of the noise-free reconstruction over that of the noise: one number or LOW:HIGH.",
+        read=read_range,
+        write=write_range,
+        at_least=0.001,
+        at_most=1000,
+        shown="the recipe's",
+    )
+    polarity: PolarityOnDisk = polarity_on_disk_setting()
+    seed: int = seed_setting()
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 16:
-            raise ConfigError(
-                f"--shape {'x'.join(map(str, self.shape))}: give ZxYxX in voxels, each at least 16."
-            )
-        if self.pixel_size is not None:
-            low, high = self.pixel_size
-            if not 2.0 <= low <= high <= 40.0:
-                raise ConfigError(
-                    f"--pixel-size {low:g}:{high:g}: the range must rise and lie within 2 to 40 angstrom."
-                )
-        if self.snr is not None:
-            low, high = self.snr
-            if not 0.001 <= low <= high <= 1000.0:
-                raise ConfigError(
-                    f"--snr {low:g}:{high:g}: the range must rise and lie within 0.001 to 1000."
-                )
-        if self.seed < 0:
-            raise ConfigError(f"--seed {self.seed}: must not be negative.")
+        super().__post_init__()
+        require_rising("--pixel-size", self.pixel_size)
+        require_rising("--snr", self.snr)
 
     @property
     def pixel_size_range(self) -> tuple[float, float]:
         """The range in angstrom that volumes are drawn from."""
-        if self.pixel_size is not None:
-            return self.pixel_size
-        return {Recipe.TRAIN: (7.5, 17.0), Recipe.HELDOUT: (8.0, 16.0), Recipe.SAMPLE: (12.0, 12.0)}[
-            self.recipe
-        ]
+        return self.pixel_size or _PIXEL_SIZES[self.recipe]
 
     @property
     def snr_range(self) -> tuple[float, float]:
         """The range of the signal-to-noise ratio that volumes are drawn from."""
-        if self.snr is not None:
-            return self.snr
-        return {Recipe.TRAIN: (0.05, 1.2), Recipe.HELDOUT: (0.1, 0.5), Recipe.SAMPLE: (0.3, 0.3)}[self.recipe]
+        return self.snr or _SNRS[self.recipe]

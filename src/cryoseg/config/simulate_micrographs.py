@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cryoseg.config.simulate import PolarityOnDisk
+from cryoseg.config.common import seed_setting
+from cryoseg.config.setting import (
+    Settings,
+    read_range,
+    read_sizes,
+    require_rising,
+    setting,
+    write_range,
+    write_sizes,
+)
+from cryoseg.config.simulate import PolarityOnDisk, polarity_on_disk_setting
 from cryoseg.errors import ConfigError
 
 SMALLEST_PARTICLE_PX = 6.0
@@ -22,47 +32,50 @@ class MicrographRecipe(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateMicrographsConfig:
+class SimulateMicrographsConfig(Settings):
     """Everything that changes the simulated micrographs of one seed.
 
-    Attributes
-    ----------
-    recipe
-        The mixture to draw from.
-    shape
-        (y, x) in pixels.
-    particle_diameter_px
-        Range of the particle's largest diameter in pixels, drawn evenly in the logarithm.
-    particle_diameter
-        The same in angstrom; with the diameter in pixels it gives the pixel size.
-    polarity
-        Whether particles are dark or bright in the file.
-    seed
-        Micrograph i of a seed is the same whatever the number of micrographs and of processes.
+    Micrograph i of a seed is the same whatever the number of micrographs and of processes. Diameters are
+    drawn evenly in the logarithm.
     """
 
-    recipe: MicrographRecipe = MicrographRecipe.TRAIN
-    shape: tuple[int, int] = (1024, 1024)
-    particle_diameter_px: tuple[float, float] = (18.0, 120.0)
-    particle_diameter: tuple[float, float] = (80.0, 320.0)
-    polarity: PolarityOnDisk = PolarityOnDisk.DARK
-    seed: int = 0
+    recipe: MicrographRecipe = setting(
+        MicrographRecipe.TRAIN, help="Mixture of specimens and microscopes to draw from."
+    )
+    shape: tuple[int, int] = setting(
+        (1024, 1024),
+        help="Shape in pixels, YxX.",
+        read=read_sizes("YxX", "1024x1024"),
+        write=write_sizes,
+        at_least=64,
+    )
+    particle_diameter_px: tuple[float, float] = setting(
+        (18.0, 120.0),
+        help="Largest diameter of the particle in pixels: one number or LOW:HIGH.",
+        read=read_range,
+        write=write_range,
+        at_least=SMALLEST_PARTICLE_PX,
+        unit="pixels",
+    )
+    particle_diameter: tuple[float, float] = setting(
+        (80.0, 320.0),
+        help="The same diameter in angstrom: one number or LOW:HIGH. With the diameter in pixels it gives "
+        "the pixel size.",
+        read=read_range,
+        write=write_range,
+        at_least=20,
+        at_most=2000,
+        unit="angstrom",
+    )
+    polarity: PolarityOnDisk = polarity_on_disk_setting()
+    seed: int = seed_setting()
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 2 or min(self.shape) < 64:
+        super().__post_init__()
+        require_rising("--particle-diameter-px", self.particle_diameter_px)
+        require_rising("--particle-diameter", self.particle_diameter)
+        if self.particle_diameter_px[1] > min(self.shape) / 2:
             raise ConfigError(
-                f"--shape {'x'.join(map(str, self.shape))}: give YxX in pixels, each at least 64."
+                f"--particle-diameter-px {write_range(self.particle_diameter_px)}: must be at most half of "
+                "the image."
             )
-        low, high = self.particle_diameter_px
-        if not SMALLEST_PARTICLE_PX <= low <= high <= min(self.shape) / 2:
-            raise ConfigError(
-                f"--particle-diameter-px {low:g}:{high:g}: the range must rise and lie within "
-                f"{SMALLEST_PARTICLE_PX:g} pixels and half of the image."
-            )
-        low, high = self.particle_diameter
-        if not 20.0 <= low <= high <= 2000.0:
-            raise ConfigError(
-                f"--particle-diameter {low:g}:{high:g}: the range must rise and lie within 20 to 2000 A."
-            )
-        if self.seed < 0:
-            raise ConfigError(f"--seed {self.seed}: must not be negative.")

@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from cryoseg.config.common import pixel_size_setting
 from cryoseg.config.postprocess import PostprocessConfig
-from cryoseg.errors import ConfigError
+from cryoseg.config.setting import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewConfig:
-    """What a page begins with, and how large it may be.
+class ViewConfig(Settings):
+    """What a page shows first, and how large it may be."""
 
-    Attributes
-    ----------
-    binning
-        Voxels per page voxel along every axis; None takes the fewest that `max_megabytes` allow.
-    max_megabytes
-        Of the page.
-    logit_threshold
-        Where the slider begins; None takes the one recorded beside the logits, else ETSAM's.
-    min_slices
-        Where that slider begins, in slices of the full size.
-    pixel_size
-        In angstrom; None takes the header's.
-    pick_diameter_angstrom
-        Of the circles about picks; None takes the diameter that the file of picks gives.
-    """
-
-    binning: int | None = None
-    max_megabytes: float = 60.0
-    logit_threshold: float | None = None
-    min_slices: int = PostprocessConfig.min_slices
-    pixel_size: float | None = None
-    pick_diameter_angstrom: float | None = None
-
-    def __post_init__(self) -> None:
-        PostprocessConfig(logit_threshold=self.logit_threshold, min_slices=self.min_slices)
-        if self.binning is not None and self.binning < 1:
-            raise ConfigError(f"--bin {self.binning}: must be at least 1.")
-        if not self.max_megabytes >= 1:
-            raise ConfigError(f"--max-megabytes {self.max_megabytes:g}: must be at least 1.")
-        for option, value in (
-            ("--pixel-size", self.pixel_size),
-            ("--pick-diameter", self.pick_diameter_angstrom),
-        ):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{option} {value:g}: must be a positive number of angstrom.")
+    logit_threshold: float | None = setting(
+        None, help="Logit at which the threshold slider begins.", shown="recorded, else -0.5"
+    )
+    min_slices: int = setting(
+        PostprocessConfig.min_slices,
+        help="Number of slices at which the slider of thin-noise begins.",
+        flags=("--post-process-min-slices",),
+        at_least=1,
+    )
+    pick_diameter_angstrom: float | None = setting(
+        None,
+        help="Diameter of the circles about picks.",
+        flags=("--pick-diameter",),
+        above=0,
+        unit="angstrom",
+        shown="the file's",
+    )
+    binning: int | None = setting(
+        None,
+        help="Voxels per voxel of the page along every axis.",
+        flags=("--bin",),
+        at_least=1,
+        shown="fewest that fit",
+    )
+    max_megabytes: float = setting(60.0, help="Largest size of the page.", at_least=1, unit="megabytes")
+    pixel_size: float | None = pixel_size_setting()

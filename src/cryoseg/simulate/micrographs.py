@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.pick import PickFormat
-from cryoseg.config.simulate import PolarityOnDisk
+from cryoseg.config.simulate import PolarityOnDisk, SimulatedSeries
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.core.picking.detection import suppress_nonmaxima
 from cryoseg.core.robust import robust_map
@@ -348,11 +348,7 @@ def make(job: _Job) -> MicrographOutcome:
 def simulate_micrograph_folder(
     config: SimulateMicrographsConfig,
     folder: Path,
-    *,
-    indices: Sequence[int],
-    workers: int = 1,
-    overwrite: bool = False,
-    prefix: str = "sim",
+    series: SimulatedSeries = SimulatedSeries(),
 ) -> Generator[MicrographOutcome, None, None]:
     """Write micrographs of a configuration to a folder; finished ones are kept.
 
@@ -360,30 +356,24 @@ def simulate_micrograph_folder(
     ----------
     folder
         Made if missing.
-    indices
-        Numbers of the micrographs.
-    workers
-        Processes; the micrographs do not depend on it.
-    overwrite
-        Make finished ones again.
-    prefix
-        First part of the file names.
+    series
+        Numbers and names of the files, and how they are made.
 
     Raises
     ------
     OutputError
-        If the folder holds micrographs of other settings and `overwrite` is not given.
+        If the folder holds micrographs of other settings and finished ones are kept.
     """
     make_folder(folder)
     todo: list[_Job] = []
-    for index in indices:
-        paths = output_paths(folder, index, prefix=prefix)
-        record = None if overwrite else finished_record(config, index, paths.all, paths.record)
+    for index in series.indices:
+        paths = output_paths(folder, index, prefix=series.prefix)
+        record = None if series.overwrite else finished_record(config, index, paths.all, paths.record)
         if record is None:
             todo.append((config, index, paths))
         else:
             yield MicrographOutcome(paths=paths, made=False, seconds=0.0, record=record)
-    yield from make_all(make, todo, workers=workers)
+    yield from make_all(make, todo, workers=series.workers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from cryoseg.config.simulate import Recipe
+from cryoseg.config.simulate import TomogramRecipe
 from cryoseg.simulate.imaging import CtfMode, Imaging, Reconstruction
 from cryoseg.types import FloatArray
 
@@ -14,20 +14,24 @@ STORAGES = ("int8", "float32", "int16")
 FILTERS = ("none", "lowpass", "wiener")
 
 
-def draw_imaging(rng: np.random.Generator, recipe: Recipe) -> Imaging:
+def draw_imaging(rng: np.random.Generator, recipe: TomogramRecipe) -> Imaging:
     """A tilt scheme, a contrast transfer, a reconstruction and a color of noise."""
-    limit = {Recipe.TRAIN: (40.0, 70.0), Recipe.HELDOUT: (40.0, 60.0), Recipe.SAMPLE: (60.0, 60.0)}[recipe]
+    limit = {
+        TomogramRecipe.TRAIN: (40.0, 70.0),
+        TomogramRecipe.HELDOUT: (40.0, 60.0),
+        TomogramRecipe.SAMPLE: (60.0, 60.0),
+    }[recipe]
     top = float(rng.uniform(*limit))
     step = float(rng.choice([1.5, 2.0, 2.5, 3.0, 4.0], p=[0.1, 0.3, 0.1, 0.4, 0.1]))
     n = int(2 * np.floor(top / step) + 1)
     angles = (np.arange(n) - (n - 1) / 2) * step
     # A pre-tilted lamella or a failed last tilt makes the range lopsided.
-    lopsided = float(rng.choice([0.0, rng.uniform(-4.0, 4.0)])) if recipe is Recipe.TRAIN else 0.0
+    lopsided = float(rng.choice([0.0, rng.uniform(-4.0, 4.0)])) if recipe is TomogramRecipe.TRAIN else 0.0
     angles = np.clip(angles + lopsided, -72.0, 72.0)
     jitter = rng.normal(0.0, 1.0, (n, 2)) * rng.choice([0.0, rng.uniform(0.1, 0.5), rng.uniform(0.4, 1.2)])
     reconstruction = Reconstruction(str(rng.choice(["wbp", "sirt", "mask"], p=[0.6, 0.22, 0.18])))
     ctf = CtfMode(str(rng.choice(["none", "raw", "flipped", "wiener"], p=[0.3, 0.25, 0.3, 0.15])))
-    if recipe is Recipe.SAMPLE:
+    if recipe is TomogramRecipe.SAMPLE:
         reconstruction, ctf, jitter = Reconstruction.WBP, CtfMode.FLIPPED, 0.3 * rng.normal(0.0, 1.0, (n, 2))
     return Imaging(
         tilt_axis="x" if rng.random() < 0.2 else "y",
@@ -65,11 +69,11 @@ def _doses(rng: np.random.Generator, angles: NDArray[np.float64], *, total: floa
     return doses
 
 
-def draw_filter(rng: np.random.Generator, recipe: Recipe) -> tuple[str, float]:
+def draw_filter(rng: np.random.Generator, recipe: TomogramRecipe) -> tuple[str, float]:
     """What is done to the finished reconstruction, and its strength: see `apply_filter`."""
-    if recipe is Recipe.SAMPLE:
+    if recipe is TomogramRecipe.SAMPLE:
         return "none", 0.0
-    chances = [0.8, 0.15, 0.05] if recipe is Recipe.HELDOUT else [0.65, 0.22, 0.13]
+    chances = [0.8, 0.15, 0.05] if recipe is TomogramRecipe.HELDOUT else [0.65, 0.22, 0.13]
     name = str(rng.choice(FILTERS, p=chances))
     strength = {"none": 0.0, "lowpass": float(rng.uniform(0.4, 1.2)), "wiener": float(rng.uniform(0.3, 1.5))}[
         name

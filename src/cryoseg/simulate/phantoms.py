@@ -8,7 +8,7 @@ crowding, particles of another size that must not be picked, membranes, gold.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg.config.simulate import SimulatedSeries
 from cryoseg.config.simulate_phantoms import Body, PhantomConfig
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
@@ -233,11 +234,7 @@ def make(job: _Job) -> PhantomOutcome:
 def simulate_phantom_folder(
     config: PhantomConfig,
     folder: Path,
-    *,
-    indices: Sequence[int],
-    workers: int = 1,
-    overwrite: bool = False,
-    prefix: str = "sim",
+    series: SimulatedSeries = SimulatedSeries(),
 ) -> Generator[PhantomOutcome, None, None]:
     """Write phantoms of a configuration to a folder; finished ones are kept.
 
@@ -247,27 +244,21 @@ def simulate_phantom_folder(
         Contents, imaging and seed.
     folder
         Made if missing.
-    indices
-        Numbers of the phantoms.
-    workers
-        Number of processes; the phantoms do not depend on it.
-    overwrite
-        Make finished ones again.
-    prefix
-        First part of the file names.
+    series
+        Numbers and names of the files, and how they are made.
 
     Raises
     ------
     OutputError
-        If the folder holds phantoms of other settings and `overwrite` is not given.
+        If the folder holds phantoms of other settings and finished ones are kept.
     """
     make_folder(folder)
     todo: list[_Job] = []
-    for index in indices:
-        paths = output_paths(config, folder, index, prefix=prefix)
-        record = None if overwrite else finished_record(config, index, paths, paths[-1])
+    for index in series.indices:
+        paths = output_paths(config, folder, index, prefix=series.prefix)
+        record = None if series.overwrite else finished_record(config, index, paths, paths[-1])
         if record is None:
             todo.append((config, index, paths))
         else:
             yield PhantomOutcome(paths=paths, made=False, seconds=0.0, record=record)
-    yield from make_all(make, todo, workers=workers)
+    yield from make_all(make, todo, workers=series.workers)

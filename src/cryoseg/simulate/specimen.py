@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoseg.config.simulate import Recipe
+from cryoseg.config.simulate import TomogramRecipe
 from cryoseg.simulate.fields import Grid, frames_along, random_rotations
 from cryoseg.simulate.membranes import ARRANGEMENTS, Builder, draw_lipids
 from cryoseg.simulate.molecules import (
@@ -53,7 +53,7 @@ class Specimen:
 
 
 def build_specimen(
-    rng: np.random.Generator, grid: Grid, recipe: Recipe, *, crowding: float = 1.0
+    rng: np.random.Generator, grid: Grid, recipe: TomogramRecipe, *, crowding: float = 1.0
 ) -> Specimen:
     """Draw a specimen.
 
@@ -71,7 +71,7 @@ def build_specimen(
     lipids = draw_lipids(rng)
     scene = Scene(grid)
     build = Builder(rng, scene, lipids)
-    if recipe is Recipe.SAMPLE:
+    if recipe is TomogramRecipe.SAMPLE:
         name = "sample"
     else:
         name = str(rng.choice(list(_TRAIN_MIX), p=list(_TRAIN_MIX.values())))
@@ -95,13 +95,13 @@ def build_specimen(
 
 
 def _stud_membranes(
-    rng: np.random.Generator, build: Builder, recipe: Recipe, crowding: float
+    rng: np.random.Generator, build: Builder, recipe: TomogramRecipe, crowding: float
 ) -> dict[str, Any]:
     """Proteins on and through the membranes, and sometimes ribosomes bound to them."""
     scene, grid = build.scene, build.grid
-    studded = recipe is Recipe.HELDOUT or rng.random() < 0.75
+    studded = recipe is TomogramRecipe.HELDOUT or rng.random() < 0.75
     crowd, bound = Crowd(scene, Kind.MEMBRANE_PROTEIN), Crowd(scene, Kind.RIBOSOME)
-    if studded and recipe is not Recipe.SAMPLE:
+    if studded and recipe is not TomogramRecipe.SAMPLE:
         species = [
             membrane_protein(
                 rng,
@@ -138,15 +138,15 @@ def _stud_membranes(
 
 
 def _fill_compartments(
-    rng: np.random.Generator, scene: Scene, recipe: Recipe, crowding: float
+    rng: np.random.Generator, scene: Scene, recipe: TomogramRecipe, crowding: float
 ) -> dict[str, Any]:
     """Globular proteins and ribosomes, more in some compartments than in others; grainy lumens."""
     grid = scene.grid
     numbers = [0, *scene.closed]
     base = float(rng.choice([0.0, rng.uniform(0.02, 0.15), rng.uniform(0.15, 0.5)], p=[0.15, 0.45, 0.4]))
-    if recipe is Recipe.HELDOUT:
+    if recipe is TomogramRecipe.HELDOUT:
         base = float(rng.uniform(0.15, 0.4))
-    if recipe is Recipe.SAMPLE:
+    if recipe is TomogramRecipe.SAMPLE:
         base = 0.05
     base = min(base * crowding, 0.7)
     level = {number: float(np.clip(base * np.exp(rng.normal(0.0, 0.8)), 0.0, 0.7)) for number in numbers}
@@ -167,7 +167,7 @@ def _fill_compartments(
             )
             proteins.add(cloud, positions, random_rotations(rng, len(positions)))
     ribosomes = Crowd(scene, Kind.RIBOSOME)
-    if recipe is Recipe.HELDOUT or (recipe is Recipe.TRAIN and rng.random() < 0.4):
+    if recipe is TomogramRecipe.HELDOUT or (recipe is TomogramRecipe.TRAIN and rng.random() < 0.4):
         fraction = float(rng.uniform(0.03, 0.3)) * min(crowding, 2.0)
         radius = float(rng.uniform(95.0, 140.0))
         inside = {number: fraction if rng.random() < 0.15 else 0.0 for number in numbers}
@@ -184,7 +184,7 @@ def _fill_compartments(
     proteins.finish(scale=scale)
     ribosomes.finish(scale=scale)
     lumens = 0
-    if recipe is not Recipe.SAMPLE:
+    if recipe is not TomogramRecipe.SAMPLE:
         for number in scene.closed[:12]:
             if rng.random() < 0.4:
                 lumen(
@@ -204,8 +204,10 @@ def _fill_compartments(
     }
 
 
-def _filaments(rng: np.random.Generator, scene: Scene, recipe: Recipe, crowding: float) -> dict[str, Any]:
-    chance = {Recipe.TRAIN: 0.45, Recipe.HELDOUT: 0.7, Recipe.SAMPLE: 0.0}[recipe]
+def _filaments(
+    rng: np.random.Generator, scene: Scene, recipe: TomogramRecipe, crowding: float
+) -> dict[str, Any]:
+    chance = {TomogramRecipe.TRAIN: 0.45, TomogramRecipe.HELDOUT: 0.7, TomogramRecipe.SAMPLE: 0.0}[recipe]
     if rng.random() >= chance:
         return {}
     counts: dict[str, int] = {}
@@ -221,11 +223,13 @@ def _filaments(rng: np.random.Generator, scene: Scene, recipe: Recipe, crowding:
     return counts
 
 
-def _surround(rng: np.random.Generator, scene: Scene, recipe: Recipe, crowding: float) -> dict[str, Any]:
+def _surround(
+    rng: np.random.Generator, scene: Scene, recipe: TomogramRecipe, crowding: float
+) -> dict[str, Any]:
     """Gold, ice, carbon and lamella surfaces, none of which may drown the variance of the rest."""
-    if recipe is Recipe.SAMPLE:
+    if recipe is TomogramRecipe.SAMPLE:
         return {}
-    hard = recipe is Recipe.HELDOUT
+    hard = recipe is TomogramRecipe.HELDOUT
     record: dict[str, Any] = {}
     steps: list[tuple[str, float, Callable[[], dict[str, Any]]]] = [
         ("gold", 0.5 if hard else 0.3, lambda: _gold(rng, scene)),

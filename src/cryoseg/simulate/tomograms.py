@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from cryoseg.config.simulate import PolarityOnDisk, Recipe, SimulateConfig
+from cryoseg.config.simulate import PolarityOnDisk, SimulateConfig, SimulatedSeries, TomogramRecipe
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.outputs import atomic_output, make_folder
@@ -83,7 +83,9 @@ def _distractor_fractions(kinds: NDArray[np.uint8]) -> dict[str, float]:
     }
 
 
-def _specimen(rng: np.random.Generator, grid: Grid, inner: tuple[slice, ...], recipe: Recipe) -> Specimen:
+def _specimen(
+    rng: np.random.Generator, grid: Grid, inner: tuple[slice, ...], recipe: TomogramRecipe
+) -> Specimen:
     """A specimen that has membrane in the field and, for the held-out recipe, enough distractors."""
     crowding = 1.0
     attempts = 0
@@ -94,7 +96,7 @@ def _specimen(rng: np.random.Generator, grid: Grid, inner: tuple[slice, ...], re
         kinds = specimen.scene.kinds[inner]
         fractions = _distractor_fractions(kinds)
         present = sum(value > 0.002 for value in fractions.values())
-        enough = recipe is not Recipe.HELDOUT or (
+        enough = recipe is not TomogramRecipe.HELDOUT or (
             float(np.mean(kinds > 0)) > DISTRACTOR_FRACTION and present >= MIN_DISTRACTOR_KINDS
         )
         if (enough and labels.mean() > 0.003) or attempts == 12:
@@ -111,7 +113,7 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
     Parameters
     ----------
     config
-        Recipe, shape, ranges and seed.
+        TomogramRecipe, shape, ranges and seed.
     index
         Number of the volume under the seed.
     """
@@ -139,7 +141,9 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
     if config.polarity is PolarityOnDisk.BOTH:
         polarity = str(rng.choice([PolarityOnDisk.DARK.value, PolarityOnDisk.BRIGHT.value]))
     sign = np.float32(-1.0 if polarity == PolarityOnDisk.DARK.value else 1.0)
-    storage = "int8" if config.recipe is Recipe.SAMPLE else str(rng.choice(STORAGES, p=[0.4, 0.4, 0.2]))
+    storage = (
+        "int8" if config.recipe is TomogramRecipe.SAMPLE else str(rng.choice(STORAGES, p=[0.4, 0.4, 0.2]))
+    )
     data, scaling = store(rng, sign * (seen + seen_noise), storage)
 
     labels = np.ascontiguousarray(scene.label(specimen.thickness)[inner])
@@ -241,11 +245,7 @@ def make(job: tuple[SimulateConfig, int, tuple[Path, Path, Path]]) -> Outcome:
 def simulate_folder(
     config: SimulateConfig,
     folder: Path,
-    *,
-    indices: Sequence[int],
-    workers: int = 1,
-    overwrite: bool = False,
-    prefix: str = "sim",
+    series: SimulatedSeries = SimulatedSeries(),
 ) -> Generator[Outcome, None, None]:
     """Write volumes of a configuration to a folder.
 
@@ -255,14 +255,8 @@ def simulate_folder(
     ----------
     folder
         Made if missing.
-    indices
-        Numbers of the volumes.
-    workers
-        Processes; the volumes do not depend on it.
-    overwrite
-        Make finished ones again.
-    prefix
-        First part of the file names.
+    series
+        Numbers and names of the files, and how they are made.
 
     Yields
     ------
@@ -272,17 +266,17 @@ def simulate_folder(
     Raises
     ------
     OutputError
-        If the folder holds volumes of other settings and `overwrite` is not given.
+        If the folder holds volumes of other settings and finished ones are kept.
     """
     make_folder(folder)
     todo: list[tuple[SimulateConfig, int, tuple[Path, Path, Path]]] = []
     kept: list[Outcome] = []
-    for index in indices:
-        paths = output_paths(folder, index, prefix=prefix)
-        record = None if overwrite else finished_record(config, index, paths, paths[2])
+    for index in series.indices:
+        paths = output_paths(folder, index, prefix=series.prefix)
+        record = None if series.overwrite else finished_record(config, index, paths, paths[2])
         if record is None:
             todo.append((config, index, paths))
         else:
             kept.append(Outcome(index=index, paths=paths, made=False, seconds=0.0, record=record))
     yield from kept
-    yield from make_all(make, todo, workers=workers)
+    yield from make_all(make, todo, workers=series.workers)

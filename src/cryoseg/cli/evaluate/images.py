@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.options import Kernel, MorphologyOption, Overwrite, Quiet, Verbose
+from cryoseg.cli.options import Overwrite, Verbosity
 from cryoseg.config.pictures import PUBLISHED_SIDE, PUBLISHED_SMOOTHING, Smoothing
 
 COLUMNS = ("dice", "iou", "mae", "s_measure", "e_measure", "f_beta", "weighted_f")
@@ -21,8 +21,8 @@ def images(
         Path,
         Argument(help="True masks of equal names; folders inside are data sets.", show_default=False),
     ],
-    morphology: MorphologyOption = PUBLISHED_SMOOTHING.morphology,
-    kernel: Kernel = PUBLISHED_SMOOTHING.kernel,
+    *,
+    smoothing: Smoothing = PUBLISHED_SMOOTHING,
     side: Annotated[
         int, Option("--side", help="Score in squares of so many pixels; 0 for the truth's own grid.")
     ] = PUBLISHED_SIDE,
@@ -31,22 +31,20 @@ def images(
         Option("--output", "-o", help="Write the scores too: .csv or .json; repeat for both."),
     ] = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbosity: Verbosity,
 ) -> None:
     """Score masks of pictures: Dice, IoU, MAE, S- and E-measure, F-beta, weighted F, per data set.
 
     Example: cryoseg evaluate images masks truth -o scores.csv
     """
-    from cryoseg.cli.console import batch_console
     from cryoseg.events import Row, Status
     from cryoseg.pipelines.evaluate.images import evaluate_images, shown
 
-    with batch_console(quiet=quiet, verbose=verbose) as console:
+    with verbosity.console() as console:
         evaluation = evaluate_images(
             pred,
             truth,
-            smoothing=Smoothing(morphology=morphology, kernel=kernel),
+            smoothing=smoothing,
             side=side,
             outputs=output or [],
             command=shlex.join(sys.argv[1:]),

@@ -4,61 +4,83 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from cryoseg.cli.console import BatchConsole, batch_console
+from cryoseg.cli.console import BatchConsole
+from cryoseg.cli.options import Verbosity
 from cryoseg.events import Row, StageProgress, Status
 
 Outcome = TypeVar("Outcome")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown(Generic[Outcome]):
+    """How a simulation is shown.
+
+    Attributes
+    ----------
+    title
+        Title of the table.
+    unit
+        Name of what is simulated, for the progress bar.
+    describe
+        Function that makes the row of an outcome; see `made_row`.
+    on_each
+        Function that prints more about an outcome.
+    """
+
+    title: str
+    unit: str
+    describe: Callable[[Outcome], Row]
+    on_each: Callable[[BatchConsole, Outcome], None] | None = None
+
+
 def show_made(
-    title: str,
+    shown: Shown[Outcome],
     outcomes: Generator[Outcome, None, None],
-    describe: Callable[[Outcome], Row],
     *,
     folder: Path,
     count: int,
-    unit: str,
-    quiet: bool,
-    verbose: bool,
-    on_each: Callable[[BatchConsole, Outcome], None] | None = None,
+    verbosity: Verbosity,
 ) -> None:
-    """Go through a simulation with a bar, and print its table, also where it is interrupted.
+    """Run a simulation with a progress bar, and print its table, also where it is interrupted.
 
     Parameters
     ----------
-    title
-        Of the table.
+    shown
+        What is printed.
     outcomes
-        What a simulation yields; it makes the next only when it is asked for.
-    describe
-        The row of one; see `made_row`.
-    folder, count, unit
-        For the bar: where, how many, of what.
-    on_each
-        Tells more about one.
+        What the simulation yields; it makes the next outcome only when it is asked for.
+    folder, count
+        Where how many are made.
     """
     rows: list[Row] = []
-    with batch_console(quiet=quiet, verbose=verbose) as console, closing(outcomes):
+    with verbosity.console() as console, closing(outcomes):
 
         def progress() -> None:
             console(
-                StageProgress(name=str(folder), stage="simulating", done=len(rows), total=count, unit=unit)
+                StageProgress(
+                    name=str(folder), stage="simulating", done=len(rows), total=count, unit=shown.unit
+                )
             )
+
+        def summarize() -> None:
+            console.stop()
+            console.summary(shown.title, sorted(rows, key=lambda row: row.name))
 
         progress()
         try:
             for outcome in outcomes:
-                rows.append(describe(outcome))
-                if on_each is not None:
-                    on_each(console, outcome)
+                rows.append(shown.describe(outcome))
+                if shown.on_each is not None:
+                    shown.on_each(console, outcome)
                 progress()
         except KeyboardInterrupt:
-            _summarize(console, title, rows)
+            summarize()
             raise
-        _summarize(console, title, rows)
+        summarize()
 
 
 def made_row(
@@ -73,8 +95,3 @@ def made_row(
         outputs=outputs,
         message="" if made else "kept",
     )
-
-
-def _summarize(console: BatchConsole, title: str, rows: list[Row]) -> None:
-    console.stop()
-    console.summary(title, sorted(rows, key=lambda row: row.name))
