@@ -255,3 +255,51 @@ def test_names_are_bytes_whatever_their_encoding(tree):
     (tree / "l.txt").write_bytes(b"a/M\xfcller_\x85.mrc\n")
     assert names(resolve_inputs(["a/M*.mrc"])) == [name]
     assert names(resolve_inputs(["l.txt"])) == [name]
+
+
+def test_second_link_to_a_file_is_an_item_that_says_so(tree):
+    (tree / "b" / "link.mrc").symlink_to("../a/ts_2.mrc")
+    items = resolve_inputs(["a/ts_2.mrc", "b/link.mrc", "b/../a/ts_2.mrc"])
+    assert [(item.path, item.same_as) for item in items] == [
+        (Path("a/ts_2.mrc"), None),
+        (Path("b/link.mrc"), Path("a/ts_2.mrc")),
+    ]
+    assert [item.is_new for item in items] == [True, False]
+
+
+def write_star(path, column, names, block="micrographs"):
+    rows = "".join(f"{name} 1\n" for name in names)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 3.75\n\n"
+        f"data_{block}\n\nloop_\n_{column} #1\n_rlnOpticsGroup #2\n{rows}",
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "block"),
+    [("rlnMicrographName", "micrographs"), ("rlnTomoReconstructedTomogram", "global")],
+)
+def test_star_of_relion_names_files_of_its_project(tree, column, block):
+    star = tree / "CtfFind" / "job003" / "micrographs_ctf.star"
+    write_star(star, column, ["a/ts_3.mrc.gz", "a/gone.mrc", "a/ts_1.rec", "a/ts_3.mrc.gz"], block)
+    for text in (str(star), str(star.relative_to(tree))):
+        items = resolve_inputs([text])
+        assert names(items) == ["ts_3.mrc.gz", "gone.mrc", "ts_1.rec"]
+        assert [item.error is None for item in items] == [True, False, True]
+        assert "a/gone.mrc: no such file" in items[1].error
+        assert "micrographs_ctf.star names" in items[1].error
+
+
+def test_star_without_images_says_what_a_list_is(tree):
+    write_star(tree / "p.star", "rlnCoordinateX", ["1"], "particles")
+    (item,) = resolve_inputs(["p.star"])
+    assert "names no images" in item.error
+    assert ".txt" in item.error
+    assert resolve_inputs(["p.star"], suffixes=(".star",))[0].error is None
+
+
+def test_broken_star_is_a_failed_item(tree):
+    (tree / "p.star").write_bytes(b"data_\n\nloop_\n_a #1\n\xff\xfe")
+    assert "cannot be read as STAR" in resolve_inputs(["p.star"])[0].error

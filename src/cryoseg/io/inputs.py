@@ -8,20 +8,23 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryoseg.config import Naming
 from cryoseg.errors import InputError
 from cryoseg.io.images.dataset_path import split_dataset, with_dataset
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
-from cryoseg.io.paths import expand_home
+from cryoseg.io.paths import expand_home, is_file
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
 OWN_OUTPUTS = re.compile(
     r"_membrane_(mask|logits|post_processed_mask)\.|_etsam_(split_processing_)?predicted_\w*(mask|logits)\.",
     re.I,
 )
+
+# Columns of RELION's STAR files that name whole images, the first of them wins.
+_STAR_COLUMNS = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised", "rlnMicrographName")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +37,18 @@ class InputItem:
         As the user spelled it; a file if `error` is None.
     error
         One sentence that begins with what was typed, for the failed row of the summary.
+    same_as
+        An earlier input that is the same file under another name (a link), or None.
     """
 
     path: Path
     error: str | None = None
+    same_as: Path | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is a file that no earlier input is."""
+        return self.error is None and self.same_as is None
 
 
 def resolve_inputs(
@@ -55,7 +66,8 @@ def resolve_inputs(
         sorted by name, without subfolders and hidden files); globs that the shell left alone (`**`
         descends; sorted; known suffixes only); `.txt` lists, also as `@list`, one entry a line, `#`
         begins a comment, an entry is looked for beside the list and then in the current folder,
-        and may be a folder or glob.
+        and may be a folder or glob; `.star` tables of RELION (`micrographs.star`, `tomograms.star`),
+        where that is no suffix of its own, whose names are relative to a folder above the table.
     suffixes
         Known suffixes, lower case.
     leave_out
@@ -64,18 +76,20 @@ def resolve_inputs(
     Returns
     -------
     list of InputItem
-        In the order given, each file once. What is missing or empty stays as an item with `error`.
+        In the order given, each name once. What is missing or empty stays as an item with `error`, and a
+        second link to a file as one with `same_as`.
     """
     finder = _Finder(suffixes, leave_out)
-    items: list[InputItem] = []
-    seen: set[Path] = set()
+    items: dict[str, InputItem] = {}
+    files: dict[Path, Path] = {}
     for text in inputs:
         for item in finder.find(str(text)):
-            key = item.path.absolute() if item.error else item.path.resolve()
-            if key not in seen:
-                seen.add(key)
-                items.append(item)
-    return items
+            name = os.path.abspath(item.path)  # noqa: PTH100, which folds a/../b and follows no link
+            if name in items:
+                continue
+            first = item.path if item.error else files.setdefault(item.path.resolve(), item.path)
+            items[name] = item if first == item.path else replace(item, same_as=first)
+    return list(items.values())
 
 
 def _pattern(folder: Path, pattern: Path) -> str:
@@ -200,6 +214,8 @@ class _Finder:
             yield from self._list(text[1:])
         elif text.lower().endswith(".txt"):
             yield from self._list(text)
+        elif text.lower().endswith(".star") and ".star" not in self._suffixes and not glob.has_magic(text):
+            yield from self._star(text)
         else:
             yield from self._entry(text, [Path()])
 
@@ -276,9 +292,39 @@ class _Finder:
         if not entries:
             yield InputItem(path=path, error=f"{path}: the list names no file. Give one path a line.")
         for entry in entries:
-            if entry.lower().endswith(".txt"):
+            if entry.lower().endswith((".txt", ".star")):
                 yield InputItem(
                     path=Path(entry), error=f"{entry}: a list inside the list {path}. Give its paths instead."
                 )
             else:
                 yield from self._entry(entry, list(dict.fromkeys((path.parent, Path()))))
+
+    def _star(self, text: str) -> Iterator[InputItem]:
+        """The images of a STAR file, in its order, each once."""
+        from cryoseg.io.picks.star import read_tables  # pandas, which other inputs do without
+
+        path = Path(text)
+        try:
+            path = expand_home(text)
+            tables = read_tables(path)
+        except InputError as error:
+            yield InputItem(path=path, error=str(error))
+            return
+        columns = [name for name in _STAR_COLUMNS for table in tables.values() if name in table.columns]
+        if not columns:
+            yield InputItem(
+                path=path,
+                error=f"{path}: names no images; a list of inputs is a STAR file with one of the columns "
+                f"{', '.join(_STAR_COLUMNS)}, or a .txt file with one path a line.",
+            )
+            return
+        names = [str(name) for table in tables.values() for name in table.get(columns[0], ())]
+        # RELION writes names relative to the project, below which the STAR file lies.
+        folders = [*path.parents, *path.absolute().parents, Path()]
+        for name in dict.fromkeys(names):
+            found = next((folder / name for folder in folders if is_file(folder / name)), None)
+            if found is None:
+                missing = f"{name}: no such file in {path.parent} or a folder above it, which {path} names."
+                yield InputItem(path=Path(name), error=missing)
+            else:
+                yield from self._entry(str(found), [Path()])

@@ -146,7 +146,7 @@ class _Runner:
         """Do one item, or put it off if another process is at it."""
         begun = time.monotonic()
         self._current = (index, item, begun)
-        row = _failed(item.path, item.error) if item.error else self._one(item.path)
+        row = _row_without_work(item) or self._one(item.path)
         if row.status is Status.ELSEWHERE and not is_last_try:
             self._left.append((index, item))
         else:
@@ -251,6 +251,15 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_ino
+
+
+def _row_without_work(item: InputItem) -> Row | None:
+    if item.error is not None:
+        return _failed(item.path, item.error)
+    if item.same_as is not None:
+        message = f"is the same file as {item.same_as} and is done once, under that name"
+        return Row(name=item.path.name, status=Status.SKIPPED, message=message)
+    return None
 
 
 def _failed(path: Path, message: str) -> Row:

@@ -73,7 +73,7 @@ def pick_micrograph_files(
     """
     outputs = outputs or MicrographPickOptions()
     items = resolve_inputs(inputs, suffixes=MICROGRAPH_SUFFIXES, leave_out=OWN_OUTPUTS)
-    good = [item.path for item in items if not item.error]
+    good = [item.path for item in items if item.is_new]
     stems = output_stems(good, suffixes=MICROGRAPH_SUFFIXES)
     if batch.devices:
         alone = partial(pick_micrograph_files, inputs, output_dir, model, config, outputs=outputs)

@@ -99,7 +99,7 @@ def pick_files(
             "of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and --unbinned-size."
         )
     items = resolve_inputs(inputs)
-    good = [item.path for item in items if not item.error]
+    good = [item.path for item in items if item.is_new]
     stems = output_stems(good)
     if mask is not None and not mask.is_dir() and len(good) > 1:
         raise InputError(f"--mask {mask}: one mask, and {len(good)} tomograms. Give a folder of masks.")

@@ -198,7 +198,7 @@ def segment_files(
     if not batch.is_dry:
         make_folder(output_dir)
     items = resolve_inputs(inputs)
-    stems = output_stems([item.path for item in items if not item.error], naming=outputs.naming)
+    stems = output_stems([item.path for item in items if item.is_new], naming=outputs.naming)
     identity = {
         "command": "segment",
         "model": {

@@ -100,7 +100,7 @@ def segment_images(
     if not batch.is_dry:
         make_folder(output_dir)
     items = resolve_inputs(inputs, suffixes=PICTURE_SUFFIXES, leave_out=OWN_OUTPUTS)
-    stems = output_stems([item.path for item in items if not item.error], suffixes=PICTURE_SUFFIXES)
+    stems = output_stems([item.path for item in items if item.is_new], suffixes=PICTURE_SUFFIXES)
 
     identity = {
         "command": "segment-image",

@@ -72,7 +72,7 @@ def postprocess_files(
         make_folder(output_dir)
     # In a folder, every volume may be meant; masks and logits are the very outputs of segment.
     items = resolve_inputs(inputs, leave_out=re.compile(r"_post_processed_mask\."))
-    stems = output_stems(item.path for item in items if item.error is None)
+    stems = output_stems(item.path for item in items if item.is_new)
     outputs = {
         path: output_dir / output_name(name, has_steps=bool(config.steps)) for path, name in stems.items()
     }
