@@ -310,7 +310,7 @@ class _Finder:
         except InputError as error:
             yield InputItem(path=path, error=str(error))
             return
-        columns = [name for name in _STAR_COLUMNS for table in tables.values() if name in table.columns]
+        columns = [name for name in _STAR_COLUMNS for _, table in tables if name in table.columns]
         if not columns:
             yield InputItem(
                 path=path,
@@ -318,7 +318,7 @@ class _Finder:
                 f"{', '.join(_STAR_COLUMNS)}, or a .txt file with one path a line.",
             )
             return
-        names = [str(name) for table in tables.values() for name in table.get(columns[0], ())]
+        names = [str(name) for _, table in tables for name in table.get(columns[0], ())]
         # RELION writes names relative to the project, below which the STAR file lies.
         folders = [*path.parents, *path.absolute().parents, Path()]
         for name in dict.fromkeys(names):
