@@ -198,7 +198,7 @@ def test_a_function_called_from_python_leaves_no_options(first: Path, tmp_path: 
     assert "options" not in json.loads(record.read_text())
     status, text = run("rerun", record)
     assert status == 1
-    assert "holds no options of `cryoseg postprocess`: a Python program made this output" in text
+    assert "holds no options of `cryoseg postprocess`, since a Python program called" in text
 
 
 def test_one_bad_record_does_not_stop_the_next(copy: Path, tmp_path: Path) -> None:
@@ -311,6 +311,12 @@ def test_picks_of_a_tomogram_with_mask_and_relion_s_frame(tmp_path: Path) -> Non
     assert "picks, as before" in text
     for path in (tmp_path / "out").glob("*.star"):
         assert rows(path) == rows(tmp_path / "again" / path.name), path.name
+    model = ["--model", tmp_path / "r" / "cet_pick.safetensors", "--model-output", tmp_path / "first"]
+    score = ["evaluate", "picks", tmp_path / "ts.mrc", tmp_path / "labels.csv", "--radius", "4px", *model]
+    run(*score, "--device", "cpu", "--quiet")
+    status, text = run("rerun", tmp_path / "first" / "ts_particles.json", "-o", tmp_path / "second")
+    assert status == 0, text
+    same_files(tmp_path / "first", tmp_path / "second")
     (tmp_path / "mask.mrc").unlink()
     status, text = run("rerun", record, "-o", tmp_path / "third", "--device", "cpu")
     assert status == 1
@@ -357,12 +363,27 @@ def test_a_kept_score(logits: Path, tmp_path: Path) -> None:
     assert "truth (other content)" in text
 
 
+def test_masks_and_score_of_a_model_that_is_evaluated(first: Path, tmp_path: Path) -> None:
+    shutil.copy(first / "out" / "ts_membrane_mask.mrc", tmp_path / "labels.mrc")
+    options = ["--model", "membrane-tiny", "--logit-threshold", "-1", "--pixel-size", "11", "--device", "cpu"]
+    options += ["--model-output", tmp_path / "masks", "--scores", tmp_path / "scores"]
+    status, text = run("evaluate", "segmentation", first / "ts.mrc", tmp_path / "labels.mrc", *options)
+    assert status == 0, text
+    status, text = run("rerun", tmp_path / "masks" / "ts_membrane.json", "-o", tmp_path / "again")
+    assert status == 0, text
+    same_files(tmp_path / "masks", tmp_path / "again")
+    (record,) = (tmp_path / "scores").iterdir()
+    status, text = run("rerun", record, "-o", tmp_path / "rescored")
+    assert status == 0, text
+    assert "as before" in text
+
+
 @pytest.mark.parametrize(
     ("words", "record", "told"),
     [
         ("simulate tomograms --shape 16x32x32 -n 2", "sim_0001.json", "% membrane, as before"),
         (
-            "simulate micrographs --shape 64x64 -n 2 --particle-diameter-px 10:14",
+            "simulate micrographs --shape 64x64 -n 2 --particle-diameter-px 10:14 --workers 2",
             "sim_0001.json",
             "particles, as before",
         ),

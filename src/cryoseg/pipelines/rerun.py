@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cryoseg import __version__
 from cryoseg.config import Precision
 from cryoseg.errors import DeviceError, InputError
@@ -109,7 +111,11 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
         raise InputError(f"{record}: the model of this run is gone ({model}). Pass --model FILE.")
     notes = []
     chosen = select_device(device)
-    for name, now in (("cryoseg", __version__), ("device", describe(chosen))):
+    for name, now in (
+        ("cryoseg", __version__),
+        ("torch", torch.__version__),
+        ("device", describe(chosen)),
+    ):
         before = content.get(name)
         if before is not None and before != now:
             notes.append(f"{name}: {now}; the record has {before}")
@@ -135,7 +141,8 @@ def _find_input(record: Path, content: Mapping[str, Any], recorded: Any, given: 
             raise InputError(f"--input {given}: no such file.")
         return given
     places = [Path(one) for one in (recorded if isinstance(recorded, list) else [recorded])]
-    places.append(record.parent / content["input"]["name"])
+    if name := (content.get("input") or {}).get("name"):
+        places.append(record.parent / name)
     for place in places:
         if is_volume(place):
             return place
@@ -153,7 +160,7 @@ def _why_not(content: Mapping[str, Any]) -> str | None:
             "is the record of a training. Repeat it with `cryoseg train` and `--config` followed by the "
             "command.toml in its folder."
         )
-    if command and "options" in content:
+    if command and isinstance(content.get("options"), Mapping):
         return None
     if command.startswith("evaluate") and "files" in content:
         return f"is the table of an evaluation. Run `cryoseg {command}` again, with --overwrite."
@@ -163,7 +170,7 @@ def _why_not(content: Mapping[str, Any]) -> str | None:
     if not command or not version:
         return "is no record of a run. Give the .json beside an output of cryoseg."
     return (
-        f"holds no options of `cryoseg {command}`: a Python program made this output with the functions of "
+        f"holds no options of `cryoseg {command}`, since a Python program called the functions of "
         f"cryoseg {version}, or that version does not keep them. Run the program again, or "
         f"`cryoseg rerun` of version {version}."
     )

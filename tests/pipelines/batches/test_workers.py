@@ -32,6 +32,9 @@ def test_every_input_is_done_once_and_the_rows_are_in_order(tmp_path: Path) -> N
     records = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
     assert len(records) == 12
     assert len({record["pid"] for record in records}) <= 2
+    assert [record["options"] for record in records] == [
+        {"inputs": [record["input"]["name"]], "seed": 1} for record in records
+    ]
 
 
 def test_a_worker_that_dies_is_a_failed_row_and_is_replaced(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from cryoseg.config.invocation import Invocation, invoked, recorded_options
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, ignore
 from cryoseg.io.inputs import InputItem
@@ -41,6 +42,7 @@ def numbers(folder: Path, *, device: str, batch: Batch, on_event: OnEvent) -> Re
                 time.sleep(30)
         time.sleep(0.05)
         record = {"a": 1, "input": describe_input(path), "pid": os.getpid(), "device": device}
+        record |= recorded_options("numbers", {"inputs": [path.name]})
         write_provenance(plan(path).record, record, overwrite=True)
         return Row(name=path.name, status=Status.DONE)
 
@@ -56,7 +58,8 @@ def main(folder: Path) -> None:
         if isinstance(event, Note):
             notes.append(event.text)
 
-    report = run_workers(partial(numbers, folder), Batch(devices=("cpu", "cpu")), on_event=listen)
+    with invoked(Invocation(command="numbers", options={"seed": 1})):
+        report = run_workers(partial(numbers, folder), Batch(devices=("cpu", "cpu")), on_event=listen)
     told = {
         "exit_status": report.exit_status,
         "rows": [[row.name, row.status.value, row.message] for row in report.rows],
