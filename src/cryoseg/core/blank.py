@@ -60,7 +60,15 @@ def find_blank(volume: Slices) -> BoolArray | None:
 
 def find_blank_pixels(image: NDArray[Any]) -> BoolArray | None:
     """Find the pixels of a (y, x) image that hold no signal, as `find_blank` does in a volume."""
-    return _blank_pixels(image)
+    blank = find_blank(image[None])
+    return None if blank is None else blank[0]
+
+
+def signal_values(values: NDArray[Any]) -> NDArray[Any]:
+    """Flat values of a (y, x) image or (z, y, x) volume without blank regions, or all if all are blank."""
+    volume = values if values.ndim == 3 else values[None]
+    blank = find_blank(volume)
+    return values.reshape(-1) if blank is None or blank.all() else volume[~blank]
 
 
 def signal_box(blank: BoolArray) -> tuple[slice, ...]:
@@ -166,7 +174,8 @@ def _solid_corners(image: NDArray[Any]) -> BoolArray:
         return np.zeros((0, 0), bool)
     width = runs.shape[1]
     below = _runs(image[1:, :width] == image[:-1, :width], axis=0)
-    return np.logical_and.reduce([below, *(runs[i : i + len(below)] for i in range(SOLID_SIDE))])
+    solid: BoolArray = np.logical_and.reduce([below, *(runs[i : i + len(below)] for i in range(SOLID_SIDE))])
+    return solid
 
 
 def _runs(equal: BoolArray, *, axis: int) -> BoolArray:

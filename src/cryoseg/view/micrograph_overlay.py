@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cryoseg.core.blank import find_blank_pixels
 from cryoseg.core.grids.resample import linear_weights
 from cryoseg.core.robust import robust_map
 from cryoseg.types import FloatArray, Picks
@@ -33,7 +34,8 @@ def draw_overlay(image: FloatArray, picks: Picks, *, longest_side: int = LONGEST
     height, width = (max(1, round(n * scale)) for n in image.shape)
     rows, columns = (linear_weights(n, m) for n, m in zip(image.shape, (height, width), strict=True))
     small = np.asarray((columns @ (rows @ image).T).T, np.float32)
-    grey = np.clip((robust_map(small)(small) / (2 * GREY_SPAN) + 0.5) * 255, 0, 255).astype(np.uint8)
+    intensity = robust_map(small, blank=find_blank_pixels(small))
+    grey = np.clip((intensity(small) / (2 * GREY_SPAN) + 0.5) * 255, 0, 255).astype(np.uint8)
     picture = Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
     draw = ImageDraw.Draw(picture)
     radius = max(2.0, picks.diameter_px / 2 * scale)

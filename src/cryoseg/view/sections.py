@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, PngImagePlugin
 
+from cryoseg.core.blank import signal_values
 from cryoseg.io.outputs import atomic_output
 
 PANELS = 6
@@ -92,8 +93,8 @@ def row_scale(shape: tuple[int, ...], *, has_side: bool) -> float:
 
 
 def grey_range(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
-    """Values of black and white: the percentiles 1 and 99 of some images of any shape together."""
-    values = np.concatenate([np.asarray(image, np.float32).ravel() for image in images])
+    """Values of black and white: the percentiles 1 and 99 of the signal in some (y, x) images together."""
+    values = np.concatenate([signal_values(np.asarray(image, np.float32)) for image in images])
     low, high = (float(v) for v in np.percentile(values, [1, 99]))
     return low, high
 

@@ -17,6 +17,7 @@ from cryoseg.config.train_sam import PretrainConfig, SampleConfig, TrainSamConfi
 from cryoseg.core.picking.logit_picks import PEAK_SIGMAS
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.errors import ConfigError, InputError, WeightsError
+from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.particles.data import ReadOptions, find_micrographs, labelled_diameter, load_micrograph
 from cryoseg.methods.particles.files import read_particle_file
@@ -26,6 +27,7 @@ from cryoseg.methods.prompt_sam import everything as prompt_amg
 from cryoseg.methods.prompt_sam.everything import particle_sized_union
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
+from cryoseg.types import Geometry
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CENTERS = np.array([[y, x] for y in range(30, 160, 50) for x in range(30, 160, 50)], float)
@@ -312,3 +314,21 @@ def test_options_without_a_meaning_are_refused(
     outcome = CliRunner().invoke(app, [*arguments, *options])
     assert isinstance(outcome.exception, ConfigError)
     assert words in str(outcome.exception)
+
+
+def test_blank_parts_of_a_micrograph_are_unknown_and_change_no_contrast(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(100, 5, (160, 160)).astype(np.float32)
+    table = tmp_path / "picks.csv"
+    table.write_text("image_name,x,y\na,60,60\n")
+    found = {}
+    for name, width in (("bare", 0), ("padded", 160)):
+        folder = tmp_path / name
+        folder.mkdir()
+        padded = np.pad(image, ((0, 0), (0, width)))
+        write_logits(folder / "a.mrc", padded[None], Geometry(voxel_size=(2.0,) * 3), label="")
+        pairs, _ = find_micrographs([str(folder / "a.mrc")], [table])
+        found[name], _ = load_micrograph(pairs[0], ReadOptions(particle_pixels=12.0, diameter_px=12.0))
+    assert (found["padded"].labels[:, 160:] == -1).all()
+    np.testing.assert_array_equal(found["padded"].labels[:, :160], found["bare"].labels)
+    # Only the local background next to the border differs.
+    np.testing.assert_allclose(found["padded"].grey[:, :100], found["bare"].grey[:, :100], atol=0.1)

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
+from cryoseg.core.blank import BLANK_LOGIT
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph import pick_micrograph
@@ -68,3 +69,56 @@ def test_the_mask_of_any_other_network_is_what_it_drew() -> None:
     np.testing.assert_array_equal(result.mask(), result.native_logits() > result.logit_threshold)
     true = draw_discs(CENTERS, (160, 160), diameter_px=DIAMETER_PX) > 0
     assert 2 * (result.mask() & true).sum() / (result.mask().sum() + true.sum()) > 0.8
+
+
+def _padded(shape: str, fill: float) -> tuple[Micrograph, NDArray[np.bool_], NDArray[np.float64]]:
+    """The micrograph of `spots` with blank parts, where they are, and the particles' centers."""
+    image = spots(0.6).data
+    if shape == "side":
+        whole = np.full((200, 400), fill, np.float32)
+        whole[30:190, 20:180] = image
+        blank = np.ones(whole.shape, bool)
+        blank[30:190, 20:180] = False
+        return Micrograph(data=whole), blank, np.add(CENTERS, (30, 20))
+    y, x = np.ogrid[:160, :160]
+    blank = (y - 80) ** 2 + (x - 80) ** 2 > 75**2
+    return Micrograph(data=np.where(blank, np.float32(fill), image)), blank, CENTERS
+
+
+@pytest.mark.parametrize("shape", ["side", "circle"])
+@pytest.mark.parametrize("fill", [0.0, -50.0, 3.0])
+@pytest.mark.parametrize("core", [0.6, 1.0])
+def test_blank_parts_hold_no_picks_and_change_none(shape: str, fill: float, core: float) -> None:
+    micrograph, blank, centers = _padded(shape, fill)
+    result = pick_micrograph(micrograph, Darkness(core), config(0.5))
+    np.testing.assert_allclose(
+        result.picks.centers[np.argsort(result.picks.centers[:, 0])], centers, atol=0.7
+    )
+    assert result.picks.shape == micrograph.data.shape
+    assert result.native_logits().shape == micrograph.data.shape
+    assert (result.native_logits()[blank] == BLANK_LOGIT).all()
+    assert result.mask().any()
+    assert not result.mask()[blank].any()
+    if shape == "side":
+        bare = pick_micrograph(spots(0.6), Darkness(core), config(0.5))
+        np.testing.assert_array_equal(result.native_logits()[~blank], bare.native_logits().reshape(-1))
+        np.testing.assert_array_equal(result.picks.scores, bare.picks.scores)
+
+
+def test_tiles_without_signal_are_not_computed() -> None:
+    rng = np.random.default_rng(0)
+    image = np.zeros((150, 600), np.float32)
+    image[:, :100] = rng.normal(size=(150, 100))
+    image[:, 500:] = rng.normal(size=(150, 100))
+    seen: list[int] = []
+
+    class Counting(Darkness):
+        def tile_logits(self, tiles: FloatArray, on_done: Callable[[int], None]) -> FloatArray:
+            seen.append(len(tiles))
+            return super().tile_logits(tiles, on_done)
+
+    pick_micrograph(Micrograph(data=image), Counting(1.0), config(0.5))
+    pick_micrograph(
+        Micrograph(data=rng.normal(size=(150, 600)).astype(np.float32)), Counting(1.0), config(0.5)
+    )
+    assert seen[0] < seen[1]

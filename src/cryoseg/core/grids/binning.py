@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg.core.blank import signal_values
 from cryoseg.core.grids.resample import Slices
 from cryoseg.core.robust import SAMPLE_VOXELS
 from cryoseg.types import BoolArray, FloatArray
@@ -112,7 +113,7 @@ def to_greys(volume: FloatArray) -> Greys:
     volume
         (z, y, x), finite.
     """
-    flat = volume.reshape(-1)
+    flat = signal_values(volume)
     low, high = (
         float(v) for v in np.percentile(flat[:: max(1, flat.size // SAMPLE_VOXELS)], GREY_PERCENTILES)
     )

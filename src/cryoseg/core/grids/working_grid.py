@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import ThicknessAxis
+from cryoseg.core.blank import FilledSlices, find_blank
 from cryoseg.core.grids.resample import Resampled, Slices
-from cryoseg.types import FloatArray
+from cryoseg.core.robust import IntensityMap, robust_map
+from cryoseg.types import BoolArray, FloatArray
 
 STATISTICS_SLICES = 48
 # A grid that differs from the tomogram's by less than this is the tomogram's: blurring it by
@@ -127,6 +129,50 @@ class WorkingVolume:
         count = min(STATISTICS_SLICES, self.shape[0])
         picked = np.unique(np.linspace(0, self.shape[0] - 1, count).round().astype(int))
         return np.stack([self[int(z)] for z in picked])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizedVolume:
+    """A tomogram on its working grid, and how it is normalized.
+
+    Attributes
+    ----------
+    slices
+        Grey values; blank voxels have the median of the signal.
+    intensity
+        Map to what the network sees.
+    blank
+        (z, y, x) of the working grid, True where there is no signal; None if there is signal everywhere.
+    """
+
+    slices: WorkingVolume
+    intensity: IntensityMap
+    blank: BoolArray | None
+
+
+def normalize_volume(
+    volume: Slices, grid: WorkingGrid, *, intensity: IntensityMap | None = None
+) -> NormalizedVolume:
+    """Bring a tomogram to its working grid and leave its blank regions out of the statistics.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x), finite.
+    grid
+        From `plan_grid`.
+    intensity
+        Computed from the volume if None.
+    """
+    slices, blank = WorkingVolume(volume, grid), find_blank(volume)
+    if blank is None:
+        return NormalizedVolume(slices=slices, intensity=intensity or robust_map(slices.sample()), blank=None)
+    hidden = WorkingVolume(blank, grid)
+    if intensity is None:
+        where = hidden.sample() >= 0.5
+        intensity = robust_map(slices.sample(), blank=None if where.all() else where)
+    filled = WorkingVolume(FilledSlices(volume, blank, intensity.center), grid)
+    return NormalizedVolume(slices=filled, intensity=intensity, blank=hidden.load() >= 0.5)
 
 
 def model_shape(

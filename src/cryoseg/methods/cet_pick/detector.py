@@ -15,9 +15,9 @@ from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
 from cryoseg.config.pick import ThicknessAxis
 from cryoseg.config.restore import restore
 from cryoseg.core.grids.resample import Slices
-from cryoseg.core.grids.working_grid import WorkingGrid, WorkingVolume, plan_grid
+from cryoseg.core.grids.working_grid import WorkingGrid, normalize_volume, plan_grid
 from cryoseg.core.picking.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
-from cryoseg.core.robust import IntensityMap, robust_map
+from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.cet_pick import network as cet_pick
 from cryoseg.methods.cet_pick.inference import BlockShape, score_volume
@@ -198,12 +198,9 @@ class Detector:
         """
         shape = (int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2]))
         grid = self.settings.grid(shape, voxel_size)
-        working = WorkingVolume(volume, grid)
-        intensity = intensity or robust_map(working.sample())
         logits = score_volume(
             self.network,
-            working,
-            intensity,
+            normalize_volume(volume, grid, intensity=intensity),
             device=self.device,
             symmetric=symmetric,
             blocks=blocks,

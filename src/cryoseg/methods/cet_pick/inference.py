@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoseg.core.grids.working_grid import WorkingVolume
-from cryoseg.core.robust import IntensityMap
+from cryoseg.core.blank import BLANK_LOGIT
+from cryoseg.core.grids.working_grid import NormalizedVolume
 from cryoseg.methods.cet_pick.network import XY_STRIDE, Z_HALO
 from cryoseg.types import FloatArray
 
@@ -66,8 +66,7 @@ def _symmetric_logits(network: nn.Module, block: Tensor) -> Tensor:
 
 def score_volume(
     network: nn.Module,
-    volume: WorkingVolume,
-    intensity: IntensityMap,
+    volume: NormalizedVolume,
     *,
     device: torch.device,
     symmetric: bool = True,
@@ -81,9 +80,7 @@ def score_volume(
     network
         From `cet_pick.build`, in eval mode, on `device`.
     volume
-        The tomogram on its working grid.
-    intensity
-        Its normalization.
+        The tomogram on its working grid. Blocks without signal are not computed.
     device
         Where to compute.
     symmetric
@@ -96,11 +93,13 @@ def score_volume(
     Returns
     -------
     FloatArray
-        (z, y / 2, x / 2), odd sides rounded up; cell (z, i, j) lies on voxel (z, 2 i, 2 j).
+        (z, y / 2, x / 2), odd sides rounded up; cell (z, i, j) lies on voxel (z, 2 i, 2 j). Blank cells
+        have `BLANK_LOGIT`.
     """
     blocks = blocks or BlockShape()
-    depth, height, width = volume.shape
-    scores = np.empty((depth, math.ceil(height / XY_STRIDE), math.ceil(width / XY_STRIDE)), np.float32)
+    depth, height, width = volume.slices.shape
+    shape = (depth, math.ceil(height / XY_STRIDE), math.ceil(width / XY_STRIDE))
+    scores = np.full(shape, BLANK_LOGIT, np.float32)
     slabs = list(_spans(depth, blocks.slices, Z_HALO))
     tiles = [
         (y, x)
@@ -110,23 +109,27 @@ def score_volume(
     done = 0
     with torch.inference_mode():
         for z0, z1, zp0, zp1 in slabs:
-            slab = intensity(volume.load(zp0, zp1))
+            slab = volume.intensity(volume.slices.load(zp0, zp1))
             for (y0, y1, yp0, yp1), (x0, x1, xp0, xp1) in tiles:
-                piece = np.ascontiguousarray(slab[:, yp0:yp1, xp0:xp1])
-                block = torch.from_numpy(piece)[None].to(device)
-                logits = _symmetric_logits(network, block) if symmetric else network(block)[0][:, 0]
-                inner = logits[
-                    0,
-                    z0 - zp0 : z1 - zp0,
-                    (y0 - yp0) // XY_STRIDE : math.ceil((y1 - yp0) / XY_STRIDE),
-                    (x0 - xp0) // XY_STRIDE : math.ceil((x1 - xp0) / XY_STRIDE),
-                ]
-                scores[
-                    z0:z1,
-                    y0 // XY_STRIDE : math.ceil(y1 / XY_STRIDE),
-                    x0 // XY_STRIDE : math.ceil(x1 / XY_STRIDE),
-                ] = inner.float().cpu().numpy()
+                where = (
+                    slice(z0, z1),
+                    slice(y0 // XY_STRIDE, math.ceil(y1 / XY_STRIDE)),
+                    slice(x0 // XY_STRIDE, math.ceil(x1 / XY_STRIDE)),
+                )
+                if volume.blank is None or not volume.blank[z0:z1, y0:y1, x0:x1].all():
+                    piece = np.ascontiguousarray(slab[:, yp0:yp1, xp0:xp1])
+                    block = torch.from_numpy(piece)[None].to(device)
+                    logits = _symmetric_logits(network, block) if symmetric else network(block)[0][:, 0]
+                    inner = logits[
+                        0,
+                        z0 - zp0 : z1 - zp0,
+                        (y0 - yp0) // XY_STRIDE : math.ceil((y1 - yp0) / XY_STRIDE),
+                        (x0 - xp0) // XY_STRIDE : math.ceil((x1 - xp0) / XY_STRIDE),
+                    ]
+                    scores[where] = inner.float().cpu().numpy()
                 done += 1
                 if on_block is not None:
                     on_block(done, len(slabs) * len(tiles))
+    if volume.blank is not None:
+        scores[volume.blank[:, ::XY_STRIDE, ::XY_STRIDE]] = BLANK_LOGIT
     return scores

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cryoseg.config.cet_pick import CetPickConfig
-from cryoseg.core.grids.working_grid import WorkingVolume
+from cryoseg.core.grids.working_grid import WorkingVolume, normalize_volume
 from cryoseg.core.picking.label_checks import check_labels
-from cryoseg.core.robust import IntensityMap, robust_map
+from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import DetectorSettings
@@ -116,11 +116,11 @@ def prepare(
     """Bring a tomogram to the working grid; labels that are `held` (n,) do not reach the sampler."""
     shape = item.tomogram.data.shape
     grid = settings.grid((shape[0], shape[1], shape[2]), known_voxel_size(item))
-    working = WorkingVolume(item.tomogram.data, grid)
-    intensity = robust_map(working.sample())
+    normalized = normalize_volume(item.tomogram.data, grid)
+    intensity = normalized.intensity
     data = np.empty(grid.shape, np.float16)
     for z in range(grid.shape[0]):
-        data[z] = intensity(working[z])
+        data[z] = intensity(normalized.slices[z])
     diameter = config.particle_diameter_angstrom / (grid.scale * known_voxel_size(item))
     empty = None
     if len(item.negatives):
@@ -128,6 +128,8 @@ def prepare(
     look = None
     if item.look is not None:
         look = WorkingVolume(item.look.astype(np.float32), grid).load() >= 0.5
+    if normalized.blank is not None:
+        look = ~normalized.blank if look is None else look & ~normalized.blank
     train = item.labels[~held]
     volume = TrainingVolume(
         data=data, labels=grid.to_working(train), diameter=diameter, empty=empty, look=look

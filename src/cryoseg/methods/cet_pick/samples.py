@@ -18,6 +18,7 @@ from cryoseg.types import BoolArray, FloatArray
 UNLABELED = -1.0
 EMPTY = 0.0
 IGNORED = -2.0
+TRIES = 8  # to find a crop in which there is something to learn from
 SOFT_FLOOR = 0.05  # Gaussian values below this count as unlabeled
 
 
@@ -151,17 +152,18 @@ class CropSampler:
         volume = self.volumes[self._owners[number]]
         if background:
             volume = self.volumes[rng.integers(len(self.volumes))]
-            center = rng.uniform(0, volume.data.shape)
+            window = self._window(volume, rng.uniform(0, volume.data.shape))
+            for _ in range(TRIES):
+                if volume.look is None or volume.look[window].any():
+                    break
+                window = self._window(volume, rng.uniform(0, volume.data.shape))
         else:
             first = int(np.searchsorted(self._owners, self._owners[number]))
             reach = np.clip(self.config.jitter * size, 0, np.maximum(size / 2 - 1, 0))
             center = volume.labels[number - first] + rng.uniform(-1, 1, 3) * reach
-        begin = np.clip(
-            np.round(center - (size - 1) / 2).astype(int), 0, np.asarray(volume.data.shape) - size
-        )
-        window = tuple(slice(b, b + s) for b, s in zip(begin, size, strict=True))
+            window = self._window(volume, center)
         crop = volume.data[window].astype(np.float32)
-        labels = volume.labels - begin
+        labels = volume.labels - [side.start for side in window]
         flips = tuple(int(axis) for axis in np.flatnonzero(rng.random(3) < 0.5))
         crop = np.flip(crop, flips)
         for axis in flips:
@@ -172,6 +174,13 @@ class CropSampler:
             rng.random() * self.config.noise
         )
         return crop * np.float32(gain) + noise + np.float32(rng.normal(0, 0.1)), target
+
+    def _window(self, volume: TrainingVolume, center: NDArray[np.float64]) -> tuple[slice, ...]:
+        """The crop about a point, moved into the volume."""
+        size = np.asarray(self.config.crop)
+        begin = np.round(center - (size - 1) / 2).astype(int)
+        begin = np.clip(begin, 0, np.asarray(volume.data.shape) - size)
+        return tuple(slice(int(b), int(b + s)) for b, s in zip(begin, size, strict=True))
 
     def _target(
         self,

@@ -23,6 +23,7 @@ from cryoseg.config.segment import (
     Stage2Prompt,
 )
 from cryoseg.config.train_sam2 import ClipPrompts, TrainSam2Config
+from cryoseg.core.blank import find_blank
 from cryoseg.core.normalize import fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, StageProgress, ignore
@@ -212,7 +213,7 @@ def stage_logits(
     if config.stage == 2:
         assert logits is not None
         out[:] = np.load(logits_path(logits, pair))
-    grey = intensity_map(data, config.normalize, invert=_inverted(pair, polarity))
+    grey = intensity_map(data, config.normalize, blank=find_blank(data), invert=_inverted(pair, polarity))
     settings = SegmentConfig(
         stage1_prompt=config.stage1_prompt,
         stage2_prompt=config.stage2_prompt,
@@ -240,7 +241,7 @@ def _slice_volume(
     check_finite(tomogram)
     labels = read_labels(pair, tomogram)
     data = tomogram.data
-    grey = intensity_map(data, config.normalize, invert=_inverted(pair, polarity))
+    grey = intensity_map(data, config.normalize, blank=find_blank(data), invert=_inverted(pair, polarity))
     shape = (data.shape[1], data.shape[2])
     if config.stage == 1:
         return SliceVolume(

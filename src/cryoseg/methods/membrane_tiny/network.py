@@ -128,7 +128,7 @@ def run_stages(
     side = tile_side(plane, limit=recipe.tile, overlap=recipe.overlap, multiple=STRIDE)
     grid = tile_grid(plane, side, recipe.overlap)
     if hidden is not None:
-        grid = grid.over(nearest(np.invert(hidden).any(axis=0), plane))
+        grid = grid.over(nearest(np.asarray(~hidden.all(axis=0)), plane))
 
     def one_pass(stage: int, out: FloatArray, stage1: FloatArray | None, reverse: bool) -> None:
         network = build_stage(stage, side)

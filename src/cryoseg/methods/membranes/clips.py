@@ -112,7 +112,7 @@ def sample_clip(
         volume = volumes[int(rng.integers(len(volumes)))]
         place = z, y, x = _place(volume, rng, config.length, side)
         labels = volume.labels[_rows(volume, z, z + config.length), y, x]
-        if may_be_empty or (labels > 0).mean() > 0.005:
+        if (may_be_empty and (labels >= 0).any()) or (labels > 0).mean() > 0.005:
             break
     planes = _planes(volume, place, config.length)
     images, targets = _resize(torch.from_numpy(planes), torch.from_numpy(labels), config.size)

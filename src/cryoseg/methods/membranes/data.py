@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryoseg.config.segment import Polarity
+from cryoseg.core.blank import FilledSlices, find_blank
 from cryoseg.core.grids.resample import Resampled, Slices, nearest
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map
@@ -187,11 +188,14 @@ def load_volume(
     tomogram = read_tomogram(pair.tomogram)
     check_finite(tomogram)
     values = read_labels(pair, tomogram)
-    intensity = robust_map(tomogram.data, invert=(pair.polarity or polarity) is Polarity.BRIGHT)
+    blank = find_blank(tomogram.data)
+    invert = (pair.polarity or polarity) is Polarity.BRIGHT
+    intensity = robust_map(tomogram.data, invert=invert, blank=blank)
+    source: Slices = tomogram.data if blank is None else FilledSlices(tomogram.data, blank, intensity.center)
     recipe = Recipe()
     size, _ = settle_pixel_size(tomogram, override=None, assumed=recipe.assumed_pixel_size)
     shape = model_shape(tomogram.data.shape, size.angstrom, recipe.pixel_size_range)
-    seen: Slices = tomogram.data if shape == tomogram.data.shape else Resampled(tomogram.data, shape)
+    seen: Slices = source if shape == tomogram.data.shape else Resampled(source, shape)
     data = np.empty(shape, np.float16)
     for z in range(len(data)):
         data[z] = intensity(seen[z])
@@ -218,6 +222,8 @@ def _labels_on_grid(labels: NDArray[np.int8], shape: tuple[int, int, int]) -> ND
 def read_labels(pair: Pair, tomogram: Tomogram) -> NDArray[np.int8]:
     """(z, y, x) labels of a pair: 1 membrane, 0 none, -1 unknown; only those of its fold.
 
+    Voxels in blank regions of the tomogram are unknown.
+
     Raises
     ------
     InputError
@@ -232,6 +238,8 @@ def read_labels(pair: Pair, tomogram: Tomogram) -> NDArray[np.int8]:
     values = labels.data.astype(np.int8)
     if not np.isin(np.unique(labels.data), (-1, 0, 1)).all():
         raise InputError(f"{pair.labels}: labels must be 1 (membrane), 0 (none) or -1 (unknown).")
+    if (blank := find_blank(tomogram.data)) is not None:
+        values[blank] = -1
     if pair.fold is not None:
         painted = np.flatnonzero((values >= 0).any(axis=(1, 2)))
         with_membrane = np.flatnonzero((values > 0).any(axis=(1, 2)))

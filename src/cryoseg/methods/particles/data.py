@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.segment import Polarity
+from cryoseg.core.blank import fill_by_mirror, find_blank_pixels
 from cryoseg.core.grids.resample import nearest, rescale_points
 from cryoseg.core.picking.label_checks import check_labels
 from cryoseg.core.picking.mask_picks import draw_discs, mask_centers
@@ -261,6 +262,11 @@ def load_micrograph(
     image = micrograph.data
     for told in pair.warnings:
         on_event(Warn(text=told))
+    blank = find_blank_pixels(image)
+    if blank is not None and blank.all():
+        raise InputError(f"{pair.image}: every pixel has the same value; leave this micrograph out.")
+    if blank is not None:
+        image = fill_by_mirror(image, blank)
     native = _native_labels(pair, image.shape)
     empty = f"{pair.mask or pair.image}: no particle is labelled; leave this micrograph out."
     if native is not None and not (native > 0).any():
@@ -306,6 +312,8 @@ def load_micrograph(
         inner = np.zeros(shape, bool)
         inner[frame : shape[0] - frame, frame : shape[1] - frame] = True
         labels[~inner & (labels == 0)] = -1
+    if blank is not None:
+        labels[nearest(blank, shape) & (labels == 0)] = -1
     square = square_labels = None
     if options.square is not None:
         square, square_labels = _as_square(image, native, pair, diameter, options.square, invert)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from cryoseg.config.train_sam import SampleConfig
 
+TRIES = 8  # to find a tile in which something is known
 INTERESTING = 0.8  # share of tiles that are placed so that they hold a particle
 SMALLEST_OBJECT = 12  # visible pixels of a particle that is worth asking for
 
@@ -78,6 +79,10 @@ def sample_tile(
     zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom)))
     crop = max(8, round(side / zoom))
     y, x = _corner(micrograph, rng, crop)
+    for _ in range(TRIES):
+        if (micrograph.labels[y : y + crop, x : x + crop] >= 0).any():
+            break
+        y, x = _corner(micrograph, rng, crop)
     grey, labels = _cut(micrograph, y, x, crop)
     image = torch.from_numpy(grey)[None, None]
     numbers = torch.from_numpy(labels)[None, None].float()

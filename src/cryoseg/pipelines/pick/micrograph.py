@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
+from cryoseg.core.blank import BLANK_LOGIT, fill_by_mirror, find_blank_pixels, signal_box
 from cryoseg.core.grids.blend import tile_grid
-from cryoseg.core.grids.resample import rescale_points
+from cryoseg.core.grids.resample import nearest, rescale_points
 from cryoseg.core.picking.calibration import Calibration
 from cryoseg.core.picking.contrast import (
     POLARITY_SKEWNESS,
@@ -28,7 +29,7 @@ from cryoseg.core.picking.particle_view import particle_view, rescale, view_shap
 from cryoseg.core.picking.pick_regions import clear_of_borders
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import InputError
-from cryoseg.events import OnEvent, StageProgress, Warn, ignore
+from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.memory import GIB, available_memory
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
@@ -62,7 +63,7 @@ class MicrographPickResult:
     picks
         In pixels of the micrograph, best first.
     logits
-        (y, x) on the grid that the network saw.
+        (y, x) on the grid that the network saw, which covers the box that contains all signal.
     shape
         (y, x) of the micrograph.
     logit_threshold
@@ -75,6 +76,8 @@ class MicrographPickResult:
         Picks before the score threshold and the other limits.
     dropped
         How many picks each rule removed.
+    blank
+        (y, x), True where the micrograph holds no signal; None if there is signal everywhere.
     """
 
     picks: Picks
@@ -85,10 +88,17 @@ class MicrographPickResult:
     core: float
     candidates: int
     dropped: dict[str, int]
+    blank: BoolArray | None = None
 
     def native_logits(self) -> FloatArray:
         """(y, x) logits at the size of the micrograph."""
-        return rescale(self.logits, self.shape)
+        if self.blank is None:
+            return rescale(self.logits, self.shape)
+        whole = np.full(self.shape, BLANK_LOGIT, np.float32)
+        part = whole[signal_box(self.blank)]
+        part[:] = rescale(self.logits, (part.shape[0], part.shape[1]))
+        whole[self.blank] = BLANK_LOGIT
+        return whole
 
     def mask(self) -> BoolArray:
         """(y, x) pixels of particles.
@@ -97,8 +107,10 @@ class MicrographPickResult:
         picks; any other one drew the particles themselves, above the logit threshold.
         """
         if self.core < 1:
-            return draw_discs(self.picks.centers, self.shape, diameter_px=self.diameter_px) > 0
-        return np.asarray(self.native_logits() > self.logit_threshold)
+            mask = draw_discs(self.picks.centers, self.shape, diameter_px=self.diameter_px) > 0
+        else:
+            mask = self.native_logits() > self.logit_threshold
+        return np.asarray(mask if self.blank is None else mask & ~self.blank)
 
 
 def pick_micrograph(
@@ -128,12 +140,46 @@ def pick_micrograph(
         half of the image or smaller than five pixels, or the image at the network's scale does not fit
         into memory.
     """
-    name = micrograph.source.name
-    if is_constant(micrograph.data):
+    blank = find_blank_pixels(micrograph.data)
+    if is_constant(micrograph.data) or (blank is not None and blank.all()):
         raise InputError(
             f"{micrograph.source}: every pixel has the value {float(micrograph.data.flat[0]):g}; there is "
             "nothing to see. Export the image again."
         )
+    if blank is None:
+        return _pick_signal(micrograph, model, config, None, on_event)
+    on_event(
+        Note(
+            text=f"{micrograph.source.name}: {100 * blank.mean():.1f} % of the micrograph is blank (regions "
+            "of one repeated value); nothing is picked there."
+        )
+    )
+    box = signal_box(blank)
+    image, hidden = micrograph.data[box], blank[box]
+    if hidden.any():
+        image = fill_by_mirror(image, hidden)
+    result = _pick_signal(replace(micrograph, data=image), model, config, hidden, on_event)
+    return replace(result, picks=_outside(result.picks, blank, box), shape=blank.shape, blank=blank)
+
+
+def _outside(picks: Picks, blank: BoolArray, box: tuple[slice, ...]) -> Picks:
+    """Picks within a box of the micrograph in its own coordinates, without those in blank regions."""
+    centers = picks.centers + [side.start for side in box]
+    y, x = np.clip(np.rint(centers).astype(int), 0, np.array(blank.shape) - 1).T
+    kept = ~blank[y, x]
+    scores = None if picks.scores is None else picks.scores[kept]
+    return replace(picks, centers=centers[kept], scores=scores, shape=blank.shape)
+
+
+def _pick_signal(
+    micrograph: Micrograph,
+    model: PicksParticles,
+    config: MicrographPickConfig,
+    blank: BoolArray | None,
+    on_event: OnEvent,
+) -> MicrographPickResult:
+    """Find particles in a micrograph whose blank pixels, if any, look like signal."""
+    name = micrograph.source.name
     diameter = _diameter(micrograph, config)
     image = _prepared(micrograph, config, diameter)
     invert = _is_inverted(image, config, model.recipe, diameter, name, on_event)
@@ -141,7 +187,9 @@ def pick_micrograph(
         logits = _whole(image, model, diameter, invert=invert)
     else:
         _check_scale(micrograph, model.recipe, diameter, on_event)
-        logits = _tiled(image, model, diameter, name=name, invert=invert, on_event=on_event)
+        logits = _tiled(image, model, diameter, name=name, invert=invert, blank=blank, on_event=on_event)
+    if blank is not None:
+        logits[nearest(blank, logits.shape)] = BLANK_LOGIT
     threshold = config.logit_threshold
     if threshold is None:
         threshold = model.recipe.logit_threshold
@@ -268,6 +316,7 @@ def _tiled(
     *,
     name: str,
     invert: bool,
+    blank: BoolArray | None,
     on_event: OnEvent,
 ) -> FloatArray:
     """Logits on the network's own scale, tiles blended."""
@@ -275,6 +324,8 @@ def _tiled(
     view = particle_view(image, diameter_px=diameter, particle_pixels=recipe.particle_pixels, invert=invert)
     height, width = view.shape
     grid = tile_grid((height, width), recipe.image_size, recipe.overlap)
+    if blank is not None:
+        grid = grid.over(~nearest(blank, view.shape))
     tiles = grid.cut(view[None])[:, 0]
 
     def show(done: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cryoseg import __version__
 from cryoseg.config.view import ViewConfig
+from cryoseg.core.blank import signal_values
 from cryoseg.core.grids.binning import (
     Factors,
     Greys,
@@ -163,7 +164,7 @@ def _headers(shape: tuple[int, ...], geometry: Geometry) -> dict[str, bytes]:
 
 
 def _contrast(greys: Greys) -> dict[str, int]:
-    black, white = (round(float(v)) for v in np.percentile(greys.data, CONTRAST_PERCENTILES))
+    black, white = (round(float(v)) for v in np.percentile(signal_values(greys.data), CONTRAST_PERCENTILES))
     return {"black": black, "white": max(white, black + 1)}
 
 
