@@ -5,63 +5,45 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from typer import Option
 
-from cryoseg.cli.option_groups import OptionGroup
-from cryoseg.config.batch import ClusterConfig, ClusterKind, Shard, parse_sbatch_options, slurm_shard
+from cryoseg.cli.options import DryRun, Verbosity
+from cryoseg.config.batch import ClusterChoice, ClusterKind, Shard, slurm_shard
+from cryoseg.config.setting import setting
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
     from cryoseg.events import Report
     from cryoseg.pipelines.batches.run import Batch
 
-DryRun = Annotated[bool, Option("--dry-run", help="Tell what would be done and write nothing.")]
-ContactSheet = Annotated[
-    bool, Option("--contact-sheet", help="Write one picture with a tile per input; implies --preview.")
-]
-ClusterTasks = Annotated[int, Option("--cluster-tasks", help="Tasks of the array; each does a shard.")]
-ClusterOptionTexts = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    Option("--cluster-option", help="Long option of sbatch, such as partition=gpu; repeat for several."),
-]
-
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions(OptionGroup):
-    """Who does what part of a batch, and what is written about it."""
+class BatchOptions(DryRun):
+    """Which part of a batch is done by which GPUs, and what is written about it."""
 
-    gpus: Annotated[
-        Optional[str],  # noqa: UP045
-        Option(
-            "--gpus",
-            metavar="0,1|all",
-            help="Work on these GPUs at once, one process each.",
-            show_default="one device, by --device",
-        ),
-    ] = None
-    shard: Annotated[
-        Optional[str],  # noqa: UP045
-        Option(
-            "--shard",
-            metavar="I/N",
-            help="Do the I-th of N equal parts of the inputs.",
-            show_default="the task of a Slurm array, else all",
-        ),
-    ] = None
-    dry_run: DryRun = False
-    report: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        Option("--report", help="Write the table of the run as .csv or .json too; repeat for both."),
-    ] = None
+    gpus: str | None = setting(
+        None,
+        help="Work on these GPUs at once, with one process each.",
+        metavar="0,1|all",
+        shown="one device, by --device",
+    )
+    shard: str | None = setting(
+        None,
+        help="Do the I-th of N equal parts of the inputs.",
+        metavar="I/N",
+        shown="the task of a Slurm array, else all",
+    )
+    report: tuple[Path, ...] = setting(
+        (), help="Write the table of the run as .csv or .json too; repeat for both."
+    )
 
     def batch(self) -> Batch:
-        """Who does what.
+        """Which inputs this process does, and on which devices.
 
         Raises
         ------
@@ -71,7 +53,7 @@ class BatchOptions(OptionGroup):
         from cryoseg.pipelines.batches.report import check_report_names
         from cryoseg.pipelines.batches.run import Batch
 
-        check_report_names(self.report or [])
+        check_report_names(self.report)
         devices: tuple[str, ...] = ()
         if self.gpus is not None and not self.dry_run:
             from cryoseg.methods.device import select_gpus  # torch starts here
@@ -82,15 +64,12 @@ class BatchOptions(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterOptions(OptionGroup):
-    """Whether a batch runs here."""
+class SheetBatchOptions(BatchOptions):
+    """The options of a batch whose outputs have previews."""
 
-    cluster: Annotated[
-        ClusterKind,
-        Option("--cluster", help="slurm: run as an array of the cluster, wait for it and print one table."),
-    ] = ClusterKind.NONE
-    cluster_tasks: ClusterTasks = ClusterConfig.tasks
-    cluster_option: ClusterOptionTexts = None
+    contact_sheet: bool = setting(
+        False, help="Write one picture with a tile for each input; implies --preview."
+    )
 
 
 CLUSTER_LOGS = "cluster_logs"  # within the output folder
@@ -126,23 +105,21 @@ def run_command(
     title: str,
     work: Work,
     *,
-    options: BatchOptions,
-    cluster: ClusterOptions,
+    options: SheetBatchOptions,
+    cluster: ClusterChoice,
     output_dir: Path,
-    contact_sheet: bool,
-    quiet: bool,
-    verbose: bool,
+    verbosity: Verbosity,
 ) -> NoReturn:
     """Do a batch here or on a cluster, print and write what came of it, and leave.
 
     Parameters
     ----------
     title
-        Of the table; its columns are the figures of the rows.
+        Title of the table; its columns are the figures of the rows.
     work
         The pipeline with everything else filled in; torch may start there.
     output_dir
-        Of the command; a contact sheet and the cluster's logs go there.
+        Folder of the outputs; a contact sheet and the cluster's logs go there.
 
     Raises
     ------
@@ -151,10 +128,9 @@ def run_command(
     CryosegError
         If nothing can be done at all.
     """
-    from cryoseg.cli.console import batch_console
     from cryoseg.pipelines.batches.run import Batch
 
-    with batch_console(quiet=quiet, verbose=verbose) as console:
+    with verbosity.console() as console:
         if (done := run_elsewhere(options, cluster, output_dir, console)) is not None:
             status = finish_batch(console, title, done, batch=Batch(), reports=options.report)
         else:
@@ -165,13 +141,13 @@ def run_command(
                 work(batch, console),
                 batch=batch,
                 reports=options.report,
-                sheet_folder=output_dir if contact_sheet else None,
+                sheet_folder=output_dir if options.contact_sheet else None,
             )
     raise typer.Exit(status)
 
 
 def run_elsewhere(
-    options: BatchOptions, cluster: ClusterOptions, output_dir: Path, console: BatchConsole
+    options: BatchOptions, cluster: ClusterChoice, output_dir: Path, console: BatchConsole
 ) -> Report | None:
     """Run the whole command on a cluster; None if it is to run here, as it is within a cluster's task.
 
@@ -192,11 +168,10 @@ def run_elsewhere(
 
     if is_inside_task():
         return None
-    check_report_names(options.report or [])
-    array = ClusterConfig(
-        tasks=cluster.cluster_tasks, options=parse_sbatch_options(cluster.cluster_option or [])
+    check_report_names(options.report)
+    return run_on_slurm(
+        sent_arguments(sys.argv[1:]), cluster, logs=output_dir / CLUSTER_LOGS, on_event=console
     )
-    return run_on_slurm(sent_arguments(sys.argv[1:]), array, logs=output_dir / CLUSTER_LOGS, on_event=console)
 
 
 def finish_batch(
@@ -205,7 +180,7 @@ def finish_batch(
     report: Report,
     *,
     batch: Batch,
-    reports: list[Path] | None,
+    reports: Sequence[Path],
     sheet_folder: Path | None = None,
 ) -> int:
     """Print and write the table of a run, and its contact sheet if a folder is given for it.
@@ -226,11 +201,11 @@ def finish_batch(
     return report.exit_status
 
 
-def write_reports(report: Report, *, batch: Batch, reports: list[Path] | None) -> None:
+def write_reports(report: Report, *, batch: Batch, reports: Sequence[Path]) -> None:
     """Write the table of a run to files, and say what an interrupt left."""
     from cryoseg.pipelines.batches.report import write_report
 
-    for path in reports or []:
+    for path in reports:
         write_report(path, report, command=shlex.join(sys.argv[1:]), shard=batch.shard)
     if report.interrupted_by is not None:
         told = ", ".join(f"{count} {status}" for status, count in report.counts().items())

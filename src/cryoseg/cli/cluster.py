@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Exit
 
-from cryoseg.cli.batch_options import ClusterOptionTexts, ClusterTasks
-from cryoseg.config.batch import ClusterConfig, parse_sbatch_options
+from cryoseg.config.batch import ClusterConfig
 from cryoseg.errors import ConfigError
 
 COMMANDS = ("segment", "pick", "evaluate")
@@ -29,8 +28,7 @@ def script(
         list[str],
         Argument(help="A command of cryoseg with its options, as it is typed.", show_default=False),
     ],
-    cluster_tasks: ClusterTasks = ClusterConfig.tasks,
-    cluster_option: ClusterOptionTexts = None,
+    cluster: ClusterConfig,
 ) -> None:
     """Print a plain sbatch script that runs a command as a Slurm array.
 
@@ -48,7 +46,6 @@ def script(
         raise ConfigError("--shard: the script gives each task its own; leave it out.")
     if words[0] == "evaluate" and "--scores" not in words:
         raise ConfigError("cryoseg evaluate: give --scores, the folder where the tasks of the array meet.")
-    cluster = ClusterConfig(tasks=cluster_tasks, options=parse_sbatch_options(cluster_option or []))
     typer.echo(sbatch_script(words, cluster, folder=Path.cwd()), nl=False)
     if shutil.which("sbatch") is None:
         typer.echo("Note: there is no sbatch on this machine; submit the script on the cluster.", err=True)

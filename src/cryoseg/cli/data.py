@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Exit
 
-from cryoseg.cli.batch_options import DryRun
-from cryoseg.cli.options import OutputDir, Verbosity
+from cryoseg.cli.options import DryRun, OutputDir, Verbosity
 from cryoseg.config.fetch_data import FetchConfig
 
 app = typer.Typer(no_args_is_help=True, help="Fetch published tomograms, annotations and micrographs.")
@@ -32,7 +31,7 @@ def fetch(
     ],
     *,
     output_dir: OutputDir = Path("data/collection"),
-    dry_run: DryRun = False,
+    plan_only: DryRun,
     config: FetchConfig,
     verbosity: Verbosity,
 ) -> None:
@@ -51,9 +50,9 @@ def fetch(
             console(Note(text=f"{planned.name}: {told}"))
             for file in planned.files:
                 size = "size not told" if file.size is None else readable_bytes(file.size)
-                console(Note(text=f"  {file.path}  {size}  {file.url}", detail=not dry_run))
+                console(Note(text=f"  {file.path}  {size}  {file.url}", detail=not plan_only.dry_run))
         console(Note(text=f"In all: {readable_bytes(sum(planned.size for planned in plan))} to {output_dir}"))
-        if dry_run:
+        if plan_only.dry_run:
             rows = [Row(name=one.name, status=Status.FAILED, message=one.error) for one in plan if one.error]
             for row in rows:
                 console(row)

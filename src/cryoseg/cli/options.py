@@ -31,6 +31,13 @@ class Verbosity(Settings):
         return batch_console(quiet=self.quiet, verbose=self.verbose)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DryRun(Settings):
+    """Whether only the plan is printed."""
+
+    dry_run: bool = setting(False, help="Print what would be done and write nothing.")
+
+
 Inputs = Annotated[
     list[str],
     Argument(help="Files, folders, quoted globs, or .txt lists of them.", show_default=False),

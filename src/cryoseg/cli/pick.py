@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from typer import Option
 
-from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, ContactSheet, run_command
+from cryoseg.cli.batch_options import SheetBatchOptions, run_command
 from cryoseg.cli.option_groups import Changes
-from cryoseg.cli.options import Device, Inputs, OutputDir, Quiet, Verbose
+from cryoseg.cli.options import Device, Inputs, OutputDir, Verbosity
 from cryoseg.cli.relion_options import RelionOptions
+from cryoseg.config.batch import ClusterChoice
 from cryoseg.config.common import pixel_size_setting
 from cryoseg.config.pick import (
     FLAT_FORMATS,
@@ -54,7 +55,6 @@ def pick(
     output_dir: OutputDir = Path(),
     micrographs: Changes[MicrographPickConfig],
     micrograph_outputs: Changes[MicrographPickOptions],
-    contact_sheet: ContactSheet = False,
     tomograms: Changes[TomogramPickConfig],
     tomogram_outputs: Changes[PickOutputs],
     files: Changes[TomogramFiles],
@@ -69,10 +69,9 @@ def pick(
     filament: Changes[FilamentConfig],
     relion: Changes[RelionOptions],
     device: Device = "auto",
-    batch: BatchOptions,
-    cluster: ClusterOptions,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    options: SheetBatchOptions,
+    cluster: ClusterChoice,
+    verbosity: Verbosity,
 ) -> None:
     """Pick particles in micrographs or tomograms.
 
@@ -91,7 +90,7 @@ def pick(
             {name: given for name, given in deep.items() if name not in flat} | others, model, task
         )
         config, written = micrographs.over(), micrograph_outputs.over()
-        written = replace(written, overlay=written.overlay or contact_sheet)
+        written = replace(written, overlay=written.overlay or options.contact_sheet)
 
         def work(batch: Batch, console: BatchConsole) -> Report:
             from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
@@ -124,7 +123,7 @@ def pick(
                 output_dir,
                 Path(model),
                 settings,
-                outputs=replace(outputs, preview=outputs.preview or contact_sheet),
+                outputs=replace(outputs, preview=outputs.preview or options.contact_sheet),
                 relion=frames,
                 mask=read.mask,
                 pixel_size=read.pixel_size,
@@ -136,10 +135,8 @@ def pick(
     run_command(
         "Particles",
         work,
-        options=batch,
+        options=options,
         cluster=cluster,
         output_dir=output_dir,
-        contact_sheet=contact_sheet,
-        quiet=quiet,
-        verbose=verbose,
+        verbosity=verbosity,
     )

@@ -8,9 +8,8 @@ from typing import Annotated
 
 from typer import Exit, Option
 
-from cryoseg.cli.batch_options import DryRun
 from cryoseg.cli.option_groups import Shown
-from cryoseg.cli.options import Inputs, OutputDir, Overwrite, Quiet, Verbose
+from cryoseg.cli.options import DryRun, Inputs, OutputDir, Overwrite, Verbosity
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.segment import NamedSteps
 from cryoseg.errors import ConfigError
@@ -18,32 +17,31 @@ from cryoseg.errors import ConfigError
 
 def postprocess(
     inputs: Inputs,
+    *,
     output_dir: OutputDir = Path(),
-    config: PostprocessConfig = PostprocessConfig(),
-    named: Annotated[NamedSteps, Shown({"step": ", ".join(PostprocessConfig.steps)})] = NamedSteps(),
+    config: PostprocessConfig,
+    named: Annotated[NamedSteps, Shown({"step": ", ".join(PostprocessConfig.steps)})],
     no_steps: Annotated[bool, Option("--no-steps", help="Threshold only.")] = False,
-    dry_run: DryRun = False,
+    plan_only: DryRun,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbosity: Verbosity,
 ) -> None:
     """Threshold and filter saved masks or logits again, without a model.
 
     Example: cryoseg postprocess membranes/ts_01_membrane_logits.mrc --logit-threshold -0.25 -o filtered
     """
-    from cryoseg.cli.console import batch_console
     from cryoseg.pipelines.batches.run import Batch
     from cryoseg.pipelines.segment.postprocess import postprocess_files
 
     if no_steps and named.steps:
         raise ConfigError("--no-steps and --step contradict each other; give one of them.")
     config = replace(config, steps=() if no_steps else named.steps or config.steps)
-    with batch_console(quiet=quiet, verbose=verbose) as console:
+    with verbosity.console() as console:
         report = postprocess_files(
             inputs,
             output_dir,
             config,
-            batch=Batch(is_dry=dry_run),
+            batch=Batch(is_dry=plan_only.dry_run),
             overwrite=overwrite,
             on_event=console,
         )

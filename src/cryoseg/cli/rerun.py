@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.batch_options import DryRun
 from cryoseg.cli.config_file import find_command, option_parameters, with_options
-from cryoseg.cli.options import CheckpointsDir, Device, Overwrite, Quiet, Verbose
+from cryoseg.cli.options import CheckpointsDir, Device, DryRun, Overwrite, Quiet, Verbose
 from cryoseg.config.invocation import Repetition, repeating
 from cryoseg.errors import ConfigError, CryosegError
 
@@ -28,6 +27,7 @@ def rerun(
             show_default=False,
         ),
     ],
+    *,
     output_dir: Annotated[
         Optional[Path],  # noqa: UP045
         Option(
@@ -56,7 +56,7 @@ def rerun(
     anyway: Annotated[
         bool, Option("--anyway", help="Run although the input or the weights are not those of the record.")
     ] = False,
-    dry_run: DryRun = False,
+    plan_only: DryRun,
     checkpoints_dir: CheckpointsDir = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -77,7 +77,7 @@ def rerun(
     elsewhere = Elsewhere(input=input_file, model=model)
     settings = {
         "device": device,
-        "dry-run": dry_run,
+        "dry-run": plan_only.dry_run,
         "overwrite": overwrite,
         "quiet": quiet,
         "verbose": verbose,
@@ -91,7 +91,7 @@ def rerun(
                 console(Note(text=f"{record.name}: {note}."))
             folder = str(output_dir or record.parent)
             settings |= {"output-dir": folder, "scores": folder}
-            if dry_run:
+            if plan_only.dry_run:
                 on = f"run on {plan.input} and " if plan.input else ""
                 console(Note(text=f"{record.name}: would {on}write to {folder}."))
             repetition = Repetition(record=record, content=plan.content, anyway=anyway)

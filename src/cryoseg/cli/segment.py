@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, ContactSheet, run_command
+from cryoseg.cli.batch_options import SheetBatchOptions, run_command
 from cryoseg.cli.option_groups import Shown
-from cryoseg.cli.options import Device, Inputs, OutputDir, PrecisionOption, Quiet, Verbose
+from cryoseg.cli.options import Device, Inputs, OutputDir, PrecisionOption, Verbosity
 from cryoseg.config import ModelChoice, ModelName, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config.batch import ClusterChoice
 from cryoseg.config.segment import PRESET_POSTPROCESS, NamedSteps
 
 if TYPE_CHECKING:
@@ -32,16 +33,14 @@ def segment(
     post_process: Annotated[
         bool, Option("--post-process", help="Write a filtered mask too, by the preset's steps.")
     ] = False,
-    named: Annotated[NamedSteps, Shown({"step": "the preset's, with --post-process"})] = NamedSteps(),
+    named: Annotated[NamedSteps, Shown({"step": "the preset's, with --post-process"})],
     outputs: SegmentOutputs,
-    contact_sheet: ContactSheet = False,
     choice: ModelChoice,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
-    batch: BatchOptions,
-    cluster: ClusterOptions,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    options: SheetBatchOptions,
+    cluster: ClusterChoice,
+    verbosity: Verbosity,
 ) -> None:
     """Segment membranes in tomograms.
 
@@ -64,7 +63,7 @@ def segment(
             output_dir,
             replace(config, postprocess=steps),
             choice=choice.named(model),
-            outputs=replace(outputs, preview=outputs.preview or contact_sheet),
+            outputs=replace(outputs, preview=outputs.preview or options.contact_sheet),
             device=device,
             precision=precision,
             batch=batch,
@@ -74,10 +73,8 @@ def segment(
     run_command(
         "Membranes",
         work,
-        options=batch,
+        options=options,
         cluster=cluster,
         output_dir=output_dir,
-        contact_sheet=contact_sheet,
-        quiet=quiet,
-        verbose=verbose,
+        verbosity=verbosity,
     )

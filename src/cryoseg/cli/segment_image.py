@@ -7,12 +7,12 @@ from typing import Annotated, Optional
 
 from typer import Exit, Option
 
-from cryoseg.cli.batch_options import DryRun
 from cryoseg.cli.options import (
     LOGIT_THRESHOLD_HELP,
     PREPARE_HELP,
     CheckpointsDir,
     Device,
+    DryRun,
     Inputs,
     OutputDir,
     Overwrite,
@@ -50,7 +50,7 @@ def segment_image(
     ] = False,
     checkpoints_dir: CheckpointsDir = None,
     device: Device = "auto",
-    dry_run: DryRun = False,
+    plan_only: DryRun,
     overwrite: Overwrite = False,
     verbosity: Verbosity,
 ) -> None:
@@ -72,7 +72,7 @@ def segment_image(
             logit_threshold=logit_threshold,
             crop_black=prepare,
             overlay=overlay,
-            batch=Batch(is_dry=dry_run),
+            batch=Batch(is_dry=plan_only.dry_run),
             overwrite=overwrite,
             on_event=console,
         )

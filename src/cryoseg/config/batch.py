@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 Item = TypeVar("Item")
@@ -63,29 +64,45 @@ class ClusterKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterConfig:
+class ClusterConfig(Settings):
     """How a batch runs as an array of a cluster.
 
     Attributes
     ----------
-    tasks
-        Tasks of the array; each does a shard.
-    options
-        Of sbatch, by their long names: `partition`, `time`, `mem`, `gpus-per-node`.
     retries
         How often a task that was preempted or lost is submitted again.
     poll_seconds
-        Between two looks at the queue.
+        Seconds between two looks at the queue.
     """
 
-    tasks: int = 1
-    options: Mapping[str, str] = field(default_factory=dict)
+    tasks: int = setting(
+        1, help="Number of tasks of the array; each does a shard.", flags=("--cluster-tasks",), at_least=1
+    )
+    option_texts: tuple[str, ...] = setting(
+        (),
+        help="Long option of sbatch, such as partition=gpu; repeat for several.",
+        flags=("--cluster-option",),
+    )
     retries: int = 3
     poll_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.tasks < 1:
-            raise ConfigError(f"--cluster-tasks {self.tasks}: must be at least 1.")
+        super().__post_init__()
+        parse_sbatch_options(self.option_texts)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of sbatch by their long names: `partition`, `time`, `mem`, `gpus-per-node`."""
+        return parse_sbatch_options(self.option_texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterChoice(ClusterConfig):
+    """Whether a batch runs here or on a cluster, and how it runs there."""
+
+    cluster: ClusterKind = setting(
+        ClusterKind.NONE, help="slurm: run as an array of the cluster, wait for it and print one table."
+    )
 
 
 def parse_sbatch_options(texts: Sequence[str]) -> dict[str, str]:

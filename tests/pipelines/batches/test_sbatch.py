@@ -24,7 +24,7 @@ from cryoseg.pipelines.batches.slurm import Part, run_on_slurm
 
 
 def test_the_script_runs_its_shard(tmp_path: Path) -> None:
-    cluster = ClusterConfig(tasks=7, options={"partition": "gpu", "exclusive": "", "time": "1:00:00"})
+    cluster = ClusterConfig(tasks=7, option_texts=("partition=gpu", "exclusive", "time=1:00:00"))
     arguments = ["segment", "my tomograms/*.mrc", "-o", "out"]
     text = sbatch_script(arguments, cluster, folder=tmp_path, python="/bin/echo")
     lines = text.splitlines()

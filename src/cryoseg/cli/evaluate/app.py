@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer import Argument, Exit, Option
 
-from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, finish_batch, write_reports
+from cryoseg.cli.batch_options import BatchOptions, finish_batch, write_reports
 from cryoseg.cli.evaluate.images import images
 from cryoseg.cli.evaluate.options import (
     Also,
@@ -32,7 +32,7 @@ from cryoseg.cli.evaluate.options import (
 from cryoseg.cli.evaluate.testset import score_testset
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
 from cryoseg.config import EvaluateConfig, Length
-from cryoseg.config.batch import ALL
+from cryoseg.config.batch import ALL, ClusterChoice
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.config.pick import PickFormat
@@ -93,7 +93,7 @@ def segmentation(
     output: Outputs = None,
     scores: Scores = None,
     part: BatchOptions = BatchOptions(),
-    cluster: ClusterOptions = ClusterOptions(),
+    cluster: ClusterChoice = ClusterChoice(),
     seed: Seed = EvaluateConfig.seed,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

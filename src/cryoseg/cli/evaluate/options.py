@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 from typer import Option
 
-from cryoseg.cli.batch_options import BatchOptions, ClusterOptions, run_elsewhere
+from cryoseg.cli.batch_options import BatchOptions, run_elsewhere
 from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
 from cryoseg.config import Metric, ModelChoice, Preset, SegmentConfig
-from cryoseg.config.batch import ALL, ClusterKind
+from cryoseg.config.batch import ALL, ClusterChoice, ClusterKind
 from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.errors import ConfigError
@@ -175,7 +175,7 @@ def score_elsewhere(
     scores: Path | None,
     model: str | None,
     options: BatchOptions,
-    cluster: ClusterOptions,
+    cluster: ClusterChoice,
     console: BatchConsole,
 ) -> Report | None:
     """Score all pairs on a cluster, whose tasks keep the scores; None if they are to be scored here.
