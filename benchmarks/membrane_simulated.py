@@ -30,8 +30,8 @@ from cryoseg.core.metrics.statistics import mean_with_interval
 from cryoseg.core.metrics.threshold import sweep_thresholds
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.methods.membranes.losses import LOGIT_BINS, dice_by_threshold
-from cryoseg.pipelines.segment.files import segment_tomogram
-from cryoseg.pipelines.segment.model import resolve_model
+from cryoseg.pipelines.segment.files import check_tomogram, segment_in_run
+from cryoseg.pipelines.segment.model import prepare_run, resolve_model
 
 NEAR_HIDDEN = 3  # voxels
 
@@ -60,7 +60,8 @@ def one_volume(path: Path, model, ridge: bool) -> dict:
     record = json.loads((path.parent / f"{stem}.json").read_text())
     tomogram, truth = read_tomogram(path), read_mask(path.parent / f"{stem}_labels.mrc.gz").data == 1
     config = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,))
-    result = segment_tomogram(tomogram, config, model=model, keep_stages=True)
+    run = prepare_run(config, model)
+    result = segment_in_run(tomogram, run, check_tomogram(tomogram, run), keep_stages=True)
     mask = result.post_processed
     hidden = hidden_by_wedge(truth, max(abs(tilt) for tilt in record["imaging"]["tilt_angles"]))
     clear = ~ndimage.binary_dilation(hidden, iterations=NEAR_HIDDEN)

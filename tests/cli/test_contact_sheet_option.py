@@ -6,6 +6,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
+from cryoseg.config import SegmentRequest
 from cryoseg.events import Report, Row, Status
 from cryoseg.pipelines.segment import files as segment
 
@@ -16,8 +17,8 @@ def test_a_contact_sheet_is_made_of_previews(
 ) -> None:
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
 
-    def stand_in(inputs: list[str], output_dir: Path, config: Any, **settings: Any) -> Report:
-        assert settings["outputs"].preview is sheet
+    def stand_in(inputs: list[str], output_dir: Path, request: SegmentRequest, **settings: Any) -> Report:
+        assert request.outputs.preview is sheet
         preview = output_dir / "a_membrane_preview.png"
         Image.new("RGB", (300, 200), (9, 9, 200)).save(preview)
         return Report(rows=[Row(name="a.mrc", status=Status.DONE, outputs=(preview,))])

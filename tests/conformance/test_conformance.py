@@ -41,7 +41,8 @@ from cryoseg.methods.promise.network import import_names as import_promise
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
 from cryoseg.methods.sam.sam2_config import build_predictor
-from cryoseg.pipelines.segment.files import segment_tomogram
+from cryoseg.pipelines.segment.files import check_tomogram, segment_in_run
+from cryoseg.pipelines.segment.model import prepare_run
 from cryoseg.types import Geometry, Tomogram
 
 HERE = Path(__file__).parent
@@ -152,13 +153,10 @@ def check_etsam(vector: Vector, tmp_path: Path) -> None:
     recorded, config = vector.arrays, etsam_settings(vector)
     known = {"tomogram", "stage1_logits", "stage2_input", "logits", "mask", "post_processed"}
     assert {name for name in recorded if not name.startswith("override/")} <= known
-    result = segment_tomogram(
-        Tomogram(data=recorded["tomogram"], geometry=Geometry(voxel_size=(vector.meta["voxel_size"],) * 3)),
-        config,
-        model=etsam_choice(vector, tmp_path),
-        device="cpu",
-        keep_stages=True,
-    )
+    geometry = Geometry(voxel_size=(vector.meta["voxel_size"],) * 3)
+    tomogram = Tomogram(data=recorded["tomogram"], geometry=geometry)
+    run = prepare_run(config, etsam_choice(vector, tmp_path), device="cpu")
+    result = segment_in_run(tomogram, run, check_tomogram(tomogram, run), keep_stages=True)
     threshold = config.logit_threshold
     if threshold is None:
         threshold = {Preset.V1: -0.5, Preset.V2: -0.25}[config.preset]

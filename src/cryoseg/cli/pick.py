@@ -93,17 +93,14 @@ def pick(
         written = replace(written, overlay=written.overlay or options.contact_sheet)
 
         def work(batch: Batch, console: BatchConsole) -> Report:
-            from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
+            from cryoseg.pipelines.pick.micrograph_files import (
+                MicrographPickRequest,
+                pick_micrograph_files,
+            )
 
+            request = MicrographPickRequest(model=model, config=config, outputs=written)
             return pick_micrograph_files(
-                inputs,
-                output_dir,
-                model,
-                config,
-                outputs=written,
-                device=device,
-                batch=batch,
-                on_event=console,
+                inputs, output_dir, request, batch=replace(batch, device=device), on_event=console
             )
     else:
         outputs, read = tomogram_outputs.over(), files.over()
@@ -116,20 +113,18 @@ def pick(
         frames = relion.over().frames()
 
         def work(batch: Batch, console: BatchConsole) -> Report:
-            from cryoseg.pipelines.pick.tomogram_files import pick_files
+            from cryoseg.pipelines.pick.tomogram_files import TomogramPickRequest, pick_files
 
-            return pick_files(
-                inputs,
-                output_dir,
-                Path(model),
-                settings,
+            request = TomogramPickRequest(
+                model=Path(model),
+                config=settings,
                 outputs=replace(outputs, preview=outputs.preview or options.contact_sheet),
                 relion=frames,
                 mask=read.mask,
                 pixel_size=read.pixel_size,
-                device=device,
-                batch=batch,
-                on_event=console,
+            )
+            return pick_files(
+                inputs, output_dir, request, batch=replace(batch, device=device), on_event=console
             )
 
     run_command(

@@ -11,7 +11,7 @@ from typer import Option
 from cryoseg.cli.batch_options import SheetBatchOptions, run_command
 from cryoseg.cli.option_groups import Shown
 from cryoseg.cli.options import Device, Inputs, OutputDir, PrecisionOption, Verbosity
-from cryoseg.config import ModelChoice, ModelName, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config import ModelChoice, ModelName, Precision, SegmentConfig, SegmentOutputs, SegmentRequest
 from cryoseg.config.batch import ClusterChoice
 from cryoseg.config.segment import PRESET_POSTPROCESS, NamedSteps
 
@@ -54,20 +54,18 @@ def segment(
     """
     # Naming a step selects that step alone, as in ETSAM's own script.
     steps = named.steps or (PRESET_POSTPROCESS[config.preset] if post_process else ())
+    request = SegmentRequest(
+        config=replace(config, postprocess=steps),
+        choice=choice.named(model),
+        outputs=replace(outputs, preview=outputs.preview or options.contact_sheet),
+        precision=precision,
+    )
 
     def work(batch: Batch, console: BatchConsole) -> Report:
         from cryoseg.pipelines.segment.files import segment_files  # torch starts here
 
         return segment_files(
-            inputs,
-            output_dir,
-            replace(config, postprocess=steps),
-            choice=choice.named(model),
-            outputs=replace(outputs, preview=outputs.preview or options.contact_sheet),
-            device=device,
-            precision=precision,
-            batch=batch,
-            on_event=console,
+            inputs, output_dir, request, batch=replace(batch, device=device), on_event=console
         )
 
     run_command(

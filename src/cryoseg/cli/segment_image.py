@@ -62,16 +62,15 @@ def segment_image(
         from cryoseg.methods.device import select_device
         from cryoseg.methods.particles.model import load_particle_model
         from cryoseg.pipelines.batches.run import Batch
-        from cryoseg.pipelines.segment.image import segment_images
+        from cryoseg.pipelines.segment.image import ImageSettings, segment_images
 
         report = segment_images(
             inputs,
             output_dir,
             load_particle_model(model, select_device(device), base=base, checkpoints_dir=checkpoints_dir),
-            smoothing=smoothing,
-            logit_threshold=logit_threshold,
-            crop_black=prepare,
-            overlay=overlay,
+            ImageSettings(
+                smoothing=smoothing, logit_threshold=logit_threshold, crop_black=prepare, overlay=overlay
+            ),
             batch=Batch(is_dry=plan_only.dry_run),
             overwrite=overwrite,
             on_event=console,

@@ -10,6 +10,7 @@ from typing import Any
 from cryoseg.config.common import (
     Mode0,
     Naming,
+    Precision,
     checkpoints_dir_setting,
     logit_threshold_setting,
     overwrite_setting,
@@ -298,3 +299,25 @@ class SegmentOutputs(Settings):
         Mode0.AUTO,
         help="How bytes of MRC mode 0 are read; auto follows IMOD's stamp, and reads signed without it.",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentRequest:
+    """What a user asks of `cryoseg segment`, apart from the files and the device.
+
+    Attributes
+    ----------
+    config
+        Settings; fields that are None are filled by the model.
+    choice
+        Which network, with which weights.
+    outputs
+        What is written, and how inputs are read.
+    precision
+        `auto` is bfloat16 on CUDA, else float32.
+    """
+
+    config: SegmentConfig = SegmentConfig()
+    choice: ModelChoice = ModelChoice()
+    outputs: SegmentOutputs = SegmentOutputs()
+    precision: Precision = Precision.AUTO

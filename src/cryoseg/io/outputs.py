@@ -6,7 +6,8 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -136,6 +137,55 @@ def atomic_text(path: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
     ):
         yield stream
+
+
+@contextmanager
+def staged_outputs(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
+    """Give temporary names to several files that get their own names together when the block ends well.
+
+    Parameters
+    ----------
+    outputs
+        Files of one folder by kind; existing ones are replaced. The last one marks the others as
+        complete: it is removed before they are replaced and appears after them.
+
+    Yields
+    ------
+    dict of str to Path
+        The same file names in a hidden folder beside the outputs; the block writes all of them. If the
+        block fails, the existing files stay as they are.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    mark = list(outputs.values())[-1]
+    for path in outputs.values():
+        _refuse_existing(path, overwrite=True)
+    folder = temporary_path(mark)
+    try:
+        make_folder(folder)
+        yield {kind: folder / path.name for kind, path in outputs.items()}
+        _move(folder, list(outputs.values()), mark)
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(folder), str(folder.parent))) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(folder: Path, outputs: list[Path], mark: Path) -> None:
+    try:
+        mark.unlink(missing_ok=True)
+        for path in outputs:
+            (folder / path.name).replace(path)
+    except BaseException as error:
+        for path in outputs if not mark.exists() else ():
+            with suppress(OSError):
+                path.unlink()
+        if isinstance(error, OSError):
+            raise OutputError(f"{mark}: cannot be written: {_reason(error)}.") from error
+        raise
 
 
 def make_folder(path: Path) -> Path:

@@ -13,18 +13,18 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from cryoseg.events import Report, Row, Status, ignore
+from cryoseg.events import Report, ignore
 from cryoseg.io.images.volumes import made_by, read_tomogram, write_logits, write_mask
 from cryoseg.io.inputs import resolve_inputs
-from cryoseg.io.provenance import describe_input, write_provenance
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.run import run_batch
+from cryoseg.pipelines.batches.records import Done
+from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import Geometry
 
 SHAPE = (4, 32, 40)
@@ -47,16 +47,12 @@ def plain(inputs: Path, out: Path) -> Report:
         outputs["record"] = out / f"{path.stem}_membrane.json"
         return Job(path=path, outputs=outputs, identity={"command": "segment", "settings": {"a": 1}})
 
-    def work(path: Path) -> Row:
-        job = plan(path)
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         tomogram = read_tomogram(path)
-        job.record.unlink(missing_ok=True)
         label = made_by("segment")
-        write_mask(job.outputs["mask"], tomogram.data > 0, tomogram.geometry, label=label, overwrite=True)
-        write_logits(job.outputs["logits"], tomogram.data * 2, tomogram.geometry, label=label, overwrite=True)
-        record = {**job.identity, "input": describe_input(path)}
-        write_provenance(job.record, record, overwrite=True)
-        return Row(name=path.name, status=Status.DONE)
+        write_mask(outputs["mask"], tomogram.data > 0, tomogram.geometry, label=label)
+        write_logits(outputs["logits"], tomogram.data * 2, tomogram.geometry, label=label)
+        return Done()
 
     return run_batch(resolve_inputs([inputs]), work, plan=plan, on_event=ignore)
 
@@ -65,7 +61,13 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
     """`cryoseg segment` with an untrained network, post-processing, logits and pictures."""
     import torch
 
-    from cryoseg.config import ModelChoice, PostprocessStep, SegmentConfig, SegmentOutputs
+    from cryoseg.config import (
+        ModelChoice,
+        PostprocessStep,
+        SegmentConfig,
+        SegmentOutputs,
+        SegmentRequest,
+    )
     from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
     from cryoseg.methods.membranes.recipe import Recipe
     from cryoseg.methods.model_file import write_model_file
@@ -86,8 +88,8 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
     outputs = SegmentOutputs(store_logits=True, preview=True)
 
     def segment(inputs: Path, out: Path) -> Report:
-        choice = ModelChoice(model_file=model)
-        return segment_files([inputs], out, config, choice=choice, outputs=outputs, device="cpu")
+        request = SegmentRequest(config=config, choice=ModelChoice(model_file=model), outputs=outputs)
+        return segment_files([inputs], out, request, batch=Batch(device="cpu"))
 
     return segment
 

@@ -1,10 +1,11 @@
 """Which files a run may write, and what becomes of a batch when something breaks."""
 
+import errno
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,16 @@ import pytest
 
 from cryoseg.config.batch import Shard, slurm_shard
 from cryoseg.errors import ConfigError, InputError, OutputError
-from cryoseg.events import Event, Note, Report, Row, Status, Warn, ignore
+from cryoseg.events import Event, Note, Report, Status, Warn, ignore
 from cryoseg.io.images.volumes import made_by, write_mask
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import atomic_output, temporary_path
 from cryoseg.io.provenance import describe_input, write_provenance
 from cryoseg.pipelines.batches.claims import claim
-from cryoseg.pipelines.batches.finished import Job, keep_finished
+from cryoseg.pipelines.batches.finished import Job, is_finished
+from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.report import check_report_names, write_report
-from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.batches.run import Batch, Work, run_batch
 from cryoseg.types import Geometry
 
 IDENTITY = {"command": "segment", "model": {"sha256": {"m": "aa"}}, "settings": {"threshold": -0.5}}
@@ -39,36 +41,38 @@ def mask(path: Path, label: str) -> None:
     write_mask(path, np.zeros((2, 3, 4), bool), Geometry(), label=label)
 
 
-def finish(job: Job, **changes: object) -> Row:
-    for kind, path in job.outputs.items():
-        if kind != "record":
-            path.write_bytes(b"result of " + job.path.read_bytes())
+def finish(job: Job, **changes: object) -> None:
+    assert job.path is not None
+    write_results(job.path, job.outputs)
     record = {**job.identity, "input": describe_input(job.path), **changes}
     write_provenance(job.record, record, overwrite=True)
-    return Row(name=job.path.name, status=Status.DONE, outputs=tuple(job.outputs.values()))
+
+
+def write_results(path: Path, outputs: Mapping[str, Path]) -> Done:
+    for kind, output in outputs.items():
+        if kind != "record":
+            output.write_bytes(b"result of " + path.read_bytes())
+    return Done()
 
 
 def test_nothing_there_is_free_to_write(job: Job) -> None:
-    assert keep_finished(job) is None
+    assert not is_finished(job)
 
 
 def test_what_the_same_run_made_is_kept(job: Job) -> None:
     finish(job)
-    row = keep_finished(job)
-    assert row is not None
-    assert row.status is Status.SKIPPED
-    assert "--overwrite" in row.message
+    assert is_finished(job)
 
 
 def test_renamed_weights_and_a_copied_input_are_the_same(job: Job) -> None:
     finish(job, model={"sha256": {"another name": "aa"}, "reason": "asked for"})
     os.utime(job.path, (1, 1))
-    assert keep_finished(job) is not None
+    assert is_finished(job)
 
 
 def test_settings_that_an_older_cryoseg_did_not_record_are_passed_over(job: Job) -> None:
     finish(job, settings={})
-    assert keep_finished(job) is not None
+    assert is_finished(job)
 
 
 @pytest.mark.parametrize(
@@ -83,45 +87,45 @@ def test_settings_that_an_older_cryoseg_did_not_record_are_passed_over(job: Job)
 def test_what_differs_is_named(job: Job, changes: dict[str, object], named: str) -> None:
     finish(job, **changes)
     with pytest.raises(OutputError, match=rf"ts\.json.*{named}.*--overwrite"):
-        keep_finished(job)
+        is_finished(job)
 
 
 def test_an_input_that_changed_is_named(job: Job) -> None:
     finish(job)
     job.path.write_bytes(b"another!")
     with pytest.raises(OutputError, match=r"input \(ts\.mrc had other content\)"):
-        keep_finished(job)
+        is_finished(job)
 
 
 def test_pieces_of_a_broken_run_are_replaced(job: Job) -> None:
     mask(job.outputs["mask"], made_by("segment"))
-    assert keep_finished(job) is None
+    assert not is_finished(job)
 
 
 def test_a_mask_of_another_program_is_not(job: Job) -> None:
     mask(job.outputs["mask"], "drawn by hand")
     with pytest.raises(OutputError, match=r"ts_membrane_mask\.mrc.*--overwrite"):
-        keep_finished(job)
+        is_finished(job)
 
 
 def test_a_finished_run_without_the_file_asked_for_now_is_not(job: Job) -> None:
     finish(job)
     job.outputs["logits"].unlink()
     with pytest.raises(OutputError, match=r"but not ts_membrane_logits\.mrc"):
-        keep_finished(job)
+        is_finished(job)
 
 
 def test_a_record_that_cannot_be_read_is_one_sentence(job: Job) -> None:
     job.record.write_text("{")
     with pytest.raises(InputError, match="holds no JSON"):
-        keep_finished(job)
+        is_finished(job)
     job.record.write_text("{}")
     with pytest.raises(OutputError, match="names no command"):
-        keep_finished(job)
+        is_finished(job)
 
 
 def test_a_batch_outlives_every_failure() -> None:
-    def work(path: Path) -> Row:
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         match path.name:
             case "bad":
                 raise InputError("bad: one sentence.")
@@ -129,7 +133,7 @@ def test_a_batch_outlives_every_failure() -> None:
                 return [][1]
             case "large":
                 raise MemoryError
-        return Row(name=path.name, status=Status.DONE)
+        return Done()
 
     items = [InputItem(path=Path(name)) for name in ("bad", "defect", "large", "good")]
     items.insert(0, InputItem(path=Path("absent"), error="absent: no such file."))
@@ -165,11 +169,11 @@ class Folder:
         record = {"record": self.out / f"{path.stem}.json"}
         return Job(path=path, outputs=outputs | record, identity=IDENTITY)
 
-    def work(self, path: Path) -> Row:
+    def work(self, path: Path, outputs: Mapping[str, Path]) -> Done:
         self.worked.append(path.stem)
-        return finish(self.plan(path))
+        return write_results(path, outputs)
 
-    def run(self, batch: Batch | None = None, *, overwrite: bool = False, work: object = None) -> Report:
+    def run(self, batch: Batch = Batch(), *, overwrite: bool = False, work: Work | None = None) -> Report:
         self.out.mkdir(exist_ok=True)
         self.worked.clear()
         return run_batch(
@@ -218,8 +222,46 @@ def test_the_claim_of_a_process_killed_after_its_last_file_is_removed(folder: Fo
         assert list(folder.out.glob(".*"))
 
 
+def test_a_failure_leaves_the_outputs_of_an_earlier_run(folder: Folder) -> None:
+    folder.run()
+    before = {path.name: path.read_bytes() for path in folder.out.iterdir()}
+
+    def fail(path: Path, outputs: Mapping[str, Path]) -> Done:
+        outputs["mask"].write_text("new")
+        with atomic_output(outputs["logits"]):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    report = folder.run(overwrite=True, work=fail)
+    assert statuses(report) == ["failed"] * 5
+    assert report.rows[0].message.startswith(f"{folder.out / '0_logits.txt'}: cannot be written: the disk is")
+    assert {path.name: path.read_bytes() for path in folder.out.iterdir()} == before
+
+
+def test_a_record_joins_what_the_job_and_the_work_know(folder: Folder) -> None:
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+        write_results(path, outputs)
+        return Done(record={"input": {"shape": [1, 2]}, "model": {"reason": "asked for"}, "seconds": 1.0})
+
+    folder.run(work=work)
+    record = json.loads((folder.out / "3.json").read_text())
+    assert record["input"] | {"shape": [1, 2], "name": "3.mrc"} == record["input"]
+    assert record["model"] == {"sha256": {"m": "aa"}, "reason": "asked for"}
+    assert record["outputs"] == {"mask": "3_mask.txt", "logits": "3_logits.txt"}
+    assert record["seconds"] == 1.0
+
+
+def test_missing_files_of_a_simulation_are_made_again(tmp_path: Path) -> None:
+    job = Job(path=None, outputs={"image": tmp_path / "a.txt", "record": tmp_path / "a.json"})
+    for path in job.outputs.values():
+        path.write_text("{}")
+    assert is_finished(job)
+    job.outputs["image"].unlink()
+    assert not is_finished(job)
+
+
 def test_a_dry_run_writes_nothing(folder: Folder) -> None:
-    folder.work(folder.items[1].path) if folder.out.mkdir() is None else None
+    folder.out.mkdir()
+    finish(folder.plan(folder.items[1].path))
     before = sorted(folder.out.iterdir())
     report = folder.run(Batch(is_dry=True))
     assert statuses(report) == ["to do", "skipped", "to do", "to do", "to do"]
@@ -272,7 +314,7 @@ def test_shards_that_are_none(text: str) -> None:
 def test_an_empty_shard_warns(folder: Folder) -> None:
     events: list[Event] = []
     report = run_batch(
-        folder.items, folder.work, batch=Batch(shard=Shard(index=7, count=9)), on_event=events.append
+        folder.items, write_results, batch=Batch(shard=Shard(index=7, count=9)), on_event=events.append
     )
     assert (report.rows, report.exit_status) == ([], 0)
     assert isinstance(events[0], Warn)
@@ -290,10 +332,10 @@ def test_what_another_process_works_on_is_left_to_it(folder: Folder) -> None:
 
 
 def test_what_another_process_finished_meanwhile_is_kept(folder: Folder) -> None:
-    def work(path: Path) -> Row:
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         if path.stem == "0":
             finish(folder.plan(folder.items[1].path))
-        return folder.work(path)
+        return folder.work(path, outputs)
 
     assert statuses(folder.run(work=work)) == ["done", "skipped", "done", "done", "done"]
 
@@ -332,15 +374,14 @@ def test_an_interrupt_ends_the_batch_in_good_order(
 ) -> None:
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
 
-    def work(path: Path) -> Row:
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         if path.stem == "2":
-            job = folder.plan(path)
-            job.outputs["mask"].write_text("whole, but alone")
-            with atomic_output(job.outputs["logits"]) as temporary:
+            outputs["mask"].write_text("whole, but alone")
+            with atomic_output(outputs["logits"]) as temporary:
                 temporary.write_text("half")
                 signal.raise_signal(signum)
                 time.sleep(5)
-        return folder.work(path)
+        return folder.work(path, outputs)
 
     report = folder.run(work=work)
     assert statuses(report) == ["done", "done", "not done", "not done", "not done"]
@@ -353,7 +394,7 @@ def test_an_interrupt_ends_the_batch_in_good_order(
 
 
 def test_a_keyboard_interrupt_without_a_signal_counts_as_ctrl_c() -> None:
-    def work(path: Path) -> Row:
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         raise KeyboardInterrupt
 
     report = run_batch([InputItem(path=Path("a"))], work, on_event=ignore)

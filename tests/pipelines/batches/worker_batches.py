@@ -11,27 +11,33 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from cryoseg.config.invocation import Invocation, invoked, recorded_options
+from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.errors import InputError
-from cryoseg.events import Note, OnEvent, Report, Row, Status, ignore
+from cryoseg.events import Note, OnEvent, Report, ignore
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.provenance import describe_input, write_provenance
 from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 
 
-def numbers(folder: Path, *, device: str, batch: Batch, on_event: OnEvent) -> Report:
+def numbers(folder: Path, *, batch: Batch, on_event: OnEvent) -> Report:
     """A pipeline: the record of every input tells which process did it."""
     on_event(Note(text="Model: none."))
 
     def plan(path: Path) -> Job:
-        return Job(path=path, outputs={"record": folder / "out" / f"{path.stem}.json"}, identity={"a": 1})
+        return Job(
+            path=path,
+            outputs={"record": folder / "out" / f"{path.stem}.json"},
+            identity={"command": "numbers"},
+            options={"inputs": [path.name]},
+        )
 
-    def work(path: Path) -> Row:
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         match path.read_text():
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -41,10 +47,7 @@ def numbers(folder: Path, *, device: str, batch: Batch, on_event: OnEvent) -> Re
                 os.kill(os.getppid(), signal.SIGTERM)
                 time.sleep(30)
         time.sleep(0.05)
-        record = {"a": 1, "input": describe_input(path), "pid": os.getpid(), "device": device}
-        record |= recorded_options("numbers", {"inputs": [path.name]})
-        write_provenance(plan(path).record, record, overwrite=True)
-        return Row(name=path.name, status=Status.DONE)
+        return Done(record={"pid": os.getpid(), "device": batch.device})
 
     items = [InputItem(path=path) for path in sorted(folder.glob("*.txt"))]
     return run_batch(items, work, plan=plan, batch=batch, on_event=on_event)
@@ -65,7 +68,7 @@ def main(folder: Path) -> None:
         "rows": [[row.name, row.status.value, row.message] for row in report.rows],
         "notes": notes,
         "again": [
-            row.status.value for row in numbers(folder, device="cpu", batch=Batch(), on_event=ignore).rows
+            row.status.value for row in numbers(folder, batch=Batch(device="cpu"), on_event=ignore).rows
         ]
         if not report.exit_status
         else [],

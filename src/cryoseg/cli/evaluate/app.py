@@ -31,7 +31,7 @@ from cryoseg.cli.evaluate.options import (
 )
 from cryoseg.cli.evaluate.testset import score_testset
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Verbose
-from cryoseg.config import EvaluateConfig, Length
+from cryoseg.config import EvaluateConfig, Length, SegmentConfig
 from cryoseg.config.batch import ALL, ClusterChoice
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.config.invocation import Invocation, invoked
@@ -138,11 +138,9 @@ def segmentation(
             rows = first.segment(
                 [pred],
                 model,
-                pixel_size=pixel_size,
-                logit_threshold=logit_threshold,
+                SegmentConfig(pixel_size=pixel_size, logit_threshold=logit_threshold),
                 overwrite=overwrite,
-                device=device,
-                devices=batch.devices,
+                batch=replace(batch, shard=ALL, device=device),
                 on_event=console,
             )
             methods[name] = [path for row in rows for path in predictions(row)]
@@ -244,7 +242,11 @@ def picks(
     writer = EvaluationWriter(output or [], command=shlex.join(sys.argv[1:]), overwrite=overwrite)
     with batch_console(quiet=quiet, verbose=verbose) as console:
         if model is not None:
-            from cryoseg.pipelines.evaluate.model import coordinates, pick_first  # torch starts here
+            from cryoseg.pipelines.evaluate.model import (  # torch starts here
+                ImagesToPick,
+                coordinates,
+                pick_first,
+            )
             from cryoseg.pipelines.pick.route import Task, task_of
 
             if task_of(model) is Task.TOMOGRAMS:
@@ -254,11 +256,9 @@ def picks(
             options |= {"pixel-size": pixel_size, "preview": False}
             with invoked(Invocation(command="pick", options=options)):
                 rows = pick_first(
-                    [pred],
+                    ImagesToPick(images=[pred], diameter_angstrom=particle_diameter, pixel_size=pixel_size),
                     model_output,
                     model,
-                    diameter_angstrom=particle_diameter,
-                    pixel_size=pixel_size,
                     overwrite=overwrite,
                     device=device,
                     on_event=console,

@@ -12,7 +12,7 @@ from typer import Option
 from cryoseg.cli.batch_options import BatchOptions, run_elsewhere
 from cryoseg.cli.option_groups import OptionGroup
 from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
-from cryoseg.config import Metric, ModelChoice, Preset, SegmentConfig
+from cryoseg.config import Metric, ModelChoice, Preset, SegmentConfig, SegmentOutputs, SegmentRequest
 from cryoseg.config.batch import ALL, ClusterChoice, ClusterKind
 from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.config.segment import PRESET_POSTPROCESS
@@ -69,12 +69,10 @@ class ModelOptions(OptionGroup):
         self,
         tomograms: Sequence[str | Path],
         model: str,
+        config: SegmentConfig,
         *,
-        pixel_size: float | None,
-        logit_threshold: float | None,
         overwrite: bool,
-        device: str,
-        devices: tuple[str, ...] = (),
+        batch: Batch,
         on_event: OnEvent,
     ) -> list[Row]:
         """Segment tomograms and name what was written; the logits too, where they are to be scored.
@@ -85,40 +83,31 @@ class ModelOptions(OptionGroup):
             What the user typed, or files.
         model
             A known model, or a packaged model file.
-        pixel_size
-            In angstrom; None reads the headers.
-        logit_threshold
-            Of the masks; None takes the model's.
-        overwrite, device, devices, on_event
-            As in `segment_first`.
+        config
+            Pixel size, and logit threshold if logits are scored; the options of this group are added.
+        overwrite
+            Segment again what is finished.
+        batch, on_event
+            As in `segment_files`.
         """
         from cryoseg.pipelines.evaluate.model import segment_first  # torch starts here
 
-        store_logits = logit_threshold is not None and not self.post_process
+        store_logits = config.logit_threshold is not None and not self.post_process
         options = {
             "preset": self.preset.value,
-            "pixel-size": pixel_size,
-            "logit-threshold": logit_threshold,
+            "pixel-size": config.pixel_size,
+            "logit-threshold": config.logit_threshold,
             "post-process": self.post_process,
             "store-logits": store_logits,
         }
+        steps = PRESET_POSTPROCESS[self.preset] if self.post_process else ()
+        request = SegmentRequest(
+            config=replace(config, preset=self.preset, postprocess=steps),
+            choice=ModelChoice().named(model),
+            outputs=SegmentOutputs(store_logits=store_logits, overwrite=overwrite),
+        )
         with invoked(Invocation(command="segment", options=options)):
-            return segment_first(
-                tomograms,
-                self.model_output,
-                SegmentConfig(
-                    preset=self.preset,
-                    pixel_size=pixel_size,
-                    logit_threshold=logit_threshold,
-                    postprocess=PRESET_POSTPROCESS[self.preset] if self.post_process else (),
-                ),
-                choice=ModelChoice().named(model),
-                store_logits=store_logits,
-                overwrite=overwrite,
-                device=device,
-                devices=devices,
-                on_event=on_event,
-            )
+            return segment_first(tomograms, self.model_output, request, batch=batch, on_event=on_event)
 
 
 def evaluation_batch(scores: Path | None, options: BatchOptions) -> Batch:

@@ -20,7 +20,8 @@ from cryoseg.cli.evaluate.options import (
     parse_metrics,
 )
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Split, Verbose
-from cryoseg.config import EvaluateConfig, Length
+from cryoseg.config import EvaluateConfig, Length, SegmentConfig
+from cryoseg.config.batch import ALL
 from cryoseg.errors import ConfigError, OutputError
 
 
@@ -105,16 +106,16 @@ def score_testset(
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
         if model is not None:
+            from cryoseg.pipelines.batches.run import Batch
             from cryoseg.pipelines.evaluate.model import predictions  # torch starts here
 
             tomograms = find_tomograms(runs, collection)
             rows = first.segment(
                 list(tomograms.values()),
                 model,
-                pixel_size=pixel_size,
-                logit_threshold=logit_threshold,
+                SegmentConfig(pixel_size=pixel_size, logit_threshold=logit_threshold),
                 overwrite=overwrite,
-                device=device,
+                batch=Batch(shard=ALL, device=device),
                 on_event=console,
             )
             methods[FINAL] = {name: predictions(row) for name, row in zip(tomograms, rows, strict=True)}

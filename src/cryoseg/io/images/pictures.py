@@ -181,7 +181,9 @@ def _read(path: Path, mode: str) -> NDArray[np.uint8]:
         raise unreadable(path, error) from error
 
 
-def write_picture(path: Path, values: NDArray[np.uint8] | NDArray[np.bool_], *, overwrite: bool) -> None:
+def write_picture(
+    path: Path, values: NDArray[np.uint8] | NDArray[np.bool_], *, overwrite: bool = False
+) -> None:
     """Write a (y, x) mask (black and white) or 8-bit picture as PNG."""
     pixels = np.where(values, 255, 0).astype(np.uint8) if values.dtype == bool else values
     with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Any
 
 from cryoseg.config.invocation import current_repetition
 from cryoseg.errors import InputError, OutputError
-from cryoseg.events import OnEvent, Row, Status, Warn
+from cryoseg.events import OnEvent, Warn
 from cryoseg.io.outputs import TEMPORARY_PREFIX, shortened_name
 from cryoseg.io.provenance import is_same_input, plain, read_provenance
 
@@ -29,18 +30,18 @@ class Job:
     Attributes
     ----------
     path
-        The input.
+        The input; None for a simulation, which reads none.
     outputs
-        Every file that the run writes, by kind. `record` is written last and marks completion.
+        Every file that the run writes, by kind. `record` is the last one and marks completion.
     identity
         What decides the result besides the input: settings and hashes of weights, under the keys that
-        the record has them.
+        they have in the record.
     options
         Options of the command that limit it to this input, in place of those that were given; see
         `config.invocation.recorded_options`.
     """
 
-    path: Path
+    path: Path | None
     outputs: Mapping[str, Path]
     identity: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -51,16 +52,16 @@ class Job:
         return self.outputs["record"]
 
 
-def keep_finished(job: Job) -> Row | None:
-    """A row that says that finished outputs are kept; None if the input is to be done.
+def is_finished(job: Job) -> bool:
+    """Whether the outputs of a job are complete, so that the input need not be done.
 
-    Pieces that a broken run of cryoseg left (there is no record yet) may be replaced. What another
-    program made, and what a finished run made otherwise, may not.
+    Pieces that an interrupted run of cryoseg left without a record may be replaced. Files of other
+    programs and outputs of a finished run with other settings may not.
 
     Raises
     ------
     OutputError
-        If a file would be replaced that is not ours to replace; what differs is named.
+        If a file that must be kept would be replaced; the message names what differs.
     """
     existing = [path for path in job.outputs.values() if path.exists()]
     missing = [path for path in job.outputs.values() if not path.exists()]
@@ -72,29 +73,25 @@ def keep_finished(job: Job) -> Row | None:
                 f"{job.record}: is of a finished run with another {', '.join(different[:_MOST_NAMED])}{more}"
                 ". Pass --overwrite to make its outputs again, or choose another --output-dir."
             )
-        if missing:
+        if missing and job.path is not None:
             raise OutputError(
                 f"{job.record}: a finished run wrote its outputs but not {missing[0].name}. "
                 "Pass --overwrite to make them all again, or choose another --output-dir."
             )
-        return Row(
-            name=job.path.name,
-            status=Status.SKIPPED,
-            outputs=tuple(job.outputs.values()),
-            message="finished outputs are kept; --overwrite replaces them",
-        )
+        return not missing
     for path in existing:
         if path.suffix == ".mrc" and not _made_by_cryoseg(path):
             raise OutputError(
                 f"{path}: exists already and was not made by cryoseg. "
                 "Pass --overwrite to replace it, or choose another --output-dir."
             )
-    return None
+    return False
 
 
 def all_differences(job: Job, record: Mapping[str, Any]) -> list[str]:
     """Where a record disagrees with a job: the input, and as in `differences`."""
-    return [*_other_input(job.path, record), *differences(job.identity, record)]
+    other_input = [] if job.path is None else _other_input(job.path, record)
+    return [*other_input, *differences(job.identity, record)]
 
 
 def check_repetition(job: Job, on_event: OnEvent) -> None:
@@ -173,25 +170,25 @@ def _made_by_cryoseg(path: Path) -> bool:
 
 
 class Leftovers:
-    """Half-written files of processes that were killed, as they lay when the batch began."""
+    """Half-written files of processes that were killed before the batch began."""
 
-    def __init__(self, folders: Iterable[Path]) -> None:
-        self._files: dict[Path, dict[str, list[Path]]] = {}
-        for folder in dict.fromkeys(folders):
-            by_name: dict[str, list[Path]] = {}
-            with suppress(OSError):
-                for path in folder.iterdir():
-                    if path.name.startswith(_SCRAPS) and time.time() - path.stat().st_mtime > _OLD_SECONDS:
-                        path.unlink()
-                    # .cryoseg-0a1b2c3d-<name>, as `io.outputs.temporary_path` makes them
-                    words = path.name.removeprefix(TEMPORARY_PREFIX).split("-", 1)
-                    if path.name.startswith(TEMPORARY_PREFIX) and len(words) == 2 and len(words[0]) == 8:
-                        by_name.setdefault(words[1], []).append(path)
-            self._files[folder] = by_name
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, list[Path]] = {}
+        with suppress(OSError):
+            for path in folder.iterdir():
+                if path.name.startswith(_SCRAPS) and time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                    path.unlink()
+                # .cryoseg-0a1b2c3d-<name>, as `io.outputs.temporary_path` makes them
+                words = path.name.removeprefix(TEMPORARY_PREFIX).split("-", 1)
+                if path.name.startswith(TEMPORARY_PREFIX) and len(words) == 2 and len(words[0]) == 8:
+                    self._files.setdefault(words[1], []).append(path)
 
     def remove(self, outputs: Iterable[Path]) -> None:
-        """Delete those of `outputs`, which nobody else may be writing: hold their claim."""
+        """Delete those of `outputs`; the caller holds their claim, so that no process is writing them."""
         for output in outputs:
-            for path in self._files.get(output.parent, {}).pop(shortened_name(output.name), []):
+            for path in self._files.pop(shortened_name(output.name), []):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                    continue
                 with suppress(OSError):
                     path.unlink()

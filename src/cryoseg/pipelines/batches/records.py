@@ -1,4 +1,4 @@
-"""The record of one finished output: what every command's record tells, in one place."""
+"""The record that marks the outputs of one input as finished."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,43 @@ from cryoseg.io.provenance import write_provenance
 from cryoseg.pipelines.batches.finished import Job
 
 
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The result of the work on one input.
+
+    Attributes
+    ----------
+    record
+        Content of the record besides what the job knows, joined as in `write_record`.
+    columns
+        Column name to printed value in the table of the run.
+    message
+        A remark for the table.
+    name
+        Name of the row; None takes the name of the input.
+    """
+
+    record: Mapping[str, Any] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    message: str = ""
+    name: str | None = None
+
+
 def write_record(job: Job, content: Mapping[str, Any]) -> None:
-    """Write the record that marks a job's outputs as finished, in place of an older one.
+    """Write the record of a job.
 
     Parameters
     ----------
     job
-        What was done.
+        The job; its entry `record` in `outputs` is the file.
     content
-        What came of it: `input`, figures, seconds; in place of what the job itself tells under the same
-        keys.
+        What the work adds: `input`, metrics, seconds. It replaces entries of the job with the same keys;
+        where both are mappings, they are joined.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     record = {
         "cryoseg": __version__,
@@ -41,7 +64,17 @@ def write_record(job: Job, content: Mapping[str, Any]) -> None:
     }
     if "torch" in sys.modules:  # not every command computes with it
         record["torch"] = sys.modules["torch"].__version__
-    write_provenance(job.record, {**record, **content}, overwrite=True)
+    write_provenance(job.record, joined(record, content), overwrite=True)
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Both contents of a record; mappings under the same key are joined, other values are the second's."""
+    both = {
+        key: {**first[key], **second[key]}
+        for key in first.keys() & second.keys()
+        if isinstance(first[key], Mapping) and isinstance(second[key], Mapping)
+    }
+    return {**first, **second, **both}
 
 
 def why_no_picks(dropped: Mapping[str, int]) -> str:

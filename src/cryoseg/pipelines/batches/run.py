@@ -1,12 +1,11 @@
-"""A batch: every input becomes a row, a broken one stops nothing, and a killed run can be repeated."""
+"""A batch: every input becomes a row, a broken input stops nothing, and a killed run can be repeated."""
 
 from __future__ import annotations
 
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,15 +14,22 @@ from cryoseg.config.invocation import note_written
 from cryoseg.errors import CryosegError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.outputs import check_names
+from cryoseg.io.outputs import check_names, staged_outputs
+from cryoseg.io.provenance import describe_input
 from cryoseg.pipelines.batches.claims import claim, holder, is_unclaimed
-from cryoseg.pipelines.batches.finished import Job, Leftovers, check_repetition, keep_finished
+from cryoseg.pipelines.batches.finished import Job, Leftovers, check_repetition, is_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
+from cryoseg.pipelines.batches.records import Done, joined, write_record
 
 # Whether this process is to do the n-th input; asked once for each.
 Turn = Callable[[int, Path], bool]
+# The outputs of one input and what decides their content.
+Plan = Callable[[Path], Job]
+# The work on one input: it writes every output but the record under the temporary name that it is given.
+Work = Callable[[Path, Mapping[str, Path]], Done]
 
 NOT_BEGUN = "not begun"
+_KEPT = "finished outputs are kept; --overwrite replaces them"
 
 
 def every_turn(index: int, path: Path) -> bool:
@@ -33,16 +39,18 @@ def every_turn(index: int, path: Path) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Who does which inputs of a batch.
+    """Which inputs of a batch are done, where, and by how many processes.
 
     Attributes
     ----------
     shard
         The part to do; None takes it from Slurm's array variables, if there are any.
+    device
+        Where this process computes, as in `select_device`.
     devices
-        One worker process each, as `cuda:0`; empty for this process alone.
+        One worker process for each of these, instead of `device`; empty for this process alone.
     is_dry
-        Tell what would be done and do nothing.
+        Report what would be done and do nothing.
     turn
         Asked before each input, where several workers share a list.
     workers
@@ -50,6 +58,7 @@ class Batch:
     """
 
     shard: Shard | None = None
+    device: str = "auto"
     devices: tuple[str, ...] = ()
     is_dry: bool = False
     turn: Turn = every_turn
@@ -63,31 +72,33 @@ class Batch:
 
 def run_batch(
     items: Sequence[InputItem],
-    work: Callable[[Path], Row],
+    work: Work,
     *,
-    plan: Callable[[Path], Job] | None = None,
-    batch: Batch | None = None,
+    plan: Plan | None = None,
+    batch: Batch = Batch(),
     overwrite: bool = False,
     on_event: OnEvent,
 ) -> Report:
-    """Call `work` on every input that exists and collect the rows.
+    """Do the work on every input that exists, write its outputs with their record, and collect the rows.
+
+    Finished outputs are kept, inputs that another process works on are left to it, and what a killed
+    process left half-written is removed. The outputs of an input get their names together, after the
+    work on it has ended well.
 
     Parameters
     ----------
     items
         From `io.inputs.resolve_inputs`; an item with an error is a failed row at once.
     work
-        Does one input and returns its row; seconds are filled in here.
+        Does one input.
     plan
-        What one input will give. With it, finished outputs are kept, inputs that another process works
-        on are left to it, and what a killed process left half-written is removed. None does every
-        input.
+        The outputs of one input. None writes none, and does every input.
     batch
         The part of the list to do, and how.
     overwrite
         Do finished inputs again.
     on_event
-        Told every row as soon as it is known.
+        Receives every row as soon as it is known.
 
     Returns
     -------
@@ -95,7 +106,6 @@ def run_batch(
         One row per item of the shard, in order. A signal ends the batch early: the input in work
         leaves nothing, and the rest are rows that say so.
     """
-    batch = batch or Batch()
     items = _part(items, batch, on_event)
     runner = _Runner(work, plan, batch, overwrite, on_event)
     interrupted_by: int | None = None
@@ -129,8 +139,8 @@ class _Runner:
 
     def __init__(
         self,
-        work: Callable[[Path], Row],
-        plan: Callable[[Path], Job] | None,
+        work: Work,
+        plan: Plan | None,
         batch: Batch,
         overwrite: bool,
         on_event: OnEvent,
@@ -176,7 +186,7 @@ class _Runner:
     def _one(self, path: Path) -> Row:
         try:
             if self._plan is None:
-                return self._work(path)
+                return _done(path, self._work(path, {}))
             return self._planned(path, self._plan(path))
         except CryosegError as error:
             return _failed(path, str(error))
@@ -198,59 +208,51 @@ class _Runner:
     def _planned(self, item: Path, job: Job) -> Row:
         check_names(job.outputs.values())
         check_repetition(job, self._on_event)
-        if not self._overwrite and (kept := keep_finished(job)) is not None:
+        outputs = tuple(job.outputs.values())
+        kept = Row(name=item.name, status=Status.SKIPPED, outputs=outputs, message=_KEPT)
+        if not self._overwrite and is_finished(job):
             # A process may have been killed after its last file, or beside one that then finished.
             if not self._batch.is_dry and is_unclaimed(job.record):
-                self._leftovers_in(job.record.parent).remove(job.outputs.values())
+                self._leftovers_in(job.record.parent).remove(outputs)
             return kept
         if self._batch.is_dry:
-            return Row(
-                name=job.path.name,
-                status=Status.TO_DO,
-                outputs=tuple(job.outputs.values()),
-                message=f"would write {', '.join(path.name for path in job.outputs.values())}",
-            )
+            names = ", ".join(path.name for path in outputs)
+            return Row(name=item.name, status=Status.TO_DO, outputs=outputs, message=f"would write {names}")
         leftovers = self._leftovers_in(job.record.parent)
         with claim(job.record) as is_ours:
             if not is_ours:
-                return Row(
-                    name=job.path.name,
-                    status=Status.ELSEWHERE,
-                    message=f"{holder(job.record)} is working on it",
-                )
-            # It may have been finished between the look and the claim.
-            if not self._overwrite and (kept := keep_finished(job)) is not None:
+                busy = f"{holder(job.record)} is working on it"
+                return Row(name=item.name, status=Status.ELSEWHERE, message=busy)
+            # Another process may have finished it between the first check and the claim.
+            if not self._overwrite and is_finished(job):
                 return kept
-            leftovers.remove(job.outputs.values())
-            row = self._whole(item, job)
+            leftovers.remove(outputs)
+            done = self._write(item, job)
             note_written(job.record)
-            return row
+            return _done(item, done, outputs)
+
+    def _write(self, item: Path, job: Job) -> Done:
+        """Do the work under temporary names, and write the record."""
+        source = {} if job.path is None else {"input": describe_input(job.path)}
+        with staged_outputs(job.outputs) as staged:
+            done = self._work(item, staged)
+            write_record(replace(job, outputs=staged), joined(source, done.record))
+        return done
 
     def _leftovers_in(self, folder: Path) -> Leftovers:
         if folder not in self._leftovers:
-            self._leftovers[folder] = Leftovers([folder])
+            self._leftovers[folder] = Leftovers(folder)
         return self._leftovers[folder]
 
-    def _whole(self, item: Path, job: Job) -> Row:
-        """The work, which leaves all of its outputs or none of them."""
-        before = {path: _stamp(path) for path in job.outputs.values()}
-        try:
-            return self._work(item)
-        except BaseException:
-            if not job.record.exists():
-                for path, stamp in before.items():
-                    if _stamp(path) != stamp:
-                        with suppress(OSError):
-                            path.unlink()
-            raise
 
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino
+def _done(item: Path, done: Done, outputs: tuple[Path, ...] = ()) -> Row:
+    return Row(
+        name=done.name or item.name,
+        status=Status.DONE,
+        figures=done.columns,
+        outputs=outputs,
+        message=done.message,
+    )
 
 
 def _row_without_work(item: InputItem) -> Row | None:

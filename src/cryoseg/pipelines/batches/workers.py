@@ -24,7 +24,7 @@ GRACE_SECONDS = 60.0
 class Runs(Protocol):
     """A pipeline with its inputs and settings filled in; it travels to other processes."""
 
-    def __call__(self, *, device: str, batch: Batch, on_event: OnEvent) -> Report:
+    def __call__(self, *, batch: Batch, on_event: OnEvent) -> Report:
         """Do the inputs whose turn it is."""
 
 
@@ -78,7 +78,7 @@ def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
     """
     (device, *others) = batch.devices
     if not others:
-        return run(device=device, batch=replace(batch, devices=()), on_event=on_event)
+        return run(batch=replace(batch, device=device, devices=()), on_event=on_event)
     office = _Office(run, replace(batch, devices=(), workers=len(batch.devices)), on_event)
     interrupted_by: int | None = None
     with interruptible():
@@ -245,7 +245,7 @@ def _serve(
     line = _Line(connection)
     try:
         with invoked(invocation):
-            run(device=device, batch=replace(batch, turn=line.turn), on_event=line.send)
+            run(batch=replace(batch, device=device, turn=line.turn), on_event=line.send)
         line.send(_Ends())
     except CryosegError as error:
         line.send(_Ends(error))

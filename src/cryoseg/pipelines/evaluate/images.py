@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from cryoseg.config.pictures import Smoothing
 from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import area_weights, smooth_mask
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.events import OnEvent, Report, Row, Status, ignore
+from cryoseg.events import OnEvent, Report, Status, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities
 from cryoseg.io.inputs import InputItem, stem
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.provenance import write_provenance
+from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.types import BoolArray, FloatArray
 
@@ -150,15 +151,15 @@ def evaluate_images(
     by_truth = {pair.truth: pair for pair in pairs}
     scores: list[tuple[PicturePair, PictureScore]] = []
 
-    def one(path: Path) -> Row:
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         pair = by_truth[path]
         if pair.pred is None:
             raise InputError(f"{path}: no prediction of this name in {pred / pair.dataset}.")
         score = score_picture(*_aligned(pair.pred, path, smoothing, side))
         scores.append((pair, score))
-        return Row(name=_label(pair), status=Status.DONE, figures=shown(asdict(score)))
+        return Done(name=_label(pair), columns=shown(asdict(score)))
 
-    report = run_batch([InputItem(path=pair.truth) for pair in pairs], one, on_event=on_event)
+    report = run_batch([InputItem(path=pair.truth) for pair in pairs], work, on_event=on_event)
     means = _means(scores)
     settings = {"smoothing": smoothing.to_dict(), "side": side}
     for path in outputs:

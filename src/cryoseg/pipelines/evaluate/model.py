@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from cryoseg.config import ModelChoice, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config import SegmentRequest
 from cryoseg.config.batch import ALL
 from cryoseg.config.pick import PickFormat, PickOutputs
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
@@ -13,23 +14,18 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, Status, ignore
 from cryoseg.pipelines.batches.interrupts import Interrupted
 from cryoseg.pipelines.batches.run import Batch
-from cryoseg.pipelines.pick.micrograph_files import pick_micrograph_files
+from cryoseg.pipelines.pick.micrograph_files import MicrographPickRequest, pick_micrograph_files
 from cryoseg.pipelines.pick.route import Task, task_of
-from cryoseg.pipelines.pick.tomogram_files import pick_files
+from cryoseg.pipelines.pick.tomogram_files import TomogramPickRequest, pick_files
 from cryoseg.pipelines.segment.files import segment_files
 
 
 def segment_first(
     tomograms: Sequence[str | Path],
     output_dir: Path,
-    config: SegmentConfig,
+    request: SegmentRequest,
     *,
-    choice: ModelChoice,
-    store_logits: bool = False,
-    overwrite: bool = False,
-    device: str = "auto",
-    devices: tuple[str, ...] = (),
-    precision: Precision = Precision.AUTO,
+    batch: Batch = Batch(shard=ALL),
     on_event: OnEvent = ignore,
 ) -> list[Row]:
     """Segment tomograms and name what was written.
@@ -39,22 +35,14 @@ def segment_first(
     tomograms
         Files, folders, globs, lists.
     output_dir
-        Of the masks and logits; finished ones are kept and used.
-    config, choice, device, precision
+        Folder of the masks and logits; finished ones are kept and used.
+    request, batch, on_event
         As in `segment_files`.
-    store_logits
-        Write logits too.
-    overwrite
-        Segment again what is finished.
-    devices
-        Several to use at once, instead of `device`.
-    on_event
-        Told everything.
 
     Returns
     -------
     list of Row
-        One for each tomogram, in order; see `predictions`. A tomogram that failed has none, and
+        One for each tomogram, in order; see `predictions`. A tomogram that failed has no outputs, and
         will be missing as a prediction.
 
     Raises
@@ -64,18 +52,7 @@ def segment_first(
     CryosegError
         As `segment_files`.
     """
-    outputs = SegmentOutputs(store_logits=store_logits, overwrite=overwrite)
-    report = segment_files(
-        tomograms,
-        output_dir,
-        config,
-        choice=choice,
-        outputs=outputs,
-        device=device,
-        precision=precision,
-        batch=Batch(shard=ALL, devices=devices),
-        on_event=on_event,
-    )
+    report = segment_files(tomograms, output_dir, request, batch=batch, on_event=on_event)
     return _refuse_nothing(report).rows
 
 
@@ -84,13 +61,30 @@ def predictions(row: Row) -> list[Path]:
     return [path for path in row.outputs if path.suffix == ".mrc"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImagesToPick:
+    """Images in which a model picks before it is scored.
+
+    Attributes
+    ----------
+    images
+        Files, folders, globs, lists.
+    diameter_angstrom
+        Diameter of the particle; micrographs only.
+    pixel_size
+        In angstrom; overrides the headers.
+    """
+
+    images: Sequence[str | Path]
+    diameter_angstrom: float | None = None
+    pixel_size: float | None = None
+
+
 def pick_first(
-    images: Sequence[str | Path],
+    given: ImagesToPick,
     output_dir: Path,
     model: str,
     *,
-    diameter_angstrom: float | None = None,
-    pixel_size: float | None = None,
     overwrite: bool = False,
     device: str = "auto",
     on_event: OnEvent = ignore,
@@ -99,22 +93,18 @@ def pick_first(
 
     Parameters
     ----------
-    images
-        Files, folders, globs, lists.
+    given
+        The images and their scale.
     output_dir
-        Of the coordinates; finished ones are kept and used.
+        Folder of the coordinates; finished ones are kept and used.
     model
         A name or a file, as `cryoseg pick` takes it.
-    diameter_angstrom
-        Of the particle; micrographs only.
-    pixel_size
-        In angstrom; overrides the headers.
     overwrite
         Pick again what is finished.
     device
         As in `select_device`.
     on_event
-        Told everything.
+        Receives notes, warnings, progress and rows.
 
     Returns
     -------
@@ -128,30 +118,20 @@ def pick_first(
     CryosegError
         If there is no such model or device.
     """
+    batch = Batch(shard=ALL, device=device)
     if task_of(model) is Task.TOMOGRAMS:
-        report = pick_files(
-            images,
-            output_dir,
-            Path(model),
-            outputs=PickOutputs(
-                formats=(PickFormat.CSV,), preview=False, combined=False, overwrite=overwrite
-            ),
-            pixel_size=pixel_size,
-            device=device,
-            batch=Batch(shard=ALL),
-            on_event=on_event,
-        )
+        outputs = PickOutputs(formats=(PickFormat.CSV,), preview=False, combined=False, overwrite=overwrite)
+        deep = TomogramPickRequest(model=Path(model), outputs=outputs, pixel_size=given.pixel_size)
+        report = pick_files(given.images, output_dir, deep, batch=batch, on_event=on_event)
     else:
-        report = pick_micrograph_files(
-            images,
-            output_dir,
-            model,
-            MicrographPickConfig(particle_diameter_angstrom=diameter_angstrom, pixel_size=pixel_size),
+        flat = MicrographPickRequest(
+            model=model,
+            config=MicrographPickConfig(
+                particle_diameter_angstrom=given.diameter_angstrom, pixel_size=given.pixel_size
+            ),
             outputs=MicrographPickOptions(mask=False, overlay=False, combined=False, overwrite=overwrite),
-            device=device,
-            batch=Batch(shard=ALL),
-            on_event=on_event,
         )
+        report = pick_micrograph_files(given.images, output_dir, flat, batch=batch, on_event=on_event)
     return _refuse_nothing(report).rows
 
 

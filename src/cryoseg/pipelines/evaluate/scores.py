@@ -13,10 +13,9 @@ from cryoseg.core.metrics.figures import figures_of
 from cryoseg.core.metrics.overlap import Overlap
 from cryoseg.core.metrics.picks import PickCounts
 from cryoseg.errors import InputError
-from cryoseg.io.provenance import describe_input, hash_file, read_provenance
+from cryoseg.io.provenance import hash_file, read_provenance
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.records import write_record
 from cryoseg.pipelines.evaluate.pairs import Pair
 
 
@@ -92,10 +91,9 @@ def plan_score(
     )
 
 
-def write_score(job: Job, file: FileScore) -> None:
-    """Keep a score for later runs."""
-    record = {
-        "input": describe_input(job.path),
+def score_record(file: FileScore) -> dict[str, Any]:
+    """What the record of a score holds besides what its job knows."""
+    return {
         "method": file.method,
         "name": file.name,
         "figures": file.figures,
@@ -103,7 +101,6 @@ def write_score(job: Job, file: FileScore) -> None:
         "score": score_to_json(file.score),
         "seconds": round(file.seconds, 2),
     }
-    write_record(job, record)
 
 
 def kept_score(job: Job, config: EvaluateConfig, about: Mapping[str, Any]) -> FileScore:

@@ -25,9 +25,10 @@ from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tom
 from cryoseg.io.inputs import InputItem
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
+from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.evaluate.pairs import Pair, find_pairs, tomogram_name
-from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, write_score
+from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, score_record
 from cryoseg.types import Tomogram
 
 # Arrays of a pair just scored: prediction, truth (both as read) and the score, for pictures.
@@ -169,25 +170,25 @@ def score_pairs(
     inputs = [InputItem(path=pair.pred) for _, pair in work if pair.pred is not None]
     tell_plan(inputs, bytes_needed, workers=batch.workers, on_event=on_event)
 
+    jobs: dict[Path, Job] = {}
+
     def plan(label: Path) -> Job:
         assert scores_dir is not None
-        return plan_score(*pairs[label], config, pixel_size=pixel_size, scores_dir=scores_dir)
+        jobs[label] = plan_score(*pairs[label], config, pixel_size=pixel_size, scores_dir=scores_dir)
+        return jobs[label]
 
-    def one(label: Path) -> Row:
+    def score(label: Path, outputs: Mapping[str, Path]) -> Done:
         on_event(
             StageProgress(name="Scoring", stage="pairs", done=len(files), total=len(pairs), unit="pairs")
         )
         file = _score_pair(*pairs[label], config, pixel_size, on_event, on_scored)
-        if scores_dir is not None:
-            job = plan(label)
-            write_score(job, file)
-            file = replace(file, record=job.record)
-        files[label] = file
-        return _row(file, several=several)
+        files[label] = replace(file, record=jobs[label].record) if outputs else file
+        row = _row(file, several=several)
+        return Done(record=score_record(file) if outputs else {}, columns=row.figures, name=row.name)
 
     report = run_batch(
         [InputItem(path=label, error=pair.error) for label, (_, pair) in pairs.items()],
-        one,
+        score,
         plan=None if scores_dir is None else plan,
         batch=batch,
         overwrite=overwrite,
@@ -201,7 +202,7 @@ def score_pairs(
         method, pair = pairs[row.path]
         about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
         if row.status is Status.SKIPPED:
-            files[row.path] = kept_score(plan(row.path), config, about)
+            files[row.path] = kept_score(jobs[row.path], config, about)
         elif row.status is Status.FAILED:
             files[row.path] = FileScore(**about, seconds=row.seconds, error=row.message)
         else:

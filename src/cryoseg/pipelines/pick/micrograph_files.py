@@ -1,4 +1,4 @@
-"""`cryoseg pick` on micrographs: files in; masks, coordinates, pictures and provenance out."""
+"""`cryoseg pick` on micrographs: files in; masks, coordinates, pictures and records out."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
-from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
+from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
-from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
 from cryoseg.io.names import distinct_names
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
-from cryoseg.io.provenance import describe_input
 from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, mapped_shape, tell_plan
-from cryoseg.pipelines.batches.records import own_file, peak_bytes, why_no_picks, write_record
+from cryoseg.pipelines.batches.records import Done, own_file, peak_bytes, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph
@@ -42,14 +41,28 @@ BYTES_PER_PIXEL = 24  # float32: the image, its flattened copy, logits, and what
 OWN_OUTPUTS = re.compile(r"_particles_(mask|logits|overlay|heat_map|preview)\.|_labels\.mrc", re.I)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MicrographPickRequest:
+    """What a user asks of `cryoseg pick` on micrographs, apart from the files and the device.
+
+    Attributes
+    ----------
+    model
+        From `load_particle_model`, or a name or file for it.
+    config, outputs
+        How, and what to write.
+    """
+
+    model: ParticleModel | str
+    config: MicrographPickConfig
+    outputs: MicrographPickOptions = field(default_factory=MicrographPickOptions)
+
+
 def pick_micrograph_files(
     inputs: Sequence[str | Path],
     output_dir: Path,
-    model: ParticleModel | str,
-    config: MicrographPickConfig,
+    request: MicrographPickRequest,
     *,
-    outputs: MicrographPickOptions | None = None,
-    device: str = "auto",
     batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -59,59 +72,33 @@ def pick_micrograph_files(
     ----------
     inputs, output_dir, on_event
         As in `segment_files`.
-    model
-        From `load_particle_model`, or a name or file for it.
-    config, outputs
-        How, and what to write.
-    device, batch
-        As in `segment_files`, with a model given by name.
+    request
+        The model, how to pick, and what to write.
+    batch
+        As in `segment_files`; several devices need a model given by name.
 
     Returns
     -------
     Report
         One row per input; a broken one is a failed row.
     """
-    outputs = outputs or MicrographPickOptions()
+    outputs = request.outputs
     items = resolve_inputs(inputs, suffixes=MICROGRAPH_SUFFIXES, leave_out=OWN_OUTPUTS)
     good = [item.path for item in items if item.is_new]
     stems = output_stems(good, suffixes=MICROGRAPH_SUFFIXES)
+    paths = {path: _paths(output_dir, stems[path], outputs) for path in good}
     if batch.devices:
-        alone = partial(pick_micrograph_files, inputs, output_dir, model, config, outputs=outputs)
+        alone = partial(pick_micrograph_files, inputs, output_dir, request)
         report = run_workers(alone, batch, on_event=on_event)
     else:
-        if isinstance(model, str):
-            model = particle_model.load_particle_model(model, select_device(device), mode=config.mode)
-        network = model
-        _tell_settings(network, config, on_event)
         if not batch.is_dry:
             make_folder(output_dir)
         _warn_of_flipped_rows(good, on_event)
-        need = partial(bytes_needed, model=network)
-        tell_plan(items, need, workers=batch.workers, on_event=on_event)
-        identity = {
-            "command": "pick",
-            "model": {"sha256": network.hashes, "recipe": asdict(network.recipe)},
-            "settings": asdict(config),
-        }
-
-        def plan(path: Path) -> Job:
-            return Job(
-                path=path,
-                outputs=_paths(output_dir, stems[path], outputs),
-                identity=identity,
-                options={"inputs": [path.resolve()], "model": own_file(network.name)},
-            )
-
-        def one(path: Path) -> Row:
-            if (shape := mapped_shape(path)) is not None:
-                choose_economy(path, need(shape), workers=batch.workers)
-            return _pick_one(plan(path), network, config, on_event)
-
-        report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
+        report = _pick_here(items, paths, request, batch=batch, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
         failed = {row.path for row in report.rows if row.status is Status.FAILED}
         rest = {
-            name: _paths(output_dir, stems[path], outputs)
+            name: paths[path]
             for name, path in zip(distinct_names(good), good, strict=True)
             if path not in failed
         }
@@ -121,6 +108,41 @@ def pick_micrograph_files(
                 name = f"{COMBINED_NAME}_{middle}.star" if middle else f"{COMBINED_NAME}.star"
                 write_combined_star(output_dir / name, partial(existing_stars, rest, flavor))
     return report
+
+
+def _pick_here(
+    items: Sequence[InputItem],
+    outputs: Mapping[Path, Mapping[str, Path]],
+    request: MicrographPickRequest,
+    *,
+    batch: Batch,
+    on_event: OnEvent,
+) -> Report:
+    """Pick in this process; `outputs` has the files of every input by kind."""
+    model, config = request.model, request.config
+    if isinstance(model, str):
+        model = particle_model.load_particle_model(model, select_device(batch.device), mode=config.mode)
+    _tell_settings(model, config, on_event)
+    need = partial(bytes_needed, model=model)
+    tell_plan(items, need, workers=batch.workers, on_event=on_event)
+    identity = {
+        "command": "pick",
+        "model": {"sha256": model.hashes, "recipe": asdict(model.recipe)},
+        "settings": asdict(config),
+    }
+    model_file = own_file(model.name)
+
+    def plan(path: Path) -> Job:
+        options = {"inputs": [path.resolve()], "model": model_file}
+        return Job(path=path, outputs=outputs[path], identity=identity, options=options)
+
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+        if (shape := mapped_shape(path)) is not None:
+            choose_economy(path, need(shape), workers=batch.workers)
+        return _pick_one(path, outputs, model, config, on_event)
+
+    overwrite = request.outputs.overwrite
+    return run_batch(items, work, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)
 
 
 def bytes_needed(shape: tuple[int, ...], *, model: ParticleModel) -> tuple[int, ...]:
@@ -182,10 +204,14 @@ def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str,
     return paths
 
 
-def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> Row:
-    path, paths = job.path, job.outputs
+def _pick_one(
+    path: Path,
+    outputs: Mapping[str, Path],
+    model: ParticleModel,
+    config: MicrographPickConfig,
+    on_event: OnEvent,
+) -> Done:
     begun = time.monotonic()
-    source = describe_input(path)
     micrograph = read_micrograph(path, pixel_size=config.pixel_size)
     if config.particle_diameter_px is None or config.border_angstrom or config.min_distance_angstrom:
         for warning in micrograph.warnings:
@@ -194,13 +220,13 @@ def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_e
     for rule, count in result.dropped.items():
         on_event(Note(text=f"{path.name}: --{rule} dropped {count} picks.", detail=True))
     picked = time.monotonic()
-    _write(paths, micrograph, result, path)
+    _write(outputs, micrograph, result)
     peak = peak_bytes() + peak_device_memory(model.device)
     picks = result.picks
     mean = float(picks.scores.mean()) if picks.scores is not None and len(picks) else 0.0
     record = {
-        "input": {**source, "shape_yx": result.shape, "pixel_size": picks.pixel_size},
-        "model": {**job.identity["model"], "name": model.name},
+        "input": {"shape_yx": result.shape, "pixel_size": picks.pixel_size},
+        "model": {"name": model.name},
         "logit_threshold": result.logit_threshold,
         "particle_diameter_px": result.diameter_px,
         "view_shape_yx": result.logits.shape,
@@ -214,34 +240,24 @@ def _pick_one(job: Job, model: ParticleModel, config: MicrographPickConfig, on_e
         "peak_memory_bytes": peak,
         "warnings": list(micrograph.warnings),
     }
-    write_record(job, record)
-    return Row(
-        name=path.name,
-        status=Status.DONE,
-        figures={
-            "picks": str(len(picks)),
-            "mean score": f"{mean:.2f}" if len(picks) else "-",
-            "particle": f"{result.diameter_px:.0f} px",
-            "peak memory": f"{peak / 2**30:.2f} GiB",
-        },
-        outputs=tuple(paths.values()),
-        message="" if len(picks) else why_no_picks(result.dropped),
-    )
+    columns = {
+        "picks": str(len(picks)),
+        "mean score": f"{mean:.2f}" if len(picks) else "-",
+        "particle": f"{result.diameter_px:.0f} px",
+        "peak memory": f"{peak / 2**30:.2f} GiB",
+    }
+    return Done(record=record, columns=columns, message="" if len(picks) else why_no_picks(result.dropped))
 
 
-def _write(
-    paths: Mapping[str, Path], micrograph: Micrograph, result: MicrographPickResult, path: Path
-) -> None:
-    # The record is the mark of completion: without it, older pieces of this output are replaced.
-    paths["record"].unlink(missing_ok=True)
+def _write(outputs: Mapping[str, Path], micrograph: Micrograph, result: MicrographPickResult) -> None:
     label = made_by("pick")
-    if "mask" in paths:
-        write_mask(paths["mask"], result.mask()[None], micrograph.geometry, label=label, overwrite=True)
-    if "logits" in paths:
-        logits = result.native_logits()
-        write_logits(paths["logits"], logits[None], micrograph.geometry, label=label, overwrite=True)
-    for kind, file in paths.items():
+    if "mask" in outputs:
+        write_mask(outputs["mask"], result.mask()[None], micrograph.geometry, label=label)
+    if "logits" in outputs:
+        write_logits(outputs["logits"], result.native_logits()[None], micrograph.geometry, label=label)
+    for kind, file in outputs.items():
         if kind in tuple(PickFormat):
-            write_picks(file, {path.as_posix(): result.picks}, flavor=PickFormat(kind), overwrite=True)
-    if "overlay" in paths:
-        write_overlay(paths["overlay"], micrograph.data, result.picks, overwrite=True)
+            sets = {micrograph.source.as_posix(): result.picks}
+            write_picks(file, sets, flavor=PickFormat(kind))
+    if "overlay" in outputs:
+        write_overlay(outputs["overlay"], micrograph.data, result.picks)

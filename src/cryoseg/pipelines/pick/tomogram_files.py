@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
-from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
+from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.volumes import (
     known_suffix,
@@ -23,24 +22,24 @@ from cryoseg.io.images.volumes import (
     require_voxel_size,
     write_logits,
 )
-from cryoseg.io.inputs import output_stems, resolve_inputs, stem
+from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.names import distinct_names
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.relion_star import join_stars
-from cryoseg.io.provenance import describe_input, hash_file, read_provenance
+from cryoseg.io.provenance import hash_file, read_provenance
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
 from cryoseg.pipelines.batches.claims import claim
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
-from cryoseg.pipelines.batches.records import why_no_picks, write_record
+from cryoseg.pipelines.batches.records import Done, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.tomogram import pick_tomogram
-from cryoseg.types import BoolArray, Tomogram
+from cryoseg.types import Tomogram
 from cryoseg.view.pick_preview import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
@@ -51,17 +50,46 @@ COMBINED_NAME = "particles"
 HOST_BYTES = (1300 * 2**20, 900 * 2**20, 750 * 2**20)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TomogramPickRequest:
+    """What a user asks of `cryoseg pick` on tomograms, apart from the files and the device.
+
+    Attributes
+    ----------
+    model
+        A packaged detector.
+    config, outputs
+        How, and what to write.
+    relion
+        Frames by tomogram name; "" for all. Needed for RELION's kinds of STAR file.
+    mask
+        A mask for the only tomogram, or a folder of masks named after the tomograms.
+    pixel_size
+        In angstrom; overrides the headers.
+    """
+
+    model: Path
+    config: TomogramPickConfig = field(default_factory=TomogramPickConfig)
+    outputs: PickOutputs = field(default_factory=PickOutputs)
+    relion: dict[str, RelionFrame] | None = None
+    mask: Path | None = None
+    pixel_size: float | None = None
+
+    @property
+    def wants_frames(self) -> bool:
+        """Whether a format needs the frames of RELION."""
+        return any(flavor in RELION_FORMATS for flavor in self.outputs.formats)
+
+    def frame_of(self, path: Path) -> RelionFrame | None:
+        """The frame of a tomogram, if there is one."""
+        return PickFrame(relion=self.relion).relion_for(str(path))
+
+
 def pick_files(
     inputs: Sequence[str | Path],
     output_dir: Path,
-    model: Path,
-    config: TomogramPickConfig | None = None,
+    request: TomogramPickRequest,
     *,
-    outputs: PickOutputs | None = None,
-    relion: dict[str, RelionFrame] | None = None,
-    mask: Path | None = None,
-    pixel_size: float | None = None,
-    device: str = "auto",
     batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -69,18 +97,10 @@ def pick_files(
 
     Parameters
     ----------
-    inputs, output_dir, device, batch, on_event
+    inputs, output_dir, batch, on_event
         As in `segment_files`.
-    model
-        A packaged detector.
-    config, outputs
-        How, and what to write.
-    relion
-        Frames by tomogram name; "" for all. Needed for RELION's flavors of STAR.
-    mask
-        A mask for the only tomogram, or a folder of masks named after the tomograms.
-    pixel_size
-        In angstrom; overrides the headers.
+    request
+        The model, how to pick, and what to write.
 
     Returns
     -------
@@ -92,8 +112,8 @@ def pick_files(
     CryosegError
         If nothing can be done at all: no such model or device, RELION formats without a frame.
     """
-    config, outputs = config or TomogramPickConfig(), outputs or PickOutputs()
-    if not relion and any(flavor in RELION_FORMATS for flavor in outputs.formats):
+    outputs, mask = request.outputs, request.mask
+    if request.wants_frames and not request.relion:
         raise InputError(
             "--format star-relion4 and star-relion5 need the tilt series' pixel size and the unbinned size "
             "of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and --unbinned-size."
@@ -104,75 +124,9 @@ def pick_files(
     if mask is not None and not mask.is_dir() and len(good) > 1:
         raise InputError(f"--mask {mask}: one mask, and {len(good)} tomograms. Give a folder of masks.")
     if batch.devices:
-        alone = partial(
-            pick_files,
-            inputs,
-            output_dir,
-            model,
-            config,
-            outputs=outputs,
-            relion=relion,
-            mask=mask,
-            pixel_size=pixel_size,
-        )
-        report = run_workers(alone, batch, on_event=on_event)
+        report = run_workers(partial(pick_files, inputs, output_dir, request), batch, on_event=on_event)
     else:
-        detector = load_detector(model, select_device(device))
-        settings = detector.settings
-        axis = config.thickness_axis or settings.thickness_axis
-        config = replace(config, thickness_axis=axis)
-        on_event(
-            Note(
-                text=f"Model: {model} ({settings.arch}, particles of {settings.particle_diameter_angstrom:g} "
-                f"A, working voxel {settings.voxel_size[2]:.2f} A, threshold {settings.score_threshold:.3f})."
-            )
-        )
-        if not batch.is_dry:
-            make_folder(output_dir)
-        tell_plan(items, bytes_needed, workers=batch.workers, on_event=on_event)
-        about_model = {"sha256": hash_file(model), **asdict(settings)}
-
-        def plan(path: Path) -> Job:
-            frame = PickFrame(relion=relion).relion_for(str(path))
-            wants_frame = any(flavor in RELION_FORMATS for flavor in outputs.formats)
-            over = None if mask is None else mask_file(mask, stems[path])
-            identity = {
-                "command": "pick",
-                "model": about_model,
-                "settings": asdict(config),
-                "reading": {"pixel_size": pixel_size},
-                "mask": None if over is None else {"sha256": hash_file(over)},
-                "relion": frame if wants_frame else None,
-            }
-            options = {
-                "inputs": [path.resolve()],
-                "model": model.resolve(),
-                "mask": None if over is None else over.resolve(),
-            }
-            return Job(
-                path=path,
-                outputs=_paths(output_dir, stems[path], outputs),
-                identity=identity,
-                options=options,
-            )
-
-        def one(path: Path) -> Row:
-            source = describe_input(path)
-            tomogram = _read(path, pixel_size, on_event)
-            economy = choose_economy(path, bytes_needed(tomogram.data.shape), workers=batch.workers)
-            own = PickFrame(relion=relion).relion_for(str(path))
-            frame = PickFrame(
-                voxel_size=tomogram.geometry.voxel_size[2],
-                shape=tomogram.data.shape,
-                thickness_axis=axis,
-                relion=relion if own is None else {"": own},
-                diameter_angstrom=settings.particle_diameter_angstrom,
-            )
-            over = None if mask is None else mask_file(mask, stems[path])
-            marked = None if over is None else np.asarray(read_mask(over).data > 0)
-            return _pick_one(tomogram, plan(path), source, detector, config, frame, marked, economy, on_event)
-
-        report = run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
+        report = _pick_here(items, output_dir, request, batch=batch, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
         failed = {row.path for row in report.rows if row.status is Status.FAILED}
         rest = {
@@ -182,6 +136,64 @@ def pick_files(
         }
         _write_combined(output_dir, rest, outputs)
     return report
+
+
+def _pick_here(
+    items: Sequence[InputItem],
+    output_dir: Path,
+    request: TomogramPickRequest,
+    *,
+    batch: Batch,
+    on_event: OnEvent,
+) -> Report:
+    """Pick in this process."""
+    detector = load_detector(request.model, select_device(batch.device))
+    settings = detector.settings
+    config = request.config
+    config = replace(config, thickness_axis=config.thickness_axis or settings.thickness_axis)
+    request = replace(request, config=config)
+    on_event(
+        Note(
+            text=f"Model: {request.model} ({settings.arch}, particles of "
+            f"{settings.particle_diameter_angstrom:g} A, working voxel {settings.voxel_size[2]:.2f} A, "
+            f"threshold {settings.score_threshold:.3f})."
+        )
+    )
+    if not batch.is_dry:
+        make_folder(output_dir)
+    tell_plan(items, bytes_needed, workers=batch.workers, on_event=on_event)
+    stems = output_stems([item.path for item in items if item.is_new])
+    model_identity = {"sha256": hash_file(request.model), **asdict(settings)}
+
+    def plan(path: Path) -> Job:
+        mask = None if request.mask is None else mask_file(request.mask, stems[path])
+        identity = {
+            "command": "pick",
+            "model": model_identity,
+            "settings": asdict(request.config),
+            "reading": {"pixel_size": request.pixel_size},
+            "mask": None if mask is None else {"sha256": hash_file(mask)},
+            "relion": request.frame_of(path) if request.wants_frames else None,
+        }
+        options = {
+            "inputs": [path.resolve()],
+            "model": request.model.resolve(),
+            "mask": None if mask is None else mask.resolve(),
+        }
+        return Job(
+            path=path,
+            outputs=_paths(output_dir, stems[path], request.outputs),
+            identity=identity,
+            options=options,
+        )
+
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+        mask = None if request.mask is None else mask_file(request.mask, stems[path])
+        own = replace(request, mask=mask)
+        return _pick_one(path, outputs, detector, own, workers=batch.workers, on_event=on_event)
+
+    overwrite = request.outputs.overwrite
+    return run_batch(items, work, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)
 
 
 def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -249,58 +261,59 @@ def mask_file(mask: Path, name: str) -> Path:
 
 
 def _pick_one(
-    tomogram: Tomogram,
-    job: Job,
-    source: dict[str, Any],
+    path: Path,
+    outputs: Mapping[str, Path],
     detector: Detector,
-    config: TomogramPickConfig,
-    frame: PickFrame,
-    mask: BoolArray | None,
-    economy: int,
+    request: TomogramPickRequest,
+    *,
+    workers: int,
     on_event: OnEvent,
-) -> Row:
-    paths = job.outputs
-    result = pick_tomogram(tomogram, detector, config, mask=mask, economy=economy, on_event=on_event)
-    picks, name = result.picks, stem(tomogram.source)
+) -> Done:
+    tomogram = _read(path, request.pixel_size, on_event)
+    economy = choose_economy(path, bytes_needed(tomogram.data.shape), workers=workers)
+    mask = None if request.mask is None else np.asarray(read_mask(request.mask).data > 0)
+    result = pick_tomogram(tomogram, detector, request.config, mask=mask, economy=economy, on_event=on_event)
+    picks = result.picks
     for rule, count in result.dropped.items():
-        on_event(Note(text=f"{tomogram.source.name}: --{rule} dropped {count} picks above the threshold."))
-    paths["record"].unlink(missing_ok=True)
-    for kind, path in paths.items():
-        if kind in tuple(PickFormat):
-            write_picks(path, {name: picks}, frame, flavor=PickFormat(kind), overwrite=True)
-    if "heat_map" in paths:
-        write_logits(
-            paths["heat_map"], result.heat_map, result.heat_geometry, label=made_by("pick"), overwrite=True
-        )
+        on_event(Note(text=f"{path.name}: --{rule} dropped {count} picks above the threshold."))
     size = tomogram.geometry.voxel_size
     diameter = detector.settings.particle_diameter_angstrom
-    if "preview" in paths:
-        wide = (diameter / size[0], diameter / size[1], diameter / size[2])
+    own = request.frame_of(path)
+    frame = PickFrame(
+        voxel_size=size[2],
+        shape=tomogram.data.shape,
+        thickness_axis=request.config.thickness_axis or detector.settings.thickness_axis,
+        relion=request.relion if own is None else {"": own},
+        diameter_angstrom=diameter,
+    )
+    for kind, file in outputs.items():
+        if kind in tuple(PickFormat):
+            write_picks(file, {stem(path): picks}, frame, flavor=PickFormat(kind))
+    if "heat_map" in outputs:
+        write_logits(outputs["heat_map"], result.heat_map, result.heat_geometry, label=made_by("pick"))
+    if "preview" in outputs:
         picture = draw_picks(
             tomogram.data,
             ShownPicks(
                 centers=picks.centers,
-                diameter_voxels=wide,
+                diameter_voxels=(diameter / size[0], diameter / size[1], diameter / size[2]),
                 scores=picks.scores,
                 candidate_scores=result.candidates.scores,
                 score_threshold=result.threshold,
             ),
             pixel_size=size[2],
         )
-        write_png(paths["preview"], picture, overwrite=True)
+        write_png(outputs["preview"], picture)
     record = {
-        "input": {**source, "shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},
+        "input": {"shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},
         "score_threshold": result.threshold,
         "picks": len(picks),
         "candidates": len(result.candidates),
         "dropped": result.dropped,
     }
-    write_record(job, record)
-    return Row(
-        name=tomogram.source.name,
-        status=Status.DONE,
-        figures={"picks": str(len(picks)), "threshold": f"{result.threshold:.3f}"},
-        outputs=tuple(paths.values()),
+    return Done(
+        record=record,
+        columns={"picks": str(len(picks)), "threshold": f"{result.threshold:.3f}"},
         message="" if len(picks) else why_no_picks(result.dropped),
     )
 

@@ -1,37 +1,39 @@
-"""`cryoseg segment`: tomograms in; masks, logits, pictures and provenance out."""
+"""`cryoseg segment`: tomograms in; masks, logits, pictures and records out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cryoseg.config import ModelChoice, Naming, Precision, SegmentConfig, SegmentOutputs
+from cryoseg.config import (
+    Mode0,
+    ModelChoice,
+    Naming,
+    Precision,
+    SegmentConfig,
+    SegmentOutputs,
+    SegmentRequest,
+)
 from cryoseg.core.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
-from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
-from cryoseg.io.images.pixel_size import settle_pixel_size
+from cryoseg.events import Event, Note, OnEvent, Report, StageProgress, Warn, ignore
+from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
 from cryoseg.io.images.volumes import check_finite, made_by, read_tomogram, write_logits, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.provenance import describe_input, hash_file
-from cryoseg.methods.device import (
-    describe,
-    peak_device_memory,
-    release_memory,
-    select_device,
-    select_precision,
-)
+from cryoseg.io.provenance import hash_file
+from cryoseg.methods.device import describe, peak_device_memory, release_memory
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_plan
-from cryoseg.pipelines.batches.records import peak_bytes, write_record
+from cryoseg.pipelines.batches.records import Done, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.segment.model import ResolvedModel, bytes_needed, resolve_model
+from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_run
 from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import draw_preview
 from cryoseg.view.sections import write_png
@@ -44,8 +46,6 @@ def segment_tomogram(
     model: ResolvedModel | ModelChoice = ModelChoice(),
     device: str = "auto",
     precision: Precision = Precision.AUTO,
-    keep_stages: bool = False,
-    economy: int = 0,
     on_event: OnEvent = ignore,
 ) -> SegmentResult:
     """Segment one tomogram; `cryoseg segment` without its files.
@@ -62,13 +62,8 @@ def segment_tomogram(
         As in `select_device`.
     precision
         `auto` is bfloat16 on CUDA, else float32.
-    keep_stages
-        Keep the logits of stage 1 too.
-    economy
-        0, 1 or 2: smaller batches for the sake of memory, with the same result. Where memory does not
-        suffice, the next step is taken by itself.
     on_event
-        Told warnings and progress.
+        Receives warnings and progress.
 
     Returns
     -------
@@ -82,15 +77,59 @@ def segment_tomogram(
     MemoryError
         If memory does not suffice.
     """
-    found = resolve_model(model) if isinstance(model, ModelChoice) else model
+    run = prepare_run(config, model, device=device, precision=precision)
+    return segment_in_run(tomogram, run, check_tomogram(tomogram, run, on_event), on_event=on_event)
+
+
+def check_tomogram(tomogram: Tomogram, run: SegmentRun, on_event: OnEvent = ignore) -> PixelSize:
+    """The pixel size at which a tomogram is segmented; warns of a doubtful one.
+
+    Raises
+    ------
+    InputError
+        If the data are not finite.
+    """
     check_finite(tomogram)
-    name = tomogram.source.name
-    settled = found.method.resolve(config, found.files)
-    pixel_size, warning = settle_pixel_size(
-        tomogram, override=config.pixel_size, assumed=found.method.assumed_pixel_size(found.files)
-    )
+    assumed = run.model.method.assumed_pixel_size(run.model.files)
+    pixel_size, warning = settle_pixel_size(tomogram, override=run.config.pixel_size, assumed=assumed)
     if warning:
         on_event(Warn(text=warning))
+    return pixel_size
+
+
+def segment_in_run(
+    tomogram: Tomogram,
+    run: SegmentRun,
+    pixel_size: PixelSize,
+    *,
+    economy: int = 0,
+    keep_stages: bool = False,
+    on_event: OnEvent = ignore,
+) -> SegmentResult:
+    """Segment one tomogram with the model and settings of a run.
+
+    Parameters
+    ----------
+    tomogram
+        (z, y, x), any real type, finite.
+    run
+        From `prepare_run`.
+    pixel_size
+        From `check_tomogram`.
+    economy
+        0, 1 or 2: smaller batches, which take less memory and give the same result. Where memory does
+        not suffice, the next step is taken.
+    keep_stages
+        Keep the logits of stage 1 too.
+    on_event
+        Receives warnings and progress.
+
+    Raises
+    ------
+    MemoryError
+        If memory does not suffice.
+    """
+    name, config = tomogram.source.name, run.config
     blank = find_blank(tomogram.data)
     if blank is not None and blank.all():
         on_event(Warn(text=f"{name}: every voxel has the same value; there is nothing to find in it."))
@@ -109,16 +148,15 @@ def segment_tomogram(
                 "value); nothing is marked there."
             )
         )
-    chosen = select_device(device)
 
-    def run(economy: int) -> SegmentResult:
-        return found.method.segment(
+    def segment(economy: int) -> SegmentResult:
+        return run.model.method.segment(
             tomogram.data,
-            settled,
-            found.files,
+            config,
+            run.model.files,
             pixel_size=pixel_size.angstrom,
-            device=chosen,
-            precision=select_precision(precision, chosen),
+            device=run.device,
+            precision=run.precision,
             blank=blank,
             on_slice=lambda stage, done, total: on_event(
                 StageProgress(name=name, stage=stage, done=done, total=total)
@@ -128,7 +166,7 @@ def segment_tomogram(
         )
 
     result = step_down(
-        run, name=name, first=economy, on_event=on_event, release=partial(release_memory, chosen)
+        segment, name=name, first=economy, on_event=on_event, release=partial(release_memory, run.device)
     )
     if blank is not None:
         result.mask[blank] = False  # a threshold below the logit of blank voxels marks nothing there
@@ -143,18 +181,14 @@ def segment_tomogram(
 def segment_files(
     inputs: Sequence[str | Path],
     output_dir: Path,
-    config: SegmentConfig,
+    request: SegmentRequest = SegmentRequest(),
     *,
-    choice: ModelChoice = ModelChoice(),
-    outputs: SegmentOutputs = SegmentOutputs(),
-    device: str = "auto",
-    precision: Precision = Precision.AUTO,
     batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
     """Segment every input and write its outputs.
 
-    Other batches take `inputs`, `output_dir`, `device`, `batch` and `on_event` in the same sense.
+    Other batches take `inputs`, `output_dir`, `batch` and `on_event` in the same sense.
 
     Parameters
     ----------
@@ -162,14 +196,12 @@ def segment_files(
         What the user typed: files, folders, globs, lists.
     output_dir
         Made if missing.
-    config, choice, outputs
-        How, with which weights, and what to write.
-    device, precision
-        As in `segment_tomogram`.
+    request
+        Settings, weights, and what to write.
     batch
         The part of the inputs to do, and on which devices.
     on_event
-        Told everything.
+        Receives notes, warnings, progress and rows.
 
     Returns
     -------
@@ -183,122 +215,100 @@ def segment_files(
         the model cannot follow.
     """
     if batch.devices:
-        alone = partial(
-            segment_files, inputs, output_dir, config, choice=choice, outputs=outputs, precision=precision
-        )
-        return run_workers(alone, batch, on_event=on_event)
-    select_precision(precision, select_device(device))
-    model = resolve_model(choice)
-    settled = model.method.resolve(config, model.files)
-    on_event(Note(text=f"Model: {model.name} ({model.reason})."))
-    for stage, path in enumerate(model.files.stages, start=1):
-        on_event(Note(text=f"Weights {stage}: {path}", detail=True))
-    for key, value in asdict(settled).items():
-        on_event(Note(text=f"{key}: {_words(value)}", detail=True))
+        return run_workers(partial(segment_files, inputs, output_dir, request), batch, on_event=on_event)
+    run = prepare_run(request.config, request.choice, device=batch.device, precision=request.precision)
+    _note_settings(run, on_event)
     if not batch.is_dry:
         make_folder(output_dir)
     items = resolve_inputs(inputs)
-    stems = output_stems([item.path for item in items if item.is_new], naming=outputs.naming)
+    stems = output_stems([item.path for item in items if item.is_new], naming=request.outputs.naming)
+    tell_plan(items, run.bytes_needed, workers=batch.workers, on_event=on_event)
+    model_file = request.choice.model_file
     identity = {
         "command": "segment",
         "model": {
-            "name": model.name,
-            "sha256": {path.name: hash_file(path) for path in model.files.stages},
-            "sam2_config": model.files.sam2_config,
+            "name": run.model.name,
+            "sha256": {path.name: hash_file(path) for path in run.model.files.stages},
+            "sam2_config": run.model.files.sam2_config,
         },
-        "settings": asdict(settled),
-        "reading": {"mode0": outputs.mode0},
+        "settings": asdict(run.config),
+        "reading": {"mode0": request.outputs.mode0},
     }
-    need = partial(bytes_needed, config=settled, model=model)
-    tell_plan(items, need, workers=batch.workers, on_event=on_event)
-    # What `auto` means depends on the device, and a batch may be repeated on another one.
-    asked = {} if precision is Precision.AUTO else {"precision": precision}
+    if request.precision is not Precision.AUTO:
+        # What `auto` means depends on the device, and a batch may be repeated on another one.
+        identity["precision"] = request.precision
 
     def plan(path: Path) -> Job:
         return Job(
             path=path,
-            outputs=output_paths(output_dir, stems[path], config, outputs),
-            identity=identity | asked,
+            outputs=output_paths(output_dir, stems[path], run.config, request.outputs),
+            identity=identity,
             options={
                 "inputs": [path.resolve()],
-                "model": model.name if choice.model_file is None else choice.model_file.resolve(),
-                "precision": select_precision(precision, select_device(device)),
+                "model": model_file.resolve() if model_file is not None else run.model.name,
+                "precision": run.precision,
             },
         )
 
-    def one(path: Path) -> Row:
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         return _segment_file(
-            plan(path),
-            config,
-            settled,
-            model,
-            outputs,
-            device,
-            precision,
-            batch.workers,
-            on_event,
+            path, outputs, run, mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event
         )
 
-    return run_batch(items, one, plan=plan, batch=batch, overwrite=outputs.overwrite, on_event=on_event)
+    return run_batch(
+        items, work, plan=plan, batch=batch, overwrite=request.outputs.overwrite, on_event=on_event
+    )
+
+
+def _note_settings(run: SegmentRun, on_event: OnEvent) -> None:
+    on_event(Note(text=f"Model: {run.model.name} ({run.model.reason})."))
+    for stage, path in enumerate(run.model.files.stages, start=1):
+        on_event(Note(text=f"Weights {stage}: {path}", detail=True))
+    for key, value in asdict(run.config).items():
+        on_event(Note(text=f"{key}: {_words(value)}", detail=True))
 
 
 def _segment_file(
-    job: Job,
-    config: SegmentConfig,
-    settled: SegmentConfig,
-    model: ResolvedModel,
-    outputs: SegmentOutputs,
-    device: str,
-    precision: Precision,
+    path: Path,
+    outputs: Mapping[str, Path],
+    run: SegmentRun,
+    *,
+    mode0: Mode0,
     workers: int,
     on_event: OnEvent,
-) -> Row:
-    path, paths = job.path, job.outputs
+) -> Done:
     begun = time.monotonic()
-    source = describe_input(path)
-    tomogram = read_tomogram(path, mode0=outputs.mode0)
+    tomogram = read_tomogram(path, mode0=mode0)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
-    assumed = model.method.assumed_pixel_size(model.files)
-    pixel_size, _ = settle_pixel_size(tomogram, override=config.pixel_size, assumed=assumed)
-    needs = bytes_needed(tomogram.data.shape, config=settled, model=model)
-    economy = choose_economy(path, needs, workers=workers)
+    economy = choose_economy(path, run.bytes_needed(tomogram.data.shape), workers=workers)
+    pixel_size = check_tomogram(tomogram, run, on_event)
     watch = _Stopwatch(on_event)
-    result = segment_tomogram(
-        tomogram,
-        config,
-        model=model,
-        device=device,
-        precision=precision,
-        economy=economy,
-        on_event=watch,
-    )
+    result = segment_in_run(tomogram, run, pixel_size, economy=economy, on_event=watch)
     segmented = time.monotonic()
-    # The record is the mark of completion: without it, older pieces of this output are replaced.
-    paths["record"].unlink(missing_ok=True)
     geometry, label = tomogram.geometry, made_by("segment")
-    write_mask(paths["mask"], result.mask, geometry, label=label, overwrite=True)
-    if "logits" in paths:
-        write_logits(paths["logits"], result.logits, geometry, label=label, overwrite=True)
+    write_mask(outputs["mask"], result.mask, geometry, label=label)
+    if "logits" in outputs:
+        write_logits(outputs["logits"], result.logits, geometry, label=label)
     final = result.mask if result.post_processed is None else result.post_processed
-    if "post_processed_mask" in paths:
-        write_mask(paths["post_processed_mask"], final, geometry, label=label, overwrite=True)
-    if "preview" in paths:
+    if "post_processed_mask" in outputs:
+        write_mask(outputs["post_processed_mask"], final, geometry, label=label)
+    if "preview" in outputs:
         picture = draw_preview(
             tomogram.data,
             final,
             pixel_size=pixel_size.angstrom,
             logits=result.logits,
-            logit_threshold=settled.logit_threshold,
+            logit_threshold=run.config.logit_threshold,
         )
-        write_png(paths["preview"], picture, overwrite=True)
-    fraction, peak = float(final.mean()), peak_bytes() + peak_device_memory(select_device(device))
+        write_png(outputs["preview"], picture)
+    fraction, peak = float(final.mean()), peak_bytes() + peak_device_memory(run.device)
     record = {
-        "input": {**source, "shape_zyx": tomogram.data.shape},
-        "model": {**job.identity["model"], "reason": model.reason},
+        "input": {"shape_zyx": tomogram.data.shape},
+        "model": {"reason": run.model.reason},
         "pixel_size": asdict(pixel_size),
-        "device": describe(select_device(device)),
-        "precision": select_precision(precision, select_device(device)),
+        "device": describe(run.device),
+        "precision": run.precision,
         "seconds": {
             **watch.seconds(),
             "segment": round(segmented - begun, 2),
@@ -308,17 +318,12 @@ def _segment_file(
         "fraction_marked": fraction,
         "warnings": list(tomogram.warnings),
     }
-    write_record(job, record)
-    return Row(
-        name=path.name,
-        status=Status.DONE,
-        figures={"membrane": f"{100 * fraction:.2f} %", "peak memory": f"{peak / 2**30:.2f} GiB"},
-        outputs=tuple(paths.values()),
-    )
+    columns = {"membrane": f"{100 * fraction:.2f} %", "peak memory": f"{peak / 2**30:.2f} GiB"}
+    return Done(record=record, columns=columns)
 
 
 class _Stopwatch:
-    """Passes events on and notes when each stage began and ended."""
+    """Pass events on and measure the time that each stage takes."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
@@ -333,7 +338,7 @@ class _Stopwatch:
         self._on_event(event)
 
     def seconds(self) -> dict[str, float]:
-        """By stage; the first includes what came before it."""
+        """Seconds by stage; the first stage includes what came before it."""
         return {stage: round(spent, 2) for stage, spent in self._spent.items()}
 
 
@@ -342,7 +347,7 @@ def _words(value: object) -> str:
 
 
 def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: SegmentOutputs) -> dict[str, Path]:
-    """Every file that a run writes for one input, by kind; the record comes last."""
+    """All files that a run writes for one input, by kind; the record is the last one."""
     base = f"{stem}_membrane"
     if outputs.naming is Naming.ETSAM:
         base = f"{stem}_etsam{'_split_processing' if config.split_processing else ''}_predicted"

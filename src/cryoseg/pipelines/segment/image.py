@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pictures import Smoothing
 from cryoseg.core.picture_frame import frame_picture, smooth_mask
-from cryoseg.events import Note, OnEvent, Report, Row, Status, ignore
+from cryoseg.events import Note, OnEvent, Report, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.provenance import describe_input
 from cryoseg.methods.device import describe
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.methods.particles.picture_samples import picture_logits
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.records import own_file, write_record
+from cryoseg.pipelines.batches.records import Done, own_file
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import FloatArray
 from cryoseg.view.picture_overlay import draw_mask
@@ -57,15 +56,32 @@ def segment_picture(
     return frame.restore(logits, outside=-np.inf)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """Settings of `cryoseg segment-image`.
+
+    Attributes
+    ----------
+    smoothing
+        Morphology of the mask, in pixels of the picture.
+    logit_threshold, crop_black
+        None takes the model's.
+    overlay
+        Write the picture with its mask too.
+    """
+
+    smoothing: Smoothing = field(default_factory=Smoothing)
+    logit_threshold: float | None = None
+    crop_black: bool | None = None
+    overlay: bool = False
+
+
 def segment_images(
     inputs: Sequence[str | Path],
     output_dir: Path,
     model: ParticleModel,
+    settings: ImageSettings = ImageSettings(),
     *,
-    smoothing: Smoothing | None = None,
-    logit_threshold: float | None = None,
-    crop_black: bool | None = None,
-    overlay: bool = False,
     batch: Batch = Batch(),
     overwrite: bool = False,
     on_event: OnEvent = ignore,
@@ -74,88 +90,68 @@ def segment_images(
 
     Parameters
     ----------
-    inputs, batch, overwrite, on_event
-        As in `segment_files` and its outputs.
+    inputs, batch, on_event
+        As in `segment_files`.
     output_dir
         Made if missing; receives `<stem>_mask.png`, its record `<stem>_mask.json`, and
         `<stem>_overlay.png`.
     model
         From `load_particle_model`.
-    smoothing
-        In pixels of the picture; None leaves the mask as it is.
-    logit_threshold, crop_black
-        None takes the model's.
-    overlay
-        Draw the mask on the picture.
+    settings
+        How, and what to write.
+    overwrite
+        Replace finished outputs.
 
     Returns
     -------
     Report
         One row per input; a broken one is a failed row.
     """
-    smoothing = smoothing or Smoothing()
-    threshold = model.recipe.logit_threshold if logit_threshold is None else logit_threshold
-    crop = model.recipe.crop_black if crop_black is None else crop_black
+    threshold, crop = settings.logit_threshold, settings.crop_black
+    threshold = model.recipe.logit_threshold if threshold is None else threshold
+    crop = model.recipe.crop_black if crop is None else crop
     on_event(Note(text=f"Model: {model.name} (logit threshold {threshold:g})."))
     if not batch.is_dry:
         make_folder(output_dir)
     items = resolve_inputs(inputs, suffixes=PICTURE_SUFFIXES, leave_out=OWN_OUTPUTS)
     stems = output_stems([item.path for item in items if item.is_new], suffixes=PICTURE_SUFFIXES)
-
     identity = {
         "command": "segment-image",
         "model": {"sha256": model.hashes},
         "logit_threshold": threshold,
-        "smoothing": smoothing.to_dict(),
+        "smoothing": settings.smoothing.to_dict(),
         "crop_black": crop,
     }
 
     def plan(path: Path) -> Job:
         paths = {"mask": output_dir / f"{stems[path]}_mask.png"}
-        if overlay:
+        if settings.overlay:
             paths["overlay"] = output_dir / f"{stems[path]}_overlay.png"
         paths["record"] = output_dir / f"{stems[path]}_mask.json"
         options = {"inputs": [path.resolve()], "model": own_file(model.name)}
         return Job(path=path, outputs=paths, identity=identity, options=options)
 
-    def one(path: Path) -> Row:
-        return _segment_one(plan(path), model, smoothing, threshold, crop_black=crop)
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+        begun = time.monotonic()
+        rgb = read_rgb(path)
+        logits = segment_picture(rgb, model, crop_black=crop)
+        mask = smooth_mask(logits > threshold, settings.smoothing)
+        write_picture(outputs["mask"], mask)
+        if "overlay" in outputs:
+            write_picture(outputs["overlay"], draw_mask(rgb, mask))
+        height, width = mask.shape
+        marked = float(mask.mean())
+        record = {
+            "input": {"shape_yx": mask.shape},
+            "model": {"name": model.name, "recipe": asdict(model.recipe)},
+            "fraction_marked": marked,
+            "device": describe(model.device),
+            "seconds": round(time.monotonic() - begun, 2),
+        }
+        return Done(
+            record=record,
+            columns={"size": f"{width} x {height}", "marked": f"{100 * marked:.1f} %"},
+            message="" if mask.any() else "nothing above the threshold",
+        )
 
-    return run_batch(items, one, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)
-
-
-def _segment_one(
-    job: Job,
-    model: ParticleModel,
-    smoothing: Smoothing,
-    threshold: float,
-    *,
-    crop_black: bool,
-) -> Row:
-    path, paths = job.path, job.outputs
-    begun = time.monotonic()
-    source = describe_input(path)
-    rgb = read_rgb(path)
-    logits = segment_picture(rgb, model, crop_black=crop_black)
-    mask = smooth_mask(logits > threshold, smoothing)
-    # The record is the mark of completion: without it, older pieces of this output are replaced.
-    paths["record"].unlink(missing_ok=True)
-    write_picture(paths["mask"], mask, overwrite=True)
-    if "overlay" in paths:
-        write_picture(paths["overlay"], draw_mask(rgb, mask), overwrite=True)
-    height, width = mask.shape
-    record = {
-        "input": {**source, "shape_yx": mask.shape},
-        "model": {"name": model.name, "sha256": model.hashes, "recipe": asdict(model.recipe)},
-        "fraction_marked": float(mask.mean()),
-        "device": describe(model.device),
-        "seconds": round(time.monotonic() - begun, 2),
-    }
-    write_record(job, record)
-    return Row(
-        name=path.name,
-        status=Status.DONE,
-        figures={"size": f"{width} x {height}", "marked": f"{100 * mask.mean():.1f} %"},
-        outputs=tuple(paths.values()),
-        message="" if mask.any() else "nothing above the threshold",
-    )
+    return run_batch(items, work, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)

@@ -1,4 +1,4 @@
-"""Which network segments, where its weights are, and what memory it takes."""
+"""What a run of `cryoseg segment` decides once: network, weights, settings, device, precision."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from cryoseg.config import ModelChoice, ModelName, SegmentConfig
+from cryoseg.config import ModelChoice, ModelName, Precision, SegmentConfig
 from cryoseg.errors import WeightsError
+from cryoseg.methods.device import select_device, select_precision
 from cryoseg.methods.membrane_tiny.network import METHOD as MEMBRANE_TINY
 from cryoseg.methods.model_file import read_model_metadata
 from cryoseg.methods.registry import METHODS
@@ -25,6 +27,65 @@ class ResolvedModel:
     method: Method
     files: ModelFiles
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentRun:
+    """Everything that is the same for all tomograms of a run.
+
+    Attributes
+    ----------
+    model
+        The method with its weights.
+    config
+        Settings; only `pixel_size` may be None.
+    device, precision
+        Where and how the networks compute.
+    """
+
+    model: ResolvedModel
+    config: SegmentConfig
+    device: torch.device
+    precision: Precision
+
+    def bytes_needed(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Memory that one tomogram takes, for each step of economy.
+
+        Parameters
+        ----------
+        shape
+            (z, y, x). Resampling to the network's scale is not counted.
+        """
+        # A float32 volume of logits, with several views one for each of them and their sum; the mask; the
+        # component labels and masks of post-processing.
+        views = len(self.config.views or ())
+        each = 4 * (views + 1 if views > 1 else 1) + 1 + (8 if self.config.postprocess else 0)
+        volumes = each * int(np.prod(shape, dtype=np.int64))
+        return tuple(fixed + volumes for fixed in self.model.method.host_bytes)
+
+
+def prepare_run(
+    config: SegmentConfig,
+    model: ResolvedModel | ModelChoice,
+    *,
+    device: str = "auto",
+    precision: Precision = Precision.AUTO,
+) -> SegmentRun:
+    """Find weights, settings, device and precision.
+
+    Raises
+    ------
+    CryosegError
+        If weights or device are missing, or the model cannot follow the settings.
+    """
+    chosen = select_device(device)
+    found = resolve_model(model) if isinstance(model, ModelChoice) else model
+    return SegmentRun(
+        model=found,
+        config=found.method.resolve(config, found.files),
+        device=chosen,
+        precision=select_precision(precision, chosen),
+    )
 
 
 def resolve_model(choice: ModelChoice) -> ResolvedModel:
@@ -80,23 +141,3 @@ def _resolved(
 ) -> ResolvedModel:
     files = ModelFiles(stages=stages, sam2_config=sam2_config)
     return ResolvedModel(name=name, method=METHODS[name], files=files, reason=reason)
-
-
-def bytes_needed(shape: tuple[int, ...], *, config: SegmentConfig, model: ResolvedModel) -> tuple[int, ...]:
-    """Memory that one tomogram takes, for each step of economy.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x). Resampling to the network's scale is not counted.
-    config
-        Resolved.
-    model
-        Gives what the program takes without volumes.
-    """
-    # A float32 volume of logits, with several views one for each of them and their sum; the mask; the
-    # component labels and masks of post-processing.
-    several = len(config.views or ()) + 1 if len(config.views or ()) > 1 else 1
-    each = 4 * several + 1 + (8 if config.postprocess else 0)
-    volumes = each * int(np.prod(shape, dtype=np.int64))
-    return tuple(fixed + volumes for fixed in model.method.host_bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.images.volumes import made_by, read_tomogram, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.provenance import describe_input, read_provenance
+from cryoseg.io.provenance import read_provenance
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.records import write_record
+from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
 
 # What a name that `cryoseg segment` or ETSAM's script gave ends with.
@@ -82,17 +82,16 @@ def postprocess_files(
         chosen.setdefault(outputs[path], path)
 
     def plan(path: Path) -> Job:
-        job = _job(path, outputs[path], config)
-        _refuse_others(job, overwrite=overwrite)
-        return job
+        _refuse_others(path, outputs[path], overwrite=overwrite)
+        return _job(path, outputs[path], config)
 
-    def one(path: Path) -> Row:
-        return _write_one(plan(path), config, on_event)
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+        return _write_one(path, outputs["mask"], config, on_event)
 
     given_way = [path for path in outputs if chosen[outputs[path]] != path]
     report = run_batch(
         [item for item in items if item.path not in given_way],
-        one,
+        work,
         plan=plan,
         batch=batch,
         overwrite=overwrite,
@@ -127,12 +126,11 @@ def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
     )
 
 
-def _refuse_others(job: Job, *, overwrite: bool) -> None:
+def _refuse_others(path: Path, output: Path, *, overwrite: bool) -> None:
     """Refuse to replace the input, and the mask that `cryoseg segment` wrote under the same name."""
-    output = job.outputs["mask"]
-    if output.exists() and output.resolve() == job.path.resolve():
-        raise InputError(f"{job.path}: the output would replace the input. Choose another --output-dir.")
-    if output.exists() and not job.record.exists() and not overwrite:
+    if output.exists() and output.resolve() == path.resolve():
+        raise InputError(f"{path}: the output would replace the input. Choose another --output-dir.")
+    if output.exists() and not output.with_suffix(".json").exists() and not overwrite:
         raise OutputError(
             f"{output}: exists already and is not of a finished `cryoseg postprocess`. Pass --overwrite to "
             "replace it, or choose another --output-dir."
@@ -147,9 +145,7 @@ def output_name(stem: str, *, has_steps: bool) -> str:
     return f"{stem}_{suffix}.mrc"
 
 
-def _write_one(job: Job, config: PostprocessConfig, on_event: OnEvent) -> Row:
-    path, output = job.path, job.outputs["mask"]
-    source = describe_input(path)
+def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: OnEvent) -> Done:
     tomogram = read_tomogram(path)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
@@ -170,27 +166,19 @@ def _write_one(job: Job, config: PostprocessConfig, on_event: OnEvent) -> Row:
     after = float(result.mean())
     if reason := why_emptied(mask, result, settings):
         on_event(Warn(text=f"{path.name}: {reason}"))
-    # The record is the mark of completion.
-    job.record.unlink(missing_ok=True)
-    write_mask(output, result, tomogram.geometry, label=made_by("postprocess"), overwrite=True)
+    write_mask(output, result, tomogram.geometry, label=made_by("postprocess"))
     record = {
-        "input": {**source, "is_logits": is_logits, "shape_zyx": tomogram.data.shape},
-        "settings": settings,
+        "input": {"is_logits": is_logits, "shape_zyx": tomogram.data.shape},
+        "settings": asdict(settings),
         "fraction_marked_before": before,
         "fraction_marked": after,
     }
-    write_record(job, record)
-    return Row(
-        name=path.name,
-        status=Status.DONE,
-        figures={
-            "threshold": f"{settings.logit_threshold:g}" if is_logits else "-",
-            "before": f"{before:.3%}",
-            "after": f"{after:.3%}",
-        },
-        outputs=tuple(job.outputs.values()),
-        message=output.name,
-    )
+    columns = {
+        "threshold": f"{settings.logit_threshold:g}" if is_logits else "-",
+        "before": f"{before:.3%}",
+        "after": f"{after:.3%}",
+    }
+    return Done(record=record, columns=columns, message=output.name)
 
 
 def recorded_threshold(path: Path) -> tuple[float, str]:
