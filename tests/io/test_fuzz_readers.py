@@ -16,7 +16,6 @@ import json
 import random
 import re
 import resource
-import shutil
 import signal
 import struct
 import subprocess
@@ -65,7 +64,6 @@ from cryoseg.io.provenance import read_provenance, write_provenance
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.io.web.testset import read_testset
 from cryoseg.io.weight_files import check_structure, recorded_sha256
-from cryoseg.pipelines.batches import claims
 from cryoseg.types import Geometry, Picks
 
 VOLUME = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
@@ -203,12 +201,6 @@ def text_reader(path: Path) -> None:
     read_image_list(path)
 
 
-def claim_reader(path: Path) -> None:
-    shutil.copy(path, claims.claim_path(path))
-    claims.holder(path)
-    claims.is_unclaimed(path)
-
-
 def list_reader(path: Path) -> None:
     for item in resolve_inputs([path]):
         assert "\n" not in (item.error or "")
@@ -305,7 +297,6 @@ CETPICK = "image_name\tx_coord\ty_coord\tz_coord\nts_01\t3\t4\t5\nts_01\t6\t7\t8
 POINTS = (
     '{"type": "instancePoint", "location": {"x": 1.0, "y": 2.0, "z": 3.0}, "instance_id": 4, "score": 0.5}\n'
 )
-CLAIM = {"token": "a", "host": "b", "machine": claims._machine(), "pid": 1, "started": "5", "since": "now"}
 TOMOGRAMS_STAR = """data_global
 
 loop_
@@ -387,7 +378,6 @@ CASES: dict[str, Case] = {
     "safetensors": ("f.safetensors", _safetensors, check_structure),
     "torch zip": ("f.pt", _torch_zip, check_structure),
     "sidecar": ("f.pt", _sidecar, recorded_sha256),
-    "claim": ("f.json", _text(json.dumps(CLAIM)), claim_reader),
     "list of inputs": ("f.txt", _list, list_reader),
 }
 NEEDS_H5PY = pytest.mark.skipif(importlib.util.find_spec("h5py") is None, reason="needs the extra hdf5")

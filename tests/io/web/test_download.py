@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
-import subprocess
-import sys
-import textwrap
 import urllib.error
 from email.message import Message
 
 import pytest
 
 from cryoseg.errors import WeightsError
-from cryoseg.io.web.download import Expected, Retry, exclusive, fetch, offline_variable
+from cryoseg.io.web.download import Expected, Retry, fetch, offline_variable
 from cryoseg.io.web.http import NoDowngrade, explain, fetch_json
 
 # The first bytes of a zip, then bytes that do not repeat within a block.
@@ -274,41 +270,3 @@ def test_json(file_server, served):
 )
 def test_offline_switches(environment, variable):
     assert offline_variable(environment) == variable
-
-
-def test_lock_is_free_after_its_owner_was_killed(tmp_path):
-    destination = tmp_path / "w.pt"
-    script = f"""
-        import os, pathlib
-        from cryoseg.io.web.download import exclusive
-        with exclusive(pathlib.Path({str(destination)!r}), on_wait=lambda: None):
-            os._exit(9)
-    """
-    assert subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False).returncode == 9
-    waited = []
-    with exclusive(destination, on_wait=lambda: waited.append(1)):
-        destination.write_bytes(b"x")
-    assert not waited
-    assert names(tmp_path) == ["w.pt"]
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_folder_that_may_not_be_written(tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        with (
-            pytest.raises(WeightsError, match="cannot be written"),
-            exclusive(tmp_path / "w.pt", on_wait=lambda: None),
-        ):
-            pass
-    finally:
-        tmp_path.chmod(0o700)
-
-
-def test_folder_below_a_file(tmp_path):
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(WeightsError, match="cannot be written"),
-        exclusive(tmp_path / "file" / "w.pt", on_wait=lambda: None),
-    ):
-        pass

@@ -114,7 +114,7 @@ def main(mode: str, folder: Path, count: int, kills: int, seed: int) -> None:
     seconds = time.monotonic() - begun
     assert os.waitstatus_to_exitcode(status) == 0
     moments = random.Random(seed)
-    told = {"kills": 0, "left_half_written": 0, "stale_claims": 0, "finished_at_kill": []}
+    told = {"kills": 0, "left_half_written": 0, "stale_locks": 0, "finished_at_kill": []}
     while told["kills"] < kills:
         # Every third time two processes share the folder, and one of them is killed.
         both = [start(run, inputs, killed) for _ in range(2 if told["kills"] % 3 == 2 else 1)]
@@ -132,8 +132,8 @@ def main(mode: str, folder: Path, count: int, kills: int, seed: int) -> None:
             told["kills"] += 1
             told["finished_at_kill"].append(done)
             hidden = [path.name for path in killed.glob(".cryoseg-*")]
-            told["stale_claims"] += any("-claim-" in name for name in hidden)
-            told["left_half_written"] += any("-claim-" not in name for name in hidden)
+            told["stale_locks"] += any("-lock-" in name for name in hidden)
+            told["left_half_written"] += any("-lock-" not in name for name in hidden)
     _, status = os.waitpid(start(run, inputs, killed), 0)
     told |= {"exit_status": os.waitstatus_to_exitcode(status), "quiet_seconds": round(seconds, 2)}
     told["seconds"] = round(time.monotonic() - begun, 2)

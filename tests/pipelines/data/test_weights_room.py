@@ -284,13 +284,13 @@ def test_two_processes_fetch_once(file_server, served, home):
 def test_waiting_is_told(file_server, served, home):
     import threading
 
-    from cryoseg.io.web.download import exclusive
+    from cryoseg.io.locks import lock
 
     file_server.files["/w.pt"] = served(BODY)
     release, held = threading.Event(), threading.Event()
 
     def hold():
-        with exclusive(home / "out" / "w.pt", on_wait=lambda: None):
+        with lock(home / "out" / "w.pt"):
             held.set()
             release.wait(10)
 

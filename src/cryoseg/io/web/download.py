@@ -6,7 +6,6 @@ belong to. Nothing that fails a check ever carries the final name.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
@@ -16,12 +15,10 @@ import socket
 import ssl
 import time
 import urllib.error
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from cryoseg.errors import WeightsError
 from cryoseg.io.web.http import explain, open_url
@@ -121,46 +118,6 @@ def offline_variable(environment: Mapping[str, str] = os.environ) -> str | None:
         if environment.get(name, "").strip().lower() in {"1", "true", "yes", "on"}:
             return name
     return None
-
-
-@contextlib.contextmanager
-def exclusive(
-    destination: Path, *, on_wait: Callable[[], None], folder_option: str = WEIGHTS_CONTENT.folder_option
-) -> Iterator[None]:
-    """Let one process at a time make `destination`; a crashed owner's lock is free at once.
-
-    Parameters
-    ----------
-    destination
-        The file to be made; it may exist when the lock is given, made by the process waited for.
-    on_wait
-        Called once if another process holds the lock.
-    folder_option
-        The option that names another folder, for the error.
-    """
-    lock_path = destination.with_name(f".{destination.name}.lock")
-    try:
-        lock_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(lock_path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            on_wait()
-            lock.acquire()
-    except OSError as error:
-        raise WeightsError(
-            f"{destination.parent}: cannot be written ({error.strerror}); "
-            f"give another folder with {folder_option}."
-        ) from None
-    try:
-        yield
-        # Whoever still waits on the removed lock file finds the destination in place, so that two
-        # holders cannot harm each other; after a failure the lock file has to stay.
-        if destination.exists():
-            with contextlib.suppress(OSError):
-                lock_path.unlink()
-    finally:
-        lock.release()
 
 
 def _hopeless(error: Exception) -> bool:
@@ -281,7 +238,7 @@ def fetch(
     url
         http or https address; redirects are followed, never from https to http.
     destination
-        Final name; its folder is made. Hold `exclusive(destination)` around the call.
+        Final name; its folder is made. Hold `io.locks.lock(destination)` around the call.
     expected
         Published digests and size.
     content

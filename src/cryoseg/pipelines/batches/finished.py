@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,9 +17,6 @@ from cryoseg.io.provenance import is_same_input, plain, read_provenance
 
 _LABELS = slice(224, 1024)  # the ten label lines of an MRC header, in bytes
 _MOST_NAMED = 3
-# What a process killed in the middle of a claim leaves; live ones last for milliseconds.
-_SCRAPS = tuple(f"{TEMPORARY_PREFIX}{kind}-" for kind in ("draft", "stale", "time"))
-_OLD_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,15 +172,13 @@ class Leftovers:
         self._files: dict[str, list[Path]] = {}
         with suppress(OSError):
             for path in folder.iterdir():
-                if path.name.startswith(_SCRAPS) and time.time() - path.stat().st_mtime > _OLD_SECONDS:
-                    path.unlink()
                 # .cryoseg-0a1b2c3d-<name>, as `io.outputs.temporary_path` makes them
                 words = path.name.removeprefix(TEMPORARY_PREFIX).split("-", 1)
                 if path.name.startswith(TEMPORARY_PREFIX) and len(words) == 2 and len(words[0]) == 8:
                     self._files.setdefault(words[1], []).append(path)
 
     def remove(self, outputs: Iterable[Path]) -> None:
-        """Delete those of `outputs`; the caller holds their claim, so that no process is writing them."""
+        """Delete those of `outputs`; the caller holds their lock, so that no process is writing them."""
         for output in outputs:
             for path in self._files.pop(shortened_name(output.name), []):
                 if path.is_dir():

@@ -14,9 +14,9 @@ from cryoseg.config.invocation import note_written
 from cryoseg.errors import CryosegError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.inputs import InputItem
+from cryoseg.io.locks import holder, is_free, lock
 from cryoseg.io.outputs import check_names, staged_outputs
 from cryoseg.io.provenance import describe_input
-from cryoseg.pipelines.batches.claims import claim, holder, is_unclaimed
 from cryoseg.pipelines.batches.finished import Job, Leftovers, check_repetition, is_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
 from cryoseg.pipelines.batches.records import Done, joined, write_record
@@ -212,18 +212,18 @@ class _Runner:
         kept = Row(name=item.name, status=Status.SKIPPED, outputs=outputs, message=_KEPT)
         if not self._overwrite and is_finished(job):
             # A process may have been killed after its last file, or beside one that then finished.
-            if not self._batch.is_dry and is_unclaimed(job.record):
+            if not self._batch.is_dry and is_free(job.record):
                 self._leftovers_in(job.record.parent).remove(outputs)
             return kept
         if self._batch.is_dry:
             names = ", ".join(path.name for path in outputs)
             return Row(name=item.name, status=Status.TO_DO, outputs=outputs, message=f"would write {names}")
         leftovers = self._leftovers_in(job.record.parent)
-        with claim(job.record) as is_ours:
+        with lock(job.record) as is_ours:
             if not is_ours:
                 busy = f"{holder(job.record)} is working on it"
                 return Row(name=item.name, status=Status.ELSEWHERE, message=busy)
-            # Another process may have finished it between the first check and the claim.
+            # Another process may have finished it between the first check and the lock.
             if not self._overwrite and is_finished(job):
                 return kept
             leftovers.remove(outputs)

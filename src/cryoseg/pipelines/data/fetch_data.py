@@ -15,9 +15,10 @@ from cryoseg import __version__
 from cryoseg.errors import CryosegError, InputError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, ignore
 from cryoseg.io.images.volumes import made_by, read_mask, write_mask
+from cryoseg.io.locks import lock
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import write_provenance
-from cryoseg.io.web.download import DATA_CONTENT, Expected, Retry, exclusive, fetch
+from cryoseg.io.web.download import DATA_CONTENT, Expected, Retry, fetch
 from cryoseg.io.web.remote_files import RemoteFile
 from cryoseg.io.weight_files import OnBytes
 from cryoseg.pipelines.data.fetch_plan import Planned
@@ -99,7 +100,7 @@ def _fetch_one(planned: Planned, *, retry: Retry, on_event: OnEvent) -> Row:
     for file in planned.files:
         destination = _destination(planned, file)
         if _present(planned, file) is None:
-            with exclusive(destination, on_wait=meter.wait, folder_option=DATA_CONTENT.folder_option):
+            with lock(destination, on_wait=meter.wait):
                 # Whoever held the lock may have finished the file meanwhile.
                 if _present(planned, file) is None:
                     _fetch_file(file, destination, retry=retry, on_bytes=meter.on_bytes)

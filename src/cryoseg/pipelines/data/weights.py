@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cryoseg.errors import CryosegError, InputError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
-from cryoseg.io.web.download import Expected, Retry, exclusive, fetch, offline_variable
+from cryoseg.io.locks import lock
+from cryoseg.io.web.download import Expected, Retry, fetch, offline_variable
 from cryoseg.io.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
 from cryoseg.methods.weights import (
     WEIGHTS,
@@ -234,7 +235,7 @@ def download_weights(
         def wait() -> None:
             on_event(Note(text=f"{name}: another process is fetching it; waiting."))
 
-        with exclusive(destination, on_wait=wait):
+        with lock(destination, on_wait=wait):
             if destination.is_file():
                 return _kept(entry, destination, on_event=on_event)
             return _download(entry, destination, retry=retry, on_event=on_event)

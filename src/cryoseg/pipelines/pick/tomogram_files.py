@@ -23,6 +23,7 @@ from cryoseg.io.images.volumes import (
     write_logits,
 )
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
+from cryoseg.io.locks import lock
 from cryoseg.io.names import distinct_names
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.frame import PickFrame
@@ -32,7 +33,6 @@ from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.provenance import hash_file, read_provenance
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
-from cryoseg.pipelines.batches.claims import claim
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.records import Done, why_no_picks
@@ -374,7 +374,7 @@ def write_combined_star(output: Path, finished: Callable[[], Mapping[Path, str]]
     """
     until = time.monotonic() + _WAIT_SECONDS
     while True:
-        with claim(output) as is_ours:
+        with lock(output) as is_ours:
             if is_ours or time.monotonic() > until:
                 files = finished()
                 if len(files) > 1:
