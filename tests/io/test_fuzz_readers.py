@@ -354,7 +354,7 @@ CASES: dict[str, Case] = {
     "star joined": (
         "f.star",
         _picks(PickFormat.STAR),
-        lambda path: join_stars([path, path], path.parent / "output.star", overwrite=True),
+        lambda path: join_stars({path: "a"}, path.parent / "output.star", overwrite=True),
     ),
     "tomograms.star": ("tomograms.star", _text(TOMOGRAMS_STAR), read_tomograms_star),
     "csv": ("f.csv", _picks(PickFormat.CSV), picks_reader),

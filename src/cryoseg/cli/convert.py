@@ -12,7 +12,7 @@ from cryoseg.cli.options import Overwrite
 from cryoseg.cli.relion_options import RelionOptions
 from cryoseg.config.common import pixel_size_setting
 from cryoseg.config.convert import ConvertConfig, read_image_size, write_image_size
-from cryoseg.config.pick import ThicknessAxis, thickness_axis_setting
+from cryoseg.config.pick import CoordsOrder, ThicknessAxis, coords_order_setting, thickness_axis_setting
 from cryoseg.config.setting import Settings, setting
 
 
@@ -35,6 +35,7 @@ class ImageOptions(Settings):
     )
     pixel_size: float | None = pixel_size_setting()
     thickness_axis: ThicknessAxis = thickness_axis_setting(ThicknessAxis.Z)
+    coords_order: CoordsOrder | None = coords_order_setting()
 
 
 def convert(
@@ -75,6 +76,7 @@ def convert(
         voxel_size=voxel_size,
         shape=shape,
         thickness_axis=image.thickness_axis,
+        coords_order=image.coords_order,
         relion=relion.frames(),
     )
     count = convert_picks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 from cryoseg.config.pick import PickFormat, score_threshold_setting
 from cryoseg.config.setting import Settings, setting, write_sizes
@@ -16,6 +17,17 @@ def from_relion4_setting() -> bool:
         False, help="Coordinates in STAR files are unbinned pixels, as RELION 4 writes them."
     )
     return flag
+
+
+class Downsampling(StrEnum):
+    """How the smaller image of two was made, which says where its pixel i lies in the larger one.
+
+    `average`: of s x s pixels, so that pixel i lies at s i + (s - 1) / 2, as in most programs.
+    `fourier`: by cropping the transform, so that pixel i lies at s i, as in Topaz.
+    """
+
+    AVERAGE = "average"
+    FOURIER = "fourier"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +54,12 @@ class ConvertConfig(Settings):
     )
     score_threshold: float | None = score_threshold_setting(None, shown="all")
     scale: float = setting(1.0, help="Factor from the voxels of IN to those of OUT.", above=0)
+    downsampling: Downsampling | None = setting(
+        None,
+        help="How the smaller image was made: average puts its pixel i at s i + (s - 1) / 2 of the larger, "
+        "fourier (Topaz) at s i.",
+        shown="by the format",
+    )
     flip: str = setting("", help="Axes to mirror, such as y or xz; needs the size of the image.")
     flip_y: bool = setting(False, help="Short for --flip y.")
 

@@ -47,6 +47,13 @@ FLAT_FORMATS = (PickFormat.BOX, PickFormat.CBOX, PickFormat.CRYOPPP, PickFormat.
 DEEP_FORMATS = tuple(one for one in PickFormat if one not in (PickFormat.STAR, PickFormat.CSV, *FLAT_FORMATS))
 
 
+class CoordsOrder(StrEnum):
+    """Columns of a .coords file: `xyz` as TomoTwin and crYOLO write them, `xzy` as CET-pick does."""
+
+    XYZ = "xyz"
+    XZY = "xzy"
+
+
 class CenterRule(StrEnum):
     """Where RELION 5's centered coordinates have their zero, in unbinned pixels of a size N.
 
@@ -104,6 +111,16 @@ def thickness_axis_setting(default: ThicknessAxis | None, *, shown: str | None =
         help="Axis of the file along which the sample is thin: z for usual MRC files, y for IMOD "
         "reconstructions that were not rotated.",
         shown=shown,
+    )
+
+
+def coords_order_setting() -> Any:
+    """The order of the columns of .coords files."""
+    return setting(
+        None,
+        help="Columns of .coords files: xyz of TomoTwin and crYOLO, or xzy of CET-pick, whose z is the "
+        "thickness axis.",
+        shown="by size and content",
     )
 
 

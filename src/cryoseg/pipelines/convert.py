@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoseg.config.convert import ConvertConfig
+from cryoseg.config.convert import ConvertConfig, Downsampling
 from cryoseg.config.pick import FLAT_FORMATS, PickFormat
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.events import OnEvent, Warn, ignore
+from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, read_picks, write_picks
 from cryoseg.io.picks.sets import PickSets, collect
+from cryoseg.io.picks.text import is_topaz_table
 from cryoseg.types import Picks
 
 # What a format has no place for.
@@ -76,12 +77,23 @@ def convert_picks(
     InputError
         If a flip lacks the shape, or a threshold the scores.
     """
-    sets = read_picks(source, frame, unbinned=config.from_relion4)
+    # The size is that of OUT, and the order of columns a question of IN.
+    reading = frame if config.scale == 1.0 else replace(frame, shape=None)
+    sets = read_picks(source, reading, unbinned=config.from_relion4)
+    downsampling = config.downsampling or (
+        Downsampling.FOURIER if is_topaz_table(source) else Downsampling.AVERAGE
+    )
+    if config.scale != 1.0:
+        place = "s i" if downsampling is Downsampling.FOURIER else "s i + (s - 1) / 2"
+        on_event(Note(text=f"{source.name}: pixel i of the smaller image lies at {place} ({downsampling})."))
     moved: list[tuple[str, Picks]] = []
     own = source.stem.removesuffix(PICKS_TAG)
     for key, found in sets.items():
         picks = found if config.score_threshold is None else _above(found, config.score_threshold, source)
-        centers = rescale_points(picks.centers, config.scale) if config.scale != 1.0 else picks.centers
+        centers = picks.centers
+        if config.scale != 1.0:
+            is_fourier = downsampling is Downsampling.FOURIER
+            centers = centers * config.scale if is_fourier else rescale_points(centers, config.scale)
         if config.mirrored:
             if frame.shape is None:
                 raise InputError("--flip needs the image's size: --size (x, y, z; or x, y), or --image.")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cryoseg import __version__
 from cryoseg.config.cet_pick import CetPickConfig
 from cryoseg.config.invocation import recorded_options
-from cryoseg.config.pick import ThicknessAxis, TomogramPickConfig
+from cryoseg.config.pick import CoordsOrder, ThicknessAxis, TomogramPickConfig
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.grids.working_grid import points_thin_first, thin_first, triple_thin_first
 from cryoseg.core.picking.detection import match_points
@@ -67,6 +67,8 @@ class TrainingFiles:
         A mask, or a folder of masks, of where particles may be.
     thickness_axis
         Of the tomograms.
+    coords_order
+        Columns of .coords files; None settles it by size and content.
     picks_pixel_size
         Voxel size that the coordinates count in, in angstrom; None for that of the tomograms.
     unbinned
@@ -83,6 +85,7 @@ class TrainingFiles:
     validation: Sequence[str | Path] = ()
     mask: Path | None = None
     thickness_axis: ThicknessAxis = ThicknessAxis.Z
+    coords_order: CoordsOrder | None = None
     picks_pixel_size: float | None = None
     unbinned: bool = False
     relion: dict[str, RelionFrame] | None = field(default=None)
@@ -143,6 +146,7 @@ def _assign(
                 voxel_size=size,
                 shape=tomogram.data.shape,
                 thickness_axis=given.thickness_axis,
+                coords_order=given.coords_order,
                 relion=given.relion,
             )
             sets = read_picks(path, frame, unbinned=given.unbinned)

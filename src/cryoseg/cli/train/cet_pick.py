@@ -28,7 +28,7 @@ from cryoseg.cli.relion_options import RelionOptions
 from cryoseg.cli.train.options import RunDir
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk, Specimen, ZPool
 from cryoseg.config.convert import from_relion4_setting
-from cryoseg.config.pick import ThicknessAxis, thickness_axis_setting
+from cryoseg.config.pick import CoordsOrder, ThicknessAxis, coords_order_setting, thickness_axis_setting
 from cryoseg.config.setting import Settings
 
 Number = Optional[float]  # noqa: UP045
@@ -58,6 +58,7 @@ class Reading(Settings):
     """How tomograms and labels are read."""
 
     thickness_axis: ThicknessAxis = thickness_axis_setting(ThicknessAxis.Z)
+    coords_order: CoordsOrder | None = coords_order_setting()
     from_relion4: bool = from_relion4_setting()
 
 
@@ -218,6 +219,7 @@ def cet_pick(
         validation=validation or (),
         mask=mask,
         thickness_axis=reading.thickness_axis,
+        coords_order=reading.coords_order,
         picks_pixel_size=picks_pixel_size,
         unbinned=reading.from_relion4,
         relion=relion.frames(),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoseg.core.metrics.matching import Points, assign, find_neighbors
 from cryoseg.core.metrics.overlap import count_overlap
@@ -16,6 +17,7 @@ TURNED_DICE = 0.5
 UPRIGHT_DICE = 0.25
 _SMALL = 32
 _FEW_PICKS = 5
+_MANY_PICKS = 300  # whose pairs are compared to find a mirror
 
 
 def shape_mismatch(pred: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
@@ -73,8 +75,10 @@ def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
     return None
 
 
-def picks_look_turned(pred: Points, truth: Points, *, radius_px: float) -> str | None:
-    """The order of axes in which picks fit the truth much better than as they are, or None.
+def picks_look_turned(
+    pred: Points, truth: Points, *, radius_px: float, shape: tuple[int, ...] | None = None
+) -> str | None:
+    """How axes must be exchanged or mirrored so that picks fit the truth, or None if they need not be.
 
     Parameters
     ----------
@@ -82,23 +86,67 @@ def picks_look_turned(pred: Points, truth: Points, *, radius_px: float) -> str |
         (n, dimensions) and (m, dimensions), z, y, x or y, x, pixels.
     radius_px
         Of a match. Fewer than five matches tell nothing.
+    shape
+        Of the image. Where it is unknown, the place of the mirror is found from the points, for which ten
+        must match.
+
+    Returns
+    -------
+    str or None
+        A clause such as "with their axes taken in the order x, y" or "with y mirrored".
     """
     dimensions = truth.shape[1]
     smaller = min(len(pred), len(truth))
     if smaller < _FEW_PICKS:
         return None
 
-    def share(order: tuple[int, ...]) -> float:
-        neighbors = find_neighbors(pred[:, order], truth, radius_px=radius_px)
-        return int((assign(neighbors) >= 0).sum()) / smaller
+    def matches(points: Points) -> int:
+        return int((assign(find_neighbors(points, truth, radius_px=radius_px)) >= 0).sum())
 
-    upright = tuple(range(dimensions))
-    if share(upright) >= UPRIGHT_DICE:
+    if matches(pred) >= UPRIGHT_DICE * smaller:
         return None
-    for order in permutations(upright):
-        if order != upright and share(order) >= TURNED_DICE:
-            return ", ".join(_AXES[-dimensions:][axis] for axis in order)
+    axes = range(dimensions)
+    names = _AXES[-dimensions:]
+    orders = sorted(
+        permutations(axes), key=lambda order: sum(a != b for a, b in zip(order, axes, strict=True))
+    )
+    for count in range(dimensions + 1):
+        for order in orders:
+            turned = pred[:, order]
+            for mirrored in map(list, combinations(axes, count)):
+                needed = _FEW_PICKS if shape is not None or not mirrored else 2 * _FEW_PICKS
+                points = turned.copy()
+                if mirrored:
+                    ends = (
+                        _mirror(turned, truth, mirrored, radius_px)
+                        if shape is None
+                        else np.asarray(shape, np.float64)[mirrored] - 1
+                    )
+                    points[:, mirrored] = ends - points[:, mirrored]
+                if matches(points) < max(TURNED_DICE * smaller, min(needed, smaller)):
+                    continue
+                said = (
+                    []
+                    if order == tuple(axes)
+                    else [f"their axes taken in the order {', '.join(names[axis] for axis in order)}"]
+                )
+                said += [f"{' and '.join(names[axis] for axis in mirrored)} mirrored"] if mirrored else []
+                return f"with {' and '.join(said)}" if said else None
     return None
+
+
+def _mirror(pred: Points, truth: Points, axes: list[int], radius_px: float) -> NDArray[np.float64]:
+    """The sum of a coordinate and its mirror image, on each of `axes`, in which most pairs agree."""
+    pred, truth = pred[:_MANY_PICKS], truth[:_MANY_PICKS]
+    others = [axis for axis in range(pred.shape[1]) if axis not in axes]
+    near = (np.abs(pred[:, None, others] - truth[None, :, others]) <= radius_px).all(axis=2)
+    sums = (pred[:, None, axes] + truth[None, :, axes])[near]
+    if not len(sums):
+        return np.zeros(len(axes))
+    bins = np.round(sums / (2 * radius_px)).astype(np.int64)
+    places, counts = np.unique(bins, axis=0, return_counts=True)
+    best = places[counts.argmax()]
+    return np.asarray(np.median(sums[(np.abs(bins - best) <= 1).all(axis=1)], axis=0))
 
 
 def voxel_size_mismatch(

@@ -7,6 +7,7 @@ x - s / 2, as EMAN, RELION and crYOLO have it.
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from cryoseg.types import Picks
 
 CBOX_VERSION = 1.0
 CBOX_TABLE = "cryolo"
+HELIX_BEGINS, HELIX_ENDS = -1.0, -2.0  # in the fifth column of EMAN's helix boxer
 CRYOPPP_HEADER = ("X-Coordinate", "Y-Coordinate", "Diameter")
 _CBOX_COLUMNS = (
     "CoordinateX",
@@ -37,34 +39,49 @@ _CBOX_COLUMNS = (
 
 
 def read_box(path: Path) -> Picks:
-    """EMAN's .box: corner x, corner y, width, height in pixels a line; further columns are not read.
+    """EMAN's .box: corner x, corner y, width, height in pixels a line, and perhaps a fifth number.
+
+    The ends of a helix (-1 and -2 in the fifth column of EMAN's helix boxer) are two points of a track;
+    so are the boxes that follow a line `#helix` of EMAN2 or crYOLO.
 
     Raises
     ------
     InputError
-        If a line is no box.
+        If a line is no box, or a helix lacks an end.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error}).") from error
-    rows = []
+    rows, tracks, ends = [], [], []
+    helices = 0
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
+            helices += line.lstrip().lower().startswith("#helix")
             continue
+        cells = line.replace(",", " ").split()
         try:
-            x, y, width, height = (float(cell) for cell in line.replace(",", " ").split()[:4])
+            x, y, width, height = (float(cell) for cell in cells[:4])
+            fifth = float(cells[4]) if len(cells) > 4 else 0.0
         except ValueError:
             raise InputError(
                 f"{path}: line {number} is {line.strip()!r}; a box is x, y, width and height in pixels."
             ) from None
         if not np.isfinite((x, y, width, height)).all():
-            raise InputError(
-                f"{path}: line {number} is {line.strip()!r}; a box has finite numbers. Correct it."
-            )
+            raise InputError(f"{path}: line {number} is {line.strip()!r}; a box has finite numbers.")
         rows.append((y + height / 2, x + width / 2, (width + height) / 2))
+        tracks.append(helices - 1)
+        ends.append(fifth if fifth in (HELIX_BEGINS, HELIX_ENDS) else 0.0)
     table = np.array(rows).reshape(-1, 3)
-    return Picks(centers=table[:, :2], diameter_px=_middle(table[:, 2]), source=path)
+    picks = Picks(centers=table[:, :2], diameter_px=_middle(table[:, 2]), source=path)
+    if any(ends):
+        if ends != [HELIX_BEGINS, HELIX_ENDS] * (len(ends) // 2):
+            raise InputError(
+                f"{path}: lines of a helix that begins (-1) and ends (-2) do not alternate. Correct the file."
+            )
+        said = f"{path.name}: holds the two ends of {len(ends) // 2} filaments, not particles."
+        return replace(picks, tracks=np.arange(len(ends)) // 2, warnings=(said,))
+    return replace(picks, tracks=np.array(tracks)) if helices and min(tracks, default=-1) >= 0 else picks
 
 
 def write_box(path: Path, picks: Picks, *, overwrite: bool = False) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.config.pick import ThicknessAxis
+from cryoseg.config.pick import CoordsOrder, ThicknessAxis
 from cryoseg.io.names import ImageName, match_names
 from cryoseg.io.picks.relion_frame import RelionFrame
 
@@ -32,6 +32,8 @@ class PickFrame:
         (z, y, x); None if unknown.
     thickness_axis
         Of the file; CET-pick's own text files call that axis z whatever the file does.
+    coords_order
+        Columns of .coords files; None settles it by size and content.
     relion
         Needed for both RELION flavors of STAR, by `rlnTomoName` and by the volume's path; or None.
     diameter_angstrom
@@ -41,6 +43,7 @@ class PickFrame:
     voxel_size: float = 0.0
     shape: tuple[int, ...] | None = None
     thickness_axis: ThicknessAxis = ThicknessAxis.Z
+    coords_order: CoordsOrder | None = None
     relion: dict[str, RelionFrame] | None = None
     diameter_angstrom: float = 0.0
 

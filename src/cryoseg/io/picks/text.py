@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg.config.pick import CoordsOrder
+from cryoseg.core.picking.label_checks import inside
 from cryoseg.errors import InputError
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
@@ -98,6 +100,14 @@ def _complete(values: NDArray[np.float64] | None, chosen: NDArray[np.bool_]) -> 
     if values is None or np.isnan(values[chosen]).any():
         return None
     return np.asarray(values[chosen])
+
+
+def is_topaz_table(path: Path) -> bool:
+    """Whether the header of a table is that of Topaz: image_name, x_coord, y_coord, and no z_coord."""
+    if path.suffix.lower() not in (".txt", ".tsv", ".csv"):
+        return False
+    cells = {cell.lower() for row in _rows(path)[:1] for cell in row}
+    return {"image_name", "x_coord", "y_coord"} <= cells and "z_coord" not in cells
 
 
 def _is_cetpick_header(header: list[str]) -> bool:
@@ -202,17 +212,53 @@ def _read_bare(path: Path, rows: list[list[str]]) -> Picks:
 
 
 def read_coords(path: Path, frame: PickFrame) -> Picks:
-    """CET-pick's output: x, z, y and perhaps a score a line, z being the thickness axis."""
+    """A .coords file: x, y, z of TomoTwin and crYOLO, or CET-pick's x, z, y and a score.
+
+    The order is that of the frame. Without one, it is the one in which all points lie inside the volume;
+    else fractions are TomoTwin's and scores CET-pick's, who writes whole numbers.
+
+    Raises
+    ------
+    InputError
+        If a line has another number of columns, or nothing settles the order.
+    """
     rows = _rows(path)
     if not rows:
         return Picks(centers=np.empty((0, 3)), source=path)
-    if len(rows[0]) not in (3, 4):
+    width = len(rows[0])
+    odd = next((number for number, row in enumerate(rows, 1) if len(row) != width), None)
+    if width not in (3, 4) or odd is not None:
         raise InputError(
-            f"{path}: {len(rows[0])} columns; CET-pick's output has x, z, y and perhaps a score."
+            f"{path}: line {odd or 1} has {len(rows[(odd or 1) - 1])} columns; .coords files have three, and "
+            "perhaps a score, in every line."
         )
-    values = _numbers(path, rows, list(range(len(rows[0]))), 1)
-    scores = as_scores(values[:, 3]) if values.shape[1] == 4 else None
-    return Picks(centers=frame.from_cetpick(values[:, [1, 2, 0]]), scores=scores, source=path)
+    values = _numbers(path, rows, list(range(width)), 1)
+    scores = as_scores(values[:, 3]) if width == 4 else None
+    read = {
+        CoordsOrder.XYZ: values[:, 2::-1].copy(),
+        CoordsOrder.XZY: frame.from_cetpick(values[:, [1, 2, 0]]),
+    }
+    if frame.coords_order is not None:
+        return Picks(centers=read[frame.coords_order], scores=scores, source=path)
+    shape = frame.shape if frame.shape is not None and len(frame.shape) == 3 else None
+    fitting = [order for order in read if shape and inside(read[order], shape).all()]
+    if (read[CoordsOrder.XYZ] == read[CoordsOrder.XZY]).all():
+        return Picks(centers=read[CoordsOrder.XYZ], scores=scores, source=path)
+    if len(fitting) == 1:
+        order, why = fitting[0], "all points lie inside the volume only so"
+    elif (values[:, :3] != np.round(values[:, :3])).any():
+        order, why = CoordsOrder.XYZ, "CET-pick writes whole numbers"
+    elif scores is not None:
+        order, why = CoordsOrder.XZY, "CET-pick writes whole numbers and a score"
+    else:
+        raise InputError(
+            f"{path}: the columns may be x, y, z (TomoTwin, crYOLO) or x, z, y (CET-pick). Pass "
+            "--coords-order xyz or xzy to `cryoseg convert` or `train cet-pick`."
+        )
+    said = (
+        f"{path.name}: the columns are read as {', '.join(order)}, because {why} (--coords-order overrides)."
+    )
+    return Picks(centers=read[order], scores=scores, source=path, warnings=(said,))
 
 
 def write_coords(path: Path, picks: Picks, frame: PickFrame, *, overwrite: bool = False) -> None:

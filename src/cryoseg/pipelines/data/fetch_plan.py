@@ -197,7 +197,11 @@ class _Planner:
             file = RemoteFile(url=url, path=f"{number}.tar.gz", size=announced_size(url))
         except CryosegError as error:
             return Planned(name=name, folder=folder, error=f"{name}: {error}")
-        return Planned(name=name, folder=folder, files=(file,), archive=True)
+        note = (
+            f"{name}: the coordinate tables of CryoPPP count rows from below in its MRC files; "
+            "`cryoseg convert --flip-y --image MICROGRAPH` turns them."
+        )
+        return Planned(name=name, folder=folder, files=(file,), archive=True, notes=(note,))
 
     def _choose(self, run: PortalRun) -> tuple[PortalTomogram, tuple[str, ...]]:
         wanted = self.config.tomogram_id

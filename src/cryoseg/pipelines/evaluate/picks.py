@@ -258,10 +258,11 @@ def _check_pair(pred: Picks, truth: Picks, config: EvaluatePicksConfig, radius_p
     sizes = (pred.pixel_size, truth.pixel_size)
     if config.pixel_size is None and (problem := voxel_size_mismatch(*((size,) * 3 for size in sizes))):
         raise InputError(f"{pred.source}: {problem}")
-    if order := picks_look_turned(pred.centers, truth.centers, radius_px=radius_px):
+    shape = config.shape or truth.shape or pred.shape
+    if how := picks_look_turned(pred.centers, truth.centers, radius_px=radius_px, shape=shape):
         raise InputError(
-            f"{pred.source}: the axes are exchanged: the picks fit {truth.source.name} only with their axes "
-            f"taken in the order {order}. Write them in the order of the truth."
+            f"{pred.source}: the picks fit {truth.source.name} only {how}. Write both in one order, mirrored "
+            "axes with `cryoseg convert --flip` (CryoPPP's tables count rows from below)."
         )
 
 

@@ -1,0 +1,65 @@
+"""Picks that fit only with exchanged or mirrored axes are found out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cryoseg.core.grids.axes import picks_look_turned
+
+SHAPE = (300, 400)
+TRUTH = np.random.default_rng(0).uniform(0, [300, 400], (40, 2))
+DEEP_SHAPE = (60, 300, 400)
+DEEP = np.random.default_rng(1).uniform(0, DEEP_SHAPE, (40, 3))
+
+
+def mirrored(points: np.ndarray, shape: tuple[int, ...], *axes: int) -> np.ndarray:
+    points = points.copy()
+    for axis in axes:
+        points[:, axis] = shape[axis] - 1 - points[:, axis]
+    return points
+
+
+@pytest.mark.parametrize("shape", [SHAPE, None])
+@pytest.mark.parametrize(
+    ("pred", "words"),
+    [
+        (TRUTH, None),
+        (TRUTH[:, ::-1], "with their axes taken in the order x, y"),
+        (mirrored(TRUTH, SHAPE, 0), "with y mirrored"),
+        (mirrored(TRUTH, SHAPE, 1), "with x mirrored"),
+        (mirrored(TRUTH, SHAPE, 0, 1), "with y and x mirrored"),
+        (mirrored(TRUTH, SHAPE, 0)[:, ::-1], "with their axes taken in the order x, y and y mirrored"),
+        (np.random.default_rng(5).uniform(0, [300, 400], (40, 2)), None),
+    ],
+)
+def test_micrographs(pred: np.ndarray, words: str | None, shape: tuple[int, int] | None) -> None:
+    assert picks_look_turned(pred, TRUTH, radius_px=6, shape=shape) == words
+
+
+@pytest.mark.parametrize("shape", [DEEP_SHAPE, None])
+@pytest.mark.parametrize(
+    ("pred", "words"),
+    [
+        (DEEP, None),
+        (DEEP[:, [2, 1, 0]], "with their axes taken in the order x, y, z"),
+        (mirrored(DEEP, DEEP_SHAPE, 0), "with z mirrored"),
+        (mirrored(DEEP, DEEP_SHAPE, 0, 1), "with z and y mirrored"),
+    ],
+)
+def test_tomograms(pred: np.ndarray, words: str | None, shape: tuple[int, ...] | None) -> None:
+    assert picks_look_turned(pred, DEEP, radius_px=6, shape=shape) == words
+
+
+def test_few_picks_do_not_tell_an_unknown_mirror() -> None:
+    pred = mirrored(TRUTH, SHAPE, 0)[:6]
+    assert picks_look_turned(pred, TRUTH[:6], radius_px=6, shape=SHAPE) == "with y mirrored"
+    assert picks_look_turned(pred[:4], TRUTH[:4], radius_px=6, shape=SHAPE) is None
+
+
+def test_chance_does_not_look_like_a_mirror() -> None:
+    """Of 200 pairs of unrelated sets, dense as particles lie, none is taken for a mirror."""
+    generator = np.random.default_rng(2)
+    for _ in range(50):
+        pred, truth = (generator.uniform(0, 1000, (count, 2)) for count in (30, 200))
+        assert picks_look_turned(pred, truth, radius_px=12) is None

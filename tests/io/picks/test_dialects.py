@@ -1,0 +1,164 @@
+"""What one suffix means in several programs: settled by content, said, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cryoseg.config.pick import CoordsOrder, ThicknessAxis
+from cryoseg.errors import InputError
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import read_picks
+from cryoseg.io.picks.text import is_topaz_table
+from cryoseg.types import Picks
+
+
+def read(path: Path, text: str, frame: PickFrame | None = None) -> Picks:
+    path.write_text(text)
+    (picks,) = read_picks(path, frame).values()
+    return picks
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "zyx", "words"),
+    [
+        # x y z of TomoTwin: as x z y, z would be 150 of 40.
+        ("120 150 11\n33 20 25\n", (40, 192, 192), [[11, 150, 120], [25, 20, 33]], "only so"),
+        ("120 11 150\n33 25 20\n", (40, 192, 192), [[11, 150, 120], [25, 20, 33]], "only so"),
+        ("120.5 30.25 11\n", None, [[11, 30.25, 120.5]], "whole numbers"),
+        ("120\t11\t30\t0.5\n", None, [[11, 30, 120]], "a score"),
+        ("120 11 11\n", None, [[11, 11, 120]], ""),
+    ],
+)
+def test_order_of_coords_is_settled_and_said(
+    tmp_path: Path, text: str, shape: tuple[int, int, int] | None, zyx: list[list[float]], words: str
+) -> None:
+    picks = read(tmp_path / "a.coords", text, PickFrame(shape=shape))
+    assert picks.centers.tolist() == zyx
+    assert words in "".join(picks.warnings)
+
+
+@pytest.mark.parametrize("shape", [None, (200, 200, 200), (4, 5, 6)])
+def test_order_of_coords_that_nothing_settles_is_asked_for(
+    tmp_path: Path, shape: tuple[int, int, int] | None
+) -> None:
+    with pytest.raises(InputError, match=r"x, y, z \(TomoTwin, crYOLO\) or x, z, y .* --coords-order"):
+        read(tmp_path / "a.coords", "120 30 11\n", PickFrame(shape=shape))
+
+
+@pytest.mark.parametrize(("order", "zyx"), [(CoordsOrder.XYZ, [3, 2, 1]), (CoordsOrder.XZY, [2, 3, 1])])
+def test_order_of_coords_that_is_given_is_taken(tmp_path: Path, order: CoordsOrder, zyx: list[float]) -> None:
+    assert read(tmp_path / "a.coords", "1 2 3\n", PickFrame(coords_order=order)).centers.tolist() == [zyx]
+
+
+def test_coords_of_cetpick_follow_the_thickness_axis(tmp_path: Path) -> None:
+    frame = PickFrame(coords_order=CoordsOrder.XZY, thickness_axis=ThicknessAxis.Y)
+    assert read(tmp_path / "a.coords", "1 2 3\n", frame).centers.tolist() == [[3, 2, 1]]
+
+
+def test_numbers_without_a_header_and_with_a_score(tmp_path: Path) -> None:
+    picks = read(tmp_path / "a.txt", "100.5 20 3 0.9\n1 2 3 0.25\n")
+    assert picks.centers.tolist() == [[3, 20, 100.5], [3, 2, 1]]
+    assert picks.scores is not None
+    assert picks.scores.tolist() == pytest.approx([0.9, 0.25])
+    assert "x, y, z, score" in picks.warnings[0]
+
+
+def test_numbers_without_a_header_and_with_a_contour(tmp_path: Path) -> None:
+    picks = read(tmp_path / "a.txt", "1 100.5 20.5 3\n2 1.5 2.5 3\n")
+    assert picks.centers.tolist() == [[3, 20, 100], [3, 2, 1]]
+    assert "model2point" in picks.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 20 3 0.5\n2 2 3 1\n", "may be x, y, z, score or contour"),
+        ("100.5 20 3 7\n", "may be x, y, z, score or contour"),
+        ("0.5 1 2 3 4\n", "no numbers of objects"),
+        ("1 2 3\n1 2 3 4\n", "line 2 has 4 numbers and the first line 3"),
+        ("1 2 3 4 5 6\n", "6 numbers a line"),
+        ("x,y,z\n1,2,3,4\n", "line 2 has 4 cells and the header 3"),
+        ("x,y,name\n1,2\n", "line 2 has 2 cells and the header 3"),
+    ],
+)
+def test_tables_that_nothing_settles_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read(tmp_path / "a.txt", text)
+
+
+def test_empty_cells_behind_the_header_are_no_values(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", "x,y,z\n1,2,3,\n").centers.tolist() == [[3, 2, 1]]
+
+
+def test_columns_that_picks_cannot_hold_are_known(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", "x,y,z,phi,score\n1,2,3,90,0.5\n").left_out == ("phi",)
+
+
+def test_ends_of_helices_are_tracks(tmp_path: Path) -> None:
+    picks = read(tmp_path / "a.box", "0 0 4 4 -1\n10 0 4 4 -2\n0 20 4 4 -1\n10 20 4 4 -2\n")
+    assert picks.centers.tolist() == [[2, 2], [2, 12], [22, 2], [22, 12]]
+    assert picks.tracks is not None
+    assert picks.tracks.tolist() == [0, 0, 1, 1]
+    assert "2 filaments, not particles" in picks.warnings[0]
+
+
+def test_boxes_behind_a_line_of_their_helix_are_tracks(tmp_path: Path) -> None:
+    picks = read(
+        tmp_path / "a.box", "#helix: (1,2),(3,4),5\n0 0 4 4\n2 0 4 4\n#helix: (9,9),(8,8),5\n9 9 4 4\n"
+    )
+    assert picks.tracks is not None
+    assert picks.tracks.tolist() == [0, 0, 1]
+
+
+def test_a_fifth_column_of_other_numbers_is_no_helix(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.box", "0 0 4 4 -3\n10 0 4 4 -3\n").tracks is None
+
+
+@pytest.mark.parametrize("text", ["0 0 4 4 -1\n", "0 0 4 4 -1\n0 0 4 4 -1\n", "0 0 4 4 -1\n0 0 4 4\n"])
+def test_a_helix_without_an_end_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="do not alternate"):
+        read(tmp_path / "a.box", text)
+
+
+SHIFTED = (
+    "data_optics\nloop_\n_rlnOpticsGroup\n_rlnMicrographPixelSize\n1 2.0\n\ndata_particles\nloop_\n{columns}"
+    "_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n_rlnOriginYAngst\n_rlnAnglePsi\n"
+    "{row}100 200 10 -20 5\n"
+)
+FLAT = SHIFTED.format(columns="_rlnMicrographName\n", row="m.mrc ")
+DEEP = SHIFTED.format(columns="_rlnTomoName\n_rlnCoordinateZ\n_rlnOriginZAngst\n", row="t 50 8 ")
+
+
+def test_shifts_of_refinement_are_subtracted_in_voxels(tmp_path: Path) -> None:
+    flat = read(tmp_path / "a.star", FLAT)  # the pixel size of the optics group: 2 A
+    assert flat.centers.tolist() == [[210, 95]]
+    assert "1 of 1 points have shifts (rlnOriginXAngst and so on), which were subtracted" in flat.warnings[0]
+    assert flat.left_out == ("rlnAnglePsi",)
+    deep = read(tmp_path / "b.star", DEEP, PickFrame(voxel_size=4.0))
+    assert deep.centers.tolist() == [[48, 205, 97.5]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (DEEP, "the pixel size is unknown"),
+        (FLAT.replace("Angst", ""), "in pixels of extracted images, which are not applied"),
+        (
+            DEEP.replace("_rlnAnglePsi", "_rlnTomoSubtomogramRot"),
+            "along axes that rlnTomoSubtomogramRot turns; they are not applied",
+        ),
+    ],
+)
+def test_shifts_that_cannot_be_applied_are_named(tmp_path: Path, text: str, words: str) -> None:
+    picks = read(tmp_path / "a.star", text)
+    assert picks.centers[0, -1] == 100
+    assert words in picks.warnings[0]
+
+
+def test_tables_of_topaz_are_known_by_their_header(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("image_name\tx_coord\ty_coord\tscore\nm\t1\t2\t0\n")
+    (tmp_path / "b.txt").write_text("image_name\tx_coord\ty_coord\tz_coord\nm\t1\t2\t3\n")
+    assert is_topaz_table(tmp_path / "a.txt")
+    assert not is_topaz_table(tmp_path / "b.txt")
