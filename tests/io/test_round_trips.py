@@ -13,7 +13,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cryoseg.config.pick import CenterRule, PickFormat, ThicknessAxis
+from cryoseg.config.pick import CenterRule, CoordsOrder, PickFormat, ThicknessAxis
 from cryoseg.io.images.volumes import read_mask, read_tomogram, write_logits, write_mask
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import SUFFIXES, read_picks, write_picks
@@ -78,7 +78,13 @@ def test_picks(
     scores = np.linspace(1, 0, len(places), dtype=np.float32) if scored else None
     picks = Picks(centers=centers, scores=scores, shape=SHAPE, pixel_size=10.0, diameter_px=diameter)
     relion = {"": RelionFrame(pixel_size=2.5, size=(800, 1600, 2000), center=center)}
-    frame = PickFrame(voxel_size=10.0, shape=SHAPE, thickness_axis=axis, relion=relion)
+    frame = PickFrame(
+        voxel_size=10.0,
+        shape=SHAPE,
+        thickness_axis=axis,
+        coords_order=CoordsOrder.XZY,
+        relion=relion,
+    )
     path = tmp_path / f"a{SUFFIXES[flavor]}"
     write_picks(path, {name: picks}, frame, flavor=flavor, overwrite=True)
     sets = read_picks(path, frame, unbinned=flavor is PickFormat.STAR_RELION4)

@@ -123,7 +123,7 @@ def test_picks_of_another_grid_are_refused(tmp_path: Path) -> None:
 
     truth = table("t.csv", [0, 1, 2])
     turned = evaluate_pick_files({"m": table("p.csv", [1, 0, 2])}, truth, config("3px")).files[0]
-    assert "the axes are exchanged" in turned.error
+    assert "with their axes taken in the order" in turned.error
     assert "in the order z, x, y" in turned.error
     flat = evaluate_pick_files({"m": table("f.csv", [0, 1], "x,y")}, truth, config("3px")).files[0]
     assert "both in 2D or both in 3D" in flat.error
@@ -172,3 +172,37 @@ def test_other_pickers_are_scored_beside_ours(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("cryosegnet.star\n")
     assert evaluate_pick_files({"m": listed}, truth, config("3px")).micro["m"]["f1"] == 1
+
+
+def test_rows_counted_from_below_are_found_out(tmp_path: Path) -> None:
+    """The table of CryoPPP for an image of 400 rows, without its size."""
+    points = np.random.default_rng(3).uniform(5, 395, (30, 2)).round(2)
+    truth = write(tmp_path / "t.csv", [f"{x},{399 - y}" for x, y in points], "X-Coordinate,Y-Coordinate")
+    pred = write(tmp_path / "p.csv", [f"{x},{y}" for x, y in points], "x,y")
+    for settings in (config("5px"), config("5px", shape=(400, 400))):
+        (file,) = evaluate_pick_files({"m": pred}, truth, settings).files
+        assert "fit t.csv only with y mirrored" in file.error
+        assert "--flip" in file.error
+
+
+def test_images_of_one_name_are_scored_with_the_truth_of_their_folder(tmp_path: Path) -> None:
+    truth = write(tmp_path / "t.csv", ["g1/a.mrc,10,10", "g2/a.mrc,30,30"], "image,x,y")
+    pred = write(tmp_path / "p.csv", ["d/g2/a.mrc,30,30", "d/g1/a.mrc,10,10"], "image,x,y")
+    files = evaluate_pick_files({"m": pred}, truth, config()).files
+    assert [(file.name, file.figures["recall"]) for file in files] == [("g1/a", 1), ("g2/a", 1)]
+    ambiguous = write(tmp_path / "q.csv", ["a.mrc,30,30"], "image,x,y")
+    (file,) = evaluate_pick_files({"m": ambiguous}, truth, config()).files
+    assert "a.mrc may mean g1/a.mrc or g2/a.mrc" in file.error
+
+
+def test_points_outside_are_told(tmp_path: Path) -> None:
+    truth = write(tmp_path / "t.csv", ["10,10"], "x,y")
+    pred = write(tmp_path / "p.csv", ["10,10", "110,10"], "x,y")
+    told: list[str] = []
+    evaluate_pick_files(
+        {"m": pred},
+        truth,
+        config(shape=(20, 50)),
+        on_event=lambda event: told.append(getattr(event, "text", "")),
+    )
+    assert any("p.csv: 1 of 2 points lie outside the image of 20 x 50 pixels" in text for text in told)
