@@ -185,3 +185,21 @@ def test_the_default_of_the_parameter_gives_the_defaults() -> None:
     call(draw, "--seed", "3")
     assert given == [Loop(steps=30, seed=3)]
     assert options(draw)["--steps"].default == 30
+
+
+def test_a_single_option_is_a_parameter_with_a_setting() -> None:
+    given: list[tuple[float, tuple[Color, ...], bool]] = []
+
+    def draw(
+        *,
+        width_px: Annotated[float, setting(help="Width.", flags=("--width", "-w"), above=0)],
+        colors: Annotated[tuple[Color, ...], setting(help="Colors.")] = (Color.BLUE,),
+        is_round: Annotated[bool, setting(help="Round.")] = True,
+    ) -> None:
+        given.append((width_px, colors, is_round))
+
+    assert call(draw, "-w", "3").exit_code == 0
+    assert call(draw, "--width", "4", "--colors", "red", "--no-is-round").exit_code == 0
+    assert given == [(3.0, (Color.BLUE,), True), (4.0, (Color.RED,), False)]
+    assert str(call(draw, "-w", "0").exception) == "--width 0: must be greater than 0."
+    assert options(draw)["--width"].help == "Width (greater than 0)."

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from cryoseg.cli.options import DryRun, Verbosity
+from cryoseg.cli.options import Verbosity
 from cryoseg.config.batch import ClusterChoice, ClusterKind, Shard, slurm_shard
-from cryoseg.config.setting import setting
+from cryoseg.config.common import dry_run_setting
+from cryoseg.config.setting import Settings, setting
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions(DryRun):
+class BatchOptions(Settings):
     """Which part of a batch is done by which GPUs, and what is written about it."""
 
     gpus: str | None = setting(
@@ -38,6 +39,7 @@ class BatchOptions(DryRun):
         metavar="I/N",
         shown="the task of a Slurm array, else all",
     )
+    dry_run: bool = dry_run_setting()
     report: tuple[Path, ...] = setting(
         (), help="Write the table of the run as .csv or .json too; repeat for both."
     )

@@ -31,7 +31,7 @@ def fetch(
     ],
     *,
     output_dir: OutputDir = Path("data/collection"),
-    plan_only: DryRun,
+    dry_run: DryRun = False,
     config: FetchConfig,
     verbosity: Verbosity,
 ) -> None:
@@ -50,9 +50,9 @@ def fetch(
             console(Note(text=f"{planned.name}: {told}"))
             for file in planned.files:
                 size = "size not told" if file.size is None else readable_bytes(file.size)
-                console(Note(text=f"  {file.path}  {size}  {file.url}", detail=not plan_only.dry_run))
+                console(Note(text=f"  {file.path}  {size}  {file.url}", detail=not dry_run))
         console(Note(text=f"In all: {readable_bytes(sum(planned.size for planned in plan))} to {output_dir}"))
-        if plan_only.dry_run:
+        if dry_run:
             rows = [Row(name=one.name, status=Status.FAILED, message=one.error) for one in plan if one.error]
             for row in rows:
                 console(row)

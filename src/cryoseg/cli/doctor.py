@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from typer import Exit, Option
+from typer import Exit
 
 from cryoseg.cli.options import CheckpointsDir, Device
+from cryoseg.config.setting import setting
 
 _STYLE = {"ok": "green", "doubtful": "yellow", "wrong": "bold red"}
 
@@ -17,10 +18,8 @@ _STYLE = {"ok": "green", "doubtful": "yellow", "wrong": "bold red"}
 def doctor(
     device: Device = "auto",
     checkpoints_dir: CheckpointsDir = None,
-    self_test: Annotated[
-        bool, Option("--self-test/--no-self-test", help="Segment a small sample and check the answer.")
-    ] = True,
-    as_json: Annotated[bool, Option("--json", help="Print JSON, not a table.")] = False,
+    self_test: Annotated[bool, setting(help="Segment a small sample and check the answer.")] = True,
+    as_json: Annotated[bool, setting(help="Print JSON instead of a table.", flags=("--json",))] = False,
 ) -> None:
     """Examine this installation and this machine; exit status 1 if something is wrong.
 

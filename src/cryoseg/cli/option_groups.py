@@ -2,11 +2,12 @@
 
 A command that takes a dataclass has one option for every field that `cryoseg.config.setting` describes:
 
-    def segment(inputs: Inputs, config: SegmentConfig = SegmentConfig()) -> None: ...
+    def segment(inputs: Inputs, *, config: SegmentConfig, device: Device = "auto") -> None: ...
 
-The default of the parameter gives the defaults of the options. A dataclass within the dataclass adds its
+A default of the parameter gives the defaults of the options. A dataclass within the dataclass adds its
 own fields. A command whose other options choose the defaults takes `Changes[Config]` instead, which
-holds what was given. An option that several dataclasses have is one option that sets them all.
+holds what was given. An option that several dataclasses have is one option that sets them all. A single
+option is a parameter of the type `Annotated[str, setting(help=...)]`.
 """
 
 from __future__ import annotations
@@ -138,6 +139,14 @@ class _Field:
             parts = [read(text, option=self.option) for text in parts]
         return tuple(dict.fromkeys(parts)) if self.is_repeated else parts[0]
 
+    def value(self, typed: Any) -> Any:
+        """The value of a parameter of its own: read, checked, and the default where nothing was typed."""
+        if typed is None or typed == []:
+            return self.default
+        value = self.read(typed)
+        self.setting.check(self.option, value)
+        return value
+
     def parameter(self, *, laid_over: bool, text: str | None) -> Parameter:
         """The parameter of the command that is the option."""
         if self.annotated is not None:
@@ -233,7 +242,12 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
     groups = {name: group for name, one in signature.parameters.items() if (group := _group(one)) is not None}
     parameters: dict[str, Parameter] = {}
     settings: dict[str, _Field] = {}
+    singles: dict[str, _Field] = {}
     for name, parameter in signature.parameters.items():
+        if (single := _single(parameter)) is not None:
+            singles[name] = single
+            parameters[single.name] = single.parameter(laid_over=False, text=None)
+            continue
         if name not in groups:
             parameters[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY)
             continue
@@ -250,8 +264,10 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def command(**values: Any) -> None:
         values = {name: _expand_homes(value) for name, value in values.items()}
+        built = {name: one.value(values.pop(one.name)) for name, one in singles.items()}
+        built |= {name: group.build(values) for name, group in groups.items()}
         plain = {name: value for name, value in values.items() if name not in settings}
-        function(**plain, **{name: group.build(values) for name, group in groups.items()})
+        function(**plain, **built)
 
     command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters.values()}
@@ -268,6 +284,23 @@ def _expand_homes(value: Any) -> Any:
         case list():
             return [_expand_homes(one) for one in value]
     return value
+
+
+def _single(parameter: Parameter) -> _Field | None:
+    """The option of a parameter that is `Annotated[type, setting(...)]`; None for other parameters."""
+    if get_origin(parameter.annotation) is not Annotated:
+        return None
+    hint, about = get_args(parameter.annotation)[:2]
+    if not isinstance(about, dataclasses.Field):
+        return None
+    return _Field(
+        path=(parameter.name,),
+        option=option_of(about, parameter.name),
+        hint=hint,
+        setting=setting_of(about) or Setting(help=""),
+        default=MISSING if parameter.default is Parameter.empty else parameter.default,
+        panel="",
+    )
 
 
 def _group(parameter: Parameter) -> _Group | None:
@@ -292,10 +325,13 @@ def _options(kind: type[Any], base: Any = None, path: tuple[str, ...] = ()) -> I
         else:
             default = one.default_factory() if one.default_factory is not MISSING else one.default
         about, hint = setting_of(one), hints[one.name]
+        if get_origin(hint) is Annotated and isinstance(get_args(hint)[1], dataclasses.Field):
+            hint, single = get_args(hint)
+            about = setting_of(single)
         if about is not None:
             yield _Field(
                 path=(*path, one.name),
-                option=option_of(one),
+                option=about.flags[0].partition("/")[0] if about.flags else option_of(one),
                 hint=hint,
                 setting=about,
                 default=default,

@@ -5,12 +5,21 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from cryoseg.config import Precision
-from cryoseg.config.common import DEVICE_NAMES, DEVICE_ORDER
+from cryoseg.config.common import (
+    checkpoints_dir_setting,
+    device_setting,
+    dry_run_setting,
+    overwrite_setting,
+    pixel_size_setting,
+    precision_setting,
+    seed_setting,
+)
+from cryoseg.config.fetch_data import split_setting
 from cryoseg.config.setting import Settings, setting
 
 if TYPE_CHECKING:
@@ -31,59 +40,34 @@ class Verbosity(Settings):
         return batch_console(quiet=self.quiet, verbose=self.verbose)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DryRun(Settings):
-    """Whether only the plan is printed."""
-
-    dry_run: bool = setting(False, help="Print what would be done and write nothing.")
-
-
 Inputs = Annotated[
     list[str],
     Argument(help="Files, folders, quoted globs, or .txt lists of them.", show_default=False),
 ]
 OutputDir = Annotated[
     Path,
-    Option("--output-dir", "-o", "--out-folder", "--output", help="Folder for the outputs; made if missing."),
-]
-PixelSize = Annotated[
-    Optional[float],  # noqa: UP045
-    Option(
-        "--pixel-size",
-        "--voxel-size",
-        "--apix",
-        help="Pixel size; it overrides the header of the file (from 0.1 to 1000 angstrom).",
-        show_default="header",
+    setting(
+        help="Folder for the outputs; made if missing.",
+        flags=("--output-dir", "-o", "--out-folder", "--output"),
     ),
 ]
-Device = Annotated[str, Option("--device", help=f"{DEVICE_NAMES}; auto takes {DEVICE_ORDER}.")]
-PrecisionOption = Annotated[Precision, Option("--precision", help="auto: bfloat16 on CUDA, else float32.")]
-Overwrite = Annotated[bool, Option("--overwrite", help="Replace finished outputs, which are kept otherwise.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Print only errors and the summary.")]
-Verbose = Annotated[bool, Option("--verbose", "-v", help="Print every setting and note.")]
-CheckpointsDir = Annotated[
-    Optional[Path],  # noqa: UP045
-    Option(
-        "--checkpoints-dir",
-        help="Folder where weights are looked for first.",
-        show_default="see `cryoseg weights path`",
-    ),
-]
-Seed = Annotated[int, Option("--seed", help="Seed of the random numbers (at least 0).")]
+PixelSize = Annotated[float | None, pixel_size_setting()]
+Device = Annotated[str, device_setting()]
+PrecisionOption = Annotated[Precision, precision_setting()]
+Overwrite = Annotated[bool, overwrite_setting()]
+DryRun = Annotated[bool, dry_run_setting()]
+Quiet = Annotated[bool, setting(help="Print only errors and the summary.", flags=("--quiet", "-q"))]
+Verbose = Annotated[bool, setting(help="Print every setting and note.", flags=("--verbose", "-v"))]
+CheckpointsDir = Annotated[Path | None, checkpoints_dir_setting()]
+Seed = Annotated[int, seed_setting()]
 Card = Annotated[
-    Optional[str],  # noqa: UP045
-    Option(
-        "--card",
+    str | None,
+    setting(
         help='JSON object to add to the model\'s card, such as \'{"data": "..."}\'.',
-        show_default="none",
+        shown="none",
     ),
 ]
-Split = Annotated[
-    str,
-    Option(
-        "--split", help="Take only the rows of this split of a .csv list, such as test.", show_default="all"
-    ),
-]
+Split = Annotated[str, split_setting()]
 
 
 # Of options that mean the same everywhere, while each method has its own default for them.

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from typer import Option
-
 from cryoseg.cli.batch_options import SheetBatchOptions, run_command
 from cryoseg.cli.option_groups import Changes
 from cryoseg.cli.options import Device, Inputs, OutputDir, Verbosity
@@ -22,7 +20,7 @@ from cryoseg.config.pick import (
     mask_setting,
 )
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
-from cryoseg.config.setting import Settings
+from cryoseg.config.setting import Settings, setting
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
@@ -45,11 +43,9 @@ def pick(
     *,
     model: Annotated[
         str,
-        Option(
-            "--model",
-            "-m",
-            "--checkpoint",
+        setting(
             help="A particle model by name or file, trained on micrographs or on tomograms.",
+            flags=("--model", "-m", "--checkpoint"),
         ),
     ] = "particle-mixed",
     output_dir: OutputDir = Path(),
@@ -60,11 +56,7 @@ def pick(
     files: Changes[TomogramFiles],
     fit_curves: Annotated[
         bool,
-        Option(
-            "--filaments",
-            help="Fit curves and resample them; models of filaments always do.",
-            rich_help_panel=FilamentConfig.panel,
-        ),
+        setting(help="Fit curves and resample them; models of filaments always do.", flags=("--filaments",)),
     ] = False,
     filament: Changes[FilamentConfig],
     relion: Changes[RelionOptions],

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from typer import Exit, Option
+from typer import Exit
 
 from cryoseg.cli.option_groups import Shown
 from cryoseg.cli.options import DryRun, Inputs, OutputDir, Overwrite, Verbosity
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.segment import NamedSteps
+from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError
 
 
@@ -21,8 +22,8 @@ def postprocess(
     output_dir: OutputDir = Path(),
     config: PostprocessConfig,
     named: Annotated[NamedSteps, Shown({"step": ", ".join(PostprocessConfig.steps)})],
-    no_steps: Annotated[bool, Option("--no-steps", help="Threshold only.")] = False,
-    plan_only: DryRun,
+    no_steps: Annotated[bool, setting(help="Apply the threshold only.")] = False,
+    dry_run: DryRun = False,
     overwrite: Overwrite = False,
     verbosity: Verbosity,
 ) -> None:
@@ -41,7 +42,7 @@ def postprocess(
             inputs,
             output_dir,
             config,
-            batch=Batch(is_dry=plan_only.dry_run),
+            batch=Batch(is_dry=dry_run),
             overwrite=overwrite,
             on_event=console,
         )

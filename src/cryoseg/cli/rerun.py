@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Argument, Exit, Option
+from typer import Argument, Exit
 
 from cryoseg.cli.config_file import find_command, option_parameters, with_options
 from cryoseg.cli.options import CheckpointsDir, Device, DryRun, Overwrite, Quiet, Verbose
 from cryoseg.config.invocation import Repetition, repeating
+from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError, CryosegError
 
 if TYPE_CHECKING:
@@ -29,34 +30,29 @@ def rerun(
     ],
     *,
     output_dir: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option(
-            "--output-dir",
-            "-o",
-            "--out-folder",
-            "--output",
+        Path | None,
+        setting(
             help="Folder for the outputs; made if missing.",
-            show_default="the record's",
+            flags=("--output-dir", "-o", "--out-folder", "--output"),
+            shown="the record's",
         ),
     ] = None,
     input_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option("--input", help="The input, if it lies elsewhere now.", show_default="where it was"),
+        Path | None,
+        setting(help="The input, if it lies elsewhere now.", flags=("--input",), shown="where it was"),
     ] = None,
     model: Annotated[
-        Optional[str],  # noqa: UP045
-        Option(
-            "--model",
-            "-m",
-            "--checkpoint",
+        str | None,
+        setting(
             help="The model file, if it lies elsewhere now.",
-            show_default="where it was",
+            flags=("--model", "-m", "--checkpoint"),
+            shown="where it was",
         ),
     ] = None,
     anyway: Annotated[
-        bool, Option("--anyway", help="Run although the input or the weights are not those of the record.")
+        bool, setting(help="Run although the input or the weights are not those of the record.")
     ] = False,
-    plan_only: DryRun,
+    dry_run: DryRun = False,
     checkpoints_dir: CheckpointsDir = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -77,7 +73,7 @@ def rerun(
     elsewhere = Elsewhere(input=input_file, model=model)
     settings = {
         "device": device,
-        "dry-run": plan_only.dry_run,
+        "dry-run": dry_run,
         "overwrite": overwrite,
         "quiet": quiet,
         "verbose": verbose,
@@ -91,7 +87,7 @@ def rerun(
                 console(Note(text=f"{record.name}: {note}."))
             folder = str(output_dir or record.parent)
             settings |= {"output-dir": folder, "scores": folder}
-            if plan_only.dry_run:
+            if dry_run:
                 on = f"run on {plan.input} and " if plan.input else ""
                 console(Note(text=f"{record.name}: would {on}write to {folder}."))
             repetition = Repetition(record=record, content=plan.content, anyway=anyway)

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
-
 from cryoseg.cli.batch_options import SheetBatchOptions, run_command
 from cryoseg.cli.option_groups import Shown
 from cryoseg.cli.options import Device, Inputs, OutputDir, PrecisionOption, Verbosity
 from cryoseg.config import ModelChoice, ModelName, Precision, SegmentConfig, SegmentOutputs, SegmentRequest
 from cryoseg.config.batch import ClusterChoice
 from cryoseg.config.segment import PRESET_POSTPROCESS, NamedSteps
+from cryoseg.config.setting import setting
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
@@ -27,12 +26,13 @@ def segment(
     output_dir: OutputDir = Path(),
     model: Annotated[
         str,
-        Option("--model", "-m", "--checkpoint", help="auto, etsam, membrane-tiny, or a packaged model file."),
+        setting(
+            help="auto, etsam, membrane-tiny, or a packaged model file.",
+            flags=("--model", "-m", "--checkpoint"),
+        ),
     ] = ModelName.AUTO.value,
     config: SegmentConfig,
-    post_process: Annotated[
-        bool, Option("--post-process", help="Write a filtered mask too, by the preset's steps.")
-    ] = False,
+    post_process: Annotated[bool, setting(help="Write a filtered mask too, by the preset's steps.")] = False,
     named: Annotated[NamedSteps, Shown({"step": "the preset's, with --post-process"})],
     outputs: SegmentOutputs,
     choice: ModelChoice,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
-from typer import Exit, Option
+from typer import Exit
 
 from cryoseg.cli.options import (
-    LOGIT_THRESHOLD_HELP,
-    PREPARE_HELP,
     CheckpointsDir,
     Device,
     DryRun,
@@ -18,39 +16,25 @@ from cryoseg.cli.options import (
     Overwrite,
     Verbosity,
 )
-from cryoseg.config.pictures import Smoothing
+from cryoseg.config.pictures import ImageSettings
+from cryoseg.config.setting import setting
 
 
 def segment_image(
     inputs: Inputs,
     *,
     model: Annotated[
-        str, Option("--model", "-m", "--checkpoint", help="A model that `cryoseg train promise` wrote.")
+        str,
+        setting(help="A model that `cryoseg train promise` wrote.", flags=("--model", "-m", "--checkpoint")),
     ],
     output_dir: OutputDir = Path(),
     base: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option("--base", help="The SAM it was trained on.", show_default="by name, or beside the model"),
+        Path | None, setting(help="The SAM it was trained on.", shown="by name, or beside the model")
     ] = None,
-    logit_threshold: Annotated[
-        Optional[float],  # noqa: UP045
-        Option("--logit-threshold", help=LOGIT_THRESHOLD_HELP, show_default="the model's"),
-    ] = None,
-    smoothing: Smoothing,
-    prepare: Annotated[
-        Optional[bool],  # noqa: UP045
-        Option(
-            "--prepare/--no-prepare",
-            help=PREPARE_HELP,
-            show_default="as the model was trained",
-        ),
-    ] = None,
-    overlay: Annotated[
-        bool, Option("--overlay", "--preview", help="Write the picture with its mask too.")
-    ] = False,
+    settings: ImageSettings,
     checkpoints_dir: CheckpointsDir = None,
     device: Device = "auto",
-    plan_only: DryRun,
+    dry_run: DryRun = False,
     overwrite: Overwrite = False,
     verbosity: Verbosity,
 ) -> None:
@@ -62,16 +46,14 @@ def segment_image(
         from cryoseg.methods.device import select_device
         from cryoseg.methods.particles.model import load_particle_model
         from cryoseg.pipelines.batches.run import Batch
-        from cryoseg.pipelines.segment.image import ImageSettings, segment_images
+        from cryoseg.pipelines.segment.image import segment_images
 
         report = segment_images(
             inputs,
             output_dir,
             load_particle_model(model, select_device(device), base=base, checkpoints_dir=checkpoints_dir),
-            ImageSettings(
-                smoothing=smoothing, logit_threshold=logit_threshold, crop_black=prepare, overlay=overlay
-            ),
-            batch=Batch(is_dry=plan_only.dry_run),
+            settings,
+            batch=Batch(is_dry=dry_run),
             overwrite=overwrite,
             on_event=console,
         )

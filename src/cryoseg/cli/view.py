@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from cryoseg.cli.options import Overwrite, Verbosity
+from cryoseg.config.setting import setting
 from cryoseg.config.view import ViewConfig
 
 
@@ -17,20 +18,18 @@ def view(
     ],
     *,
     logits: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option("--logits", help="Its logits, from `cryoseg segment --store-logits`: live threshold."),
+        Path | None,
+        setting(help="Logits of the volume, from `cryoseg segment --store-logits`, for a live threshold."),
     ] = None,
     mask: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option("--mask", help="A mask or labels on the same grid, drawn as an outline."),
+        Path | None, setting(help="Mask or labels on the same grid, drawn as an outline.")
     ] = None,
     picks: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option("--picks", help="Coordinates in any format that `cryoseg convert` reads."),
+        Path | None, setting(help="Coordinates in any format that `cryoseg convert` reads.")
     ] = None,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option("--output", "-o", help="The page to write.", show_default="<name of TOMO>_view.html"),
+        Path | None,
+        setting(help="The page to write.", flags=("--output", "-o"), shown="<name of TOMO>_view.html"),
     ] = None,
     config: ViewConfig,
     overwrite: Overwrite = False,

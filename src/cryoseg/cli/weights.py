@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Argument
 
 from cryoseg.cli.options import CheckpointsDir, Quiet
+from cryoseg.config.setting import setting
 
 app = typer.Typer(no_args_is_help=True, help="List, find, download and verify model weights.")
 
@@ -15,9 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="List, find, download and verify mo
 @app.command("list")
 def list_command(
     checkpoints_dir: CheckpointsDir = None,
-    markdown: Annotated[
-        bool, Option("--markdown", hidden=True, help="The table of checkpoints/README.md.")
-    ] = False,
+    markdown: Annotated[bool, setting(help="Print the table of checkpoints/README.md.", hidden=True)] = False,
 ) -> None:
     """Show all known weights: what for, where found or where to put them, size, licence, check.
 
@@ -84,7 +83,7 @@ def download_command(
             help="Names from `cryoseg weights list`, or groups: etsam, sam, sam2.1.", show_default=False
         ),
     ] = None,
-    everything: Annotated[bool, Option("--all", help="Fetch all known weights (6 GB).")] = False,
+    everything: Annotated[bool, setting(help="Fetch all known weights (6 GB).", flags=("--all",))] = False,
     checkpoints_dir: CheckpointsDir = None,
     quiet: Quiet = False,
 ) -> None:

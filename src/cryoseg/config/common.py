@@ -123,3 +123,18 @@ def diameter_px_setting(*, shown: str) -> Any:
         unit="pixels",
         shown=shown,
     )
+
+
+def device_setting() -> Any:
+    """Where networks run."""
+    return setting("auto", help=f"{DEVICE_NAMES}; auto takes {DEVICE_ORDER}.")
+
+
+def precision_setting() -> Any:
+    """The arithmetic of networks."""
+    return setting(Precision.AUTO, help="auto: bfloat16 on CUDA, else float32.")
+
+
+def dry_run_setting() -> Any:
+    """Whether only the plan is printed."""
+    return setting(False, help="Print what would be done and write nothing.")

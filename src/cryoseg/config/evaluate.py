@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cryoseg.config.common import logit_threshold_setting, seed_setting
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(A|Å|vox|voxels?|px)", re.I)
@@ -82,9 +83,25 @@ class Length:
         return f"{self.value:g}{'A' if self.is_angstrom else 'vox'}"
 
 
+def read_metrics(text: str, *, option: str) -> tuple[Metric, ...]:
+    """Read `all`, or groups separated by commas.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown group.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if words == ["all"]:
+        return tuple(Metric)
+    if unknown := [word for word in words if word not in set(Metric)]:
+        raise ConfigError(f"{option} {unknown[0]}: unknown; use all, or some of {', '.join(Metric)}.")
+    return tuple(Metric(word) for word in words)
+
+
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """Everything that changes the figures of `cryoseg evaluate segmentation`.
+class EvaluateConfig(Settings):
+    """Everything that changes the results of `cryoseg evaluate segmentation`.
 
     Attributes
     ----------
@@ -92,45 +109,48 @@ class EvaluateConfig:
         Groups to compute; `overlap` always is.
     logit_threshold
         Predictions of real numbers are logits, and voxels above this are marked. None refuses them.
-    truth_label
-        The value of the truth that means membrane; None takes the only positive one.
-    ignore_label
-        Voxels of the truth with this value are left out of everything.
-    near_distance_px
-        How far in the slice plane a prediction may lie from an annotated voxel to count as found.
-    largest_components
-        The near-recall of this many largest components of the prediction alone is reported too.
-    tolerances
-        Of surface Dice; each in angstrom or voxels.
     theta_edges_deg
         Bins of the angle between membrane normal and beam.
-    seed, bootstrap_samples
-        Of the confidence intervals over files.
+    bootstrap_samples
+        Samples from which the confidence intervals over files are computed.
     """
 
-    metrics: tuple[Metric, ...] = FAST_METRICS
-    logit_threshold: float | None = None
-    truth_label: int | None = None
-    ignore_label: int = -1
-    near_distance_px: float = 3.0
-    largest_components: int = 1
-    tolerances: tuple[Length, ...] = (
-        Length(value=1, is_angstrom=False),
-        Length(value=2, is_angstrom=False),
+    metrics: tuple[Metric, ...] = setting(
+        FAST_METRICS,
+        help=f"Comma-separated groups, or all: {', '.join(Metric)}.",
+        read=read_metrics,
+        write=",".join,
+        repeat=False,
+    )
+    logit_threshold: float | None = logit_threshold_setting(shown="predictions are masks")
+    truth_label: int | None = setting(
+        None, help="Value of the truth that is membrane.", shown="its only positive value"
+    )
+    ignore_label: int = setting(-1, help="Voxels of the truth with this value are left out.")
+    near_distance_px: float = setting(
+        3.0,
+        help="Predictions this near in the slice plane count as found.",
+        flags=("--near-distance",),
+        at_least=0,
+        unit="pixels",
+    )
+    largest_components: int = setting(
+        1,
+        help="Report the near recall of this many largest components of the prediction too.",
+        at_least=1,
+    )
+    tolerances: tuple[Length, ...] = setting(
+        (Length(value=1, is_angstrom=False), Length(value=2, is_angstrom=False)),
+        help="Tolerance of surface Dice, such as 30A or 2vox; repeat for several.",
+        flags=("--tolerance",),
+        read=Length.parse,
     )
     # Source: jianlin-cheng/ETSAM evaluation/evaluate_etsam_theta_wise.py@58e8df8.
     theta_edges_deg: tuple[float, ...] = (0.0, 30.0, 60.0, 90.0)
-    seed: int = 0
+    seed: int = seed_setting()
     bootstrap_samples: int = 2000
 
     def __post_init__(self) -> None:
-        if self.near_distance_px < 0:
-            raise ConfigError(f"--near-distance {self.near_distance_px}: must not be negative.")
-        if self.largest_components < 1:
-            raise ConfigError(f"--largest-components {self.largest_components}: must be at least 1.")
+        super().__post_init__()
         if self.truth_label is not None and self.truth_label == self.ignore_label:
             raise ConfigError(f"--truth-label {self.truth_label}: is the ignore label too; choose another.")
-        if self.logit_threshold is not None and not math.isfinite(self.logit_threshold):
-            raise ConfigError(f"--logit-threshold {self.logit_threshold}: must be a finite number.")
-        if self.bootstrap_samples < 100:
-            raise ConfigError(f"--bootstrap-samples {self.bootstrap_samples}: must be at least 100.")

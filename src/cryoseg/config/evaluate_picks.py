@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cryoseg.config.common import diameter_setting, pixel_size_setting, seed_setting
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 _RADIUS = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(A|Å|px|vox|R)", re.I)
@@ -74,47 +76,66 @@ class Radius:
         return f"{self.value:g}{self.unit}"
 
 
+def read_image_shape(text: str, *, option: str) -> tuple[int, ...]:
+    """Read Z,Y,X or Y,X, with commas or with x between the numbers.
+
+    Raises
+    ------
+    ConfigError
+        For any other text.
+    """
+    try:
+        shape = tuple(int(word) for word in text.replace("x", ",").split(","))
+    except ValueError:
+        raise ConfigError(f"{option} {text}: give whole numbers, such as 64,256,256.") from None
+    if len(shape) not in (2, 3):
+        raise ConfigError(f"{option} {text}: give two or three sizes, slowest axis first.")
+    return shape
+
+
 @dataclass(frozen=True, kw_only=True)
-class EvaluatePicksConfig:
-    """Everything that changes the figures of `cryoseg evaluate picks`.
+class EvaluatePicksConfig(Settings):
+    """Everything that changes the results of `cryoseg evaluate picks`.
 
     Attributes
     ----------
-    radius
-        A pick is right if it lies at most this far from a truth of its own.
-    margin
-        Border of the image that does not count; None counts all.
-    threshold
-        Picks with a lower score are dropped for the counts; None keeps all.
-    beta
-        Of F-beta; 4 as in the CZII challenge.
-    diameter_angstrom
-        Of the particle; needed for lengths in R.
-    pixel_size
-        In angstrom; overrides the files.
-    shape
-        Of the images, in axis order; needed for a margin where the files do not tell it.
-    matching
-        `optimal`, or a published variant.
-    seed, bootstrap_samples
-        Of the confidence intervals over images.
+    bootstrap_samples
+        Samples from which the confidence intervals over images are computed.
     """
 
-    radius: Radius
-    margin: Radius | None = None
-    threshold: float | None = None
-    beta: float = 4.0
-    diameter_angstrom: float | None = None
-    pixel_size: float | None = None
-    shape: tuple[int, ...] | None = None
-    matching: PickMatching = PickMatching.OPTIMAL
-    seed: int = 0
+    radius: Radius = setting(
+        help="Largest distance of a correct pick from its truth: 30A, 4px, or 0.5R (particle radii).",
+        read=Radius.parse,
+    )
+    margin: Radius | None = setting(
+        None,
+        help="Border of the image that does not count: 30A, 4px or 0.5R.",
+        read=Radius.parse,
+        shown="none",
+    )
+    threshold: float | None = setting(
+        None, help="Drop picks of a lower score before counting.", shown="keep all"
+    )
+    # Source: CZII CryoET Object Identification (Kaggle 2024), which weighs recall with beta = 4.
+    beta: float = setting(4.0, help="Beta of F-beta; recall weighs more above 1.", above=0)
+    diameter_angstrom: float | None = diameter_setting(shown="none")
+    pixel_size: float | None = pixel_size_setting()
+    shape: tuple[int, ...] | None = setting(
+        None,
+        help="Shape of the images for --margin: Z,Y,X or Y,X.",
+        read=read_image_shape,
+        write=lambda shape: ",".join(map(str, shape)),
+        repeat=False,
+        at_least=1,
+        shown="as in the files",
+    )
+    matching: PickMatching = setting(
+        PickMatching.OPTIMAL, help="cetpick: as CET-pick's script matches, to compare with old tables."
+    )
+    seed: int = seed_setting()
     bootstrap_samples: int = 2000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.radius.value <= 0:
             raise ConfigError(f"--radius {self.radius}: must be greater than 0.")
-        if self.beta <= 0:
-            raise ConfigError(f"--beta {self.beta}: must be greater than 0.")
-        if self.shape is not None and (len(self.shape) not in (2, 3) or min(self.shape) < 1):
-            raise ConfigError(f"--shape {self.shape}: give two or three positive sizes, slowest axis first.")

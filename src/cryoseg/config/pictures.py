@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from cryoseg.config.common import logit_threshold_setting
 from cryoseg.config.setting import Settings, setting
 
 
@@ -29,6 +31,28 @@ class Smoothing(Settings):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+def prepare_setting(*, shown: str) -> Any:
+    """Whether a black border is left out of pictures."""
+    return setting(
+        None,
+        help="Pictures: leave out a black border, in training and therefore in segment-image.",
+        flags=("--prepare/--no-prepare",),
+        shown=shown,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings(Settings):
+    """Settings of `cryoseg segment-image`; None takes what the model was trained with."""
+
+    logit_threshold: float | None = logit_threshold_setting(shown="the model's")
+    smoothing: Smoothing = dataclasses.field(default_factory=Smoothing)
+    crop_black: bool | None = prepare_setting(shown="as the model was trained")
+    overlay: bool = setting(
+        False, help="Write the picture with its mask too.", flags=("--overlay", "--preview")
+    )
 
 
 # Source: xinkunwang111/ProMISe ProMISe/eval.py@ce0cfdb: masks are scored on a square of this side.

@@ -141,11 +141,11 @@ def setting_of(field: dataclasses.Field[Any]) -> Setting | None:
     return field.metadata.get(_KEY)
 
 
-def option_of(field: dataclasses.Field[Any]) -> str:
-    """Name of a field's option, such as `--pixel-size`."""
+def option_of(field: dataclasses.Field[Any], name: str | None = None) -> str:
+    """Name of the option of a field, such as `--pixel-size`; `name` stands for that of the field."""
     about = setting_of(field)
     if about is None or not about.flags:
-        return f"--{field.name.replace('_', '-')}"
+        return f"--{(name or field.name).replace('_', '-')}"
     return about.flags[0].partition("/")[0]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
-from typer import Argument, Exit, Option
+from typer import Argument, Exit
 
 from cryoseg.cli.options import Overwrite, Verbosity
 from cryoseg.config.pictures import PUBLISHED_SIDE, PUBLISHED_SMOOTHING, Smoothing
+from cryoseg.config.setting import setting
 
 COLUMNS = ("dice", "iou", "mae", "s_measure", "e_measure", "f_beta", "weighted_f")
 
@@ -24,12 +25,13 @@ def images(
     *,
     smoothing: Smoothing = PUBLISHED_SMOOTHING,
     side: Annotated[
-        int, Option("--side", help="Score in squares of so many pixels; 0 for the truth's own grid.")
+        int,
+        setting(help="Score in squares of this side in pixels; 0 for the truth's own grid.", at_least=0),
     ] = PUBLISHED_SIDE,
     output: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        Option("--output", "-o", help="Write the scores too: .csv or .json; repeat for both."),
-    ] = None,
+        tuple[Path, ...],
+        setting(help="Write the scores too: .csv or .json; repeat for both.", flags=("--output", "-o")),
+    ] = (),
     overwrite: Overwrite = False,
     verbosity: Verbosity,
 ) -> None:
@@ -46,7 +48,7 @@ def images(
             truth,
             smoothing=smoothing,
             side=side,
-            outputs=output or [],
+            outputs=output,
             command=shlex.join(sys.argv[1:]),
             overwrite=overwrite,
             on_event=console,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.config.pictures import Smoothing
+from cryoseg.config.pictures import ImageSettings
 from cryoseg.core.picture_frame import frame_picture, smooth_mask
 from cryoseg.events import Note, OnEvent, Report, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
@@ -54,26 +54,6 @@ def segment_picture(
     square = np.rint(frame.square(rgb, side)).clip(0, 255).astype(np.uint8)
     logits = picture_logits(model.network, square, None, model.device)
     return frame.restore(logits, outside=-np.inf)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSettings:
-    """Settings of `cryoseg segment-image`.
-
-    Attributes
-    ----------
-    smoothing
-        Morphology of the mask, in pixels of the picture.
-    logit_threshold, crop_black
-        None takes the model's.
-    overlay
-        Write the picture with its mask too.
-    """
-
-    smoothing: Smoothing = field(default_factory=Smoothing)
-    logit_threshold: float | None = None
-    crop_black: bool | None = None
-    overlay: bool = False
 
 
 def segment_images(
