@@ -140,7 +140,10 @@ def test_a_missing_input_is_refused_and_may_lie_elsewhere(copy: Path, tmp_path: 
     assert status == 1
     assert "the input of this run is gone" in text
     assert "--input FILE" in text
-    assert run("rerun", copy, "--dry-run", "--device", "cpu", "--input", moved)[0] == 0
+    options = ["--input", moved, "-o", tmp_path / "again", "--device", "cpu"]
+    status, text = run("rerun", copy, *options)
+    assert status == 0, text
+    assert (tmp_path / "again" / "ts_membrane_mask.mrc").exists()
     status, text = run("rerun", copy, "--dry-run", "--input", tmp_path / "nowhere.mrc")
     assert status == 1
     assert "nowhere.mrc: no such file" in text
@@ -248,6 +251,34 @@ def test_picks_of_a_micrograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {"m_particles.star", "m_particles.box", "m_particles_mask.mrc"} <= names
     for name in ("m_particles.star", "m_particles.box"):
         assert rows(tmp_path / "out" / name) == rows(tmp_path / "again" / name)
+
+
+def test_names_do_not_depend_on_the_rest_of_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal names in two folders, given as relative paths, which the files of coordinates repeat."""
+    monkeypatch.setattr(particle_model, "load_particle_model", lambda *_, **__: StandIn())
+    monkeypatch.chdir(tmp_path)
+    y, x = np.indices((128, 128))
+    for place in (40, 70):
+        image = np.random.default_rng(place).normal(100, 4, y.shape)
+        image[np.hypot(y - place, x - 50) < 16] -= 40
+        Path(f"grid{place}").mkdir()
+        with mrcfile.new(f"grid{place}/m.mrc", image.astype(np.float32)) as file:
+            file.voxel_size = 2.5
+    options = ["-m", "stand-in", "--particle-diameter", "80", "--no-preview", "--device", "cpu"]
+    assert run("pick", "grid40", "grid70", *options, "-o", "out")[0] == 0
+    Path("out/particles.star").unlink()
+    records = sorted(Path("out").glob("*.json"))
+    assert [path.name for path in records] == ["grid40_m_particles.json", "grid70_m_particles.json"]
+    assert "grid40/m.mrc" in Path("out/grid40_m_particles.star").read_text()
+    status, text = run("rerun", *records, "-o", "again", "--device", "cpu")
+    assert status == 0, text
+    assert "grid40_m_particles.json: 1 picks, as before. " in text
+    same_files(Path("out"), Path("again"))
+    status, text = run("rerun", *records, "--device", "cpu")
+    assert (status, text.count("skipped")) == (0, 2)
+    assert len(list(Path("out").iterdir())) == len(list(Path("again").iterdir()))
 
 
 def test_picks_of_a_tomogram_with_mask_and_relion_s_frame(tmp_path: Path) -> None:

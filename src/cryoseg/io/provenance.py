@@ -89,7 +89,7 @@ def hash_file(path: Path) -> str:
 
 
 def describe_input(path: Path) -> dict[str, Any]:
-    """What a record tells about an input: name, hash, and for a file its size and time.
+    """What a record tells about an input: name, path as given, hash, and for a file its size and time.
 
     Raises
     ------
@@ -101,6 +101,7 @@ def describe_input(path: Path) -> dict[str, Any]:
     status = file.stat() if file.is_file() else None
     about: dict[str, Any] = {
         "name": with_dataset(Path(file.name), inside).as_posix(),
+        "given": str(path),
         "sha256": hash_file(file),
     }
     if status is not None:

@@ -135,14 +135,21 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
 
 
 def _find_input(record: Path, content: Mapping[str, Any], recorded: Any, given: Path | None) -> Path:
-    """The input as given, where it was, or beside the record."""
+    """The input as given, where it was, or beside the record.
+
+    Files of coordinates name a micrograph as it was given, so that a relative path that still leads to the
+    same place stays relative.
+    """
     if given is not None:
         if not is_volume(given):
             raise InputError(f"--input {given}: no such file.")
         return given
+    about = content.get("input") or {}
     places = [Path(one) for one in (recorded if isinstance(recorded, list) else [recorded])]
-    if name := (content.get("input") or {}).get("name"):
-        places.append(record.parent / name)
+    if (first := Path(about.get("given", ""))).absolute() in places:
+        places = [first]
+    if "name" in about:
+        places.append(record.parent / about["name"])
     for place in places:
         if is_volume(place):
             return place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,13 @@ def all_differences(job: Job, record: Mapping[str, Any]) -> list[str]:
     return [*other_input, *differences(job.identity, record)]
 
 
-def check_repetition(job: Job, on_event: OnEvent) -> None:
+def as_recorded(job: Job, on_event: OnEvent) -> Job:
     """Compare a job with the record of the run that it repeats, if it repeats one.
+
+    Returns
+    -------
+    Job
+        The job with the recorded names of its outputs, which depend on the other inputs of a batch.
 
     Raises
     ------
@@ -100,7 +105,7 @@ def check_repetition(job: Job, on_event: OnEvent) -> None:
     """
     repetition = current_repetition()
     if repetition is None:
-        return
+        return job
     different = "; ".join(all_differences(job, repetition.content))
     if different and not repetition.anyway:
         raise InputError(
@@ -109,6 +114,9 @@ def check_repetition(job: Job, on_event: OnEvent) -> None:
         )
     if different:
         on_event(Warn(text=f"{repetition.record.name}: is repeated with another {different}."))
+    names = {**repetition.content.get("outputs", {}), "record": repetition.record.name}
+    outputs = {kind: path.with_name(names.get(kind, path.name)) for kind, path in job.outputs.items()}
+    return replace(job, outputs=outputs)
 
 
 def differences(identity: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:

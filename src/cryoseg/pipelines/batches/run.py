@@ -17,7 +17,7 @@ from cryoseg.io.inputs import InputItem
 from cryoseg.io.locks import holder, is_free, lock
 from cryoseg.io.outputs import check_names, staged_outputs
 from cryoseg.io.provenance import describe_input
-from cryoseg.pipelines.batches.finished import Job, Leftovers, check_repetition, is_finished
+from cryoseg.pipelines.batches.finished import Job, Leftovers, as_recorded, is_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
 from cryoseg.pipelines.batches.records import Done, joined, write_record
 
@@ -206,8 +206,8 @@ class _Runner:
             )
 
     def _planned(self, item: Path, job: Job) -> Row:
+        job = as_recorded(job, self._on_event)
         check_names(job.outputs.values())
-        check_repetition(job, self._on_event)
         outputs = tuple(job.outputs.values())
         kept = Row(name=item.name, status=Status.SKIPPED, outputs=outputs, message=_KEPT)
         if not self._overwrite and is_finished(job):

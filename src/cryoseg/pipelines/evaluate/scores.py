@@ -76,9 +76,9 @@ def plan_score(
         "region": {"sha256": None if pair.region is None else hash_file(pair.region)},
     }
     options = {
-        "pred": pair.pred.resolve(),
-        "truth": pair.truth.resolve(),
-        "region": None if pair.region is None else pair.region.resolve(),
+        "pred": pair.pred.absolute(),
+        "truth": pair.truth.absolute(),
+        "region": None if pair.region is None else pair.region.absolute(),
         "name": method,
         "also": None,
         "model": None,
@@ -103,9 +103,9 @@ def score_record(file: FileScore) -> dict[str, Any]:
     }
 
 
-def kept_score(job: Job, config: EvaluateConfig, about: Mapping[str, Any]) -> FileScore:
-    """A score that an earlier run wrote."""
-    record, score = read_provenance(job.record), read_score(job.record)
+def kept_score(path: Path, config: EvaluateConfig, about: Mapping[str, Any]) -> FileScore:
+    """The score in a record that an earlier run wrote."""
+    record, score = read_provenance(path), read_score(path)
     size = record.get("voxel_size")
     return FileScore(
         **about,
@@ -115,5 +115,5 @@ def kept_score(job: Job, config: EvaluateConfig, about: Mapping[str, Any]) -> Fi
         voxel_size=None if size is None else tuple(size),
         seconds=float(record.get("seconds") or 0.0),
         is_kept=True,
-        record=job.record,
+        record=path,
     )

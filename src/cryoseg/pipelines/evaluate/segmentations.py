@@ -170,19 +170,16 @@ def score_pairs(
     inputs = [InputItem(path=pair.pred) for _, pair in work if pair.pred is not None]
     tell_plan(inputs, bytes_needed, workers=batch.workers, on_event=on_event)
 
-    jobs: dict[Path, Job] = {}
-
     def plan(label: Path) -> Job:
         assert scores_dir is not None
-        jobs[label] = plan_score(*pairs[label], config, pixel_size=pixel_size, scores_dir=scores_dir)
-        return jobs[label]
+        return plan_score(*pairs[label], config, pixel_size=pixel_size, scores_dir=scores_dir)
 
     def score(label: Path, outputs: Mapping[str, Path]) -> Done:
         on_event(
             StageProgress(name="Scoring", stage="pairs", done=len(files), total=len(pairs), unit="pairs")
         )
         file = _score_pair(*pairs[label], config, pixel_size, on_event, on_scored)
-        files[label] = replace(file, record=jobs[label].record) if outputs else file
+        files[label] = file
         row = _row(file, several=several)
         return Done(record=score_record(file) if outputs else {}, columns=row.figures, name=row.name)
 
@@ -197,12 +194,16 @@ def score_pairs(
     on_event(StageProgress(name="Scoring", stage="pairs", done=len(pairs), total=len(pairs), unit="pairs"))
     unscored = []
     for row in report.rows:
-        if row.path is None or row.path in files:
+        if row.path is None:
+            continue
+        if row.path in files:
+            if row.outputs:
+                files[row.path] = replace(files[row.path], record=row.outputs[-1])
             continue
         method, pair = pairs[row.path]
         about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
         if row.status is Status.SKIPPED:
-            files[row.path] = kept_score(jobs[row.path], config, about)
+            files[row.path] = kept_score(row.outputs[-1], config, about)
         elif row.status is Status.FAILED:
             files[row.path] = FileScore(**about, seconds=row.seconds, error=row.message)
         else:

@@ -133,7 +133,7 @@ def _pick_here(
     model_file = own_file(model.name)
 
     def plan(path: Path) -> Job:
-        options = {"inputs": [path.resolve()], "model": model_file}
+        options = {"inputs": [path.absolute()], "model": model_file}
         return Job(path=path, outputs=outputs[path], identity=identity, options=options)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:

@@ -176,9 +176,9 @@ def _pick_here(
             "relion": request.frame_of(path) if request.wants_frames else None,
         }
         options = {
-            "inputs": [path.resolve()],
-            "model": request.model.resolve(),
-            "mask": None if mask is None else mask.resolve(),
+            "inputs": [path.absolute()],
+            "model": request.model.absolute(),
+            "mask": None if mask is None else mask.absolute(),
         }
         return Job(
             path=path,

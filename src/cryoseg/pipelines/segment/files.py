@@ -244,7 +244,7 @@ def segment_files(
             outputs=output_paths(output_dir, stems[path], run.config, request.outputs),
             identity=identity,
             options={
-                "inputs": [path.resolve()],
+                "inputs": [path.absolute()],
                 "model": model_file.resolve() if model_file is not None else run.model.name,
                 "precision": run.precision,
             },

@@ -108,7 +108,7 @@ def segment_images(
         if settings.overlay:
             paths["overlay"] = output_dir / f"{stems[path]}_overlay.png"
         paths["record"] = output_dir / f"{stems[path]}_mask.json"
-        options = {"inputs": [path.resolve()], "model": own_file(model.name)}
+        options = {"inputs": [path.absolute()], "model": own_file(model.name)}
         return Job(path=path, outputs=paths, identity=identity, options=options)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:

@@ -122,7 +122,7 @@ def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
         path=path,
         outputs={"mask": output, "record": output.with_suffix(".json")},
         identity=identity,
-        options={"inputs": [path.resolve()]},
+        options={"inputs": [path.absolute()]},
     )
 
 
