@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 import cryoseg
 from cryoseg.cli.app import app, main
 from cryoseg.cli.console import BatchConsole
-from cryoseg.cli.evaluate.options import named_methods, parse_metrics
+from cryoseg.cli.evaluate.options import named_methods
 from cryoseg.cli.relion_options import RelionOptions
-from cryoseg.config.evaluate import Metric
+from cryoseg.config.evaluate import Metric, read_metrics
 from cryoseg.config.segment import ModelChoice, ModelName
 from cryoseg.errors import ConfigError, CryosegError
 from cryoseg.events import Note, Row, StageProgress, Status, Warn
@@ -92,11 +92,11 @@ class TestRelion:
 
 class TestEvaluate:
     def test_metrics(self) -> None:
-        assert parse_metrics("all") == tuple(Metric)
+        assert read_metrics("all", option="--metrics") == tuple(Metric)
         first, second = list(Metric)[:2]
-        assert parse_metrics(f"{second}, {first},") == (second, first)
+        assert read_metrics(f"{second}, {first},", option="--metrics") == (second, first)
         with pytest.raises(ConfigError, match="--metrics beauty: unknown"):
-            parse_metrics(f"{first},beauty")
+            read_metrics(f"{first},beauty", option="--metrics")
 
     def test_methods(self) -> None:
         assert named_methods("ours", "a", ["theirs=b"]) == {"ours": "a", "theirs": "b"}

@@ -103,7 +103,7 @@ def test_a_picking_model_is_run_and_scored_by_one_command(tmp_path: Path) -> Non
 def test_bad_options_are_refused_before_the_work(tmp_path: Path) -> None:
     for extra, words in (
         (["--tolerance", "3"], "30A or 2vox"),
-        (["--near-distance", "-1"], "negative"),
+        (["--near-distance", "-1"], "at least 0 pixels"),
         (["--also", "x"], "NAME=PRED"),
         (["--metrics", "dise"], "unknown"),
     ):

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
-
-from typer import Option
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cryoseg.cli.batch_options import BatchOptions, run_elsewhere
-from cryoseg.cli.option_groups import OptionGroup
-from cryoseg.cli.options import LOGIT_THRESHOLD_HELP
-from cryoseg.config import Metric, ModelChoice, Preset, SegmentConfig, SegmentOutputs, SegmentRequest
+from cryoseg.config import ModelChoice, Preset, SegmentConfig, SegmentOutputs, SegmentRequest
 from cryoseg.config.batch import ALL, ClusterChoice, ClusterKind
 from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.config.segment import PRESET_POSTPROCESS
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 from cryoseg.io.paths import expand_home
 
@@ -24,46 +21,29 @@ if TYPE_CHECKING:
     from cryoseg.events import OnEvent, Report, Row
     from cryoseg.pipelines.batches.run import Batch
 
-Metrics = Annotated[str, Option("--metrics", help=f"Comma-separated groups, or all: {', '.join(Metric)}.")]
-LogitThreshold = Annotated[
-    Optional[float],  # noqa: UP045
-    Option(help=LOGIT_THRESHOLD_HELP, show_default="predictions are masks"),
-]
-Tolerance = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    Option("--tolerance", help="Of surface Dice, such as 30A or 2vox; repeat.", show_default="1vox, 2vox"),
-]
 Also = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    Option("--also", help="NAME=PRED: another method on the same files, to compare; repeat."),
+    tuple[str, ...],
+    setting(help="NAME=PRED: another method on the same files, to compare; repeat for several."),
 ]
+Name = Annotated[str, setting(help="Name of PRED in tables.")]
 Outputs = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    Option("--output", "-o", help="Write .csv, .json or .html; repeat for several."),
+    tuple[Path, ...],
+    setting(help="Write .csv, .json or .html; repeat for several.", flags=("--output", "-o")),
 ]
-ModelOutput = Annotated[Path, Option(help="With --model: folder for its outputs; finished ones are used.")]
-Scores = Annotated[
-    Optional[Path],  # noqa: UP045
-    Option(
-        "--scores",
-        help="Folder that keeps every pair's score; finished ones are used again, and several processes "
-        "can share it.",
-        show_default="nothing is kept",
-    ),
-]
+
+
+def model_output_setting() -> Any:
+    """The folder where a model's outputs go before they are scored."""
+    return setting(Path(), help="With --model: folder for its outputs; finished ones are used.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(OptionGroup):
+class ModelOptions(Settings):
     """How tomograms are segmented before they are scored."""
 
-    model_output: ModelOutput = Path()
-    preset: Annotated[Preset, Option("--preset", help="With --model: ETSAM's published settings.")] = (
-        SegmentConfig.preset
-    )
-    post_process: Annotated[bool, Option("--post-process", help="With --model: score filtered masks.")] = (
-        False
-    )
+    model_output: Path = model_output_setting()
+    preset: Preset = setting(SegmentConfig.preset, help="With --model: ETSAM's published settings.")
+    post_process: bool = setting(False, help="With --model: score filtered masks.")
 
     def segment(
         self,
@@ -125,23 +105,7 @@ def evaluation_batch(scores: Path | None, options: BatchOptions) -> Batch:
     return options.batch() if scores is not None else replace(options.batch(), shard=ALL)
 
 
-def parse_metrics(text: str) -> tuple[Metric, ...]:
-    """Read `all`, or groups separated by commas.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown group.
-    """
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if words == ["all"]:
-        return tuple(Metric)
-    if unknown := [word for word in words if word not in set(Metric)]:
-        raise ConfigError(f"--metrics {unknown[0]}: unknown; use all, or some of {', '.join(Metric)}.")
-    return tuple(Metric(word) for word in words)
-
-
-def named_methods(name: str, pred: str, also: list[str]) -> dict[str, str]:
+def named_methods(name: str, pred: str, also: Sequence[str]) -> dict[str, str]:
     """Name to predictions of the main method and of those of `--also`.
 
     Raises
@@ -186,8 +150,8 @@ def score_elsewhere(
     return run_elsewhere(options, cluster, scores, console)
 
 
-def outputs_here(outputs: list[Path] | None) -> list[Path]:
+def outputs_here(outputs: Sequence[Path]) -> Sequence[Path]:
     """The files to write; none within a task of a cluster, which knows a part of the scores."""
     from cryoseg.pipelines.batches.slurm import is_inside_task
 
-    return [] if is_inside_task() else outputs or []
+    return () if is_inside_task() else outputs

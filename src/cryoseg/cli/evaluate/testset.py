@@ -5,23 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
-from typer import Argument, Exit, Option
+from typer import Argument, Exit
 
-from cryoseg.cli.evaluate.options import (
-    Also,
-    LogitThreshold,
-    Metrics,
-    ModelOptions,
-    Outputs,
-    Tolerance,
-    named_methods,
-    parse_metrics,
-)
-from cryoseg.cli.options import Device, Overwrite, PixelSize, Quiet, Seed, Split, Verbose
-from cryoseg.config import EvaluateConfig, Length, SegmentConfig
+from cryoseg.cli.evaluate.options import Also, ModelOptions, Outputs, named_methods
+from cryoseg.cli.options import Device, Overwrite, PixelSize, Split, Verbosity
+from cryoseg.config import EvaluateConfig, SegmentConfig
 from cryoseg.config.batch import ALL
+from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError, OutputError
 
 
@@ -30,47 +22,41 @@ def score_testset(
         Path,
         Argument(metavar="CSV", help="List with dataset_id, run_id, ..., as ETSAM's.", show_default=False),
     ],
+    *,
     collection: Annotated[
-        Path, Option(help="Where `cryoseg data fetch` put tomograms and target masks.")
+        Path, setting(help="Folder where `cryoseg data fetch` put tomograms and target masks.")
     ] = Path("data/collection"),
     pred: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option(help="Folder of masks or logits, as DATASET/RUN/ or by name.", show_default="needs --model"),
+        Path | None,
+        setting(help="Folder of masks or logits, as DATASET/RUN/ or by name.", shown="needs --model"),
     ] = None,
     model: Annotated[
-        Optional[str],  # noqa: UP045
-        Option(
+        str | None,
+        setting(
             help="Segment the tomograms first, with auto, etsam, membrane-tiny or a model file.",
-            show_default="needs --pred",
+            shown="needs --pred",
         ),
     ] = None,
-    first: ModelOptions = ModelOptions(),
+    first: ModelOptions,
     stage1: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option(help="Folder of stage-1 masks, for those columns.", show_default="none"),
+        Path | None, setting(help="Folder of stage-1 masks, for those columns.", shown="none")
     ] = None,
-    also: Also = None,
+    also: Also = (),
     split: Split = "",
-    metrics: Metrics = ",".join(EvaluateConfig.metrics),
-    logit_threshold: LogitThreshold = EvaluateConfig.logit_threshold,
-    tolerance: Tolerance = None,
+    config: EvaluateConfig,
     pixel_size: PixelSize = None,
     device: Device = "auto",
-    output: Outputs = None,
+    output: Outputs = (),
     etsam_table: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option(help="Write a CSV with ETSAM's columns and nothing else.", show_default="none"),
+        Path | None, setting(help="Write a CSV with ETSAM's columns and nothing else.", shown="none")
     ] = None,
-    seed: Seed = EvaluateConfig.seed,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbosity: Verbosity,
 ) -> None:
     """Score predictions, or a model, on a fetched test set.
 
     Example: cryoseg evaluate testset test_set.csv --pred membranes --split test -o scores.csv
     """
-    from cryoseg.cli.console import batch_console
     from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.io.web.testset import read_testset
     from cryoseg.pipelines.evaluate.report import EvaluationWriter
@@ -87,24 +73,15 @@ def score_testset(
         raise ConfigError("Give the predictions with --pred, or a model with --model; one of them.")
     if etsam_table is not None and etsam_table.exists() and not overwrite:
         raise OutputError(f"{etsam_table}: exists already. Pass --overwrite to replace it.")
-    lengths = tuple(Length.parse(text, option="--tolerance") for text in tolerance or ())
-    config = EvaluateConfig(
-        metrics=parse_metrics(metrics),
-        logit_threshold=logit_threshold,
-        tolerances=lengths or EvaluateConfig.tolerances,
-        seed=seed,
-    )
     runs = [run for run in read_testset(table) if split in ("", run.split)]
     if not runs:
         raise ConfigError(f"--split {split}: no row of {table} has this split.")
-    folders = named_methods(FINAL, str(pred or ""), also or [])
+    folders = named_methods(FINAL, str(pred or ""), also)
     if stage1 is not None:
         folders[STAGE1] = str(stage1)
     methods: dict[str, Path | dict[str, list[Path]]] = {name: Path(text) for name, text in folders.items()}
-    writer = EvaluationWriter(
-        output or [], config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite
-    )
-    with batch_console(quiet=quiet, verbose=verbose) as console:
+    writer = EvaluationWriter(output, config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite)
+    with verbosity.console() as console:
         if model is not None:
             from cryoseg.pipelines.batches.run import Batch
             from cryoseg.pipelines.evaluate.model import predictions  # torch starts here
@@ -113,13 +90,13 @@ def score_testset(
             rows = first.segment(
                 list(tomograms.values()),
                 model,
-                SegmentConfig(pixel_size=pixel_size, logit_threshold=logit_threshold),
+                SegmentConfig(pixel_size=pixel_size, logit_threshold=config.logit_threshold),
                 overwrite=overwrite,
                 batch=Batch(shard=ALL, device=device),
                 on_event=console,
             )
             methods[FINAL] = {name: predictions(row) for name, row in zip(tomograms, rows, strict=True)}
-        prefer_logits = logit_threshold is not None
+        prefer_logits = config.logit_threshold is not None
         work = [
             (method, pair)
             for method, preds in methods.items()

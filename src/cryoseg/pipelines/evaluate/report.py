@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class EvaluationWriter:
 
     def __init__(
         self,
-        outputs: list[Path],
+        outputs: Sequence[Path],
         *,
         config: EvaluateConfig | None = None,
         command: str = "",
