@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cryoseg.pipelines.evaluate.segmentations import Evaluation
 SUFFIXES = (".csv", ".json", ".html")
 
 
-def check_output_names(outputs: list[Path]) -> None:
+def check_output_names(outputs: Sequence[Path]) -> None:
     """Refuse names whose suffix means no format, before anything is computed.
 
     Raises
