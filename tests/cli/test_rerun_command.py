@@ -483,7 +483,7 @@ def test_masks_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ({"config": {}, "training": [], "version": "1"}, "is the record of a training"),
         ({"command": "simulate lesions", "software": "cryoseg 0.1.0"}, "`cryoseg rerun` of version 0.1.0"),
         (
-            {"command": "evaluate picks a b -o c.json", "files": []},
+            {"command": "evaluate picks a b -o c.json", "files": [], "options": {"pred": "a"}},
             "is the table of an evaluation. Run `cryoseg evaluate picks a b -o c.json` again",
         ),
         ({"name": "x", "files": []}, "Run `cryoseg data fetch` again"),

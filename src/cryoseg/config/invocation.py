@@ -51,15 +51,15 @@ def invoked(invocation: Invocation | None) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def recorded_options(command: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry `options` of the record of one output.
+def recorded_options(command: str | None = None, changes: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """The entry `options` of a record.
 
     Parameters
     ----------
     command
-        The command that the record names.
+        The command that the record names; None for a table of all that this process does.
     changes
-        Options that limit the command to this output, in place of those that were given; None removes
+        Options that limit the command to one output, in place of those that were given; None removes
         an option.
 
     Returns
@@ -68,7 +68,7 @@ def recorded_options(command: str, changes: Mapping[str, Any]) -> dict[str, Any]
         Empty if `command` is not what this process runs.
     """
     current = current_invocation()
-    if current is None or current.command != command:
+    if current is None or command not in (None, current.command):
         return {}
     options = {**current.options, **changes}
     return {"options": {name: value for name, value in options.items() if value is not None}}

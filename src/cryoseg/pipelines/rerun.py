@@ -167,10 +167,10 @@ def _why_not(content: Mapping[str, Any]) -> str | None:
             "is the record of a training. Repeat it with `cryoseg train` and `--config` followed by the "
             "command.toml in its folder."
         )
-    if command and isinstance(content.get("options"), Mapping):
-        return None
     if command.startswith("evaluate") and "files" in content:
         return f"is the table of an evaluation. Run `cryoseg {command}` again, with --overwrite."
+    if command and isinstance(content.get("options"), Mapping):
+        return None
     if command.startswith("data") or ({"name", "files"} <= set(content) and not command):
         return "lists what was fetched. Run `cryoseg data fetch` again; complete files are kept."
     version = content.get("cryoseg") or str(content.get("software", "")).removeprefix("cryoseg ")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg import __version__
+from cryoseg.config.invocation import recorded_options
 from cryoseg.config.pictures import Smoothing
 from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import area_weights, smooth_mask
@@ -169,6 +170,7 @@ def evaluate_images(
             record = {
                 "cryoseg": __version__,
                 "command": command,
+                **recorded_options(),
                 "settings": settings,
                 "files": [{"dataset": p.dataset, "name": p.name, **asdict(s)} for p, s in scores],
                 "failed": [row.message for row in report.rows if row.status is Status.FAILED],

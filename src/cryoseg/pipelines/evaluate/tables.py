@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg import __version__
+from cryoseg.config.invocation import recorded_options
 from cryoseg.errors import ConfigError
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.provenance import write_provenance
@@ -64,6 +65,7 @@ def evaluation_record(evaluation: Evaluation, *, command: str = "") -> dict[str,
     return {
         "version": __version__,
         "command": command,
+        **recorded_options(),
         "settings": evaluation.config,
         "notes": {
             "interval": "95 % percentile bootstrap over files",
