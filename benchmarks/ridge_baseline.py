@@ -28,7 +28,7 @@ from cryoseg.core.metrics.figures import figures_of
 from cryoseg.core.metrics.masks import evaluate_mask, split_truth
 from cryoseg.core.metrics.threshold import sweep_thresholds
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
-from cryoseg.pipelines.evaluate.pairs import find_pairs
+from cryoseg.pipelines.evaluate.pairs import match_predictions
 
 SIGMA_PX = 4.0
 VOLUME_FRACTION = 0.05
@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="Write the mask of a single tomogram.")
     options = parser.parse_args()
     if options.truth:
-        work = [(pair.name, pair.pred, pair.truth) for pair in find_pairs(options.tomogram, options.truth)]
+        work = [
+            (pair.name, pair.pred, pair.truth) for pair in match_predictions(options.tomogram, options.truth)
+        ]
     else:
         work = [(Path(options.tomogram).stem, Path(options.tomogram), None)]
     dices = []

@@ -13,7 +13,8 @@ from cryoseg.cli.evaluate.app import app
 from cryoseg.config import EvaluateConfig, Length, Metric
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.volumes import read_mask
-from cryoseg.pipelines.evaluate.pairs import find_pairs, tomogram_name
+from cryoseg.io.pairs import base_name
+from cryoseg.pipelines.evaluate.pairs import match_predictions
 from cryoseg.pipelines.evaluate.segmentations import evaluate_files
 
 
@@ -37,17 +38,17 @@ def test_files_match_by_the_name_of_their_tomogram(tmp_path: Path, truth: np.nda
         write(tmp_path / "pred" / f"{name}.mrc", truth)
     for name in ("a_labels", "b_target_mask", "c"):
         write(tmp_path / "truth" / f"{name}.mrc", truth)
-    pairs = find_pairs(tmp_path / "pred", tmp_path / "truth")
+    pairs = match_predictions(tmp_path / "pred", tmp_path / "truth")
     assert [pair.name for pair in pairs] == ["a", "b", "c"]
     assert "no prediction" in str(pairs[0].error)
     assert str(pairs[1].pred).endswith("b_membrane_post_processed_mask.mrc")
-    logits = find_pairs(tmp_path / "pred", tmp_path / "truth", prefer_logits=True)
+    logits = match_predictions(tmp_path / "pred", tmp_path / "truth", prefer_logits=True)
     assert str(logits[1].pred).endswith("b_membrane_logits.mrc")
-    alone = find_pairs(tmp_path / "pred" / "c_mask.mrc", tmp_path / "truth" / "a_labels.mrc")
+    alone = match_predictions(tmp_path / "pred" / "c_mask.mrc", tmp_path / "truth" / "a_labels.mrc")
     assert (alone[0].name, alone[0].error) == ("c", None)
-    assert tomogram_name(Path("mask.mrc")) == "mask"
+    assert base_name(Path("mask.mrc")) == "mask"
     with pytest.raises(InputError, match="no such file"):
-        find_pairs(tmp_path / "nowhere", tmp_path / "truth")
+        match_predictions(tmp_path / "nowhere", tmp_path / "truth")
 
 
 def test_twenty_pairs_survive_a_broken_one(tmp_path: Path, truth: np.ndarray) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,16 +19,12 @@ from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.io.images.pixel_size import settle_pixel_size
-from cryoseg.io.images.volumes import check_finite, is_volume, read_mask, read_tomogram
-from cryoseg.io.inputs import is_known_suffix, stem
+from cryoseg.io.images.volumes import VOLUME_SUFFIXES, check_finite, read_mask, read_tomogram
+from cryoseg.io.pairs import find_labeled
 from cryoseg.io.provenance import hash_file
 from cryoseg.methods.membranes.clips import TrainingVolume
 from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.types import Tomogram
-
-TOMOGRAM_FOLDERS = ("tomograms", "tomogram", "images")
-LABEL_FOLDERS = ("labels", "masks", "target_mask")
-TOMOGRAM_TAG, LABEL_TAGS = "_tomogram", ("_labels", "_mask", "_target_mask")
 
 
 class Fold(StrEnum):
@@ -59,85 +53,20 @@ class Pair:
 
 
 def find_pairs(sources: Sequence[str]) -> list[Pair]:
-    """Pairs named by folders and CSV lists.
-
-    A folder holds either `X_tomogram.mrc` with `X_labels.mrc` (or `_mask`), or the folders
-    `tomograms` and `labels` (or `masks`) with equal names in both. A CSV has the columns
-    `tomogram` and `mask`, paths relative to it, and optionally `polarity` (dark or bright).
+    """Find the pairs of folders and CSV lists; `io.pairs.find_labeled` says what those look like.
 
     Raises
     ------
     InputError
-        For a source that is missing, or that holds no pair, or a tomogram without labels.
+        If a source is missing or holds no pair, or a tomogram has no labels.
     """
     pairs: dict[Path, Pair] = {}
-    for source in map(Path, sources):
-        if not source.exists():
-            raise InputError(
-                f"{source}: not found; give a folder of pairs or a CSV with the columns tomogram,mask."
+    for source in sources:
+        for found in find_labeled(Path(source), kind="tomogram", suffixes=VOLUME_SUFFIXES):
+            pairs[found.image] = Pair(
+                name=found.name, tomogram=found.image, labels=found.labels, polarity=found.polarity
             )
-        for pair in _from_csv(source) if source.is_file() else _from_folder(source):
-            pairs[pair.tomogram] = pair
     return list(pairs.values())
-
-
-def _from_csv(path: Path) -> list[Pair]:
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or "tomogram" not in rows[0] or "mask" not in rows[0]:
-        raise InputError(f"{path}: needs a header with the columns tomogram,mask and at least one row.")
-    pairs = []
-    for row in rows:
-        if not row["tomogram"] or not row["mask"]:
-            raise InputError(f"{path}: a row names no tomogram or no mask; fill it or remove it.")
-        tomogram, labels = path.parent / row["tomogram"], path.parent / row["mask"]
-        for file in (tomogram, labels):
-            if not is_volume(file):
-                raise InputError(f"{path}: lists {file}, which does not exist.")
-        told = row.get("polarity")
-        if told and told not in tuple(Polarity):
-            raise InputError(f"{path}: polarity {told!r}; write {', '.join(Polarity)}, or leave it out.")
-        polarity = Polarity(told) if told else None
-        pairs.append(Pair(name=stem(tomogram), tomogram=tomogram, labels=labels, polarity=polarity))
-    return pairs
-
-
-def _from_folder(folder: Path) -> list[Pair]:
-    volumes = {stem(p): p for p in sorted(folder.iterdir()) if is_volume(p) and is_known_suffix(p)}
-    pairs = []
-    for name, tomogram in volumes.items():
-        if not name.endswith(TOMOGRAM_TAG):
-            continue
-        base = name.removesuffix(TOMOGRAM_TAG)
-        labels = next((volumes[base + tag] for tag in LABEL_TAGS if base + tag in volumes), None)
-        if labels is None:
-            raise InputError(f"{tomogram}: no {base}_labels.mrc beside it; add it or move the tomogram away.")
-        pairs.append(
-            Pair(name=base, tomogram=tomogram, labels=labels, polarity=_simulated_polarity(folder, base))
-        )
-    tomograms = next((folder / n for n in TOMOGRAM_FOLDERS if (folder / n).is_dir()), None)
-    masks = next((folder / n for n in LABEL_FOLDERS if (folder / n).is_dir()), None)
-    if tomograms is not None and masks is not None:
-        known = {stem(p): p for p in sorted(masks.iterdir()) if is_known_suffix(p)}
-        for tomogram in sorted(p for p in tomograms.iterdir() if is_known_suffix(p)):
-            name = stem(tomogram)
-            if name not in known:
-                raise InputError(f"{tomogram}: no file of the same name in {masks}.")
-            pairs.append(Pair(name=name, tomogram=tomogram, labels=known[name]))
-    if not pairs:
-        raise InputError(
-            f"{folder}: no pairs found; expected X_tomogram.mrc with X_labels.mrc, "
-            "or the folders tomograms and labels."
-        )
-    return pairs
-
-
-def _simulated_polarity(folder: Path, base: str) -> Polarity | None:
-    record = folder / f"{base}.json"
-    if not record.is_file():
-        return None
-    polarity = json.loads(record.read_text(encoding="utf-8")).get("polarity")
-    return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
 
 
 def split_pairs(

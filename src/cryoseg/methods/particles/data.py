@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,10 @@ from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
 from cryoseg.io.inputs import resolve_inputs, stem
 from cryoseg.io.names import ImageName, distinct_names, match_names
+from cryoseg.io.pairs import find_labeled, first_folder
 from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.methods.particles.samples import TrainingMicrograph
 
-IMAGE_FOLDERS = ("images", "micrographs")
-LABEL_FOLDERS = ("labels", "masks")
-LABEL_TAGS = ("", "_mask", "_labels", "_label")
-SIMULATED_TAG, NUMBERS_TAG = "_micrograph", "_labels"
 TRAIN_FOLDERS, VALID_FOLDERS = ("train", "training_set"), ("valid", "val", "validation")
 LEAST_DIAMETER_PX = 3.0
 REMEDY = "`cryoseg convert --scale` converts"
@@ -99,12 +95,11 @@ class ReadOptions:
 def find_micrographs(
     sources: Sequence[str], picks: Sequence[Path] = ()
 ) -> tuple[list[MicrographPair], list[MicrographPair]]:
-    """Pairs for training, and those that the data themselves set apart for validation.
+    """Find pairs for training, and those that the data themselves set apart for validation.
 
-    A folder holds the folders `train` and `valid` (each as follows), or `images` and `labels` (or
-    `masks`) with equal names, or `X_micrograph.mrc` with `X_labels.mrc` as simulated. With `picks`,
-    the sources are images, folders and globs, and coordinate files name the image of every particle
-    or carry the image's name themselves.
+    A source is a folder or CSV list as `io.pairs.find_labeled` takes it, or a folder that holds such folders
+    named `train` and `valid`. With `picks`, the sources are images, folders and globs, and coordinate files
+    name the image of every particle or carry the image's name themselves.
 
     Raises
     ------
@@ -116,76 +111,26 @@ def find_micrographs(
     training: list[MicrographPair] = []
     held_out: list[MicrographPair] = []
     for source in map(Path, sources):
-        if not source.is_dir():
+        if not source.exists():
             raise InputError(f"{source}: no such folder; give a folder with images and labels, or --picks.")
-        train, valid = (_first_folder(source, names) for names in (TRAIN_FOLDERS, VALID_FOLDERS))
-        if train is not None:
-            training += _from_folder(train)
-            held_out += _from_folder(valid) if valid is not None else []
-        else:
-            training += _from_folder(source)
+        train, valid = (first_folder(source, names) for names in (TRAIN_FOLDERS, VALID_FOLDERS))
+        training += _from_folder(train or source)
+        held_out += _from_folder(valid) if train and valid else []
     return training, held_out
 
 
-def _first_folder(folder: Path, names: Iterable[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for item in resolve_inputs([folder], suffixes=MICROGRAPH_SUFFIXES, leave_out=None):
-        if item.error is not None:
-            raise InputError(item.error)
-        name = stem(item.path, MICROGRAPH_SUFFIXES)
-        if name in found:
-            raise InputError(f"{item.path}: {found[name].name} has the same name; keep one of them.")
-        found[name] = item.path
-    return found
-
-
 def _from_folder(folder: Path) -> list[MicrographPair]:
-    images, labels = (_first_folder(folder, names) for names in (IMAGE_FOLDERS, LABEL_FOLDERS))
-    if images is not None and labels is not None:
-        return _pair_by_name(_images(images), _images(labels), labels)
-    if images is not None:
-        raise InputError(f"{folder}: has {images.name} but no labels or masks; add them, or give --picks.")
-    files = _images(folder)
-    pairs = []
-    for name, image in files.items():
-        if not name.endswith(SIMULATED_TAG):
-            continue
-        base = name.removesuffix(SIMULATED_TAG)
-        mask = files.get(base + NUMBERS_TAG)
-        if mask is None:
-            raise InputError(f"{image}: no {base}{NUMBERS_TAG}.mrc beside it; add it or move the image away.")
-        polarity = _simulated_polarity(folder / f"{base}.json")
-        pairs.append(MicrographPair(name=base, image=image, mask=mask, numbered=True, polarity=polarity))
-    if not pairs:
-        raise InputError(
-            f"{folder}: no training data; expected the folders images and labels (or masks), "
-            "or X_micrograph.mrc with X_labels.mrc."
+    return [
+        MicrographPair(
+            name=found.name,
+            image=found.image,
+            mask=found.labels,
+            # As `cryoseg simulate micrographs` names images and labels that number the particles.
+            numbered=stem(found.image).endswith("_micrograph") and stem(found.labels).endswith("_labels"),
+            polarity=found.polarity,
         )
-    return pairs
-
-
-def _pair_by_name(
-    images: Mapping[str, Path], labels: Mapping[str, Path], place: Path
-) -> list[MicrographPair]:
-    pairs, missing = [], []
-    for name, image in images.items():
-        mask = next((labels[name + tag] for tag in LABEL_TAGS if name + tag in labels), None)
-        if mask is None:
-            missing.append(image.name)
-        else:
-            pairs.append(MicrographPair(name=name, image=image, mask=mask))
-    if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-        there = ", ".join(path.name for path in list(labels.values())[:_SHOWN])
-        raise InputError(
-            f"{place}: has no label for {len(missing)} of {len(images)} images ({shown}); its files are "
-            f"{there}. Give a label the name of its image, perhaps with _mask."
-        )
-    return pairs
+        for found in find_labeled(folder, kind="micrograph", suffixes=MICROGRAPH_SUFFIXES)
+    ]
 
 
 def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[MicrographPair]:
@@ -216,13 +161,6 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
             f"{named}. Give the images that were picked, or files of their names."
         )
     return pairs
-
-
-def _simulated_polarity(record: Path) -> Polarity | None:
-    if not record.is_file():
-        return None
-    polarity = json.loads(record.read_text(encoding="utf-8")).get("polarity")
-    return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
 
 
 def labelled_diameter(labels: NDArray[np.integer[Any]], *, numbered: bool) -> float:

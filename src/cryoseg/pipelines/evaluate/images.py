@@ -19,15 +19,15 @@ from cryoseg.core.picture_frame import area_weights, smooth_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import OnEvent, Report, Status, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities
-from cryoseg.io.inputs import InputItem, stem
+from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import atomic_text
+from cryoseg.io.pairs import base_name
 from cryoseg.io.provenance import write_provenance
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.types import BoolArray, FloatArray
 
 SUFFIXES = (".csv", ".json")
-_TAIL = re.compile(r"_(?:mask|masks|labels?|truth|gt|segmentation|pred(?:iction)?)$", re.I)
 _SKIPPED = re.compile(r"_overlay$", re.I)
 _HALF = 0.5
 
@@ -75,17 +75,12 @@ def find_picture_pairs(pred: Path, truth: Path) -> list[PicturePair]:
         If a folder holds no picture, or two masks of a folder have one name.
     """
     if pred.is_file() and truth.is_file():
-        return [PicturePair(name=_name(truth), dataset="", pred=pred, truth=truth)]
+        return [PicturePair(name=base_name(truth, PICTURE_SUFFIXES), dataset="", pred=pred, truth=truth)]
     predictions, truths = _masks(pred), _masks(truth)
     return [
         PicturePair(name=key[1], dataset=key[0], pred=predictions.get(key), truth=path)
         for key, path in sorted(truths.items())
     ]
-
-
-def _name(path: Path) -> str:
-    name = stem(path, PICTURE_SUFFIXES)
-    return _TAIL.sub("", name) or name
 
 
 def _masks(folder: Path) -> dict[tuple[str, str], Path]:
@@ -98,7 +93,7 @@ def _masks(folder: Path) -> dict[tuple[str, str], Path]:
         if _SKIPPED.search(path.stem):
             continue
         place = path.parent.relative_to(folder).as_posix()
-        key = ("" if place == "." else place, _name(path))
+        key = ("" if place == "." else place, base_name(path, PICTURE_SUFFIXES))
         if key in found:
             raise InputError(f"{path}: {found[key].name} has the same name; keep one of them.")
         found[key] = path

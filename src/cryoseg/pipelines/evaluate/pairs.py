@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +10,17 @@ from pathlib import Path
 from cryoseg.errors import InputError
 from cryoseg.io.images.volumes import is_volume
 from cryoseg.io.inputs import resolve_inputs, stem
-
-# Words that programs put behind the name of the tomogram, longest first.
-_TAIL = re.compile(
-    r"_(?:membrane_post_processed_mask|etsam(?:_split_processing)?_predicted_post_processed_mask"
-    r"|etsam(?:_split_processing)?_predicted_(?:mask|logits)|membrane_(?:mask|logits|labels?)"
-    r"|post_processed_mask|target_mask|mask|logits|labels?|truth|gt|segmentation|pred(?:iction)?|tomogram)$",
-    re.I,
-)
+from cryoseg.io.pairs import base_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ScoredPair:
     """One file to score.
 
     Attributes
     ----------
     name
-        Of the tomogram, shared by prediction and truth.
+        Name of the tomogram, shared by prediction and truth.
     pred, truth
         The files, or None where one is missing.
     region
@@ -44,13 +36,13 @@ class Pair:
     error: str | None = None
 
 
-def find_pairs(
+def match_predictions(
     pred: str | Path | Sequence[Path],
     truth: str | Path,
     *,
     region: str | Path | None = None,
     prefer_logits: bool = False,
-) -> list[Pair]:
+) -> list[ScoredPair]:
     """Match predictions and truths.
 
     Two files are a pair whatever their names. Of folders, globs and lists, files match by stem, or by
@@ -70,7 +62,7 @@ def find_pairs(
 
     Returns
     -------
-    list of Pair
+    list of ScoredPair
         Sorted by name.
 
     Raises
@@ -82,17 +74,17 @@ def find_pairs(
     where = pred if isinstance(pred, str | Path) else "what the model wrote"
     regions = [] if region is None else _files(region)
     one_pred = not isinstance(pred, str | Path) or is_volume(Path(pred))
-    if one_pred and len(truths) == 1 and is_volume(Path(truth)) and len({*map(tomogram_name, preds)}) == 1:
+    if one_pred and len(truths) == 1 and is_volume(Path(truth)) and len({*map(base_name, preds)}) == 1:
         best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
         chosen = regions[0] if len(regions) == 1 else None
-        return [Pair(name=tomogram_name(best), pred=best, truth=truths[0], region=chosen)]
+        return [ScoredPair(name=base_name(best), pred=best, truth=truths[0], region=chosen)]
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in preds:
-        by_name[tomogram_name(path)].append(path)
-    region_of = {tomogram_name(path): path for path in regions}
-    pairs: dict[str, Pair] = {}
+        by_name[base_name(path)].append(path)
+    region_of = {base_name(path): path for path in regions}
+    pairs: dict[str, ScoredPair] = {}
     for path in truths:
-        name = tomogram_name(path)
+        name = base_name(path)
         if name in pairs:
             raise InputError(f"{path}: {pairs[name].truth} is the truth of {name} too. Keep one of them.")
         candidates = sorted(
@@ -105,7 +97,7 @@ def find_pairs(
             error = f"{path}: {alike}"
         elif region is not None and name not in region_of:
             error = f"{path}: no region mask of this name in {region}."
-        pairs[name] = Pair(
+        pairs[name] = ScoredPair(
             name=name,
             pred=candidates[0] if candidates else None,
             truth=path,
@@ -113,14 +105,6 @@ def find_pairs(
             error=error,
         )
     return [pairs[name] for name in sorted(pairs)]
-
-
-def tomogram_name(path: Path) -> str:
-    """Stem without what programs put behind a tomogram's name; never empty."""
-    name = stem(path)
-    while (shorter := _TAIL.sub("", name)) and shorter != name:
-        name = shorter
-    return name
 
 
 def two_alike(candidates: Sequence[Path], *, prefer_logits: bool) -> str | None:

@@ -16,7 +16,7 @@ from cryoseg.errors import InputError
 from cryoseg.io.provenance import hash_file, read_provenance
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.evaluate.pairs import Pair
+from cryoseg.pipelines.evaluate.pairs import ScoredPair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class FileScore:
 
 
 def plan_score(
-    method: str, pair: Pair, config: EvaluateConfig, *, pixel_size: float | None, scores_dir: Path
+    method: str, pair: ScoredPair, config: EvaluateConfig, *, pixel_size: float | None, scores_dir: Path
 ) -> Job:
     """Where the score of a pair is kept, and what it depends on besides the prediction."""
     if pair.pred is None or pair.truth is None:

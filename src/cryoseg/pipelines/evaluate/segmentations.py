@@ -23,11 +23,12 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.inputs import InputItem
+from cryoseg.io.pairs import base_name
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.pipelines.evaluate.pairs import Pair, find_pairs, tomogram_name
+from cryoseg.pipelines.evaluate.pairs import ScoredPair, match_predictions
 from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, score_record
 from cryoseg.types import Tomogram
 
@@ -125,11 +126,13 @@ def evaluate_files(
     work = [
         (method, pair)
         for method, pred in methods.items()
-        for pair in find_pairs(pred, truth, region=region, prefer_logits=config.logit_threshold is not None)
+        for pair in match_predictions(
+            pred, truth, region=region, prefer_logits=config.logit_threshold is not None
+        )
     ]
     if len(methods) > 1:
         # One file of each method may be called anything; what is compared is the truth's.
-        work = [(m, replace(p, name=tomogram_name(p.truth)) if p.truth else p) for m, p in work]
+        work = [(m, replace(p, name=base_name(p.truth)) if p.truth else p) for m, p in work]
     return score_pairs(
         work,
         config,
@@ -143,7 +146,7 @@ def evaluate_files(
 
 
 def score_pairs(
-    work: Sequence[tuple[str, Pair]],
+    work: Sequence[tuple[str, ScoredPair]],
     config: EvaluateConfig,
     *,
     pixel_size: float | None = None,
@@ -286,7 +289,7 @@ def _compare(files: list[FileScore], methods: list[str]) -> list[Comparison]:
 
 def _score_pair(
     method: str,
-    pair: Pair,
+    pair: ScoredPair,
     config: EvaluateConfig,
     pixel_size: float | None,
     on_event: OnEvent,

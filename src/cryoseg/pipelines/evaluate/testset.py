@@ -11,8 +11,9 @@ from pathlib import Path
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs
 from cryoseg.io.outputs import atomic_text
+from cryoseg.io.pairs import base_name
 from cryoseg.io.web.testset import ListedRun
-from cryoseg.pipelines.evaluate.pairs import Pair, pred_rank, tomogram_name, two_alike
+from cryoseg.pipelines.evaluate.pairs import ScoredPair, pred_rank, two_alike
 from cryoseg.pipelines.evaluate.segmentations import Evaluation
 
 FINAL, STAGE1 = "final_stage2", "stage1"
@@ -36,7 +37,7 @@ def listed_pairs(
     preds: Path | dict[str, list[Path]],
     *,
     prefer_logits: bool = False,
-) -> list[Pair]:
+) -> list[ScoredPair]:
     """What to score: one pair for each run, in the order of the list.
 
     Parameters
@@ -53,7 +54,7 @@ def listed_pairs(
 
     Returns
     -------
-    list of Pair
+    list of ScoredPair
         A run that cannot be scored has an error.
 
     Raises
@@ -69,7 +70,7 @@ def listed_pairs(
         try:
             truth = _only_volume(collection, run, "target_mask")
         except InputError as error:
-            pairs.append(Pair(name=run.name, error=str(error)))
+            pairs.append(ScoredPair(name=run.name, error=str(error)))
             continue
         candidates = (
             preds.get(run.name, []) if isinstance(preds, dict) else finder.find(run) if finder else []
@@ -77,11 +78,13 @@ def listed_pairs(
         candidates = sorted(candidates, key=lambda path: (pred_rank(path, prefer_logits=prefer_logits), path))
         if not candidates:
             where = "what the model wrote" if isinstance(preds, dict) else str(preds)
-            pairs.append(Pair(name=run.name, truth=truth, error=f"{run.name}: no prediction in {where}."))
+            pairs.append(
+                ScoredPair(name=run.name, truth=truth, error=f"{run.name}: no prediction in {where}.")
+            )
         elif alike := two_alike(candidates, prefer_logits=prefer_logits):
-            pairs.append(Pair(name=run.name, truth=truth, error=f"{run.name}: {alike}"))
+            pairs.append(ScoredPair(name=run.name, truth=truth, error=f"{run.name}: {alike}"))
         else:
-            pairs.append(Pair(name=run.name, pred=candidates[0], truth=truth))
+            pairs.append(ScoredPair(name=run.name, pred=candidates[0], truth=truth))
     return pairs
 
 
@@ -139,9 +142,7 @@ class _PredictionFinder:
 
     def __init__(self, runs: Sequence[ListedRun], collection: Path, folder: Path) -> None:
         self._folder = folder
-        self._tomograms = {
-            name: tomogram_name(path) for name, path in find_tomograms(runs, collection).items()
-        }
+        self._tomograms = {name: base_name(path) for name, path in find_tomograms(runs, collection).items()}
         # A name that two runs share tells neither.
         counts = Counter([*self._tomograms.values(), *(run.run_id for run in runs)])
         self._shared = {name for name, count in counts.items() if count > 1}
@@ -153,7 +154,7 @@ class _PredictionFinder:
             return [item.path for item in resolve_inputs([own], leave_out=None) if item.error is None]
         names = [f"{run.dataset_id}_{run.run_id}", run.run_id, self._tomograms.get(run.name, "")]
         for name in names:
-            same = [path for path in self._files if tomogram_name(path) == name]
+            same = [path for path in self._files if base_name(path) == name]
             if name and same and name not in self._shared:
                 return same
         return []

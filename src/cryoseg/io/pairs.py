@@ -1,0 +1,188 @@
+"""Images and their labels on disk, paired by name and never by order."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryoseg.config.segment import Polarity
+from cryoseg.errors import InputError
+from cryoseg.io.images.volumes import VOLUME_SUFFIXES, is_volume
+from cryoseg.io.inputs import resolve_inputs, stem
+
+LABEL_FOLDERS = ("labels", "masks", "target_mask")
+# What stands behind the name of an image in the name of its labels, in order of preference.
+LABEL_TAGS = ("", "_labels", "_mask", "_label", "_target_mask")
+_SHOWN = 3
+# Words that programs put behind the name of an image, longest first.
+_TAIL = re.compile(
+    r"_(?:membrane_post_processed_mask|etsam(?:_split_processing)?_predicted_post_processed_mask"
+    r"|etsam(?:_split_processing)?_predicted_(?:mask|logits)|membrane_(?:mask|logits|labels?)"
+    r"|post_processed_mask|target_mask|masks?|logits|labels?|truth|gt|segmentation|pred(?:iction)?|tomogram)$",
+    re.I,
+)
+
+
+def base_name(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
+    """Return the stem without the words that programs put behind an image's name; never empty."""
+    name = stem(path, suffixes)
+    while (shorter := _TAIL.sub("", name)) and shorter != name:
+        name = shorter
+    return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledImage:
+    """An image and its labels on disk.
+
+    Attributes
+    ----------
+    name
+        Name that both share.
+    image, labels
+        The files.
+    polarity
+        Polarity that a list or the record of a simulation gives, or None.
+    """
+
+    name: str
+    image: Path
+    labels: Path
+    polarity: Polarity | None = None
+
+
+def find_labeled(source: Path, *, kind: str, suffixes: tuple[str, ...]) -> list[LabeledImage]:
+    """Find the images of a folder or CSV list that have labels.
+
+    A folder holds `X_<kind>.mrc` with `X_labels.mrc` (or `_mask`), or the folders `images` (or `<kind>s`)
+    and `labels` (or `masks`) with equal names, a label's perhaps with `_mask` behind. A CSV has the columns
+    `<kind>` and `mask`, paths relative to it, and optionally `polarity` (dark or bright).
+
+    Parameters
+    ----------
+    source
+        The folder or list.
+    kind
+        `tomogram` or `micrograph`.
+    suffixes
+        Known suffixes of the kind.
+
+    Raises
+    ------
+    InputError
+        If the source is missing or holds no pair, an image has no labels, or two files share a name.
+    """
+    if not source.exists():
+        raise InputError(
+            f"{source}: not found; give a folder of pairs or a CSV with the columns {kind},mask."
+        )
+    if source.is_file():
+        return _from_list(source, kind)
+    images, labels = (first_folder(source, names) for names in (image_folders(kind), LABEL_FOLDERS))
+    pairs = _simulated(source, kind, suffixes)
+    if images is not None and labels is not None:
+        pairs += _by_name(_files(images, suffixes), _files(labels, suffixes), labels)
+    elif images is not None and not pairs:
+        raise InputError(f"{source}: has {images.name} but no labels or masks; add them.")
+    if not pairs:
+        raise InputError(
+            f"{source}: no pairs found; expected X_{kind}.mrc with X_labels.mrc, or the folders {kind}s (or "
+            "images) and labels (or masks)."
+        )
+    return pairs
+
+
+def image_folders(kind: str) -> tuple[str, ...]:
+    """Return the names that a folder of images may have."""
+    return f"{kind}s", kind, "images"
+
+
+def first_folder(folder: Path, names: Iterable[str]) -> Path | None:
+    """Return the first of several folders that is there."""
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for item in resolve_inputs([folder], suffixes=suffixes, leave_out=None):
+        if item.error is not None:
+            raise InputError(item.error)
+        name = stem(item.path, suffixes)
+        if name in found:
+            raise InputError(f"{item.path}: {found[name].name} has the same name; keep one of them.")
+        found[name] = item.path
+    return found
+
+
+def _simulated(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[LabeledImage]:
+    """Pairs that lie side by side in one folder, as `cryoseg simulate` writes them."""
+    if not any(map(is_volume, folder.glob(f"*_{kind}.*"))):
+        return []
+    files = _files(folder, suffixes)
+    pairs = []
+    for name, image in files.items():
+        base = name.removesuffix(f"_{kind}")
+        if base == name:
+            continue
+        labels = next((files[base + tag] for tag in LABEL_TAGS if base + tag in files), None)
+        if labels is None:
+            raise InputError(f"{image}: no {base}_labels.mrc beside it; add it or move the image away.")
+        polarity = _simulated_polarity(folder / f"{base}.json")
+        pairs.append(LabeledImage(name=base, image=image, labels=labels, polarity=polarity))
+    return pairs
+
+
+def _by_name(images: Mapping[str, Path], labels: Mapping[str, Path], place: Path) -> list[LabeledImage]:
+    pairs, missing = [], []
+    for name, image in images.items():
+        own = next((labels[name + tag] for tag in LABEL_TAGS if name + tag in labels), None)
+        if own is None:
+            missing.append(image.name)
+        else:
+            pairs.append(LabeledImage(name=name, image=image, labels=own))
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        there = ", ".join(path.name for path in list(labels.values())[:_SHOWN])
+        raise InputError(
+            f"{place}: has no label for {len(missing)} of {len(images)} images ({shown}); its files are "
+            f"{there}. Give a label the name of its image, perhaps with _mask."
+        )
+    return pairs
+
+
+def _from_list(path: Path, kind: str) -> list[LabeledImage]:
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or kind not in rows[0] or "mask" not in rows[0]:
+        raise InputError(f"{path}: needs a header with the columns {kind},mask and at least one row.")
+    pairs = []
+    for row in rows:
+        if not row[kind] or not row["mask"]:
+            raise InputError(f"{path}: a row names no {kind} or no mask; fill it or remove it.")
+        image, labels = path.parent / row[kind], path.parent / row["mask"]
+        for file in (image, labels):
+            if not is_volume(file):
+                raise InputError(f"{path}: lists {file}, which does not exist.")
+        polarity = row.get("polarity")
+        if polarity and polarity not in tuple(Polarity):
+            raise InputError(f"{path}: polarity {polarity!r}; write {', '.join(Polarity)}, or leave it out.")
+        pairs.append(
+            LabeledImage(
+                name=stem(image),
+                image=image,
+                labels=labels,
+                polarity=Polarity(polarity) if polarity else None,
+            )
+        )
+    return pairs
+
+
+def _simulated_polarity(record: Path) -> Polarity | None:
+    if not record.is_file():
+        return None
+    polarity = json.loads(record.read_text(encoding="utf-8")).get("polarity")
+    return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
