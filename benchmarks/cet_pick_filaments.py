@@ -14,6 +14,7 @@ import ast
 import csv
 import json
 import os
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,11 +76,10 @@ def main():
             from dataclasses import replace
 
             config = replace(CetPickConfig.preset(Specimen.FILAMENT, WIDTH_ANGSTROM), seed=seed, **settings)
-            trained = train_detector(
-                [LabeledTomogram(tomogram=tomograms[train], labels=labels)],
-                config,
-                device=torch.device("cpu"),
-            )
+            with tempfile.TemporaryDirectory() as run:
+                trained = train_detector(
+                    [LabeledTomogram(tomogram=tomograms[train], labels=labels)], config, Path(run)
+                )
             result = pick_tomogram(tomograms[test], trained.detector)
             picks, axis = result.picks.centers, axes[test]
             stations = resample_polyline(axis, spacing=4 / VOXEL_NM)

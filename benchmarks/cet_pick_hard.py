@@ -15,6 +15,7 @@ import ast
 import json
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -66,15 +67,12 @@ def one_run(case, labels, seed, settings):
     diameter = max(kind.get("diameters_angstrom", (160.0,)))
     geometry = Geometry(voxel_size=(voxel,) * 3)
     chosen = np.random.default_rng(seed).permutation(len(train.centers))[:labels]
-    trained = train_detector(
-        [
-            LabeledTomogram(
-                tomogram=Tomogram(data=train.data, geometry=geometry), labels=train.centers[chosen]
-            )
-        ],
-        CetPickConfig(particle_diameter_angstrom=diameter, seed=seed, **settings),
-        device=torch.device("cpu"),
+    labeled = LabeledTomogram(
+        tomogram=Tomogram(data=train.data, geometry=geometry), labels=train.centers[chosen]
     )
+    config = CetPickConfig(particle_diameter_angstrom=diameter, seed=seed, **settings)
+    with tempfile.TemporaryDirectory() as run:
+        trained = train_detector([labeled], config, Path(run))
     result = pick_tomogram(Tomogram(data=test.data, geometry=geometry), trained.detector)
     scores = result.candidates.scores
     logits = np.log(scores / np.maximum(1 - scores, 1e-7))

@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import resource
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,8 @@ def one_seed(folder, seed, settings):
     labels = read_picks(folder / "labels.csv")[""].centers
     truth = read_picks(folder / "truth.csv")[""].centers
     config = CetPickConfig(particle_diameter_angstrom=DIAMETER_ANGSTROM, seed=seed, **settings)
-    trained = train_detector(
-        [LabeledTomogram(tomogram=tomogram, labels=labels)], config, device=torch.device("cpu")
-    )
+    with tempfile.TemporaryDirectory() as run:
+        trained = train_detector([LabeledTomogram(tomogram=tomogram, labels=labels)], config, Path(run))
     seconds = cpu_seconds() - begun
     result = pick_tomogram(tomogram, trained.detector)
     centers, scores = result.candidates.centers, result.candidates.scores

@@ -93,11 +93,12 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
     import torch
 
     from cryoseg.config.train_sam import TrainSamConfig, TrainView
-    from cryoseg.events import ignore
-    from cryoseg.methods.device import select_device
     from cryoseg.methods.particles.data import ReadOptions
     from cryoseg.methods.particles.files import read_particle_file, save_particle_model
-    from cryoseg.methods.particles.train import best_threshold, load_all, train_prompt, with_scores
+    from cryoseg.methods.particles.fit import validation_curves
+    from cryoseg.methods.particles.train import MicrographData, load_all, train_prompt, with_scores
+    from cryoseg.methods.training.run import Runtime
+    from cryoseg.methods.training.threshold import best_threshold
 
     read = ReadOptions(particle_pixels=24.0, diameter_px=DIAMETER_PX, border_px=MARGIN_PX)
     if method == "native":
@@ -107,14 +108,15 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
             prompt_config(method), steps=steps, seed=seed, core=core, validate_every=max(1, steps // 4)
         )
         config = replace(config, sample=replace(config.sample, batch=2))
-        trained = train_prompt(config, base, training, held_out, run, read=read, device="cpu")
+        data = MicrographData(training=training, held_out=held_out, read=read)
+        trained = train_prompt(config, base, data, run)
         return trained.path, trained.parameters
-    place = select_device("cpu")
+    place = torch.device("cpu")
     loaded = read_particle_file(base)
-    judged, _ = load_all(held_out, read, "", ignore)
+    judged, _ = load_all(held_out, read, "", Runtime())
     network, recipe = loaded.network.to(place).eval(), loaded.recipe
     with torch.inference_mode():
-        threshold, _ = best_threshold(network, judged, TrainView.TILES, place)
+        threshold, _ = best_threshold(validation_curves(network, judged, TrainView.TILES, place))
         recipe, _ = with_scores(network, judged, replace(recipe, logit_threshold=threshold), place)
     run.mkdir(parents=True, exist_ok=True)
     path = run / "native_threshold.safetensors"

@@ -24,7 +24,7 @@ from cryoseg.core.metrics.statistics import mean_with_interval
 from cryoseg.methods.membrane_tiny.runs import VALIDATION_TILE, best_network
 from cryoseg.methods.membrane_tiny.samples import volume_logits
 from cryoseg.methods.membranes.data import find_pairs, load_volume, logits_path
-from cryoseg.methods.membranes.losses import LOGIT_BINS, dice_by_threshold
+from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
 
 WINDOW = 4
 FAR = [len(SLICE_OFFSETS) + i for i, step in enumerate(LOGIT_OFFSETS) if abs(step) > SLICE_OFFSETS[-1]]

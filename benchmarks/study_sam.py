@@ -22,13 +22,21 @@ from cryoseg.config.prompt_sam import PromptConfig, PromptMethod, parse_blocks
 from cryoseg.config.train_sam import TrainSamConfig, TrainView
 from cryoseg.core.picking.logit_picks import grow_cores
 from cryoseg.errors import InputError
-from cryoseg.events import Note, OnEvent, ignore
+from cryoseg.events import Note
 from cryoseg.io.outputs import atomic_output
 from cryoseg.methods.device import select_device
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs
 from cryoseg.methods.particles.files import load_base, read_particle_file
-from cryoseg.methods.particles.fit import LOGIT_BINS, dice_by_threshold, micrograph_logits, validation_curves
-from cryoseg.methods.particles.train import find_base, load_all, split_micrographs, train_prompt
+from cryoseg.methods.particles.fit import micrograph_logits, validation_curves
+from cryoseg.methods.particles.train import (
+    MicrographData,
+    find_base,
+    load_all,
+    split_micrographs,
+    train_prompt,
+)
+from cryoseg.methods.training.run import Runtime
+from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
 
 TABLE, PLOT = "study.csv", "study.svg"
 WIDTH, HEIGHT, MARGIN = 640, 400, 60
@@ -64,17 +72,14 @@ class StudyRow:
 def run_study(
     config: TrainSamConfig,
     base: Path,
-    training: Sequence[MicrographPair],
-    held_out: Sequence[MicrographPair],
+    data: MicrographData,
     test: Sequence[MicrographPair],
     folder: Path,
     *,
     sizes: Sequence[int] = (),
     repeats: int = 1,
     blocks: Sequence[str] = (),
-    read: ReadOptions | None = None,
-    device: str = "auto",
-    on_event: OnEvent = ignore,
+    runtime: Runtime = Runtime(),
 ) -> list[StudyRow]:
     """Train once for every condition, each in a folder of its own, and write `study.csv` and `study.svg`.
 
@@ -82,10 +87,10 @@ def run_study(
 
     Parameters
     ----------
-    config, base, read, device, on_event
-        As for `train_prompt`.
-    training, held_out, test
-        Micrographs to draw from, to choose by, and to judge by.
+    config, base, data, runtime
+        As for `train_prompt`; the micrographs of a training are drawn from those of `data`.
+    test
+        Micrographs that only judge.
     folder
         Receives everything.
     sizes
@@ -101,6 +106,7 @@ def run_study(
         If there are fewer micrographs than asked for.
     """
     depth = load_base(base)[0].depth
+    training = data.training
     rows: list[StudyRow] = []
     for size in sizes or (len(training),):
         if not 1 <= size <= len(training):
@@ -119,16 +125,13 @@ def run_study(
                 trained = train_prompt(
                     changed,
                     base,
-                    [training[i] for i in sorted(order)],
-                    held_out,
+                    replace(data, training=[training[i] for i in sorted(order)]),
                     folder / name,
-                    read=read,
-                    device=device,
-                    on_event=on_event,
+                    runtime=runtime,
                 )
                 if trained is None:
                     return rows
-                dice = judge(trained.path, base, test, changed, read=read, device=device)
+                dice = judge(trained.path, base, replace(data, held_out=test), changed, runtime)
                 rows.append(
                     StudyRow(
                         method=prompt.label,
@@ -144,33 +147,27 @@ def run_study(
                     )
                 )
                 write_study(folder, rows)
-                on_event(Note(text=f"{name}: test Dice {rows[-1].test_dice:.4f}"))
+                runtime.on_event(Note(text=f"{name}: test Dice {rows[-1].test_dice:.4f}"))
     return rows
 
 
 def judge(
-    path: Path,
-    base: Path,
-    test: Sequence[MicrographPair],
-    config: TrainSamConfig,
-    *,
-    read: ReadOptions | None = None,
-    device: str = "auto",
+    path: Path, base: Path, data: MicrographData, config: TrainSamConfig, runtime: Runtime
 ) -> list[float]:
-    """Dice of every test micrograph's whole particles at the model's own threshold, on its own view."""
-    if not test:
+    """Dice of every held-out micrograph's whole particles at the model's threshold, on its own view."""
+    if not data.held_out:
         return []
     loaded = read_particle_file(path, base=base)
     recipe, network = loaded.recipe, loaded.network
-    place = select_device(device)
+    place = runtime.device
     geometry = network.geometry
     square = (geometry.image_size, geometry.logit_side) if config.sample.view is TrainView.WHOLE else None
     options = replace(
-        read or ReadOptions(particle_pixels=recipe.particle_pixels),
+        data.read or ReadOptions(particle_pixels=recipe.particle_pixels),
         particle_pixels=recipe.particle_pixels,
         square=square,
     )
-    micrographs, _ = load_all(test, options, "reading test micrographs", ignore)
+    micrographs, _ = load_all(data.held_out, options, "reading test micrographs", Runtime())
     network.to(place).eval()
     if config.sample.view is TrainView.WHOLE:
         curves = validation_curves(network, micrographs, config.sample.view, place)
@@ -295,19 +292,23 @@ def main() -> None:
     rows = run_study(
         config,
         base,
-        training,
-        held_out,
+        MicrographData(
+            training=training,
+            held_out=held_out,
+            read=ReadOptions(
+                particle_pixels=24.0 if recipe is None else recipe.particle_pixels,
+                diameter_px=given.particle_diameter_px,
+            ),
+        ),
         [pair for part in find_micrographs(given.test, given.picks) for pair in part],
         given.output_dir,
         sizes=given.train_size,
         repeats=given.repeat,
         blocks=given.blocks,
-        read=ReadOptions(
-            particle_pixels=24.0 if recipe is None else recipe.particle_pixels,
-            diameter_px=given.particle_diameter_px,
+        runtime=Runtime(
+            device=select_device(given.device),
+            on_event=lambda event: print(event.text) if isinstance(event, Note) else None,
         ),
-        device=given.device,
-        on_event=lambda event: print(event.text) if isinstance(event, Note) else None,
     )
     print(f"{given.output_dir / TABLE}: {len(rows)} trainings")
 

@@ -79,14 +79,14 @@ def test_a_training_leaves_a_state_to_go_on_from(stopped, tmp_path: Path) -> Non
     words = ["train", "cet-pick", "-t", tmp_path / "ts.mrc", "-p", tmp_path / "labels.csv", "-o", run]
     words += ["--particle-diameter", "50", "--batch", "1", "--crop", "2x32x32", "--device", "cpu"]
     status, text = stopped(
-        signal.SIGTERM, lambda: (run / "resume.pt").exists(), *words, "--no-pictures", "--steps", 100000
+        signal.SIGTERM, lambda: (run / "last.pt").exists(), *words, "--no-pictures", "--steps", 100000
     )
     assert status == 143, text
     assert "Run the same command again to go on." in text
     assert "Traceback" not in text
     assert not scraps(run)
     assert not list(run.glob("*.safetensors"))
-    assert (run / "resume.pt").exists()
+    assert (run / "last.pt").exists()
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -63,9 +65,10 @@ def test_model_carries_its_recipe(model: Path) -> None:
     record = json.loads(model.with_suffix(".json").read_text())
     assert record["labels"] == 4
     assert record["tomograms"] == ["ts_01.mrc"]
-    losses = (model.parent / "losses.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in losses] == ["step", "1", "2"]
-    assert not (model.parent / "resume.pt").exists()
+    (row,) = csv.DictReader((model.parent / "log.csv").read_text().splitlines())
+    assert (row["step"], row["best"]) == ("2", "1")
+    assert float(row["risk"]) == pytest.approx(float(row["loss"]))
+    assert not list(model.parent.glob("*.pt"))
 
 
 def test_model_remembers_the_thickness_axis(tmp_path: Path) -> None:
@@ -222,10 +225,10 @@ def test_finished_model_is_kept(model: Path) -> None:
         train(model.parent.parent, volume=model.parent.parent / "ts_01.mrc")
 
 
-def test_interrupted_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_run_goes_on_to_the_same_model(tmp_path: Path) -> None:
     from cryoseg.config.cet_pick import CetPickConfig
-    from cryoseg.pipelines import train_cet_pick as train_cet_pick_files
-    from cryoseg.pipelines.train_cet_pick import TrainingFiles, train_files
+    from cryoseg.methods.training.loop import TrainingError
+    from cryoseg.pipelines.train_cet_pick import DetectorOutput, TrainingFiles, train_files
 
     given = TrainingFiles(
         tomograms=[write_volume(tmp_path / "ts_01.mrc")], picks=[write_labels(tmp_path / "labels.csv")]
@@ -233,25 +236,20 @@ def test_interrupted_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch: 
     config = CetPickConfig(
         particle_diameter_angstrom=50.0, steps=3, batch=1, crop=(2, 32, 32), holdout_from=4, checks=2
     )
-    options = {"device": "cpu", "state_every": 1, "pictures": False}
-    whole = train_files(given, tmp_path / "whole", config, **options)
-
-    def break_off(self: object, result: object) -> None:
-        add(self, result)
-        if result.step == 3:  # type: ignore[attr-defined]
-            raise KeyboardInterrupt
-
-    add = train_cet_pick_files._LossTable.add
-    monkeypatch.setattr(train_cet_pick_files._LossTable, "add", break_off)
-    with pytest.raises(KeyboardInterrupt):
-        train_files(given, tmp_path / "broken", config, **options)
-    monkeypatch.undo()
-    with pytest.raises(OutputError, match="other settings or labels"):
-        train_files(given, tmp_path / "broken", CetPickConfig(**{**vars(config), "seed": 1}), **options)
-    resumed = train_files(given, tmp_path / "broken", config, **options)
-    assert resumed.read_bytes() == whole.read_bytes()
-    losses = [(folder / "losses.csv").read_text() for folder in (tmp_path / "whole", tmp_path / "broken")]
-    assert losses[0] == losses[1]
+    whole, cut = (DetectorOutput(folder=tmp_path / name, pictures=False) for name in ("whole", "cut"))
+    first = train_files(given, config, whole)
+    piece = replace(config, max_minutes=0.0)  # one step per call
+    assert train_files(given, piece, cut) is None
+    with pytest.raises(TrainingError, match="other settings or data"):
+        train_files(given, replace(config, seed=1), cut)
+    assert train_files(given, piece, cut) is None
+    second = train_files(given, piece, cut)
+    assert first is not None
+    assert second is not None
+    assert first.read_bytes() == second.read_bytes()
+    records = [json.loads(path.with_suffix(".json").read_text()) for path in (first, second)]
+    assert records[0]["checks"] == records[1]["checks"]
+    assert [check["step"] for check in records[0]["checks"]] == [2, 3]
 
 
 def test_convert_scales_flips_and_names(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
+from cryoseg.config.train import LoopConfig
 from cryoseg.errors import ConfigError
+
+CHECKPOINT_EVERY = 10  # steps; the progress bar and the log advance with the checkpoints
 
 
 class Arch(StrEnum):
@@ -114,6 +118,8 @@ class CetPickConfig:
         kept out of fewer than `holdout_from`.
     checks
         How often the held-out labels are looked at.
+    max_minutes
+        Stop, resumable, after this many minutes; None for no limit.
     """
 
     particle_diameter_angstrom: float
@@ -146,6 +152,7 @@ class CetPickConfig:
     holdout_fraction: float = 0.2
     holdout_from: int = 15
     checks: int = 2
+    max_minutes: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -171,6 +178,25 @@ class CetPickConfig:
             raise ConfigError(f"--target-sigma {self.target_sigma:g}: must be positive.")
         if self.crop[0] < 1 or any(side < 32 or side % 16 for side in self.crop[1:]):
             raise ConfigError(f"--crop {self.crop}: y and x must be multiples of 16, at least 32.")
+
+    @property
+    def loop(self) -> LoopConfig:
+        """Settings of the training loop; the gradients are not clipped, as published."""
+        return LoopConfig(
+            steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            clip_norm=None,
+            ema_decay=self.ema_decay,
+            checkpoint_every=CHECKPOINT_EVERY,
+            max_minutes=self.max_minutes,
+            seed=self.seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "crop": list(self.crop)}
 
     @property
     def needs_second_view(self) -> bool:

@@ -23,7 +23,7 @@ class LoopConfig:
     weight_decay
         AdamW's, on matrices and kernels only.
     clip_norm
-        Gradients are scaled to at most this L2 norm.
+        Gradients are scaled down to this L2 norm where theirs is larger; None leaves them as they are.
     ema_decay
         Decay of the averaged weights that are validated and kept; 0 switches averaging off.
     validate_every, checkpoint_every
@@ -39,7 +39,7 @@ class LoopConfig:
     learning_rate: float = 1e-3
     final_learning_rate_fraction: float = 0.01
     weight_decay: float = 0.05
-    clip_norm: float = 1.0
+    clip_norm: float | None = 1.0
     ema_decay: float = 0.995
     validate_every: int = 500
     checkpoint_every: int = 100

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cryoseg import __version__
@@ -27,25 +21,21 @@ from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.names import ImageName, distinct_names, image_stem, match_names
-from cryoseg.io.outputs import atomic_output, atomic_text, make_folder
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.text import is_image_list, read_image_list
 from cryoseg.io.provenance import write_provenance
 from cryoseg.methods.cet_pick.detector import Detector, save_detector
-from cryoseg.methods.cet_pick.fit import StepResult
 from cryoseg.methods.cet_pick.labels import LabeledTomogram
 from cryoseg.methods.cet_pick.train import LABEL_RADIUS, train_detector
-from cryoseg.methods.device import select_device
+from cryoseg.methods.training.loop import BEST, CHECKPOINT
+from cryoseg.methods.training.run import Runtime
 from cryoseg.pipelines.pick.tomogram import pick_tomogram
 from cryoseg.pipelines.pick.tomogram_files import mask_file
 from cryoseg.types import Tomogram
 from cryoseg.view.pick_preview import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
-
-STATE_NAME = "resume.pt"
-LOSSES_NAME = "losses.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,117 +208,74 @@ def _load_validation(given: TrainingFiles, training: list[LabeledTomogram]) -> l
     return [item for item in load_items(both) if item.tomogram.source not in known]
 
 
-def _fingerprint(config: CetPickConfig, items: list[LabeledTomogram]) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode())
-    for item in items:
-        digest.update(item.name.encode() + repr(item.tomogram.data.shape).encode())
-        digest.update(np.ascontiguousarray(item.labels).tobytes())
-        digest.update(np.ascontiguousarray(item.negatives).tobytes())
-    return digest.hexdigest()
+@dataclass(frozen=True, kw_only=True)
+class DetectorOutput:
+    """What a training writes.
 
+    Attributes
+    ----------
+    folder
+        Folder of the run and of the model. It is made if it is missing.
+    name
+        Name of the model, without suffix.
+    pictures
+        Write slices of the training tomograms with labels, heat map and picks.
+    overwrite
+        Replace a finished model.
+    """
 
-def _load_state(path: Path, fingerprint: str, on_event: OnEvent) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: cannot be resumed from ({error}). Delete it to begin anew.") from error
-    if saved["fingerprint"] != fingerprint:
-        raise OutputError(
-            f"{path}: belongs to a run with other settings or labels. Delete it, or choose another "
-            "--output-dir."
-        )
-    state: dict[str, Any] = saved["state"]
-    on_event(Note(text=f"Resuming at step {state['trainer']['step']}."))
-    return state
+    folder: Path
+    name: str = "cet_pick"
+    pictures: bool = True
+    overwrite: bool = False
 
 
 def train_files(
-    given: TrainingFiles,
-    output_dir: Path,
-    config: CetPickConfig,
-    *,
-    name: str = "cet_pick",
-    device: str = "auto",
-    state_every: int = 25,
-    pictures: bool = True,
-    overwrite: bool = False,
-    on_event: OnEvent = ignore,
-) -> Path:
-    """Train and write `<name>.safetensors`, the losses, and a picture of each training tomogram.
+    given: TrainingFiles, config: CetPickConfig, output: DetectorOutput, *, runtime: Runtime = Runtime()
+) -> Path | None:
+    """Train and write `<name>.safetensors`, the log, and a picture of each training tomogram.
 
-    An interrupted run leaves `resume.pt`, and the same call goes on from there exactly.
+    An interrupted run leaves a checkpoint, and an equal call goes on from there to the same model.
 
     Parameters
     ----------
     given
         Files.
-    output_dir
-        Made if missing.
     config
         Settings.
-    name
-        Of the model.
-    device
-        As in `select_device`.
-    state_every
-        Steps between two saved states.
-    pictures
-        Write slices of the training tomograms with labels, heat map and picks.
-    overwrite
-        Replace a finished model.
-    on_event
-        Receives progress, notes and warnings.
+    output
+        Folder and name of the model, and what is written beside it.
+    runtime
+        Device and receiver of events.
 
     Returns
     -------
-    Path
-        The model.
+    Path or None
+        The model, or None if the time limit came first.
 
     Raises
     ------
     CryosegError
         If inputs do not fit, or the model exists.
     """
-    model = output_dir / f"{name}.safetensors"
-    if model.exists() and not overwrite:
+    folder, on_event = output.folder, runtime.on_event
+    model = folder / f"{output.name}.safetensors"
+    if model.exists() and not output.overwrite:
         raise OutputError(f"{model}: exists already. Pass --overwrite to replace it.")
-    chosen = select_device(device)
     items = load_items(given, on_event=on_event)
-    make_folder(output_dir)
-    state_path = output_dir / STATE_NAME
-    fingerprint = _fingerprint(config, items)
-    resume = _load_state(state_path, fingerprint, on_event)
-    losses = _LossTable(output_dir / LOSSES_NAME, int(resume["trainer"]["step"]) if resume else 0)
-
-    def keep(state: dict[str, Any]) -> None:
-        with atomic_output(state_path, overwrite=True) as temporary:
-            torch.save({"fingerprint": fingerprint, "state": state}, temporary)
-        losses.flush()
-
     validation = _load_validation(given, items)
     stems = output_stems([item.tomogram.source for item in (*items, *validation)])
 
     def watch(step: int, detector: Detector) -> None:
         for item in validation:
-            path = output_dir / f"{stems[item.tomogram.source]}_step_{step:06d}.png"
+            path = folder / f"{stems[item.tomogram.source]}_step_{step:06d}.png"
             share = _draw(item, detector, path, on_event)
             found = "" if share is None else f" finds {share:.0%} of its {len(item.labels)} labels,"
             on_event(Note(text=f"Validation on {item.name}, step {step}:{found} picture {path.name}."))
 
-    trained = train_detector(
-        items,
-        config,
-        device=chosen,
-        on_event=on_event,
-        on_step=losses.add,
-        on_state=keep,
-        state_every=state_every,
-        on_check=watch if validation else None,
-        resume=resume,
-    )
-    losses.flush()
+    trained = train_detector(items, config, folder, runtime=runtime, on_check=watch if validation else None)
+    if trained is None:
+        return None
     card = {
         **trained.card(config),
         "cryoseg": __version__,
@@ -337,10 +284,9 @@ def train_files(
     # Training saw the tomograms with their thin axis first; the model is for files like theirs.
     settings = replace(trained.detector.settings, thickness_axis=given.thickness_axis)
     digest = save_detector(model, trained.weights, settings, card)
-    if pictures:
+    if output.pictures:
         for item in items:
-            picture = output_dir / f"{stems[item.tomogram.source]}_picks.png"
-            _draw(item, trained.detector, picture, on_event)
+            _draw(item, trained.detector, folder / f"{stems[item.tomogram.source]}_picks.png", on_event)
     record = {
         "command": "train cet-pick",
         "model": {"name": model.name, "sha256": digest},
@@ -348,8 +294,9 @@ def train_files(
         **card,
     }
     write_provenance(model.with_suffix(".json"), record, overwrite=True)
-    with contextlib.suppress(OSError):
-        state_path.unlink()
+    # The model holds the weights that are needed, and a training with --overwrite begins anew.
+    for name in (CHECKPOINT, BEST):
+        (folder / name).unlink(missing_ok=True)
     on_event(Note(text=f"Model: {model}, threshold {trained.detector.settings.score_threshold:.3f}."))
     return model
 
@@ -375,26 +322,3 @@ def _draw(item: LabeledTomogram, detector: Detector, path: Path, on_event: OnEve
         return None
     partner = match_points(result.picks.centers * size, item.labels * size, radius=LABEL_RADIUS * diameter)
     return float((partner >= 0).sum() / len(item.labels))
-
-
-class _LossTable:
-    """losses.csv, which a resumed run continues without a gap or a repeated step."""
-
-    def __init__(self, path: Path, steps_done: int) -> None:
-        self._path = path
-        self._rows: list[list[str]] = []
-        if steps_done and path.exists():
-            with path.open(newline="", encoding="utf-8") as stream:
-                self._rows = [row for row in list(csv.reader(stream))[1:] if int(row[0]) <= steps_done]
-
-    def add(self, result: StepResult) -> None:
-        """Remember one step."""
-        values = (result.loss, result.risk, result.contrast, result.consistency)
-        self._rows.append([str(result.step), *(f"{value:.6g}" for value in values)])
-
-    def flush(self) -> None:
-        """Write what is known."""
-        with atomic_text(self._path, overwrite=True) as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["step", "loss", "risk", "contrast", "consistency"])
-            writer.writerows(self._rows)

@@ -71,20 +71,20 @@ class TestStagesOfTheBundledRecipe:
         self.launch = stand_in("methods.training.processes.launch", ALONE)
         self.split = stand_in("methods.membranes.data.split_pairs", PAIRS)
         self.start = stand_in("methods.membrane_tiny.runs.load_start", {"weights": 0})
-        self.logits = stand_in("methods.membrane_tiny.runs.write_stage1_logits")
+        self.logits = stand_in("methods.membrane_tiny.runs.write_logits_of_run")
         self.stage = stand_in("methods.membrane_tiny.train.train_stage")
 
     def test_defaults_are_those_of_the_configuration(self, tmp_path: Path) -> None:
         succeed(f"train etsam-stage1 mine -o {tmp_path / 'run'} --device cpu --quiet")
-        config, training, held_out, folder = self.stage.given
+        config, data, folder = self.stage.given
         default = TrainMembraneConfig(stage=1)
         assert config == replace(default, loop=replace(default.loop, warmup_steps=config.loop.warmup_steps))
         assert config.loop.warmup_steps == min(LoopConfig.warmup_steps, LoopConfig.steps // 10)
-        assert (training, held_out) == PAIRS
+        assert (data.training, data.held_out) == PAIRS
         assert folder == tmp_path / "run"
         assert self.stage.named["start"] is None
-        assert self.stage.named["logits"] is None
-        assert self.stage.named["polarity"] is Polarity.DARK
+        assert data.logits is None
+        assert data.polarity is Polarity.DARK
         assert self.split.given == (["mine"], [])
         assert self.logits.count == 0
 
@@ -103,8 +103,8 @@ class TestStagesOfTheBundledRecipe:
         assert self.split.named == {"seed": 11}
         assert self.start.given == (Path("membrane-tiny"), 1)
         assert self.stage.named["start"] == {"weights": 0}
-        assert self.stage.named["polarity"] is Polarity.AS_IS
-        assert self.stage.named["tensorboard"] is True
+        assert self.stage.given[1].polarity is Polarity.AS_IS
+        assert self.stage.named["runtime"].tensorboard is True
 
     def test_stage_2_learns_from_the_logits_of_stage_1(self, tmp_path: Path) -> None:
         first = tmp_path / "first"
@@ -114,11 +114,11 @@ class TestStagesOfTheBundledRecipe:
             f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --clip-length 4 "
             "--device cpu --quiet"
         )
-        config, stage1, pairs, logits = self.logits.given
+        config, stage1, data, _ = self.logits.given
         assert (config.stage, config.clip.length, stage1) == (1, 4, first)
-        assert pairs == ["train_0", "train_1", "held_out"]
-        assert logits == self.stage.named["logits"]
-        assert logits.parent == tmp_path / "second" / "stage1_logits"
+        assert data == self.stage.given[1]
+        assert (data.training, data.held_out) == PAIRS
+        assert data.logits.parent == tmp_path / "second" / "stage1_logits"
         assert self.start.given == (first / "best.pt", 1)
         assert self.stage.given[0].stage == 2
 
@@ -141,8 +141,8 @@ class TestStagesOfThePublishedRecipe:
         succeed(f"train etsam-stage1 mine -o {tmp_path} --recipe etsam --device cpu -q")
         config = self.stage.given[0]
         assert config == TrainSam2Config(stage=1, loop=etsam_loop(1, batch=config.clip.batch))
-        assert self.stage.named["polarity"] is Polarity.AS_IS
-        assert self.stage.named["logits"] is None
+        assert self.stage.given[1].polarity is Polarity.AS_IS
+        assert self.stage.given[1].logits is None
         assert self.split.named == {"seed": 123}
 
     def test_every_option_arrives(self, tmp_path: Path) -> None:
@@ -171,11 +171,11 @@ class TestStagesOfThePublishedRecipe:
             f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --recipe etsam "
             "--device cpu --quiet"
         )
-        config, taken, pairs, folder = self.logits.given
+        config, taken, data, _ = self.logits.given
         assert taken == checkpoint
-        assert pairs == [*PAIRS[0], *PAIRS[1]]
-        assert folder == self.stage.named["logits"]
-        assert folder.parent == tmp_path / "second" / "stage1_logits"
+        assert data == self.stage.given[1]
+        assert (data.training, data.held_out) == PAIRS
+        assert data.logits.parent == tmp_path / "second" / "stage1_logits"
         assert config.stage == self.stage.given[0].stage == 2
 
 
@@ -183,6 +183,7 @@ class TestMembraneModel:
     def test_stage_2_takes_half_the_steps_and_half_the_rate(
         self, stand_in: Callable[..., Call], tmp_path: Path
     ) -> None:
+        stand_in("methods.membranes.data.split_pairs", PAIRS)
         train = stand_in("methods.membrane_tiny.train.train_membrane", tmp_path / "model.safetensors")
         told = succeed(
             f"train membrane mine -o {tmp_path} --steps 100 --learning-rate 0.001 "
@@ -196,6 +197,7 @@ class TestMembraneModel:
         assert "Stopped" not in told.output
 
     def test_a_run_that_is_out_of_time_says_so(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
+        stand_in("methods.membranes.data.split_pairs", PAIRS)
         train = stand_in("methods.membrane_tiny.train.train_membrane", None)
         told = succeed(
             f"train membrane mine -o {tmp_path} --steps 10 --stage2-steps 3 --max-minutes 0.1 --device cpu"
@@ -205,7 +207,7 @@ class TestMembraneModel:
 
     def test_two_runs_are_packed(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
         stand_in("methods.membranes.data.find_pairs", ["pair"])
-        logits = stand_in("methods.membrane_tiny.runs.write_stage1_logits")
+        logits = stand_in("methods.membrane_tiny.runs.write_logits_of_run")
         package = stand_in("methods.membrane_tiny.runs.package", (-0.25, 0.8765))
         for stage in (1, 2):
             config = TrainMembraneConfig(stage=stage, clip=ClipConfig(length=6)).to_dict()
@@ -219,14 +221,14 @@ class TestMembraneModel:
             f"-o {tmp_path / 'mine.safetensors'}"
         )
         assert "threshold -0.250, validation Dice 0.8765" in told.output
-        configs, runs, pairs, folder, output = package.given
+        configs, runs, data, output = package.given
         assert [config.stage for config in configs] == [1, 2]
         assert all(config.clip.length == 6 for config in configs)
         assert runs == (first, second)
-        assert package.named["polarity"] is logits.named["polarity"] is Polarity.BRIGHT
-        assert pairs == ["pair"]
-        assert folder == logits.given[3]
-        assert folder.parent == second / "stage1_logits"
+        assert data.polarity is Polarity.BRIGHT
+        assert data.held_out == ["pair"]
+        assert data == logits.given[2]
+        assert data.logits.parent == second / "stage1_logits"
         assert output == tmp_path / "mine.safetensors"
 
 

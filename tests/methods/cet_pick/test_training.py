@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk
+from cryoseg.config.train import LoopConfig
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.methods.cet_pick import losses as losses
 from cryoseg.methods.cet_pick import network as cet_pick
-from cryoseg.methods.cet_pick.fit import Trainer, _flip_cells, _flip_onto_cells
-from cryoseg.methods.cet_pick.samples import CropSampler, TrainingVolume, gaussian_target
+from cryoseg.methods.cet_pick.fit import (
+    AVERAGE_WARMUP,
+    _flip_cells,
+    _flip_onto_cells,
+    loss_of_crops,
+    new_network,
+    schedule,
+)
+from cryoseg.methods.cet_pick.samples import CropSampler, LabeledVolume, gaussian_target
+from cryoseg.methods.training.learner import Learner
+from cryoseg.methods.training.loop import CHECKPOINT, LOG, TrainingLoop
 
 DIAMETER = np.array([8.0, 8.0, 8.0])
 TINY = {"crop": (2, 32, 32), "batch": 1, "steps": 3, "warmup_steps": 1, "particle_diameter_angstrom": 80.0}
 
 
-def volume(labels: list[list[float]], shape: tuple[int, int, int] = (12, 48, 64)) -> TrainingVolume:
+def volume(labels: list[list[float]], shape: tuple[int, int, int] = (12, 48, 64)) -> LabeledVolume:
     """Every voxel holds a number that tells where it is."""
     z, y, x = np.indices(shape)
     data = (z + y / 100 + x / 10000).astype(np.float16)
-    return TrainingVolume(data=data, labels=np.asarray(labels, float).reshape(-1, 3), diameter=DIAMETER)
+    return LabeledVolume(data=data, labels=np.asarray(labels, float).reshape(-1, 3), diameter=DIAMETER)
 
 
 def test_target_peaks_at_the_label_between_cells() -> None:
@@ -40,7 +54,7 @@ def test_flips_move_target_and_crop_together(seed: int) -> None:
     data[tuple(place)] = 100
     config = CetPickConfig(**{**TINY, "crop": (6, 32, 32), "noise": 0.0, "gain": 1.0, "seed": seed})
     sampler = CropSampler(
-        volumes=[TrainingVolume(data=data, labels=place[None].astype(float), diameter=DIAMETER)],
+        volumes=[LabeledVolume(data=data, labels=place[None].astype(float), diameter=DIAMETER)],
         config=config,
     )
     for step in range(8):
@@ -76,7 +90,7 @@ def test_known_empty_places_and_places_not_to_look() -> None:
     config = CetPickConfig(**{**TINY, "crop": (6, 48, 64)})
     sampler = CropSampler(
         volumes=[
-            TrainingVolume(data=base.data, labels=base.labels, diameter=DIAMETER, empty=empty, look=look)
+            LabeledVolume(data=base.data, labels=base.labels, diameter=DIAMETER, empty=empty, look=look)
         ],
         config=config,
     )
@@ -160,21 +174,45 @@ def test_resnet_has_the_published_number_of_parameters() -> None:
         {"risk": Risk.PN, "ema_decay": 0.0},
     ],
 )
-def test_interrupted_training_ends_in_the_same_weights(options: dict[str, object]) -> None:
+def test_interrupted_training_ends_in_the_same_weights(options: dict[str, object], tmp_path: Path) -> None:
     config = CetPickConfig(**{**TINY, **options})
     sampler = CropSampler(volumes=[volume([[6, 20, 30]])], config=config)
-    device = torch.device("cpu")
-    whole = Trainer(sampler, config, device)
-    results = list(whole.run())
-    assert [result.step for result in results] == [1, 2, 3]
-    broken = Trainer(sampler, config, device)
-    next(broken.run())
-    resumed = Trainer(sampler, config, device)
-    resumed.restore(broken.state())
-    again = list(resumed.run())
-    assert [result.loss for result in again] == [result.loss for result in results[1:]]
-    for name, value in whole.averaged_weights().items():
-        assert torch.equal(value, resumed.averaged_weights()[name]), name
+
+    def train(folder: str, settings: LoopConfig) -> dict[str, Any]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        torch.manual_seed(config.seed)
+        network = new_network(config)
+        learner = Learner(
+            network=network,
+            loss=loss_of_crops(network, sampler, config, torch.device("cpu")),
+            groups=[{"params": list(network.parameters()), "weight_decay": config.weight_decay}],
+            learning_rate=schedule,
+            average_warmup=AVERAGE_WARMUP,
+        )
+        list(TrainingLoop(learner, settings, tmp_path / folder, record={}).run())
+        state: dict[str, Any] = torch.load(tmp_path / folder / CHECKPOINT, weights_only=True)
+        return state
+
+    loop = replace(config.loop, checkpoint_every=1)
+    whole = train("whole", loop)
+    for _ in range(3):
+        cut = train("cut", replace(loop, max_minutes=0.0))  # one step per call
+    assert whole["step"] == cut["step"] == 3
+    for part in ("model", "average"):
+        assert whole[part].keys() == cut[part].keys()
+        assert all(torch.equal(value, cut[part][name]) for name, value in whole[part].items())
+    logs = [(tmp_path / folder / LOG).read_text().splitlines() for folder in ("whole", "cut")]
+    assert logs[0][0].endswith(",risk,contrast,consistency")
+    assert len(logs[0]) == 4
+    for one, other in zip(*logs, strict=True):  # all columns but the seconds
+        assert one.split(",")[:5] + one.split(",")[6:] == other.split(",")[:5] + other.split(",")[6:]
+
+
+def test_the_rate_rises_and_falls_to_nothing() -> None:
+    config = LoopConfig(steps=100, warmup_steps=10, learning_rate=2.0)
+    assert schedule(0, config) == pytest.approx(0.2)
+    assert schedule(50, config) == pytest.approx(1.0)
+    assert schedule(100, config) == pytest.approx(0.0)
 
 
 def test_settings_out_of_range() -> None:

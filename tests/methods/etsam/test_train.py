@@ -19,11 +19,13 @@ from cryoseg.types import Geometry
 pytest.importorskip("tensordict")
 pytest.importorskip("tensorboard")
 
+from cryoseg.config.segment import Polarity
 from cryoseg.config.train_sam2 import ClipPrompts, Part, Sam2ClipConfig, TrainSam2Config, etsam_loop
 from cryoseg.methods.etsam.loss import clip_loss, etsam_loss
 from cryoseg.methods.etsam.train import train_sam2_stage
 from cryoseg.methods.etsam.training_network import ClipBatch, build_clip_network, layered_groups
 from cryoseg.methods.membranes.data import split_pairs
+from cryoseg.methods.membranes.training import TrainingPairs
 
 NANO = str(Path(__file__).parents[2] / "conformance" / "sam2_nano.yaml")
 
@@ -85,9 +87,9 @@ def test_published_prompts_resume_to_the_same_weights(data: Path, tmp_path: Path
     loop = replace(etsam_loop(1), steps=3, validate_every=3, checkpoint_every=1)
     config = TrainSam2Config(sam2_config=NANO, loop=loop, clip=Sam2ClipConfig(length=3, batch=1))
     piece = replace(config, loop=replace(loop, max_minutes=0.0))  # one step per call
-    cpu = torch.device("cpu")
-    assert train_sam2_stage(config, training, held_out, tmp_path / "a", device=cpu)
-    done = [train_sam2_stage(piece, training, held_out, tmp_path / "b", device=cpu) for _ in range(3)]
+    pairs = TrainingPairs(training=training, held_out=held_out, polarity=Polarity.AS_IS)
+    assert train_sam2_stage(config, pairs, tmp_path / "a")
+    done = [train_sam2_stage(piece, pairs, tmp_path / "b") for _ in range(3)]
     assert done == [False, False, True]
     whole, cut = (torch.load(tmp_path / f / "last.pt", weights_only=True) for f in "ab")
     assert whole["step"] == cut["step"] == 3

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import read_tomogram, write_logits, write_mask
 from cryoseg.methods.membrane_tiny.train import train_membrane, train_stage
-from cryoseg.methods.membranes.data import find_pairs, load_volume, split_pairs
+from cryoseg.methods.membranes.data import Pair, find_pairs, load_volume, split_pairs
+from cryoseg.methods.membranes.training import TrainingPairs
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.training.loop import TrainingError
 from cryoseg.types import Geometry
@@ -46,6 +48,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def material(parts: tuple[list[Pair], list[Pair]]) -> TrainingPairs:
+    return TrainingPairs(training=parts[0], held_out=parts[1], polarity=Polarity.DARK)
+
+
 def tiny(stage: int, steps: int) -> TrainMembraneConfig:
     return TrainMembraneConfig(
         stage=stage,
@@ -55,7 +61,12 @@ def tiny(stage: int, steps: int) -> TrainMembraneConfig:
 
 
 def test_from_pairs_to_a_model_file_with_its_recipe(data: Path, tmp_path: Path) -> None:
-    model = train_membrane((tiny(1, 12), tiny(2, 4)), [str(data)], [], tmp_path, card={"data": "rings"})
+    model = train_membrane(
+        (tiny(1, 12), tiny(2, 4)),
+        material(split_pairs([str(data)], [], seed=0)),
+        tmp_path,
+        card={"data": "rings"},
+    )
     assert model is not None
     metadata = read_model_metadata(model)
     assert metadata["method"] == "membrane-tiny"
@@ -110,18 +121,17 @@ def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -
 def test_a_refused_call_leaves_the_record_of_the_run_alone(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     pairs = find_pairs([str(data)])
-    train_stage(tiny(1, 2), pairs[:2], pairs[2:], run)
+    given = material((pairs[:2], pairs[2:]))
+    train_stage(tiny(1, 2), given, run)
     record = (run / "config.json").read_bytes()
     others = (
         {"config": tiny(1, 4)},
-        {"polarity": Polarity.BRIGHT},
+        {"data": replace(given, polarity=Polarity.BRIGHT)},
         {"start": torch.load(run / "best.pt", weights_only=True)["model"]},
     )
     for other in others:
         with pytest.raises(TrainingError, match="other settings"):
-            train_stage(
-                **{"config": tiny(1, 2), "training": pairs[:2], "held_out": pairs[2:], "run": run} | other
-            )
+            train_stage(**{"config": tiny(1, 2), "data": given, "folder": run} | other)
         assert (run / "config.json").read_bytes() == record
 
 

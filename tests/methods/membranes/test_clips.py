@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from cryoseg.config.train import ClipConfig
-from cryoseg.methods.membranes.clips import TrainingVolume, sample_batch
+from cryoseg.methods.membranes.clips import TrainingVolume, sample_clips
 
 PLAIN = ClipConfig(length=3, size=32, batch=2, zoom=1.0, noise=0.0, blur=0.0, empty_fraction=0.0)
 
@@ -23,37 +23,37 @@ def ball(shape: tuple[int, int, int] = (9, 48, 40), *, logits: bool = False) -> 
 
 def test_the_same_step_gives_the_same_clips_and_another_step_others() -> None:
     volumes = [ball()]
-    first, again = (sample_batch(volumes, ClipConfig(size=32), seed=1, step=5) for _ in range(2))
-    other = sample_batch(volumes, ClipConfig(size=32), seed=1, step=6)
+    first, again = (sample_clips(volumes, ClipConfig(size=32), seed=1, step=5) for _ in range(2))
+    other = sample_clips(volumes, ClipConfig(size=32), seed=1, step=6)
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
 
 
 def test_shapes_for_both_stages() -> None:
-    images, labels = sample_batch([ball()], PLAIN, seed=0, step=0)
+    images, labels = sample_clips([ball()], PLAIN, seed=0, step=0)
     assert images.shape == (2, 3, 5, 32, 32)
     assert labels.shape == (2, 3, 32, 32)
-    images, _ = sample_batch([ball(logits=True)], PLAIN, seed=0, step=0)
+    images, _ = sample_clips([ball(logits=True)], PLAIN, seed=0, step=0)
     assert images.shape == (2, 3, 16, 32, 32)
 
 
 def test_images_logits_and_labels_stay_in_register_through_every_flip() -> None:
     # The third channel of the logits is the slice itself: it must be positive exactly on the labels.
     for step in range(12):
-        images, labels = sample_batch([ball(logits=True)], PLAIN, seed=2, step=step)
+        images, labels = sample_clips([ball(logits=True)], PLAIN, seed=2, step=step)
         assert torch.equal(images[:, :, 7] > 0, labels > 0)
 
 
 def test_neighbors_of_consecutive_slices_overlap() -> None:
     for step in range(6):
         config = ClipConfig(length=4, size=32, batch=1, zoom=1.0, noise=0.0, blur=0.0)
-        images, _ = sample_batch([ball()], config, seed=4, step=step)
+        images, _ = sample_clips([ball()], config, seed=4, step=step)
         assert torch.equal(images[0, 0, 1:], images[0, 1, :-1])
 
 
 def test_a_volume_smaller_than_the_crop_is_padded_with_unknown_labels() -> None:
-    images, labels = sample_batch([ball((5, 20, 26))], PLAIN, seed=0, step=1)
+    images, labels = sample_clips([ball((5, 20, 26))], PLAIN, seed=0, step=1)
     assert images.shape[-2:] == (32, 32)
     assert (labels == -1).any()
     assert set(labels.unique().tolist()) <= {-1, 0, 1}

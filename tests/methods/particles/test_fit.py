@@ -8,7 +8,7 @@ import torch
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig
-from cryoseg.methods.particles.fit import TrainedPart, adaptation_loss, dice_by_threshold, pretraining_loss
+from cryoseg.methods.particles.fit import TrainedPart, adaptation_loss, pretraining_loss
 from cryoseg.methods.particles.losses import bce_loss, prompted_loss, sam_loss, squared_dice_loss
 from cryoseg.methods.particles.samples import (
     TrainingMicrograph,
@@ -18,6 +18,7 @@ from cryoseg.methods.particles.samples import (
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
+from cryoseg.methods.training.threshold import dice_by_threshold
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CPU = torch.device("cpu")

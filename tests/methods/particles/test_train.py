@@ -22,7 +22,7 @@ from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.particles.data import ReadOptions, find_micrographs, labelled_diameter, load_micrograph
 from cryoseg.methods.particles.files import read_particle_file
 from cryoseg.methods.particles.model import load_particle_model
-from cryoseg.methods.particles.train import pretrain, split_micrographs, train_prompt
+from cryoseg.methods.particles.train import MicrographData, pretrain, split_micrographs, train_prompt
 from cryoseg.methods.prompt_sam import everything as prompt_amg
 from cryoseg.methods.prompt_sam.everything import particle_sized_union
 from cryoseg.methods.prompt_sam.network import PromptSam
@@ -52,6 +52,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def split(data: Path) -> MicrographData:
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    return MicrographData(training=training, held_out=held_out)
+
+
 def loop(steps: int) -> LoopConfig:
     return LoopConfig(
         steps=steps,
@@ -68,15 +73,10 @@ def base(data: Path, small_sam: SamGeometry, tmp_path_factory: pytest.TempPathFa
     config = PretrainConfig(
         loop=loop(6), sample=SampleConfig(batch=1), grid_side=4, prompts=1, particle_pixels=12.0
     )
-    training, held_out = split_micrographs([str(data)], [], seed=0)
-    trained = pretrain(
-        config,
-        training,
-        held_out,
-        tmp_path_factory.mktemp("sam"),
-        geometry=replace(small_sam, fine_widths=(8, 8)),
-        device="cpu",
-    )
+    material = split(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cryoseg.methods.particles.train.TINY", replace(small_sam, fine_widths=(8, 8)))
+        trained = pretrain(config, material, tmp_path_factory.mktemp("sam"))
     assert trained is not None
     return trained.path
 
@@ -102,8 +102,8 @@ def test_pretraining_writes_a_whole_model_with_its_recipe(base: Path) -> None:
 def test_an_adapted_file_holds_only_what_was_trained(
     method: PromptMethod, data: Path, base: Path, tmp_path: Path
 ) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
-    trained = train_prompt(tiny(method), base, training, held_out, tmp_path, device="cpu")
+    material = split(data)
+    trained = train_prompt(tiny(method), base, material, tmp_path)
     assert trained is not None
     stored = read_model_tensors(trained.path)
     statistics = ("running_mean", "running_var", "num_batches_tracked")
@@ -125,8 +125,8 @@ def test_an_adapted_file_holds_only_what_was_trained(
 
 
 def test_another_base_is_refused(data: Path, base: Path, tmp_path: Path) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
-    trained = train_prompt(tiny(PromptMethod.PREFIX), base, training, held_out, tmp_path, device="cpu")
+    material = split(data)
+    trained = train_prompt(tiny(PromptMethod.PREFIX), base, material, tmp_path)
     assert trained is not None
     other = tmp_path / "particle_sam.safetensors"
     other.write_bytes(base.read_bytes()[:-4] + b"\0\0\0\0")
@@ -136,13 +136,13 @@ def test_another_base_is_refused(data: Path, base: Path, tmp_path: Path) -> None
 
 
 def test_a_resumed_training_ends_like_an_undisturbed_one(data: Path, base: Path, tmp_path: Path) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
+    material = split(data)
     config = tiny(PromptMethod.ENCODER, steps=4)
-    whole = train_prompt(config, base, training, held_out, tmp_path / "whole", device="cpu")
+    whole = train_prompt(config, base, material, tmp_path / "whole")
     short = replace(config, loop=replace(config.loop, max_minutes=1e-9))
-    while train_prompt(short, base, training, held_out, tmp_path / "cut", device="cpu") is None:
+    while train_prompt(short, base, material, tmp_path / "cut") is None:
         pass
-    cut = train_prompt(config, base, training, held_out, tmp_path / "cut", device="cpu")
+    cut = train_prompt(config, base, material, tmp_path / "cut")
     assert whole is not None
     assert cut is not None
     first, second = read_model_tensors(whole.path), read_model_tensors(cut.path)

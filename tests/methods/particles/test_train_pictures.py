@@ -23,7 +23,6 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pictures import Split, read_picture_mask
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.particles.files import save_particle_model
-from cryoseg.methods.particles.fit import LOGIT_BINS, dice_by_threshold
 from cryoseg.methods.particles.picture_samples import (
     PictureSamples,
     picture_input,
@@ -31,10 +30,12 @@ from cryoseg.methods.particles.picture_samples import (
     soft_target,
 )
 from cryoseg.methods.particles.recipe import ParticleRecipe
-from cryoseg.methods.particles.train_pictures import split_pictures, train_pictures
+from cryoseg.methods.particles.train_pictures import PictureData, split_pictures, train_pictures
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
+from cryoseg.methods.training.run import Runtime
+from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
 
 RUNNER = CliRunner()
 HEIGHT, WIDTH, BORDER = 90, 120, 12
@@ -162,13 +163,13 @@ def test_from_list_to_scores(lesions: Path, base: Path, tmp_path: Path) -> None:
 
 
 def test_a_network_learns_lesions_and_resumes_to_the_bit(lesions: Path, base: Path, tmp_path: Path) -> None:
-    config = settings(steps=3)
-    whole = train_pictures(config, base, [lesions], tmp_path / "whole", augment=False, device="cpu")
+    config, data = settings(steps=3), PictureData(lists=[lesions], augment=False)
+    whole = train_pictures(config, base, data, tmp_path / "whole")
     short = replace(config, loop=replace(config.loop, max_minutes=1e-9))
     cut = tmp_path / "cut"
-    while train_pictures(short, base, [lesions], cut, augment=False, device="cpu") is None:
+    while train_pictures(short, base, data, cut) is None:
         pass
-    finished = train_pictures(config, base, [lesions], cut, augment=False, device="cpu")
+    finished = train_pictures(config, base, data, cut)
     assert whole is not None
     assert finished is not None
     first, second = read_model_tensors(whole.path), read_model_tensors(finished.path)
@@ -182,11 +183,9 @@ def test_points_from_the_truth_label_the_test_as_an_upper_bound(
     trained = train_pictures(
         settings(steps=1, prompter=Prompter.GT, points=1),
         base,
-        [lesions],
+        PictureData(lists=[lesions], augment=False),
         tmp_path,
-        augment=False,
-        device="cpu",
-        on_event=lambda event: notes.append(getattr(event, "text", "")),
+        runtime=Runtime(on_event=lambda event: notes.append(getattr(event, "text", ""))),
     )
     assert trained is not None
     card = read_model_metadata(trained.path)["card"]

@@ -27,11 +27,13 @@ from cryoseg.methods.particles.fit import TrainedPart, truth_points
 from cryoseg.methods.particles.losses import sam_loss
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.methods.particles.recipe import ParticleRecipe
-from cryoseg.methods.particles.train import split_micrographs, train_prompt
+from cryoseg.methods.particles.train import MicrographData, split_micrographs, train_prompt
+from cryoseg.methods.particles.trained import ModelOutput
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
-from cryoseg.methods.training.loop import fit
+from cryoseg.methods.training.learner import Learner
+from cryoseg.methods.training.loop import TrainingLoop
 
 RUNNER = CliRunner()
 CPU = torch.device("cpu")
@@ -63,6 +65,11 @@ def base(small_sam: SamGeometry, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
+def split(data: Path) -> MicrographData:
+    training, held_out = split_micrographs([str(data)], [], seed=0)
+    return MicrographData(training=training, held_out=held_out)
+
+
 def settings(steps: int = 3, batch: int = 2, **promise: object) -> TrainSamConfig:
     config = PromiseConfig(**{"points": 4, **promise})  # type: ignore[arg-type]
     return TrainSamConfig(
@@ -87,8 +94,8 @@ def hashes(state: dict[str, Tensor]) -> dict[str, str]:
 
 
 def test_training_leaves_every_byte_of_sam_as_it_was(data: Path, base: Path, tmp_path: Path) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
-    trained = train_prompt(settings(), base, training, held_out, tmp_path, standalone=True, device="cpu")
+    material = split(data)
+    trained = train_prompt(settings(), base, material, tmp_path, output=ModelOutput(standalone=True))
     assert trained is not None
     before, after = hashes(read_model_tensors(base)), hashes(read_model_tensors(trained.path))
     assert len(before) > 50
@@ -117,8 +124,8 @@ def test_what_is_not_freed_keeps_every_bit_while_the_rest_learns(
         return sam_loss(network(images)[0][:, 0], target).mean()
 
     loop = LoopConfig(steps=2, warmup_steps=0, learning_rate=1e-2, checkpoint_every=2)
-    for _ in fit(part, loss, loop, tmp_path, clip_together=part.clip_together):
-        pass
+    learner = Learner(network=part, loss=loss, clip_together=part.clip_together)
+    list(TrainingLoop(learner, loop, tmp_path, record={}).run())
     changed = {n for n, value in network.state_dict().items() if not torch.equal(value, before[n])}
     learned = {name.split(".")[1] for name in changed if name.startswith("sam.")}
     assert (
@@ -137,9 +144,9 @@ def test_what_is_not_freed_keeps_every_bit_while_the_rest_learns(
 def test_freed_parts_are_kept_in_the_file_beside_the_name_of_their_sam(
     data: Path, base: Path, tmp_path: Path
 ) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
+    material = split(data)
     config = settings(steps=1, freeze=FreezeType.MASK_DECODER_FREE)
-    trained = train_prompt(config, base, training, held_out, tmp_path, device="cpu")
+    trained = train_prompt(config, base, material, tmp_path)
     assert trained is not None
     kept = read_model_tensors(trained.path)
     assert {name.split(".")[1] for name in kept if name.startswith("sam.")} == {"mask_decoder"}
@@ -152,12 +159,12 @@ def test_freed_parts_are_kept_in_the_file_beside_the_name_of_their_sam(
 
 
 def test_training_on_micrographs_resumes_to_the_bit(data: Path, base: Path, tmp_path: Path) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
+    material = split(data)
     config = settings(steps=2)
     short = replace(config, loop=replace(config.loop, checkpoint_every=1, max_minutes=1e-9))
     whole = replace(short, loop=replace(short.loop, max_minutes=None))
     for folder, plan in (("whole", whole), ("cut", short), ("cut", whole)):
-        train_prompt(plan, base, training, held_out, tmp_path / folder, device="cpu")
+        train_prompt(plan, base, material, tmp_path / folder)
     first, second = (read_model_tensors(tmp_path / n / "promise.safetensors") for n in ("whole", "cut"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -197,9 +204,9 @@ def test_points_of_the_truth_follow_from_seed_step_and_sample(base: Path) -> Non
 def test_a_model_that_needs_the_truth_trains_but_does_not_pick(
     data: Path, base: Path, tmp_path: Path
 ) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
+    material = split(data)
     config = settings(steps=1, batch=1, prompter=Prompter.GT)
-    trained = train_prompt(config, base, training, held_out, tmp_path, device="cpu")
+    trained = train_prompt(config, base, material, tmp_path)
     assert trained is not None
     assert 0 <= trained.dice <= 1
     loaded = read_particle_file(trained.path, base=base)
@@ -254,9 +261,9 @@ def test_a_training_micrograph_without_particles_is_refused_by_name(
 
 
 def test_a_batch_too_small_for_its_normalization_is_refused(data: Path, base: Path, tmp_path: Path) -> None:
-    training, held_out = split_micrographs([str(data)], [], seed=0)
+    material = split(data)
     with pytest.raises(ConfigError, match=r"--batch 1: .* needs 2 samples"):
-        train_prompt(settings(batch=1), base, training, held_out, tmp_path, device="cpu")
+        train_prompt(settings(batch=1), base, material, tmp_path)
 
 
 def test_the_published_loss_has_a_floor_and_ours_has_none() -> None:

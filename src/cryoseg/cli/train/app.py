@@ -72,6 +72,9 @@ def membrane(
     """
     from cryoseg.methods.device import select_device
     from cryoseg.methods.membrane_tiny.train import train_membrane
+    from cryoseg.methods.membranes.data import split_pairs
+    from cryoseg.methods.membranes.training import TrainingPairs
+    from cryoseg.methods.training.run import Runtime
 
     configs = tuple(
         membrane_config(
@@ -88,17 +91,14 @@ def membrane(
         for stage, count in ((1, steps), (2, stage2_steps or max(1, steps // 2)))
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
+        training, held_out = split_pairs(data, validation or [], seed=seed)
         model = train_membrane(
             (configs[0], configs[1]),
-            data,
-            validation or [],
+            TrainingPairs(training=training, held_out=held_out, polarity=polarity),
             output_dir,
             start=start,
-            polarity=polarity,
             card=read_card(card),
-            device=select_device(device),
-            tensorboard=tensorboard,
-            on_event=console,
+            runtime=Runtime(device=select_device(device), tensorboard=tensorboard, on_event=console),
         )
     if model is None:
         say_unfinished(console)
@@ -128,23 +128,22 @@ def package(
     For example: cryoseg train package --stage1 runs/1 --stage2 runs/2 --validation val -o mine.safetensors
     """
     from cryoseg.methods.membrane_tiny.runs import package as write_package
-    from cryoseg.methods.membrane_tiny.runs import run_settings, write_stage1_logits
+    from cryoseg.methods.membrane_tiny.runs import run_settings, write_logits_of_run
     from cryoseg.methods.membranes.data import find_pairs, logits_folder
+    from cryoseg.methods.membranes.training import TrainingPairs
     from cryoseg.methods.training.loop import BEST
+    from cryoseg.methods.training.run import Runtime
 
     first, polarity = run_settings(stage1, 1)
     second, _ = run_settings(stage2, 2)
     first = replace(first, clip=second.clip)  # both stages of a packaged model have one memory window
-    held_out, logits = find_pairs(validation), logits_folder(stage2, stage1 / BEST, polarity)
+    data = TrainingPairs(
+        training=[],
+        held_out=find_pairs(validation),
+        polarity=polarity,
+        logits=logits_folder(stage2, stage1 / BEST, polarity),
+    )
     with batch_console() as console:
-        write_stage1_logits(first, stage1, held_out, logits, polarity=polarity, on_event=console)
-        threshold, dice = write_package(
-            (first, second),
-            (stage1, stage2),
-            held_out,
-            logits,
-            output,
-            polarity=polarity,
-            card=read_card(card),
-        )
+        write_logits_of_run(first, stage1, data, Runtime(on_event=console))
+        threshold, dice = write_package((first, second), (stage1, stage2), data, output, card=read_card(card))
         console.out.print(f"{output}: threshold {threshold:+.3f}, validation Dice {dice:.4f}", markup=False)

@@ -25,7 +25,7 @@ from cryoseg.cli.options import (
     Verbose,
 )
 from cryoseg.cli.relion_options import RelionOptions
-from cryoseg.cli.train.options import RunDir
+from cryoseg.cli.train.options import MaxMinutes, RunDir, Tensorboard, say_unfinished
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk, Specimen, ZPool
 from cryoseg.config.convert import from_relion4_setting
 from cryoseg.config.pick import CoordsOrder, ThicknessAxis, coords_order_setting, thickness_axis_setting
@@ -174,7 +174,9 @@ def cet_pick(
         bool, Option("--pictures/--no-pictures", help="Draw labels, heat map and picks.")
     ] = True,
     pixel_size: PixelSize = None,
+    max_minutes: MaxMinutes = None,
     seed: Seed = 0,
+    tensorboard: Tensorboard = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -208,9 +210,12 @@ def cet_pick(
         background_fraction=background_fraction,
         holdout_fraction=holdout_fraction,
         checks=checks,
+        max_minutes=max_minutes,
         seed=seed,
     )
-    from cryoseg.pipelines.train_cet_pick import TrainingFiles, train_files  # torch starts here
+    from cryoseg.methods.device import select_device  # torch starts here
+    from cryoseg.methods.training.run import Runtime
+    from cryoseg.pipelines.train_cet_pick import DetectorOutput, TrainingFiles, train_files
 
     files = TrainingFiles(
         tomograms=tomograms,
@@ -226,13 +231,11 @@ def cet_pick(
         pixel_size=pixel_size,
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
-        train_files(
+        model = train_files(
             files,
-            output_dir,
             config,
-            name=name,
-            device=device,
-            pictures=pictures,
-            overwrite=overwrite,
-            on_event=console,
+            DetectorOutput(folder=output_dir, name=name, pictures=pictures, overwrite=overwrite),
+            runtime=Runtime(device=select_device(device), tensorboard=tensorboard, on_event=console),
         )
+    if model is None:
+        say_unfinished(console)

@@ -48,7 +48,7 @@ from cryoseg.config.train_sam2 import (
 from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cryoseg.events import OnEvent
+    from cryoseg.methods.training.run import Runtime
 
 BY_RECIPE = "by the recipe"
 RecipeOption = Annotated[
@@ -189,6 +189,7 @@ def _given(**values: Any) -> dict[str, Any]:
 def _train(run: _Run) -> None:
     from cryoseg.methods.device import select_device
     from cryoseg.methods.training.processes import launch
+    from cryoseg.methods.training.run import Runtime
 
     options = run.options
     device = select_device(options.device)
@@ -197,13 +198,17 @@ def _train(run: _Run) -> None:
         device = processes.fabric.device
     with batch_console(quiet=options.quiet or not processes.first, verbose=options.verbose) as console:
         train = _train_etsam if options.recipe is Recipe.ETSAM else _train_membrane
-        train(run, device, processes, console)
+        train(
+            run,
+            Runtime(device=device, processes=processes, tensorboard=options.tensorboard, on_event=console),
+        )
 
 
-def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
-    from cryoseg.methods.membrane_tiny.runs import load_start, write_stage1_logits
+def _train_membrane(run: _Run, runtime: Runtime) -> None:
+    from cryoseg.methods.membrane_tiny.runs import load_start, write_logits_of_run
     from cryoseg.methods.membrane_tiny.train import train_stage
     from cryoseg.methods.membranes.data import logits_folder, split_pairs
+    from cryoseg.methods.membranes.training import TrainingPairs
     from cryoseg.methods.training.loop import BEST
 
     options, stage = run.options, run.stage
@@ -211,34 +216,19 @@ def _train_membrane(run: _Run, device: Any, processes: Any, on_event: OnEvent) -
     config = options.membrane(stage)
     polarity = options.polarity or Polarity.DARK
     training, held_out = split_pairs(run.data, options.validation or [], seed=config.loop.seed)
+    data = TrainingPairs(training=training, held_out=held_out, polarity=polarity)
     weights = load_start(options.start, stage) if options.start is not None else None
-    logits = None
     if run.stage1 is not None:
-        logits = logits_folder(run.output_dir, run.stage1 / BEST, polarity)
-        first = TrainMembraneConfig(stage=1, clip=config.clip)
-        if processes.first:
-            pairs = [*training, *held_out]
-            write_stage1_logits(first, run.stage1, pairs, logits, polarity=polarity, on_event=on_event)
-        processes.wait()
+        data = replace(data, logits=logits_folder(run.output_dir, run.stage1 / BEST, polarity))
+        write_logits_of_run(TrainMembraneConfig(stage=1, clip=config.clip), run.stage1, data, runtime)
         weights = weights or load_start(run.stage1 / BEST, 1)
-    train_stage(
-        config,
-        training,
-        held_out,
-        run.output_dir,
-        start=weights,
-        polarity=polarity,
-        logits=logits,
-        device=device,
-        processes=processes,
-        tensorboard=options.tensorboard,
-        on_event=on_event,
-    )
+    train_stage(config, data, run.output_dir, start=weights, runtime=runtime)
 
 
-def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> None:
+def _train_etsam(run: _Run, runtime: Runtime) -> None:
     from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
     from cryoseg.methods.membranes.data import logits_folder, split_pairs
+    from cryoseg.methods.membranes.training import TrainingPairs
     from cryoseg.methods.training.loop import BEST
     from cryoseg.methods.weights import canonical_name, require
 
@@ -249,33 +239,12 @@ def _train_etsam(run: _Run, device: Any, processes: Any, on_event: OnEvent) -> N
         start = require(known)
     polarity = options.polarity or Polarity.AS_IS
     training, held_out = split_pairs(run.data, options.validation or [], seed=config.loop.seed)
-    logits = None
+    data = TrainingPairs(training=training, held_out=held_out, polarity=polarity)
     if stage1 is not None:
         checkpoint = stage1 / BEST if stage1.is_dir() else stage1
-        logits = logits_folder(run.output_dir, checkpoint, polarity)
-        write_sam2_logits(
-            config,
-            checkpoint,
-            [*training, *held_out],
-            logits,
-            polarity=polarity,
-            device=device,
-            processes=processes,
-            on_event=on_event,
-        )
-    train_sam2_stage(
-        config,
-        training,
-        held_out,
-        run.output_dir,
-        start=start,
-        polarity=polarity,
-        logits=logits,
-        device=device,
-        processes=processes,
-        tensorboard=options.tensorboard,
-        on_event=on_event,
-    )
+        data = replace(data, logits=logits_folder(run.output_dir, checkpoint, polarity))
+        write_sam2_logits(config, checkpoint, data, runtime)
+    train_sam2_stage(config, data, run.output_dir, start=start, runtime=runtime)
 
 
 def etsam_stage1(data: Data, output_dir: RunDir, options: StageOptions = StageOptions()) -> None:

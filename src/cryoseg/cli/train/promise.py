@@ -142,20 +142,19 @@ def promise(
     if not lists:
         train_on_micrographs(config, place, data, output_dir, micrographs, run)
         return
-    from cryoseg.methods.particles.train_pictures import train_pictures
+    from cryoseg.methods.device import select_device
+    from cryoseg.methods.particles.train_pictures import PictureData, train_pictures
+    from cryoseg.methods.particles.trained import ModelOutput
+    from cryoseg.methods.training.run import Runtime
 
     with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
         trained = train_pictures(
             micrographs.with_core(config),
             place,
-            [Path(name) for name in lists],
+            PictureData(lists=[Path(name) for name in lists], prepare=bool(prepare), augment=augment),
             output_dir,
-            prepare=bool(prepare),
-            augment=augment,
-            standalone=run.standalone,
-            device=run.device,
-            card=run.facts(),
-            on_event=console,
+            output=ModelOutput(standalone=run.standalone, card=run.facts()),
+            runtime=Runtime(device=select_device(run.device), on_event=console),
         )
     if trained is None:
         say_unfinished(console)

@@ -175,7 +175,10 @@ def sam(
 
     Example: cryoseg train sam simulated/train --validation simulated/val -o runs/sam
     """
-    from cryoseg.methods.particles.train import pretrain, split_micrographs
+    from cryoseg.methods.device import select_device
+    from cryoseg.methods.particles.train import MicrographData, pretrain, split_micrographs
+    from cryoseg.methods.particles.trained import ModelOutput
+    from cryoseg.methods.training.run import Runtime
 
     config = replace(
         _DEFAULT,
@@ -195,13 +198,11 @@ def sam(
         training, held_out = split_micrographs(data, validation or [], seed=seed)
         trained = pretrain(
             config,
-            training,
-            held_out,
+            MicrographData(training=training, held_out=held_out),
             output_dir,
             start=start,
-            device=device,
-            card=read_card(card),
-            on_event=console,
+            output=ModelOutput(card=read_card(card)),
+            runtime=Runtime(device=select_device(device), on_event=console),
         )
     if trained is None:
         say_unfinished(console)

@@ -159,8 +159,11 @@ def train_on_micrographs(
     run: RunOptions,
 ) -> None:
     """Adapt the SAM of a file on micrographs, and say where the training did not come to its end."""
+    from cryoseg.methods.device import select_device
     from cryoseg.methods.particles.files import load_base
-    from cryoseg.methods.particles.train import train_prompt
+    from cryoseg.methods.particles.train import MicrographData, train_prompt
+    from cryoseg.methods.particles.trained import ModelOutput
+    from cryoseg.methods.training.run import Runtime
 
     recipe = load_base(base)[1]
     if recipe is not None and config.sample.view is TrainView.WHOLE:
@@ -173,14 +176,10 @@ def train_on_micrographs(
         trained = train_prompt(
             micrographs.with_core(config),
             base,
-            training,
-            held_out,
+            MicrographData(training=training, held_out=held_out, read=micrographs.read(recipe)),
             output_dir,
-            read=micrographs.read(recipe),
-            standalone=run.standalone,
-            device=run.device,
-            card=run.facts(),
-            on_event=console,
+            output=ModelOutput(standalone=run.standalone, card=run.facts()),
+            runtime=Runtime(device=select_device(run.device), on_event=console),
         )
     if trained is None:
         say_unfinished(console)

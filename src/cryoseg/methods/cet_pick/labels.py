@@ -15,7 +15,7 @@ from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import DetectorSettings
-from cryoseg.methods.cet_pick.samples import TrainingVolume
+from cryoseg.methods.cet_pick.samples import LabeledVolume
 from cryoseg.types import BoolArray, Tomogram
 
 FEW_LABELS = 10
@@ -55,7 +55,7 @@ class Prepared:
 
     source: LabeledTomogram
     intensity: IntensityMap
-    volume: TrainingVolume
+    volume: LabeledVolume
     train_labels: NDArray[np.float64]
     held_labels: NDArray[np.float64]
 
@@ -131,7 +131,7 @@ def prepare(
     if normalized.blank is not None:
         look = ~normalized.blank if look is None else look & ~normalized.blank
     train = item.labels[~held]
-    volume = TrainingVolume(
+    volume = LabeledVolume(
         data=data, labels=grid.to_working(train), diameter=diameter, empty=empty, look=look
     )
     return Prepared(

@@ -23,7 +23,7 @@ SOFT_FLOOR = 0.05  # Gaussian values below this count as unlabeled
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingVolume:
+class LabeledVolume:
     """One tomogram on the working grid.
 
     Attributes
@@ -99,7 +99,7 @@ def gaussian_target(
     return target
 
 
-def _padded(volume: TrainingVolume, crop: tuple[int, int, int]) -> TrainingVolume:
+def _padded(volume: LabeledVolume, crop: tuple[int, int, int]) -> LabeledVolume:
     """The volume, extended by its mirror image (but never to be learned from) to hold a crop."""
     missing = [max(0, side - n) for side, n in zip(crop, volume.data.shape, strict=True)]
     if not any(missing):
@@ -107,7 +107,7 @@ def _padded(volume: TrainingVolume, crop: tuple[int, int, int]) -> TrainingVolum
     before = [m // 2 for m in missing]
     width = [(b, m - b) for b, m in zip(before, missing, strict=True)]
     look = np.ones(volume.data.shape, bool) if volume.look is None else volume.look
-    return TrainingVolume(
+    return LabeledVolume(
         data=np.pad(volume.data, width, mode="symmetric"),
         labels=volume.labels + np.asarray(before),
         diameter=volume.diameter,
@@ -128,7 +128,7 @@ class CropSampler:
         Crop size, augmentation, target, seed.
     """
 
-    volumes: list[TrainingVolume]
+    volumes: list[LabeledVolume]
     config: CetPickConfig
     _owners: NDArray[np.int64] = field(init=False)
 
@@ -175,7 +175,7 @@ class CropSampler:
         )
         return crop * np.float32(gain) + noise + np.float32(rng.normal(0, 0.1)), target
 
-    def _window(self, volume: TrainingVolume, center: NDArray[np.float64]) -> tuple[slice, ...]:
+    def _window(self, volume: LabeledVolume, center: NDArray[np.float64]) -> tuple[slice, ...]:
         """The crop about a point, moved into the volume."""
         size = np.asarray(self.config.crop)
         begin = np.round(center - (size - 1) / 2).astype(int)
@@ -184,7 +184,7 @@ class CropSampler:
 
     def _target(
         self,
-        volume: TrainingVolume,
+        volume: LabeledVolume,
         labels: NDArray[np.float64],
         window: tuple[slice, ...],
         flips: tuple[int, ...],

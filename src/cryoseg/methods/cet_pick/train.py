@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from torch import Tensor, nn
 
 from cryoseg.config.cet_pick import CetPickConfig, Specimen
 from cryoseg.core.picking.pick_threshold import expected_f1_threshold
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
-from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, settings_for
-from cryoseg.methods.cet_pick.fit import StepResult, Trainer
+from cryoseg.events import Note, OnEvent, Warn
+from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, DetectorSettings, settings_for
+from cryoseg.methods.cet_pick.fit import AVERAGE_WARMUP, loss_of_crops, new_network, schedule
 from cryoseg.methods.cet_pick.labels import (
     FEW_LABELS,
     LabeledTomogram,
@@ -27,12 +29,11 @@ from cryoseg.methods.cet_pick.labels import (
     prepare,
 )
 from cryoseg.methods.cet_pick.samples import CropSampler
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cryoseg.methods.training.learner import Learner
+from cryoseg.methods.training.run import Runtime, TrainingRun
 
 LABEL_RADIUS = 0.35  # a peak this near to a label, in particle diameters, is the label's
-FIRST_CHECK = 0.6  # of all steps; an earlier network is not worth a look
+FIRST_CHECK = 0.6  # fraction of all steps; earlier networks are not checked
 SAME_VOXEL_SIZE = 0.02
 
 
@@ -71,21 +72,15 @@ class TrainedDetector:
 
     def card(self, config: CetPickConfig) -> dict[str, Any]:
         """What the model file says about its training, as plain JSON."""
+        training = config.to_dict()
+        del training["max_minutes"]  # it does not change the model
         return {
             "labels": self.labels,
             "held_out_labels": self.held_out,
             "selected_step": self.selected_step,
             "checks": [asdict(check) for check in self.checks],
-            "training": _plain(asdict(config)),
+            "training": training,
         }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _check(prepared: list[Prepared], detector: Detector, step: int) -> Check:
@@ -123,16 +118,12 @@ def _check(prepared: list[Prepared], detector: Detector, step: int) -> Check:
 def train_detector(
     items: list[LabeledTomogram],
     config: CetPickConfig,
+    folder: Path,
     *,
-    device: torch.device,
-    on_event: OnEvent = ignore,
-    on_step: Callable[[StepResult], None] | None = None,
-    on_state: Callable[[dict[str, Any]], None] | None = None,
-    state_every: int = 25,
+    runtime: Runtime = Runtime(),
     on_check: Callable[[int, Detector], None] | None = None,
-    resume: dict[str, Any] | None = None,
-) -> TrainedDetector:
-    """Train from arrays.
+) -> TrainedDetector | None:
+    """Train from arrays, going on where an earlier call in `folder` stopped.
 
     Parameters
     ----------
@@ -140,27 +131,106 @@ def train_detector(
         Tomograms of one voxel size, at least one of them with a label.
     config
         All settings.
-    device
-        Where to compute.
-    on_event
-        Receives progress, notes and warnings.
-    on_step
-        Called after every step.
-    on_state
-        Given all that a resumed run needs, every `state_every` steps; plain values and tensors.
-    state_every
-        Steps.
+    folder
+        Receives `config.json`, `log.csv`, `last.pt` and `best.pt`.
+    runtime
+        Device and receiver of events.
     on_check
         Called at every check, also where no labels are held out, with the step and the detector as
         it is then, threshold included.
-    resume
-        What `on_state` was given, in a run with the same items and config.
+
+    Returns
+    -------
+    TrainedDetector or None
+        None if the time limit came first.
 
     Raises
     ------
     InputError
         If there is no label, or labels do not fit their tomogram; see `check_labels`.
+    TrainingError
+        If the folder holds another run, or the loss is not finite.
     """
+    on_event, device = runtime.on_event, runtime.device
+    settings = _settings(items, config, on_event)
+    record = {"config": config.to_dict(), "training": [item.name for item in items], "data": _digest(items)}
+    items = checked(items, config, on_event)
+    held = held_out_labels(items, config)
+    prepared = [prepare(item, config, settings, flags) for item, flags in zip(items, held, strict=True)]
+    held_out = sum(int(flags.sum()) for flags in held)
+    on_event(
+        Note(
+            text=f"Training {config.arch} on {sum(len(p.train_labels) for p in prepared)} labels in "
+            f"{len(prepared)} tomogram(s), {held_out} held out; "
+            f"working grid {' x '.join(map(str, prepared[0].volume.data.shape))}."
+        )
+    )
+    run = TrainingRun(folder, "cet-pick", config.loop, runtime)
+    network = new_network(config).to(device)
+
+    def validate(averaged: nn.Module, step: int) -> dict[str, float]:
+        detector = Detector(network=averaged, settings=settings, device=device)
+        check = _check(prepared, detector, step)
+        threshold = _sigmoid(check.threshold_logit)
+        on_event(
+            Note(
+                text=f"Step {step}: {check.peaks} peaks above {threshold:.3f}, which finds "
+                f"{check.recall:.0%} of the {'held-out ' if held_out else ''}labels."
+            )
+        )
+        if on_check is not None:
+            on_check(step, replace(detector, settings=replace(settings, score_threshold=threshold)))
+        values = asdict(check)
+        return {"score": values.pop("recall"), **values}
+
+    learner = Learner(
+        network=network,
+        loss=loss_of_crops(
+            network, CropSampler(volumes=[p.volume for p in prepared], config=config), config, device
+        ),
+        validate=validate,
+        validate_after=_check_steps(config, watched=on_check is not None or held_out > 0),
+        score_name="recall",
+        # The latest check is kept that finds as many held-out labels as the best one, give or take one.
+        tolerance=(1 / held_out if held_out else 1.0) + 1e-9,
+        groups=[{"params": list(network.parameters()), "weight_decay": config.weight_decay}],
+        learning_rate=schedule,
+        average_warmup=AVERAGE_WARMUP,
+    )
+    if not run.fit(learner, record):
+        return None
+    checks = [
+        Check(
+            step=int(found["step"]),
+            threshold_logit=found["threshold_logit"],
+            recall=found["score"],
+            peaks=int(found["peaks"]),
+        )
+        for found in run.validations
+    ]
+    selected_step, weights = run.best()
+    if selected_step != config.steps:
+        on_event(
+            Warn(
+                text=f"The held-out labels were found less often after step {selected_step} "
+                "(over-fitting); the weights of that step are kept."
+            )
+        )
+    network.load_state_dict(weights)
+    (chosen,) = (check for check in checks if check.step == selected_step)
+    settings = replace(settings, score_threshold=_sigmoid(chosen.threshold_logit))
+    return TrainedDetector(
+        detector=Detector(network=network.eval(), settings=settings, device=device),
+        weights=weights,
+        checks=tuple(checks),
+        selected_step=selected_step,
+        held_out=held_out,
+        labels=sum(len(item.labels) for item in items),
+    )
+
+
+def _settings(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEvent) -> DetectorSettings:
+    """The detector's settings for the voxels of the first tomogram, to which the others are resampled."""
     if not items:
         raise InputError("No tomograms to train from. Pass --tomograms.")
     voxel_sizes = [known_voxel_size(item) for item in items]
@@ -178,79 +248,17 @@ def train_detector(
             f"voxels of {max(settings.voxel_size):g} A. The value is in angstrom; a particle so small needs "
             "a finer binning."
         )
-    items = checked(items, config, on_event)
-    held = held_out_labels(items, config)
-    prepared = [prepare(item, config, settings, flags) for item, flags in zip(items, held, strict=True)]
-    on_event(
-        Note(
-            text=f"Training {config.arch} on {sum(len(p.train_labels) for p in prepared)} labels in "
-            f"{len(prepared)} tomogram(s), {sum(len(p.held_labels) for p in prepared)} held out; "
-            f"working grid {' x '.join(map(str, prepared[0].volume.data.shape))}."
-        )
-    )
-    trainer = Trainer(CropSampler(volumes=[p.volume for p in prepared], config=config), config, device)
-    checks: list[Check] = []
-    snapshots: list[dict[str, Tensor]] = []
-    if resume is not None:
-        trainer.restore(resume["trainer"])
-        checks = [Check(**check) for check in resume["checks"]]
-        snapshots = list(resume["snapshots"])
-    watched = on_check is not None or any(flags.any() for flags in held)
-    check_steps = _check_steps(config, watched=watched)
+    return settings
 
-    def snapshot() -> None:
-        detector = Detector(network=trainer.averaged_network(), settings=settings, device=device)
-        checks.append(_check(prepared, detector, trainer.step))
-        snapshots.append({name: value.cpu() for name, value in trainer.averaged_weights().items()})
-        last = checks[-1]
-        on_event(
-            Note(
-                text=f"Step {last.step}: {last.peaks} peaks above {_sigmoid(last.threshold_logit):.3f}, "
-                f"which finds {last.recall:.0%} of the "
-                f"{'held-out ' if any(f.any() for f in held) else ''}labels."
-            )
-        )
-        if on_check is not None:
-            threshold = _sigmoid(last.threshold_logit)
-            on_check(last.step, replace(detector, settings=replace(settings, score_threshold=threshold)))
 
-    for result in trainer.run():
-        on_event(
-            StageProgress(
-                name="cet-pick", stage="training", done=result.step, total=config.steps, unit="steps"
-            )
-        )
-        if result.step in check_steps:
-            snapshot()
-        if on_step is not None:
-            on_step(result)
-        if on_state is not None and result.step % state_every == 0:
-            on_state(
-                {
-                    "trainer": trainer.state(),
-                    "checks": [asdict(check) for check in checks],
-                    "snapshots": snapshots,
-                }
-            )
-    chosen = _select(checks, sum(int(flags.sum()) for flags in held))
-    if checks[chosen].step != config.steps:
-        on_event(
-            Warn(
-                text="The held-out labels were found less often after step "
-                f"{checks[chosen].step} (over-fitting); the weights of that step are kept."
-            )
-        )
-    settings = replace(settings, score_threshold=_sigmoid(checks[chosen].threshold_logit))
-    network = trainer.averaged_network()
-    network.load_state_dict(snapshots[chosen])
-    return TrainedDetector(
-        detector=Detector(network=network.to(device).eval(), settings=settings, device=device),
-        weights=snapshots[chosen],
-        checks=tuple(checks),
-        selected_step=checks[chosen].step,
-        held_out=sum(int(flags.sum()) for flags in held),
-        labels=sum(len(item.labels) for item in items),
-    )
+def _digest(items: list[LabeledTomogram]) -> str:
+    """Hash of the labels and of the names and shapes of their tomograms."""
+    found = hashlib.sha256()
+    for item in items:
+        found.update(item.name.encode() + repr(item.tomogram.data.shape).encode())
+        found.update(np.ascontiguousarray(item.labels).tobytes())
+        found.update(np.ascontiguousarray(item.negatives).tobytes())
+    return found.hexdigest()
 
 
 def _check_steps(config: CetPickConfig, *, watched: bool) -> set[int]:
@@ -259,14 +267,6 @@ def _check_steps(config: CetPickConfig, *, watched: bool) -> set[int]:
         return {config.steps}
     first = max(1, round(FIRST_CHECK * config.steps))
     return {int(step) for step in np.linspace(first, config.steps, config.checks).round()}
-
-
-def _select(checks: list[Check], held_out: int) -> int:
-    """The latest check that finds as many held-out labels as the best one, give or take one."""
-    best = max(check.recall for check in checks)
-    tolerance = 1.0 / held_out if held_out else 1.0
-    good = [index for index, check in enumerate(checks) if check.recall >= best - tolerance - 1e-9]
-    return good[-1]
 
 
 def _sigmoid(logit: float) -> float:

@@ -57,7 +57,7 @@ class SliceVolume:
         return holding[holding <= latest] if (holding <= latest).any() else holding[:1]
 
 
-def sample_clip(
+def sample_slice_clip(
     volumes: list[SliceVolume], rng: np.random.Generator, config: Sam2ClipConfig, side: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """One augmented clip.
@@ -146,7 +146,7 @@ def _jitter(images: Tensor, rng: np.random.Generator, config: Sam2ClipConfig) ->
     return brightness * (mean + contrast * (images - mean))
 
 
-def sample_batch(
+def sample_slice_clips(
     volumes: list[SliceVolume], config: Sam2ClipConfig, *, side: int, seed: int, step: int, part: range
 ) -> ClipBatch:
     """Those clips of a step whose numbers lie in `part`.
@@ -154,13 +154,13 @@ def sample_batch(
     Parameters
     ----------
     volumes, config, side
-        As for `sample_clip`.
+        As for `sample_slice_clip`.
     seed, step
         Every choice follows from (seed, step, number of the clip).
     part
         Of `range(config.batch)`; one process takes all.
     """
-    clips = [sample_clip(volumes, np.random.default_rng([seed, step, i]), config, side) for i in part]
+    clips = [sample_slice_clip(volumes, np.random.default_rng([seed, step, i]), config, side) for i in part]
     prompts = [prompt for _, _, prompt in clips if prompt is not None]
     return ClipBatch(
         images=torch.stack([images for images, _, _ in clips]),

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cryoseg import __version__
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, TrainMembraneConfig
 from cryoseg.errors import WeightsError
-from cryoseg.events import OnEvent, StageProgress, ignore
-from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.methods.membrane_tiny.network import CONFIG, build_stage
 from cryoseg.methods.membrane_tiny.samples import STEM, volume_logits
-from cryoseg.methods.membranes.data import Pair, load_volume, logits_path
-from cryoseg.methods.membranes.losses import LOGIT_BINS, dice_by_threshold
+from cryoseg.methods.membranes.data import Pair, load_volume
 from cryoseg.methods.membranes.recipe import Recipe
+from cryoseg.methods.membranes.training import TrainingPairs, write_stage1_logits
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
 from cryoseg.methods.training.loop import BEST, RUN_CONFIG
+from cryoseg.methods.training.run import CPU, Runtime
+from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
 from cryoseg.methods.weights import canonical_name, load_strict, require
 
 VALIDATION_TILE = 256
-CPU = torch.device("cpu")
 
 
 def load_start(path: Path, stage: int) -> dict[str, Tensor]:
@@ -94,40 +94,43 @@ def best_network(
     return network
 
 
-def write_stage1_logits(
-    config: TrainMembraneConfig,
-    run: Path,
-    pairs: Sequence[Pair],
-    folder: Path,
-    *,
-    polarity: Polarity = Polarity.DARK,
-    device: torch.device = CPU,
-    on_event: OnEvent = ignore,
+def write_logits_of_run(
+    config: TrainMembraneConfig, folder: Path, data: TrainingPairs, runtime: Runtime
 ) -> None:
-    """Stage-1 logits of every volume as `.npy`, float16; those that exist are kept."""
-    make_folder(folder)
-    network = best_network(run, config, VALIDATION_TILE, device)
-    for i, pair in enumerate(pairs, start=1):
-        target = logits_path(folder, pair)
-        if not target.exists():
-            logits = volume_logits(network, load_volume(pair, polarity=polarity), window=config.clip.length)
-            with atomic_output(target, overwrite=True) as temporary, temporary.open("wb") as stream:
-                np.save(stream, logits.astype(np.float16))
-        on_event(StageProgress(name="data", stage="stage-1 logits", done=i, total=len(pairs), unit="volumes"))
+    """Write the stage-1 logits of every pair with the best weights of a stage-1 run; existing ones stay."""
+
+    def build() -> Callable[[Pair], NDArray[np.float32]]:
+        network = best_network(folder, config, VALIDATION_TILE, runtime.device)
+        return lambda pair: volume_logits(
+            network, load_volume(pair, polarity=data.polarity), window=config.clip.length
+        )
+
+    write_stage1_logits(data, runtime, build)
 
 
 def package(
     configs: tuple[TrainMembraneConfig, TrainMembraneConfig],
     runs: tuple[Path, Path],
-    held_out: Sequence[Pair],
-    logits: Path,
+    data: TrainingPairs,
     output: Path,
     *,
-    polarity: Polarity = Polarity.DARK,
     card: Mapping[str, Any] | None = None,
     device: torch.device = CPU,
 ) -> tuple[float, float]:
     """Write both stages as one model file, with the threshold that suits the validation volumes.
+
+    Parameters
+    ----------
+    configs, runs
+        Settings and folders of both stages.
+    data
+        Held-out pairs and their stage-1 logits.
+    output
+        The model file.
+    card
+        Facts to add to its card.
+    device
+        Device to compute on.
 
     Returns
     -------
@@ -136,12 +139,11 @@ def package(
     """
     second = best_network(runs[1], configs[1], VALIDATION_TILE, device)
     curves = []
-    for pair in held_out:
-        volume = load_volume(pair, polarity=polarity, stage1_logits=logits_path(logits, pair))
+    for pair in data.held_out:
+        volume = load_volume(pair, polarity=data.polarity, stage1_logits=data.stage1_logits(pair))
         found = volume_logits(second, volume, window=configs[1].clip.length, reverse=True)
         curves.append(dice_by_threshold(found, volume.labels))
-    mean = np.mean(curves, axis=0)
-    threshold, dice = float(LOGIT_BINS[mean.argmax()]), float(mean.max())
+    threshold, dice = best_threshold(curves)
     tensors = {
         f"stage{config.stage}.{name}": value
         for config, run in zip(configs, runs, strict=True)
@@ -156,7 +158,7 @@ def package(
         "logit_threshold": threshold,
         "card": {
             "validation_dice": round(dice, 4),
-            "validation_volumes": len(held_out),
+            "validation_volumes": len(data.held_out),
             "training": [_history(run) for run in runs],
             **(card or {}),
         },

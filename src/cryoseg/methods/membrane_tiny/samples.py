@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.grids.blend import tile_grid
@@ -14,10 +14,11 @@ from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import WeightsError
 from cryoseg.methods.membrane_tiny.propagation import propagate
-from cryoseg.methods.membranes.clips import TrainingVolume, sample_batch
-from cryoseg.methods.membranes.losses import dice_by_threshold, membrane_loss
+from cryoseg.methods.membranes.clips import TrainingVolume, sample_clips
+from cryoseg.methods.membranes.losses import membrane_loss
 from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
 from cryoseg.methods.training.processes import ALONE, Processes
+from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normalized when they are read
 
@@ -33,35 +34,30 @@ def volume_logits(
     return out
 
 
-def validation(
-    volumes: list[TrainingVolume], *, window: int, reverse: bool = False
-) -> Callable[[nn.Module], float]:
+def validation_score(
+    network: FineVolumePredictor, volumes: Sequence[TrainingVolume], *, window: int, reverse: bool = False
+) -> float:
     """Mean Dice over volumes, at the one threshold that suits them best together."""
-
-    def score(model: nn.Module) -> float:
-        assert isinstance(model, FineVolumePredictor)
-        curves = [
-            dice_by_threshold(volume_logits(model, volume, window=window, reverse=reverse), volume.labels)
-            for volume in volumes
-        ]
-        return float(np.mean(curves, axis=0).max())
-
-    return score
+    curves = [
+        dice_by_threshold(volume_logits(network, volume, window=window, reverse=reverse), volume.labels)
+        for volume in volumes
+    ]
+    return best_threshold(curves)[1]
 
 
-def clip_loss(
-    model: FineVolumePredictor,
+def loss_of_clips(
+    network: FineVolumePredictor,
     volumes: list[TrainingVolume],
     config: TrainMembraneConfig,
     processes: Processes = ALONE,
 ) -> Callable[[int], Tensor]:
-    """Loss of step n: membrane loss over a batch of clips."""
+    """Function from the number of a step to the membrane loss over its batch of clips."""
     part = processes.share(config.clip.batch)
-    device = next(model.parameters()).device
+    device = next(network.parameters()).device
 
     def loss(step: int) -> Tensor:
-        images, labels = sample_batch(volumes, config.clip, seed=config.loop.seed, step=step, part=part)
-        return membrane_loss(model.track_clip(images.to(device)), labels.to(device), processes=processes)
+        images, labels = sample_clips(volumes, config.clip, seed=config.loop.seed, step=step, part=part)
+        return membrane_loss(network.track_clip(images.to(device)), labels.to(device), processes=processes)
 
     return loss
 

@@ -2,159 +2,121 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cryoseg import __version__
-from cryoseg.config.segment import Polarity
 from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.grids.slicestack import CHANNELS
-from cryoseg.events import Note, OnEvent, StageProgress, ignore
-from cryoseg.io.outputs import make_folder
+from cryoseg.events import Note
 from cryoseg.methods.membrane_tiny.network import build_stage
-from cryoseg.methods.membrane_tiny.runs import CPU, VALIDATION_TILE, load_start, package, write_stage1_logits
-from cryoseg.methods.membrane_tiny.samples import clip_loss, validation, widen_input
+from cryoseg.methods.membrane_tiny.runs import VALIDATION_TILE, load_start, package, write_logits_of_run
+from cryoseg.methods.membrane_tiny.samples import loss_of_clips, validation_score, widen_input
 from cryoseg.methods.membranes.clips import TrainingVolume
-from cryoseg.methods.membranes.data import Pair, digest, load_volume, logits_folder, logits_path, split_pairs
-from cryoseg.methods.training.loop import BEST, fit
-from cryoseg.methods.training.processes import ALONE, Processes
-from cryoseg.methods.training.report import report_steps
+from cryoseg.methods.membranes.data import Pair, digest, load_volume, logits_folder
+from cryoseg.methods.membranes.training import TrainingPairs
+from cryoseg.methods.training.learner import Learner
+from cryoseg.methods.training.loop import BEST
+from cryoseg.methods.training.run import Runtime, TrainingRun
 
 
 def train_stage(
     config: TrainMembraneConfig,
-    training: Sequence[Pair],
-    held_out: Sequence[Pair],
-    run: Path,
+    data: TrainingPairs,
+    folder: Path,
     *,
     start: Mapping[str, Tensor] | None = None,
-    polarity: Polarity = Polarity.DARK,
-    logits: Path | None = None,
-    device: torch.device = CPU,
-    processes: Processes = ALONE,
-    tensorboard: bool = False,
-    on_event: OnEvent = ignore,
+    runtime: Runtime = Runtime(),
 ) -> bool:
-    """Train one stage in the folder `run`, going on where an earlier call stopped.
+    """Train one stage in a folder, going on where an earlier call stopped.
 
     Parameters
     ----------
     config
         Stage, loop and clips.
-    training, held_out
-        Pairs to learn from and to choose the best weights by.
-    run
+    data
+        Pairs, with the folder of stage-1 logits for stage 2.
+    folder
         Receives `config.json`, `log.csv`, `last.pt` and `best.pt`.
     start
         Weights to begin with; stage-1 weights are widened for stage 2.
-    polarity
-        Where a pair does not say.
-    logits
-        Folder of stage-1 logits, for stage 2.
-    device
-        To train on.
-    processes
-        Those that train together.
-    tensorboard
-        Write event files too.
-    on_event
-        Receives a note per line of the log.
+    runtime
+        Device, processes and receiver of events.
 
     Returns
     -------
     bool
         True when all steps are done, False when the time limit ended the run earlier.
     """
-    make_folder(run)
-    document = {
-        "version": __version__,
+    run = TrainingRun(folder, f"stage {config.stage}", config.loop, runtime)
+    network = build_stage(config.stage, config.clip.size)
+    if start is not None:
+        network.load_state_dict(widen_input(dict(start), CHANNELS[config.stage]))
+    network.to(runtime.device)
+    judge = build_stage(config.stage, VALIDATION_TILE).eval().to(runtime.device)
+    volumes = _load(data, data.training, "reading training volumes", runtime)
+    held_out = _load(data, data.held_out, "reading validation volumes", runtime)
+
+    def validate(trained: nn.Module, step: int) -> float:
+        judge.load_state_dict(trained.state_dict())
+        return validation_score(judge, held_out, window=config.clip.length, reverse=config.stage == 2)
+
+    learner = Learner(
+        network=network,
+        loss=loss_of_clips(network, volumes, config, runtime.processes),
+        validate=validate,
+    )
+    record = {
         "config": config.to_dict(),
-        "training": [pair.name for pair in training],
-        "validation": [pair.name for pair in held_out],
-        "polarity": str(polarity),
+        **data.record(),
         "start": None if start is None else digest(start),
     }
-    volumes = _load(training, polarity, logits, "reading training volumes", on_event)
-    judged = _load(held_out, polarity, logits, "reading validation volumes", on_event)
-
-    torch.manual_seed(config.loop.seed)
-    model = build_stage(config.stage, config.clip.size)
-    if start is not None:
-        model.load_state_dict(widen_input(dict(start), CHANNELS[config.stage]))
-    model.to(device)
-    judge = build_stage(config.stage, VALIDATION_TILE).eval().to(device)
-    score = validation(judged, window=config.clip.length, reverse=config.stage == 2)
-
-    def validate(trained: torch.nn.Module) -> float:
-        judge.load_state_dict(trained.state_dict())
-        return score(judge)
-
-    # The time limit does not change what is learned, so a resumed run may have another one.
-    frozen = replace(config, loop=replace(config.loop, max_minutes=None))
-    fingerprint = {
-        "config": json.dumps(frozen.to_dict(), sort_keys=True),
-        **{key: document[key] for key in ("training", "validation", "polarity", "start")},
-    }
-    steps = fit(
-        model,
-        clip_loss(model, volumes, config, processes),
-        config.loop,
-        run,
-        validate=validate,
-        fingerprint=fingerprint,
-        record=document,
-        processes=processes,
-    )
-    return report_steps(
-        steps,
-        config.stage,
-        config.loop,
-        on_event=on_event,
-        tensorboard=run if tensorboard and processes.first else None,
-    )
+    return run.fit(learner, record)
 
 
-def _load(
-    pairs: Sequence[Pair], polarity: Polarity, logits: Path | None, stage: str, on_event: OnEvent
-) -> list[TrainingVolume]:
-    volumes = []
-    for i, pair in enumerate(pairs, start=1):
-        file = None if logits is None else logits_path(logits, pair)
-        volumes.append(load_volume(pair, polarity=polarity, stage1_logits=file))
-        on_event(StageProgress(name="data", stage=stage, done=i, total=len(pairs), unit="volumes"))
-    return volumes
-
-
-class _Shared(TypedDict):
-    polarity: Polarity
-    device: torch.device
-    on_event: OnEvent
+def _load(data: TrainingPairs, pairs: Sequence[Pair], stage: str, runtime: Runtime) -> list[TrainingVolume]:
+    return [
+        load_volume(
+            pair,
+            polarity=data.polarity,
+            stage1_logits=None if data.logits is None else data.stage1_logits(pair),
+        )
+        for pair in runtime.progress(pairs, stage, "volumes")
+    ]
 
 
 def train_membrane(
     configs: tuple[TrainMembraneConfig, TrainMembraneConfig],
-    data: Sequence[str],
-    validation_data: Sequence[str],
+    data: TrainingPairs,
     output_dir: Path,
     *,
     start: Path | None = None,
-    polarity: Polarity = Polarity.DARK,
     card: Mapping[str, Any] | None = None,
-    device: torch.device = CPU,
-    tensorboard: bool = False,
-    on_event: OnEvent = ignore,
+    runtime: Runtime = Runtime(),
 ) -> Path | None:
     """From data to one model file: stage 1, its logits, stage 2, threshold, package.
 
-    Every part that is done is kept, so the same call goes on after a crash or a time limit. The limit of
-    stage 2's settings is that of the whole call, which makes at least one step.
+    Every part that is done is kept, so that an equal call goes on after a crash or a time limit. The
+    limit of stage 2's settings is that of the whole call, which takes at least one step.
+
+    Parameters
+    ----------
+    configs
+        Settings of both stages.
+    data
+        Pairs of both stages.
+    output_dir
+        Receives the runs of the stages and `membrane.safetensors`.
+    start
+        Model file or name whose weights both stages begin with.
+    card
+        Facts to add to the model's card.
+    runtime
+        Device and receiver of events.
 
     Returns
     -------
@@ -162,39 +124,20 @@ def train_membrane(
         The model file, or None if the time limit came first.
     """
     begun = time.monotonic()
-    training, held_out = split_pairs(data, validation_data, seed=configs[0].loop.seed)
     runs = (output_dir / "stage1", output_dir / "stage2")
     model_file = output_dir / "membrane.safetensors"
     first = load_start(start, 1) if start is not None else None
-    shared: _Shared = {
-        "polarity": polarity,
-        "device": device,
-        "on_event": on_event,
-    }
-    if not train_stage(
-        configs[0], training, held_out, runs[0], start=first, tensorboard=tensorboard, **shared
-    ):
+    if not train_stage(configs[0], data, runs[0], start=first, runtime=runtime):
         return None
-    logits = logits_folder(runs[1], runs[0] / BEST, polarity)
-    write_stage1_logits(configs[0], runs[0], [*training, *held_out], logits, **shared)
+    data = replace(data, logits=logits_folder(runs[1], runs[0] / BEST, data.polarity))
+    write_logits_of_run(configs[0], runs[0], data, runtime)
     second = load_start(start, 2) if start is not None else load_start(runs[0] / BEST, 1)
     loop = configs[1].loop
     if loop.max_minutes is not None:
         left = max(0.0, loop.max_minutes - (time.monotonic() - begun) / 60)
         loop = replace(loop, max_minutes=left)
-    if not train_stage(
-        replace(configs[1], loop=loop),
-        training,
-        held_out,
-        runs[1],
-        start=second,
-        logits=logits,
-        tensorboard=tensorboard,
-        **shared,
-    ):
+    if not train_stage(replace(configs[1], loop=loop), data, runs[1], start=second, runtime=runtime):
         return None
-    threshold, dice = package(
-        configs, runs, held_out, logits, model_file, polarity=polarity, card=card, device=device
-    )
-    on_event(Note(text=f"{model_file}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
+    threshold, dice = package(configs, runs, data, model_file, card=card, device=runtime.device)
+    runtime.on_event(Note(text=f"{model_file}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
     return model_file

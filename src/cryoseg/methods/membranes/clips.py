@@ -182,7 +182,7 @@ def _shade(images: Tensor, rng: np.random.Generator, config: ClipConfig) -> Tens
     return images
 
 
-def sample_batch(
+def sample_clips(
     volumes: list[TrainingVolume], config: ClipConfig, *, seed: int, step: int, part: range | None = None
 ) -> tuple[Tensor, Tensor]:
     """The clips of one step: (B, T, C, S, S) and (B, T, S, S).

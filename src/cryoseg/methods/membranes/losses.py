@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -50,19 +49,3 @@ def membrane_loss(logits: Tensor, labels: Tensor, *, processes: Processes = ALON
     return weighted_bce_loss(logits, labels, processes=processes) + soft_dice_loss(
         logits, labels, processes=processes
     )
-
-
-def dice_by_threshold(
-    logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    labels: np.ndarray[tuple[int, ...], np.dtype[np.int8]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Dice at every threshold of `LOGIT_BINS`, over voxels with a label of 0 or 1."""
-    edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
-    positive = np.histogram(logits[labels > 0], edges)[0]
-    negative = np.histogram(logits[labels == 0], edges)[0]
-    true_positive = positive[::-1].cumsum()[::-1][1:]
-    false_positive = negative[::-1].cumsum()[::-1][1:]
-    return 2 * true_positive / np.maximum(true_positive + false_positive + positive.sum(), 1)
-
-
-LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart

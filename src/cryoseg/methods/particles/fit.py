@@ -23,9 +23,9 @@ from cryoseg.methods.particles.samples import (
 from cryoseg.methods.particles.tiles import Points, tile_logits
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
 from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
 from cryoseg.types import FloatArray
 
-LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart
 TRUTH_STREAM = 1 << 21  # keeps these draws apart from all others of a step
 OVERLAP = 8  # tiles share an eighth of their side in validation
 
@@ -41,7 +41,7 @@ class TrainedPart(nn.Module):
         super().__init__()
         network.freeze()
         # Not as a sub-module, whose every tensor would become part of this one.
-        self._told = (network.set_training,)
+        self._followers = (network.set_training,)
         self.clip_together = tuple(begin.replace(".", "/") for begin in network.clip_together)
         for name, parameter in network.named_parameters():
             if network.is_trained(name):
@@ -52,10 +52,10 @@ class TrainedPart(nn.Module):
                 self.register_buffer(name.replace(".", "/"), buffer)
 
     def train(self, mode: bool = True) -> TrainedPart:
-        """Also tell the network, whose batch normalization behaves otherwise in training."""
+        """Also switch the network, whose batch normalization behaves otherwise in training."""
         super().train(mode)
-        for tell in self._told:
-            tell(mode)
+        for set_training in self._followers:
+            set_training(mode)
         return self
 
     @staticmethod
@@ -178,28 +178,16 @@ def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device
     return grid.melt(tile_logits(network, tiles, device, points=points))
 
 
-def dice_by_threshold(logits: FloatArray, labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """(bins,) Dice of a (y, x) image at each of `LOGIT_BINS`, where labels are not -1; 1 if all is empty."""
-    edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
-    positive = np.histogram(logits[labels > 0], edges)[0]
-    negative = np.histogram(logits[labels == 0], edges)[0]
-    hits = positive[::-1].cumsum()[::-1][1:]
-    false = negative[::-1].cumsum()[::-1][1:]
-    both = hits + false + positive.sum()
-    return np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
-
-
 def validation(
     network: PromptSam, micrographs: list[TrainingMicrograph], view: TrainView, device: torch.device
-) -> Callable[[nn.Module], float]:
-    """Mean Dice over micrographs, at the one threshold that suits them best together.
+) -> Callable[[nn.Module, int], float]:
+    """Function that gives the mean Dice over micrographs, at the threshold that suits them best together.
 
     The loop hands over its module only to say that its tensors are in place; they are the network's.
     """
 
-    def score(module: nn.Module) -> float:
-        network.eval()
-        return float(np.mean(validation_curves(network, micrographs, view, device), axis=0).max())
+    def score(module: nn.Module, step: int) -> float:
+        return best_threshold(validation_curves(network, micrographs, view, device))[1]
 
     return score
 
@@ -208,6 +196,7 @@ def validation_curves(
     network: PromptSam, micrographs: list[TrainingMicrograph], view: TrainView, device: torch.device
 ) -> list[NDArray[np.float64]]:
     """`dice_by_threshold`, (bins,), of every micrograph."""
+    network.eval()
     curves = []
     for micrograph in micrographs:
         if view is TrainView.WHOLE:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cryoseg import __version__
 from cryoseg.config.train_sam import TrainSamConfig
 from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import open_mask
-from cryoseg.errors import ConfigError, InputError
-from cryoseg.events import Note, OnEvent, StageProgress, ignore
+from cryoseg.errors import InputError
+from cryoseg.events import Note
 from cryoseg.io.images.pictures import PictureRow, Split, read_picture_list
-from cryoseg.io.outputs import atomic_text, make_folder
-from cryoseg.methods.device import peak_device_memory, select_device
-from cryoseg.methods.particles.files import adapt, note_base, save_particle_model
-from cryoseg.methods.particles.fit import LOGIT_BINS, TrainedPart, dice_by_threshold, truth_points
+from cryoseg.io.outputs import atomic_text
+from cryoseg.methods.particles.files import adapt
+from cryoseg.methods.particles.fit import TrainedPart, truth_points
 from cryoseg.methods.particles.losses import sam_loss
 from cryoseg.methods.particles.picture_samples import (
     Augment,
@@ -37,15 +34,19 @@ from cryoseg.methods.particles.picture_samples import (
     published_augmentation,
     soft_target,
 )
-from cryoseg.methods.particles.train import (
+from cryoseg.methods.particles.train import VALIDATION_SHARE
+from cryoseg.methods.particles.trained import (
     UPPER_BOUND,
-    VALIDATION_SHARE,
+    Adapted,
+    ModelOutput,
     TrainedModel,
-    fingerprint_of,
-    run_loop,
+    require_batch,
+    write_model,
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.methods.training.loop import BEST
+from cryoseg.methods.training.learner import Learner
+from cryoseg.methods.training.run import Runtime, TrainingRun
+from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
 
 TEST_TABLE = "test.csv"
 OPENING = 5  # pixels, of the published evaluation
@@ -87,20 +88,35 @@ def split_pictures(
     return parts
 
 
+@dataclass(frozen=True, kw_only=True)
+class PictureData:
+    """Pictures of one training, and how they are changed.
+
+    Attributes
+    ----------
+    lists
+        CSV files, see `io.images.pictures.read_picture_list`.
+    prepare
+        Crop black borders; the model file remembers it.
+    augment
+        Take the published augmentation.
+    """
+
+    lists: Sequence[Path]
+    prepare: bool = False
+    augment: bool = True
+
+
 def train_pictures(
     config: TrainSamConfig,
     base: Path,
-    lists: Sequence[Path],
-    run: Path,
+    data: PictureData,
+    folder: Path,
     *,
-    prepare: bool = False,
-    augment: bool = True,
-    standalone: bool = False,
-    device: str = "auto",
-    card: Mapping[str, Any] | None = None,
-    on_event: OnEvent = ignore,
+    output: ModelOutput = ModelOutput(),
+    runtime: Runtime = Runtime(),
 ) -> TrainedModel | None:
-    """Adapt a SAM to pictures, going on where an earlier call in `run` stopped.
+    """Adapt a SAM to pictures, going on where an earlier call in `folder` stopped.
 
     Parameters
     ----------
@@ -108,16 +124,12 @@ def train_pictures(
         Method, loop and batch.
     base
         The SAM: a published file or a whole model of ours.
-    lists
-        See `io.images.pictures.read_picture_list`.
-    run
+    data
+        Lists of pictures.
+    folder
         Receives `config.json`, `log.csv`, `last.pt`, `best.pt`, `<method>.safetensors`, and `test.csv`
         where a list has test rows.
-    prepare
-        Crop black borders; the model file remembers it.
-    augment
-        Take the published augmentation.
-    standalone, device, card, on_event
+    output, runtime
         As for `train_prompt`.
 
     Returns
@@ -132,80 +144,57 @@ def train_pictures(
     ConfigError
         If the batch is too small, or Albumentations is missing.
     """
-    begun = time.monotonic()
-    place = select_device(device)
-    torch.manual_seed(config.loop.seed)
-    parts = split_pictures(lists, seed=config.loop.seed)
+    run = TrainingRun(folder, config.prompt.label, config.loop, runtime)
+    parts = split_pictures(data.lists, seed=config.loop.seed)
     for row in itertools.chain.from_iterable(parts.values()):
         check_sizes(row)
     network, recipe, base_model = adapt(base, config.prompt)
     config = replace(config, prompt=network.config)
-    if config.sample.batch < network.smallest_batch:
-        raise ConfigError(
-            f"--batch {config.sample.batch}: the point network normalizes over the batch and needs "
-            f"{network.smallest_batch} samples for squares of {network.geometry.image_size} pixels."
-        )
+    require_batch(config, network)
     side = network.geometry.image_size
-    training, judged, tested = (
-        PictureSamples(parts[split], side, crop_black=prepare)
+    training, held_out, tested = (
+        PictureSamples(parts[split], side, crop_black=data.prepare)
         for split in (Split.TRAIN, Split.VAL, Split.TEST)
     )
-    change = published_augmentation(side) if augment else None
-    make_folder(run)
-    known = {
-        "version": __version__,
-        "config": {**config.to_dict(), "prepare": prepare, "augment": augment},
+    change = published_augmentation(side) if data.augment else None
+    network.to(runtime.device).eval()
+    part = TrainedPart(network)
+
+    def validate(module: nn.Module, step: int) -> float:
+        return best_threshold(picture_curves(network, held_out, runtime.device))[1]
+
+    learner = Learner(
+        network=part,
+        loss=picture_loss(network, training, config, change, runtime.device),
+        validate=validate,
+        clip_together=part.clip_together,
+    )
+    record = {
+        "config": {**config.to_dict(), "prepare": data.prepare, "augment": data.augment},
         "training": [row.image.name for row in training.rows],
-        "validation": [row.image.name for row in judged.rows],
+        "validation": [row.image.name for row in held_out.rows],
         "base": asdict(base_model),
     }
-    network.to(place).eval()
-    part = TrainedPart(network)
-    loss = picture_loss(network, training, config, change, place)
-
-    def score(module: nn.Module) -> float:
-        network.eval()
-        return float(picture_curve(network, judged, place).max())
-
-    fingerprint = {**fingerprint_of(config, known), "pictures": f"prepare {prepare}, augment {augment}"}
-    label = config.prompt.method.value
-    told = config.prompt.label
-    if not run_loop(part, loss, config.loop, run, score, fingerprint, told, known, on_event):
+    if not run.fit(learner, record):
         return None
-    part.load_state_dict(torch.load(run / BEST, map_location="cpu", weights_only=True)["model"])
-    network.eval()
-    curve = picture_curve(network, judged, place)
-    threshold, dice = float(LOGIT_BINS[curve.argmax()]), float(curve.max())
-    parameters = sum(p.numel() for p in network.trained_parameters())
-    recipe = replace(recipe, logit_threshold=threshold, crop_black=prepare)
-    facts = {
-        "version": __version__,
-        "validation_dice": round(dice, 4),
-        "validation_pictures": len(judged),
+    part.load_state_dict(run.best()[1])
+    threshold, dice = best_threshold(picture_curves(network, held_out, runtime.device))
+    facts: dict[str, Any] = {
+        "validation_pictures": len(held_out),
         "training_pictures": len(training),
-        "trained_parameters": parameters,
-        "upper_bound": network.needs_truth,
-        "device_bytes": peak_device_memory(place),
-        "training": known["config"],
     }
-    bound = UPPER_BOUND if network.needs_truth else ""
     if len(tested):
-        means = judge_pictures(network, tested, threshold, run / TEST_TABLE, place, on_event)
+        means = judge_pictures(network, tested, threshold, folder / TEST_TABLE, runtime)
         facts["test"] = {"pictures": len(tested), "upper_bound": network.needs_truth, **means}
-        on_event(Note(text=f"test Dice {means['dice']:.4f}, IoU {means['iou']:.4f}{bound}"))
-    seconds = time.monotonic() - begun
-    path = run / f"{label}.safetensors"
-    save_particle_model(
-        path,
-        network,
-        recipe,
-        base=None if standalone else base_model,
-        card={**facts, "seconds": round(seconds, 1), **(card or {})},
+        bound = UPPER_BOUND if network.needs_truth else ""
+        runtime.on_event(Note(text=f"test Dice {means['dice']:.4f}, IoU {means['iou']:.4f}{bound}"))
+    result = Adapted(
+        network=network,
+        recipe=replace(recipe, logit_threshold=threshold, crop_black=data.prepare),
+        dice=dice,
+        base=(base, base_model),
     )
-    if not standalone:
-        note_base(run, base)
-    on_event(Note(text=f"{path}: threshold {threshold:+.3f}, validation Dice {dice:.4f}{bound}"))
-    return TrainedModel(path=path, dice=dice, threshold=threshold, parameters=parameters, seconds=seconds)
+    return write_model(run, result, output, facts)
 
 
 def picture_loss(
@@ -228,13 +217,16 @@ def picture_loss(
     return loss
 
 
-def picture_curve(network: PromptSam, samples: PictureSamples, device: torch.device) -> NDArray[np.float64]:
-    """(bins,) mean Dice over pictures at each threshold of `LOGIT_BINS`, at the resolution of the masks."""
+def picture_curves(
+    network: PromptSam, samples: PictureSamples, device: torch.device
+) -> list[NDArray[np.float64]]:
+    """`dice_by_threshold`, (bins,), of every picture, at the resolution of the masks."""
+    network.eval()
     curves = []
     for i in range(len(samples)):
         logits, truth = _one(network, samples, i, device)
         curves.append(dice_by_threshold(logits, truth.astype(np.int8)))
-    return np.asarray(np.mean(curves, axis=0))
+    return curves
 
 
 def _one(
@@ -247,14 +239,9 @@ def _one(
 
 
 def judge_pictures(
-    network: PromptSam,
-    samples: PictureSamples,
-    threshold: float,
-    table: Path,
-    device: torch.device,
-    on_event: OnEvent = ignore,
+    network: PromptSam, samples: PictureSamples, threshold: float, table: Path, runtime: Runtime
 ) -> dict[str, float]:
-    """Score pictures that chose nothing, a row each in `table`, which names the method; the means.
+    """Score pictures that chose nothing, a row each in `table`, which names the method; give the means.
 
     As the publication scores: at the resolution of the masks, after opening by 5 x 5, where
     that resolution is the published 256; smaller networks are opened by less.
@@ -264,13 +251,13 @@ def judge_pictures(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "name", *names])
     figures = []
-    for i, row in enumerate(samples.rows):
-        logits, truth = _one(network, samples, i, device)
+    numbered = list(enumerate(samples.rows))
+    for i, row in runtime.progress(numbered, "scoring test pictures", "pictures"):
+        logits, truth = _one(network, samples, i, runtime.device)
         kernel = max(1, round(OPENING * len(logits) / 256))
         score = score_picture(open_mask(logits > threshold, kernel), truth)
         figures.append([getattr(score, name) for name in names])
         writer.writerow([network.config.label, row.image.name, *(f"{value:.6g}" for value in figures[-1])])
-        on_event(StageProgress(name="test", stage="scoring", done=i + 1, total=len(samples), unit="pictures"))
     with atomic_text(table, overwrite=True) as stream:
         stream.write(text.getvalue())
     columns = np.array(figures)

@@ -1,8 +1,7 @@
-"""One plain training loop for every method.
+"""The training loop of every method: steps, averaged weights, validation, checkpoints and the log.
 
-The caller gives a function from step number to loss; the loop owns the optimizer, the learning
-rate, the averaged weights, checkpoints and the log. Nothing random lives here: a caller that
-derives its choices from the step number resumes to the bit.
+The loop itself makes no random choice. A method whose choices follow from the seed and the number
+of the step ends with the same weights, to the bit, however often its training is interrupted.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import CryosegError
 from cryoseg.io.outputs import atomic_output, atomic_text
+from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.processes import ALONE, Processes
 
 CHECKPOINT = "last.pt"
 BEST = "best.pt"
 LOG = "log.csv"
 RUN_CONFIG = "config.json"
+_COLUMNS = ("step", "loss", "learning_rate", "score", "best", "seconds")
 
 
 class TrainingError(CryosegError):
@@ -41,17 +43,19 @@ class StepResult:
     Attributes
     ----------
     step
-        Steps done.
+        Number of steps done.
     loss
-        Mean over the steps since the last line.
+        Mean loss of the steps since the last line.
     learning_rate
-        Of the step just done.
+        Learning rate of the last step.
     score
         Validation score (higher is better), or None between validations.
     best
-        Whether this validation is the best so far.
+        Whether the weights of this validation are kept.
     seconds
-        Since the run, or its resumed part, began.
+        Time since the run, or its resumed part, began.
+    terms
+        Means of the other terms of the loss since the last line, by name.
     """
 
     step: int
@@ -60,215 +64,259 @@ class StepResult:
     score: float | None
     best: bool
     seconds: float
-
-
-def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then cosine to `final_learning_rate_fraction` of the peak."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    low = config.final_learning_rate_fraction
-    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices and kernels decay, norms and biases do not."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    with atomic_output(path, overwrite=True) as temporary:
-        torch.save(content, temporary)
+    terms: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Average:
     """Exponential moving average of the trainable parameters and of all buffers."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.values = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    def __init__(self, network: nn.Module, decay: float, warmup: int) -> None:
+        self.decay, self.warmup = decay, warmup
+        self.values = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def restore(self, values: Mapping[str, Tensor]) -> None:
         """Take up saved values, each on the device where its parameter is."""
         self.values = {name: values[name].to(old.device) for name, old in self.values.items()}
 
-    def update(self, model: nn.Module, step: int) -> None:
-        # A short memory at first, so that the random start is forgotten.
-        decay = min(self.decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, value in model.state_dict().items():
-                if value.is_floating_point():
-                    self.values[name].lerp_(value, 1 - decay)
-                else:
-                    self.values[name].copy_(value)
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Add the weights after a step."""
+        decay = min(self.decay, (1 + step) / (self.warmup + step))
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                self.values[name].lerp_(value, 1 - decay)
+            else:
+                self.values[name].copy_(value)
 
 
-def fit(
-    model: nn.Module,
-    loss_of_step: Callable[[int], Tensor],
-    config: LoopConfig,
-    folder: Path,
-    *,
-    validate: Callable[[nn.Module], float] | None = None,
-    fingerprint: dict[str, Any] | None = None,
-    record: Mapping[str, Any] | None = None,
-    groups: list[dict[str, Any]] | None = None,
-    clip_together: Sequence[str] = ("",),
-    processes: Processes = ALONE,
-) -> Iterator[StepResult]:
-    """Train `model`, yielding a line of the log every now and then.
+class TrainingLoop:
+    """Trains a network in a folder, going on from the checkpoint that it finds there.
 
-    The best averaged weights (by `validate`) lie in `folder/best.pt`, the state to resume from in
-    `folder/last.pt`; a run that finds the latter goes on from there.
+    The averaged weights of the best validation are kept in `best.pt`, the state to resume from in
+    `last.pt`, a line for every checkpoint and validation in `log.csv`.
 
     Parameters
     ----------
-    model
-        Trained in place.
-    loss_of_step
-        Loss of step n, a scalar tensor with gradient.
+    learner
+        What the method supplies.
     config
-        The loop's settings.
+        Settings of the loop.
     folder
-        Exists; receives checkpoints and `log.csv`.
-    validate
-        Score of a model, higher is better; called with the averaged weights in evaluation mode.
-    fingerprint
-        Settings that must agree between a run and its resumption.
+        An existing folder, for the checkpoints and the log.
     record
-        Written to `folder/config.json`, once the folder is known to be this run's.
-    groups
-        Of parameters, for the optimizer; `scale` in a group multiplies its learning rate. None
-        takes `parameter_groups`.
-    clip_together
-        Beginnings of parameter names. The gradients of each such part are clipped by their own
-        norm, so that a part whose gradient explodes does not silence the others; every parameter
-        belongs to one.
+        Everything that decides the result, as plain JSON; written to `config.json`. A run is resumed
+        only with an equal record; its `version` and every `max_minutes` in it may differ.
     processes
-        Those that train together; the first one validates and writes.
+        The processes that train together. The first one validates and writes.
 
-    Yields
-    ------
-    StepResult
-        At every checkpoint and validation.
+    Attributes
+    ----------
+    step
+        Number of steps done.
+    validations
+        What every validation so far gave, with its `step`.
 
     Raises
     ------
     TrainingError
-        If the loss is not finite, or if the folder holds a run with other settings.
+        If the folder holds a run with other settings, or a checkpoint that cannot be read.
     """
-    begun = time.monotonic()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay) if groups is None else groups, lr=config.learning_rate
-    )
-    average = _Average(model, config.ema_decay) if config.ema_decay else None
-    parts = [
-        [value for name, value in model.named_parameters() if name.startswith(begin)]
-        for begin in clip_together
-    ]
-    step, best_score = 0, -math.inf
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state["fingerprint"] != (fingerprint or {}):
-            raise TrainingError(
-                f"{checkpoint}: this run was started with other settings; choose another folder or delete it."
-            )
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        if average is not None:
-            average.restore(state["average"])
-        step, best_score = state["step"], state["best_score"]
-    if record is not None and processes.first:
-        with atomic_text(folder / RUN_CONFIG, overwrite=True) as stream:
-            stream.write(json.dumps(record, indent=2) + "\n")
 
-    def save() -> None:
-        _save(
-            checkpoint,
+    def __init__(
+        self,
+        learner: Learner,
+        config: LoopConfig,
+        folder: Path,
+        *,
+        record: Mapping[str, Any],
+        processes: Processes = ALONE,
+    ) -> None:
+        self.step = 0
+        self.validations: list[dict[str, float]] = []
+        self._learner, self._config, self._folder, self._processes = learner, config, folder, processes
+        self._begun = time.monotonic()
+        self._best_score = -math.inf
+        self._fingerprint = json.dumps(_deciding(record), sort_keys=True)
+        self._optimizer = torch.optim.AdamW(
+            learner.parameter_groups(config.weight_decay), lr=config.learning_rate
+        )
+        self._average = (
+            _Average(learner.network, config.ema_decay, learner.average_warmup) if config.ema_decay else None
+        )
+        self._parts = [
+            [value for name, value in learner.network.named_parameters() if name.startswith(begin)]
+            for begin in learner.clip_together
+        ]
+        self._resume()
+        if processes.first:
+            _cut_log(folder / LOG, self.step)
+            with atomic_text(folder / RUN_CONFIG, overwrite=True) as stream:
+                stream.write(json.dumps(record, indent=2) + "\n")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self._config.steps
+
+    def run(self) -> Iterator[StepResult]:
+        """Take the remaining steps, as far as the time limit allows.
+
+        Yields
+        ------
+        StepResult
+            At every checkpoint and validation.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is not finite.
+        """
+        config, processes = self._config, self._processes
+        values: list[dict[str, float]] = []
+        while not self.is_finished:
+            rate = self._learner.learning_rate(self.step, config)
+            values.append(self._advance(rate))
+            out_of_time = config.max_minutes is not None and processes.broadcast(
+                time.monotonic() - self._begun > 60 * config.max_minutes
+            )
+            validating = self._is_validation()
+            last = self.is_finished or out_of_time
+            if not (self.step % config.checkpoint_every == 0 or validating or last):
+                continue
+            score, is_best = self._validate() if validating and processes.first else (None, False)
+            score, is_best = processes.broadcast((score, is_best))
+            means = {name: sum(each[name] for each in values) / len(values) for name in values[0]}
+            values.clear()
+            result = StepResult(
+                step=self.step,
+                loss=means.pop("loss"),
+                learning_rate=rate,
+                score=score,
+                best=is_best,
+                seconds=time.monotonic() - self._begun,
+                terms=means,
+            )
+            if processes.first:
+                # A line without its checkpoint is cut off when the run goes on; a checkpoint without its
+                # line would leave a gap.
+                _log(self._folder / LOG, result)
+                self._save()
+            yield result
+            if out_of_time:
+                return
+
+    def _advance(self, rate: float) -> dict[str, float]:
+        """Take one step; give the values of the loss and its terms."""
+        network = self._learner.network
+        network.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+        loss = self._learner.loss(self.step)
+        terms = loss if isinstance(loss, Mapping) else {"loss": loss}
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        if not math.isfinite(values["loss"]):
+            raise TrainingError(
+                f"loss is {values['loss']} at step {self.step}: look for extreme values in the training "
+                "data, and begin in another folder with a lower --learning-rate."
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        self._processes.average_gradients(network)
+        if self._config.clip_norm is not None:
+            for part in self._parts:
+                nn.utils.clip_grad_norm_(part, self._config.clip_norm)
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.update(network, self.step)
+        self.step += 1
+        return values
+
+    def _is_validation(self) -> bool:
+        if self._learner.validate is None:
+            return False
+        if self._learner.validate_after is not None:
+            return self.step in self._learner.validate_after
+        return self.step % self._config.validate_every == 0 or self.is_finished
+
+    def _validate(self) -> tuple[float, bool]:
+        """Score the averaged weights and keep them if they are the best; give score and decision."""
+        network, validate = self._learner.network, self._learner.validate
+        assert validate is not None
+        network.eval()
+        trained = {name: value.clone() for name, value in network.state_dict().items()}
+        weights = trained if self._average is None else self._average.values
+        network.load_state_dict(weights)
+        try:
+            found = validate(network, self.step)
+        finally:
+            network.load_state_dict(trained)
+        values = dict(found) if isinstance(found, Mapping) else {"score": found}
+        self.validations.append({"step": self.step, **values})
+        score = values["score"]
+        is_best = score > self._best_score - self._learner.tolerance
+        self._best_score = max(self._best_score, score)
+        if is_best:
+            _write(self._folder / BEST, {"step": self.step, "score": score, "model": weights})
+        return score, is_best
+
+    def _save(self) -> None:
+        _write(
+            self._folder / CHECKPOINT,
             {
-                "step": step,
-                "best_score": best_score,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average.values if average is not None else {},
-                "fingerprint": fingerprint or {},
+                "step": self.step,
+                "best_score": self._best_score,
+                "validations": self.validations,
+                "model": self._learner.network.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "average": {} if self._average is None else self._average.values,
+                "fingerprint": self._fingerprint,
             },
         )
 
-    losses: list[float] = []
-    while step < config.steps:
-        model.train()
-        rate = learning_rate(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)
-        loss = loss_of_step(step)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            good = f", with --start {folder / BEST}" if (folder / BEST).exists() else ""
-            raise TrainingError(
-                f"loss is {value} at step {step}: look for extreme values in the training data, and begin "
-                f"in another folder with a lower --learning-rate{good}."
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        processes.average_gradients(model)
-        for part in parts:
-            nn.utils.clip_grad_norm_(part, config.clip_norm)
-        optimizer.step()
-        if average is not None:
-            average.update(model, step)
-        losses.append(value)
-        step += 1
-
-        out_of_time = config.max_minutes is not None and processes.broadcast(
-            time.monotonic() - begun > 60 * config.max_minutes
-        )
-        last = step == config.steps or out_of_time
-        validating = validate is not None and (step % config.validate_every == 0 or step == config.steps)
-        if not (step % config.checkpoint_every == 0 or validating or last):
-            continue
-        score, is_best = None, False
-        if processes.first:
-            if validating and validate is not None:
-                score = _validate(model, average, validate)
-                is_best = score > best_score
-                if is_best:
-                    best_score = score
-                    weights = average.values if average is not None else model.state_dict()
-                    _save(folder / BEST, {"step": step, "score": score, "model": weights})
-            save()
-        score, is_best = processes.broadcast((score, is_best))
-        result = StepResult(
-            step=step,
-            loss=sum(losses) / len(losses),
-            learning_rate=rate,
-            score=score,
-            best=is_best,
-            seconds=time.monotonic() - begun,
-        )
-        losses.clear()
-        if processes.first:
-            _log(folder / LOG, result)
-        yield result
-        if out_of_time:
+    def _resume(self) -> None:
+        path = self._folder / CHECKPOINT
+        if not path.exists():
             return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            is_ours = state["fingerprint"] == self._fingerprint
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            raise TrainingError(
+                f"{path}: is no checkpoint of a training, or is damaged; delete it to begin anew."
+            ) from error
+        if not is_ours:
+            raise TrainingError(
+                f"{path}: this run was started with other settings or data; choose another folder or delete "
+                "it."
+            )
+        self._learner.network.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.restore(state["average"])
+        self.step, self._best_score = state["step"], state["best_score"]
+        self.validations = state["validations"]
 
 
-def _validate(model: nn.Module, average: _Average | None, validate: Callable[[nn.Module], float]) -> float:
-    model.eval()
-    if average is None:
-        return validate(model)
-    kept = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(average.values)
-    try:
-        return validate(model)
-    finally:
-        model.load_state_dict(kept)
+def _deciding(record: Any) -> Any:
+    """A record without what may differ when a run goes on, at any depth."""
+    if not isinstance(record, Mapping):
+        return record
+    return {key: _deciding(value) for key, value in record.items() if key not in ("version", "max_minutes")}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with atomic_output(path, overwrite=True) as temporary:
+        torch.save(content, temporary)
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop the lines of steps that will be taken again."""
+    if step == 0:
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        with atomic_text(path, overwrite=True) as stream:
+            stream.writelines([header, *(x for x in lines if int(x.split(",")[0]) <= step)])
 
 
 def _log(path: Path, result: StepResult) -> None:
@@ -276,15 +324,15 @@ def _log(path: Path, result: StepResult) -> None:
     with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         if new:
-            writer.writerow(["step", "loss", "learning_rate", "score", "best", "seconds"])
-        score = "" if result.score is None else f"{result.score:.5f}"
+            writer.writerow([*_COLUMNS, *result.terms])
         writer.writerow(
             [
                 result.step,
                 f"{result.loss:.5f}",
                 f"{result.learning_rate:.3e}",
-                score,
+                "" if result.score is None else f"{result.score:.5f}",
                 int(result.best),
                 f"{result.seconds:.0f}",
+                *(f"{value:.5f}" for value in result.terms.values()),
             ]
         )

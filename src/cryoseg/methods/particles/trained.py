@@ -1,0 +1,140 @@
+"""What the trainings of promptable networks end with: the model file and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryoseg import __version__
+from cryoseg.config.train_sam import TrainSamConfig
+from cryoseg.errors import ConfigError
+from cryoseg.events import Note
+from cryoseg.methods.device import peak_device_memory
+from cryoseg.methods.particles.files import BaseModel, note_base, save_particle_model
+from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.training.run import TrainingRun
+
+UPPER_BOUND = ", an upper bound: points come from the truth"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOutput:
+    """What a model file holds beside the trained tensors.
+
+    Attributes
+    ----------
+    standalone
+        The whole network, so that no base is needed.
+    card
+        Facts to add to the model's card.
+    """
+
+    standalone: bool = False
+    card: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """A trained network before it is written.
+
+    Attributes
+    ----------
+    network
+        The network with its best weights.
+    recipe
+        How it picks, with the threshold.
+    dice
+        Mean validation Dice at that threshold.
+    base
+        File and name of the SAM that was adapted; None for a SAM trained from nothing.
+    """
+
+    network: PromptSam
+    recipe: ParticleRecipe
+    dice: float
+    base: tuple[Path, BaseModel] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """What one training gave.
+
+    Attributes
+    ----------
+    path
+        The model file.
+    dice
+        Mean validation Dice at the chosen threshold.
+    threshold
+        Logit threshold, chosen on the validation data.
+    parameters
+        Number of trained parameters.
+    seconds
+        Duration of this call.
+    """
+
+    path: Path
+    dice: float
+    threshold: float
+    parameters: int
+    seconds: float
+
+
+def require_batch(config: TrainSamConfig, network: PromptSam) -> None:
+    """Stop if a step has fewer samples than the network normalizes over.
+
+    Raises
+    ------
+    ConfigError
+        With the number that is needed.
+    """
+    if config.sample.batch < network.smallest_batch:
+        raise ConfigError(
+            f"--batch {config.sample.batch}: the point network normalizes over the batch and needs "
+            f"{network.smallest_batch} samples for images of {network.geometry.image_size} pixels."
+        )
+
+
+def write_model(
+    run: TrainingRun, result: Adapted, output: ModelOutput, facts: Mapping[str, Any]
+) -> TrainedModel:
+    """Write the model file of a finished run; `facts` are for its card."""
+    network, recipe = result.network, result.recipe
+    if result.base is None:
+        name, parameters = "particle_sam", sum(p.numel() for p in network.parameters())
+    else:
+        name = network.config.method.value
+        parameters = sum(p.numel() for p in network.trained_parameters())
+    path = run.folder / f"{name}.safetensors"
+    seconds = run.seconds
+    card = {
+        "version": __version__,
+        "validation_dice": round(result.dice, 4),
+        **facts,
+        "trained_parameters": parameters,
+        "upper_bound": network.needs_truth,
+        "device_bytes": peak_device_memory(run.runtime.device),
+        "seconds": round(seconds, 1),
+        "training": run.record["config"],
+        **(output.card or {}),
+    }
+    base = None if output.standalone or result.base is None else result.base
+    save_particle_model(path, network, recipe, base=None if base is None else base[1], card=card)
+    if base is not None:
+        note_base(run.folder, base[0])
+    bound = UPPER_BOUND if network.needs_truth else ""
+    run.runtime.on_event(
+        Note(
+            text=f"{path}: threshold {recipe.logit_threshold:+.3f}, validation Dice {result.dice:.4f}{bound}"
+        )
+    )
+    return TrainedModel(
+        path=path,
+        dice=result.dice,
+        threshold=recipe.logit_threshold,
+        parameters=parameters,
+        seconds=seconds,
+    )

@@ -1,0 +1,82 @@
+"""What a method gives to the training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from cryoseg.config.train import LoopConfig
+
+AVERAGE_WARMUP = 10
+
+
+def learning_rate(step: int, config: LoopConfig) -> float:
+    """Linear warm-up, then a cosine to `final_learning_rate_fraction` of the peak."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    low = config.final_learning_rate_fraction
+    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """What a method gives to the training loop.
+
+    Attributes
+    ----------
+    network
+        The network, or the part of it that is trained. It is trained in place.
+    loss
+        Function from the number of a step (0 for the first) to its loss: a scalar with gradient, or a
+        mapping that holds this scalar as `loss` beside terms for the log.
+    validate
+        Function from the network, in evaluation mode and with the averaged weights, and the number of
+        steps done to a score (higher is better), or to a mapping that holds it as `score` beside
+        values to remember. None for a training without validation.
+    validate_after
+        Steps after which the network is validated. None for every `validate_every` steps and the last
+        one.
+    score_name
+        Name of the score in messages.
+    tolerance
+        A validation replaces the weights that are kept if its score is higher than the best score so
+        far minus this.
+    groups
+        Groups of parameters for the optimizer; `scale` in a group multiplies its learning rate. None
+        for all trainable parameters, with weight decay on matrices and kernels only.
+    clip_together
+        Beginnings of parameter names. The gradients of each such part are clipped by their own norm,
+        so that a part whose gradient explodes does not silence the others. Every parameter belongs to
+        one part.
+    learning_rate
+        Function from the number of a step to its learning rate.
+    average_warmup
+        After step n the decay of the averaged weights is at most (n + 1) / (n + `average_warmup`), so
+        that the average forgets the random start.
+    """
+
+    network: nn.Module
+    loss: Callable[[int], Tensor | Mapping[str, Tensor]]
+    validate: Callable[[nn.Module, int], float | Mapping[str, float]] | None = None
+    validate_after: Collection[int] | None = None
+    score_name: str = "Dice"
+    tolerance: float = 0.0
+    groups: Sequence[dict[str, Any]] | None = None
+    clip_together: Sequence[str] = ("",)
+    learning_rate: Callable[[int, LoopConfig], float] = learning_rate
+    average_warmup: int = AVERAGE_WARMUP
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for the optimizer."""
+        if self.groups is not None:
+            return list(self.groups)
+        trainable = [p for p in self.network.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        ]

@@ -1,0 +1,162 @@
+"""One training in its folder: what every method does before, during and after the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from cryoseg import __version__
+from cryoseg.config.train import LoopConfig
+from cryoseg.errors import ConfigError
+from cryoseg.events import Note, OnEvent, StageProgress, ignore
+from cryoseg.io.outputs import make_folder
+from cryoseg.methods.training.learner import Learner
+from cryoseg.methods.training.loop import BEST, StepResult, TrainingLoop
+from cryoseg.methods.training.processes import ALONE, Processes
+
+CPU = torch.device("cpu")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where a training runs, and how it reports.
+
+    Attributes
+    ----------
+    device
+        Device to compute on.
+    processes
+        Processes that train together.
+    tensorboard
+        Write TensorBoard's event files into the run's folder.
+    on_event
+        Receives progress, notes and warnings.
+    """
+
+    device: torch.device = CPU
+    processes: Processes = ALONE
+    tensorboard: bool = False
+    on_event: OnEvent = ignore
+
+    def progress(self, items: Sequence[T], stage: str, unit: str) -> Iterator[T]:
+        """Give the items one by one and report each as done when the next one is asked for."""
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.on_event(StageProgress(name="data", stage=stage, done=done, total=len(items), unit=unit))
+
+
+class TrainingRun:
+    """One training of one network in its folder.
+
+    A method makes the run first, since this seeds torch; then it builds its network, reads its data,
+    calls `fit`, and continues with `best` when `fit` has come to the end.
+
+    Parameters
+    ----------
+    folder
+        Receives `config.json`, `log.csv`, `last.pt` and `best.pt`. It is made if it is missing.
+    label
+        Name of the run in messages.
+    loop
+        Settings of the loop.
+    runtime
+        Device, processes and receiver of events.
+
+    Attributes
+    ----------
+    record
+        What `config.json` holds, after `fit`.
+    validations
+        What every validation gave, with its `step`, after `fit`.
+    """
+
+    def __init__(self, folder: Path, label: str, loop: LoopConfig, runtime: Runtime) -> None:
+        self.folder, self.label, self.loop, self.runtime = folder, label, loop, runtime
+        self.record: dict[str, Any] = {}
+        self.validations: Sequence[Mapping[str, float]] = ()
+        self._begun = time.monotonic()
+        make_folder(folder)
+        torch.manual_seed(loop.seed)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the run was made, with the reading of the data."""
+        return time.monotonic() - self._begun
+
+    def fit(self, learner: Learner, record: Mapping[str, Any]) -> bool:
+        """Train until all steps are done or the time is over.
+
+        Parameters
+        ----------
+        learner
+            What the method supplies.
+        record
+            Settings, names of the data and whatever else decides the result, as plain JSON.
+
+        Returns
+        -------
+        bool
+            Whether all steps are done. If not, an equal call goes on.
+
+        Raises
+        ------
+        TrainingError
+            If the folder holds another run, or the loss is not finite.
+        ConfigError
+            If event files are asked for and TensorBoard is not installed.
+        """
+        on_event, processes = self.runtime.on_event, self.runtime.processes
+        self.record = {"version": __version__, **record}
+        loop = TrainingLoop(learner, self.loop, self.folder, record=self.record, processes=processes)
+        if 0 < loop.step < self.loop.steps:
+            on_event(Note(text=f"{self.label}: resuming at step {loop.step}."))
+        writer = _tensorboard_writer(self.folder) if self.runtime.tensorboard and processes.first else None
+        for result in loop.run():
+            step = result.step
+            on_event(
+                StageProgress(
+                    name=self.label, stage="training", done=step, total=self.loop.steps, unit="steps"
+                )
+            )
+            on_event(Note(text=self._line(result, learner.score_name)))
+            if writer is not None:
+                writer.add_scalar("loss", result.loss, step)
+                writer.add_scalar("learning rate", result.learning_rate, step)
+                for name, value in result.terms.items():
+                    writer.add_scalar(name, value, step)
+                if result.score is not None:
+                    writer.add_scalar(f"validation {learner.score_name}", result.score, step)
+        if writer is not None:
+            writer.close()
+        self.validations = loop.validations
+        return loop.is_finished
+
+    def best(self) -> tuple[int, dict[str, Tensor]]:
+        """Step and weights of the best validation, on the CPU."""
+        state = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)
+        return state["step"], state["model"]
+
+    def _line(self, result: StepResult, score_name: str) -> str:
+        score = ""
+        if result.score is not None:
+            score = f"  validation {score_name} {result.score:.4f}{' (best)' if result.best else ''}"
+        return (
+            f"{self.label}  step {result.step:5d}  loss {result.loss:.4f}  "
+            f"learning rate {result.learning_rate:.1e}  {result.seconds:6.0f} s{score}"
+        )
+
+
+def _tensorboard_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError('--tensorboard needs TensorBoard; run pip install "cryoseg[train]".') from error
+    return SummaryWriter(str(folder))
