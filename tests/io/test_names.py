@@ -84,3 +84,11 @@ def test_distinct_names_have_as_many_folders_as_needed() -> None:
     paths = list(map(Path, ["/a/g1/ts/T.mrc", "/a/g2/ts/T.mrc", "/a/U.mrc", "/a/V.mrc", "/a/V.rec"]))
     assert distinct_names(paths) == ["g1/ts/T.mrc", "g2/ts/T.mrc", "U.mrc", "V.mrc", "V.rec"]
     assert distinct_names(paths, bare=True) == ["g1/ts/T", "g2/ts/T", "U", "V.mrc", "V.rec"]
+    more = list(map(Path, ["g1/T.mrc", "g2/T.mrc", "g2/U.mrc", "/a/x/g1/T.mrc"]))
+    assert distinct_names(more) == [f"{Path.cwd().name}/g1/T.mrc", "g2/T.mrc", "U.mrc", "x/g1/T.mrc"]
+
+
+def test_one_path_given_twice_and_no_paths_end_the_search() -> None:
+    assert distinct_names([Path("g/a.mrc")] * 2)[0].endswith("g/a.mrc")
+    assert distinct_names([Path("/a")] * 2, names=["a", "a"]) == ["a", "a"]
+    assert distinct_names([]) == []

@@ -7,7 +7,6 @@ every tenth of a stage, so that a batch log stays readable.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,7 +137,10 @@ class BatchConsole:
             table.add_column(name, justify="right")
         table.add_column("seconds", justify="right")
         table.add_column("message", overflow="fold")
-        for row, name in zip(rows, distinct_names(rows), strict=True):
+        from cryoseg.io.names import distinct_names  # which reads images, and --help does not
+
+        paths = [row.path or Path("/", row.name) for row in rows]
+        for row, name in zip(rows, distinct_names(paths, names=[row.name for row in rows]), strict=True):
             table.add_row(
                 Text(name),
                 Text(row.status.value, style=_STYLE[row.status]),
@@ -148,21 +150,6 @@ class BatchConsole:
             )
         console = self.out if self.out.is_terminal else Console(width=160, highlight=False)
         console.print(table)
-
-
-def distinct_names(rows: list[Row]) -> list[str]:
-    """Name of every row, with as many folders of its path before it as tell rows of equal names apart."""
-    names = [row.name for row in rows]
-    paths = [None if row.path is None else row.path.absolute() for row in rows]
-    for depth in range(1, max((len(path.parts) for path in paths if path is not None), default=0)):
-        times = Counter(names)
-        alike = [i for i, name in enumerate(names) if times[name] > 1 and paths[i] is not None]
-        if not alike:
-            break
-        for i in alike:
-            folders = paths[i].parts[-1 - depth : -1]  # type: ignore[union-attr]
-            names[i] = str(Path(*folders, rows[i].name))
-    return names
 
 
 @contextmanager

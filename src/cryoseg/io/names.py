@@ -155,35 +155,36 @@ def _begun_by(name: ImageName, by_stem: Mapping[str, list[int]]) -> list[int]:
     return by_stem[max(stems, key=len)] if stems else []
 
 
-def distinct_names(paths: Sequence[Path], *, bare: bool = False) -> list[str]:
+def distinct_names(
+    paths: Sequence[Path], *, names: Sequence[str] | None = None, bare: bool = False
+) -> list[str]:
     """File names with as many folders in front as tell them apart: `TS_01`, or `grid1/TS_01`.
 
     Parameters
     ----------
     paths
         Of images.
+    names
+        What the folders are put before; None takes the names of the files.
     bare
-        Leave out suffixes where the rest tells them apart.
+        Leave out suffixes where the rest tells the files apart.
     """
-    absolute = [path.absolute() for path in paths]
-    last = [image_stem(path.name) if bare else path.name for path in paths]
+    folders = [path.absolute().parts[1:-1] for path in paths]
+    last = list(names or (path.name for path in paths))
     if bare:
-        pairs = Counter(zip([path.parent for path in absolute], last, strict=True))
+        stems = [image_stem(name) for name in last]
+        alike = Counter(zip(folders, stems, strict=True))
         last = [
-            path.name if pairs[path.parent, name] > 1 else name
-            for path, name in zip(absolute, last, strict=True)
+            name if alike[folder, stem] > 1 else stem
+            for folder, stem, name in zip(folders, stems, last, strict=True)
         ]
-    levels = [0] * len(paths)
-    while True:
-        names = [
-            "/".join((*path.parts[max(1, len(path.parts) - 1 - level) : -1], name))
-            for path, level, name in zip(absolute, levels, last, strict=True)
+    found = last
+    for depth in range(1, max(map(len, folders), default=0) + 1):
+        count = Counter(found)
+        if len(count) == len(found):
+            break
+        found = [
+            "/".join((*folder[-depth:], name)) if count[short] > 1 else short
+            for folder, name, short in zip(folders, last, found, strict=True)
         ]
-        count = Counter(names)
-        grown = [
-            level + 1 if count[name] > 1 and level < len(path.parts) - 2 else level
-            for path, level, name in zip(absolute, levels, names, strict=True)
-        ]
-        if grown == levels:
-            return names
-        levels = grown
+    return found

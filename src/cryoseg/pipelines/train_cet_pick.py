@@ -85,17 +85,19 @@ class TrainingFiles:
 def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
     """Name to file; the name is CET-pick's image_name, or as much of the path as tells files apart."""
     found: dict[str, Path] = {}
-    paths: dict[Path, None] = {}
+    others: list[str | Path] = []
     for text in inputs:
         path = Path(text)
         if path.is_file() and is_image_list(path):
             found.update(read_image_list(path))
-            continue
-        for item in resolve_inputs([text]):
-            if item.error:
-                raise InputError(item.error)
-            paths[item.path] = None
-    for name, path in zip(distinct_names([*paths], bare=True), paths, strict=True):
+        else:
+            others.append(text)
+    items = resolve_inputs(others)
+    for item in items:
+        if item.error:
+            raise InputError(item.error)
+    paths = [item.path for item in items if item.is_new]
+    for name, path in zip(distinct_names(paths, bare=True), paths, strict=True):
         if name in found and found[name].resolve() != path.resolve():
             raise InputError(f"{path}: has the name of {found[name]} in the list. Change it in the list.")
         found[name] = path

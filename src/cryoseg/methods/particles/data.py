@@ -139,9 +139,12 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
     for item in (*files, *items):
         if item.error is not None:
             raise InputError(item.error)
-    images = [item.path for item in items]
+    images = [item.path for item in items if item.is_new]
     sets = [
-        (ImageName(name, file.path), found) for file in files for name, found in read_picks(file.path).items()
+        (ImageName(name, file.path), found)
+        for file in files
+        if file.is_new
+        for name, found in read_picks(file.path).items()
     ]
     own = match_names([name for name, _ in sets], [ImageName(str(path), path) for path in images])
     pairs, missing = [], []
