@@ -10,7 +10,7 @@ from typer import Argument, echo
 
 from cryoseg.cli.options import Overwrite
 from cryoseg.cli.relion_options import RelionOptions
-from cryoseg.config.common import pixel_size_setting
+from cryoseg.config.common import Mode0, mode0_setting, pixel_size_setting
 from cryoseg.config.convert import ConvertConfig, read_image_size, write_image_size
 from cryoseg.config.pick import CoordsOrder, ThicknessAxis, coords_order_setting, thickness_axis_setting
 from cryoseg.config.setting import Settings, setting
@@ -34,6 +34,7 @@ class ImageOptions(Settings):
         at_least=1,
     )
     pixel_size: float | None = pixel_size_setting()
+    mode0: Mode0 = mode0_setting()
     thickness_axis: ThicknessAxis = thickness_axis_setting(ThicknessAxis.Z)
     coords_order: CoordsOrder | None = coords_order_setting()
 
@@ -62,11 +63,11 @@ def convert(
 
     shape, voxel_size, name = image.size, image.pixel_size or 0.0, config.name
     if image.tomogram is not None and is_single_image(image.tomogram):
-        micrograph = read_micrograph(image.tomogram)
+        micrograph = read_micrograph(image.tomogram, mode0=image.mode0)
         shape, name = micrograph.data.shape, name or image.tomogram.name
         voxel_size = voxel_size or micrograph.pixel_size
     elif image.tomogram is not None:
-        volume = read_tomogram(image.tomogram)
+        volume = read_tomogram(image.tomogram, mode0=image.mode0)
         shape = volume.data.shape
         # A size that cannot be believed is unknown, so that formats in angstrom ask for --pixel-size.
         doubt = improbable_voxel_size(volume.geometry)

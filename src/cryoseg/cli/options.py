@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from cryoseg.config import Precision
+from cryoseg.config import Mode0, Precision
 from cryoseg.config.common import (
     checkpoints_dir_setting,
     device_setting,
     dry_run_setting,
+    mode0_setting,
     overwrite_setting,
     pixel_size_setting,
     precision_setting,
@@ -52,6 +53,7 @@ OutputDir = Annotated[
     ),
 ]
 PixelSize = Annotated[float | None, pixel_size_setting()]
+Mode0Option = Annotated[Mode0, mode0_setting()]
 Device = Annotated[str, device_setting()]
 PrecisionOption = Annotated[Precision, precision_setting()]
 Overwrite = Annotated[bool, overwrite_setting()]

@@ -74,6 +74,14 @@ def pixel_size_setting() -> Any:
     )
 
 
+def mode0_setting() -> Any:
+    """How bytes of MRC files are read."""
+    return setting(
+        Mode0.AUTO,
+        help="How bytes of MRC mode 0 are read; auto: as IMOD's stamp, the header or the histogram says.",
+    )
+
+
 def logit_threshold_setting(*names: str, shown: str) -> Any:
     """The logit above which something is marked; `names` are further names of the option."""
     return setting(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cryoseg.config.common import logit_threshold_setting, seed_setting
+from cryoseg.config.common import Mode0, logit_threshold_setting, mode0_setting, seed_setting
 from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
@@ -127,6 +127,8 @@ class EvaluateConfig(Settings):
         None, help="Value of the truth that is membrane.", shown="its only positive value"
     )
     ignore_label: int = setting(-1, help="Voxels of the truth with this value are left out.")
+    mode0: Mode0 = mode0_setting()
+    allow_empty: bool = setting(False, help="Score a truth that marks nothing, which else is an error.")
     near_distance_px: float = setting(
         3.0,
         help="Predictions this near in the slice plane count as found.",

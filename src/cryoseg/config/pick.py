@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from cryoseg.config.common import overwrite_setting
+from cryoseg.config.common import Mode0, mode0_setting, overwrite_setting
 from cryoseg.config.setting import Settings, setting
 
 
@@ -217,6 +217,7 @@ class TomogramPickConfig(PickLimits):
         help="Average with the point-reflected tomogram: twice the time, no systematic shift.",
         flags=("--symmetric/--no-symmetric",),
     )
+    mode0: Mode0 = mode0_setting()
     thickness_axis: ThicknessAxis | None = thickness_axis_setting(None, shown="the model's")
     mask_side: Side = setting(Side.WITHIN, help="Keep picks within the mask or outside of it.")
     mask_distance_angstrom: float = setting(

@@ -7,9 +7,11 @@ from enum import StrEnum
 from typing import ClassVar
 
 from cryoseg.config.common import (
+    Mode0,
     diameter_px_setting,
     diameter_setting,
     logit_threshold_setting,
+    mode0_setting,
     overwrite_setting,
     pixel_size_setting,
 )
@@ -55,6 +57,7 @@ class MicrographPickConfig(PickLimits):
     particle_diameter_angstrom: float | None = diameter_setting(shown="the model's in tomograms")
     particle_diameter_px: float | None = diameter_px_setting(shown="none")
     pixel_size: float | None = pixel_size_setting()
+    mode0: Mode0 = mode0_setting()
     view: PickView = setting(
         PickView.TILES,
         help="tiles: overlapping tiles at the scale of the network. whole: the image resized to one square, "

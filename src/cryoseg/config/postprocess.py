@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryoseg.config.common import logit_threshold_setting
+from cryoseg.config.common import Mode0, logit_threshold_setting, mode0_setting
 from cryoseg.config.segment import PostprocessLengths, PostprocessStep
 
 
@@ -20,3 +20,4 @@ class PostprocessConfig(PostprocessLengths):
 
     steps: tuple[PostprocessStep, ...] = (PostprocessStep.THIN_NOISE,)
     logit_threshold: float | None = logit_threshold_setting(shown="recorded, else -0.5")
+    mode0: Mode0 = mode0_setting()

@@ -13,6 +13,7 @@ from cryoseg.config.common import (
     Precision,
     checkpoints_dir_setting,
     logit_threshold_setting,
+    mode0_setting,
     overwrite_setting,
     pixel_size_setting,
 )
@@ -295,10 +296,7 @@ class SegmentOutputs(Settings):
     preview: bool = setting(False, help="Write a picture of sections and slices with outlines of the mask.")
     naming: Naming = setting(Naming.CRYOSEG, help="Names of the outputs; etsam: those of ETSAM's own script.")
     overwrite: bool = overwrite_setting()
-    mode0: Mode0 = setting(
-        Mode0.AUTO,
-        help="How bytes of MRC mode 0 are read; auto follows IMOD's stamp, and reads signed without it.",
-    )
+    mode0: Mode0 = mode0_setting()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryoseg.config.common import pixel_size_setting
+from cryoseg.config.common import Mode0, mode0_setting, pixel_size_setting
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.config.setting import Settings, setting
 
@@ -39,3 +39,4 @@ class ViewConfig(Settings):
     )
     max_megabytes: float = setting(60.0, help="Largest size of the page.", at_least=1, unit="megabytes")
     pixel_size: float | None = pixel_size_setting()
+    mode0: Mode0 = mode0_setting()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg import __version__
+from cryoseg.config import Mode0
 from cryoseg.config.cet_pick import CetPickConfig
 from cryoseg.config.invocation import recorded_options
 from cryoseg.config.pick import CoordsOrder, ThicknessAxis, TomogramPickConfig
@@ -67,6 +68,8 @@ class TrainingFiles:
         Frames by tomogram name, for RELION's STAR files.
     pixel_size
         Of the tomograms, in angstrom; None reads the headers.
+    mode0
+        How bytes of MRC files are read.
     """
 
     tomograms: Sequence[str | Path]
@@ -80,6 +83,7 @@ class TrainingFiles:
     unbinned: bool = False
     relion: dict[str, RelionFrame] | None = field(default=None)
     pixel_size: float | None = None
+    mode0: Mode0 = Mode0.AUTO
 
 
 def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
@@ -106,8 +110,8 @@ def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
-    tomogram = read_tomogram(path)
+def _read(path: Path, pixel_size: float | None, mode0: Mode0, on_event: OnEvent) -> Tomogram:
+    tomogram = read_tomogram(path, mode0=mode0)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
     check_finite(tomogram)
@@ -172,7 +176,7 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
         If a file is missing or damaged; labels are checked later, against the volume.
     """
     tomograms = {
-        name: _read(path, given.pixel_size, on_event)
+        name: _read(path, given.pixel_size, given.mode0, on_event)
         for name, path in _tomogram_paths(given.tomograms).items()
     }
     labels = _assign(given.picks, tomograms, given, on_event)
@@ -184,7 +188,7 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
         look = None
         if given.mask is not None:
             mask = mask_file(given.mask, stems[tomogram.source])
-            look = thin_first(np.asarray(read_mask(mask).data > 0), axis)
+            look = thin_first(np.asarray(read_mask(mask, mode0=given.mode0).data > 0), axis)
             if look.shape != thin_first(tomogram.data, axis).shape:
                 raise InputError(f"{mask}: the mask's shape is not that of {tomogram.source.name}.")
         geometry = replace(

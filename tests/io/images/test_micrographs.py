@@ -10,8 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from cryoseg.config import Mode0
 from cryoseg.errors import InputError
-from cryoseg.io.images.micrographs import read_micrograph
+from cryoseg.io.images.micrographs import read_micrograph, read_warnings
 
 GREY = (np.arange(20 * 24).reshape(20, 24) % 251).astype(np.uint8)
 
@@ -142,3 +143,18 @@ def test_real_micrographs(real_data: Path) -> None:
     ice = read_micrograph(real_data / "micrograph_ice" / "Ucsf_stack_1142_DW.mrc")
     assert ice.data.shape == (927, 959)
     assert ice.data.mean() == pytest.approx(6802, abs=1)
+
+
+def test_unstamped_bytes_of_a_micrograph_are_told_and_can_be_overruled(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(140, 30, (1, 64, 64)).clip(0, 255).astype(np.uint8)
+    path = tmp_path / "m.mrc"
+    with mrcfile.new(path, values.view(np.int8)) as mrc:
+        mrc.header.dmin, mrc.header.dmax, mrc.header.dmean = 10, 250, 140
+    micrograph = read_micrograph(path, pixel_size=2.0)
+    np.testing.assert_array_equal(micrograph.data, values[0])
+    assert any("read as unsigned" in text for text in read_warnings(micrograph, needs_pixel_size=False))
+    signed = read_micrograph(path, pixel_size=2.0, mode0=Mode0.SIGNED)
+    np.testing.assert_array_equal(signed.data, values[0].view(np.int8))
+    doubtful = read_micrograph(path)
+    assert any("pixel size" in text for text in read_warnings(doubtful, needs_pixel_size=True))
+    assert not any("pixel size" in text for text in read_warnings(doubtful, needs_pixel_size=False))

@@ -22,7 +22,7 @@ from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, evaluate_files
 from cryoseg.types import Geometry
 
-CONFIG = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0, bootstrap_samples=100)
+CONFIG = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0, bootstrap_samples=100, allow_empty=True)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_an_interrupt_keeps_the_scores_so_far(folders: Path) -> None:
 
 def test_the_options(folders: Path) -> None:
     arguments = ["evaluate", "segmentation", str(folders / "pred"), str(folders / "truth")]
-    arguments += ["--logit-threshold", "0", "--scores", str(folders / "scores")]
+    arguments += ["--allow-empty", "--logit-threshold", "0", "--scores", str(folders / "scores")]
     dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
     assert dry.exit_code == 0, dry.output
     assert not (folders / "scores").exists()

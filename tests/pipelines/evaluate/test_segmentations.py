@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cryoseg.cli.evaluate.app import app
-from cryoseg.config import EvaluateConfig, Length, Metric
+from cryoseg.config import EvaluateConfig, Length, Metric, Mode0
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.volumes import read_mask
 from cryoseg.io.pairs import base_name
@@ -135,6 +135,41 @@ def test_a_truth_of_several_labels_needs_one(tmp_path: Path, truth: np.ndarray) 
     assert "--truth-label" in evaluate_files({"m": pred}, truth_path, EvaluateConfig()).files[0].error
     chosen = evaluate_files({"m": pred}, truth_path, EvaluateConfig(truth_label=2))
     assert chosen.files[0].figures["dice"] == 1
+
+
+def test_a_truth_of_unstamped_bytes_0_and_255_is_a_mask(tmp_path: Path, truth: np.ndarray) -> None:
+    pred = write(tmp_path / "pred.mrc", (truth == 1).astype(np.int8))
+    labels = np.zeros(truth.shape, np.uint8)
+    labels[:, 8:13] = 255  # Dice 2 * 3 / (3 + 5)
+    path = write(tmp_path / "truth.mrc", labels.view(np.int8))
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.header.dmin, mrc.header.dmax, mrc.header.dmean = 0, 255, labels.mean()
+    said: list[object] = []
+    evaluation = evaluate_files({"p": pred}, path, EvaluateConfig(), on_event=said.append)
+    assert evaluation.files[0].figures["dice"] == pytest.approx(0.75)
+    assert any("read as unsigned" in getattr(event, "text", "") for event in said)
+    signed = EvaluateConfig(mode0=Mode0.SIGNED)
+    wrong = evaluate_files({"p": pred}, path, signed).files[0].error
+    assert "no voxel is membrane" in wrong
+    assert "--mode0" in wrong
+
+
+def test_a_truth_without_membrane_is_scored_only_on_request(tmp_path: Path, truth: np.ndarray) -> None:
+    pred = write(tmp_path / "pred.mrc", (truth == 1).astype(np.int8))
+    nothing = write(tmp_path / "nothing.mrc", np.zeros(truth.shape, np.int8))
+    refused = evaluate_files({"p": pred}, nothing, EvaluateConfig()).files[0]
+    assert "--allow-empty" in refused.error
+    allowed = evaluate_files({"p": pred}, nothing, EvaluateConfig(allow_empty=True)).files[0]
+    assert not allowed.error
+    assert allowed.figures["precision"] == 0
+    # An empty prediction of an empty truth is right, and a region without membrane is no empty truth.
+    assert evaluate_files({"p": nothing}, nothing, EvaluateConfig()).files[0].figures["dice"] == 1
+    away = np.zeros(truth.shape, np.int8)
+    away[:, :4] = 1
+    region = write(tmp_path / "region.mrc", away)
+    marked = write(tmp_path / "marked.mrc", away)
+    labels = write(tmp_path / "truth.mrc", truth)
+    assert not evaluate_files({"p": marked}, labels, EvaluateConfig(), region=region).files[0].error
 
 
 def test_logits_give_a_curve_and_a_best_threshold(tmp_path: Path, truth: np.ndarray) -> None:

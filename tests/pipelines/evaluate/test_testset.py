@@ -104,7 +104,9 @@ def test_undefined_ratios_are_those_of_etsam(collection: Path, tmp_path: Path) -
     table.write_text("dataset_id,run_id\n1,2\n")
     out = tmp_path / "etsam.csv"
     arguments = ["evaluate", "testset", str(table), "--collection", str(collection)]
-    result = CliRunner().invoke(app, [*arguments, "--pred", str(tmp_path / "p"), "--etsam-table", str(out)])
+    result = CliRunner().invoke(
+        app, [*arguments, "--pred", str(tmp_path / "p"), "--etsam-table", str(out), "--allow-empty"]
+    )
     assert result.exit_code == 0, result.output
     assert out.read_text().splitlines()[1] == "1,2,,,,,nan,nan,0.0,0.0"
 

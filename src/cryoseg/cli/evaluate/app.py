@@ -26,8 +26,8 @@ from cryoseg.cli.evaluate.options import (
     score_elsewhere,
 )
 from cryoseg.cli.evaluate.testset import score_testset
-from cryoseg.cli.options import Device, Overwrite, PixelSize, Verbosity
-from cryoseg.config import EvaluateConfig, SegmentConfig
+from cryoseg.cli.options import Device, Mode0Option, Overwrite, PixelSize, Verbosity
+from cryoseg.config import EvaluateConfig, Mode0, SegmentConfig
 from cryoseg.config.batch import ALL, ClusterChoice
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig
 from cryoseg.config.invocation import Invocation, invoked
@@ -115,6 +115,7 @@ def segmentation(
                 [pred],
                 model,
                 SegmentConfig(pixel_size=pixel_size, logit_threshold=config.logit_threshold),
+                mode0=config.mode0,
                 overwrite=overwrite,
                 batch=replace(batch, shard=ALL, device=device),
                 on_event=console,
@@ -161,6 +162,7 @@ def picks(
         ),
     ] = None,
     model_output: Annotated[Path, model_output_setting()] = Path(),
+    mode0: Mode0Option = Mode0.AUTO,
     device: Device = "auto",
     output: Outputs = (),
     overwrite: Overwrite = False,
@@ -192,13 +194,14 @@ def picks(
                 options: dict[str, Any] = {"format": [PickFormat.CSV.value]}
             else:
                 options = {"particle-diameter": config.diameter_angstrom, "store-mask": False}
-            options |= {"pixel-size": config.pixel_size, "preview": False}
+            options |= {"pixel-size": config.pixel_size, "mode0": mode0.value, "preview": False}
             with invoked(Invocation(command="pick", options=options)):
                 rows = pick_first(
                     ImagesToPick(
                         images=[pred],
                         diameter_angstrom=config.diameter_angstrom,
                         pixel_size=config.pixel_size,
+                        mode0=mode0,
                     ),
                     model_output,
                     model,

@@ -91,6 +91,7 @@ def score_testset(
                 list(tomograms.values()),
                 model,
                 SegmentConfig(pixel_size=pixel_size, logit_threshold=config.logit_threshold),
+                mode0=config.mode0,
                 overwrite=overwrite,
                 batch=Batch(shard=ALL, device=device),
                 on_event=console,

@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import VALIDATION_HELP, Card, Device, Quiet, Seed, Verbose
+from cryoseg.cli.options import VALIDATION_HELP, Card, Device, Mode0Option, Quiet, Seed, Verbose
 from cryoseg.cli.train.cet_pick import cet_pick
 from cryoseg.cli.train.etsam import etsam_stage1, etsam_stage2
 from cryoseg.cli.train.options import (
@@ -33,6 +33,7 @@ from cryoseg.cli.train.options import (
 )
 from cryoseg.cli.train.promise import promise
 from cryoseg.cli.train.sam import encoder_prompt, finetune, head_prompt, prefix_prompt, sam
+from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig
 
@@ -59,6 +60,7 @@ def membrane(
     validate_every: ValidateEvery = LoopConfig.validate_every,
     max_minutes: MaxMinutes = None,
     polarity: PolarityOption = Polarity.DARK,
+    mode0: Mode0Option = Mode0.AUTO,
     card: Card = None,
     device: Device = "auto",
     tensorboard: Tensorboard = False,
@@ -91,7 +93,7 @@ def membrane(
         for stage, count in ((1, steps), (2, stage2_steps or max(1, steps // 2)))
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
-        training, held_out = split_pairs(data, validation or [], seed=seed)
+        training, held_out = split_pairs(data, validation or [], seed=seed, mode0=mode0)
         model = train_membrane(
             (configs[0], configs[1]),
             TrainingPairs(training=training, held_out=held_out, polarity=polarity),
@@ -121,6 +123,7 @@ def package(
     stage2: Annotated[Path, Option("--stage2", help="Folder of the stage-2 run.")],
     validation: Annotated[list[str], Option("--validation", help=VALIDATION_HELP)],
     output: Annotated[Path, Option("--output", "-o", help="The model file, .safetensors.")],
+    mode0: Mode0Option = Mode0.AUTO,
     card: Card = None,
 ) -> None:
     """Pack two trained stages into one model file for `cryoseg segment --model FILE`.
@@ -139,7 +142,7 @@ def package(
     first = replace(first, clip=second.clip)  # both stages of a packaged model have one memory window
     data = TrainingPairs(
         training=[],
-        held_out=find_pairs(validation),
+        held_out=find_pairs(validation, mode0=mode0),
         polarity=polarity,
         logits=logits_folder(stage2, stage1 / BEST, polarity),
     )

@@ -26,7 +26,9 @@ from cryoseg.cli.options import (
 )
 from cryoseg.cli.relion_options import RelionOptions
 from cryoseg.cli.train.options import MaxMinutes, RunDir, Tensorboard, say_unfinished
+from cryoseg.config import Mode0
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Contrast, Risk, Specimen, ZPool
+from cryoseg.config.common import mode0_setting
 from cryoseg.config.convert import from_relion4_setting
 from cryoseg.config.pick import CoordsOrder, ThicknessAxis, coords_order_setting, thickness_axis_setting
 from cryoseg.config.setting import Settings
@@ -60,6 +62,7 @@ class Reading(Settings):
     thickness_axis: ThicknessAxis = thickness_axis_setting(ThicknessAxis.Z)
     coords_order: CoordsOrder | None = coords_order_setting()
     from_relion4: bool = from_relion4_setting()
+    mode0: Mode0 = mode0_setting()
 
 
 def cet_pick(
@@ -229,6 +232,7 @@ def cet_pick(
         unbinned=reading.from_relion4,
         relion=relion.frames(),
         pixel_size=pixel_size,
+        mode0=reading.mode0,
     )
     with batch_console(quiet=quiet, verbose=verbose) as console:
         model = train_files(

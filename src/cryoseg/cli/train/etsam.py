@@ -19,6 +19,7 @@ from cryoseg.cli.options import (
     STEPS_HELP,
     VALIDATE_EVERY_HELP,
     Device,
+    Mode0Option,
     PrecisionOption,
     Quiet,
     Verbose,
@@ -34,6 +35,7 @@ from cryoseg.cli.train.options import (
     Validation,
     membrane_config,
 )
+from cryoseg.config import Mode0
 from cryoseg.config.common import Precision
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
@@ -109,6 +111,7 @@ class StageOptions(OptionGroup):
     validate_every: ValidateEvery = None
     max_minutes: MaxMinutes = None
     polarity: PolarityOption = None
+    mode0: Mode0Option = Mode0.AUTO
     sam2_config: Sam2Config = TrainSam2Config.sam2_config
     prompts: Prompts = ClipPrompts.SAM2
     freeze: Freeze = None
@@ -215,7 +218,9 @@ def _train_membrane(run: _Run, runtime: Runtime) -> None:
     options.refuse_published()
     config = options.membrane(stage)
     polarity = options.polarity or Polarity.DARK
-    training, held_out = split_pairs(run.data, options.validation or [], seed=config.loop.seed)
+    training, held_out = split_pairs(
+        run.data, options.validation or [], seed=config.loop.seed, mode0=options.mode0
+    )
     data = TrainingPairs(training=training, held_out=held_out, polarity=polarity)
     weights = load_start(options.start, stage) if options.start is not None else None
     if run.stage1 is not None:
@@ -238,7 +243,9 @@ def _train_etsam(run: _Run, runtime: Runtime) -> None:
     if start is not None and not start.exists() and (known := canonical_name(str(start))) is not None:
         start = require(known)
     polarity = options.polarity or Polarity.AS_IS
-    training, held_out = split_pairs(run.data, options.validation or [], seed=config.loop.seed)
+    training, held_out = split_pairs(
+        run.data, options.validation or [], seed=config.loop.seed, mode0=options.mode0
+    )
     data = TrainingPairs(training=training, held_out=held_out, polarity=polarity)
     if stage1 is not None:
         checkpoint = stage1 / BEST if stage1.is_dir() else stage1

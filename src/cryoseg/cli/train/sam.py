@@ -17,6 +17,7 @@ from cryoseg.cli.options import (
     VALIDATE_EVERY_HELP,
     Card,
     Device,
+    Mode0Option,
     Quiet,
     Seed,
     Verbose,
@@ -35,6 +36,7 @@ from cryoseg.cli.train.sam_options import (
     WholeImage,
     train_on_micrographs,
 )
+from cryoseg.config import Mode0
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod, parse_blocks
 from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError
@@ -167,6 +169,7 @@ def sam(
     max_minutes: MaxMinutes = None,
     device: Device = "auto",
     card: Card = None,
+    mode0: Mode0Option = Mode0.AUTO,
     seed: Seed = 0,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -176,6 +179,7 @@ def sam(
     Example: cryoseg train sam simulated/train --validation simulated/val -o runs/sam
     """
     from cryoseg.methods.device import select_device
+    from cryoseg.methods.particles.data import ReadOptions
     from cryoseg.methods.particles.train import MicrographData, pretrain, split_micrographs
     from cryoseg.methods.particles.trained import ModelOutput
     from cryoseg.methods.training.run import Runtime
@@ -198,7 +202,11 @@ def sam(
         training, held_out = split_micrographs(data, validation or [], seed=seed)
         trained = pretrain(
             config,
-            MicrographData(training=training, held_out=held_out),
+            MicrographData(
+                training=training,
+                held_out=held_out,
+                read=ReadOptions(particle_pixels=config.particle_pixels, mode0=mode0),
+            ),
             output_dir,
             start=start,
             output=ModelOutput(card=read_card(card)),

@@ -23,12 +23,14 @@ from cryoseg.cli.options import (
     Card,
     CheckpointsDir,
     Device,
+    Mode0Option,
     PixelSize,
     Quiet,
     Seed,
     Verbose,
 )
 from cryoseg.cli.train.options import MaxMinutes, read_card, say_unfinished
+from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train_sam import USUAL_CORE, TrainSamConfig, TrainView
 from cryoseg.errors import ConfigError
@@ -96,6 +98,7 @@ class TrainingMicrographs(OptionGroup):
     particle_diameter: Diameter = None
     particle_diameter_px: DiameterPx = None
     pixel_size: PixelSize = None
+    mode0: Mode0Option = Mode0.AUTO
     polarity: PolarityOption = Polarity.DARK
     ignore_border: IgnoreBorder = 0
     core: Core = None
@@ -117,6 +120,7 @@ class TrainingMicrographs(OptionGroup):
             diameter_px=self.particle_diameter_px,
             diameter_angstrom=self.particle_diameter,
             pixel_size=self.pixel_size,
+            mode0=self.mode0,
             polarity=self.polarity,
             border_px=self.ignore_border,
         )

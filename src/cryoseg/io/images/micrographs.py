@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings as python_warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
 from cryoseg.io.images.claimed_size import refuse_swollen
@@ -30,7 +32,9 @@ SMALLEST_SIDE = 16
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
-def read_micrograph(path: Path | str, *, pixel_size: float | None = None) -> Micrograph:
+def read_micrograph(
+    path: Path | str, *, pixel_size: float | None = None, mode0: Mode0 = Mode0.AUTO
+) -> Micrograph:
     """Read one image of a known format.
 
     Parameters
@@ -39,6 +43,8 @@ def read_micrograph(path: Path | str, *, pixel_size: float | None = None) -> Mic
         The file; its suffix names the format.
     pixel_size
         In angstrom; overrides what the file says.
+    mode0
+        How to read the bytes of an MRC file of mode 0.
 
     Returns
     -------
@@ -58,7 +64,7 @@ def read_micrograph(path: Path | str, *, pixel_size: float | None = None) -> Mic
             f"{path}: unknown format. Known suffixes are {describe_suffixes(MICROGRAPH_SUFFIXES)}; "
             "rename or convert it."
         )
-    micrograph = _reader(suffix.lower())(path)
+    micrograph = _reader(suffix.lower(), mode0)(path)
     _check(micrograph)
     notes = list(micrograph.warnings)
     size = micrograph.pixel_size
@@ -79,6 +85,12 @@ def read_micrograph(path: Path | str, *, pixel_size: float | None = None) -> Mic
     )
 
 
+def read_warnings(micrograph: Micrograph, *, needs_pixel_size: bool) -> list[str]:
+    """What was doubtful about a file; about its pixel size only if lengths in angstrom are needed."""
+    doubt = None if needs_pixel_size else improbable_pixel_size(micrograph.pixel_size)
+    return [f"{micrograph.source.name}: {warning}" for warning in micrograph.warnings if warning != doubt]
+
+
 def improbable_pixel_size(size: float) -> str | None:
     """What is doubtful about a pixel size in angstrom, or None."""
     mend = "Pass --pixel-size in angstrom."
@@ -92,10 +104,10 @@ def improbable_pixel_size(size: float) -> str | None:
     return None
 
 
-def _reader(suffix: str) -> Callable[[Path], Micrograph]:
+def _reader(suffix: str, mode0: Mode0) -> Callable[[Path], Micrograph]:
     if suffix in TIFF_SUFFIXES:
         return _read_tiff
-    return _read_picture if suffix in PICTURE_SUFFIXES else _read_mrc
+    return _read_picture if suffix in PICTURE_SUFFIXES else partial(_read_mrc, mode0=mode0)
 
 
 def is_single_image(path: Path) -> bool:
@@ -104,8 +116,8 @@ def is_single_image(path: Path) -> bool:
     return suffix in PICTURE_SUFFIXES or (suffix in TIFF_SUFFIXES and count_pages(path) == 1)
 
 
-def _read_mrc(path: Path) -> Micrograph:
-    volume = read_mrc(path)
+def _read_mrc(path: Path, *, mode0: Mode0) -> Micrograph:
+    volume = read_mrc(path, mode0=mode0)
     if len(volume.data) != 1:
         raise InputError(
             f"{path}: holds {len(volume.data)} images. Give one micrograph: the average of a movie; for a "

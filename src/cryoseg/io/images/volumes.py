@@ -107,8 +107,13 @@ def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     return replace(tomogram, warnings=(*tomogram.warnings, *_shape_warnings(tomogram)))
 
 
-def read_mask(path: Path | str) -> Tomogram:
+def read_mask(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     """Read a mask or label volume.
+
+    Parameters
+    ----------
+    path, mode0
+        As in `read_tomogram`.
 
     Returns
     -------
@@ -120,7 +125,7 @@ def read_mask(path: Path | str) -> Tomogram:
     InputError
         As `read_tomogram`, and if a float volume holds other than whole numbers from -32768 to 32767.
     """
-    tomogram = read_tomogram(path)
+    tomogram = read_tomogram(path, mode0=mode0)
     data = tomogram.data
     if data.dtype.kind in "iu":
         return tomogram

@@ -24,6 +24,7 @@ from cryoseg.config.train_sam2 import ClipPrompts, TrainSam2Config
 from cryoseg.core.blank import find_blank
 from cryoseg.core.normalize import fused_logits_map, intensity_map
 from cryoseg.errors import InputError
+from cryoseg.events import OnEvent
 from cryoseg.io.images.volumes import check_finite, read_tomogram
 from cryoseg.methods.device import autocast
 from cryoseg.methods.etsam.clips import SliceVolume, sample_slice_clips
@@ -77,7 +78,7 @@ def train_sam2_stage(
     if start is not None:
         load_strict(network, load_state_dict(start), start)
     network.to(device)
-    volumes = [_slice_volume(pair, config, data) for pair in data.training]
+    volumes = [_slice_volume(pair, config, data, runtime.on_event) for pair in data.training]
     criterion = etsam_loss()
     part = processes.share(config.clip.batch)
 
@@ -98,7 +99,7 @@ def train_sam2_stage(
         curves = [
             dice_by_threshold(
                 stage_logits(judge, pair, config, data, device),
-                read_labels(pair, read_tomogram(pair.tomogram)),
+                read_labels(pair, read_tomogram(pair.tomogram, mode0=pair.mode0)),
             )
             for pair in data.held_out
         ]
@@ -142,7 +143,7 @@ def stage_logits(
     device: torch.device,
 ) -> NDArray[np.float32]:
     """(z, y, x) logits of a pair's tomogram, by the propagation that `cryoseg segment` uses."""
-    values = read_tomogram(pair.tomogram).data
+    values = read_tomogram(pair.tomogram, mode0=pair.mode0).data
     out = np.empty(values.shape, np.float32)
     if config.stage == 2:
         out[:] = np.load(data.stage1_logits(pair))
@@ -168,11 +169,11 @@ def _inverted(pair: Pair, polarity: Polarity) -> bool:
     return (pair.polarity or polarity) is Polarity.BRIGHT
 
 
-def _slice_volume(pair: Pair, config: TrainSam2Config, data: TrainingPairs) -> SliceVolume:
+def _slice_volume(pair: Pair, config: TrainSam2Config, data: TrainingPairs, on_event: OnEvent) -> SliceVolume:
     """A pair whose slices are read when they are asked for."""
-    tomogram = read_tomogram(pair.tomogram)
+    tomogram = read_tomogram(pair.tomogram, mode0=pair.mode0)
     check_finite(tomogram)
-    labels = read_labels(pair, tomogram)
+    labels = read_labels(pair, tomogram, on_event)
     values = tomogram.data
     grey = intensity_map(
         values, config.normalize, blank=find_blank(values), invert=_inverted(pair, data.polarity)

@@ -84,6 +84,7 @@ def _load(data: TrainingPairs, pairs: Sequence[Pair], stage: str, runtime: Runti
             pair,
             polarity=data.polarity,
             stage1_logits=None if data.logits is None else data.stage1_logits(pair),
+            on_event=runtime.on_event,
         )
         for pair in runtime.progress(pairs, stage, "volumes")
     ]

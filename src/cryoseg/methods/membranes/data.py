@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
 from cryoseg.core.blank import FilledSlices, find_blank
 from cryoseg.core.grids.resample import Resampled, Slices, nearest
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, InputError, WeightsError
+from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.pixel_size import settle_pixel_size
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, check_finite, read_mask, read_tomogram
 from cryoseg.io.pairs import find_labeled
@@ -42,7 +44,7 @@ class Pair:
     """A tomogram and its labels (1 membrane, 0 free of it, -1 unknown).
 
     `polarity` is what a CSV column or the simulation's JSON says, or None. `fold` keeps only some of
-    the labeled slices, so that one tomogram can both teach and judge.
+    the labeled slices, so that one tomogram can both teach and judge. `mode0` is how bytes are read.
     """
 
     name: str
@@ -50,9 +52,10 @@ class Pair:
     labels: Path
     polarity: Polarity | None = None
     fold: Fold | None = None
+    mode0: Mode0 = Mode0.AUTO
 
 
-def find_pairs(sources: Sequence[str]) -> list[Pair]:
+def find_pairs(sources: Sequence[str], *, mode0: Mode0 = Mode0.AUTO) -> list[Pair]:
     """Find the pairs of folders and CSV lists; `io.pairs.find_labeled` says what those look like.
 
     Raises
@@ -64,22 +67,31 @@ def find_pairs(sources: Sequence[str]) -> list[Pair]:
     for source in sources:
         for found in find_labeled(Path(source), kind="tomogram", suffixes=VOLUME_SUFFIXES):
             pairs[found.image] = Pair(
-                name=found.name, tomogram=found.image, labels=found.labels, polarity=found.polarity
+                name=found.name,
+                tomogram=found.image,
+                labels=found.labels,
+                polarity=found.polarity,
+                mode0=mode0,
             )
     return list(pairs.values())
 
 
 def split_pairs(
-    data: Sequence[str], validation_data: Sequence[str], *, seed: int, fraction: float = 0.1
+    data: Sequence[str],
+    validation_data: Sequence[str],
+    *,
+    seed: int,
+    mode0: Mode0 = Mode0.AUTO,
+    fraction: float = 0.1,
 ) -> tuple[list[Pair], list[Pair]]:
     """Training and validation pairs.
 
     Without validation data a tenth of the volumes is held out, or, of a single volume, every fourth
     labeled slice.
     """
-    pairs = find_pairs(data)
+    pairs = find_pairs(data, mode0=mode0)
     if validation_data:
-        held_out = find_pairs(validation_data)
+        held_out = find_pairs(validation_data, mode0=mode0)
         known = {pair.tomogram.resolve() for pair in held_out}
         training = [pair for pair in pairs if pair.tomogram.resolve() not in known]
         if not training:
@@ -96,7 +108,11 @@ def split_pairs(
 
 
 def load_volume(
-    pair: Pair, *, polarity: Polarity = Polarity.DARK, stage1_logits: Path | None = None
+    pair: Pair,
+    *,
+    polarity: Polarity = Polarity.DARK,
+    stage1_logits: Path | None = None,
+    on_event: OnEvent = ignore,
 ) -> TrainingVolume:
     """Read and normalize one pair, on the grid on which the packaged model will see such a tomogram.
 
@@ -108,15 +124,17 @@ def load_volume(
         Of the membranes where the pair does not say.
     stage1_logits
         `.npy` file of (z, y, x) float16 logits on that grid, for training stage 2.
+    on_event
+        Receives what was doubtful about the files.
 
     Raises
     ------
     InputError
         If the shapes differ, the labels are not -1, 0, 1, or no voxel is labelled membrane.
     """
-    tomogram = read_tomogram(pair.tomogram)
+    tomogram = read_tomogram(pair.tomogram, mode0=pair.mode0)
     check_finite(tomogram)
-    values = read_labels(pair, tomogram)
+    values = read_labels(pair, tomogram, on_event)
     blank = find_blank(tomogram.data)
     invert = (pair.polarity or polarity) is Polarity.BRIGHT
     intensity = robust_map(tomogram.data, invert=invert, blank=blank)
@@ -148,17 +166,21 @@ def _labels_on_grid(labels: NDArray[np.int8], shape: tuple[int, int, int]) -> ND
     return moved
 
 
-def read_labels(pair: Pair, tomogram: Tomogram) -> NDArray[np.int8]:
+def read_labels(pair: Pair, tomogram: Tomogram, on_event: OnEvent = ignore) -> NDArray[np.int8]:
     """(z, y, x) labels of a pair: 1 membrane, 0 none, -1 unknown; only those of its fold.
 
-    Voxels in blank regions of the tomogram are unknown.
+    Voxels in blank regions of the tomogram are unknown. `on_event` receives what was doubtful about the
+    two files.
 
     Raises
     ------
     InputError
         If they do not lie on the tomogram's grid, hold other values, or hold no membrane.
     """
-    labels = read_mask(pair.labels)
+    labels = read_mask(pair.labels, mode0=pair.mode0)
+    for volume in (tomogram, labels):
+        for warning in volume.warnings:
+            on_event(Warn(text=f"{volume.source.name}: {warning}"))
     if tomogram.data.shape != labels.data.shape:
         raise InputError(
             f"{pair.labels}: has shape {labels.data.shape} (z, y, x) and its tomogram {tomogram.data.shape}; "

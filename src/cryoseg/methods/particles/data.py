@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
 from cryoseg.core.blank import fill_by_mirror, find_blank_pixels
 from cryoseg.core.grids.resample import nearest, rescale_points
@@ -20,7 +21,7 @@ from cryoseg.core.picking.particle_view import particle_view, rescale, view_shap
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
-from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
+from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph, read_warnings
 from cryoseg.io.inputs import resolve_inputs, stem
 from cryoseg.io.names import ImageName, distinct_names, match_names
 from cryoseg.io.pairs import find_labeled, first_folder
@@ -80,6 +81,8 @@ class ReadOptions:
         Diameter of the discs that are learned, in particle diameters; at 1 the labels stay as they are.
     square
         Sides of the whole image and of its logits, for training on whole micrographs; or None.
+    mode0
+        How bytes of MRC files are read.
     """
 
     particle_pixels: float
@@ -90,6 +93,7 @@ class ReadOptions:
     border_px: int = 0
     core: float = 1.0
     square: tuple[int, int] | None = None
+    mode0: Mode0 = Mode0.AUTO
 
 
 def find_micrographs(
@@ -199,16 +203,17 @@ def load_micrograph(
         If labels and image differ in shape, no particle is labelled, many labels lie outside the image,
         or the diameter is unusable.
     """
-    micrograph = read_micrograph(pair.image, pixel_size=options.pixel_size)
+    micrograph = read_micrograph(pair.image, pixel_size=options.pixel_size, mode0=options.mode0)
     image = micrograph.data
-    for told in pair.warnings:
+    needs_pixel_size = options.diameter_angstrom is not None
+    for told in (*pair.warnings, *read_warnings(micrograph, needs_pixel_size=needs_pixel_size)):
         on_event(Warn(text=told))
     blank = find_blank_pixels(image)
     if blank is not None and blank.all():
         raise InputError(f"{pair.image}: every pixel has the same value; leave this micrograph out.")
     if blank is not None:
         image = fill_by_mirror(image, blank)
-    native = _native_labels(pair, image.shape)
+    native = _native_labels(pair, image.shape, options.mode0)
     empty = f"{pair.mask or pair.image}: no particle is labelled; leave this micrograph out."
     if native is not None and not (native > 0).any():
         raise InputError(empty)
@@ -277,10 +282,10 @@ def _centers(labels: NDArray[np.int32], pair: MicrographPair, particle_pixels: f
     return mask_centers(labels > 0, diameter_px=particle_pixels)
 
 
-def _native_labels(pair: MicrographPair, shape: tuple[int, ...]) -> NDArray[np.int32] | None:
+def _native_labels(pair: MicrographPair, shape: tuple[int, ...], mode0: Mode0) -> NDArray[np.int32] | None:
     if pair.mask is None:
         return None
-    values = read_micrograph(pair.mask).data
+    values = read_micrograph(pair.mask, mode0=mode0).data
     if values.shape != shape:
         raise InputError(
             f"{pair.mask}: is {values.shape[1]} x {values.shape[0]} px, its image {shape[1]} x {shape[0]}; "

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryoseg.config import SegmentRequest
+from cryoseg.config import Mode0, SegmentRequest
 from cryoseg.config.batch import ALL
-from cryoseg.config.pick import PickFormat, PickOutputs
+from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, Status, ignore
@@ -73,11 +73,14 @@ class ImagesToPick:
         Diameter of the particle; micrographs only.
     pixel_size
         In angstrom; overrides the headers.
+    mode0
+        How bytes of MRC files are read.
     """
 
     images: Sequence[str | Path]
     diameter_angstrom: float | None = None
     pixel_size: float | None = None
+    mode0: Mode0 = Mode0.AUTO
 
 
 def pick_first(
@@ -121,13 +124,20 @@ def pick_first(
     batch = Batch(shard=ALL, device=device)
     if task_of(model) is Task.TOMOGRAMS:
         outputs = PickOutputs(formats=(PickFormat.CSV,), preview=False, combined=False, overwrite=overwrite)
-        deep = TomogramPickRequest(model=Path(model), outputs=outputs, pixel_size=given.pixel_size)
+        deep = TomogramPickRequest(
+            model=Path(model),
+            config=TomogramPickConfig(mode0=given.mode0),
+            outputs=outputs,
+            pixel_size=given.pixel_size,
+        )
         report = pick_files(given.images, output_dir, deep, batch=batch, on_event=on_event)
     else:
         flat = MicrographPickRequest(
             model=model,
             config=MicrographPickConfig(
-                particle_diameter_angstrom=given.diameter_angstrom, pixel_size=given.pixel_size
+                particle_diameter_angstrom=given.diameter_angstrom,
+                pixel_size=given.pixel_size,
+                mode0=given.mode0,
             ),
             outputs=MicrographPickOptions(mask=False, overlay=False, combined=False, overwrite=overwrite),
         )

@@ -18,6 +18,7 @@ from cryoseg.core.grids.axes import looks_turned, might_be_turned, shape_mismatc
 from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics.figures import figures_of, micro_figures
 from cryoseg.core.metrics.masks import evaluate_mask, split_truth
+from cryoseg.core.metrics.overlap import Overlap
 from cryoseg.core.metrics.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
@@ -299,7 +300,10 @@ def _score_pair(
     about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
     if pair.error is not None or pair.pred is None or pair.truth is None:
         raise InputError(pair.error or f"{pair.name}: a file is missing.")
-    pred, truth = read_tomogram(pair.pred), read_mask(pair.truth)
+    pred, truth = read_tomogram(pair.pred, mode0=config.mode0), read_mask(pair.truth, mode0=config.mode0)
+    for volume in (pred, truth):
+        for warning in volume.warnings:
+            on_event(Warn(text=f"{volume.source.name}: {warning}"))
     choose_economy(pair.pred, bytes_needed(pred.data.shape))
     _check_labels(truth, config)
     voxel_size = _check_pair(pred, truth, pixel_size)
@@ -308,7 +312,7 @@ def _score_pair(
         on_event(Warn(text=f"{truth.source.name}: {doubt} Distances are in voxels."))
     region = None
     if pair.region is not None:
-        region = read_mask(pair.region)
+        region = read_mask(pair.region, mode0=config.mode0)
         if problem := shape_mismatch(region.data.shape, truth.data.shape):
             raise InputError(f"{pair.region}: {problem.replace('prediction', 'region')}")
     _refuse_turned(pred, truth, config)
@@ -322,6 +326,8 @@ def _score_pair(
         )
     except InputError as error:
         raise InputError(f"{pair.pred}: {error}") from error
+    if not config.allow_empty:
+        _refuse_empty(pred, truth, score.overlap, config)
     if Metric.AUPRC in config.metrics and config.logit_threshold is not None and score.sweep is None:
         on_event(Warn(text=f"{pair.pred.name}: holds a mask, so it has no AUPRC and no threshold."))
     file = FileScore(
@@ -350,6 +356,18 @@ def _check_pair(
     if problem and len(sizes) == 2:
         raise InputError(f"{pred.source}: {problem}")
     return sizes[0].voxel_size if sizes else None
+
+
+def _refuse_empty(pred: Tomogram, truth: Tomogram, counts: Overlap, config: EvaluateConfig) -> None:
+    """Refuse a truth without membrane under a prediction that marks some; labels read wrongly look so."""
+    if counts.true_positives + counts.false_negatives or split_truth(truth.data, config)[0].any():
+        return
+    marked = int(to_mask(pred.data, logit_threshold=config.logit_threshold).sum())
+    if marked:
+        raise InputError(
+            f"{truth.source}: no voxel is membrane, and {pred.source.name} marks {marked}. Check the labels, "
+            "--truth-label, and how their bytes are read (--mode0), or pass --allow-empty."
+        )
 
 
 def _refuse_turned(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
-from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph
+from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph, read_warnings
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
@@ -212,10 +212,10 @@ def _pick_one(
     on_event: OnEvent,
 ) -> Done:
     begun = time.monotonic()
-    micrograph = read_micrograph(path, pixel_size=config.pixel_size)
-    if config.particle_diameter_px is None or config.border_angstrom or config.min_distance_angstrom:
-        for warning in micrograph.warnings:
-            on_event(Warn(text=f"{path.name}: {warning}"))
+    micrograph = read_micrograph(path, pixel_size=config.pixel_size, mode0=config.mode0)
+    lengths = (config.particle_diameter_angstrom, config.border_angstrom, config.min_distance_angstrom)
+    for warning in read_warnings(micrograph, needs_pixel_size=any(lengths)):
+        on_event(Warn(text=warning))
     result = pick_micrograph(micrograph, model, config, on_event=on_event)
     for rule, count in result.dropped.items():
         on_event(Note(text=f"{path.name}: --{rule} dropped {count} picks.", detail=True))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryoseg.config import Mode0
 from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
@@ -224,13 +225,13 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
     return paths
 
 
-def _read(path: Path, pixel_size: float | None, on_event: OnEvent) -> Tomogram:
+def _read(path: Path, pixel_size: float | None, mode0: Mode0, on_event: OnEvent) -> Tomogram:
     if is_single_image(path):
         raise InputError(
             f"{path}: is a single image, and the model picks in tomograms. Give tomograms, or a --model for "
             "micrographs."
         )
-    tomogram = read_tomogram(path)
+    tomogram = read_tomogram(path, mode0=mode0)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
     if pixel_size is not None:
@@ -269,9 +270,10 @@ def _pick_one(
     workers: int,
     on_event: OnEvent,
 ) -> Done:
-    tomogram = _read(path, request.pixel_size, on_event)
+    mode0 = request.config.mode0
+    tomogram = _read(path, request.pixel_size, mode0, on_event)
     economy = choose_economy(path, bytes_needed(tomogram.data.shape), workers=workers)
-    mask = None if request.mask is None else np.asarray(read_mask(request.mask).data > 0)
+    mask = None if request.mask is None else np.asarray(read_mask(request.mask, mode0=mode0).data > 0)
     result = pick_tomogram(tomogram, detector, request.config, mask=mask, economy=economy, on_event=on_event)
     picks = result.picks
     for rule, count in result.dropped.items():

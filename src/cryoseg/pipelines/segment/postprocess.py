@@ -146,7 +146,7 @@ def output_name(stem: str, *, has_steps: bool) -> str:
 
 
 def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: OnEvent) -> Done:
-    tomogram = read_tomogram(path)
+    tomogram = read_tomogram(path, mode0=config.mode0)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
     settings = config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMa
         else:
             threshold = config.logit_threshold
     if sources.mask is not None:
-        mask = _read_fitting(sources.mask, tomogram, read_mask)
+        mask = _read_fitting(sources.mask, tomogram, partial(read_mask, mode0=config.mode0))
     if sources.picks is not None:
         picks = _read_picks(sources.picks, tomogram, on_event)
     return ViewMaterial(tomogram=tomogram, logits=logits, mask=mask, picks=picks, threshold=threshold)
@@ -149,12 +150,12 @@ def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMa
 
 def _read_image(path: Path, config: ViewConfig, on_event: OnEvent) -> Tomogram:
     if is_single_image(path):
-        image = read_micrograph(path, pixel_size=config.pixel_size)
+        image = read_micrograph(path, pixel_size=config.pixel_size, mode0=config.mode0)
         size = image.pixel_size
         geometry = replace(image.geometry, voxel_size=(size, size, size))
         tomogram = Tomogram(data=image.data[None], geometry=geometry, source=path, warnings=image.warnings)
     else:
-        tomogram = read_tomogram(path)
+        tomogram = read_tomogram(path, mode0=config.mode0)
         check_finite(tomogram)
         if config.pixel_size is not None:
             geometry = replace(tomogram.geometry, voxel_size=(config.pixel_size,) * 3)
