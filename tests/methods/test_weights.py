@@ -189,6 +189,26 @@ def test_etsam_form_with_training_state(tmp_path):
     assert all(torch.equal(loaded[name], STATE[name]) for name in STATE)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_wrappers_of_the_training_leave_no_trace_in_names(tmp_path, prefix, suffix):
+    path = tmp_path / f"w{suffix}"
+    state = {prefix + name: tensor for name, tensor in STATE.items()}
+    if suffix == ".pt":
+        torch.save({"model": state}, path)
+    else:
+        save_file(state, path)
+    loaded = load_state_dict(path)
+    assert set(loaded) == set(STATE)
+    assert all(torch.equal(loaded[name], STATE[name]) for name in STATE)
+
+
+def test_compiled_parts_and_parts_called_module_are_told_apart(tmp_path):
+    names = ["encoder._orig_mod.weight", "module.weight", "head.module.bias"]
+    torch.save({name: torch.zeros(1) for name in names}, tmp_path / "w.pt")
+    assert set(load_state_dict(tmp_path / "w.pt")) == {"encoder.weight", "module.weight", "head.module.bias"}
+
+
 @pytest.mark.parametrize("wrap", [dict, OrderedDict])
 def test_bare_state_dict(tmp_path, wrap):
     torch.save(wrap(STATE), tmp_path / "bare.pth")

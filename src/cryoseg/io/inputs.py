@@ -214,7 +214,7 @@ class _Finder:
             yield from self._list(text[1:])
         elif text.lower().endswith(".txt"):
             yield from self._list(text)
-        elif text.lower().endswith(".star") and ".star" not in self._suffixes and not glob.has_magic(text):
+        elif self._is_star_list(text) and not glob.has_magic(text):
             yield from self._star(text)
         else:
             yield from self._entry(text, [Path()])
@@ -292,12 +292,15 @@ class _Finder:
         if not entries:
             yield InputItem(path=path, error=f"{path}: the list names no file. Give one path a line.")
         for entry in entries:
-            if entry.lower().endswith((".txt", ".star")):
+            if entry.lower().endswith(".txt") or self._is_star_list(entry):
                 yield InputItem(
                     path=Path(entry), error=f"{entry}: a list inside the list {path}. Give its paths instead."
                 )
             else:
                 yield from self._entry(entry, list(dict.fromkeys((path.parent, Path()))))
+
+    def _is_star_list(self, text: str) -> bool:
+        return text.lower().endswith(".star") and ".star" not in self._suffixes
 
     def _star(self, text: str) -> Iterator[InputItem]:
         """The images of a STAR file, in its order, each once."""

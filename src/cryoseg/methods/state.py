@@ -31,7 +31,8 @@ def load_state_dict(path: Path, *, key: str = "model") -> dict[str, Tensor]:
     Returns
     -------
     dict
-        Tensors as stored (data type, shape); memory-mapped where the container allows.
+        Tensors as stored (data type, shape); memory-mapped where the container allows. The prefixes that
+        DistributedDataParallel (`module.`) and torch.compile (`_orig_mod.`) put before names are removed.
 
     Raises
     ------
@@ -41,7 +42,7 @@ def load_state_dict(path: Path, *, key: str = "model") -> dict[str, Tensor]:
     """
     kind = require_kind(path)
     if kind is Kind.SAFETENSORS:
-        return _load_safetensors(path)
+        return _without_wrappers(_load_safetensors(path))
     content = _load_torch(path, mmap=kind is Kind.TORCH_ZIP)
     if not isinstance(content, dict):
         raise WeightsError(
@@ -54,7 +55,14 @@ def load_state_dict(path: Path, *, key: str = "model") -> dict[str, Tensor]:
             f'{path}: has no tensors under the key "{key}" (found: {found}); '
             f'save it as {{"{key}": model.state_dict()}}.'
         )
-    return dict(state)
+    return _without_wrappers(state)
+
+
+def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
+    while plain and all(name.startswith("module.") for name in plain):
+        plain = {name.removeprefix("module."): tensor for name, tensor in plain.items()}
+    return plain
 
 
 def _is_state(value: Any) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, WeightsError
 from cryoseg.types import BoolArray
 
 
@@ -50,6 +51,31 @@ def voxel_kind(data: NDArray[np.generic]) -> VoxelKind:
     if data.dtype.kind == "f" and positive not in (None, 1.0, 255.0):
         return other
     return VoxelKind.MASK
+
+
+def check_logits(logits: NDArray[np.generic], source: Path) -> None:
+    """Refuse the output of a network that holds NaN, of which no mask and no pick can be made.
+
+    Parameters
+    ----------
+    logits
+        (z, y, x) or (y, x).
+    source
+        The image, for the message.
+
+    Raises
+    ------
+    WeightsError
+        With the number of NaN.
+    """
+    # The minimum of what holds NaN is NaN; it is found much faster than NaN are counted.
+    if not any(np.isnan(image.min()) for image in logits):
+        return
+    count = sum(int(np.isnan(image).sum()) for image in logits)
+    raise WeightsError(
+        f"{source}: the network gives NaN for {count} of {logits.size} values, so that its weights are "
+        "damaged or overflow at this precision. Pass --precision float32, or other weights."
+    )
 
 
 def threshold_logits(logits: NDArray[np.generic], threshold: float) -> BoolArray:

@@ -56,7 +56,7 @@ def remap_keys(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str], 
     kept: dict[str, Tensor] = {}
     ignored, remarks = [], []
     for name, value in state.items():
-        plain = name.removeprefix("module.").removeprefix("sam.sam.")
+        plain = name.removeprefix("sam.sam.")
         if _UNUSED_LINEAR.search(plain) or plain.startswith(DEAD_HEAD):
             ignored.append(name)
             continue

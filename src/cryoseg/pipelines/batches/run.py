@@ -25,6 +25,8 @@ from cryoseg.pipelines.batches.records import Done, joined, write_record
 Turn = Callable[[int, Path], bool]
 # The outputs of one input and what decides their content.
 Plan = Callable[[Path], Job]
+# Reads one input and raises what the work would raise for an input that cannot be used.
+Examine = Callable[[Path], object]
 # The work on one input: it writes every output but the record under the temporary name that it is given.
 Work = Callable[[Path, Mapping[str, Path]], Done]
 
@@ -75,6 +77,7 @@ def run_batch(
     work: Work,
     *,
     plan: Plan | None = None,
+    examine: Examine | None = None,
     batch: Batch = Batch(),
     overwrite: bool = False,
     on_event: OnEvent,
@@ -93,6 +96,8 @@ def run_batch(
         Does one input.
     plan
         The outputs of one input. None writes none, and does every input.
+    examine
+        Of a dry run, so that it refuses the inputs that the run would refuse.
     batch
         The part of the list to do, and how.
     overwrite
@@ -107,7 +112,7 @@ def run_batch(
         leaves nothing, and the rest are rows that say so.
     """
     items = _part(items, batch, on_event)
-    runner = _Runner(work, plan, batch, overwrite, on_event)
+    runner = _Runner(work, plan, examine, batch, overwrite, on_event)
     interrupted_by: int | None = None
     with interruptible():
         try:
@@ -141,12 +146,13 @@ class _Runner:
         self,
         work: Work,
         plan: Plan | None,
+        examine: Examine | None,
         batch: Batch,
         overwrite: bool,
         on_event: OnEvent,
     ) -> None:
         self.rows: dict[int, Row] = {}
-        self._work, self._plan, self._batch = work, plan, batch
+        self._work, self._plan, self._examine, self._batch = work, plan, examine, batch
         self._overwrite, self._on_event = overwrite, on_event
         self._left: list[tuple[int, InputItem]] = []
         self._leftovers: dict[Path, Leftovers] = {}
@@ -216,6 +222,8 @@ class _Runner:
                 self._leftovers_in(job.record.parent).remove(outputs)
             return kept
         if self._batch.is_dry:
+            if self._examine is not None:
+                self._examine(item)
             names = ", ".join(path.name for path in outputs)
             return Row(name=item.name, status=Status.TO_DO, outputs=outputs, message=f"would write {names}")
         leftovers = self._leftovers_in(job.record.parent)

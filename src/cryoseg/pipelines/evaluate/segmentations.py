@@ -14,24 +14,20 @@ from numpy.typing import NDArray
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig
-from cryoseg.core.grids.axes import looks_turned, might_be_turned, shape_mismatch, voxel_size_mismatch
-from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics.figures import figures_of, micro_figures
-from cryoseg.core.metrics.masks import evaluate_mask, split_truth
-from cryoseg.core.metrics.overlap import Overlap
+from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.core.metrics.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
-from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.pairs import base_name
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
+from cryoseg.pipelines.batches.memory import tell_plan
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.evaluate.pairs import ScoredPair, match_predictions
+from cryoseg.pipelines.evaluate.read_pair import bytes_needed, read_pair
 from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, score_record
-from cryoseg.types import Tomogram
 
 # Arrays of a pair just scored: prediction, truth (both as read) and the score, for pictures.
 OnScored = Callable[["FileScore", NDArray[Any], NDArray[Any]], None]
@@ -191,6 +187,7 @@ def score_pairs(
         [InputItem(path=label, error=pair.error) for label, (_, pair) in pairs.items()],
         score,
         plan=None if scores_dir is None else plan,
+        examine=lambda label: read_pair(pairs[label][1], config, pixel_size, on_event),
         batch=batch,
         overwrite=overwrite,
         on_event=on_event,
@@ -215,17 +212,6 @@ def score_pairs(
     scored = [files[label] for label in pairs if label in files]
     evaluation = summarize(scored, config, micro_figures=micro_figures)
     return replace(evaluation, unscored=unscored, interrupted_by=report.interrupted_by)
-
-
-def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Memory that one pair takes, besides the mapped files; measured, docs/results/evaluate-speed.md.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x).
-    """
-    return (300 * 2**20 + 4 * int(np.prod(shape, dtype=np.int64)),)
 
 
 def summarize(
@@ -298,24 +284,7 @@ def _score_pair(
 ) -> FileScore:
     begun = time.monotonic()
     about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
-    if pair.error is not None or pair.pred is None or pair.truth is None:
-        raise InputError(pair.error or f"{pair.name}: a file is missing.")
-    pred, truth = read_tomogram(pair.pred, mode0=config.mode0), read_mask(pair.truth, mode0=config.mode0)
-    for volume in (pred, truth):
-        for warning in volume.warnings:
-            on_event(Warn(text=f"{volume.source.name}: {warning}"))
-    choose_economy(pair.pred, bytes_needed(pred.data.shape))
-    _check_labels(truth, config)
-    voxel_size = _check_pair(pred, truth, pixel_size)
-    doubt = improbable_voxel_size(truth.geometry)
-    if voxel_size is None and doubt and Metric.SURFACE in config.metrics:
-        on_event(Warn(text=f"{truth.source.name}: {doubt} Distances are in voxels."))
-    region = None
-    if pair.region is not None:
-        region = read_mask(pair.region, mode0=config.mode0)
-        if problem := shape_mismatch(region.data.shape, truth.data.shape):
-            raise InputError(f"{pair.region}: {problem.replace('prediction', 'region')}")
-    _refuse_turned(pred, truth, config)
+    pred, truth, region, voxel_size = read_pair(pair, config, pixel_size, on_event)
     try:
         score = evaluate_mask(
             pred.data,
@@ -326,10 +295,8 @@ def _score_pair(
         )
     except InputError as error:
         raise InputError(f"{pair.pred}: {error}") from error
-    if not config.allow_empty:
-        _refuse_empty(pred, truth, score.overlap, config)
     if Metric.AUPRC in config.metrics and config.logit_threshold is not None and score.sweep is None:
-        on_event(Warn(text=f"{pair.pred.name}: holds a mask, so it has no AUPRC and no threshold."))
+        on_event(Warn(text=f"{pred.source.name}: holds a mask, so it has no AUPRC and no threshold."))
     file = FileScore(
         **about,
         figures=figures_of(score, config),
@@ -341,66 +308,6 @@ def _score_pair(
     if on_scored is not None:
         on_scored(file, pred.data, truth.data)
     return file
-
-
-def _check_pair(
-    pred: Tomogram, truth: Tomogram, pixel_size: float | None
-) -> tuple[float, float, float] | None:
-    """The voxel size of a pair that fits, in angstrom; None if nothing tells it."""
-    if problem := shape_mismatch(pred.data.shape, truth.data.shape):
-        raise InputError(f"{pred.source}: {problem}")
-    if pixel_size is not None:
-        return (pixel_size, pixel_size, pixel_size)
-    sizes = [volume.geometry for volume in (truth, pred) if improbable_voxel_size(volume.geometry) is None]
-    problem = voxel_size_mismatch(pred.geometry.voxel_size, truth.geometry.voxel_size)
-    if problem and len(sizes) == 2:
-        raise InputError(f"{pred.source}: {problem}")
-    return sizes[0].voxel_size if sizes else None
-
-
-def _refuse_empty(pred: Tomogram, truth: Tomogram, counts: Overlap, config: EvaluateConfig) -> None:
-    """Refuse a truth without membrane under a prediction that marks some; labels read wrongly look so."""
-    if counts.true_positives + counts.false_negatives or split_truth(truth.data, config)[0].any():
-        return
-    marked = int(to_mask(pred.data, logit_threshold=config.logit_threshold).sum())
-    if marked:
-        raise InputError(
-            f"{truth.source}: no voxel is membrane, and {pred.source.name} marks {marked}. Check the labels, "
-            "--truth-label, and how their bytes are read (--mode0), or pass --allow-empty."
-        )
-
-
-def _refuse_turned(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> None:
-    if not might_be_turned(pred.data.shape):
-        return
-    try:
-        marked = to_mask(pred.data, logit_threshold=config.logit_threshold)
-    except InputError as error:
-        raise InputError(f"{pred.source}: {error}") from error
-    membrane, _ = split_truth(truth.data, config)
-    if order := looks_turned(marked, membrane):
-        raise InputError(
-            f"{pred.source}: the axes are exchanged: it fits {truth.source.name} only with its axes taken in "
-            f"the order {order}. Write it in the order z, y, x of the truth."
-        )
-
-
-def _check_labels(truth: Tomogram, config: EvaluateConfig) -> None:
-    """Refuse a truth whose values leave open what membrane is."""
-    if config.truth_label is not None:
-        return
-    label: int | None = None
-    for z, image in enumerate(truth.data):
-        label = int(image.max()) if label is None and image.max() > 0 else label
-        known = (image == 0) | (image == config.ignore_label)
-        if label is not None:
-            known |= image == label
-        if not known.all():
-            found = np.unique(image[~known])
-            raise InputError(
-                f"{truth.source}: slice {z} holds {', '.join(map(str, found[:4]))} beside 0, {label or 1} "
-                f"and the ignore label {config.ignore_label}. Say with --truth-label which value is membrane."
-            )
 
 
 def _row(file: FileScore, *, several: bool) -> Row:

@@ -9,17 +9,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
+from cryoseg.config.pick_micrograph import MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
-from cryoseg.core.blank import BLANK_LOGIT, fill_by_mirror, find_blank_pixels, signal_box
+from cryoseg.core.blank import BLANK_LOGIT, fill_by_mirror, signal_box
 from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.grids.resample import nearest, rescale_points
+from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.calibration import Calibration
 from cryoseg.core.picking.contrast import (
     POLARITY_SKEWNESS,
     clip_outliers,
     flatten_background,
-    is_constant,
     low_pass,
     particle_skewness,
 )
@@ -28,16 +28,12 @@ from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.core.picking.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.picking.pick_regions import clear_of_borders
 from cryoseg.core.robust import robust_map
-from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
-from cryoseg.io.memory import GIB, available_memory
 from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.pipelines.pick.micrograph_checks import check_micrograph, length_in_pixels, particle_diameter
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 
-MOST_ENLARGED = 2.5  # more adds no detail and much time
-VIEW_BYTES = 40  # for each pixel of the network's scale, measured with tracemalloc: the view, tiles, logits
 GREY_SPAN = 2.5  # grey values at +-this many robust deviations become black and white in 8 bit
-LARGEST_PARTICLE = 0.5  # of the image's shorter side
 
 
 class PicksParticles(Protocol):
@@ -140,12 +136,7 @@ def pick_micrograph(
         half of the image or smaller than five pixels, or the image at the network's scale does not fit
         into memory.
     """
-    blank = find_blank_pixels(micrograph.data)
-    if is_constant(micrograph.data) or (blank is not None and blank.all()):
-        raise InputError(
-            f"{micrograph.source}: every pixel has the value {float(micrograph.data.flat[0]):g}; there is "
-            "nothing to see. Export the image again."
-        )
+    blank = check_micrograph(micrograph, model.recipe, config, on_event=on_event)
     if blank is None:
         return _pick_signal(micrograph, model, config, None, on_event)
     on_event(
@@ -180,14 +171,14 @@ def _pick_signal(
 ) -> MicrographPickResult:
     """Find particles in a micrograph whose blank pixels, if any, look like signal."""
     name = micrograph.source.name
-    diameter = _diameter(micrograph, config)
+    diameter = particle_diameter(micrograph, config)
     image = _prepared(micrograph, config, diameter)
     invert = _is_inverted(image, config, model.recipe, diameter, name, on_event)
     if config.view is PickView.WHOLE:
         logits = _whole(image, model, diameter, invert=invert)
     else:
-        _check_scale(micrograph, model.recipe, diameter, on_event)
         logits = _tiled(image, model, diameter, name=name, invert=invert, blank=blank, on_event=on_event)
+    check_logits(logits, micrograph.source)
     if blank is not None:
         logits[nearest(blank, logits.shape)] = BLANK_LOGIT
     threshold = config.logit_threshold
@@ -202,7 +193,7 @@ def _pick_signal(
         peak_sigma=model.recipe.peak_sigma,
         min_distance_px=None
         if apart is None
-        else _in_pixels(apart, micrograph, config, "--min-distance") * scale,
+        else length_in_pixels(apart, micrograph, config, "--min-distance") * scale,
     )
     picks, dropped = _selected(found, logits.shape, micrograph, config, model.recipe, diameter)
     height, width = micrograph.data.shape
@@ -218,41 +209,6 @@ def _pick_signal(
     )
 
 
-def _in_pixels(
-    length_angstrom: float, micrograph: Micrograph, config: MicrographPickConfig, option: str
-) -> float:
-    size = config.pixel_size or micrograph.pixel_size
-    if size <= 0:
-        raise InputError(
-            f"{micrograph.source}: {option} is in angstrom, and the file gives no pixel size. Pass "
-            "--pixel-size."
-        )
-    return length_angstrom / size
-
-
-def _diameter(micrograph: Micrograph, config: MicrographPickConfig) -> float:
-    """Of the particle, in pixels of the micrograph, within what can be picked."""
-    if config.particle_diameter_px is not None:
-        diameter, how = config.particle_diameter_px, "--particle-diameter-px"
-    else:
-        angstrom = config.particle_diameter_angstrom or 0.0
-        diameter = _in_pixels(angstrom, micrograph, config, "--particle-diameter")
-        size = config.pixel_size or micrograph.pixel_size
-        how = f"--particle-diameter {angstrom:g} A at {size:.4g} A per pixel"
-    height, width = micrograph.data.shape
-    if diameter > LARGEST_PARTICLE * min(height, width):
-        raise InputError(
-            f"{micrograph.source}: a particle would be {diameter:.0f} pixels wide ({how}) in an image of "
-            f"{width} x {height}. Check --particle-diameter and --pixel-size."
-        )
-    if diameter < SMALLEST_PARTICLE_PX:
-        raise InputError(
-            f"{micrograph.source}: a particle would be {diameter:.1f} pixels wide ({how}), too small to "
-            "be seen. Check --particle-diameter and --pixel-size."
-        )
-    return diameter
-
-
 def _prepared(micrograph: Micrograph, config: MicrographPickConfig, diameter: float) -> FloatArray:
     image = micrograph.data
     if config.clip_outliers:
@@ -261,7 +217,7 @@ def _prepared(micrograph: Micrograph, config: MicrographPickConfig, diameter: fl
         image = flatten_background(image, sigma_px=config.flatten_diameters * diameter)
     if config.low_pass_angstrom is not None:
         # Both lengths in pixels, so that the function's ratio of angstroms comes out.
-        blur = _in_pixels(config.low_pass_angstrom, micrograph, config, "--low-pass")
+        blur = length_in_pixels(config.low_pass_angstrom, micrograph, config, "--low-pass")
         image = low_pass(image, resolution_angstrom=blur, pixel_size=1.0)
     return image
 
@@ -287,26 +243,6 @@ def _is_inverted(
             )
         )
     return config.polarity is not recipe.polarity
-
-
-def _check_scale(micrograph: Micrograph, recipe: ParticleRecipe, diameter: float, on_event: OnEvent) -> None:
-    """Warn of an image that must be enlarged much, and refuse one that does not fit into memory then."""
-    if recipe.particle_pixels / diameter <= MOST_ENLARGED:
-        return
-    height, width = micrograph.data.shape
-    rows, columns = view_shape((height, width), diameter_px=diameter, particle_pixels=recipe.particle_pixels)
-    found = (
-        f"the particle is {diameter:.0f} pixels wide and the model wants {recipe.particle_pixels:g}, so that "
-        f"the image is enlarged to {columns} x {rows}"
-    )
-    advice = "Check --particle-diameter and --pixel-size, or use less binned images."
-    needed, free = VIEW_BYTES * rows * columns, available_memory()
-    if free is not None and needed > free:
-        raise InputError(
-            f"{micrograph.source}: {found}; that needs {needed / GIB:.1f} GiB of memory, and "
-            f"{free / GIB:.1f} GiB are free. {advice}"
-        )
-    on_event(Warn(text=f"{micrograph.source.name}: {found}, which takes long and adds no detail. {advice}"))
 
 
 def _tiled(
@@ -369,7 +305,7 @@ def _selected(
     dropped["score-threshold"] = int((~good).sum())
     centers, scores = centers[good], scores[good]
     if config.border_angstrom > 0:
-        border = _in_pixels(config.border_angstrom, micrograph, config, "--border")
+        border = length_in_pixels(config.border_angstrom, micrograph, config, "--border")
         inside = clear_of_borders(centers, micrograph.data.shape, border_voxels=(border, border))
         dropped["border"] = int((~inside).sum())
         centers, scores = centers[inside], scores[inside]

@@ -29,6 +29,7 @@ from cryoseg.pipelines.batches.records import Done, own_file, peak_bytes, why_no
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph
+from cryoseg.pipelines.pick.micrograph_checks import check_micrograph
 from cryoseg.pipelines.pick.tomogram_files import existing_stars, write_combined_star
 from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
@@ -136,13 +137,27 @@ def _pick_here(
         options = {"inputs": [path.absolute()], "model": model_file}
         return Job(path=path, outputs=outputs[path], identity=identity, options=options)
 
-    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+    def read(path: Path) -> Micrograph:
         if (shape := mapped_shape(path)) is not None:
             choose_economy(path, need(shape), workers=batch.workers)
-        return _pick_one(path, outputs, model, config, on_event)
+        micrograph = read_micrograph(path, pixel_size=config.pixel_size, mode0=config.mode0)
+        lengths = (config.particle_diameter_angstrom, config.border_angstrom, config.min_distance_angstrom)
+        for warning in read_warnings(micrograph, needs_pixel_size=any(lengths)):
+            on_event(Warn(text=warning))
+        return micrograph
 
-    overwrite = request.outputs.overwrite
-    return run_batch(items, work, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+        return _pick_one(read(path), outputs, model, config, on_event)
+
+    return run_batch(
+        items,
+        work,
+        plan=plan,
+        examine=lambda path: check_micrograph(read(path), model.recipe, config, on_event=on_event),
+        batch=batch,
+        overwrite=request.outputs.overwrite,
+        on_event=on_event,
+    )
 
 
 def bytes_needed(shape: tuple[int, ...], *, model: ParticleModel) -> tuple[int, ...]:
@@ -205,17 +220,13 @@ def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str,
 
 
 def _pick_one(
-    path: Path,
+    micrograph: Micrograph,
     outputs: Mapping[str, Path],
     model: ParticleModel,
     config: MicrographPickConfig,
     on_event: OnEvent,
 ) -> Done:
-    begun = time.monotonic()
-    micrograph = read_micrograph(path, pixel_size=config.pixel_size, mode0=config.mode0)
-    lengths = (config.particle_diameter_angstrom, config.border_angstrom, config.min_distance_angstrom)
-    for warning in read_warnings(micrograph, needs_pixel_size=any(lengths)):
-        on_event(Warn(text=warning))
+    begun, path = time.monotonic(), micrograph.source
     result = pick_micrograph(micrograph, model, config, on_event=on_event)
     for rule, count in result.dropped.items():
         on_event(Note(text=f"{path.name}: --{rule} dropped {count} picks.", detail=True))

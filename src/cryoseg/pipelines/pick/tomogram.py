@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cryoseg.config.cet_pick import Specimen
 from cryoseg.config.pick import FilamentConfig, ThicknessAxis, TomogramPickConfig
 from cryoseg.core.grids.working_grid import ORDERS, points_thin_back, thin_back, thin_first, triple_thin_first
+from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.filaments import trace_filaments
 from cryoseg.core.picking.pick_regions import by_mask, clear_of_borders
 from cryoseg.errors import InputError
@@ -86,21 +87,8 @@ def pick_tomogram(
         If memory does not suffice.
     """
     config = config or TomogramPickConfig()
-    name = tomogram.source.name
-    voxel_size = tomogram.geometry.voxel_size
-    if tomogram.data.ndim != 3 or min(tomogram.data.shape) < 2:
-        raise InputError(
-            f"{name}: is a single image, and the model picks in tomograms. Give a tomogram, or a model for "
-            "micrographs."
-        )
-    if min(voxel_size) <= 0:
-        raise InputError(f"{name}: the header gives no voxel size, which sets the scale. Pass --pixel-size.")
-    if mask is not None and mask.shape != tomogram.data.shape:
-        raise InputError(
-            f"{name}: the mask is {mask.shape} voxels and the tomogram {tomogram.data.shape} (z, y, x). "
-            "Give the mask of this tomogram."
-        )
-    check_finite(tomogram)
+    check_tomogram(tomogram, mask)
+    name, voxel_size = tomogram.source.name, tomogram.geometry.voxel_size
     axis = config.thickness_axis or detector.settings.thickness_axis
 
     def score(economy: int) -> ScoreMap:
@@ -117,6 +105,7 @@ def pick_tomogram(
     scores = step_down(
         score, name=name, first=economy, on_event=on_event, release=partial(release_memory, detector.device)
     )
+    check_logits(scores.logits, tomogram.source)
     diameter = detector.settings.particle_diameter_angstrom
     apart = config.min_distance_angstrom
     if apart is None:
@@ -148,6 +137,35 @@ def pick_tomogram(
         threshold=threshold,
         dropped=dropped,
     )
+
+
+def check_tomogram(tomogram: Tomogram, mask: BoolArray | None = None) -> None:
+    """Refuse a tomogram in which nothing can be picked.
+
+    Parameters
+    ----------
+    tomogram, mask
+        As in `pick_tomogram`.
+
+    Raises
+    ------
+    InputError
+        As `pick_tomogram`.
+    """
+    name, voxel_size = tomogram.source.name, tomogram.geometry.voxel_size
+    if tomogram.data.ndim != 3 or min(tomogram.data.shape) < 2:
+        raise InputError(
+            f"{name}: is a single image, and the model picks in tomograms. Give a tomogram, or a model for "
+            "micrographs."
+        )
+    if min(voxel_size) <= 0:
+        raise InputError(f"{name}: the header gives no voxel size, which sets the scale. Pass --pixel-size.")
+    if mask is not None and mask.shape != tomogram.data.shape:
+        raise InputError(
+            f"{name}: the mask is {mask.shape} voxels and the tomogram {tomogram.data.shape} (z, y, x). "
+            "Give the mask of this tomogram."
+        )
+    check_finite(tomogram)
 
 
 def take(picks: Picks, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Picks:

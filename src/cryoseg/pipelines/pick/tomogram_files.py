@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoseg.config import Mode0
 from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
@@ -39,8 +38,8 @@ from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
 from cryoseg.pipelines.batches.records import Done, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.pick.tomogram import pick_tomogram
-from cryoseg.types import Tomogram
+from cryoseg.pipelines.pick.tomogram import check_tomogram, pick_tomogram
+from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.pick_preview import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
@@ -188,13 +187,26 @@ def _pick_here(
             options=options,
         )
 
-    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+    def own(path: Path) -> TomogramPickRequest:
         mask = None if request.mask is None else mask_file(request.mask, stems[path])
-        own = replace(request, mask=mask)
-        return _pick_one(path, outputs, detector, own, workers=batch.workers, on_event=on_event)
+        return replace(request, mask=mask)
 
-    overwrite = request.outputs.overwrite
-    return run_batch(items, work, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+        return _pick_one(path, outputs, detector, own(path), workers=batch.workers, on_event=on_event)
+
+    def examine(path: Path) -> None:
+        tomogram, mask, _ = _open(path, own(path), workers=batch.workers, on_event=on_event)
+        check_tomogram(tomogram, mask)
+
+    return run_batch(
+        items,
+        work,
+        plan=plan,
+        examine=examine,
+        batch=batch,
+        overwrite=request.outputs.overwrite,
+        on_event=on_event,
+    )
 
 
 def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -225,7 +237,11 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
     return paths
 
 
-def _read(path: Path, pixel_size: float | None, mode0: Mode0, on_event: OnEvent) -> Tomogram:
+def _open(
+    path: Path, request: TomogramPickRequest, *, workers: int, on_event: OnEvent
+) -> tuple[Tomogram, BoolArray | None, int]:
+    """Read a tomogram and its mask, and choose the step of economy; `request.mask` is the file."""
+    mode0, pixel_size = request.config.mode0, request.pixel_size
     if is_single_image(path):
         raise InputError(
             f"{path}: is a single image, and the model picks in tomograms. Give tomograms, or a --model for "
@@ -236,10 +252,12 @@ def _read(path: Path, pixel_size: float | None, mode0: Mode0, on_event: OnEvent)
         on_event(Warn(text=f"{path.name}: {warning}"))
     if pixel_size is not None:
         geometry = replace(tomogram.geometry, voxel_size=(pixel_size,) * 3)
-        return replace(tomogram, geometry=geometry)
-    if len(tomogram.data) > 1:  # a single image has other faults, which are told later
+        tomogram = replace(tomogram, geometry=geometry)
+    elif len(tomogram.data) > 1:  # a single image has other faults, which are told later
         require_voxel_size(tomogram)
-    return tomogram
+    economy = choose_economy(path, bytes_needed(tomogram.data.shape), workers=workers)
+    mask = None if request.mask is None else np.asarray(read_mask(request.mask, mode0=mode0).data > 0)
+    return tomogram, mask, economy
 
 
 def mask_file(mask: Path, name: str) -> Path:
@@ -270,10 +288,7 @@ def _pick_one(
     workers: int,
     on_event: OnEvent,
 ) -> Done:
-    mode0 = request.config.mode0
-    tomogram = _read(path, request.pixel_size, mode0, on_event)
-    economy = choose_economy(path, bytes_needed(tomogram.data.shape), workers=workers)
-    mask = None if request.mask is None else np.asarray(read_mask(request.mask, mode0=mode0).data > 0)
+    tomogram, mask, economy = _open(path, request, workers=workers, on_event=on_event)
     result = pick_tomogram(tomogram, detector, request.config, mask=mask, economy=economy, on_event=on_event)
     picks = result.picks
     for rule, count in result.dropped.items():

@@ -20,6 +20,7 @@ from cryoseg.config import (
     SegmentRequest,
 )
 from cryoseg.core.blank import BLANK_LOGIT, find_blank
+from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.events import Event, Note, OnEvent, Report, StageProgress, Warn, ignore
 from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
@@ -168,6 +169,7 @@ def segment_in_run(
     result = step_down(
         segment, name=name, first=economy, on_event=on_event, release=partial(release_memory, run.device)
     )
+    check_logits(result.logits, tomogram.source)
     if blank is not None:
         result.mask[blank] = False  # a threshold below the logit of blank voxels marks nothing there
     if not config.postprocess:
@@ -256,7 +258,15 @@ def segment_files(
         )
 
     return run_batch(
-        items, work, plan=plan, batch=batch, overwrite=request.outputs.overwrite, on_event=on_event
+        items,
+        work,
+        plan=plan,
+        examine=partial(
+            _open, run=run, mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event
+        ),
+        batch=batch,
+        overwrite=request.outputs.overwrite,
+        on_event=on_event,
     )
 
 
@@ -266,6 +276,17 @@ def _note_settings(run: SegmentRun, on_event: OnEvent) -> None:
         on_event(Note(text=f"Weights {stage}: {path}", detail=True))
     for key, value in asdict(run.config).items():
         on_event(Note(text=f"{key}: {_words(value)}", detail=True))
+
+
+def _open(
+    path: Path, run: SegmentRun, *, mode0: Mode0, workers: int, on_event: OnEvent
+) -> tuple[Tomogram, PixelSize, int]:
+    """Read a tomogram, refuse what cannot be segmented, and choose the step of economy."""
+    tomogram = read_tomogram(path, mode0=mode0)
+    for warning in tomogram.warnings:
+        on_event(Warn(text=f"{path.name}: {warning}"))
+    economy = choose_economy(path, run.bytes_needed(tomogram.data.shape), workers=workers)
+    return tomogram, check_tomogram(tomogram, run, on_event), economy
 
 
 def _segment_file(
@@ -278,11 +299,7 @@ def _segment_file(
     on_event: OnEvent,
 ) -> Done:
     begun = time.monotonic()
-    tomogram = read_tomogram(path, mode0=mode0)
-    for warning in tomogram.warnings:
-        on_event(Warn(text=f"{path.name}: {warning}"))
-    economy = choose_economy(path, run.bytes_needed(tomogram.data.shape), workers=workers)
-    pixel_size = check_tomogram(tomogram, run, on_event)
+    tomogram, pixel_size, economy = _open(path, run, mode0=mode0, workers=workers, on_event=on_event)
     watch = _Stopwatch(on_event)
     result = segment_in_run(tomogram, run, pixel_size, economy=economy, on_event=watch)
     segmented = time.monotonic()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pictures import ImageSettings
+from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picture_frame import frame_picture, smooth_mask
 from cryoseg.events import Note, OnEvent, Report, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
@@ -115,6 +116,7 @@ def segment_images(
         begun = time.monotonic()
         rgb = read_rgb(path)
         logits = segment_picture(rgb, model, crop_black=crop)
+        check_logits(logits, path)
         mask = smooth_mask(logits > threshold, settings.smoothing)
         write_picture(outputs["mask"], mask)
         if "overlay" in outputs:

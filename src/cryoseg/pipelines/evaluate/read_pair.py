@@ -1,0 +1,134 @@
+"""Read the volumes of a pair and refuse what cannot be scored."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cryoseg.config import EvaluateConfig, Metric
+from cryoseg.core.grids.axes import looks_turned, might_be_turned, shape_mismatch, voxel_size_mismatch
+from cryoseg.core.masks.binarize import to_mask
+from cryoseg.core.metrics.masks import split_truth
+from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, Warn
+from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
+from cryoseg.pipelines.batches.memory import choose_economy
+from cryoseg.pipelines.evaluate.pairs import ScoredPair
+from cryoseg.types import BoolArray, Tomogram
+
+
+def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Memory that one pair takes, besides the mapped files; measured, docs/results/evaluate-speed.md.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x).
+    """
+    return (300 * 2**20 + 4 * int(np.prod(shape, dtype=np.int64)),)
+
+
+def read_pair(
+    pair: ScoredPair, config: EvaluateConfig, pixel_size: float | None, on_event: OnEvent
+) -> tuple[Tomogram, Tomogram, Tomogram | None, tuple[float, float, float] | None]:
+    """Prediction, truth, region or None, and voxel size or None, of a pair that can be scored.
+
+    Parameters
+    ----------
+    pair
+        From `match_predictions`.
+    config
+        Says which values of the truth mean membrane.
+    pixel_size
+        In angstrom; overrides the headers.
+    on_event
+        Receives warnings.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, the volumes do not fit each other, or a value of the truth means nothing.
+    """
+    if pair.error is not None or pair.pred is None or pair.truth is None:
+        raise InputError(pair.error or f"{pair.name}: a file is missing.")
+    pred, truth = read_tomogram(pair.pred, mode0=config.mode0), read_mask(pair.truth, mode0=config.mode0)
+    for volume in (pred, truth):
+        for warning in volume.warnings:
+            on_event(Warn(text=f"{volume.source.name}: {warning}"))
+    choose_economy(pair.pred, bytes_needed(pred.data.shape))
+    _check_labels(truth, config)
+    voxel_size = _check_pair(pred, truth, pixel_size)
+    doubt = improbable_voxel_size(truth.geometry)
+    if voxel_size is None and doubt and Metric.SURFACE in config.metrics:
+        on_event(Warn(text=f"{truth.source.name}: {doubt} Distances are in voxels."))
+    region = None
+    if pair.region is not None:
+        region = read_mask(pair.region, mode0=config.mode0)
+        if problem := shape_mismatch(region.data.shape, truth.data.shape):
+            raise InputError(f"{pair.region}: {problem.replace('prediction', 'region')}")
+    _refuse_turned(pred, truth, config)
+    if not config.allow_empty:
+        _refuse_empty(pred, truth, config)
+    return pred, truth, region, voxel_size
+
+
+def _check_pair(
+    pred: Tomogram, truth: Tomogram, pixel_size: float | None
+) -> tuple[float, float, float] | None:
+    """The voxel size of a pair that fits, in angstrom; None if nothing tells it."""
+    if problem := shape_mismatch(pred.data.shape, truth.data.shape):
+        raise InputError(f"{pred.source}: {problem}")
+    if pixel_size is not None:
+        return (pixel_size, pixel_size, pixel_size)
+    sizes = [volume.geometry for volume in (truth, pred) if improbable_voxel_size(volume.geometry) is None]
+    problem = voxel_size_mismatch(pred.geometry.voxel_size, truth.geometry.voxel_size)
+    if problem and len(sizes) == 2:
+        raise InputError(f"{pred.source}: {problem}")
+    return sizes[0].voxel_size if sizes else None
+
+
+def _refuse_empty(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> None:
+    """Refuse a truth without membrane under a prediction that marks some; labels read wrongly look so."""
+    if any(split_truth(image, config)[0].any() for image in truth.data):
+        return
+    marked = int(_marked(pred, config).sum())
+    if marked:
+        raise InputError(
+            f"{truth.source}: no voxel is membrane, and {pred.source.name} marks {marked}. Check the labels, "
+            "--truth-label, and how their bytes are read (--mode0), or pass --allow-empty."
+        )
+
+
+def _marked(pred: Tomogram, config: EvaluateConfig) -> BoolArray:
+    try:
+        return to_mask(pred.data, logit_threshold=config.logit_threshold)
+    except InputError as error:
+        raise InputError(f"{pred.source}: {error}") from error
+
+
+def _refuse_turned(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> None:
+    if not might_be_turned(pred.data.shape):
+        return
+    membrane, _ = split_truth(truth.data, config)
+    if order := looks_turned(_marked(pred, config), membrane):
+        raise InputError(
+            f"{pred.source}: the axes are exchanged: it fits {truth.source.name} only with its axes taken in "
+            f"the order {order}. Write it in the order z, y, x of the truth."
+        )
+
+
+def _check_labels(truth: Tomogram, config: EvaluateConfig) -> None:
+    """Refuse a truth whose values leave open what membrane is."""
+    if config.truth_label is not None:
+        return
+    label: int | None = None
+    for z, image in enumerate(truth.data):
+        label = int(image.max()) if label is None and image.max() > 0 else label
+        known = (image == 0) | (image == config.ignore_label)
+        if label is not None:
+            known |= image == label
+        if not known.all():
+            found = np.unique(image[~known])
+            raise InputError(
+                f"{truth.source}: slice {z} holds {', '.join(map(str, found[:4]))} beside 0, {label or 1} "
+                f"and the ignore label {config.ignore_label}. Say with --truth-label which value is membrane."
+            )

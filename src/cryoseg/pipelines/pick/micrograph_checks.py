@@ -1,0 +1,129 @@
+"""What a micrograph must be so that particles can be picked in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
+from cryoseg.core.blank import find_blank_pixels, signal_box
+from cryoseg.core.picking.contrast import is_constant
+from cryoseg.core.picking.particle_view import view_shape
+from cryoseg.errors import InputError
+from cryoseg.events import OnEvent, Warn, ignore
+from cryoseg.io.memory import GIB, available_memory
+from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.types import BoolArray, Micrograph
+
+MOST_ENLARGED = 2.5  # more adds no detail and much time
+VIEW_BYTES = 40  # for each pixel of the network's scale, measured with tracemalloc: the view, tiles, logits
+LARGEST_PARTICLE = 0.5  # of the image's shorter side
+
+
+def check_micrograph(
+    micrograph: Micrograph,
+    recipe: ParticleRecipe,
+    config: MicrographPickConfig,
+    *,
+    on_event: OnEvent = ignore,
+) -> BoolArray | None:
+    """Where a micrograph is blank, (y, x), or None where it is nowhere.
+
+    Parameters
+    ----------
+    micrograph, config, on_event
+        As in `pick_micrograph`.
+    recipe
+        Of the model.
+
+    Raises
+    ------
+    InputError
+        As `pick_micrograph`.
+    """
+    blank = find_blank_pixels(micrograph.data)
+    if is_constant(micrograph.data) or (blank is not None and blank.all()):
+        raise InputError(
+            f"{micrograph.source}: every pixel has the value {float(micrograph.data.flat[0]):g}; there is "
+            "nothing to see. Export the image again."
+        )
+    signal = micrograph if blank is None else replace(micrograph, data=micrograph.data[signal_box(blank)])
+    diameter = particle_diameter(signal, config)
+    if config.view is not PickView.WHOLE:
+        _check_scale(signal, recipe, diameter, on_event)
+    for option, length in (
+        ("--low-pass", config.low_pass_angstrom),
+        ("--min-distance", config.min_distance_angstrom),
+        ("--border", config.border_angstrom),
+    ):
+        if length:
+            length_in_pixels(length, micrograph, config, option)
+    return blank
+
+
+def length_in_pixels(
+    length_angstrom: float, micrograph: Micrograph, config: MicrographPickConfig, option: str
+) -> float:
+    """A length in angstrom as pixels of the micrograph.
+
+    Raises
+    ------
+    InputError
+        If nothing gives the pixel size; `option` is named.
+    """
+    size = config.pixel_size or micrograph.pixel_size
+    if size <= 0:
+        raise InputError(
+            f"{micrograph.source}: {option} is in angstrom, and the file gives no pixel size. Pass "
+            "--pixel-size."
+        )
+    return length_angstrom / size
+
+
+def particle_diameter(micrograph: Micrograph, config: MicrographPickConfig) -> float:
+    """Diameter of the particle in pixels of the micrograph, within what can be picked.
+
+    Raises
+    ------
+    InputError
+        If the particle is larger than half of the image or smaller than five pixels, or the pixel size
+        is needed and unknown.
+    """
+    if config.particle_diameter_px is not None:
+        diameter, how = config.particle_diameter_px, "--particle-diameter-px"
+    else:
+        angstrom = config.particle_diameter_angstrom or 0.0
+        diameter = length_in_pixels(angstrom, micrograph, config, "--particle-diameter")
+        size = config.pixel_size or micrograph.pixel_size
+        how = f"--particle-diameter {angstrom:g} A at {size:.4g} A per pixel"
+    height, width = micrograph.data.shape
+    if diameter > LARGEST_PARTICLE * min(height, width):
+        raise InputError(
+            f"{micrograph.source}: a particle would be {diameter:.0f} pixels wide ({how}) in an image of "
+            f"{width} x {height}. Check --particle-diameter and --pixel-size."
+        )
+    if diameter < SMALLEST_PARTICLE_PX:
+        raise InputError(
+            f"{micrograph.source}: a particle would be {diameter:.1f} pixels wide ({how}), too small to "
+            "be seen. Check --particle-diameter and --pixel-size."
+        )
+    return diameter
+
+
+def _check_scale(micrograph: Micrograph, recipe: ParticleRecipe, diameter: float, on_event: OnEvent) -> None:
+    """Warn of an image that must be enlarged much, and refuse one that does not fit into memory then."""
+    if recipe.particle_pixels / diameter <= MOST_ENLARGED:
+        return
+    height, width = micrograph.data.shape
+    rows, columns = view_shape((height, width), diameter_px=diameter, particle_pixels=recipe.particle_pixels)
+    found = (
+        f"the particle is {diameter:.0f} pixels wide and the model wants {recipe.particle_pixels:g}, so that "
+        f"the image is enlarged to {columns} x {rows}"
+    )
+    advice = "Check --particle-diameter and --pixel-size, or use less binned images."
+    needed, free = VIEW_BYTES * rows * columns, available_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"{micrograph.source}: {found}; that needs {needed / GIB:.1f} GiB of memory, and "
+            f"{free / GIB:.1f} GiB are free. {advice}"
+        )
+    on_event(Warn(text=f"{micrograph.source.name}: {found}, which takes long and adds no detail. {advice}"))
