@@ -335,7 +335,8 @@ def check_picks(rng: Random, folder: Path) -> str:
     target = folder / f"out{SUFFIXES[flavor]}"
     config = ConvertConfig(flavor=flavor, diameter_px=20, from_relion4=example.unbinned)
     convert_picks(path, target, config, frame=example.frame, overwrite=True)
-    again = read_picks(target, PickFrame(voxel_size=VOXEL, coords_order=CoordsOrder.XZY))
+    own_frame = PickFrame(thickness_axis=example.frame.thickness_axis, coords_order=CoordsOrder.XZY)
+    again = read_picks(target, own_frame)
     wide = {PickFormat.COORDS: 0.51, PickFormat.BOX: 0.51}.get(flavor, 2 * example.tolerance)
     # Files of one image name none, and convert gives an image without a name that of its file.
     name_of = (lambda name: name or "a") if flavor in (PickFormat.STAR, PickFormat.CSV) else (lambda name: "")
@@ -368,7 +369,7 @@ def compare(
 def check_names(rng: Random, folder: Path, names: list[str]) -> None:
     """Every name finds its own image among all, in the folder of a project; or two images are named."""
     named = [name for name in names if name]
-    paths = [folder / "project" / (name if "." in name[-9:] else f"{name}.mrc") for name in named]
+    paths = [folder / "project" / (name if name.endswith(ENDS[2:]) else f"{name}.mrc") for name in named]
     order = rng.sample(range(len(named)), len(named))
     images = [ImageName(str(paths[index]), paths[index]) for index in order]
     refusal, found = "", []
