@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import typer
 
 from cryoseg.cli.app import app
+from cryoseg.cli.config_file import find_command, read_invocation, with_options
 from cryoseg.config import Polarity, PostprocessStep
 from cryoseg.errors import ConfigError
 
@@ -147,3 +149,46 @@ def test_what_does_not_fit_is_refused_by_name(parsed, tmp_path, words, toml, tol
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read"):
         ROOT.main(["segment", "--config", str(tmp_path / "nowhere.toml")], standalone_mode=False)
+
+
+COMMAND_LINES = (
+    "segment /a.mrc /b.mrc --stage1-prompt grid_zero --views forward --views backward --normalize softplus "
+    "--step bridges --polarity bright --precision bfloat16 --naming etsam --pixel-size 7.1 --mode0 signed",
+    "pick /a.mrc -f star -f box --no-preview --mask /m.mrc --filaments --relion-center half --border 1e-3",
+    "postprocess /a.mrc --no-steps --logit-threshold -0.25",
+    "segment-image /a.png --model /m.safetensors --base /b.pth --morphology open --no-prepare",
+    "simulate tomograms -o /out --snr 0.1:0.3 --recipe heldout -n 7 --first 2 --prefix a",
+    "simulate micrographs -o /out --particle-diameter-px 30",
+    "simulate phantoms -o /out --particle-diameter 100 --particle-diameter 200 --projection",
+    "evaluate segmentation /p /t --tolerance 30A --tolerance 1vox --also a=/q --region /r --model-output /o",
+    "evaluate picks /p /t --radius 0.5R --shape 1,2,3 --also a=/q --model-output /o",
+)
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES, ids=lambda line: " ".join(line.split()[:2]))
+def test_the_options_of_a_record_are_those_of_the_command_line(line: str) -> None:
+    words = [word for word in line.split()[:2] if not word.startswith("/")]
+    with ROOT.make_context("cryoseg", ["doctor"]) as root:
+        bare = find_command(root, " ".join(words), source=Path("r.json"))
+        first = bare.command.make_context(words[-1], line.split()[len(words) :], parent=bare.parent)
+        invocation = read_invocation(first)
+        assert invocation.command == " ".join(words)
+        options = json.loads(json.dumps(invocation.options))
+        own = {"output-dir": "/out"} if words[0] == "simulate" else {}
+        again = with_options(bare, options | own, source=Path("r.json"))
+    assert again.params == first.params
+
+
+def test_paths_of_a_record_are_absolute_and_options_of_the_run_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    line = "a.mrc --mask m/m.mrc --tomograms-star ~/t.star --contact-sheet --no-preview --shard 1/2"
+    with ROOT.make_context("cryoseg", ["doctor"]) as root:
+        bare = find_command(root, "pick", source=Path("r.json"))
+        options = read_invocation(bare.command.make_context("pick", line.split(), parent=root)).options
+    assert options["mask"] == str(tmp_path / "m" / "m.mrc")
+    assert options["tomograms-star"] == "/home/someone/t.star"
+    assert options["preview"] is True  # the contact sheet of the batch needs it
+    assert not {"contact-sheet", "shard", "output-dir", "overwrite"} & set(options)
