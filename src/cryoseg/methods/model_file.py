@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MODEL_FORMAT = 1
-STAGE_PREFIXES = ("stage1.", "stage2.")
 _ENTRY = "cryoseg"
 
 

@@ -1,21 +1,18 @@
 """Which weights are known, where each is looked for, and what to say when one is missing.
 
-No network here (that is `cryoseg.pipelines.data.weights`), and torch only once a file is loaded
-(`load_state_dict` and `load_strict`, kept in `cryoseg.methods.state`).
+`cryoseg.pipelines.data.weights` fetches files, and `cryoseg.methods.state` loads them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.paths import expand_home, is_file
-from cryoseg.methods.state import load_state_dict, load_strict
 
 __all__ = [
     "GROUPS",
@@ -24,8 +21,6 @@ __all__ = [
     "canonical_name",
     "download_folder",
     "expand_names",
-    "load_state_dict",
-    "load_strict",
     "locate",
     "package_folder",
     "require",
@@ -210,17 +205,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def canonical_name(name: str, *, table: Mapping[str, Weights] = WEIGHTS) -> str | None:
-    """Key of `table` that a name, a spelling with hyphens, or a file name stands for."""
+def canonical_name(name: str) -> str | None:
+    """Key of `WEIGHTS` that a name, a spelling with hyphens, or a file name stands for."""
     plain = name.lower().replace("-", "_")
-    for key, entry in table.items():
+    for key, entry in WEIGHTS.items():
         if plain in {key, entry.file_name.lower().replace("-", "_")}:
             return key
     return None
 
 
-def expand_names(names: list[str], *, table: Mapping[str, Weights] = WEIGHTS) -> list[str]:
-    """Keys of `table` for names and groups (`etsam` is both its stages), each once.
+def expand_names(names: list[str]) -> list[str]:
+    """Keys of `WEIGHTS` for names and groups (`etsam` is both its stages), each once.
 
     Raises
     ------
@@ -229,11 +224,11 @@ def expand_names(names: list[str], *, table: Mapping[str, Weights] = WEIGHTS) ->
     """
     keys: list[str] = []
     for name in names:
-        key = canonical_name(name, table=table)
+        key = canonical_name(name)
         members = GROUPS.get(name.lower().replace("-", "_"), ()) if key is None else (key,)
-        members = tuple(member for member in members if member in table)
+        members = tuple(member for member in members if member in WEIGHTS)
         if not members:
-            raise WeightsError(f"{name}: unknown weights; use one of {', '.join([*table, *GROUPS])}.")
+            raise WeightsError(f"{name}: unknown weights; use one of {', '.join([*WEIGHTS, *GROUPS])}.")
         keys.extend(members)
     return list(dict.fromkeys(keys))
 
@@ -275,9 +270,7 @@ def download_folder(*, checkpoints_dir: Path | None = None) -> Path:
     return folders.get("--checkpoints-dir") or folders.get(CHECKPOINTS_VARIABLE) or cache_folder()
 
 
-def locate(
-    name: str, *, checkpoints_dir: Path | None = None, table: Mapping[str, Weights] = WEIGHTS
-) -> Path | None:
+def locate(name: str, *, checkpoints_dir: Path | None = None) -> Path | None:
     """File of known weights, from the first folder of `search_path` that has it; None if none has.
 
     Raises
@@ -285,7 +278,7 @@ def locate(
     WeightsError
         For an unknown name.
     """
-    entry = lookup(name, table=table)
+    entry = lookup(name)
     for folder in search_path(checkpoints_dir=checkpoints_dir).values():
         candidate = folder / entry.file_name
         if is_file(candidate):
@@ -293,9 +286,7 @@ def locate(
     return None
 
 
-def require(
-    name: str, *, checkpoints_dir: Path | None = None, table: Mapping[str, Weights] = WEIGHTS
-) -> Path:
+def require(name: str, *, checkpoints_dir: Path | None = None) -> Path:
     """As `locate`, but a missing file is an error that tells how to put it in place.
 
     Raises
@@ -303,10 +294,10 @@ def require(
     WeightsError
         If no folder has it; names the file, the folders looked in, the address and the place.
     """
-    path = locate(name, checkpoints_dir=checkpoints_dir, table=table)
+    path = locate(name, checkpoints_dir=checkpoints_dir)
     if path is not None:
         return path
-    entry = lookup(name, table=table)
+    entry = lookup(name)
     folders = search_path(checkpoints_dir=checkpoints_dir)
     looked = ", ".join(f"{folder} ({label})" for label, folder in folders.items())
     if entry.bundled:
@@ -320,7 +311,7 @@ def require(
     raise WeightsError(f"{entry.file_name}: weights {entry.name} not found in {looked}; {fix}.")
 
 
-def lookup(name: str, *, table: Mapping[str, Weights] = WEIGHTS) -> Weights:
+def lookup(name: str) -> Weights:
     """Entry of a name in any accepted spelling.
 
     Raises
@@ -328,10 +319,10 @@ def lookup(name: str, *, table: Mapping[str, Weights] = WEIGHTS) -> Weights:
     WeightsError
         For an unknown name.
     """
-    key = canonical_name(name, table=table)
+    key = canonical_name(name)
     if key is None:
-        raise WeightsError(f"{name}: unknown weights; use one of {', '.join(table)}.")
-    return table[key]
+        raise WeightsError(f"{name}: unknown weights; use one of {', '.join(WEIGHTS)}.")
+    return WEIGHTS[key]
 
 
 def by_hand(entry: Weights, destination: Path) -> str:

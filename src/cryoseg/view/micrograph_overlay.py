@@ -14,11 +14,11 @@ from cryoseg.types import FloatArray, Picks
 from cryoseg.view.pick_preview import score_color
 from cryoseg.view.sections import draw_scale_bar, write_label, write_png
 
-LONGEST_SIDE = 1400
+LONGEST_SIDE = 1400  # of the picture, in pixels
 GREY_SPAN = 3.0  # robust deviations from the median to black and to white
 
 
-def draw_overlay(image: FloatArray, picks: Picks, *, longest_side: int = LONGEST_SIDE) -> Image.Image:
+def draw_overlay(image: FloatArray, picks: Picks) -> Image.Image:
     """The micrograph, shrunk, with a circle as wide as the particle about every pick and a scale bar.
 
     Parameters
@@ -27,10 +27,8 @@ def draw_overlay(image: FloatArray, picks: Picks, *, longest_side: int = LONGEST
         (y, x).
     picks
         With a diameter; green where the score is 1, orange where it is 0.
-    longest_side
-        Of the picture, in pixels.
     """
-    scale = min(1.0, longest_side / max(image.shape))
+    scale = min(1.0, LONGEST_SIDE / max(image.shape))
     height, width = (max(1, round(n * scale)) for n in image.shape)
     rows, columns = (linear_weights(n, m) for n, m in zip(image.shape, (height, width), strict=True))
     small = np.asarray((columns @ (rows @ image).T).T, np.float32)
@@ -50,6 +48,6 @@ def draw_overlay(image: FloatArray, picks: Picks, *, longest_side: int = LONGEST
     return picture
 
 
-def write_overlay(path: Path, image: FloatArray, picks: Picks, *, overwrite: bool = False) -> None:
+def write_overlay(path: Path, image: FloatArray, picks: Picks) -> None:
     """Write `draw_overlay` of a (y, x) image as PNG."""
-    write_png(path, draw_overlay(image, picks), overwrite=overwrite)
+    write_png(path, draw_overlay(image, picks))

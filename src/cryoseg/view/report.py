@@ -17,6 +17,8 @@ from cryoseg.types import BoolArray
 # Okabe and Ito's colors, which people who cannot tell red from green can tell.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 HIT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
+LONGEST_PX = 420  # of a picture in the page
+MOST_POINTS = 400  # of a curve
 _CLEAR, _UNKNOWN = (250, 250, 250), (205, 205, 205)
 
 _STYLE = """
@@ -65,11 +67,11 @@ def figure(content: str, caption: str) -> str:
     return f"<figure>{content}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def image(rgb: NDArray[np.uint8], *, longest_px: int = 420) -> str:
-    """An image (y, x, 3) as an inline PNG, scaled by a whole factor or down to `longest_px`."""
+def image(rgb: NDArray[np.uint8]) -> str:
+    """An image (y, x, 3) as an inline PNG, scaled up by a whole factor or down to `LONGEST_PX`."""
     picture = Image.fromarray(rgb)
     longest = max(picture.size)
-    scale = longest_px / longest if longest > longest_px else longest_px // longest
+    scale = LONGEST_PX / longest if longest > LONGEST_PX else LONGEST_PX // longest
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     picture = picture.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)
     stream = io.BytesIO()
@@ -143,12 +145,12 @@ def bars(values: Mapping[str, Mapping[str, float]], *, label: str) -> str:
     return _svg(560, bottom + 16 * len(values) + 16, parts)
 
 
-def _thinned(points: NDArray[np.float64], most: int = 400) -> NDArray[np.float64]:
-    if len(points) <= most:
+def _thinned(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(points) <= MOST_POINTS:
         return points
     # Evenly along the line, not by index: most thresholds of a sweep lie at the ends of the curve.
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    chosen = np.searchsorted(along, np.linspace(0, along[-1], most))
+    chosen = np.searchsorted(along, np.linspace(0, along[-1], MOST_POINTS))
     return points[np.unique(np.clip(chosen, 0, len(points) - 1))]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cryoseg.config.pick import FilamentConfig
-from cryoseg.core.picking.filaments import fit_filament, group_points, resample_polyline, trace_filaments
+from cryoseg.core.picking.filaments import fit_filament, group_points, trace_filaments
 
 
 def arc(radius: float, count: int) -> np.ndarray:
@@ -51,11 +51,6 @@ def test_noise_and_short_groups_are_left_out() -> None:
     found = trace_filaments(points, width=25, config=FilamentConfig())
     assert len(found) == 1
     assert set(found[0].members) <= set(range(60))
-
-
-def test_polyline_keeps_both_ends() -> None:
-    points = resample_polyline(np.array([[0.0, 0, 0], [0, 0, 10], [0, 10, 10]]), spacing=5)
-    assert points.tolist() == [[0, 0, 0], [0, 0, 5], [0, 0, 10], [0, 5, 10], [0, 10, 10]]
 
 
 def test_strong_points_are_followed_through_a_cloud_of_weak_ones() -> None:

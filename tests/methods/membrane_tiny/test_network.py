@@ -16,24 +16,24 @@ from cryoseg.core.robust import IntensityMap
 from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
 from cryoseg.methods.membrane_tiny.propagation import propagate
 from cryoseg.methods.membranes.recipe import Recipe
-from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
+from cryoseg.methods.sam.fine_sam2 import FineSam2
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def network() -> FineVolumePredictor:
+def network() -> FineSam2:
     torch.manual_seed(0)
     return build_stage(1, 64).eval()
 
 
-def test_masks_have_the_size_of_the_image(network: FineVolumePredictor) -> None:
+def test_masks_have_the_size_of_the_image(network: FineSam2) -> None:
     with torch.inference_mode():
         assert network.track_clip(torch.randn(2, 3, 5, 64, 64)).shape == (2, 3, 64, 64)
 
 
-def test_inference_repeats_a_training_clip_exactly(network: FineVolumePredictor) -> None:
+def test_inference_repeats_a_training_clip_exactly(network: FineSam2) -> None:
     clip = torch.randn(1, 4, 5, 64, 64)
     memory: deque = deque(maxlen=3)
     with torch.inference_mode():
@@ -42,14 +42,14 @@ def test_inference_repeats_a_training_clip_exactly(network: FineVolumePredictor)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-def test_memory_reaches_no_further_than_the_window(network: FineVolumePredictor) -> None:
+def test_memory_reaches_no_further_than_the_window(network: FineSam2) -> None:
     memory: deque = deque(maxlen=3)
     for _ in range(6):
         network.track_slice(torch.randn(1, 5, 64, 64), memory)
     assert len(memory) == 3
 
 
-def test_downward_is_upward_on_the_turned_volume(network: FineVolumePredictor) -> None:
+def test_downward_is_upward_on_the_turned_volume(network: FineSam2) -> None:
     volume = np.random.default_rng(0).normal(size=(6, 64, 64)).astype(np.float32)
     grid = tile_grid((64, 64), 64, 16)
     down, up = np.empty_like(volume), np.empty_like(volume)

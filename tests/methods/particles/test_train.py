@@ -285,7 +285,7 @@ def test_automatic_masks_are_chosen_by_size(small_sam: SamGeometry, monkeypatch:
     masks[2, 40:42, 40:42] = True  # a speck
 
     class Generator:
-        def __init__(self, sam: object, points_per_side: int) -> None:
+        def __init__(self, sam: object) -> None:
             pass
 
         def generate(self, rgb: np.ndarray) -> list[dict[str, object]]:

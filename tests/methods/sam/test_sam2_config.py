@@ -7,7 +7,6 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from cryoseg.errors import ConfigError
-from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
 from cryoseg.methods.sam.sam2_config import build_predictor, find_config
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
@@ -23,10 +22,6 @@ def test_base_class_becomes_our_predictor_without_postprocessing() -> None:
     assert not predictor.training
 
 
-def test_our_own_subclass_stays() -> None:
-    assert isinstance(build_predictor("membrane_tiny"), FineVolumePredictor)
-
-
 @pytest.mark.parametrize(
     "name", ["configs/sam2.1/sam2.1_hiera_b+.yaml", "sam2.1_hiera_b+", "sam2.1_hiera_t.yaml", str(NANO)]
 )
@@ -38,10 +33,6 @@ def test_configurations_are_found_by_name(name: str) -> None:
 def test_what_is_no_configuration_is_not_found(name: str) -> None:
     with pytest.raises(ConfigError, match="no such SAM 2 configuration"):
         find_config(name)
-
-
-def test_overrides_reach_the_model() -> None:
-    assert build_predictor(NANO, overrides={"image_size": 64}).image_size == 64
 
 
 def test_global_hydra_is_left_alone() -> None:

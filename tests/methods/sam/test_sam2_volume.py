@@ -42,10 +42,12 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def predictors() -> tuple[SAM2VideoPredictor, VolumePredictor]:
+def predictors(tmp_path_factory: pytest.TempPathFactory) -> tuple[SAM2VideoPredictor, VolumePredictor]:
     torch.manual_seed(1)
     config = OmegaConf.load(NANO)
     config.model.image_size = SIDE
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    OmegaConf.save(config, path)
     config.model["_target_"] = "sam2.sam2_video_predictor.SAM2VideoPredictor"
     stock = instantiate(config.model).eval()
     with torch.no_grad():
@@ -54,7 +56,7 @@ def predictors() -> tuple[SAM2VideoPredictor, VolumePredictor]:
             if parameter.abs().max() < 0.1:
                 parameter.normal_(std=0.1)
         stock.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(0.3)
-    ours = build_predictor(NANO, overrides={"image_size": SIDE})
+    ours = build_predictor(path)
     ours.load_state_dict(stock.state_dict())
     return stock, ours
 

@@ -57,12 +57,21 @@ def entry(server, **changes) -> Weights:
     return replace(base, **changes)
 
 
+@pytest.fixture(autouse=True)
+def _known_weights():
+    """Forget the weights that a test adds to the table."""
+    known = dict(WEIGHTS)
+    yield
+    WEIGHTS.clear()
+    WEIGHTS.update(known)
+
+
 def get(table_entry, folder, **options):
     events = []
+    WEIGHTS["w"] = table_entry
     report = download_weights(
         ["w"],
         checkpoints_dir=folder,
-        table={"w": table_entry},
         on_event=events.append,
         retry=Retry(pause=0.0, attempts=2),
         **options,
@@ -262,11 +271,11 @@ def test_two_processes_fetch_once(file_server, served, home):
     file_server.files["/w.pt"] = served(BODY, seconds=1.0)
     script = f"""
         import pathlib, sys
-        from cryoseg.methods.weights import Weights
+        from cryoseg.methods.weights import WEIGHTS, Weights
         from cryoseg.pipelines.data.weights import download_weights
-        table = {{"w": Weights(name="w", file_name="w.pt", purpose="", licence="", paper="", source="",
-                               url={file_server.url + "/w.pt"!r}, md5={MD5!r})}}
-        report = download_weights(["w"], checkpoints_dir=pathlib.Path({str(home / "out")!r}), table=table)
+        WEIGHTS["w"] = Weights(name="w", file_name="w.pt", purpose="", licence="", paper="", source="",
+                               url={file_server.url + "/w.pt"!r}, md5={MD5!r})
+        report = download_weights(["w"], checkpoints_dir=pathlib.Path({str(home / "out")!r}))
         print(report.rows[0].status, report.rows[0].message)
         sys.exit(report.exit_status)
     """
@@ -304,9 +313,8 @@ def test_waiting_is_told(file_server, served, home):
         if isinstance(event, Note) and "waiting" in event.text:
             release.set()
 
-    report = download_weights(
-        ["w"], checkpoints_dir=home / "out", table={"w": entry(file_server, md5=MD5)}, on_event=on_event
-    )
+    WEIGHTS["w"] = entry(file_server, md5=MD5)
+    report = download_weights(["w"], checkpoints_dir=home / "out", on_event=on_event)
     holder.join()
     assert report.rows[0].status is Status.DONE
     assert release.is_set()
@@ -324,7 +332,8 @@ def installed(home):
 
 def check(table_entry, folder, *names):
     events = []
-    report = verify_weights(names, checkpoints_dir=folder, table={"w": table_entry}, on_event=events.append)
+    WEIGHTS["w"] = table_entry
+    report = verify_weights(names, checkpoints_dir=folder, on_event=events.append)
     return report, events
 
 
@@ -388,16 +397,17 @@ def test_verify_missing_weights_says_where(file_server, home):
     report, _ = check(entry(file_server), home / "nowhere", "w")
     assert report.rows[0].status is Status.FAILED
     assert "not found in" in report.rows[0].message
-    assert check(entry(file_server), home / "nowhere")[0].rows == []
+    rows = check(entry(file_server), home / "nowhere")[0].rows
+    assert "w.pt" not in " ".join(row.name for row in rows)
 
 
 # --- list ---------------------------------------------------------------------------------------
 
 
 def test_list_tells_found_and_missing(file_server, installed):
-    rows = list_weights(checkpoints_dir=installed, table={"w": entry(file_server)})
-    assert (rows[0].found, rows[0].path, rows[0].hash_status) == (True, installed / "w.pt", "not verified")
+    WEIGHTS["w"] = entry(file_server)
     rows = list_weights(checkpoints_dir=installed)
+    assert (rows[-1].found, rows[-1].path, rows[-1].hash_status) == (True, installed / "w.pt", "not verified")
     by_name = {row.weights.name: row for row in rows}
     assert list(by_name) == list(WEIGHTS)
     assert by_name["etsam_stage1"].path == installed / "etsam_stage1_v1.pt"

@@ -14,7 +14,6 @@ from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
 
 # Source: CZII cryo-ET object identification challenge.
-BETA = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)

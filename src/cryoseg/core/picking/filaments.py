@@ -210,12 +210,3 @@ def trace_filaments(
             away = cKDTree(filament.points).query(points[members])[0] > NEIGHBOR_DISTANCE * width
             members = members[away]
     return sorted(found, key=lambda filament: -len(filament.points))
-
-
-def resample_polyline(points: Points, *, spacing: float) -> Points:
-    """Points (m, 3) every `spacing`, in their unit, along the lines through (n, 3), both ends included."""
-    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    length = np.concatenate([[0.0], np.cumsum(steps)])
-    count = max(2, round(length[-1] / spacing) + 1)
-    stations = np.linspace(0, length[-1], count)
-    return np.column_stack([np.interp(stations, length, points[:, axis]) for axis in range(points.shape[1])])

@@ -22,7 +22,7 @@ from cryoseg.io.images.claimed_size import refuse_swollen
 from cryoseg.io.images.mrc import read_mrc
 from cryoseg.io.images.pictures import UNREADABLE, in_memory, unreadable
 from cryoseg.io.images.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
-from cryoseg.io.images.volumes import READERS, _refuse_unreadable, describe_suffixes, known_suffix
+from cryoseg.io.images.volumes import READERS, describe_suffixes, known_suffix, refuse_unreadable
 from cryoseg.types import FloatArray, Geometry, Micrograph
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -58,7 +58,7 @@ def read_micrograph(
     """
     path = Path(path)
     suffix = known_suffix(path, MICROGRAPH_SUFFIXES)
-    _refuse_unreadable(path)
+    refuse_unreadable(path)
     if suffix is None:
         raise InputError(
             f"{path}: unknown format. Known suffixes are {describe_suffixes(MICROGRAPH_SUFFIXES)}; "

@@ -93,7 +93,7 @@ def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     """
     path = Path(path)
     suffix = known_suffix(path)
-    _refuse_unreadable(path)
+    refuse_unreadable(path)
     if suffix is None:
         raise InputError(
             f"{path}: unknown format. Known suffixes are {describe_suffixes()}; rename or convert it."
@@ -271,7 +271,8 @@ def _write(
     write_mrc(path, data, geometry, dtype=dtype, label=label, overwrite=overwrite)
 
 
-def _refuse_unreadable(path: Path) -> None:
+def refuse_unreadable(path: Path) -> None:
+    """Raise an `InputError` that says why a path cannot be read as an image."""
     path = split_dataset(path)[0]
     if is_volume_folder(path):
         return

@@ -19,8 +19,6 @@ from cryoseg.core.grids.working_grid import NormalizedVolume
 from cryoseg.methods.cet_pick.network import XY_STRIDE, Z_HALO
 from cryoseg.types import FloatArray
 
-ALIGNMENT = 32  # pixels of the working grid to a cell of unet_5's deepest map
-
 
 @dataclass(frozen=True, kw_only=True)
 class BlockShape:

@@ -41,7 +41,7 @@ from cryoseg.methods.device import autocast, release_memory, slices_at_once
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
-from cryoseg.methods.weights import load_state_dict, load_strict
+from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"

@@ -35,10 +35,10 @@ from cryoseg.methods.membranes.data import Pair, read_labels
 from cryoseg.methods.membranes.training import TrainingPairs, write_stage1_logits
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
+from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.run import Runtime, TrainingRun
 from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
-from cryoseg.methods.weights import load_state_dict, load_strict
 
 
 def train_sam2_stage(

@@ -42,9 +42,9 @@ from cryoseg.methods.device import autocast
 from cryoseg.methods.membrane_tiny.propagation import TILES_AT_ONCE, propagate
 from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
-from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
+from cryoseg.methods.sam.fine_sam2 import FineSam2
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
-from cryoseg.methods.weights import load_strict
+from cryoseg.methods.state import load_strict
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
 METHOD = "membrane-tiny"
@@ -54,14 +54,14 @@ STRIDE = 32  # of the coarsest map; tiles are multiples of it
 HOST_BYTES = (850 * 2**20, 720 * 2**20, 650 * 2**20)
 
 
-def build_stage(stage: int, size: int) -> FineVolumePredictor:
+def build_stage(stage: int, size: int) -> FineSam2:
     """An untrained network for stage 1 or 2 and square inputs of `size` pixels."""
     text = resources.files("cryoseg.weights").joinpath(CONFIG).read_text(encoding="utf-8")
     config = OmegaConf.create(text)
     config.model.image_size = size
     config.model.image_encoder.in_channels = CHANNELS[stage]
     network = instantiate(config.model)
-    assert isinstance(network, FineVolumePredictor)
+    assert isinstance(network, FineSam2)
     return network
 
 

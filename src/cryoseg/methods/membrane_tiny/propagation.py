@@ -12,14 +12,14 @@ from cryoseg.core.grids.blend import TileGrid
 from cryoseg.core.grids.resample import Slices
 from cryoseg.core.grids.slicestack import LOGIT_OFFSETS, REACH, SLICE_OFFSETS, offset_indices, slice_stack
 from cryoseg.core.robust import IntensityMap
-from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor, SliceMemory
+from cryoseg.methods.sam.fine_sam2 import FineSam2, SliceMemory
 from cryoseg.types import FloatArray
 
 TILES_AT_ONCE = 4  # bounds the activations; more are no faster on a CPU
 
 
 def propagate(
-    model: FineVolumePredictor,
+    model: FineSam2,
     data: Slices,
     intensity: IntensityMap,
     grid: TileGrid,

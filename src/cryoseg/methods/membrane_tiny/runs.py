@@ -23,11 +23,12 @@ from cryoseg.methods.membranes.data import Pair, load_volume
 from cryoseg.methods.membranes.recipe import Recipe
 from cryoseg.methods.membranes.training import TrainingPairs, write_stage1_logits
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
-from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
+from cryoseg.methods.sam.fine_sam2 import FineSam2
+from cryoseg.methods.state import load_strict
 from cryoseg.methods.training.loop import BEST, RUN_CONFIG
 from cryoseg.methods.training.run import CPU, Runtime
 from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
-from cryoseg.methods.weights import canonical_name, load_strict, require
+from cryoseg.methods.weights import canonical_name, require
 
 VALIDATION_TILE = 256
 
@@ -82,9 +83,7 @@ def require_run(run: Path) -> None:
         )
 
 
-def best_network(
-    run: Path, config: TrainMembraneConfig, size: int, device: torch.device = CPU
-) -> FineVolumePredictor:
+def best_network(run: Path, config: TrainMembraneConfig, size: int, device: torch.device = CPU) -> FineSam2:
     """The best averaged network of a run, ready for tiles of `size` pixels."""
     require_run(run)
     path = run / BEST

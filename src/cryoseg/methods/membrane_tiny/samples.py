@@ -16,7 +16,7 @@ from cryoseg.errors import WeightsError
 from cryoseg.methods.membrane_tiny.propagation import propagate
 from cryoseg.methods.membranes.clips import TrainingVolume, sample_clips
 from cryoseg.methods.membranes.losses import membrane_loss
-from cryoseg.methods.sam.fine_sam2 import FineVolumePredictor
+from cryoseg.methods.sam.fine_sam2 import FineSam2
 from cryoseg.methods.training.processes import ALONE, Processes
 from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
 
@@ -24,7 +24,7 @@ IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normaliz
 
 
 def volume_logits(
-    model: FineVolumePredictor, volume: TrainingVolume, *, window: int, reverse: bool = False
+    model: FineSam2, volume: TrainingVolume, *, window: int, reverse: bool = False
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """(z, y, x) logits of a training volume, by the propagation that inference uses."""
     out = np.empty(volume.data.shape, np.float32)
@@ -35,7 +35,7 @@ def volume_logits(
 
 
 def validation_score(
-    network: FineVolumePredictor, volumes: Sequence[TrainingVolume], *, window: int, reverse: bool = False
+    network: FineSam2, volumes: Sequence[TrainingVolume], *, window: int, reverse: bool = False
 ) -> float:
     """Mean Dice over volumes, at the one threshold that suits them best together."""
     curves = [
@@ -46,7 +46,7 @@ def validation_score(
 
 
 def loss_of_clips(
-    network: FineVolumePredictor,
+    network: FineSam2,
     volumes: list[TrainingVolume],
     config: TrainMembraneConfig,
     processes: Processes = ALONE,

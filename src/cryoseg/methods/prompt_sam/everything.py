@@ -20,7 +20,6 @@ def particle_sized_union(
     rgb: NDArray[np.uint8],
     *,
     particle_pixels: float,
-    points_per_side: int = 32,
 ) -> BoolArray:
     """Where any automatic mask whose area suits a particle lies.
 
@@ -32,8 +31,6 @@ def particle_sized_union(
         (y, x, 3), 8 bit.
     particle_pixels
         Diameter of a particle in pixels of `rgb`.
-    points_per_side
-        Of the generator's grid of single points; its other settings are upstream's defaults.
 
     Returns
     -------
@@ -47,7 +44,7 @@ def particle_sized_union(
     """
     if network.geometry.in_channels != 3:
         raise ConfigError("--mode amg: needs a SAM that sees color images; use sam_vit_b, for example.")
-    generator = SamAutomaticMaskGenerator(network.sam, points_per_side=points_per_side)
+    generator = SamAutomaticMaskGenerator(network.sam)
     disc = np.pi / 4 * particle_pixels**2
     union = np.zeros(rgb.shape[:2], bool)
     for mask in generator.generate(rgb):

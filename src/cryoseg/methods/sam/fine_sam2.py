@@ -22,9 +22,8 @@ from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import ImageEncoder
 from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
-
-from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
 SliceMemory = deque[dict[str, Any]]  # maxlen is the length of the training clips less one
 FINE_LEVELS = 2  # maps finer than SAM 2's own: full and half resolution
@@ -164,8 +163,8 @@ class FineMaskDecoder(MaskDecoder):
         return masks, iou, mask_tokens, 10.0 * iou.new_ones(batch, 1)
 
 
-class FineVolumePredictor(VolumePredictor):
-    """SAM 2's video predictor with the fine encoder and decoder.
+class FineSam2(SAM2Base):
+    """SAM 2 with the fine encoder and decoder, for slices of a volume in order.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def find_config(name: str | Path) -> Path:
     )
 
 
-def build_predictor(config: str | Path, *, overrides: Mapping[str, Any] | None = None) -> VolumePredictor:
+def build_predictor(config: str | Path) -> VolumePredictor:
     """Build an untrained network, in evaluation mode, on the CPU.
 
     As sam2's own builder with `apply_postprocessing=False`: no hole filling, no fallback between
@@ -69,8 +69,6 @@ def build_predictor(config: str | Path, *, overrides: Mapping[str, Any] | None =
     ----------
     config
         See `find_config`.
-    overrides
-        Dotted key to value, below `model`.
 
     Raises
     ------
@@ -78,10 +76,8 @@ def build_predictor(config: str | Path, *, overrides: Mapping[str, Any] | None =
         If the file is missing, is no YAML, holds no model, or names something that is not a
         network module of sam2 or cryoseg.
     """
-    path, model = _model_section(config, overrides)
-    root = _module_class(str(model.get("_target_")), path)
-    if not issubclass(root, VolumePredictor):
-        model["_target_"] = "cryoseg.methods.sam.sam2_volume.VolumePredictor"
+    path, model = _model_section(config)
+    model["_target_"] = "cryoseg.methods.sam.sam2_volume.VolumePredictor"
     model["non_overlap_masks"] = False
     model["fill_hole_area"] = 0
     predictor = _instantiate(path, model)
@@ -117,7 +113,7 @@ def build_network(
     return network
 
 
-def _model_section(config: str | Path, overrides: Mapping[str, Any] | None) -> tuple[Path, DictConfig]:
+def _model_section(config: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[Path, DictConfig]:
     """The checked `model` section of a configuration, with `overrides`."""
     path = find_config(config)
     try:

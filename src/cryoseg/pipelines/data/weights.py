@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,16 +47,14 @@ class Listed:
     hash_status: str
 
 
-def list_weights(
-    *, checkpoints_dir: Path | None = None, table: Mapping[str, Weights] = WEIGHTS
-) -> list[Listed]:
+def list_weights(*, checkpoints_dir: Path | None = None) -> list[Listed]:
     """Every known file, where it is or where it should be put. Reads no file and no network."""
     rows = []
     downloads = Path()  # an account without a home folder has no place for them
     with suppress(InputError):
         downloads = download_folder(checkpoints_dir=checkpoints_dir)
-    for entry in table.values():
-        path = locate(entry.name, checkpoints_dir=checkpoints_dir, table=table)
+    for entry in WEIGHTS.values():
+        path = locate(entry.name, checkpoints_dir=checkpoints_dir)
         folder = package_folder() if entry.bundled else downloads
         rows.append(
             Listed(
@@ -87,10 +85,10 @@ def readable_size(n_bytes: int | None) -> str:
     return "" if n_bytes is None else f"{n_bytes / 1e6:.1f} MB"
 
 
-def markdown_table(*, table: Mapping[str, Weights] = WEIGHTS) -> str:
+def markdown_table() -> str:
     """The table of `checkpoints/README.md`; digests of bundled files are those of the files."""
     lines = ["| name | file | size | digest | licence | source |", "|---|---|---|---|---|---|"]
-    for entry in table.values():
+    for entry in WEIGHTS.values():
         size, digest = entry.size, "MD5 in the Zenodo record, read at download"
         if entry.sha256 or entry.md5:
             digest = f"SHA-256 `{entry.sha256}`" if entry.sha256 else f"MD5 `{entry.md5}`"
@@ -110,7 +108,6 @@ def verify_weights(
     *,
     checkpoints_dir: Path | None = None,
     on_event: OnEvent = ignore,
-    table: Mapping[str, Weights] = WEIGHTS,
 ) -> Report:
     """Check files against their published or recorded digests, and their containers for damage.
 
@@ -122,8 +119,6 @@ def verify_weights(
         Looked in first.
     on_event
         Hears progress, warnings and rows.
-    table
-        Known weights.
 
     Returns
     -------
@@ -134,21 +129,21 @@ def verify_weights(
 
     def targets() -> list[str]:
         if not names:
-            return [key for key in table if locate(key, checkpoints_dir=checkpoints_dir, table=table)]
+            return [key for key in WEIGHTS if locate(key, checkpoints_dir=checkpoints_dir)]
         found: list[str] = []
         for name in names:
-            is_file = canonical_name(name, table=table) is None and Path(name).exists()
-            found.extend([name] if is_file or "/" in name else expand_names([name], table=table))
+            is_file = canonical_name(name) is None and Path(name).exists()
+            found.extend([name] if is_file or "/" in name else expand_names([name]))
         return found
 
     def verify(name: str) -> Row:
-        key = canonical_name(name, table=table)
+        key = canonical_name(name)
         if key is not None:
-            path = require(key, checkpoints_dir=checkpoints_dir, table=table)
-            return _verify_file(table[key], path, on_event=on_event)
+            path = require(key, checkpoints_dir=checkpoints_dir)
+            return _verify_file(WEIGHTS[key], path, on_event=on_event)
         path = Path(name)
-        key = canonical_name(path.name, table=table)
-        return _verify_file(None if key is None else table[key], path, on_event=on_event)
+        key = canonical_name(path.name)
+        return _verify_file(None if key is None else WEIGHTS[key], path, on_event=on_event)
 
     return _each(targets(), verify, on_event=on_event)
 
@@ -193,7 +188,6 @@ def download_weights(
     *,
     checkpoints_dir: Path | None = None,
     on_event: OnEvent = ignore,
-    table: Mapping[str, Weights] = WEIGHTS,
     retry: Retry = Retry(),
 ) -> Report:
     """Fetch weights by name into `download_folder`, verified, one process at a time.
@@ -207,8 +201,6 @@ def download_weights(
         verified and kept; with this folder given, only a file in it counts.
     on_event
         Hears progress, notes and rows.
-    table
-        Known weights.
     retry
         When a connection counts as broken, and how often it is tried again.
 
@@ -219,11 +211,11 @@ def download_weights(
     """
 
     def download(name: str) -> Row:
-        entry = lookup(name, table=table)
-        present = locate(name, checkpoints_dir=checkpoints_dir, table=table)
+        entry = lookup(name)
+        present = locate(name, checkpoints_dir=checkpoints_dir)
         destination = download_folder(checkpoints_dir=checkpoints_dir) / entry.file_name
         if entry.bundled:
-            path = require(name, checkpoints_dir=checkpoints_dir, table=table)
+            path = require(name, checkpoints_dir=checkpoints_dir)
             return Row(name=name, status=Status.SKIPPED, outputs=(path,), message="comes with the package")
         if present is not None and (checkpoints_dir is None or present == destination):
             return _kept(entry, present, on_event=on_event)
@@ -240,7 +232,7 @@ def download_weights(
                 return _kept(entry, destination, on_event=on_event)
             return _download(entry, destination, retry=retry, on_event=on_event)
 
-    return _each(expand_names(list(names), table=table), download, on_event=on_event)
+    return _each(expand_names(list(names)), download, on_event=on_event)
 
 
 def _kept(entry: Weights, path: Path, *, on_event: OnEvent) -> Row:
