@@ -21,7 +21,7 @@ from pathlib import Path
 # Fields of a record that differ from run to run.
 VARIABLE = {"seconds", "peak_memory_bytes", "cryoseg", "python", "torch", "modified_ns", "peak_gpu_bytes"}
 # Fields of a record that version 0.2 writes in another form.
-CHANGED = {"files", "writing", "options", "command", "reading", "given"}
+CHANGED = {"files", "writing", "options", "command", "reading", "given", "software", "outputs"}
 SAMPLES = ("tomogram", "micrograph", "labels", "particles")
 COMMANDS = (
     "segment {tomogram} --post-process --store-logits --preview -o segment",

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cryoseg.config.simulate import PolarityOnDisk, SimulatedSeries
+from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
-from cryoseg.errors import ConfigError, OutputError
-from cryoseg.io.images.volumes import read_mask, read_tomogram
-from cryoseg.io.picks.picks import read_picks
-from cryoseg.simulate.micrographs import output_paths, simulate_micrograph, simulate_micrograph_folder
+from cryoseg.errors import ConfigError
+from cryoseg.simulate.micrographs import simulate_micrograph
 from cryoseg.simulate.particle_shapes import KINDS, draw_species, project
 
 SMALL = SimulateMicrographsConfig(shape=(192, 224), particle_diameter_px=(16, 24), seed=5)
@@ -74,27 +70,6 @@ def test_no_position_lies_on_carbon() -> None:
         assert made.labels.max() <= 32767
         assert (made.centers >= 0).all()
         assert (made.centers <= np.array(SMALL.shape) - 1).all()
-
-
-def test_folder_is_complete_reproducible_and_resumable(tmp_path: Path) -> None:
-    outcomes = list(simulate_micrograph_folder(SMALL, tmp_path, SimulatedSeries(count=2)))
-    assert [one.made for one in outcomes] == [True, True]
-    paths = output_paths(tmp_path, 1)
-    first = paths.micrograph.read_bytes(), paths.labels.read_bytes(), paths.record.read_bytes()
-    paths.record.unlink()
-    again = list(simulate_micrograph_folder(SMALL, tmp_path, SimulatedSeries(count=2)))
-    assert sorted(one.made for one in again) == [False, True]
-    assert first == (paths.micrograph.read_bytes(), paths.labels.read_bytes(), paths.record.read_bytes())
-    record = json.loads(paths.record.read_text())
-    micrograph, labels = read_tomogram(paths.micrograph), read_mask(paths.labels)
-    assert micrograph.data.shape == labels.data.shape == (1, *SMALL.shape)
-    assert micrograph.geometry.voxel_size[2] == pytest.approx(record["pixel_size_angstrom"], rel=1e-5)
-    (picks,) = read_picks(paths.particles).values()
-    assert len(picks) == record["particles"]
-    with pytest.raises(OutputError, match="other settings"):
-        list(
-            simulate_micrograph_folder(dataclasses.replace(SMALL, seed=6), tmp_path, SimulatedSeries(count=1))
-        )
 
 
 @pytest.mark.parametrize(

@@ -1,104 +1,17 @@
-"""Whole volumes: determinism, resume, record, polarity, recipes."""
+"""Whole volumes: signal to noise, polarity, recipes."""
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cryoseg.config.simulate import PolarityOnDisk, SimulateConfig, SimulatedSeries, TomogramRecipe
-from cryoseg.errors import ConfigError, OutputError
-from cryoseg.io.images.volumes import read_mask, read_tomogram
-from cryoseg.simulate.tomograms import output_paths, simulate_folder, simulate_tomogram
+from cryoseg.config.simulate import PolarityOnDisk, SimulateConfig, TomogramRecipe
+from cryoseg.errors import ConfigError
+from cryoseg.simulate.tomograms import simulate_tomogram
 
 SMALL = SimulateConfig(shape=(16, 40, 44), seed=3)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("one_worker")
-    outcomes = list(simulate_folder(SMALL, folder, SimulatedSeries(count=3)))
-    assert [outcome.made for outcome in outcomes] == [True] * 3
-    return folder
-
-
-def test_files_do_not_depend_on_the_number_of_workers_or_volumes(made: Path, tmp_path: Path) -> None:
-    assert len(list(simulate_folder(SMALL, tmp_path, SimulatedSeries(count=2, workers=2)))) == 2
-    assert len(contents(tmp_path)) == 6
-    expected = contents(made)
-    assert contents(tmp_path) == {name: expected[name] for name in contents(tmp_path)}
-
-
-def test_another_seed_or_index_is_another_volume(made: Path) -> None:
-    first, second = (output_paths(made, i)[0].read_bytes() for i in (0, 1))
-    assert first != second
-    other = simulate_tomogram(dataclasses.replace(SMALL, seed=4), 0)
-    assert not np.array_equal(other.data, read_tomogram(output_paths(made, 0)[0]).data)
-
-
-def test_deleted_output_is_made_again_and_nothing_else_is_touched(made: Path) -> None:
-    before = contents(made)
-    stamps = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
-    for name in ("sim_0001_labels.mrc.gz", "sim_0002.json"):
-        (made / name).unlink()
-    outcomes = sorted(
-        simulate_folder(SMALL, made, SimulatedSeries(count=3)), key=lambda outcome: outcome.index
-    )
-    assert [outcome.made for outcome in outcomes] == [False, True, True]
-    assert contents(made) == before
-    assert (made / "sim_0000_tomogram.mrc").stat().st_mtime_ns == stamps["sim_0000_tomogram.mrc"]
-
-
-def test_torn_record_does_not_count_as_finished(made: Path) -> None:
-    before = contents(made)
-    record = made / "sim_0000.json"
-    record.write_text(record.read_text()[:100])
-    outcomes = list(simulate_folder(SMALL, made, SimulatedSeries(count=1)))
-    assert outcomes[0].made
-    assert contents(made) == before
-
-
-def test_folder_of_other_settings_is_refused_unless_overwritten(made: Path) -> None:
-    other = dataclasses.replace(SMALL, snr=(0.5, 0.5))
-    with pytest.raises(OutputError, match="other settings"):
-        list(simulate_folder(other, made, SimulatedSeries(count=1)))
-
-
-def test_record_header_and_labels_tell_the_same(made: Path) -> None:
-    tomogram, labels, record_path = output_paths(made, 0)
-    record = json.loads(record_path.read_text())
-    read, mask = read_tomogram(tomogram), read_mask(labels)
-    assert read.data.shape == mask.data.shape == SMALL.shape
-    assert read.geometry.voxel_size == pytest.approx((record["voxel_size_angstrom"],) * 3, rel=1e-5)
-    assert mask.geometry.voxel_size == read.geometry.voxel_size
-    assert str(read.data.dtype) == record["storage"]["type"]
-    assert set(np.unique(mask.data)) == {0, 1}
-    assert mask.data.mean() == pytest.approx(record["membrane_fraction"])
-    assert gzip.decompress(labels.read_bytes())[208:212] == b"MAP "
-    assert record["polarity"] == "dark"
-    assert 0.05 <= record["snr"] <= 1.2
-    assert 35.0 <= record["label_thickness_angstrom"] <= 50.0
-    assert set(record["distractor_fractions"]) == {
-        "cytosolic_protein",
-        "ribosome",
-        "membrane_protein",
-        "filament",
-        "gold",
-        "ice_contamination",
-        "carbon",
-        "outside_lamella",
-    }
-    assert {"tilt_angles", "defocus", "doses", "jitter", "ctf"} <= set(record["imaging"])
-    assert {"arrangement", "membranes", "bilayer"} <= set(record["specimen"])
-    assert record["config"]["seed"] == 3
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])

@@ -1,9 +1,8 @@
-"""Simulated micrographs: one from a seed, and folders of many, in parallel and resumable."""
+"""Simulated micrographs: images, labels and parameters from a seed."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.pick import PickFormat
-from cryoseg.config.simulate import PolarityOnDisk, SimulatedSeries
+from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
 from cryoseg.core.picking.detection import suppress_nonmaxima
 from cryoseg.core.robust import robust_map
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
-from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.picks import write_picks
-from cryoseg.simulate.makers import make_all
 from cryoseg.simulate.micrograph_imaging import draw_micrograph_imaging, expose, finish
 from cryoseg.simulate.micrograph_surroundings import (
     Surroundings,
@@ -31,7 +28,6 @@ from cryoseg.simulate.micrograph_surroundings import (
     sometimes,
 )
 from cryoseg.simulate.particle_shapes import Species, draw_species, project
-from cryoseg.simulate.records import begin_record, finished_record, write_record
 from cryoseg.types import FloatArray, Geometry, Picks
 
 MARGIN_PX = 48  # imaged but not kept, so that the periodic transform does not carry fringes across
@@ -80,7 +76,6 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
         data = np.float32(2 * float(np.median(data))) - data
     centers, labels = _labeled(centers, layout.labels, surroundings, inner, imaging.frame)
     record = {
-        **begin_record("micrographs", config, index),
         "pixel_size_angstrom": pixel_size,
         "particle_diameter_angstrom": diameter,
         "particle_diameter_px": diameter / pixel_size,
@@ -262,118 +257,34 @@ def _labeled(
     return moved[good], np.ascontiguousarray(seen)
 
 
-def output_paths(folder: Path, index: int, *, prefix: str = "sim") -> MicrographPaths:
-    """Files of micrograph `index`."""
-    stem = f"{prefix}_{index:04d}"
-    return MicrographPaths(
-        micrograph=folder / f"{stem}_micrograph.mrc",
-        labels=folder / f"{stem}_labels.mrc",
-        particles=folder / f"{stem}_particles.star",
-        record=folder / f"{stem}.json",
-    )
+def output_endings(config: SimulateMicrographsConfig) -> dict[str, str]:
+    """Ends of the names of the files of one micrograph by kind, the micrograph first."""
+    return {"micrograph": "_micrograph.mrc", "labels": "_labels.mrc", "particles": "_particles.star"}
 
 
-def write_micrograph(
-    simulated: SimulatedMicrograph, paths: MicrographPaths, *, dtype: str = "float32"
-) -> None:
-    """Write micrograph, labels, positions and, last, the JSON that marks them as finished.
-
-    Parameters
-    ----------
-    simulated
-        What to write.
-    paths
-        Where each file goes.
-    dtype
-        Of the micrograph in its file.
+def make(config: SimulateMicrographsConfig, index: int, outputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Simulate micrograph `index` and write its files; give the parameters for its record.
 
     Raises
     ------
     OutputError
-        If one of them cannot be written.
+        If a file cannot be written.
     """
+    simulated = simulate_micrograph(config, index)
+    dtype = "int8" if config.recipe is MicrographRecipe.SAMPLE else "float32"
     geometry = Geometry(voxel_size=(simulated.pixel_size,) * 3, space_group=0)
     label = made_by("simulate micrographs")
-    # The JSON is the mark of completion, so an old one must not outlive the files beside it.
-    paths.record.unlink(missing_ok=True)
-    write_mrc(
-        paths.micrograph,
-        simulated.data[None].astype(dtype),
-        geometry,
-        dtype=dtype,
-        label=label,
-        overwrite=True,
-    )
-    write_mrc(paths.labels, simulated.labels[None], geometry, dtype="int16", label=label, overwrite=True)
+    image = outputs["micrograph"]
+    write_mrc(image, simulated.data[None].astype(dtype), geometry, dtype=dtype, label=label)
+    write_mrc(outputs["labels"], simulated.labels[None], geometry, dtype="int16", label=label)
     picks = Picks(
         centers=simulated.centers,
         shape=simulated.data.shape,
         pixel_size=simulated.pixel_size,
-        source=paths.micrograph,
+        source=image,
     )
-    write_picks(paths.particles, {paths.micrograph.name: picks}, flavor=PickFormat.STAR, overwrite=True)
-    write_record(paths.record, simulated.record)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicrographPaths:
-    """Files of one simulated micrograph."""
-
-    micrograph: Path
-    labels: Path
-    particles: Path
-    record: Path
-
-    @property
-    def all(self) -> tuple[Path, ...]:
-        """Every one of them."""
-        return self.micrograph, self.labels, self.particles, self.record
-
-
-_Job = tuple[SimulateMicrographsConfig, int, MicrographPaths]
-
-
-def make(job: _Job) -> MicrographOutcome:
-    """Simulate one micrograph, by configuration, index and files, and write it."""
-    config, index, paths = job
-    begun = time.perf_counter()
-    simulated = simulate_micrograph(config, index)
-    is_byte = config.recipe is MicrographRecipe.SAMPLE
-    write_micrograph(simulated, paths, dtype="int8" if is_byte else "float32")
-    return MicrographOutcome(
-        paths=paths, made=True, seconds=time.perf_counter() - begun, record=simulated.record
-    )
-
-
-def simulate_micrograph_folder(
-    config: SimulateMicrographsConfig,
-    folder: Path,
-    series: SimulatedSeries = SimulatedSeries(),
-) -> Generator[MicrographOutcome, None, None]:
-    """Write micrographs of a configuration to a folder; finished ones are kept.
-
-    Parameters
-    ----------
-    folder
-        Made if missing.
-    series
-        Numbers and names of the files, and how they are made.
-
-    Raises
-    ------
-    OutputError
-        If the folder holds micrographs of other settings and finished ones are kept.
-    """
-    make_folder(folder)
-    todo: list[_Job] = []
-    for index in series.indices:
-        paths = output_paths(folder, index, prefix=series.prefix)
-        record = None if series.overwrite else finished_record(config, index, paths.all, paths.record)
-        if record is None:
-            todo.append((config, index, paths))
-        else:
-            yield MicrographOutcome(paths=paths, made=False, seconds=0.0, record=record)
-    yield from make_all(make, todo, workers=series.workers)
+    write_picks(outputs["particles"], {image.name: picks}, flavor=PickFormat.STAR)
+    return simulated.record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,26 +310,4 @@ class SimulatedMicrograph:
     labels: NDArray[np.int16]
     centers: NDArray[np.float64]
     pixel_size: float
-    record: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicrographOutcome:
-    """How one micrograph of a batch ended.
-
-    Attributes
-    ----------
-    paths
-        Its files.
-    made
-        False if it was there already.
-    seconds
-        Time to make it.
-    record
-        The JSON's content.
-    """
-
-    paths: MicrographPaths
-    made: bool
-    seconds: float
     record: dict[str, Any]

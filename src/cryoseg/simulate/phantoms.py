@@ -7,8 +7,7 @@ crowding, particles of another size that must not be picked, membranes, gold.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.config.simulate import SimulatedSeries
 from cryoseg.config.simulate_phantoms import Body, PhantomConfig
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.inputs import stem
-from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.text import write_csv
-from cryoseg.simulate.makers import make_all
-from cryoseg.simulate.records import begin_record, finished_record, write_record
 from cryoseg.types import FloatArray, Geometry, Picks
 
 SHELL_ANGSTROM = 25.0
@@ -173,92 +168,31 @@ def make_phantom(config: PhantomConfig, index: int = 0) -> Phantom:
     return Phantom(data=-volume, centers=centers[flags], distractors=centers[~flags])
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhantomOutcome:
-    """How one phantom of a batch ended.
+def output_endings(config: PhantomConfig) -> dict[str, str]:
+    """Ends of the names of the files of one phantom by kind, the image first."""
+    endings = {"image": "_micrograph.mrc" if config.projection else "_tomogram.mrc", "truth": "_truth.csv"}
+    return endings | ({"labels": "_labels.csv"} if config.labels else {})
 
-    Attributes
-    ----------
-    paths
-        Image, truth, labels if there are any, and the record.
-    made
-        False if it was there already.
-    seconds
-        Time to make it.
-    record
-        The content of the JSON file.
+
+def make(config: PhantomConfig, index: int, outputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Simulate phantom `index` and write its files; give the truth for its record.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
     """
-
-    paths: tuple[Path, ...]
-    made: bool
-    seconds: float
-    record: dict[str, Any]
-
-
-_Job = tuple[PhantomConfig, int, tuple[Path, ...]]
-
-
-def output_paths(config: PhantomConfig, folder: Path, index: int, *, prefix: str = "sim") -> tuple[Path, ...]:
-    """Files of phantom `index`: image, truth, labels if the configuration asks for them, and record."""
-    base = f"{prefix}_{index:04d}"
-    tails = ["_micrograph.mrc" if config.projection else "_tomogram.mrc", "_truth.csv"]
-    tails += ["_labels.csv"] if config.labels else []
-    return tuple(folder / f"{base}{tail}" for tail in (*tails, ".json"))
-
-
-def make(job: _Job) -> PhantomOutcome:
-    """Simulate one phantom, by configuration, index and files, and write it."""
-    config, index, paths = job
-    begun = time.perf_counter()
-    image, truth, *labels, record_path = paths
-    # The record is the mark of completion, so an old one must not outlive the files beside it.
-    record_path.unlink(missing_ok=True)
     phantom = make_phantom(config, index)
     data, centers = phantom.data, phantom.centers
     if config.projection:
         data, centers = data.sum(axis=0, keepdims=True), centers[:, 1:]
     geometry, label = Geometry(voxel_size=(config.voxel_size,) * 3), made_by("simulate phantoms")
-    write_mrc(image, data, geometry, dtype="float32", label=label, overwrite=True)
-    write_csv(truth, {stem(image): Picks(centers=centers)}, overwrite=True)
-    for path in labels:
-        write_csv(path, {stem(image): Picks(centers=centers[: config.labels])}, overwrite=True)
-    record = {
-        **begin_record("phantoms", config, index),
+    write_mrc(outputs["image"], data, geometry, dtype="float32", label=label)
+    name = stem(outputs["image"])
+    write_csv(outputs["truth"], {name: Picks(centers=centers)})
+    if "labels" in outputs:
+        write_csv(outputs["labels"], {name: Picks(centers=centers[: config.labels])})
+    return {
         "particles": len(centers),
         "distractor_centers_zyx": phantom.distractors.round(4).tolist(),
     }
-    write_record(record_path, record)
-    return PhantomOutcome(paths=paths, made=True, seconds=time.perf_counter() - begun, record=record)
-
-
-def simulate_phantom_folder(
-    config: PhantomConfig,
-    folder: Path,
-    series: SimulatedSeries = SimulatedSeries(),
-) -> Generator[PhantomOutcome, None, None]:
-    """Write phantoms of a configuration to a folder; finished ones are kept.
-
-    Parameters
-    ----------
-    config
-        Contents, imaging and seed.
-    folder
-        Made if missing.
-    series
-        Numbers and names of the files, and how they are made.
-
-    Raises
-    ------
-    OutputError
-        If the folder holds phantoms of other settings and finished ones are kept.
-    """
-    make_folder(folder)
-    todo: list[_Job] = []
-    for index in series.indices:
-        paths = output_paths(config, folder, index, prefix=series.prefix)
-        record = None if series.overwrite else finished_record(config, index, paths, paths[-1])
-        if record is None:
-            todo.append((config, index, paths))
-        else:
-            yield PhantomOutcome(paths=paths, made=False, seconds=0.0, record=record)
-    yield from make_all(make, todo, workers=series.workers)

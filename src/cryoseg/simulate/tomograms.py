@@ -1,10 +1,9 @@
-"""Simulated tomograms: one from a seed, and folders of many, in parallel and resumable."""
+"""Simulated tomograms: images, labels and parameters from a seed."""
 
 from __future__ import annotations
 
 import gzip
-import time
-from collections.abc import Generator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,13 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from cryoseg.config.simulate import PolarityOnDisk, SimulateConfig, SimulatedSeries, TomogramRecipe
+from cryoseg.config.simulate import PolarityOnDisk, SimulateConfig, TomogramRecipe
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
-from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.outputs import atomic_output
 from cryoseg.simulate.fields import Grid
 from cryoseg.simulate.imaging import image, scale_noise
-from cryoseg.simulate.makers import make_all
 from cryoseg.simulate.microscope import STORAGES, apply_filter, draw_filter, draw_imaging, store
-from cryoseg.simulate.records import begin_record, finished_record, write_record
 from cryoseg.simulate.scene import Kind
 from cryoseg.simulate.specimen import Specimen, build_specimen
 from cryoseg.types import BoolArray, FloatArray, Geometry
@@ -152,7 +149,6 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
     contrast = float(seen[labels].mean() - seen[~labels].mean()) / noise_std if labels.any() else 0.0
     power = float(np.mean(np.square(seen[labels]))) / noise_std**2 if labels.any() else 0.0
     record = {
-        **begin_record("tomograms", config, index),
         "voxel_size_angstrom": voxel_size,
         "snr": snr,
         "snr_after_filter": float(seen.var(dtype=np.float64)) / noise_std**2,
@@ -173,54 +169,24 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one volume of a batch ended.
-
-    Attributes
-    ----------
-    index
-        Number of the volume.
-    paths
-        Tomogram, labels, JSON.
-    made
-        False if it was there already.
-    seconds
-        Time to make it.
-    record
-        The JSON's content.
-    """
-
-    index: int
-    paths: tuple[Path, Path, Path]
-    made: bool
-    seconds: float
-    record: dict[str, Any]
+def output_endings(config: SimulateConfig) -> dict[str, str]:
+    """Ends of the names of the files of one volume by kind, the tomogram first."""
+    return {"tomogram": "_tomogram.mrc", "labels": "_labels.mrc.gz"}
 
 
-def output_paths(folder: Path, index: int, *, prefix: str = "sim") -> tuple[Path, Path, Path]:
-    """Tomogram, labels and JSON of volume `index`."""
-    stem = f"{prefix}_{index:04d}"
-    return folder / f"{stem}_tomogram.mrc", folder / f"{stem}_labels.mrc.gz", folder / f"{stem}.json"
-
-
-def write_tomogram(simulated: SimulatedTomogram, paths: tuple[Path, Path, Path]) -> None:
-    """Write tomogram, labels and, last, the JSON that marks the volume as finished.
+def make(config: SimulateConfig, index: int, outputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Simulate volume `index` and write its files; give the parameters for its record.
 
     Raises
     ------
     OutputError
-        If one of them cannot be written.
+        If a file cannot be written.
     """
-    tomogram, labels, record = paths
+    simulated = simulate_tomogram(config, index)
     geometry = Geometry(voxel_size=(simulated.voxel_size,) * 3)
     label = made_by("simulate tomograms")
-    # The JSON is the mark of completion, so an old one must not outlive the files beside it.
-    record.unlink(missing_ok=True)
-    write_mrc(
-        tomogram, simulated.data, geometry, dtype=str(simulated.data.dtype), label=label, overwrite=True
-    )
-    with atomic_output(labels, overwrite=True) as temporary:
+    write_mrc(outputs["tomogram"], simulated.data, geometry, dtype=str(simulated.data.dtype), label=label)
+    with atomic_output(outputs["labels"]) as temporary:
         plain = temporary.with_name(f"{temporary.name}.mrc")
         try:
             write_mrc(plain, simulated.labels.astype(np.int8), geometry, dtype="int8", label=label)
@@ -228,55 +194,4 @@ def write_tomogram(simulated: SimulatedTomogram, paths: tuple[Path, Path, Path])
             temporary.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=6, mtime=0))
         finally:
             plain.unlink(missing_ok=True)
-    write_record(record, simulated.record)
-
-
-def make(job: tuple[SimulateConfig, int, tuple[Path, Path, Path]]) -> Outcome:
-    """Simulate one volume, by configuration, index and files, and write it."""
-    config, index, paths = job
-    begun = time.perf_counter()
-    simulated = simulate_tomogram(config, index)
-    write_tomogram(simulated, paths)
-    return Outcome(
-        index=index, paths=paths, made=True, seconds=time.perf_counter() - begun, record=simulated.record
-    )
-
-
-def simulate_folder(
-    config: SimulateConfig,
-    folder: Path,
-    series: SimulatedSeries = SimulatedSeries(),
-) -> Generator[Outcome, None, None]:
-    """Write volumes of a configuration to a folder.
-
-    Finished ones are kept; the rest come in the order in which they are done.
-
-    Parameters
-    ----------
-    folder
-        Made if missing.
-    series
-        Numbers and names of the files, and how they are made.
-
-    Yields
-    ------
-    Outcome
-        One per volume.
-
-    Raises
-    ------
-    OutputError
-        If the folder holds volumes of other settings and finished ones are kept.
-    """
-    make_folder(folder)
-    todo: list[tuple[SimulateConfig, int, tuple[Path, Path, Path]]] = []
-    kept: list[Outcome] = []
-    for index in series.indices:
-        paths = output_paths(folder, index, prefix=series.prefix)
-        record = None if series.overwrite else finished_record(config, index, paths, paths[2])
-        if record is None:
-            todo.append((config, index, paths))
-        else:
-            kept.append(Outcome(index=index, paths=paths, made=False, seconds=0.0, record=record))
-    yield from kept
-    yield from make_all(make, todo, workers=series.workers)
+    return simulated.record

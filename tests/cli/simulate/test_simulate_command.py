@@ -29,7 +29,7 @@ def test_command_writes_volumes_and_keeps_them_the_second_time(tmp_path: Path) -
         "sim_0000_tomogram.mrc",
     ]
     second = RUN.invoke(simulate.app, arguments)
-    assert "kept" in second.output
+    assert "skipped" in second.output
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_micrographs_are_made_and_kept(tmp_path: Path) -> None:
         "sim_0000_micrograph.mrc",
         "sim_0000_particles.star",
     ]
-    assert "kept" in RUN.invoke(simulate.app, arguments).output
+    assert "skipped" in RUN.invoke(simulate.app, arguments).output
     wrong = RUN.invoke(simulate.app, [*arguments, "--particle-diameter", "wide"])
     assert "--particle-diameter wide" in str(wrong.exception)
 
@@ -96,7 +96,7 @@ def test_particles_of_phantoms_are_dark_where_the_truth_says(tmp_path: Path, pro
     assert np.array_equal(labels.centers, truth.centers[:3])
     index = tuple(truth.centers.round().astype(int).T)
     assert float(data[index].max()) < float(data.mean()) - 2 * float(data.std())
-    assert "kept" in RUN.invoke(simulate.app, arguments).output
+    assert "skipped" in RUN.invoke(simulate.app, arguments).output
     assert json.loads((tmp_path / "sim_0001.json").read_text())["particles"] == 9
     for option, value in (("--snr", "0"), ("--tilt-range", "91"), ("--distractors", "3")):
         wrong = RUN.invoke(simulate.app, [*arguments, option, value])

@@ -7,6 +7,7 @@ import typer
 from cryoseg.cli.options import OutputDir, Verbosity
 from cryoseg.cli.simulate.micrographs import micrographs
 from cryoseg.cli.simulate.phantoms import phantoms
+from cryoseg.cli.simulate.run import run_simulation
 from cryoseg.config.simulate import SimulateConfig, SimulatedSeries
 
 app = typer.Typer(help="Make tomograms and micrographs whose truth is known exactly.", no_args_is_help=True)
@@ -36,30 +37,4 @@ def tomograms(
 
     Example: cryoseg simulate tomograms -n 4 -o simulated
     """
-    from cryoseg.cli.console import BatchConsole
-    from cryoseg.cli.simulate.run import Shown, made_row, show_made
-    from cryoseg.events import Note, Row
-    from cryoseg.simulate.tomograms import Outcome, simulate_folder
-
-    def describe(outcome: Outcome) -> Row:
-        record = outcome.record
-        return made_row(
-            outcome.paths[0].name,
-            made=outcome.made,
-            seconds=outcome.seconds,
-            figures={
-                "pixel size": f"{record['voxel_size_angstrom']:.2f} A",
-                "SNR": f"{record['snr']:.2f}",
-                "membrane": f"{100 * record['membrane_fraction']:.1f} %",
-                "distractors": f"{100 * record['distractor_fraction']:.1f} %",
-            },
-            outputs=outcome.paths,
-        )
-
-    def tell(console: BatchConsole, outcome: Outcome) -> None:
-        arrangement = outcome.record["specimen"]["arrangement"]
-        console(Note(text=f"{outcome.paths[0].name}: arrangement {arrangement}", detail=True))
-
-    outcomes = simulate_folder(config, output_dir, series)
-    shown = Shown(title="Simulated tomograms", unit="volumes", describe=describe, on_each=tell)
-    show_made(shown, outcomes, folder=output_dir, count=series.count, verbosity=verbosity)
+    run_simulation("Simulated tomograms", config, output_dir, series, verbosity)

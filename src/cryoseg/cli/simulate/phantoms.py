@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cryoseg.cli.options import OutputDir, Verbosity
+from cryoseg.cli.simulate.run import run_simulation
 from cryoseg.config.simulate import SimulatedSeries
 from cryoseg.config.simulate_phantoms import PhantomConfig
 
@@ -22,22 +23,4 @@ def phantoms(
 
     Example: cryoseg simulate phantoms -n 2 --labels 25 -o simulated
     """
-    from cryoseg.cli.simulate.run import Shown, made_row, show_made
-    from cryoseg.events import Row
-    from cryoseg.simulate.phantoms import PhantomOutcome, simulate_phantom_folder
-
-    def describe(outcome: PhantomOutcome) -> Row:
-        return made_row(
-            outcome.paths[0].name,
-            made=outcome.made,
-            seconds=outcome.seconds,
-            figures={
-                "particles": str(outcome.record["particles"]),
-                "distractors": str(len(outcome.record["distractor_centers_zyx"])),
-            },
-            outputs=outcome.paths,
-        )
-
-    outcomes = simulate_phantom_folder(config, output_dir, series)
-    shown = Shown(title="Simulated phantoms", unit="phantoms", describe=describe)
-    show_made(shown, outcomes, folder=output_dir, count=series.count, verbosity=verbosity)
+    run_simulation("Simulated phantoms", config, output_dir, series, verbosity)

@@ -62,7 +62,7 @@ def write_record(job: Job, content: Mapping[str, Any]) -> None:
         **job.identity,
         **recorded_options(str(job.identity.get("command")), job.options),
     }
-    if "torch" in sys.modules:  # not every command computes with it
+    if "model" in job.identity and "torch" in sys.modules:
         record["torch"] = sys.modules["torch"].__version__
     write_provenance(job.record, joined(record, content), overwrite=True)
 

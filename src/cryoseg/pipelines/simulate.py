@@ -1,0 +1,170 @@
+"""`cryoseg simulate`: settings in; images, their truth and their records out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cryoseg.config.batch import ALL
+from cryoseg.config.simulate import SimulateConfig, SimulatedSeries
+from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
+from cryoseg.config.simulate_phantoms import PhantomConfig
+from cryoseg.events import OnEvent, Report, StageProgress, ignore
+from cryoseg.io.inputs import InputItem
+from cryoseg.io.outputs import make_folder
+from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.records import Done
+from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.batches.workers import run_workers
+from cryoseg.simulate import micrographs, phantoms, tomograms
+
+Config = SimulateConfig | SimulateMicrographsConfig | PhantomConfig
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Simulator:
+    """What differs between the commands.
+
+    Attributes
+    ----------
+    command
+        Name of the command.
+    endings
+        Ends of the names of its files by kind, for a configuration.
+    make
+        Writes these files for a configuration and a number; gives what the record holds.
+    columns
+        The table's columns, from that record.
+    """
+
+    command: str
+    endings: Callable[[Any], dict[str, str]]
+    make: Callable[[Any, int, Mapping[str, Path]], Record]
+    columns: Callable[[Record], dict[str, str]]
+
+
+def _tomogram_columns(record: Record) -> dict[str, str]:
+    return {
+        "pixel size": f"{record['voxel_size_angstrom']:.2f} A",
+        "SNR": f"{record['snr']:.2f}",
+        "membrane": f"{100 * record['membrane_fraction']:.1f} %",
+        "distractors": f"{100 * record['distractor_fraction']:.1f} %",
+        "arrangement": record["specimen"]["arrangement"],
+    }
+
+
+def _micrograph_columns(record: Record) -> dict[str, str]:
+    return {
+        "pixel size": f"{record['pixel_size_angstrom']:.2f} A",
+        "diameter": f"{record['particle_diameter_px']:.0f} px",
+        "particles": str(record["particles"]),
+        "detectability": f"{record['detectability']:.0f}",
+        "finish": record["imaging"]["finish"],
+    }
+
+
+def _phantom_columns(record: Record) -> dict[str, str]:
+    return {
+        "particles": str(record["particles"]),
+        "distractors": str(len(record["distractor_centers_zyx"])),
+    }
+
+
+_SIMULATORS: dict[type, _Simulator] = {
+    SimulateConfig: _Simulator(
+        command="simulate tomograms",
+        endings=tomograms.output_endings,
+        make=tomograms.make,
+        columns=_tomogram_columns,
+    ),
+    SimulateMicrographsConfig: _Simulator(
+        command="simulate micrographs",
+        endings=micrographs.output_endings,
+        make=micrographs.make,
+        columns=_micrograph_columns,
+    ),
+    PhantomConfig: _Simulator(
+        command="simulate phantoms",
+        endings=phantoms.output_endings,
+        make=phantoms.make,
+        columns=_phantom_columns,
+    ),
+}
+
+
+def output_paths(config: Config, folder: Path, stem: str) -> dict[str, Path]:
+    """Files of one simulated image by kind; the first is the image, and the last is the record."""
+    endings = _SIMULATORS[type(config)].endings(config) | {"record": ".json"}
+    return {kind: folder / f"{stem}{ending}" for kind, ending in endings.items()}
+
+
+def simulate_files(
+    config: Config,
+    output_dir: Path,
+    series: SimulatedSeries = SimulatedSeries(),
+    *,
+    batch: Batch | None = None,
+    on_event: OnEvent = ignore,
+) -> Report:
+    """Simulate the images of a series that are not there yet.
+
+    Parameters
+    ----------
+    config
+        What is simulated: tomograms, micrographs or phantoms.
+    output_dir
+        Made if missing.
+    series
+        Numbers and names of the files, and the number of processes.
+    batch
+        None takes as many processes as `series` says.
+    on_event
+        Receives progress and rows.
+
+    Returns
+    -------
+    Report
+        One row per image; one that cannot be written is a failed row.
+
+    Raises
+    ------
+    OutputError
+        If the output folder cannot be made.
+    """
+    if batch is None:
+        batch = Batch(shard=ALL, devices=("cpu",) * min(series.workers, series.count))
+    make_folder(output_dir)
+    if batch.devices:
+        return run_workers(partial(simulate_files, config, output_dir, series), batch, on_event=on_event)
+    simulator = _SIMULATORS[type(config)]
+    paths = {
+        index: output_paths(config, output_dir, f"{series.prefix}_{index:04d}") for index in series.indices
+    }
+    indices = {next(iter(one.values())): index for index, one in paths.items()}
+
+    def plan(image: Path) -> Job:
+        index = indices[image]
+        return Job(
+            path=None,
+            outputs=paths[index],
+            identity={"command": simulator.command, "config": asdict(config), "index": index},
+            options={"count": 1, "first": index},
+        )
+
+    def work(image: Path, outputs: Mapping[str, Path]) -> Done:
+        index = indices[image]
+        done = index - series.first
+        on_event(
+            StageProgress(
+                name=str(output_dir), stage="simulating", done=done, total=series.count, unit="images"
+            )
+        )
+        record = simulator.make(config, index, outputs)
+        return Done(record=record, columns=simulator.columns(record))
+
+    items = [InputItem(path=image) for image in indices]
+    return run_batch(items, work, plan=plan, batch=batch, overwrite=series.overwrite, on_event=on_event)
