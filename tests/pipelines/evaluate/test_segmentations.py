@@ -51,6 +51,30 @@ def test_files_match_by_the_name_of_their_tomogram(tmp_path: Path, truth: np.nda
         match_predictions(tmp_path / "nowhere", tmp_path / "truth")
 
 
+def test_truths_of_one_name_have_the_predictions_of_their_folders(tmp_path: Path) -> None:
+    def make(*names: str) -> None:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"volume")
+
+    make("truth/g1/TS_01_labels.mrc", "truth/g2/TS_01_labels.mrc", "truth/g2/TS_02_labels.mrc")
+    # As `cryoseg segment` names the outputs of a batch, and in folders of the same names.
+    make("out/g1_TS_01_membrane_mask.mrc", "out/g2_TS_01_membrane_mask.mrc", "out/TS_02_membrane_mask.mrc")
+    make("own/g2/TS_01_mask.mrc", "own/g1/TS_01_mask.mrc", "own/g2/TS_02_mask.mrc")
+    make("flat/TS_01_mask.mrc")
+    truth = str(tmp_path / "truth/*/*.mrc")
+    for pred in (tmp_path / "out", str(tmp_path / "own/*/*.mrc")):
+        pairs = match_predictions(pred, truth)
+        assert [pair.name for pair in pairs] == ["TS_02", "g1_TS_01", "g2_TS_01"]
+        for pair in pairs[1:]:
+            assert pair.pred is not None
+            assert pair.name[:2] in (pair.pred.name[:2], pair.pred.parent.name)
+            assert pair.name[:2] == pair.truth.parent.name
+    with pytest.raises(InputError, match=r"may mean .*g1/TS_01 or .*g2/TS_01"):
+        match_predictions(tmp_path / "flat", truth)
+
+
 def test_twenty_pairs_survive_a_broken_one(tmp_path: Path, truth: np.ndarray) -> None:
     for number in range(20):
         pred = (truth == 1).astype(np.int8)

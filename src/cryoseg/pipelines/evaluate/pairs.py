@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryoseg.errors import InputError
 from cryoseg.io.images.volumes import is_volume
-from cryoseg.io.inputs import resolve_inputs, stem
+from cryoseg.io.inputs import output_stems, resolve_inputs, stem
+from cryoseg.io.names import ImageName, match_names
 from cryoseg.io.pairs import base_name
 
 
@@ -49,7 +50,8 @@ def match_predictions(
     the stem without words such as `_membrane_mask` or `_labels`. Of several predictions of one
     tomogram the post-processed mask is taken, then the mask, then the logits; with
     `prefer_logits` the logits first. A truth without prediction is an error of its row; predictions
-    without truth are left out.
+    without truth are left out. Truths of one name in several folders have the predictions that
+    `cryoseg segment` names after them, or those in folders of the same names.
 
     Parameters
     ----------
@@ -78,33 +80,60 @@ def match_predictions(
         best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
         chosen = regions[0] if len(regions) == 1 else None
         return [ScoredPair(name=base_name(best), pred=best, truth=truths[0], region=chosen)]
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in preds:
-        by_name[base_name(path)].append(path)
-    region_of = {base_name(path): path for path in regions}
+    # Truths of one name in several folders are called as outputs of a batch are: g1_TS_01, g2_TS_01.
+    names = {path: base_name(Path(f"{name}.mrc")) for path, name in output_stems(truths).items()}
+    found, found_regions = _by_truth(preds, names), _by_truth(regions, names)
     pairs: dict[str, ScoredPair] = {}
-    for path in truths:
-        name = base_name(path)
+    for path, name in names.items():
         if name in pairs:
             raise InputError(f"{path}: {pairs[name].truth} is the truth of {name} too. Keep one of them.")
         candidates = sorted(
-            by_name.get(name, []), key=lambda found: (pred_rank(found, prefer_logits=prefer_logits), found)
+            found[path], key=lambda found: (pred_rank(found, prefer_logits=prefer_logits), found)
         )
         error = None
         if not candidates:
             error = f"{path}: no prediction of this name in {where}."
         elif alike := two_alike(candidates, prefer_logits=prefer_logits):
             error = f"{path}: {alike}"
-        elif region is not None and name not in region_of:
+        elif region is not None and not found_regions[path]:
             error = f"{path}: no region mask of this name in {region}."
         pairs[name] = ScoredPair(
             name=name,
             pred=candidates[0] if candidates else None,
             truth=path,
-            region=region_of.get(name),
+            region=found_regions[path][-1] if found_regions[path] else None,
             error=error,
         )
     return [pairs[name] for name in sorted(pairs)]
+
+
+def _by_truth(files: Sequence[Path], names: Mapping[Path, str]) -> dict[Path, list[Path]]:
+    """The files of every truth: by name and, where truths share one, by folders.
+
+    Parameters
+    ----------
+    files
+        Predictions, or masks of regions.
+    names
+        The name of every truth, different from those of the others.
+    """
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_name[base_name(path)].append(path)
+    found = {path: by_name.get(name, []) for path, name in names.items()}
+    shared: dict[str, list[Path]] = defaultdict(list)
+    for path, name in names.items():
+        if base_name(path) != name and not found[path]:
+            shared[base_name(path)].append(path)
+    for base, truths in shared.items():
+        alike, known = (
+            [ImageName(str(path.absolute().with_name(base)), path) for path in paths]
+            for paths in (by_name[base], truths)
+        )
+        for path, index in zip(by_name[base], match_names(alike, known), strict=True):
+            if index is not None:
+                found[truths[index]] = [*found[truths[index]], path]
+    return found
 
 
 def two_alike(candidates: Sequence[Path], *, prefer_logits: bool) -> str | None:
