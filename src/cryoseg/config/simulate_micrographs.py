@@ -18,7 +18,7 @@ from cryoseg.config.setting import (
 from cryoseg.config.simulate import PolarityOnDisk, polarity_on_disk_setting
 from cryoseg.errors import ConfigError
 
-SMALLEST_PARTICLE_PX = 6.0
+SMALLEST_SIMULATED_PX = 6.0
 
 
 class MicrographRecipe(StrEnum):
@@ -54,7 +54,7 @@ class SimulateMicrographsConfig(Settings):
         help="Largest diameter of the particle in pixels: one number or LOW:HIGH.",
         read=read_range,
         write=write_range,
-        at_least=SMALLEST_PARTICLE_PX,
+        at_least=SMALLEST_SIMULATED_PX,
         unit="pixels",
     )
     particle_diameter: tuple[float, float] = setting(

@@ -1,4 +1,4 @@
-"""Intensity maps that a few hot voxels cannot spoil."""
+"""Intensity maps that a few hot voxels do not change."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cryoseg.types import BoolArray, FloatArray
 
 SAMPLE_VOXELS = 4_000_000  # quantiles of more voxels than this are taken from a regular subset
 CLIP = 4.0  # in robust standard deviations
+RGB_SPAN = 2.5  # grey values at +-this many deviations become black and white for networks that see RGB
 IQR_OF_NORMAL = 1.349  # interquartile range of the standard normal distribution
 
 

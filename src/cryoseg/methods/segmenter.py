@@ -4,9 +4,9 @@ A method is a module with three functions:
 
 - `resolve(config, files)` fills every field of a `SegmentConfig` that is None (except `pixel_size`)
   with the model's own setting, and refuses what the model cannot do;
-- `segment(data, config, files, *, pixel_size, device, precision, blank, on_slice, keep_stages, economy)`
+- `segment(data, config, files, *, pixel_size, device, precision, blank, on_slice, keep_stages, memory_level)`
   gives a `SegmentResult` without post-processing; it loads one network at a time; `blank` are the voxels
-  without signal, which get `BLANK_LOGIT`; `economy` 1 and 2 halve batches to save memory, with the same
+  without signal, which get `BLANK_LOGIT`; `memory_level` 1 and 2 halve batches to save memory, with the same
   result;
 - `assumed_pixel_size(files)` is the scale in angstrom that is taken where a header gives none.
 """
@@ -62,7 +62,7 @@ class Segment(Protocol):
         blank: BoolArray | None = ...,
         on_slice: OnSlice = ...,
         keep_stages: bool = ...,
-        economy: int = ...,
+        memory_level: int = ...,
     ) -> SegmentResult:
         """Segment `data`, (z, y, x) of any real type, finite; `config` is resolved."""
         ...
@@ -77,7 +77,7 @@ class Method:
     weights
         Names in `cryoseg.methods.weights.WEIGHTS`, one per stage.
     host_bytes
-        Of program, network and activations on a CPU for each `economy`, without volumes; measured.
+        Of program, network and activations on a CPU for each `memory_level`, without volumes; measured.
     """
 
     weights: tuple[str, ...]

@@ -224,7 +224,7 @@ def finish(
     if imaging.finish == "raw":
         shading = 1 + np.float32(rng.uniform(0.0, 0.06)) * _shading(rng, image.shape)
         image = image * shading
-        _spoil(rng, image)
+        _add_defects(rng, image)
         gain = float(np.exp(rng.uniform(np.log(1.0), np.log(1000.0))))
         offset = float(rng.choice([0.0, rng.uniform(-100, 100), 6800.0])) * gain / 10
         return np.asarray(image * gain + offset, np.float32), {"gain": gain, "offset": offset}
@@ -247,7 +247,7 @@ def _shading(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
     return np.asarray(ndimage.zoom(field, 16, order=1)[: shape[0], : shape[1]], np.float32)
 
 
-def _spoil(rng: np.random.Generator, image: FloatArray) -> None:
+def _add_defects(rng: np.random.Generator, image: FloatArray) -> None:
     """Hot and dead pixels, in place."""
     n = sometimes(rng, 0.5, 1, 40)
     y, x = rng.integers(0, image.shape[0], n), rng.integers(0, image.shape[1], n)

@@ -15,7 +15,7 @@ from cryoseg.view.pick_preview import score_color
 from cryoseg.view.sections import draw_scale_bar, write_label, write_png
 
 LONGEST_SIDE = 1400  # of the picture, in pixels
-GREY_SPAN = 3.0  # robust deviations from the median to black and to white
+OVERLAY_SPAN = 3.0  # robust deviations from the median to black and to white
 
 
 def draw_overlay(image: FloatArray, picks: Picks) -> Image.Image:
@@ -33,7 +33,7 @@ def draw_overlay(image: FloatArray, picks: Picks) -> Image.Image:
     rows, columns = (linear_weights(n, m) for n, m in zip(image.shape, (height, width), strict=True))
     small = np.asarray((columns @ (rows @ image).T).T, np.float32)
     intensity = robust_map(small, blank=find_blank_pixels(small))
-    grey = np.clip((intensity(small) / (2 * GREY_SPAN) + 0.5) * 255, 0, 255).astype(np.uint8)
+    grey = np.clip((intensity(small) / (2 * OVERLAY_SPAN) + 0.5) * 255, 0, 255).astype(np.uint8)
     picture = Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
     draw = ImageDraw.Draw(picture)
     radius = max(2.0, picks.diameter_px / 2 * scale)

@@ -7,12 +7,12 @@ from cryoseg.core.grids.blend import tile_grid, tile_side
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (256, 256), (300, 257), (40, 700), (31, 20)])
-def test_cutting_and_melting_gives_the_image_back(shape: tuple[int, int]) -> None:
+def test_cutting_and_stitching_gives_the_image_back(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
     grid = tile_grid(shape, 256, 48)
     tiles = grid.cut(image)
     assert tiles.shape[1:] == (1, 256, 256)
-    np.testing.assert_allclose(grid.melt(tiles[:, 0]), image[0], atol=1e-5)
+    np.testing.assert_allclose(grid.stitch(tiles[:, 0]), image[0], atol=1e-5)
 
 
 def test_tiles_overlap_by_at_least_what_is_asked() -> None:
@@ -24,7 +24,7 @@ def test_tiles_overlap_by_at_least_what_is_asked() -> None:
 def test_where_tiles_disagree_the_inner_one_counts_more() -> None:
     grid = tile_grid((64, 96), 64, 16)
     assert [x for _, x in grid.corners] == [0, 32]
-    merged = grid.melt(np.stack([np.zeros((64, 64)), np.ones((64, 64))]).astype(np.float32))
+    merged = grid.stitch(np.stack([np.zeros((64, 64)), np.ones((64, 64))]).astype(np.float32))
     row = merged[32]
     assert row[31] == 0
     assert row[64] == 1
@@ -49,6 +49,6 @@ def test_tiles_without_signal_are_left_out_and_their_pixels_are_zero() -> None:
     signal[10, 5] = True
     kept = grid.over(signal)
     assert kept.corners == ((0, 0),)
-    merged = kept.melt(np.ones((1, 64, 64), np.float32))
+    merged = kept.stitch(np.ones((1, 64, 64), np.float32))
     assert (merged[:, :64] == 1).all()
     assert not merged[:, 64:].any()

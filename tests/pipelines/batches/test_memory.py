@@ -63,11 +63,11 @@ def test_the_plan_names_the_largest_input(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("free")
 def test_the_plan_is_obeyed() -> None:
     path = Path("ts.mrc")
-    assert memory.choose_economy(path, (GIB, 1)) == 0
-    assert memory.choose_economy(path, (GIB * 5, GIB * 3, 1)) == 1
-    assert memory.choose_economy(path, (GIB * 3, GIB * 3, 1), workers=2) == 2
+    assert memory.choose_memory_level(path, (GIB, 1)) == 0
+    assert memory.choose_memory_level(path, (GIB * 5, GIB * 3, 1)) == 1
+    assert memory.choose_memory_level(path, (GIB * 3, GIB * 3, 1), workers=2) == 2
     with pytest.raises(InputError, match=r"ts\.mrc: needs about 5\.0 GiB of memory, and 4\.0 GiB are free"):
-        memory.choose_economy(path, (GIB * 6, GIB * 5))
+        memory.choose_memory_level(path, (GIB * 6, GIB * 5))
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_the_plan_is_obeyed() -> None:
 def test_out_of_memory_steps_down_and_goes_on(error: Exception) -> None:
     tried, released, events = [], [], []
 
-    def run(economy: int) -> str:
-        tried.append(economy)
-        if economy < 2:
+    def run(memory_level: int) -> str:
+        tried.append(memory_level)
+        if memory_level < 2:
             raise error
         return "done"
 
@@ -95,13 +95,13 @@ def test_out_of_memory_steps_down_and_goes_on(error: Exception) -> None:
 
 
 def test_the_last_step_gives_up_and_other_errors_pass() -> None:
-    def run(economy: int) -> str:
+    def run(memory_level: int) -> str:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(MemoryError):
         memory.step_down(run, name="ts", first=1, on_event=ignore, release=lambda: None)
 
-    def fail(economy: int) -> str:
+    def fail(memory_level: int) -> str:
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes"):
@@ -117,8 +117,8 @@ def test_a_tomogram_is_segmented_with_less_where_memory_ends() -> None:
     asked = []
 
     def segment(data: Any, config: SegmentConfig, files: ModelFiles, **given: Any) -> SegmentResult:
-        asked.append(given["economy"])
-        if given["economy"] < 1:
+        asked.append(given["memory_level"])
+        if given["memory_level"] < 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return SegmentResult(mask=data > 1, logits=data)
 

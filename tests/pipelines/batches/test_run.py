@@ -352,7 +352,7 @@ def test_what_a_killed_process_left_half_written_is_removed(folder: Folder) -> N
 
 
 @pytest.fixture
-def heard_signals() -> Iterator[None]:
+def default_signals() -> Iterator[None]:
     """Signals as in a terminal: what a shell starts in the background ignores Ctrl-C, tests too."""
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -362,7 +362,7 @@ def heard_signals() -> Iterator[None]:
         signal.signal(one, handler)
 
 
-@pytest.mark.usefixtures("heard_signals")
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize(
     ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )

@@ -1,4 +1,4 @@
-"""Overlapping square tiles of a slice, and the weights that melt them together again."""
+"""Overlapping square tiles of a slice, and the weights that blend them into one image again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TileGrid:
         )
         return replace(self, corners=corners)
 
-    def melt(self, tiles: FloatArray) -> FloatArray:
+    def stitch(self, tiles: FloatArray) -> FloatArray:
         """(tiles, side, side) to (y, x): weighted mean where tiles overlap, 0 where there is none."""
         height, width = max(self.shape[0], self.side), max(self.shape[1], self.side)
         total = np.zeros((height, width), np.float32)

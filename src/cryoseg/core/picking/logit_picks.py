@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
+from cryoseg.core.picking.mask_picks import PEAK_REACH
 from cryoseg.types import BoolArray, FloatArray
 
 Points = NDArray[np.float64]
@@ -22,7 +23,6 @@ Points = NDArray[np.float64]
 PEAK_SIGMAS = (0.12, 0.18, 0.25)
 NEAREST_PICKS = 0.4  # closer peaks are one particle, in diameters
 LONE_AREA = 1.5  # components up to so many discs may be one particle
-REFINE_REACH = 0.2  # of the window that centers a peak, in diameters
 LOGIT_LIMIT = 12.0  # a network that is surer than this is not more often right
 BELOW_MASK = 2.0  # peaks so far below the mask's threshold are candidates; their scores decide
 
@@ -96,7 +96,7 @@ def logits_to_picks(
 
 def _centers(smooth: FloatArray, peaks: NDArray[np.int64], mask: BoolArray, *, diameter_px: float) -> Points:
     """Middle of the component that a peak has for itself, else of the peak's hill."""
-    reach = (REFINE_REACH * diameter_px, REFINE_REACH * diameter_px)
+    reach = (PEAK_REACH * diameter_px, PEAK_REACH * diameter_px)
     hills = (1 / (1 + np.exp(-smooth))).astype(np.float32)
     centers = refine_centers(hills, peaks, reach=reach)
     components, count = ndimage.label(mask, structure=np.ones((3, 3)))

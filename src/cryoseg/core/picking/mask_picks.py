@@ -17,7 +17,7 @@ LONE_AREA = 1.5  # components up to so many discs are one particle
 SMALLEST_AREA = 0.2  # of a particle's pixels, in discs
 PEAK_SIGMA = 0.12  # of the blur before peaks are sought, in diameters
 NEAREST_PEAKS = 0.45  # closer peaks of one component are one particle, in diameters
-REFINE_REACH = 0.2  # of the window that centers a peak, in diameters
+PEAK_REACH = 0.2  # half side of the window that centers a peak, in diameters
 
 
 def mask_centers(mask: BoolArray, *, diameter_px: float) -> Points:
@@ -69,7 +69,7 @@ def _split(together: BoolArray, *, diameter_px: float) -> Points:
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     regions = watershed(-hill, seeds, mask=together)  # type: ignore[no-untyped-call]
     areas = np.bincount(regions.ravel(), minlength=len(peaks) + 1)[1:]
-    reach = (REFINE_REACH * diameter_px, REFINE_REACH * diameter_px)
+    reach = (PEAK_REACH * diameter_px, PEAK_REACH * diameter_px)
     centers = refine_centers(hill, peaks, reach=reach)
     return centers[areas >= SMALLEST_AREA * np.pi / 4 * diameter_px**2]
 

@@ -13,7 +13,7 @@ LARGEST_RATIO = 10_000
 BACKGROUND_BYTES = 4 * GIB
 
 
-def refuse_swollen(path: Path, *, claimed: int, stored: int, background: int = 0) -> None:
+def refuse_impossible_size(path: Path, *, claimed: int, stored: int, background: int = 0) -> None:
     """Refuse a volume that its file cannot hold, or this machine's memory cannot.
 
     Parameters

@@ -151,7 +151,7 @@ def _voxels(dataset: h5py.Dataset, file: Path, path: Path) -> NDArray[Any]:
         and dataset.dtype.kind != "b"
     ):
         return np.asarray(np.memmap(file, dataset.dtype, mode="r", offset=offset, shape=dataset.shape))
-    claimed_size.refuse_swollen(
+    claimed_size.refuse_impossible_size(
         path,
         claimed=dataset.nbytes,
         stored=stored,

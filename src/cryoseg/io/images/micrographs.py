@@ -18,7 +18,7 @@ from PIL import Image
 from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
-from cryoseg.io.images.claimed_size import refuse_swollen
+from cryoseg.io.images.claimed_size import refuse_impossible_size
 from cryoseg.io.images.mrc import read_mrc
 from cryoseg.io.images.pictures import UNREADABLE, in_memory, unreadable
 from cryoseg.io.images.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
@@ -148,7 +148,7 @@ def _read_picture(path: Path) -> Micrograph:
             with Image.open(in_memory(path)) as file:
                 if getattr(file, "n_frames", 1) != 1:
                     raise InputError(f"{path}: is an animation. Give one micrograph.")
-                refuse_swollen(path, claimed=4 * file.width * file.height, stored=path.stat().st_size)
+                refuse_impossible_size(path, claimed=4 * file.width * file.height, stored=path.stat().st_size)
                 picture: Image.Image = file
                 if file.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
                     picture = file.convert("RGBA" if "transparency" in file.info else "RGB")

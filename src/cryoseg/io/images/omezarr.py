@@ -55,7 +55,7 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         transforms = [*dataset.get("coordinateTransformations", ())]
         transforms += multiscale.get("coordinateTransformations", ())
         scale = [math.prod(step) for step in zip(*_scales(transforms, len(axes)), strict=True)]
-        _refuse_swollen(array, path)
+        _refuse_impossible_size(array, path)
         data = np.asarray(array[...])
     except (InputError, MemoryError):
         raise
@@ -83,12 +83,12 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     )
 
 
-def _refuse_swollen(array: zarr.Array[Any], path: Path) -> None:
+def _refuse_impossible_size(array: zarr.Array[Any], path: Path) -> None:
     stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     voxel = array.dtype.itemsize
     background = claimed_size.BACKGROUND_BYTES
     for shape in (array.shape, array.chunks):
-        claimed_size.refuse_swollen(
+        claimed_size.refuse_impossible_size(
             path, claimed=math.prod(shape) * voxel, stored=stored, background=background
         )
     if array.nchunks > MOST_CHUNKS:

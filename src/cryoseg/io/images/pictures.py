@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cryoseg.errors import InputError
-from cryoseg.io.images.claimed_size import refuse_swollen
+from cryoseg.io.images.claimed_size import refuse_impossible_size
 from cryoseg.io.outputs import atomic_output
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -168,7 +168,9 @@ def _read(path: Path, mode: str) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(in_memory(path)) as picture:
-                refuse_swollen(path, claimed=4 * picture.width * picture.height, stored=path.stat().st_size)
+                refuse_impossible_size(
+                    path, claimed=4 * picture.width * picture.height, stored=path.stat().st_size
+                )
                 # Pillow clips 16-bit grey to white instead of scaling it.
                 if picture.mode.startswith("I"):
                     values = np.asarray(picture, np.float64)

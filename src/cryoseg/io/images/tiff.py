@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
-from cryoseg.io.images.claimed_size import refuse_swollen
+from cryoseg.io.images.claimed_size import refuse_impossible_size
 from cryoseg.io.images.length_units import angstrom_per
 from cryoseg.types import Geometry, Tomogram
 
@@ -90,7 +90,7 @@ def read_tiff_page(path: Path) -> tuple[NDArray[Any], float]:
                 )
             page = file.pages.first
             stored = path.stat().st_size
-            refuse_swollen(path, claimed=page.nbytes, stored=stored)
+            refuse_impossible_size(path, claimed=page.nbytes, stored=stored)
             _refuse_cut([page], path, stored)
             return np.asarray(page.asarray()), voxel_size(file, 0)[2]
     except (InputError, MemoryError):
@@ -205,7 +205,7 @@ def _voxels(series: tifffile.TiffPageSeries, path: Path) -> NDArray[Any]:
     offset = series.dataoffset
     if offset is not None and offset + claimed <= stored and dtype.isnative:
         return np.asarray(np.memmap(path, dtype, mode="r", offset=offset, shape=shape))
-    refuse_swollen(path, claimed=claimed, stored=stored)
+    refuse_impossible_size(path, claimed=claimed, stored=stored)
     _refuse_cut(series.pages, path, stored)
     return np.asarray(series.asarray(maxworkers=1))
 

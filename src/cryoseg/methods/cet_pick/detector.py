@@ -29,7 +29,7 @@ METHOD = "cet-pick"
 CANDIDATE_LOGIT = -6.0  # lower peaks are never reported
 RIDGE_LOGIT = -3.0  # nor lower points of a ridge
 RIDGE_SPACING = 0.15  # of points of a ridge before they slide to its middle, in filament widths
-REFINE_REACH = 0.5  # half side of the window whose center of mass is a pick, in particle diameters
+CENTER_REACH = 0.5  # half side of the window whose center of mass is a pick, in particle diameters
 # Of two picks, in particle diameters; a curve needs more points than a ball.
 MIN_DISTANCE = {Specimen.GLOBULAR: 0.5, Specimen.FILAMENT: 0.25}
 
@@ -133,7 +133,7 @@ class ScoreMap:
             peaks = peaks[thin]
         else:
             peaks = local_maxima(self.logits, floor=CANDIDATE_LOGIT)
-        reach = REFINE_REACH * diameter_angstrom / cell
+        reach = CENTER_REACH * diameter_angstrom / cell
         probabilities = (1 / (1 + np.exp(-self.logits))).astype(np.float32)
         centers = refine_centers(probabilities, peaks, reach=(reach[0], reach[1], reach[2]))
         centers = self.grid.to_source(centers * np.array([1, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE]))

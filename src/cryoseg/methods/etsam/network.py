@@ -91,7 +91,7 @@ def segment(
     blank: BoolArray | None = None,
     on_slice: OnSlice = no_progress,
     keep_stages: bool = False,
-    economy: int = 0,
+    memory_level: int = 0,
 ) -> SegmentResult:
     """Run both stages.
 
@@ -114,7 +114,7 @@ def segment(
         Told of every slice of every stage.
     keep_stages
         Keep the logits of stage 1 and the input of stage 2 of the first view.
-    economy
+    memory_level
         Step 1 encodes one slice at a time on a GPU too; step 2 keeps the memories of slices on the host.
 
     Returns
@@ -159,7 +159,7 @@ def segment(
                 kept=stage2_input if stage == 2 and logits is next(iter(volumes.values())) else None,
             )
             for window in windows:
-                for _ in part.run(predictor, stage, window, config, device, precision, economy):
+                for _ in part.run(predictor, stage, window, config, device, precision, memory_level):
                     done += 1
                     on_slice(f"stage {stage}", done, total)
         del predictor
@@ -241,7 +241,7 @@ class StagePass:
         config: SegmentConfig,
         device: torch.device,
         precision: Precision,
-        economy: int = 0,
+        memory_level: int = 0,
     ) -> Iterator[None]:
         """Write the logits of a stage over those of the stage before, slice by slice; yields after each.
 
@@ -251,8 +251,8 @@ class StagePass:
         source = self._stage1_plane(window) if stage == 1 else self._stage2_plane(window, logits)
         depth, height, width = logits.shape
         slices = NetworkInput(source, depth, predictor.image_size)
-        ahead = 1 if economy else slices_at_once(device)
-        state = predictor.init_state_from_slices(slices, height, width, offload_state=economy > 1)
+        ahead = 1 if memory_level else slices_at_once(device)
+        state = predictor.init_state_from_slices(slices, height, width, offload_state=memory_level > 1)
         with autocast(device, precision):
             prompts = _prompts(config.stage1_prompt if stage == 1 else config.stage2_prompt, config, logits)
             if prompts is None:

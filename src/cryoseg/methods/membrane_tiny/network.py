@@ -244,7 +244,7 @@ def segment(
     blank: BoolArray | None = None,
     on_slice: OnSlice = no_progress,
     keep_stages: bool = False,
-    economy: int = 0,
+    memory_level: int = 0,
 ) -> SegmentResult:
     """Segment a tomogram with a packaged two-stage membrane model.
 
@@ -266,7 +266,7 @@ def segment(
         Told of every slice.
     keep_stages
         Keep the logits of stage 1.
-    economy
+    memory_level
         Each step halves the tiles that are in memory at once.
 
     Returns
@@ -298,7 +298,7 @@ def segment(
         keep_stage1=keep_stages,
         device=device,
         precision=precision,
-        tiles_at_once=max(1, TILES_AT_ONCE >> economy),
+        tiles_at_once=max(1, TILES_AT_ONCE >> memory_level),
         on_slice=count,
     )
     return SegmentResult(mask=logits > config.logit_threshold, logits=logits, stage1_logits=stage1)

@@ -78,7 +78,7 @@ def propagate(
             model.track_slice(tiles[group.start : group.stop].to(device), memory)
             for group, memory in zip(groups, memories, strict=True)
         ]
-        pending.append((z, grid.melt(torch.cat(logits).cpu().numpy())))
+        pending.append((z, grid.stitch(torch.cat(logits).cpu().numpy())))
         if len(pending) > REACH[2]:
             done, merged = pending.popleft()
             out[done] = merged

@@ -154,9 +154,9 @@ def pretraining_loss(
         masks = nn.functional.adaptive_avg_pool2d(prompts.masks.float()[:, None], geometry.logit_side)[:, 0]
         masks = (masks > 0.5).float().to(device)
         points = (prompts.points.to(device), prompts.labels.to(device))
-        three, judged = network.decode(asked, points=points, multimask=True)
-        single, judged_box = network.decode(asked, boxes=prompts.boxes.to(device))
-        return total + 0.5 * (prompted_loss(three, judged, masks) + prompted_loss(single, judged_box, masks))
+        three, scores = network.decode(asked, points=points, multimask=True)
+        single, box_scores = network.decode(asked, boxes=prompts.boxes.to(device))
+        return total + 0.5 * (prompted_loss(three, scores, masks) + prompted_loss(single, box_scores, masks))
 
     return loss
 
@@ -175,7 +175,7 @@ def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device
     def points(begin: int, end: int) -> Points:
         return truth_points(network, labels[begin:end], (begin,), device)
 
-    return grid.melt(tile_logits(network, tiles, device, points=points))
+    return grid.stitch(tile_logits(network, tiles, device, points=points))
 
 
 def validation(

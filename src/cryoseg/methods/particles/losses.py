@@ -68,7 +68,7 @@ def sam_loss(
 
 
 def prompted_loss(logits: Tensor, iou: Tensor, target: Tensor) -> Tensor:
-    """SAM's training loss for one object per prompt: the best of several masks, and their judged IoU.
+    """SAM's training loss for one object per prompt: the best of several masks, and their predicted IoU.
 
     Parameters
     ----------

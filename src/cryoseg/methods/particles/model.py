@@ -146,7 +146,7 @@ class ParticleModel:
             grid = tile_grid((WHOLE_IMAGE_SIZE, WHOLE_IMAGE_SIZE), side, self.recipe.overlap)
             tiles = torch.from_numpy(grid.cut(square[0].numpy()))
             raw = image_logits(self.network, tiles, self.device, precision=self.precision)
-            logits = torch.from_numpy(grid.melt(enlarged(raw, side)))[None]
+            logits = torch.from_numpy(grid.stitch(enlarged(raw, side)))[None]
         small = functional.interpolate(
             logits[:, None],
             (WHOLE_IMAGE_LOGITS, WHOLE_IMAGE_LOGITS),

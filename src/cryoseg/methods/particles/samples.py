@@ -97,7 +97,7 @@ def sample_tile(
         image, numbers = torch.rot90(image, turns), torch.rot90(numbers, turns)
         if mirror:
             image, numbers = image.flip(1), numbers.flip(1)
-    return _spoil(image.contiguous(), rng, config), numbers.contiguous()
+    return _augment_intensity(image.contiguous(), rng, config), numbers.contiguous()
 
 
 def _corner(micrograph: TrainingMicrograph, rng: np.random.Generator, crop: int) -> tuple[int, int]:
@@ -123,7 +123,7 @@ def _cut(
     return grey, labels
 
 
-def _spoil(image: Tensor, rng: np.random.Generator, config: SampleConfig) -> Tensor:
+def _augment_intensity(image: Tensor, rng: np.random.Generator, config: SampleConfig) -> Tensor:
     if config.blur and rng.random() < 0.3:
         sigma = float(rng.uniform(0.3, max(0.3, config.blur)))
         reach = torch.arange(-3, 4, dtype=torch.float32)

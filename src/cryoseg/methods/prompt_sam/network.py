@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
+from cryoseg.core.robust import RGB_SPAN
 from cryoseg.errors import ConfigError
 from cryoseg.methods.prompt_sam.adapters import HeadUNet, add_adapters, add_prefix
 from cryoseg.methods.sam.geometry import PIXEL_MEAN, PIXEL_STD, SamGeometry, build_sam
@@ -21,7 +22,6 @@ from cryoseg.methods.sam.geometry import PIXEL_MEAN, PIXEL_STD, SamGeometry, bui
 FAITHFUL_CLAMP = (0.0, 255.0)  # the released script's, on values in [0, 1]
 UNIT_CLAMP = (0.0, 1.0)
 EIGHT_BIT = 255.0
-GREY_SPAN = 2.5  # grey values at +-this many deviations are black and white for networks that see RGB
 
 
 class PromptSam(nn.Module):
@@ -99,7 +99,7 @@ class PromptSam(nn.Module):
         """(B, S, S) of zero mean and unit deviation to what `forward` takes."""
         if self.config.input_scale is InputScale.GREY:
             return tiles[:, None]
-        unit = (tiles / (2 * GREY_SPAN) + 0.5).clamp(0, 1)
+        unit = (tiles / (2 * RGB_SPAN) + 0.5).clamp(0, 1)
         return unit[:, None].expand(-1, 3, -1, -1)
 
     @property

@@ -19,8 +19,8 @@ from cryoseg.io.memory import GIB, available_memory
 
 Result = TypeVar("Result")
 
-# Steps of economy: batches and tiles of the network are halved with each.
-ECONOMIES = (0, 1, 2)
+# Memory levels: batches and tiles of the network are halved with each.
+MEMORY_LEVELS = (0, 1, 2)
 _PACKED = (".gz", ".bz2", ".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", *HDF5_SUFFIXES)
 
 
@@ -53,7 +53,7 @@ def tell_plan(
     items
         The inputs; those whose shape cannot be told without reading them are left out.
     need
-        From a shape to bytes, one number for each of `ECONOMIES`.
+        From a shape to bytes, one number for each of `MEMORY_LEVELS`.
     workers
         Processes that share the machine.
     on_event
@@ -79,15 +79,15 @@ def tell_plan(
         on_event(Warn(text=f"{text}, so that inputs of this size will be refused."))
 
 
-def choose_economy(path: Path, needs: Sequence[int], *, workers: int = 1) -> int:
-    """The first step of economy whose need is met.
+def choose_memory_level(path: Path, needs: Sequence[int], *, workers: int = 1) -> int:
+    """Return the first memory level whose need is met.
 
     Parameters
     ----------
     path
         The input, for the message.
     needs
-        Bytes for each of `ECONOMIES`.
+        Bytes for each of `MEMORY_LEVELS`.
     workers
         Processes that share the machine.
 
@@ -99,9 +99,9 @@ def choose_economy(path: Path, needs: Sequence[int], *, workers: int = 1) -> int
     free = available_memory()
     if free is None:
         return 0
-    for economy, bytes_needed in enumerate(needs):
+    for memory_level, bytes_needed in enumerate(needs):
         if bytes_needed <= free / workers:
-            return economy
+            return memory_level
     raise InputError(
         f"{path}: needs about {min(needs) / GIB:.1f} GiB of memory, and {free / workers / GIB:.1f} GiB are "
         "free. Bin it, or use a machine or job with more."
@@ -111,12 +111,12 @@ def choose_economy(path: Path, needs: Sequence[int], *, workers: int = 1) -> int
 def step_down(
     run: Callable[[int], Result], *, name: str, first: int = 0, on_event: OnEvent, release: Callable[[], None]
 ) -> Result:
-    """Run, and where memory does not suffice run again with more economy.
+    """Run, and where memory does not suffice run again at the next memory level.
 
     Parameters
     ----------
     run
-        Takes the step of economy.
+        Takes the memory level.
     name
         Of the input, for the warning.
     first
@@ -133,13 +133,13 @@ def step_down(
     """
     from cryoseg.methods.device import is_out_of_memory  # torch, which evaluations do without
 
-    for economy in ECONOMIES[first:]:
+    for memory_level in MEMORY_LEVELS[first:]:
         try:
-            return run(economy)
+            return run(memory_level)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if economy == ECONOMIES[-1]:
+            if memory_level == MEMORY_LEVELS[-1]:
                 raise MemoryError(str(error)) from error
         release()
         on_event(Warn(text=f"{name}: out of memory; going on with smaller batches."))

@@ -17,7 +17,7 @@ from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Sta
 from cryoseg.pipelines.batches.interrupts import Interrupted, interruptible, signal_of
 from cryoseg.pipelines.batches.run import NOT_BEGUN, Batch
 
-# A worker told to end finishes its current pass of the network first.
+# A worker that is to end finishes its current pass of the network first.
 GRACE_SECONDS = 60.0
 
 
@@ -29,19 +29,19 @@ class Runs(Protocol):
 
 
 @dataclass(frozen=True)
-class _Asks:
+class _Request:
     index: int
     path: Path
 
 
 @dataclass(frozen=True)
-class _Ends:
+class _End:
     error: CryosegError | None = None
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, its end of the line, and the input it has in work."""
+    """A worker process, the connection to it, and the inputs it works on."""
 
     device: str
     process: multiprocessing.process.BaseProcess
@@ -64,7 +64,7 @@ def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
     batch
         With `devices`.
     on_event
-        Told rows and warnings of all workers, notes of the first, and the progress of the whole.
+        Receives rows and warnings of all workers, notes of the first, and the progress of the whole.
 
     Returns
     -------
@@ -79,27 +79,27 @@ def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
     (device, *others) = batch.devices
     if not others:
         return run(batch=replace(batch, device=device, devices=()), on_event=on_event)
-    office = _Office(run, replace(batch, devices=(), workers=len(batch.devices)), on_event)
+    pool = _WorkerPool(run, replace(batch, devices=(), workers=len(batch.devices)), on_event)
     interrupted_by: int | None = None
     with interruptible():
         try:
             for device in batch.devices:
-                office.hire(device)
-            office.listen()
+                pool.start(device)
+            pool.listen()
         except KeyboardInterrupt as stop:
             interrupted_by = signal_of(stop)
             # A second interrupt ends the waiting, and the workers.
             with suppress(KeyboardInterrupt):
-                office.close(signal.SIGTERM)
+                pool.close(signal.SIGTERM)
         finally:
-            office.close(signal.SIGKILL)
-    if office.error is not None:
-        raise office.error
-    return Report(rows=office.report_rows(), interrupted_by=interrupted_by)
+            pool.close(signal.SIGKILL)
+    if pool.error is not None:
+        raise pool.error
+    return Report(rows=pool.report_rows(), interrupted_by=interrupted_by)
 
 
-class _Office:
-    """Gives out inputs, one worker at a time, and collects what comes back."""
+class _WorkerPool:
+    """Give out inputs to workers and collect their rows and events."""
 
     def __init__(self, run: Runs, batch: Batch, on_event: OnEvent) -> None:
         self.error: CryosegError | None = None
@@ -109,9 +109,9 @@ class _Office:
         self._workers: list[_Worker] = []
         self._order: dict[Path, int] = {}
         self._rows: dict[Path, Row] = {}
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
-    def hire(self, device: str) -> None:
+    def start(self, device: str) -> None:
         """Start a worker."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
@@ -127,7 +127,7 @@ class _Office:
         """Answer the workers until all have ended."""
         while lines := {worker.line: worker for worker in self._workers if not worker.ended}:
             for line in wait(list(lines)):
-                self._hear(lines[line])  # type: ignore[index]
+                self._receive(lines[line])  # type: ignore[index]
 
     def close(self, signum: int) -> None:
         """End what still runs; with SIGTERM, rows of what they leave are collected first."""
@@ -142,7 +142,7 @@ class _Office:
                 if not ready:
                     break
                 for line in ready:
-                    self._hear(lines[line], replaces=False)  # type: ignore[index]
+                    self._receive(lines[line], replaces=False)  # type: ignore[index]
         else:
             for worker in self._workers:
                 worker.process.join()
@@ -151,14 +151,14 @@ class _Office:
         """All rows, in the order of the inputs."""
         return [self._rows[path] for path in sorted(self._rows, key=lambda path: self._order.get(path, 0))]
 
-    def _hear(self, worker: _Worker, *, replaces: bool = True) -> None:
+    def _receive(self, worker: _Worker, *, replaces: bool = True) -> None:
         try:
             message = worker.line.recv()
         except (EOFError, OSError):
-            self._bury(worker, replaces=replaces)
+            self._remove(worker, replaces=replaces)
             return
         match message:
-            case _Asks(index=index, path=path):
+            case _Request(index=index, path=path):
                 is_free = path not in self._order
                 if is_free:
                     self._order[path] = index
@@ -166,7 +166,7 @@ class _Office:
                 worker.asked = True
                 with suppress(OSError):
                     worker.line.send(is_free)
-            case _Ends(error=error):
+            case _End(error=error):
                 worker.ended = True
                 self.error = self.error or error
             case _:
@@ -192,12 +192,12 @@ class _Office:
                 )
             case Note(text=text) | Warn(text=text):
                 # Each worker says the same about model and settings.
-                if text not in self._told:
-                    self._told.add(text)
+                if text not in self._shown:
+                    self._shown.add(text)
                     self._on_event(event)
 
-    def _bury(self, worker: _Worker, *, replaces: bool) -> None:
-        """Rows of what a dead worker had in work, and a new worker in its place."""
+    def _remove(self, worker: _Worker, *, replaces: bool) -> None:
+        """Report the inputs of a worker that has ended as failed, and start another worker in its place."""
         worker.ended = True
         worker.process.join()
         code = worker.process.exitcode or 0
@@ -213,7 +213,7 @@ class _Office:
             self._rows[path] = row
             self._on_event(row)
         if worker.inputs and replaces:
-            self.hire(worker.device)
+            self.start(worker.device)
         elif replaces and not worker.asked:
             self.error = self.error or CryosegError(
                 f"The worker on {worker.device} ended {how} before it began. Run with --device "
@@ -223,16 +223,16 @@ class _Office:
 
 
 @dataclass(frozen=True)
-class _Line:
-    """A worker's end: asks for turns and sends events; without a listener the worker ends."""
+class _Connection:
+    """The connection of a worker to the first process; the worker ends where that process is gone."""
 
     connection: Connection
 
     def turn(self, index: int, path: Path) -> bool:
-        self.send(_Asks(index, path))
+        self.send(_Request(index, path))
         return bool(self.connection.recv())
 
-    def send(self, message: Event | _Asks | _Ends) -> None:
+    def send(self, message: Event | _Request | _End) -> None:
         try:
             self.connection.send(message)
         except OSError as error:  # the first process is gone
@@ -242,13 +242,13 @@ class _Line:
 def _serve(
     run: Runs, device: str, batch: Batch, connection: Connection, invocation: Invocation | None
 ) -> None:
-    line = _Line(connection)
+    line = _Connection(connection)
     try:
         with invoked(invocation):
             run(batch=replace(batch, device=device, turn=line.turn), on_event=line.send)
-        line.send(_Ends())
+        line.send(_End())
     except CryosegError as error:
-        line.send(_Ends(error))
+        line.send(_End(error))
     except (KeyboardInterrupt, EOFError):
         pass
     finally:

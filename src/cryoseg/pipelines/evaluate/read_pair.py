@@ -11,7 +11,7 @@ from cryoseg.core.metrics.masks import split_truth
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn
 from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
-from cryoseg.pipelines.batches.memory import choose_economy
+from cryoseg.pipelines.batches.memory import choose_memory_level
 from cryoseg.pipelines.evaluate.pairs import ScoredPair
 from cryoseg.types import BoolArray, Tomogram
 
@@ -54,7 +54,7 @@ def read_pair(
     for volume in (pred, truth):
         for warning in volume.warnings:
             on_event(Warn(text=f"{volume.source.name}: {warning}"))
-    choose_economy(pair.pred, bytes_needed(pred.data.shape))
+    choose_memory_level(pair.pred, bytes_needed(pred.data.shape))
     _check_labels(truth, config)
     voxel_size = _check_pair(pred, truth, pixel_size)
     doubt = improbable_voxel_size(truth.geometry)

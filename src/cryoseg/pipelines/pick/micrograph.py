@@ -27,13 +27,11 @@ from cryoseg.core.picking.logit_picks import LogitPicks, grow_cores, logits_to_p
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.core.picking.particle_view import particle_view, rescale, view_shape
 from cryoseg.core.picking.pick_regions import clear_of_borders
-from cryoseg.core.robust import robust_map
+from cryoseg.core.robust import RGB_SPAN, robust_map
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph, length_in_pixels, particle_diameter
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
-
-GREY_SPAN = 2.5  # grey values at +-this many robust deviations become black and white in 8 bit
 
 
 class PicksParticles(Protocol):
@@ -267,7 +265,7 @@ def _tiled(
     def show(done: int) -> None:
         on_event(StageProgress(name=name, stage="picking", done=done, total=len(tiles), unit="tiles"))
 
-    return grid.melt(model.tile_logits(tiles, show))
+    return grid.stitch(model.tile_logits(tiles, show))
 
 
 def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert: bool) -> FloatArray:
@@ -279,7 +277,7 @@ def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert:
     if is_eight_bit:
         grey = 255 - image if invert else image
     else:
-        grey = (robust_map(image, invert=invert)(image) / (2 * GREY_SPAN) + 0.5) * 255
+        grey = (robust_map(image, invert=invert)(image) / (2 * RGB_SPAN) + 0.5) * 255
     eight_bit = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
     logits = model.whole_image_logits(np.repeat(eight_bit[..., None], 3, axis=2))
     height, width = image.shape

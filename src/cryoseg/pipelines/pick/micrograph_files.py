@@ -24,7 +24,7 @@ from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.memory import choose_economy, mapped_shape, tell_plan
+from cryoseg.pipelines.batches.memory import choose_memory_level, mapped_shape, tell_plan
 from cryoseg.pipelines.batches.records import Done, own_file, peak_bytes, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
@@ -139,7 +139,7 @@ def _pick_here(
 
     def read(path: Path) -> Micrograph:
         if (shape := mapped_shape(path)) is not None:
-            choose_economy(path, need(shape), workers=batch.workers)
+            choose_memory_level(path, need(shape), workers=batch.workers)
         micrograph = read_micrograph(path, pixel_size=config.pixel_size, mode0=config.mode0)
         lengths = (config.particle_diameter_angstrom, config.border_angstrom, config.min_distance_angstrom)
         for warning in read_warnings(micrograph, needs_pixel_size=any(lengths)):

@@ -58,7 +58,7 @@ def pick_tomogram(
     config: TomogramPickConfig | None = None,
     *,
     mask: BoolArray | None = None,
-    economy: int = 0,
+    memory_level: int = 0,
     on_event: OnEvent = ignore,
 ) -> PickResult:
     """Find particles.
@@ -73,7 +73,7 @@ def pick_tomogram(
         Threshold, limits, regions.
     mask
         (z, y, x) of the tomogram; picks are kept by `config.mask_side` of it.
-    economy
+    memory_level
         0, 1 or 2: smaller blocks for the sake of memory. Where memory does not suffice, the next step is
         taken by itself.
     on_event
@@ -91,19 +91,23 @@ def pick_tomogram(
     name, voxel_size = tomogram.source.name, tomogram.geometry.voxel_size
     axis = config.thickness_axis or detector.settings.thickness_axis
 
-    def score(economy: int) -> ScoreMap:
+    def score(memory_level: int) -> ScoreMap:
         return detector.score(
             thin_first(tomogram.data, axis),
             triple_thin_first(voxel_size, axis),
             symmetric=config.symmetric,
-            blocks=BlockShape(slices=BlockShape.slices >> economy, tile=BlockShape.tile >> economy),
+            blocks=BlockShape(slices=BlockShape.slices >> memory_level, tile=BlockShape.tile >> memory_level),
             on_block=lambda done, total: on_event(
                 StageProgress(name=name, stage="picking", done=done, total=total, unit="blocks")
             ),
         )
 
     scores = step_down(
-        score, name=name, first=economy, on_event=on_event, release=partial(release_memory, detector.device)
+        score,
+        name=name,
+        first=memory_level,
+        on_event=on_event,
+        release=partial(release_memory, detector.device),
     )
     check_logits(scores.logits, tomogram.source)
     diameter = detector.settings.particle_diameter_angstrom

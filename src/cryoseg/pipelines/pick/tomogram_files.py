@@ -34,7 +34,7 @@ from cryoseg.io.provenance import hash_file, read_provenance
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.memory import choose_economy, tell_plan
+from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.records import Done, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
@@ -210,7 +210,7 @@ def _pick_here(
 
 
 def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Memory that one tomogram takes, for each step of economy.
+    """Memory that one tomogram takes, for each memory level.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
 def _open(
     path: Path, request: TomogramPickRequest, *, workers: int, on_event: OnEvent
 ) -> tuple[Tomogram, BoolArray | None, int]:
-    """Read a tomogram and its mask, and choose the step of economy; `request.mask` is the file."""
+    """Read a tomogram and its mask, and choose the memory level; `request.mask` is the file."""
     mode0, pixel_size = request.config.mode0, request.pixel_size
     if is_single_image(path):
         raise InputError(
@@ -255,9 +255,9 @@ def _open(
         tomogram = replace(tomogram, geometry=geometry)
     elif len(tomogram.data) > 1:  # a single image has other faults, which are told later
         require_voxel_size(tomogram)
-    economy = choose_economy(path, bytes_needed(tomogram.data.shape), workers=workers)
+    memory_level = choose_memory_level(path, bytes_needed(tomogram.data.shape), workers=workers)
     mask = None if request.mask is None else np.asarray(read_mask(request.mask, mode0=mode0).data > 0)
-    return tomogram, mask, economy
+    return tomogram, mask, memory_level
 
 
 def mask_file(mask: Path, name: str) -> Path:
@@ -288,8 +288,10 @@ def _pick_one(
     workers: int,
     on_event: OnEvent,
 ) -> Done:
-    tomogram, mask, economy = _open(path, request, workers=workers, on_event=on_event)
-    result = pick_tomogram(tomogram, detector, request.config, mask=mask, economy=economy, on_event=on_event)
+    tomogram, mask, memory_level = _open(path, request, workers=workers, on_event=on_event)
+    result = pick_tomogram(
+        tomogram, detector, request.config, mask=mask, memory_level=memory_level, on_event=on_event
+    )
     picks = result.picks
     for rule, count in result.dropped.items():
         on_event(Note(text=f"{path.name}: --{rule} dropped {count} picks above the threshold."))

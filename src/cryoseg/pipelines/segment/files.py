@@ -30,7 +30,7 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.provenance import hash_file
 from cryoseg.methods.device import describe, peak_device_memory, release_memory
 from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.memory import choose_economy, step_down, tell_plan
+from cryoseg.pipelines.batches.memory import choose_memory_level, step_down, tell_plan
 from cryoseg.pipelines.batches.records import Done, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
@@ -103,7 +103,7 @@ def segment_in_run(
     run: SegmentRun,
     pixel_size: PixelSize,
     *,
-    economy: int = 0,
+    memory_level: int = 0,
     keep_stages: bool = False,
     on_event: OnEvent = ignore,
 ) -> SegmentResult:
@@ -117,7 +117,7 @@ def segment_in_run(
         From `prepare_run`.
     pixel_size
         From `check_tomogram`.
-    economy
+    memory_level
         0, 1 or 2: smaller batches, which take less memory and give the same result. Where memory does
         not suffice, the next step is taken.
     keep_stages
@@ -150,7 +150,7 @@ def segment_in_run(
             )
         )
 
-    def segment(economy: int) -> SegmentResult:
+    def segment(memory_level: int) -> SegmentResult:
         return run.model.method.segment(
             tomogram.data,
             config,
@@ -163,11 +163,11 @@ def segment_in_run(
                 StageProgress(name=name, stage=stage, done=done, total=total)
             ),
             keep_stages=keep_stages,
-            economy=economy,
+            memory_level=memory_level,
         )
 
     result = step_down(
-        segment, name=name, first=economy, on_event=on_event, release=partial(release_memory, run.device)
+        segment, name=name, first=memory_level, on_event=on_event, release=partial(release_memory, run.device)
     )
     check_logits(result.logits, tomogram.source)
     if blank is not None:
@@ -281,12 +281,12 @@ def _note_settings(run: SegmentRun, on_event: OnEvent) -> None:
 def _open(
     path: Path, run: SegmentRun, *, mode0: Mode0, workers: int, on_event: OnEvent
 ) -> tuple[Tomogram, PixelSize, int]:
-    """Read a tomogram, refuse what cannot be segmented, and choose the step of economy."""
+    """Read a tomogram, refuse what cannot be segmented, and choose the memory level."""
     tomogram = read_tomogram(path, mode0=mode0)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
-    economy = choose_economy(path, run.bytes_needed(tomogram.data.shape), workers=workers)
-    return tomogram, check_tomogram(tomogram, run, on_event), economy
+    memory_level = choose_memory_level(path, run.bytes_needed(tomogram.data.shape), workers=workers)
+    return tomogram, check_tomogram(tomogram, run, on_event), memory_level
 
 
 def _segment_file(
@@ -299,9 +299,9 @@ def _segment_file(
     on_event: OnEvent,
 ) -> Done:
     begun = time.monotonic()
-    tomogram, pixel_size, economy = _open(path, run, mode0=mode0, workers=workers, on_event=on_event)
+    tomogram, pixel_size, memory_level = _open(path, run, mode0=mode0, workers=workers, on_event=on_event)
     watch = _Stopwatch(on_event)
-    result = segment_in_run(tomogram, run, pixel_size, economy=economy, on_event=watch)
+    result = segment_in_run(tomogram, run, pixel_size, memory_level=memory_level, on_event=watch)
     segmented = time.monotonic()
     geometry, label = tomogram.geometry, made_by("segment")
     write_mask(outputs["mask"], result.mask, geometry, label=label)

@@ -49,7 +49,7 @@ class SegmentRun:
     precision: Precision
 
     def bytes_needed(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Memory that one tomogram takes, for each step of economy.
+        """Memory that one tomogram takes, for each memory level.
 
         Parameters
         ----------
