@@ -23,6 +23,8 @@ OWN_OUTPUTS = re.compile(
     re.I,
 )
 
+# One of them lies in every Zarr group; formats 2 and 3.
+_ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
 # Columns of RELION's STAR files that name whole images, the first of them wins.
 _STAR_COLUMNS = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised", "rlnMicrographName")
 
@@ -90,6 +92,18 @@ def resolve_inputs(
             first = item.path if item.error else files.setdefault(item.path.resolve(), item.path)
             items[name] = item if first == item.path else replace(item, same_as=first)
     return list(items.values())
+
+
+def _volume_around(path: Path) -> Path | None:
+    """The OME-Zarr volume that a path lies in, such as its resolution `a.zarr/1`."""
+    return next(
+        (
+            folder
+            for folder in path.parents
+            if is_volume_folder(folder) and any((folder / name).is_file() for name in _ZARR_FILES)
+        ),
+        None,
+    )
 
 
 def _pattern(folder: Path, pattern: Path) -> str:
@@ -229,6 +243,10 @@ class _Finder:
         for folder in folders:
             path = folder / entry
             try:
+                if (volume := _volume_around(path)) is not None:
+                    advice = f"Give {volume}, whose finest resolution is read."
+                    yield InputItem(path=path, error=f"{path}: is a part of {volume}. {advice}")
+                    return
                 if path.is_dir() and not is_volume_folder(path):
                     yield from self._folder(path)
                     return

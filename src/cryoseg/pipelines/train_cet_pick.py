@@ -19,6 +19,7 @@ from cryoseg.core.grids.working_grid import points_thin_first, thin_first, tripl
 from cryoseg.core.picking.detection import match_points
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
+from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.names import ImageName, distinct_names, image_stem, match_names
@@ -112,12 +113,13 @@ def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
 
 def _read(path: Path, pixel_size: float | None, mode0: Mode0, on_event: OnEvent) -> Tomogram:
     tomogram = read_tomogram(path, mode0=mode0)
+    if pixel_size is not None:
+        tomogram = with_pixel_size(tomogram, pixel_size)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
     check_finite(tomogram)
-    if pixel_size is not None:
-        return replace(tomogram, geometry=replace(tomogram.geometry, voxel_size=(pixel_size,) * 3))
-    require_voxel_size(tomogram)
+    if pixel_size is None:
+        require_voxel_size(tomogram)
     return tomogram
 
 

@@ -338,6 +338,29 @@ def test_imod_gives_output_and_input_the_same_sign_of_origin(make_mrc, save, tmp
         assert read_mrc(output).geometry == tomogram.geometry
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_origin_of_the_oldest_headers_lies_where_map_stands_today(make_mrc, save, tmp_path, order):
+    """Before MRC2000: z, x, y of the origin from byte 208 on, and no machine stamp."""
+    block = bytearray(make_mrc(ramp("f4"), order=order, nversion=0))
+    block[208:220] = np.array([-1940.6, -205.25, 195.75], f"{order}f4").tobytes()
+    tomogram = read_mrc(save(bytes(block)))
+    assert tomogram.geometry.origin == pytest.approx((-1940.6, 195.75, -205.25))
+    assert tomogram.geometry.imod_origin
+    assert any("older than MRC2000" in warning for warning in tomogram.warnings)
+    write_mrc(tmp_path / "o.mrc", tomogram.data, tomogram.geometry, dtype="float32", label="x")
+    assert read_mrc(tmp_path / "o.mrc").geometry == tomogram.geometry
+
+
+@pytest.mark.parametrize("values", [(0, 0, 0), (1e30, 0, 0), (np.nan, 1, 1), (1e-30, 5, 5)])
+def test_what_is_no_origin_is_not_taken_for_one(make_mrc, save, values):
+    block = bytearray(make_mrc(ramp("f4"), nversion=0))
+    block[208:220] = np.array(values, "<f4").tobytes()
+    assert read_mrc(save(bytes(block))).geometry.origin == (0.0, 0.0, 0.0)
+    block = bytearray(make_mrc(ramp("f4"), nversion=0, xorg=12.5))
+    block[208:220] = np.array([1, 2, 3], "<f4").tobytes()
+    assert read_mrc(save(bytes(block))).geometry.origin == (0.0, 0.0, 12.5)
+
+
 def test_old_header_without_origin_gives_a_standard_output(make_mrc, save, tmp_path):
     tomogram = read_mrc(save(make_mrc(ramp("i1"), nversion=0)))
     write_mrc(tmp_path / "o.mrc", tomogram.data, tomogram.geometry, dtype="int8", label="x")

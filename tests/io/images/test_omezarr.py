@@ -9,7 +9,7 @@ import zarr
 
 from cryoseg.errors import InputError
 from cryoseg.io.images import claimed_size, omezarr
-from cryoseg.io.images.volumes import read_mask, read_tomogram
+from cryoseg.io.images.volumes import read_mask, read_tomogram, write_mask
 from cryoseg.io.inputs import resolve_inputs, stem
 
 DATA = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
@@ -67,7 +67,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").mkdir()
     zarr.open_group(tmp_path / "b.zarr", mode="w")
     for name in ("a", "b"):
-        with pytest.raises(InputError, match="cannot be read as OME-Zarr"):
+        with pytest.raises(InputError, match=r"cannot be read as OME-Zarr|without the multiscales"):
             read_tomogram(tmp_path / f"{name}.zarr")
     with pytest.raises(InputError, match="no such file"):
         read_tomogram(tmp_path / "c.zarr")
@@ -113,3 +113,53 @@ def test_what_no_machine_holds_is_refused_before_it_is_read(
     monkeypatch.setattr(claimed_size, "available_memory", lambda: 10)
     with pytest.raises(InputError, match=r"needs 0\.0 GiB of memory to be read, and 0\.0 GiB are free"):
         read_tomogram(write(tmp_path / "b.zarr"))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_translation_becomes_the_origin(tmp_path: Path, version: int) -> None:
+    path = write(tmp_path / "a.zarr", unit="nanometer", scale=1.5, version=version)
+    group = zarr.open_group(path, mode="r+")
+    content: dict[str, Any] = dict(group.attrs)
+    one = (content["ome"] if version == 3 else content)["multiscales"][0]
+    one["datasets"][0]["coordinateTransformations"].append({"type": "translation", "translation": [1, 2, -3]})
+    one["coordinateTransformations"] = [
+        {"type": "scale", "scale": [2, 2, 2]},
+        {"type": "translation", "translation": [0, 0, 10]},
+    ]
+    group.attrs.update(content)
+    volume = read_tomogram(path)
+    assert volume.geometry.voxel_size == pytest.approx((30.0,) * 3)
+    # 2 nm scale factor on the translation of the data set, then 10 nm along x.
+    assert volume.geometry.origin == pytest.approx((20.0, 40.0, 40.0))
+    write_mask(tmp_path / "m.mrc", volume.data > 3, volume.geometry, label="x")
+    assert read_tomogram(tmp_path / "m.mrc").geometry.origin == pytest.approx((20.0, 40.0, 40.0))
+
+
+def test_translation_without_unit_and_unknown_transformations_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr", unit=None)
+    group = zarr.open_group(path, mode="r+")
+    content: dict[str, Any] = dict(group.attrs)
+    content["multiscales"][0]["datasets"][0]["coordinateTransformations"] += [
+        {"type": "translation", "translation": [1, 2, 3]},
+        {"type": "affine", "affine": []},
+    ]
+    group.attrs.update(content)
+    volume = read_tomogram(path)
+    assert volume.geometry.origin == (0.0, 0.0, 0.0)
+    assert any("translation is lost" in warning for warning in volume.warnings)
+    assert any("affine are ignored" in warning for warning in volume.warnings)
+
+
+def test_plain_arrays_groups_and_parts_get_the_advice_that_helps(tmp_path: Path) -> None:
+    zarr.open_array(tmp_path / "plain.zarr", mode="w", shape=(2, 3, 4), dtype="f4", zarr_format=2)
+    with pytest.raises(InputError, match="plain Zarr array without axes"):
+        read_tomogram(tmp_path / "plain.zarr")
+    zarr.open_group(tmp_path / "group.zarr", mode="w").create_array("density", data=DATA)
+    with pytest.raises(InputError, match=r"without the multiscales .*holds density"):
+        read_tomogram(tmp_path / "group.zarr")
+    for version in (2, 3):
+        path = write(tmp_path / f"v{version}.zarr", version=version)
+        for part in ("0", "zarr.json" if version == 3 else ".zattrs"):
+            (item,) = resolve_inputs([path / part])
+            assert item.error is not None
+            assert f"is a part of {path}" in item.error

@@ -21,6 +21,7 @@ from cryoseg.errors import InputError
 from cryoseg.io.images.claimed_size import refuse_impossible_size
 from cryoseg.io.images.mrc import read_mrc
 from cryoseg.io.images.pictures import UNREADABLE, in_memory, unreadable
+from cryoseg.io.images.pixel_size import contradiction
 from cryoseg.io.images.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
 from cryoseg.io.images.volumes import READERS, describe_suffixes, known_suffix, refuse_unreadable
 from cryoseg.types import FloatArray, Geometry, Micrograph
@@ -69,6 +70,8 @@ def read_micrograph(
     notes = list(micrograph.warnings)
     size = micrograph.pixel_size
     if pixel_size is not None:
+        if doubt := contradiction(micrograph.geometry, pixel_size):
+            notes.append(doubt)
         size = pixel_size
     elif doubt := improbable_pixel_size(size):
         notes.append(doubt)

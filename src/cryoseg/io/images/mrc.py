@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.images.mrc_bytes import read_signedness
-from cryoseg.io.images.mrc_header import HEADER_BYTES, MrcHeader, build_header, parse_header
+from cryoseg.io.images.mrc_header import HEADER_BYTES, MrcHeader, parse_header
+from cryoseg.io.images.mrc_output import build_header
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import ExtendedHeader, Geometry, Tomogram
 

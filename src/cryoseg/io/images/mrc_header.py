@@ -25,6 +25,8 @@ IMOD_INVERTED_ORIGIN = 4
 MRC2014_VERSION = 20140  # Source: Cheng et al. 2015, J. Struct. Biol. 192, 146; field NVERSION
 _STANDARD_VERSIONS = range(MRC2014_VERSION, 21000)  # a year times ten, plus a counter
 LABEL_BYTES = 80
+# Lengths in angstrom that a number in the place of another field may mean.
+PLAUSIBLE_ORIGINS = (1e-3, 1e7)
 
 ByteOrder = Literal["<", ">"]
 ORDER_NAME = {"<": "little-endian", ">": "big-endian"}
@@ -167,6 +169,7 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
         warnings.append(f"The header's nsymbt is {extended_bytes}; no extended header assumed.")
         extended_bytes = 0
     stored_shape = (sections, rows, columns)
+    old_origin = _old_origin(block, order, warnings)
     imod = int(fields["imod_stamp"]) == IMOD_STAMP
     inverted = imod and bool(int(fields["imod_flags"]) & IMOD_INVERTED_ORIGIN)
     stored_start = [int(n) for n in fields["start"][::-1]]
@@ -184,70 +187,13 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
         is_extended_kept=axes == (0, 1, 2) and (order == "<" or bytes(fields["extended_kind"]) == b"CCP4"),
         geometry=Geometry(
             voxel_size=_voxel_size(fields, [stored_shape[axis] for axis in axes], warnings),
-            origin=_origin(fields, warnings),
+            origin=_origin(fields, warnings) if old_origin is None else old_origin,
             start=(start_z, start_y, start_x),
             space_group=space_group,
             imod_origin=not inverted and int(fields["version"]) not in _STANDARD_VERSIONS,
         ),
         warnings=tuple(warnings),
     )
-
-
-def build_header(
-    shape: tuple[int, int, int],
-    mode: int,
-    geometry: Geometry,
-    *,
-    density: tuple[float, float, float, float],
-    label: str,
-) -> bytes:
-    """The 1024 bytes of an MRC2014 header, little-endian.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x).
-    mode
-        0, 1, 2, 6 or 12.
-    geometry
-        Written as it is, so that an output lies over its input. Its extended header is announced,
-        and is to be written after this block.
-    density
-        Minimum, maximum, mean and standard deviation of the voxels.
-    label
-        One line, cut to 80 characters; other than printable ASCII becomes `?`.
-    """
-    block = np.zeros(1, header_dtype("<"))
-    fields = block[0]
-    fields["size"] = shape[::-1]
-    fields["mode"] = mode
-    fields["start"] = geometry.start[::-1]
-    fields["grid"] = shape[::-1]
-    with np.errstate(over="ignore"):
-        fields["cell"] = [size * n for size, n in zip(geometry.voxel_size, shape, strict=True)][::-1]
-    fields["angles"] = 90.0
-    fields["axes"] = (1, 2, 3)
-    fields["density"] = density[:3]
-    fields["rms"] = density[3]
-    fields["space_group"] = geometry.space_group
-    # IMOD turns the origin's sign on reading wherever it sees an MRC2014 version number.
-    old_origin = geometry.imod_origin and any(geometry.origin)
-    fields["version"] = 0 if old_origin else MRC2014_VERSION + 1
-    if extended := geometry.extended_header:
-        fields["extended_bytes"] = len(extended.content)
-        fields["extended_kind"] = np.void(extended.kind)
-        fields["extended_counts"] = np.void(extended.counts)
-    if mode == 0:
-        # Without its own flags IMOD guesses from the minimum whether bytes are signed.
-        fields["imod_stamp"] = IMOD_STAMP
-        fields["imod_flags"] = IMOD_SIGNED | (0 if old_origin else IMOD_INVERTED_ORIGIN)
-    fields["origin"] = geometry.origin[::-1]
-    fields["map"] = b"MAP "
-    fields["stamp"] = b"\x44\x44\x00\x00"
-    fields["label_count"] = 1
-    printable = "".join(c if " " <= c <= "~" else "?" for c in label)
-    fields["labels"][0] = printable[:LABEL_BYTES].encode("ascii")
-    return block.tobytes()
 
 
 def _triple(values: NDArray[Any]) -> tuple[float, float, float]:
@@ -386,6 +332,24 @@ def _voxel_size(fields: np.void, shape: list[int], warnings: list[str]) -> tuple
     if np.any(angles != 90) and np.any(angles != 0):
         warnings.append("The cell angles are not 90 degrees; they are ignored.")
     return sizes[0], sizes[1], sizes[2]
+
+
+def _old_origin(block: bytes, order: ByteOrder, warnings: list[str]) -> tuple[float, float, float] | None:
+    """The origin (z, y, x) of a header before MRC2000, which has it (as z, x, y) where MAP stands today.
+
+    Source: IMOD's MRC format description, the note on the header before version 2.6.20.
+    """
+    if block[208:211] == b"MAP" or block[212:214] in STAMPS:
+        return None
+    x, y, z = np.frombuffer(block, f"{order}f4", 3, offset=196)
+    old = np.frombuffer(block, f"{order}f4", 3, offset=208).astype(np.float64)
+    low, high = PLAUSIBLE_ORIGINS
+    if not np.any(old) or not np.all((old == 0) | ((low < np.abs(old)) & (np.abs(old) < high))):
+        return None
+    if any(abs(float(value)) > low for value in (x, y, z)):  # an origin where it belongs
+        return None
+    warnings.append("The header is older than MRC2000; its origin was read from where MAP stands today.")
+    return float(old[0]), float(old[2]), float(old[1])
 
 
 def _origin(fields: np.void, warnings: list[str]) -> tuple[float, float, float]:

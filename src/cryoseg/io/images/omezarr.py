@@ -34,7 +34,8 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Returns
     -------
     Tomogram
-        (z, y, x) in the array's own data type. The voxel size is 0 where the file gives no unit.
+        (z, y, x) in the array's own data type. The voxel size is 0 where the file gives no unit. The
+        translation becomes the origin.
 
     Raises
     ------
@@ -44,8 +45,20 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     import zarr
 
     try:
-        group = zarr.open_group(path, mode="r")
+        node = zarr.open(path, mode="r")
+        if isinstance(node, zarr.Array):
+            raise InputError(
+                f"{path}: is a plain Zarr array without axes and voxel size. Write it as OME-Zarr, with "
+                "multiscales, or as MRC."
+            )
+        group = node
         attributes: dict[str, Any] = dict(group.attrs)
+        if "multiscales" not in (attributes.get("ome") or attributes):
+            inside = ", ".join(sorted(map(str, group.keys()))[:8]) or "nothing"
+            raise InputError(
+                f"{path}: is a Zarr group without the multiscales of OME-Zarr (it holds {inside}). Give an "
+                "OME-Zarr volume, or write the array as one or as MRC."
+            )
         multiscale: Any = (attributes.get("ome") or attributes)["multiscales"][0]
         dataset = multiscale["datasets"][0]
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale.get("axes", _AXES)]
@@ -55,6 +68,7 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         transforms = [*dataset.get("coordinateTransformations", ())]
         transforms += multiscale.get("coordinateTransformations", ())
         scale = [math.prod(step) for step in zip(*_scales(transforms, len(axes)), strict=True)]
+        place = _translation(transforms, len(axes))
         _refuse_impossible_size(array, path)
         data = np.asarray(array[...])
     except (InputError, MemoryError):
@@ -77,9 +91,18 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         )
     factors = [angstrom_per(str(axis.get("unit", ""))) for axis in axes[-3:]]
     z, y, x = (size * factor for size, factor in zip(scale[-3:], factors, strict=True))
+    oz, oy, ox = (offset * factor for offset, factor in zip(place[-3:], factors, strict=True))
     data = data.view(np.uint8) if data.dtype.kind == "b" else data
+    warnings = []
+    if any(offset and not factor for offset, factor in zip(place[-3:], factors, strict=True)):
+        warnings.append("The axes have no unit, so that the translation is lost; outputs have the origin 0.")
+    if unknown := {str(one.get("type")) for one in transforms} - {"identity", "scale", "translation"}:
+        warnings.append(f"Transformations of kind {', '.join(sorted(unknown))} are ignored.")
     return Tomogram(
-        data=data.reshape(data.shape[extra:]), geometry=Geometry(voxel_size=(z, y, x)), source=path
+        data=data.reshape(data.shape[extra:]),
+        geometry=Geometry(voxel_size=(z, y, x), origin=(oz, oy, ox)),
+        source=path,
+        warnings=tuple(warnings),
     )
 
 
@@ -103,3 +126,16 @@ def _scales(transforms: list[dict[str, Any]], axes: int) -> list[list[float]]:
     if any(len(one) != axes or not all(0 < size < math.inf for size in one) for one in found):
         raise ValueError(f"the scale is {found}")
     return found or [[0.0] * axes]
+
+
+def _translation(transforms: list[dict[str, Any]], axes: int) -> list[float]:
+    """Where the first voxel lies, in the units of the axes: each transformation acts on those before it."""
+    place = [0.0] * axes
+    for one in transforms:
+        if one.get("type") == "scale":
+            place = [offset * float(size) for offset, size in zip(place, one["scale"], strict=True)]
+        elif one.get("type") == "translation":
+            place = [offset + float(step) for offset, step in zip(place, one["translation"], strict=True)]
+    if not all(map(math.isfinite, place)):
+        raise ValueError(f"the translation is {place}")
+    return place

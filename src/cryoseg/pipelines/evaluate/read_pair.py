@@ -10,6 +10,7 @@ from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics.masks import split_truth
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn
+from cryoseg.io.images.pixel_size import contradiction
 from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.pipelines.batches.memory import choose_memory_level
 from cryoseg.pipelines.evaluate.pairs import ScoredPair
@@ -57,6 +58,8 @@ def read_pair(
     choose_memory_level(pair.pred, bytes_needed(pred.data.shape))
     _check_labels(truth, config)
     voxel_size = _check_pair(pred, truth, pixel_size)
+    if pixel_size is not None and (doubt := contradiction(truth.geometry, pixel_size)):
+        on_event(Warn(text=f"{truth.source.name}: {doubt}"))
     doubt = improbable_voxel_size(truth.geometry)
     if voxel_size is None and doubt and Metric.SURFACE in config.metrics:
         on_event(Warn(text=f"{truth.source.name}: {doubt} Distances are in voxels."))

@@ -14,6 +14,7 @@ from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
 from cryoseg.io.images.micrographs import is_single_image
+from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
     known_suffix,
     made_by,
@@ -248,12 +249,11 @@ def _open(
             "micrographs."
         )
     tomogram = read_tomogram(path, mode0=mode0)
+    if pixel_size is not None:
+        tomogram = with_pixel_size(tomogram, pixel_size)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
-    if pixel_size is not None:
-        geometry = replace(tomogram.geometry, voxel_size=(pixel_size,) * 3)
-        tomogram = replace(tomogram, geometry=geometry)
-    elif len(tomogram.data) > 1:  # a single image has other faults, which are told later
+    if pixel_size is None and len(tomogram.data) > 1:  # a single image has other faults, which are told later
         require_voxel_size(tomogram)
     memory_level = choose_memory_level(path, bytes_needed(tomogram.data.shape), workers=workers)
     mask = None if request.mask is None else np.asarray(read_mask(request.mask, mode0=mode0).data > 0)

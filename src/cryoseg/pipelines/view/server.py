@@ -22,7 +22,7 @@ from cryoseg.core.grids.binning import (
     to_greys,
 )
 from cryoseg.errors import InputError
-from cryoseg.io.images.mrc_header import build_header
+from cryoseg.io.images.mrc_output import build_header
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.inputs import stem
 from cryoseg.types import Geometry, Picks, Tomogram

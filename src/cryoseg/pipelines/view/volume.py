@@ -16,6 +16,7 @@ from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.micrographs import is_single_image, read_micrograph
+from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.names import ImageName, match_names
 from cryoseg.io.outputs import atomic_output
@@ -158,8 +159,7 @@ def _read_image(path: Path, config: ViewConfig, on_event: OnEvent) -> Tomogram:
         tomogram = read_tomogram(path, mode0=config.mode0)
         check_finite(tomogram)
         if config.pixel_size is not None:
-            geometry = replace(tomogram.geometry, voxel_size=(config.pixel_size,) * 3)
-            tomogram = replace(tomogram, geometry=geometry)
+            tomogram = with_pixel_size(tomogram, config.pixel_size)
         elif doubt := improbable_voxel_size(tomogram.geometry):
             on_event(Warn(text=f"{path.name}: {doubt}"))
     for warning in tomogram.warnings:
