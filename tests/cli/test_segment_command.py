@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.io.provenance import hash_file
 from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
-from cryoseg.methods.membranes.recipe import Recipe
+from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.methods.model_file import write_model_file
 
 
@@ -33,7 +33,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for stage in (1, 2)
         for name, value in build_stage(stage, 64).state_dict().items()
     }
-    metadata = {"method": METHOD, "network": CONFIG, "recipe": asdict(Recipe()), "logit_threshold": 0.0}
+    metadata = {
+        "method": METHOD,
+        "network": CONFIG,
+        "recipe": asdict(MembraneRecipe()),
+        "logit_threshold": 0.0,
+    }
     write_model_file(path, tensors, metadata, precision="float16")
     return path
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cryoseg.config import Polarity, PostprocessStep, SegmentConfig, View
+from cryoseg.config import Direction, Polarity, PostprocessStep, SegmentConfig
 from cryoseg.config.pick import FilamentConfig, Side, TomogramPickConfig
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.config.restore import restore
@@ -34,7 +34,7 @@ class Odd:
             logit_threshold=-1,
             polarity=Polarity.BRIGHT,
             postprocess=(PostprocessStep.THIN_NOISE, PostprocessStep.BRIDGES),
-            views=(View.BACKWARD,),
+            views=(Direction.BACKWARD,),
             pixel_size=13.3,
         ),
         TomogramPickConfig(),

@@ -7,6 +7,7 @@ here imports numpy or torch.
 from cryoseg.config.common import DeviceName, Mode0, Naming, Precision
 from cryoseg.config.evaluate import EvaluateConfig, Length, Metric
 from cryoseg.config.segment import (
+    Direction,
     ModelChoice,
     ModelName,
     Normalize,
@@ -18,11 +19,11 @@ from cryoseg.config.segment import (
     SegmentRequest,
     Stage1Prompt,
     Stage2Prompt,
-    View,
 )
 
 __all__ = [
     "DeviceName",
+    "Direction",
     "EvaluateConfig",
     "Length",
     "Metric",
@@ -40,5 +41,4 @@ __all__ = [
     "SegmentRequest",
     "Stage1Prompt",
     "Stage2Prompt",
-    "View",
 ]

@@ -90,8 +90,8 @@ class PostprocessStep(StrEnum):
     BRIDGES = "bridges"
 
 
-class View(StrEnum):
-    """Passes whose logits are averaged: along z upward, and along z downward."""
+class Direction(StrEnum):
+    """Directions along z in which a volume is segmented: upward and downward; their logits are averaged."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
@@ -235,7 +235,7 @@ class SegmentConfig(PostprocessLengths):
     split_processing: bool = setting(False, help="Process the four y, x quadrants one by one (ETSAM).")
     postprocess: tuple[PostprocessStep, ...] = ()
     pixel_size: float | None = pixel_size_setting()
-    views: tuple[View, ...] | None = setting(
+    views: tuple[Direction, ...] | None = setting(
         None, help="Direction of the propagation along z; repeat to average both.", shown="model"
     )
 

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cryoseg.config import (
+    Direction,
     Normalize,
     Polarity,
     Precision,
@@ -20,7 +21,6 @@ from cryoseg.config import (
     SegmentConfig,
     Stage1Prompt,
     Stage2Prompt,
-    View,
 )
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.methods.etsam import network as etsam
@@ -242,8 +242,8 @@ def test_backward_view_is_the_flipped_volume_and_views_are_averaged(files: Model
     data = volume((3, 20, 24), "float32")
     forward = run(data, SegmentConfig(), files).logits
     flipped = run(data[::-1], SegmentConfig(), files).logits[::-1]
-    backward = run(data, SegmentConfig(views=(View.BACKWARD,)), files).logits
-    both = run(data, SegmentConfig(views=(View.FORWARD, View.BACKWARD)), files)
+    backward = run(data, SegmentConfig(views=(Direction.BACKWARD,)), files).logits
+    both = run(data, SegmentConfig(views=(Direction.FORWARD, Direction.BACKWARD)), files)
     np.testing.assert_array_equal(backward, flipped)
     np.testing.assert_allclose(both.logits, (forward + backward) / 2, atol=1e-6)
 

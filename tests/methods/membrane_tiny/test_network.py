@@ -15,7 +15,7 @@ from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap
 from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
 from cryoseg.methods.membrane_tiny.propagation import propagate
-from cryoseg.methods.membranes.recipe import Recipe
+from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.methods.sam.fine_sam2 import FineSam2
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)
@@ -88,7 +88,7 @@ def test_results_lie_on_the_grid_of_the_input(shape: tuple[int, int, int], pixel
     logits, stage1 = run_stages(
         data,
         states.__getitem__,
-        Recipe(),
+        MembraneRecipe(),
         pixel_size=pixel_size,
         keep_stage1=True,
         device=CPU,
@@ -106,14 +106,16 @@ def test_inverting_the_input_and_saying_so_changes_nothing() -> None:
     torch.manual_seed(0)
     states = {stage: build_stage(stage, 64).state_dict() for stage in (1, 2)}
     data = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
-    dark, _ = run_stages(data, states.__getitem__, Recipe(), pixel_size=12.0, device=CPU)
-    bright, _ = run_stages(-data, states.__getitem__, Recipe(), pixel_size=12.0, invert=True, device=CPU)
+    dark, _ = run_stages(data, states.__getitem__, MembraneRecipe(), pixel_size=12.0, device=CPU)
+    bright, _ = run_stages(
+        -data, states.__getitem__, MembraneRecipe(), pixel_size=12.0, invert=True, device=CPU
+    )
     np.testing.assert_allclose(dark, bright, atol=2e-4)
 
 
 def test_a_recipe_survives_its_metadata() -> None:
-    recipe = Recipe(window=5, logit_threshold=-0.25, pixel_size_range=(6.0, 20.0))
-    assert restore(Recipe, json.loads(json.dumps(asdict(recipe))), source="card") == recipe
+    recipe = MembraneRecipe(window=5, logit_threshold=-0.25, pixel_size_range=(6.0, 20.0))
+    assert restore(MembraneRecipe, json.loads(json.dumps(asdict(recipe))), source="card") == recipe
 
 
 @pytest.mark.parametrize("pixel_size", [12.0, 6.0])
@@ -125,12 +127,12 @@ def test_padding_changes_no_logit_of_the_signal_and_is_not_computed(pixel_size: 
     padded[2:5, :, 10:74] = signal
     seen: list[str] = []
     bare, bare1 = run_stages(
-        signal, states.__getitem__, Recipe(), pixel_size=pixel_size, keep_stage1=True, device=CPU
+        signal, states.__getitem__, MembraneRecipe(), pixel_size=pixel_size, keep_stage1=True, device=CPU
     )
     logits, stage1 = run_stages(
         padded,
         states.__getitem__,
-        Recipe(),
+        MembraneRecipe(),
         pixel_size=pixel_size,
         blank=find_blank(padded),
         keep_stage1=True,
@@ -153,7 +155,9 @@ def test_tiles_without_signal_inside_the_box_are_left_out() -> None:
     volume[:, :80, :80] = 0
     blank = find_blank(volume)
     assert blank is not None
-    logits, _ = run_stages(volume, states.__getitem__, Recipe(), pixel_size=12.0, blank=blank, device=CPU)
+    logits, _ = run_stages(
+        volume, states.__getitem__, MembraneRecipe(), pixel_size=12.0, blank=blank, device=CPU
+    )
     assert np.isfinite(logits).all()
     assert (logits[blank] == BLANK_LOGIT).all()
     assert (logits[~blank] != BLANK_LOGIT).all()

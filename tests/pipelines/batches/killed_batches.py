@@ -69,7 +69,7 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
         SegmentRequest,
     )
     from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
-    from cryoseg.methods.membranes.recipe import Recipe
+    from cryoseg.methods.membranes.recipe import MembraneRecipe
     from cryoseg.methods.model_file import write_model_file
     from cryoseg.pipelines.segment.files import segment_files
 
@@ -82,7 +82,12 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
         for stage in (1, 2)
         for name, value in build_stage(stage, 64).state_dict().items()
     }
-    metadata = {"method": METHOD, "network": CONFIG, "recipe": asdict(Recipe()), "logit_threshold": 0.0}
+    metadata = {
+        "method": METHOD,
+        "network": CONFIG,
+        "recipe": asdict(MembraneRecipe()),
+        "logit_threshold": 0.0,
+    }
     write_model_file(model, tensors, metadata, precision="float16")
     config = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,), min_slices=2)
     outputs = SegmentOutputs(store_logits=True, preview=True)

@@ -48,7 +48,7 @@ class LabeledVolume:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class CropBatch:
     """Crops and targets of one step.
 
     Attributes
@@ -138,12 +138,12 @@ class CropSampler:
         owners = np.repeat(np.arange(len(padded)), [len(volume.labels) for volume in padded])
         object.__setattr__(self, "_owners", owners)
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> CropBatch:
         """The crops of one step; the first always holds a label."""
         rng = np.random.default_rng([self.config.seed, step])
         pairs = [self._sample(rng, centered=not number) for number in range(self.config.batch)]
         crops, targets = zip(*pairs, strict=True)
-        return Batch(crops=np.stack(crops), targets=np.stack(targets))
+        return CropBatch(crops=np.stack(crops), targets=np.stack(targets))
 
     def _sample(self, rng: np.random.Generator, *, centered: bool) -> tuple[FloatArray, FloatArray]:
         size = np.asarray(self.config.crop)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cryoseg.config import (
+    Direction,
     Normalize,
     Polarity,
     Precision,
@@ -25,7 +26,6 @@ from cryoseg.config import (
     SegmentConfig,
     Stage1Prompt,
     Stage2Prompt,
-    View,
 )
 from cryoseg.config.segment import (
     ETSAM_PROMPT_INTERVAL,
@@ -68,7 +68,7 @@ def resolve(config: SegmentConfig, files: ModelFiles) -> SegmentConfig:
         "prompt_interval": interval,
         "normalize": Normalize.POSITIVE_MAX,
         "polarity": Polarity.AS_IS,
-        "views": (View.FORWARD,),
+        "views": (Direction.FORWARD,),
     }
     return replace(
         config, **{name: value for name, value in defaults.items() if getattr(config, name) is None}
@@ -151,7 +151,7 @@ def segment(
         predictor = _load(checkpoint, files.sam2_config or CONFIG, device)
         done = 0
         for view, logits in volumes.items():
-            backward = view is View.BACKWARD
+            backward = view is Direction.BACKWARD
             part = StagePass(
                 grey=grey,
                 data=data[::-1] if backward else data,

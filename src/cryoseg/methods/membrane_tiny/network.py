@@ -22,13 +22,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cryoseg.config import (
+    Direction,
     Normalize,
     Polarity,
     Precision,
     SegmentConfig,
     Stage1Prompt,
     Stage2Prompt,
-    View,
 )
 from cryoseg.config.restore import restore
 from cryoseg.core.blank import FilledSlices, set_blank, signal_box
@@ -40,7 +40,7 @@ from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.device import autocast
 from cryoseg.methods.membrane_tiny.propagation import TILES_AT_ONCE, propagate
-from cryoseg.methods.membranes.recipe import Recipe
+from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.sam.fine_sam2 import FineSam2
 from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
@@ -68,7 +68,7 @@ def build_stage(stage: int, size: int) -> FineSam2:
 def run_stages(
     data: NDArray[Any],
     load_stage: Callable[[int], dict[str, Tensor]],
-    recipe: Recipe,
+    recipe: MembraneRecipe,
     *,
     pixel_size: float,
     blank: BoolArray | None = None,
@@ -178,7 +178,7 @@ def _put(logits: FloatArray, whole: FloatArray, box: tuple[slice, ...], blank: B
         set_blank(whole, blank)
 
 
-def read_recipe(files: ModelFiles) -> Recipe:
+def read_recipe(files: ModelFiles) -> MembraneRecipe:
     """The recipe in a model file.
 
     Raises
@@ -190,7 +190,7 @@ def read_recipe(files: ModelFiles) -> Recipe:
     metadata = read_model_metadata(path)
     if metadata["method"] != METHOD:
         raise WeightsError(f"{path}: is a model for {metadata['method']}, not for {METHOD}.")
-    return restore(Recipe, metadata["recipe"], source=f"{path}: recipe")
+    return restore(MembraneRecipe, metadata["recipe"], source=f"{path}: recipe")
 
 
 def assumed_pixel_size(files: ModelFiles) -> float:
@@ -229,7 +229,7 @@ def resolve(config: SegmentConfig, files: ModelFiles) -> SegmentConfig:
         stage2_prompt=Stage2Prompt.NONE,
         normalize=Normalize.ROBUST,
         polarity=config.polarity or Polarity.DARK,
-        views=config.views or (View.BACKWARD,),
+        views=config.views or (Direction.BACKWARD,),
     )
 
 
@@ -294,7 +294,7 @@ def segment(
         pixel_size=pixel_size,
         blank=blank,
         invert=config.polarity is Polarity.BRIGHT,
-        views=tuple(view is View.BACKWARD for view in config.views),
+        views=tuple(view is Direction.BACKWARD for view in config.views),
         keep_stage1=keep_stages,
         device=device,
         precision=precision,

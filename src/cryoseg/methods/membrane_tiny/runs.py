@@ -20,7 +20,7 @@ from cryoseg.errors import WeightsError
 from cryoseg.methods.membrane_tiny.network import CONFIG, build_stage
 from cryoseg.methods.membrane_tiny.samples import STEM, volume_logits
 from cryoseg.methods.membranes.data import Pair, load_volume
-from cryoseg.methods.membranes.recipe import Recipe
+from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.methods.membranes.training import TrainingPairs, write_stage1_logits
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.sam.fine_sam2 import FineSam2
@@ -148,7 +148,7 @@ def package(
         for config, run in zip(configs, runs, strict=True)
         for name, value in torch.load(run / BEST, map_location="cpu", weights_only=True)["model"].items()
     }
-    recipe = Recipe(window=configs[1].clip.length, logit_threshold=threshold)
+    recipe = MembraneRecipe(window=configs[1].clip.length, logit_threshold=threshold)
     metadata = {
         "method": "membrane-tiny",
         "version": __version__,

@@ -25,7 +25,7 @@ from cryoseg.io.images.volumes import VOLUME_SUFFIXES, check_finite, read_mask, 
 from cryoseg.io.pairs import find_labeled
 from cryoseg.io.provenance import hash_file
 from cryoseg.methods.membranes.clips import TrainingVolume
-from cryoseg.methods.membranes.recipe import Recipe
+from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.types import Tomogram
 
 
@@ -139,7 +139,7 @@ def load_volume(
     invert = (pair.polarity or polarity) is Polarity.BRIGHT
     intensity = robust_map(tomogram.data, invert=invert, blank=blank)
     source: Slices = tomogram.data if blank is None else FilledSlices(tomogram.data, blank, intensity.center)
-    recipe = Recipe()
+    recipe = MembraneRecipe()
     size, _ = settle_pixel_size(tomogram, override=None, assumed=recipe.assumed_pixel_size)
     shape = model_shape(tomogram.data.shape, size.angstrom, recipe.pixel_size_range)
     seen: Slices = source if shape == tomogram.data.shape else Resampled(source, shape)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class MembraneRecipe:
     """How inputs are prepared and results are read; kept in the metadata of the model file.
 
     Attributes
