@@ -2,7 +2,7 @@
 
     python benchmarks/membrane_ablations.py STAGE2_RUN FOLDER --logits FOLDER_OF_STAGE1_LOGITS
 
-STAGE2_RUN and the stage-1 logits are what `cryoseg train etsam-stage2` leaves behind. Every line has
+STAGE2_RUN and the stage-1 logits are what `cryoseg train membrane --stage 2` leaves behind. Every line has
 its own best common threshold, so none is put at a disadvantage by another's. Nothing is trained
 again: a part that is taken away is missing in inference only, which bounds its use from above.
 """

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import COMMANDS, app
-from cryoseg.cli.option_groups import OptionGroup, expand
+from cryoseg.cli.option_groups import expand
 
 RUNNER = CliRunner()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size(OptionGroup):
-    side: Annotated[int, typer.Option("--side", min=1, help="In pixels.")]
-    unit: Annotated[str, typer.Option("--unit", help="Name.")] = "px"
 
 
 def loaded_by(code: str) -> set[str]:
@@ -51,24 +44,6 @@ def test_an_unknown_command_is_told_the_nearest() -> None:
     outcome = RUNNER.invoke(app, ["segmnt"])
     assert outcome.exit_code == 2
     assert "'segment'" in outcome.output
-
-
-def test_the_fields_of_a_group_are_options_in_its_place() -> None:
-    given = []
-
-    def draw(name: str, size: Size, loud: bool = False) -> None:
-        """Draw."""
-        given.append((name, size, loud))
-
-    single = typer.Typer()
-    single.command()(expand(draw))
-    assert RUNNER.invoke(single, ["x", "--side", "3", "--loud"]).exit_code == 0
-    assert given == [("x", Size(side=3, unit="px"), True)]
-    assert RUNNER.invoke(single, ["x"]).exit_code == 2
-    assert RUNNER.invoke(single, ["x", "--side", "0"]).exit_code == 2
-    command: Any = typer.main.get_command(single)
-    assert [one.name for one in command.params][:4] == ["name", "side", "unit", "loud"]
-    assert command.help == "Draw."
 
 
 def test_home_is_expanded_in_paths_and_texts_of_every_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,8 @@ class TestChanges:
         base = Draw(width_px=1.0, is_round=False, loop=Loop(steps=1, seed=8), hidden_number=7)
         assert given[0].over(base) == replace(base, width_px=3.0, is_round=True, loop=Loop(steps=5, seed=8))
         assert given[0].value("is_round") is True
-        assert given[0].value("hidden_number") == 5
+        assert given[0].value("loop", "steps") == 5
+        assert given[0].value("loop", "seed", default=4) == 4
         differing = given[0].differing()
         assert [name for name, is_other in differing.items() if is_other] == ["--width", "--steps"]
         found = options(draw)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
-from typing import Any
+from inspect import Parameter
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 import typer
 
 from cryoseg.cli.app import app
+from cryoseg.cli.option_groups import Changes, Shown
+from cryoseg.config.setting import Setting, option_of, setting_of
 
 ROOT: Any = typer.main.get_command(app)
 
@@ -32,7 +37,7 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     ),
     "--batch": ({"default"}, METHOD),
     "--checkpoint": ({"help", "default"}, "every command names the models that it takes"),
-    "--clip-length": ({"default"}, METHOD),
+    "--clip-length": ({"help", "default"}, METHOD + "; ETSAM's memory needs two slices"),
     "--format": ({"help", "default", "type"}, "several formats from pick, one from convert"),
     "--freeze": ({"help", "default", "type"}, TWO_THINGS),
     "--learning-rate": ({"default"}, METHOD),
@@ -58,7 +63,7 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "--preset": ({"help", "default", "type"}, WITH_MODEL + "; of cet-pick, " + TWO_THINGS),
     "--preview": ({"help", "default"}, "every command names what it draws; pick draws without being asked"),
     "--prompts": ({"help", "default", "type"}, TWO_THINGS),
-    "--recipe": ({"help", "default", "type"}, TWO_THINGS),
+    "--recipe": ({"type"}, TWO_THINGS),
     "--sam2-config": ({"default"}, METHOD),
     "--score-threshold": ({"default"}, METHOD),
     "--seed": ({"default"}, METHOD),
@@ -136,6 +141,69 @@ def test_no_exception_is_without_need() -> None:
         if not reason or len(found[name][aspect]) < 2
     ]
     assert not idle
+
+
+# Options that no field describes, and why.
+NOT_DERIVED = {
+    "--config": "every command has it, whatever it takes",
+    "--output-dir": "of a training: it leaves the command's options in the run's folder, however that ends",
+}
+
+
+def described(command: Any) -> dict[str, tuple[Setting, Any]]:
+    """Option name to its setting and default, from the signature of a command's own function."""
+    found: dict[str, tuple[Setting, Any]] = {}
+    function = inspect.unwrap(command.callback)
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        kind, *about = get_args(parameter.annotation) or (parameter.annotation,)
+        if get_origin(kind) is Changes:
+            (kind,) = get_args(kind)
+        if about and isinstance(about[0], Field):
+            setting = setting_of(about[0])
+            assert setting is not None
+            found[option_of(about[0], name)] = setting, parameter.default
+        elif is_dataclass(kind):
+            base = next((one.base for one in about if isinstance(one, Shown)), None)
+            found |= of_fields(kind, parameter.default if is_dataclass(parameter.default) else base)
+    return found
+
+
+def of_fields(kind: Any, base: Any) -> dict[str, tuple[Setting, Any]]:
+    found: dict[str, tuple[Setting, Any]] = {}
+    hints = get_type_hints(kind)
+    for one in fields(kind):
+        made = one.default_factory() if callable(one.default_factory) else one.default
+        default = made if base is None else getattr(base, one.name)
+        if (setting := setting_of(one)) is not None:
+            found[option_of(one)] = setting, default
+        elif is_dataclass(hints[one.name]):
+            found |= of_fields(hints[one.name], default if is_dataclass(default) else None)
+    return found
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_option_says_what_its_field_says(words: str) -> None:
+    command = COMMANDS[words]
+    settings = described(command)
+    options = {one.opts[0]: one for one in command.params if one.param_type_name == "option"}
+    assert set(options) - set(settings) <= set(NOT_DERIVED)
+    assert set(settings) <= set(options)
+    for name, (setting, default) in settings.items():
+        option = options[name]
+        assert setting.help.removesuffix(".") in option.help
+        assert setting.limits in option.help
+        assert option.hidden == setting.hidden
+        assert {flag for flags in setting.flags for flag in flags.split("/")} <= {
+            *option.opts,
+            *option.secondary_opts,
+        }
+        if default in (MISSING, Parameter.empty):
+            assert option.required
+        elif option.default is not None:
+            typed = option.default
+            assert (setting.read(typed, option=name) if setting.read else typed) == default
+        elif default not in (None, (), False):
+            assert isinstance(option.show_default, str)
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from copy import copy
 from dataclasses import MISSING, dataclass, field, replace
 from enum import Enum
 from functools import wraps
@@ -34,9 +33,18 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Shown:
-    """Texts that stand for defaults in one command, by field; of `Annotated[Changes[Config], Shown(...)]`."""
+    """What the help of one command shows as defaults: `Annotated[Changes[Config], Shown(...)]`.
+
+    Attributes
+    ----------
+    texts
+        Field to the text that stands for its default.
+    base
+        Dataclass with the other defaults; None takes those of the class.
+    """
 
     texts: Mapping[str, str]
+    base: Any = None
 
 
 class Changes(Generic[Config]):
@@ -59,28 +67,18 @@ class Changes(Generic[Config]):
         changed: Config = _made(self.kind, self.given) if base is None else _changed(base, self.given)
         return changed
 
-    def value(self, name: str) -> Any:
-        """What was given for a field, else the default of the field."""
-        return self.given.get(name, getattr(self.kind, name, None))
+    def value(self, *path: str, default: Any = None) -> Any:
+        """What was given for a field, or for a field of an inner dataclass; else `default`."""
+        found: Any = self.given
+        for name in path:
+            found = found.get(name, {})
+        return default if found == {} else found
 
     def differing(self) -> dict[str, bool]:
         """Every option of the dataclass, and whether another value than the default was given for it."""
         return {
             one.option: one.value_in(self.given, one.default) != one.default for one in _options(self.kind)
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptionGroup:
-    """Base of the classes whose fields are options."""
-
-    def values(self) -> dict[str, Any]:
-        """Name of every field to its value."""
-        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-
-    def given(self) -> dict[str, bool]:
-        """Every option, by the name of its field, to whether it differs from its default."""
-        return {option_of(one): getattr(self, one.name) != one.default for one in dataclasses.fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +99,9 @@ class _Field:
     setting: Setting
     default: Any
     panel: str
-    annotated: Any = None
 
     @property
     def name(self) -> str:
-        if self.annotated is not None:
-            return self.path[-1]
         return self.option.lstrip("-").replace("-", "_")
 
     @property
@@ -132,8 +127,6 @@ class _Field:
 
     def read(self, typed: Any) -> Any:
         """The field's value from that of the option."""
-        if self.annotated is not None:
-            return typed
         parts = typed if self.is_repeated else [typed]
         if (read := self.setting.read) is not None:
             parts = [read(text, option=self.option) for text in parts]
@@ -149,13 +142,6 @@ class _Field:
 
     def parameter(self, *, laid_over: bool, text: str | None) -> Parameter:
         """The parameter of the command that is the option."""
-        if self.annotated is not None:
-            return Parameter(
-                self.name,
-                Parameter.KEYWORD_ONLY,
-                default=Parameter.empty if self.default is MISSING else self.default,
-                annotation=_under(self.panel, self.annotated),
-            )
         about, default = self.setting, self.default
         kind: Any = get_args(self.kind)[0] if self.is_repeated else self.kind
         kind = str if about.read else kind
@@ -210,7 +196,7 @@ class _Group:
         values: dict[str, Any] = {}
         for option in self.options():
             value = typed[option.name]
-            if option.annotated is not None or (value is not None and value != []):
+            if value is not None and value != []:
                 inner = values
                 for name in option.path[:-1]:
                     inner = inner.setdefault(name, {})
@@ -274,6 +260,15 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def given_options(settings: Any) -> dict[str, bool]:
+    """Every option of a dataclass, and whether it has another value than the default."""
+    return {
+        option_of(one): getattr(settings, one.name) != one.default
+        for one in dataclasses.fields(settings)
+        if setting_of(one) is not None
+    }
+
+
 def _expand_homes(value: Any) -> Any:
     """A value with `~` expanded, which shells leave in `--output-dir=~/out` and in quotes."""
     match value:
@@ -304,16 +299,16 @@ def _single(parameter: Parameter) -> _Field | None:
 
 
 def _group(parameter: Parameter) -> _Group | None:
-    annotation, texts = parameter.annotation, {}
+    annotation, shown = parameter.annotation, Shown({})
     if get_origin(annotation) is Annotated:
         annotation, *about = get_args(annotation)
-        texts = {name: text for one in about if isinstance(one, Shown) for name, text in one.texts.items()}
+        shown = next((one for one in about if isinstance(one, Shown)), shown)
     laid_over = get_origin(annotation) is Changes
     kind = get_args(annotation)[0] if laid_over else annotation
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return None
     base = parameter.default if isinstance(parameter.default, kind) else None
-    return _Group(kind=kind, laid_over=laid_over, base=base, texts=texts)
+    return _Group(kind=kind, laid_over=laid_over, base=base or shown.base, texts=shown.texts)
 
 
 def _options(kind: type[Any], base: Any = None, path: tuple[str, ...] = ()) -> Iterator[_Field]:
@@ -325,27 +320,14 @@ def _options(kind: type[Any], base: Any = None, path: tuple[str, ...] = ()) -> I
         else:
             default = one.default_factory() if one.default_factory is not MISSING else one.default
         about, hint = setting_of(one), hints[one.name]
-        if get_origin(hint) is Annotated and isinstance(get_args(hint)[1], dataclasses.Field):
-            hint, single = get_args(hint)
-            about = setting_of(single)
         if about is not None:
-            yield _Field(
-                path=(*path, one.name),
-                option=about.flags[0].partition("/")[0] if about.flags else option_of(one),
-                hint=hint,
-                setting=about,
-                default=default,
-                panel=getattr(kind, "panel", ""),
-            )
-        elif get_origin(hint) is Annotated:
             yield _Field(
                 path=(*path, one.name),
                 option=option_of(one),
                 hint=hint,
-                setting=Setting(help=""),
+                setting=about,
                 default=default,
                 panel=getattr(kind, "panel", ""),
-                annotated=hint,
             )
         elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
             inner = default if isinstance(default, hint) else None
@@ -392,10 +374,3 @@ def _reader(kind: type[Enum], words: Mapping[str, str]) -> Callable[[str], Enum]
             raise BadParameter(f"{text!r} is not one of {names}.") from None
 
     return read
-
-
-def _under(panel: str, annotation: Any) -> Any:
-    """The annotation of an option, shown in a panel of the help."""
-    option = copy(annotation.__metadata__[0])
-    option.rich_help_panel = panel or None
-    return Annotated[annotation.__origin__, option]

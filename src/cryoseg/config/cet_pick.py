@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-from cryoseg.config.train import LoopConfig
+from cryoseg.config.common import Mode0, mode0_setting, picks_setting, pixel_size_setting, seed_setting
+from cryoseg.config.convert import from_relion4_setting
+from cryoseg.config.pick import (
+    CoordsOrder,
+    ThicknessAxis,
+    coords_order_setting,
+    mask_setting,
+    thickness_axis_setting,
+)
+from cryoseg.config.setting import Settings, read_sizes, setting, write_sizes
+from cryoseg.config.train import (
+    LoopConfig,
+    batch_setting,
+    learning_rate_setting,
+    max_minutes_setting,
+    steps_setting,
+    validation_setting,
+)
 from cryoseg.errors import ConfigError
 
 CHECKPOINT_EVERY = 10  # steps; the progress bar and the log advance with the checkpoints
@@ -54,130 +72,170 @@ class Specimen(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridConfig:
-    """The grid on which the network works.
+class GridConfig(Settings):
+    """The grid on which the network works."""
 
-    Attributes
-    ----------
-    diameter_px
-        Tomograms are averaged down until a particle is this many pixels wide; they are never
-        magnified. 0 keeps the voxels of the tomogram.
-    z_compression
-        Slices of that grid joined into one: 1 or 2.
-    z_pool
-        How they are joined.
-    """
-
-    diameter_px: float = 10.0
-    z_compression: int = 1
-    z_pool: ZPool = ZPool.MEAN
+    diameter_px: float = setting(
+        10.0,
+        help="Bin tomograms until a particle is this many pixels wide, from 4 to 64; 0 bins nothing.",
+        flags=("--working-diameter",),
+        at_least=0,
+        at_most=64,
+        unit="pixels",
+    )
+    z_compression: int = setting(
+        1, help="Number of slices of that grid that are joined into one.", at_least=1, at_most=2
+    )
+    z_pool: ZPool = setting(ZPool.MEAN, help="How slices are joined; the publication takes the maximum.")
 
     def __post_init__(self) -> None:
-        if self.z_compression not in (1, 2):
-            raise ConfigError(f"--z-compression {self.z_compression}: must be 1 or 2.")
-        if self.diameter_px and not 4 <= self.diameter_px <= 64:
-            raise ConfigError(f"--working-diameter {self.diameter_px}: must be 0 or from 4 to 64 pixels.")
+        super().__post_init__()
+        if 0 < self.diameter_px < 4:
+            raise ConfigError(f"--working-diameter {self.diameter_px:g}: must be 0 or from 4 to 64 pixels.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CetPickConfig:
+class CetPickFiles(Settings):
+    """Tomograms and labels that `cryoseg train cet-pick` learns from."""
+
+    tomograms: tuple[str, ...] = setting(
+        help="Tomograms, folders, globs or CET-pick's tab-separated list; repeat for several.",
+        flags=("--tomograms", "-t"),
+    )
+    picks: tuple[Path, ...] = picks_setting()
+    negatives: tuple[Path, ...] = setting(
+        (), help="Centers of what must not be picked, in the same formats as --picks."
+    )
+    validation: tuple[str, ...] = validation_setting(shown="none")
+    mask: Path | None = mask_setting()
+    thickness_axis: ThicknessAxis = thickness_axis_setting(ThicknessAxis.Z)
+    coords_order: CoordsOrder | None = coords_order_setting()
+    picks_pixel_size: float | None = setting(
+        None,
+        help="Voxel size in which the labels are counted, if it is not that of the tomograms.",
+        above=0,
+        unit="angstrom",
+    )
+    unbinned: bool = from_relion4_setting()
+    mode0: Mode0 = mode0_setting()
+    pixel_size: float | None = pixel_size_setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CetPickConfig(Settings):
     """Everything that changes the model that `cryoseg train cet-pick` makes.
 
     Attributes
     ----------
-    particle_diameter_angstrom
-        Of the particle, or the width of the filament.
-    prior
-        Fraction of unlabeled voxels that belong to particles, tau of the publication.
     positive_weight
         Factor of the labeled voxels' risk; None takes the prior, as published.
-    target_sigma
-        Standard deviation of the Gaussian around a label, in particle diameters.
-    hard_positive_above
-        Target values from here on count as certain particle.
-    contrast_weight, contrast_unsupervised_weight, consistency_weight
-        Factors of the contrastive term, of its unsupervised part within it, and of the squared
-        difference between two flipped views; all 0 spares the second view.
-    temperature, contrast_positive_above
-        Of the contrastive term.
-    contrast_samples
-        Anchors, and columns they are compared with, of `Contrast.SAMPLED`.
-    crop
-        (z, y, x) of a training crop, on the working grid; y and x multiples of 16.
-    background_fraction
-        Share of crops at random places; the others hold a label.
-    jitter
-        A label lies within this fraction of the crop's sides from its center.
+    contrast_unsupervised_weight
+        Factor of the unsupervised part within the contrastive term.
     noise, gain
         Augmentation: largest standard deviation of added noise, in units of the normalized
         volume, and largest factor of contrast.
     ema_decay
-        Of the averaged weights, which are the ones kept; 0 switches averaging off.
-    holdout_fraction
-        Labels kept out of training to choose the threshold and to notice over-fitting; none are
-        kept out of fewer than `holdout_from`.
-    checks
-        How often the held-out labels are looked at.
-    max_minutes
-        Stop, resumable, after this many minutes; None for no limit.
+        Decay of the averaged weights, which are the ones kept; 0 switches averaging off.
+    holdout_from
+        No labels are held out of fewer than this.
     """
 
-    particle_diameter_angstrom: float
-    specimen: Specimen = Specimen.GLOBULAR
-    arch: Arch = Arch.UNET_4
+    particle_diameter_angstrom: float = setting(
+        help="Largest diameter of the particle, or width of the filament.",
+        flags=("--particle-diameter",),
+        at_least=1,
+        at_most=10_000,
+        unit="angstrom",
+    )
+    specimen: Specimen = setting(
+        Specimen.GLOBULAR,
+        help="globular particles, or filaments (CET-pick's --fiber).",
+        flags=("--preset", "--specimen"),
+    )
+    arch: Arch = setting(Arch.UNET_4, help="Architecture of the network.")
     grid: GridConfig = GridConfig()
-    risk: Risk = Risk.PU
-    prior: float = 0.01
-    positive_weight: float | None = 0.1
-    target_sigma: float = 0.25
-    hard_positive_above: float = 0.7
-    contrast: Contrast = Contrast.OFF
-    contrast_weight: float = 0.1
+    risk: Risk = setting(
+        Risk.PU, help="pu: unlabeled voxels may be particles. pn: every particle is labeled."
+    )
+    prior: float = setting(
+        0.01,
+        help="Fraction of the unlabeled voxels that belong to particles.",
+        flags=("--prior", "--tau"),
+        above=0,
+        below=1,
+    )
+    positive_weight: float | None = setting(
+        0.1, help="Weight of the labeled voxels; the publication takes the prior.", at_least=0
+    )
+    target_sigma: float = setting(
+        0.25, help="Standard deviation of the Gaussian at a label, in diameters.", above=0
+    )
+    hard_positive_above: float = setting(
+        0.7,
+        help="Voxels whose target is at least this count as certain particle.",
+        above=0,
+        at_most=1,
+        shown="0.7; 0.5 of filaments",
+    )
+    contrast: Contrast = setting(Contrast.OFF, help="Contrastive term of the loss.")
+    contrast_weight: float = setting(0.1, help="Weight of the contrastive term.", at_least=0)
     contrast_unsupervised_weight: float = 0.1
-    contrast_positive_above: float = 0.5
-    contrast_samples: int = 1024
-    temperature: float = 0.07
-    consistency_weight: float = 0.0
-    steps: int = 140
-    batch: int = 4
-    learning_rate: float = 2e-3
+    contrast_positive_above: float = setting(
+        0.5, help="Voxels whose target is above this are particles for the contrastive term."
+    )
+    contrast_samples: int = setting(
+        1024, help="Number of anchors, and of voxels compared with them, of `sampled`.", at_least=1
+    )
+    temperature: float = setting(0.07, help="Temperature of the contrastive term.", above=0)
+    consistency_weight: float = setting(
+        0.0, help="Weight of the difference between two flipped views.", at_least=0
+    )
+    steps: int = steps_setting(140)
+    batch: int = batch_setting(4)
+    learning_rate: float = learning_rate_setting(2e-3)
     warmup_steps: int = 20
     weight_decay: float = 1e-4
     ema_decay: float = 0.97
-    crop: tuple[int, int, int] = (6, 64, 64)
-    background_fraction: float = 0.25
-    jitter: float = 0.35
+    crop: tuple[int, int, int] = setting(
+        (6, 64, 64),
+        help="Shape of a training crop on the working grid, ZxYxX; y and x are multiples of 16, at least 32.",
+        read=read_sizes("ZxYxX", "6x64x64"),
+        write=write_sizes,
+        at_least=1,
+    )
+    background_fraction: float = setting(
+        0.25, help="Fraction of crops at random places; the others hold a label.", at_least=0, at_most=1
+    )
+    jitter: float = setting(
+        0.35,
+        help="Largest distance of a label from the center of its crop, as a fraction of the crop.",
+        at_least=0,
+        at_most=1,
+    )
     noise: float = 0.3
     gain: float = 1.25
-    holdout_fraction: float = 0.2
+    holdout_fraction: float = setting(
+        0.2,
+        help="Fraction of the labels that are held out to set the threshold.",
+        at_least=0,
+        at_most=0.5,
+        shown="0.2; 0 of filaments",
+    )
     holdout_from: int = 15
-    checks: int = 2
-    max_minutes: float | None = None
-    seed: int = 0
+    checks: int = setting(
+        2, help="How often held-out labels and validation data are evaluated during training.", at_least=0
+    )
+    max_minutes: float | None = max_minutes_setting()
+    seed: int = seed_setting()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.particle_diameter_angstrom <= 10_000:
-            raise ConfigError(
-                f"--particle-diameter {self.particle_diameter_angstrom:g}: must be from 1 to 10000 angstrom."
-            )
-        if not 0 < self.prior < 1:
-            raise ConfigError(f"--prior {self.prior:g}: must lie between 0 and 1.")
-        if self.steps < 1 or self.batch < 1:
-            raise ConfigError(f"--steps {self.steps}, --batch {self.batch}: must be at least 1.")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"--learning-rate {self.learning_rate:g}: must be positive.")
+        super().__post_init__()
         if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"--ema-decay {self.ema_decay:g}: must lie in [0, 1).")
-        if not 0 <= self.holdout_fraction <= 0.5:
-            raise ConfigError(f"--holdout-fraction {self.holdout_fraction:g}: must lie in [0, 0.5].")
-        if self.temperature <= 0:
-            raise ConfigError(f"--temperature {self.temperature:g}: must be positive.")
-        if not 0 < self.hard_positive_above <= 1:
-            raise ConfigError(f"--hard-positive-above {self.hard_positive_above:g}: must lie in (0, 1].")
-        if self.target_sigma <= 0:
-            raise ConfigError(f"--target-sigma {self.target_sigma:g}: must be positive.")
-        if self.crop[0] < 1 or any(side < 32 or side % 16 for side in self.crop[1:]):
-            raise ConfigError(f"--crop {self.crop}: y and x must be multiples of 16, at least 32.")
+            raise ConfigError(f"ema_decay {self.ema_decay:g}: must be at least 0 and less than 1.")
+        if any(side < 32 or side % 16 for side in self.crop[1:]):
+            raise ConfigError(
+                f"--crop {write_sizes(self.crop)}: y and x must be multiples of 16, at least 32."
+            )
 
     @property
     def loop(self) -> LoopConfig:

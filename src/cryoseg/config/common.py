@@ -146,3 +146,13 @@ def precision_setting() -> Any:
 def dry_run_setting() -> Any:
     """Whether only the plan is printed."""
     return setting(False, help="Print what would be done and write nothing.")
+
+
+def picks_setting(*default: Any, shown: str | None = None) -> Any:
+    """Coordinate files to learn from; required without a default."""
+    return setting(
+        *default,
+        help="Coordinate files of any known format; repeat for several.",
+        flags=("--picks", "-p"),
+        shown=shown,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 
@@ -39,38 +40,38 @@ class FreezeType(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromiseConfig:
+class PromiseConfig(Settings):
     """What is added to SAM.
 
-    Attributes
-    ----------
-    prompter, apm
-        See `Prompter` and `ApmKind`.
-    ips
-        Shift SAM's mask tokens by an offset that depends on the image.
-    points
-        Number of points, K; of those of the auto-prompting module the first half is labeled
-        foreground, the rest background.
-    zero_start
-        Begin with an offset of zero, so that training starts from SAM; the publication does not.
-    freeze
-        See `FreezeType`.
-    best_mask
-        Take the mask with the highest predicted IoU of SAM's three; the publication takes the first
-        whatever SAM thinks of it.
+    The first half of the points of the auto-prompting module is labeled foreground, the rest background.
     """
 
-    prompter: Prompter = Prompter.APM
-    apm: ApmKind = ApmKind.RESNET
-    ips: bool = True
-    points: int = 16
-    zero_start: bool = True
-    freeze: FreezeType = FreezeType.ALL
-    best_mask: bool = True
+    prompter: Prompter = setting(
+        Prompter.APM,
+        help="Where points come from. apm: a network. gt: the true mask, an upper bound and never an "
+        "automatic result. grid: a regular grid; none: no points; both with --ips only.",
+    )
+    apm: ApmKind = setting(ApmKind.RESNET, help="The network that places points.")
+    ips: bool = setting(True, help="Shift SAM's mask tokens by an offset that depends on the image.")
+    points: int = setting(16, help="Number of points in a tile or picture.", at_least=1)
+    zero_start: bool = setting(
+        True,
+        help="Begin with an offset of zero, so that training starts from SAM, or at random, as published.",
+        flags=("--zero-start/--random-start",),
+    )
+    freeze: FreezeType = setting(
+        FreezeType.ALL,
+        help="Parts of SAM that learn. fz0: none. fz1: the prompt encoder, fz2: the mask decoder, fz3: both, "
+        "fz4: everything.",
+    )
+    best_mask: bool = setting(
+        True,
+        help="Take the mask with the highest predicted IoU of SAM's three, or the first, as published.",
+        flags=("--best-mask/--first-mask",),
+    )
 
     def __post_init__(self) -> None:
-        if self.points < 1:
-            raise ConfigError(f"--points {self.points}: must be at least 1.")
+        super().__post_init__()
         if self.prompter is not Prompter.APM and not self.ips:
             raise ConfigError(
                 f"--prompter {self.prompter} --no-ips: nothing would be left to train; add --ips or take apm."

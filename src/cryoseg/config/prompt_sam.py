@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from cryoseg.config.promise import PromiseConfig
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 
@@ -48,30 +49,37 @@ class NativeMode(StrEnum):
 BOTH_ADAPTERS = 3
 
 
+def read_numbers(text: str, *, option: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them.
+
+    Raises
+    ------
+    ConfigError
+        For any other text.
+    """
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ConfigError(f"{option} {text}: write numbers with commas, such as 4,5.") from None
+
+
+def write_numbers(numbers: tuple[int, ...]) -> str:
+    """The inverse of `read_numbers`."""
+    return ",".join(map(str, numbers))
+
+
 @dataclass(frozen=True, kw_only=True)
-class PromptConfig:
+class PromptConfig(Settings):
     """How a SAM is adapted. Defaults follow the paper; `faithful` follows the released scripts.
 
     Attributes
     ----------
-    method
-        What is added.
     blocks
         One number per encoder block. `prefix`: 0 none, 1 tokens. `encoder`: 0 none, 1 space adapter,
         2 MLP adapter, 3 both. None: everything in every block.
-    num_tokens
-        Of `prefix`, in each block; a multiple of the width of the token grid. None: one row.
     norm_before_window
-        Of `encoder`: normalize before the window partition, as SAM does; the released adapters
+        For `encoder`: normalize before the window partition, as SAM does; the released adapters
         need the other order, in which padding reaches the attention as the norm's bias.
-    train_decoder
-        Train SAM's mask decoder beside the prompt, as the released scripts do for head and prefix.
-    tuned_blocks
-        Encoder blocks that `finetune` trains beside the mask decoder.
-    tune_prompt_encoder
-        Whether `finetune` trains the prompt encoder too.
-    input_scale
-        See `InputScale`.
     grid_side
         Points along one side of the fixed grid of foreground points.
     zero_start
@@ -82,17 +90,33 @@ class PromptConfig:
 
     method: PromptMethod = PromptMethod.NATIVE
     blocks: tuple[int, ...] | None = None
-    num_tokens: int | None = None
+    num_tokens: int | None = setting(
+        None,
+        help="Prefix: number of tokens per block, a multiple of the width of the token grid.",
+        at_least=1,
+        shown="one row",
+    )
     norm_before_window: bool = True
-    train_decoder: bool = False
-    tuned_blocks: tuple[int, ...] = ()
-    tune_prompt_encoder: bool = False
+    train_decoder: bool = setting(
+        False,
+        help="Train the mask decoder beside the prompt; the released scripts do so for head and prefix.",
+    )
+    tuned_blocks: tuple[int, ...] = setting(
+        (),
+        help="Finetune: encoder blocks to train beside the mask decoder, such as 4,5.",
+        read=read_numbers,
+        write=write_numbers,
+        repeat=False,
+        shown="none",
+    )
+    tune_prompt_encoder: bool = setting(False, help="Finetune: train the prompt encoder too.")
     input_scale: InputScale = InputScale.SAM
     grid_side: int = 32
     zero_start: bool = True
     promise: PromiseConfig | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.method is PromptMethod.PROMISE and self.promise is None:
             object.__setattr__(self, "promise", PromiseConfig())
         if self.method is not PromptMethod.PROMISE and self.promise is not None:
@@ -110,8 +134,6 @@ class PromptConfig:
         given = ", ".join(option for option, is_given in tuned.items() if is_given)
         if given and self.method is not PromptMethod.FINETUNE:
             raise ConfigError(f"{given}: is for finetune, not {self.method}; leave it out.")
-        if self.num_tokens is not None and self.num_tokens < 1:
-            raise ConfigError(f"--num-tokens {self.num_tokens}: must be at least 1.")
 
     @classmethod
     def faithful(cls, method: PromptMethod, **changes: Any) -> PromptConfig:

@@ -2,71 +2,108 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
+from cryoseg.config.common import seed_setting
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 
+def steps_setting(default: int) -> Any:
+    """The number of optimizer steps."""
+    return setting(default, help="Optimizer steps.", at_least=1)
+
+
+def learning_rate_setting(default: float) -> Any:
+    """The peak of the learning rate."""
+    return setting(default, help="Peak learning rate.", above=0)
+
+
+def batch_setting(default: int) -> Any:
+    """The number of samples in a step."""
+    return setting(
+        default,
+        help="Samples (clips, crops, tiles) per step, over all processes.",
+        flags=("--batch",),
+        at_least=1,
+    )
+
+
+def clip_length_setting(default: int, *, at_least: int) -> Any:
+    """The number of slices in a clip."""
+    return setting(default, help="Consecutive slices per clip.", flags=("--clip-length",), at_least=at_least)
+
+
+def max_minutes_setting() -> Any:
+    """The time limit of a training."""
+    return setting(
+        None,
+        help="Stop after this many minutes; the same command continues later.",
+        at_least=0,
+        shown="no limit",
+    )
+
+
+def validation_setting(*, shown: str) -> Any:
+    """The data that choose the best weights."""
+    return setting((), help="Data for validation, which are not trained on.", shown=shown)
+
+
 @dataclass(frozen=True, kw_only=True)
-class LoopConfig:
+class LoopConfig(Settings):
     """The training loop that every method shares.
+
+    The learning rate rises linearly to its peak and follows a cosine from there on. Every random choice
+    of step n follows from the seed and n, so a resumed run repeats exactly.
 
     Attributes
     ----------
-    steps
-        Optimizer steps in all; the learning rate follows a cosine over them.
     warmup_steps
-        Linear rise of the learning rate.
-    learning_rate, final_learning_rate_fraction
-        Peak, and where the cosine ends, as a fraction of the peak.
+        Steps of the linear rise of the learning rate.
+    final_learning_rate_fraction
+        Where the cosine ends, as a fraction of the peak.
     weight_decay
-        AdamW's, on matrices and kernels only.
+        Weight decay of AdamW, on matrices and kernels only.
     clip_norm
         Gradients are scaled down to this L2 norm where theirs is larger; None leaves them as they are.
     ema_decay
         Decay of the averaged weights that are validated and kept; 0 switches averaging off.
-    validate_every, checkpoint_every
-        In steps.
-    max_minutes
-        Stop, resumable, after this many minutes; None for no limit.
-    seed
-        Every random choice of step n follows from (seed, n), so a resumed run repeats exactly.
+    checkpoint_every
+        Steps between two checkpoints.
     """
 
-    steps: int = 3000
+    steps: int = steps_setting(3000)
     warmup_steps: int = 100
-    learning_rate: float = 1e-3
+    learning_rate: float = learning_rate_setting(1e-3)
     final_learning_rate_fraction: float = 0.01
     weight_decay: float = 0.05
     clip_norm: float | None = 1.0
     ema_decay: float = 0.995
-    validate_every: int = 500
+    validate_every: int = setting(500, help="Steps between validations.", at_least=1)
     checkpoint_every: int = 100
-    max_minutes: float | None = None
-    seed: int = 0
+    max_minutes: float | None = max_minutes_setting()
+    seed: int = seed_setting()
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"--steps {self.steps}: must be at least 1.")
+        super().__post_init__()
         if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"--ema-decay {self.ema_decay}: must lie in [0, 1).")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ConfigError(f"--learning-rate {self.learning_rate}: must be positive.")
+            raise ConfigError(f"ema_decay {self.ema_decay}: must be at least 0 and less than 1.")
+
+    def with_short_warmup(self) -> LoopConfig:
+        """The same loop whose learning rate rises over a tenth of the steps at most."""
+        return replace(self, warmup_steps=min(self.warmup_steps, self.steps // 10))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipConfig:
+class ClipConfig(Settings):
     """Clips of consecutive slices and their augmentation.
 
     Attributes
     ----------
     length
         Slices in a clip; also the memory window of inference.
-    size
-        Side of the square crop, in pixels.
-    batch
-        Clips in a step.
     zoom
         Largest factor by which a clip is magnified or shrunk (1 for none).
     noise, blur
@@ -76,19 +113,28 @@ class ClipConfig:
         Fraction of clips that may hold no membrane at all.
     """
 
-    length: int = 4
-    size: int = 192
-    batch: int = 2
+    length: int = clip_length_setting(4, at_least=1)
+    size: int = setting(
+        192, help="Side of the square crops in pixels, a multiple of 32.", flags=("--crop-size",), at_least=32
+    )
+    batch: int = batch_setting(2)
     zoom: float = 1.35
     noise: float = 0.7
     blur: float = 1.0
     empty_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.size < 32 or self.size % 32:
-            raise ConfigError(f"--crop-size {self.size}: must be a multiple of 32, and at least 32.")
-        if self.length < 1 or self.batch < 1:
-            raise ConfigError("--clip-length and --batch must be at least 1.")
+        super().__post_init__()
+        if self.size % 32:
+            raise ConfigError(f"--crop-size {self.size}: must be a multiple of 32.")
+
+
+class MembraneStage(StrEnum):
+    """What `cryoseg train membrane` trains: both stages, packed into one file, or one of them."""
+
+    BOTH = "both"
+    FIRST = "1"
+    SECOND = "2"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
-from cryoseg.config.train import LoopConfig
+from cryoseg.config.setting import Settings, setting
+from cryoseg.config.train import LoopConfig, batch_setting
 from cryoseg.errors import ConfigError
 
 
@@ -31,15 +32,13 @@ class TrainView(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig:
+class SampleConfig(Settings):
     """Training samples and their augmentation.
 
     Attributes
     ----------
     view
         Tiles or whole micrographs.
-    batch
-        Samples in a step.
     flips
         Mirror and turn by quarters.
     zoom
@@ -52,7 +51,7 @@ class SampleConfig:
     """
 
     view: TrainView = TrainView.TILES
-    batch: int = 4
+    batch: int = batch_setting(4)
     flips: bool = True
     zoom: float = 1.2
     noise: float = 0.5
@@ -60,8 +59,7 @@ class SampleConfig:
     gain: float = 1.3
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ConfigError(f"--batch {self.batch}: must be at least 1.")
+        super().__post_init__()
         if self.zoom < 1 or self.gain < 1:
             raise ConfigError("zoom and gain of the augmentation must be at least 1.")
 
@@ -85,10 +83,24 @@ PUBLISHED_EPOCHS = 100
 HEAD_LOSS_SCALE = 100.0
 SMALLEST_CORE = 0.2
 USUAL_CORE = 0.6  # of discs that are drawn about coordinates
+USUAL_STEPS = 400
+PARTICLE_PIXELS = 24.0  # diameter to which particles are scaled for a network that has none of its own
+
+
+def core_setting(default: float | None, *, shown: str | None = None) -> Any:
+    """The share of the particle that is learned."""
+    return setting(
+        default,
+        help="Diameter of the discs that are learned, in particle diameters; below 1, particles that touch "
+        "stay apart.",
+        at_least=SMALLEST_CORE,
+        at_most=1,
+        shown=shown,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSamConfig:
+class TrainSamConfig(Settings):
     """Everything that decides what training makes of its data.
 
     Attributes
@@ -102,8 +114,7 @@ class TrainSamConfig:
     loss, loss_scale
         What is minimized, and a factor.
     core
-        Diameter of the discs that are learned, in particle diameters. Below 1, particles that touch or
-        overlap stay apart; masks are grown back when picking.
+        Diameter of the discs that are learned; masks are grown back when picking.
     """
 
     prompt: PromptConfig
@@ -111,11 +122,10 @@ class TrainSamConfig:
     sample: SampleConfig = field(default_factory=SampleConfig)
     loss: SamLoss = SamLoss.DICE_BCE
     loss_scale: float = 1.0
-    core: float = 1.0
+    core: float = core_setting(1.0)
 
     def __post_init__(self) -> None:
-        if not SMALLEST_CORE <= self.core <= 1:
-            raise ConfigError(f"--core {self.core:g}: must lie between {SMALLEST_CORE:g} and 1.")
+        super().__post_init__()
         if self.core < 1 and self.sample.view is TrainView.WHOLE:
             raise ConfigError("--core: whole micrographs are too coarse for cores; train on tiles.")
 
@@ -125,7 +135,7 @@ class TrainSamConfig:
 
     @classmethod
     def ours(
-        cls, prompt: PromptConfig, *, steps: int = 400, seed: int = 0, core: float = 1.0, **loop: Any
+        cls, prompt: PromptConfig, *, steps: int = USUAL_STEPS, seed: int = 0, core: float = 1.0, **loop: Any
     ) -> TrainSamConfig:
         """Tiles, augmentation, a cosine schedule, averaged weights."""
         settings: dict[str, Any] = {
@@ -175,7 +185,7 @@ class TrainSamConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(Settings):
     """Training of a small promptable SAM from nothing.
 
     Attributes
@@ -183,9 +193,7 @@ class PretrainConfig:
     loop, sample
         The loop, and tiles with their augmentation.
     grid_side
-        Of the fixed grid of foreground points, the prompt for everything.
-    prompts
-        Particles of each tile that are asked for by points, and as many by boxes.
+        Points along one side of the grid of foreground points, the prompt for everything.
     particle_pixels
         Diameter to which particles are scaled.
     """
@@ -197,8 +205,10 @@ class PretrainConfig:
     )
     sample: SampleConfig = field(default_factory=lambda: SampleConfig(zoom=1.4))
     grid_side: int = 8
-    prompts: int = 3
-    particle_pixels: float = 24.0
+    prompts: int = setting(
+        3, help="Particles per tile that are prompted by points, and as many by boxes.", at_least=0
+    )
+    particle_pixels: float = PARTICLE_PIXELS
 
     @property
     def prompt(self) -> PromptConfig:

@@ -6,22 +6,21 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from cryoseg.config.common import Precision
-from cryoseg.config.segment import ETSAM_PROMPT_INTERVAL, Normalize, Stage1Prompt, Stage2Prompt
-from cryoseg.config.train import LoopConfig
-from cryoseg.errors import ConfigError
+from cryoseg.config.common import Precision, precision_setting
+from cryoseg.config.segment import (
+    ETSAM_PROMPT_INTERVAL,
+    Normalize,
+    Stage1Prompt,
+    Stage2Prompt,
+    sam2_config_setting,
+)
+from cryoseg.config.setting import Settings, setting
+from cryoseg.config.train import LoopConfig, batch_setting, clip_length_setting
 
 # Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage{1,2}.yaml@b859060.
 ETSAM_SAMPLES_PER_EPOCH = 222
 ETSAM_EPOCHS = {1: 2000, 2: 1000}
 ETSAM_GPUS = 4
-
-
-class Recipe(StrEnum):
-    """What `cryoseg train` makes of the pairs."""
-
-    MEMBRANE_TINY = "membrane-tiny"
-    ETSAM = "etsam"
 
 
 class ClipPrompts(StrEnum):
@@ -45,15 +44,13 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sam2ClipConfig:
+class Sam2ClipConfig(Settings):
     """Clips of whole slices and their augmentation, the same for all slices of a clip.
 
     Attributes
     ----------
     length
         Consecutive slices; the first one holds membrane.
-    batch
-        Clips in a step, over all processes.
     flip
         Probability of a mirror image.
     rotation, shear
@@ -62,61 +59,54 @@ class Sam2ClipConfig:
         Largest relative change.
     """
 
-    length: int = 22
-    batch: int = ETSAM_GPUS
+    length: int = clip_length_setting(22, at_least=2)
+    batch: int = batch_setting(ETSAM_GPUS)
     flip: float = 0.5
     rotation: float = 25.0
     shear: float = 20.0
     brightness: float = 0.1
     contrast: float = 0.03
 
-    def __post_init__(self) -> None:
-        if self.length < 2 or self.batch < 1:
-            raise ConfigError("--clip-length must be at least 2, --batch at least 1.")
-
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSam2Config:
-    """Everything that decides what `--recipe etsam` makes of its data.
+class TrainSam2Config(Settings):
+    """Everything that decides what a stage of ETSAM learns from its data.
 
     Attributes
     ----------
     stage
         1 sees the tomogram, 2 the tomogram plus the clipped and stretched logits of stage 1.
-    sam2_config
-        Name or path of a SAM 2 configuration.
     normalize
-        Of the grey values, as in `cryoseg segment`.
-    prompts
-        See `ClipPrompts`.
+        Normalization of the grey values, as in `cryoseg segment`.
     stage1_prompt, stage2_prompt, prompt_interval
-        For `ClipPrompts.INFERENCE`, and for the logits that stage 2 learns from.
+        Prompts for `ClipPrompts.INFERENCE`, and for the logits that stage 2 learns from.
     encoder_rate
         Learning rate of the image encoder, as a fraction of the others'.
     layer_decay
         Factor per layer below the encoder's last one.
     drop_path
         Probability of leaving out a block of the encoder in training.
-    freeze
-        Parts that keep their weights.
-    precision
-        Of the forward pass.
     """
 
     stage: int = 1
-    sam2_config: str = "configs/sam2.1/sam2.1_hiera_b+.yaml"
+    sam2_config: str = sam2_config_setting("configs/sam2.1/sam2.1_hiera_b+.yaml")
     normalize: Normalize = Normalize.POSITIVE_MAX
     loop: LoopConfig = field(default_factory=LoopConfig)
     clip: Sam2ClipConfig = field(default_factory=Sam2ClipConfig)
-    prompts: ClipPrompts = ClipPrompts.SAM2
+    prompts: ClipPrompts = setting(
+        ClipPrompts.SAM2,
+        help="Prompts of clips. sam2: clicks, boxes and masks as published. inference: as segment does.",
+    )
     stage1_prompt: Stage1Prompt = Stage1Prompt.GRID_ZERO
     stage2_prompt: Stage2Prompt = Stage2Prompt.ZERO
     prompt_interval: int = ETSAM_PROMPT_INTERVAL
     encoder_rate: float = 0.6
     layer_decay: float = 0.9
     drop_path: float = 0.1
-    freeze: tuple[Part, ...] = ()
-    precision: Precision = Precision.AUTO
+    freeze: tuple[Part, ...] = setting(
+        (), help="Part of the network that keeps its weights; repeat for several."
+    )
+    precision: Precision = precision_setting()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -144,3 +134,8 @@ def etsam_loop(stage: int, *, batch: int = ETSAM_GPUS) -> LoopConfig:
         checkpoint_every=500,
         seed=123,
     )
+
+
+def etsam_config(stage: int, *, batch: int = ETSAM_GPUS) -> TrainSam2Config:
+    """The published settings of a stage, in steps of `batch` clips."""
+    return TrainSam2Config(stage=stage, loop=etsam_loop(stage, batch=batch))

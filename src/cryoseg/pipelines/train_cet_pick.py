@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cryoseg import __version__
 from cryoseg.config import Mode0
-from cryoseg.config.cet_pick import CetPickConfig
+from cryoseg.config.cet_pick import CetPickConfig, CetPickFiles
 from cryoseg.config.invocation import recorded_options
-from cryoseg.config.pick import CoordsOrder, ThicknessAxis, TomogramPickConfig
+from cryoseg.config.pick import TomogramPickConfig
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.grids.working_grid import points_thin_first, thin_first, triple_thin_first
 from cryoseg.core.picking.detection import match_points
@@ -41,50 +41,16 @@ from cryoseg.view.sections import write_png
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingFiles:
+class TrainingFiles(CetPickFiles):
     """What the user names.
 
     Attributes
     ----------
-    tomograms
-        Files, folders, globs, lists, or CET-pick's tab-separated list.
-    picks
-        Coordinate files; each names its tomograms inside, or is named after one.
-    negatives
-        The same, of what must not be picked.
-    validation
-        Tomograms that are picked and pictured at every check; labels that `picks` has for them are
-        scored, not learned.
-    mask
-        A mask, or a folder of masks, of where particles may be.
-    thickness_axis
-        Of the tomograms.
-    coords_order
-        Columns of .coords files; None settles it by size and content.
-    picks_pixel_size
-        Voxel size that the coordinates count in, in angstrom; None for that of the tomograms.
-    unbinned
-        STAR coordinates are RELION 4's unbinned pixels.
     relion
         Frames by tomogram name, for RELION's STAR files.
-    pixel_size
-        Of the tomograms, in angstrom; None reads the headers.
-    mode0
-        How bytes of MRC files are read.
     """
 
-    tomograms: Sequence[str | Path]
-    picks: Sequence[Path]
-    negatives: Sequence[Path] = ()
-    validation: Sequence[str | Path] = ()
-    mask: Path | None = None
-    thickness_axis: ThicknessAxis = ThicknessAxis.Z
-    coords_order: CoordsOrder | None = None
-    picks_pixel_size: float | None = None
-    unbinned: bool = False
-    relion: dict[str, RelionFrame] | None = field(default=None)
-    pixel_size: float | None = None
-    mode0: Mode0 = Mode0.AUTO
+    relion: dict[str, RelionFrame] | None = None
 
 
 def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
@@ -211,7 +177,7 @@ def _load_validation(given: TrainingFiles, training: list[LabeledTomogram]) -> l
     """Validation tomograms; a nameless coordinate file stays with the training tomogram."""
     if not given.validation:
         return []
-    both = replace(given, tomograms=[*given.tomograms, *given.validation], mask=None)
+    both = replace(given, tomograms=(*given.tomograms, *given.validation), mask=None)
     known = {item.tomogram.source for item in training}
     return [item for item in load_items(both) if item.tomogram.source not in known]
 

@@ -65,7 +65,7 @@ def succeed(line: str) -> Result:
     return result
 
 
-class TestStagesOfTheBundledRecipe:
+class TestOneStageOfMembraneTiny:
     @pytest.fixture(autouse=True)
     def pipelines(self, stand_in: Callable[..., Call]) -> None:
         self.launch = stand_in("methods.training.processes.launch", ALONE)
@@ -75,7 +75,7 @@ class TestStagesOfTheBundledRecipe:
         self.stage = stand_in("methods.membrane_tiny.train.train_stage")
 
     def test_defaults_are_those_of_the_configuration(self, tmp_path: Path) -> None:
-        succeed(f"train etsam-stage1 mine -o {tmp_path / 'run'} --device cpu --quiet")
+        succeed(f"train membrane mine --stage 1 -o {tmp_path / 'run'} --device cpu --quiet")
         config, data, folder = self.stage.given
         default = TrainMembraneConfig(stage=1)
         assert config == replace(default, loop=replace(default.loop, warmup_steps=config.loop.warmup_steps))
@@ -85,12 +85,12 @@ class TestStagesOfTheBundledRecipe:
         assert self.stage.named["start"] is None
         assert data.logits is None
         assert data.polarity is Polarity.DARK
-        assert self.split.given == (["mine"], [])
+        assert self.split.given == (["mine"], ())
         assert self.logits.count == 0
 
     def test_every_option_arrives(self, tmp_path: Path) -> None:
         succeed(
-            f"train etsam-stage1 mine more -o {tmp_path} --validation other --steps 50 --learning-rate "
+            f"train membrane mine more --stage 1 -o {tmp_path} --validation other --steps 50 --learning-rate "
             "0.002 --batch 3 --clip-length 5 --crop-size 96 --validate-every 25 --max-minutes 7 "
             "--seed 11 --polarity as-is --start membrane-tiny --tensorboard --device cpu -q"
         )
@@ -99,8 +99,8 @@ class TestStagesOfTheBundledRecipe:
         assert (config.loop.steps, config.loop.learning_rate, config.loop.seed) == (50, 0.002, 11)
         assert (config.loop.validate_every, config.loop.max_minutes) == (25, 7.0)
         assert config.loop.warmup_steps == 5
-        assert self.split.given == (["mine", "more"], ["other"])
-        assert self.split.named == {"seed": 11}
+        assert self.split.given == (["mine", "more"], ("other",))
+        assert self.split.named["seed"] == 11
         assert self.start.given == (Path("membrane-tiny"), 1)
         assert self.stage.named["start"] == {"weights": 0}
         assert self.stage.given[1].polarity is Polarity.AS_IS
@@ -111,7 +111,7 @@ class TestStagesOfTheBundledRecipe:
         first.mkdir()
         (first / "best.pt").write_bytes(b"weights")
         succeed(
-            f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --clip-length 4 "
+            f"train membrane mine --stage 2 --stage1 {first} -o {tmp_path / 'second'} --clip-length 4 "
             "--device cpu --quiet"
         )
         config, stage1, data, _ = self.logits.given
@@ -122,14 +122,24 @@ class TestStagesOfTheBundledRecipe:
         assert self.start.given == (first / "best.pt", 1)
         assert self.stage.given[0].stage == 2
 
-    @pytest.mark.parametrize("option", ["--sam2-config x", "--prompts inference", "--freeze memory"])
-    def test_options_of_the_published_recipe_are_refused(self, tmp_path: Path, option: str) -> None:
-        told = run(f"train etsam-stage1 mine -o {tmp_path / 'run'} --device cpu -q {option}")
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ("--stage 2", "--stage1"),
+            ("--stage1 runs/1", "--stage 2"),
+            ("--stage 1 --stage2-steps 3", "--stage2-steps"),
+            ("--stage 1 --card '{}'", "--card"),
+            ("--devices 2", "--devices"),
+        ],
+    )
+    def test_options_that_do_not_fit_are_refused(self, tmp_path: Path, options: str, words: str) -> None:
+        told = run(f"train membrane mine -o {tmp_path / 'run'} --device cpu -q {options}")
         assert isinstance(told.exception, ConfigError)
-        assert "--recipe etsam" in str(told.exception)
+        assert words in str(told.exception)
+        assert self.stage.count == 0
 
 
-class TestStagesOfThePublishedRecipe:
+class TestStagesOfEtsam:
     @pytest.fixture(autouse=True)
     def pipelines(self, stand_in: Callable[..., Call]) -> None:
         self.launch = stand_in("methods.training.processes.launch", ALONE)
@@ -138,16 +148,16 @@ class TestStagesOfThePublishedRecipe:
         self.stage = stand_in("methods.etsam.train.train_sam2_stage")
 
     def test_defaults_are_the_published_ones(self, tmp_path: Path) -> None:
-        succeed(f"train etsam-stage1 mine -o {tmp_path} --recipe etsam --device cpu -q")
+        succeed(f"train etsam-stage1 mine -o {tmp_path} --device cpu -q")
         config = self.stage.given[0]
         assert config == TrainSam2Config(stage=1, loop=etsam_loop(1, batch=config.clip.batch))
         assert self.stage.given[1].polarity is Polarity.AS_IS
         assert self.stage.given[1].logits is None
-        assert self.split.named == {"seed": 123}
+        assert self.split.named["seed"] == 123
 
     def test_every_option_arrives(self, tmp_path: Path) -> None:
         succeed(
-            f"train etsam-stage1 mine -o {tmp_path} --recipe etsam --prompts inference --freeze "
+            f"train etsam-stage1 mine -o {tmp_path} --prompts inference --freeze "
             "image-encoder --freeze prompt-encoder --precision bfloat16 --sam2-config "
             "sam2.1/sam2.1_hiera_t --steps 9 --batch 2 --clip-length 3 --devices 2 --start a.pt "
             "--device cpu -q"
@@ -161,16 +171,20 @@ class TestStagesOfThePublishedRecipe:
         assert self.launch.given[0] == 2
         assert self.stage.named["start"] == Path("a.pt")
 
+    def test_the_recipe_of_older_command_lines(self, tmp_path: Path) -> None:
+        succeed(f"train etsam-stage1 mine -o {tmp_path} --recipe etsam --device cpu -q")
+        told = run(f"train etsam-stage1 mine -o {tmp_path} --recipe membrane-tiny --device cpu -q")
+        assert isinstance(told.exception, ConfigError)
+        assert "cryoseg train membrane" in str(told.exception)
+        assert self.stage.count == 1
+
     @pytest.mark.parametrize("kind", ["a run", "a checkpoint"])
     def test_stage_2_takes_a_run_or_a_checkpoint(self, tmp_path: Path, kind: str) -> None:
         first = tmp_path / "first"
         checkpoint = first / "best.pt" if kind == "a run" else first
         checkpoint.parent.mkdir(exist_ok=True)
         checkpoint.write_bytes(b"weights")
-        succeed(
-            f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --recipe etsam "
-            "--device cpu --quiet"
-        )
+        succeed(f"train etsam-stage2 mine --stage1 {first} -o {tmp_path / 'second'} --device cpu --quiet")
         config, taken, data, _ = self.logits.given
         assert taken == checkpoint
         assert data == self.stage.given[1]
@@ -306,7 +320,7 @@ class TestSams:
 
 REPEATABLE = {
     "etsam-stage1": "mine more --validation other --steps 50 --learning-rate 2e-5 --seed 11 --polarity "
-    "as-is --freeze image-encoder --freeze prompt-encoder --recipe etsam",
+    "as-is --freeze image-encoder --freeze prompt-encoder",
     "membrane": 'mine --stage2-steps 7 --start membrane-tiny --card \'{"data": "rings"}\'',
     "finetune": "mine --base particle-tiny --tuned-blocks 4,5 --tune-prompt-encoder --batch 2",
     "sam": "simulated --steps 40 --prompts 1",

@@ -54,7 +54,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-ETSAM = ("--recipe", "etsam", "--sam2-config", NANO, "--clip-length", "3", "--batch", "2")
+ETSAM = ("--sam2-config", NANO, "--clip-length", "3", "--batch", "2")
 
 
 def test_two_stages_train_and_their_checkpoints_segment(data: Path, tmp_path: Path) -> None:

@@ -87,8 +87,10 @@ def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -
             "-m",
             "cryoseg",
             "train",
-            "etsam-stage1",
+            "membrane",
             str(data),
+            "--stage",
+            "1",
             "--steps",
             "12",
             "--batch",
@@ -147,8 +149,21 @@ def test_a_volume_with_nan_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_repeats_from_the_options_it_left(data: Path, tmp_path: Path) -> None:
-    program = (sys.executable, "-m", "cryoseg", "train", "etsam-stage1")
-    options = ("--steps", "6", "--batch", "1", "--clip-length", "2", "--crop-size", "64", "--seed", "3")
+    program = (sys.executable, "-m", "cryoseg", "train", "membrane")
+    options = (
+        "--stage",
+        "1",
+        "--steps",
+        "6",
+        "--batch",
+        "1",
+        "--clip-length",
+        "2",
+        "--crop-size",
+        "64",
+        "--seed",
+        "3",
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for command in (
         (*program, str(data), "-o", "first", *options, "--validate-every", "3"),

@@ -40,7 +40,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     def train(name: str, *extra: str) -> dict[str, torch.Tensor]:
         subprocess.run(
             [
-                *(sys.executable, "-m", "cryoseg", "train", "etsam-stage1", str(tmp_path)),
+                *(sys.executable, "-m", "cryoseg", "train", "membrane", str(tmp_path), "--stage", "1"),
                 *("-o", str(tmp_path / name), "--steps", "3", "--validate-every", "3", "--batch", "2"),
                 *("--clip-length", "2", "--crop-size", "64", *extra),
             ],

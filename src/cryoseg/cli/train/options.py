@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from cryoseg.cli.config_file import write_options
-from cryoseg.cli.console import BatchConsole
-from cryoseg.cli.options import (
-    BATCH_HELP,
-    CLIP_LENGTH_HELP,
-    LEARNING_RATE_HELP,
-    POLARITY_HELP,
-    STEPS_HELP,
-    VALIDATE_EVERY_HELP,
-    VALIDATION_HELP,
-)
-from cryoseg.config.segment import Polarity
-from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
+from cryoseg.cli.options import Verbosity
+from cryoseg.config.common import Mode0, device_setting, mode0_setting
+from cryoseg.config.segment import Polarity, polarity_setting
+from cryoseg.config.setting import Settings, setting
+from cryoseg.config.train import validation_setting
 from cryoseg.errors import ConfigError, CryosegError
+
+if TYPE_CHECKING:
+    from cryoseg.methods.training.run import Runtime
 
 COMMAND_FILE = "command.toml"  # in the folder of a run
 
@@ -35,10 +34,11 @@ Data = Annotated[
         show_default=False,
     ),
 ]
-Validation = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    Option("--validation", help=VALIDATION_HELP, show_default="a tenth of the data"),
-]
+
+
+def tensorboard_setting() -> Any:
+    """Whether event files of TensorBoard are written."""
+    return setting(False, help="Write TensorBoard files into the run's folder. Needs the extra `train`.")
 
 
 def _remember(context: typer.Context, folder: Path) -> Path:
@@ -54,9 +54,9 @@ def _remember(context: typer.Context, folder: Path) -> Path:
     return folder
 
 
-def say_unfinished(console: BatchConsole) -> None:
-    """The sentence after a training that its time limit ended."""
-    console.err.print("Stopped at --max-minutes; the same command goes on.", markup=False)
+def say_unfinished() -> None:
+    """Say that the time limit ended a training."""
+    typer.echo("Stopped at --max-minutes; the same command goes on.", err=True)
 
 
 def read_card(text: str | None) -> dict[str, Any] | None:
@@ -87,57 +87,38 @@ RunDir = Annotated[
         help="Folder of the run; the same folder goes on with it. Its command.toml repeats the run.",
     ),
 ]
-Start = Annotated[
-    Optional[Path],  # noqa: UP045
-    Option("--start", help="Begin with the weights of a model file or of a run's best.pt, not from nothing."),
-]
-Steps = Annotated[int, Option(min=1, help=STEPS_HELP)]
-LearningRate = Annotated[float, Option(help=LEARNING_RATE_HELP)]
-Batch = Annotated[int, Option(min=1, help=BATCH_HELP)]
-ClipLength = Annotated[int, Option(min=1, help=CLIP_LENGTH_HELP)]
-CropSize = Annotated[int, Option(help="Side of the square crops, pixels; a multiple of 32.")]
-ValidateEvery = Annotated[int, Option(min=1, help=VALIDATE_EVERY_HELP)]
-MaxMinutes = Annotated[
-    Optional[float],  # noqa: UP045
-    Option(help="Stop after this many minutes; the same command goes on later.", show_default="no limit"),
-]
-PolarityOption = Annotated[Polarity, Option(help=POLARITY_HELP)]
-Devices = Annotated[
-    int,
-    Option(
-        "--devices",
-        min=1,
-        help="Processes that share the work, one per GPU (on a CPU: any number). Needs the extra `train`.",
-    ),
-]
-Tensorboard = Annotated[
-    bool,
-    Option("--tensorboard", help="Write TensorBoard files into the run's folder. Needs the extra `train`."),
-]
+PolarityOption = Annotated[Polarity, polarity_setting(None)]
+Tensorboard = Annotated[bool, tensorboard_setting()]
 
 
-def membrane_config(
-    stage: int,
-    *,
-    steps: int,
-    learning_rate: float,
-    batch: int,
-    clip_length: int,
-    crop_size: int,
-    validate_every: int,
-    max_minutes: float | None,
-    seed: int,
-) -> TrainMembraneConfig:
-    """Settings of one stage of the bundled model's recipe."""
-    return TrainMembraneConfig(
-        stage=stage,
-        loop=LoopConfig(
-            steps=steps,
-            learning_rate=learning_rate,
-            validate_every=validate_every,
-            max_minutes=max_minutes,
-            warmup_steps=min(LoopConfig.warmup_steps, steps // 10),
-            seed=seed,
-        ),
-        clip=ClipConfig(length=clip_length, size=crop_size, batch=batch),
+@dataclass(frozen=True, kw_only=True)
+class PairTraining(Settings):
+    """A training on pairs of tomogram and labels: with what it begins, and where it runs."""
+
+    validation: tuple[str, ...] = validation_setting(shown="a tenth of the data")
+    start: Path | None = setting(
+        None, help="Begin with the weights of a model file or of a run's best.pt, not at random."
     )
+    mode0: Mode0 = mode0_setting()
+    device: str = device_setting()
+    devices: int = setting(
+        1,
+        help="Processes that share the work, one per GPU, or any number on a CPU. Needs the extra `train`.",
+        at_least=1,
+    )
+    tensorboard: bool = tensorboard_setting()
+
+    @contextmanager
+    def runtime(self, verbosity: Verbosity) -> Iterator[Runtime]:
+        """Start the processes of the training, of which only the first one prints."""
+        from cryoseg.methods.device import select_device
+        from cryoseg.methods.training.processes import launch
+        from cryoseg.methods.training.run import Runtime
+
+        device = select_device(self.device)
+        processes = launch(self.devices, device)
+        if processes.fabric is not None:
+            device = processes.fabric.device
+        quiet = verbosity.quiet or not processes.first
+        with replace(verbosity, quiet=quiet).console() as console:
+            yield Runtime(device=device, processes=processes, tensorboard=self.tensorboard, on_event=console)

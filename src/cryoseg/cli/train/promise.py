@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
-from typer import Argument, Option, echo
+from typer import Argument, echo
 
-from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import PREPARE_HELP
+from cryoseg.cli.option_groups import Changes, Shown, given_options
 from cryoseg.cli.train.options import RunDir, say_unfinished
 from cryoseg.cli.train.sam_options import (
+    AdaptOptions,
     Base,
-    Batch,
-    Rate,
-    RunOptions,
-    Steps,
     TrainingMicrographs,
     WholeImage,
     train_on_micrographs,
 )
-from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
+from cryoseg.config.pictures import prepare_setting
+from cryoseg.config.promise import PromiseConfig, Prompter
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
-from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig
+from cryoseg.config.setting import setting
+from cryoseg.config.train import LoopConfig
+from cryoseg.config.train_sam import USUAL_STEPS, SamLoss, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError
 
-_DEFAULT = PromiseConfig()
+_LOOP = {
+    "steps": str(USUAL_STEPS),
+    "learning_rate": "the method's",
+    "validate_every": "an eighth of --steps",
+}
 
 
 def _refuse(reason: str, options: Mapping[str, object]) -> None:
@@ -46,56 +49,22 @@ def promise(
             show_default=False,
         ),
     ],
+    *,
     output_dir: RunDir,
     base: Base = "particle-tiny",
-    prompter: Annotated[
-        Prompter,
-        Option(
-            help="apm: a network places the points. gt: points drawn from the true mask, an upper bound and "
-            "never an automatic result. grid, none: with --ips only."
-        ),
-    ] = _DEFAULT.prompter,
-    ips: Annotated[
-        bool, Option("--ips/--no-ips", help="Shift SAM's mask tokens by what the image holds.")
-    ] = _DEFAULT.ips,
-    points: Annotated[int, Option("--points", help="K, points per tile or picture.")] = _DEFAULT.points,
-    apm: Annotated[ApmKind, Option(help="The network that places points.")] = _DEFAULT.apm,
-    freeze: Annotated[
-        FreezeType,
-        Option(
-            help="fz0: SAM is frozen. fz1: its prompt encoder learns too, fz2: its mask decoder, fz3: both, "
-            "fz4: everything."
-        ),
-    ] = _DEFAULT.freeze,
-    best_mask: Annotated[
-        bool,
-        Option(
-            "--best-mask/--first-mask",
-            help="Take the mask with the highest predicted IoU of SAM's three, or the first, as published.",
-        ),
-    ] = _DEFAULT.best_mask,
-    random_start: Annotated[
-        bool, Option("--random-start", help="Start the shift at random, as published, not at zero.")
-    ] = not _DEFAULT.zero_start,
+    promised: PromiseConfig,
     double_sigmoid: Annotated[
-        bool, Option("--double-sigmoid", help="The published loss, which cannot reach zero; to compare with.")
+        bool, setting(help="Use the published loss, which cannot reach zero, to compare with.")
     ] = False,
-    prepare: Annotated[
-        Optional[bool],  # noqa: UP045
-        Option("--prepare/--no-prepare", help=PREPARE_HELP, show_default="no-prepare"),
-    ] = None,
+    prepare: Annotated[bool | None, prepare_setting(shown="no-prepare")] = None,
     augment: Annotated[
-        bool,
-        Option(
-            "--augment/--no-augment", help="Pictures: the published augmentation. Needs the extra `train`."
-        ),
+        bool, setting(help="Pictures: the published augmentation. Needs the extra `train`.")
     ] = True,
-    micrographs: TrainingMicrographs = TrainingMicrographs(),
-    steps: Steps = None,
-    learning_rate: Rate = None,
-    batch: Batch = None,
+    micrographs: TrainingMicrographs,
+    loop: Annotated[Changes[LoopConfig], Shown(_LOOP)],
+    sample: Annotated[Changes[SampleConfig], Shown({"batch": f"{SampleConfig.batch}; 1 of whole images"})],
     whole_image: WholeImage = False,
-    run: RunOptions = RunOptions(),
+    run: AdaptOptions,
 ) -> None:
     """Adapt a frozen SAM by a network that places its points, and a shift of its mask tokens.
 
@@ -103,19 +72,8 @@ def promise(
 
     Example: cryoseg train promise pictures.csv -o runs/pictures --base sam_vit_b --prepare
     """
-    prompt = PromptConfig(
-        method=PromptMethod.PROMISE,
-        promise=PromiseConfig(
-            prompter=prompter,
-            apm=apm,
-            ips=ips,
-            points=points,
-            zero_start=not random_start,
-            freeze=freeze,
-            best_mask=best_mask,
-        ),
-    )
-    config = TrainSamConfig.ours(prompt, steps=steps or 400, seed=run.seed, max_minutes=run.max_minutes)
+    prompt = PromptConfig(method=PromptMethod.PROMISE, promise=promised)
+    config = TrainSamConfig.ours(prompt, steps=loop.value("steps", default=USUAL_STEPS))
     lists = [name for name in data if name.lower().endswith(".csv")]
     if lists and len(lists) < len(data):
         raise ConfigError("DATA: give CSV lists of pictures or folders of micrographs, not both.")
@@ -123,21 +81,22 @@ def promise(
         _refuse(
             "is for micrographs; a CSV list says with train_type what each picture is for",
             # What the pictures of a list are for and how they are read stands in the list.
-            {name: value for name, value in micrographs.given().items() if name != "--polarity"},
+            {name: value for name, value in given_options(micrographs).items() if name != "--polarity"},
         )
     else:
         _refuse("is for pictures in CSV lists", {"--prepare": prepare, "--no-augment": not augment})
-    sample = SampleConfig.plain(batch=config.sample.batch) if whole_image or lists else config.sample
+    if whole_image or lists:
+        config = replace(config, sample=SampleConfig.plain(batch=config.sample.batch))
     config = replace(
         config,
         loss=SamLoss.DOUBLE_SIGMOID if double_sigmoid else config.loss,
-        loop=replace(config.loop, learning_rate=learning_rate or config.loop.learning_rate),
-        sample=replace(sample, batch=batch or sample.batch),
+        loop=loop.over(config.loop),
+        sample=sample.over(config.sample),
     )
     from cryoseg.methods.particles.train import find_base
 
     place = find_base(base, run.checkpoints_dir)
-    if prompter is Prompter.GT:
+    if promised.prompter is Prompter.GT:
         echo("--prompter gt: its metrics are an upper bound; it cannot pick.", err=True)
     if not lists:
         train_on_micrographs(config, place, data, output_dir, micrographs, run)
@@ -147,7 +106,7 @@ def promise(
     from cryoseg.methods.particles.trained import ModelOutput
     from cryoseg.methods.training.run import Runtime
 
-    with batch_console(quiet=run.quiet, verbose=run.verbose) as console:
+    with run.console() as console:
         trained = train_pictures(
             micrographs.with_core(config),
             place,
@@ -157,4 +116,4 @@ def promise(
             runtime=Runtime(device=select_device(run.device), on_event=console),
         )
     if trained is None:
-        say_unfinished(console)
+        say_unfinished()

@@ -5,131 +5,92 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated
 
-from typer import Option, echo
+from typer import echo
 
-from cryoseg.cli.console import batch_console
-from cryoseg.cli.options import (
-    BATCH_HELP,
-    LEARNING_RATE_HELP,
-    STEPS_HELP,
-    VALIDATE_EVERY_HELP,
-    Card,
-    Device,
-    Mode0Option,
-    Quiet,
-    Seed,
-    Verbose,
-)
-from cryoseg.cli.train.options import MaxMinutes, RunDir, read_card, say_unfinished
+from cryoseg.cli.option_groups import Changes, Shown
+from cryoseg.cli.options import Card, Device, Mode0Option, Verbosity
+from cryoseg.cli.train.options import RunDir, read_card, say_unfinished
 from cryoseg.cli.train.sam_options import (
+    AdaptOptions,
     Base,
-    Batch,
     Data,
-    Rate,
-    RunOptions,
-    Steps,
     TrainingMicrographs,
-    Validation,
-    Whole,
     WholeImage,
     train_on_micrographs,
 )
 from cryoseg.config import Mode0
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod, parse_blocks
-from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig
-from cryoseg.errors import ConfigError
+from cryoseg.config.setting import setting
+from cryoseg.config.train import LoopConfig, validation_setting
+from cryoseg.config.train_sam import (
+    PUBLISHED_EPOCHS,
+    USUAL_STEPS,
+    PretrainConfig,
+    SamLoss,
+    SampleConfig,
+    TrainSamConfig,
+)
 
-LossOption = Annotated[
-    Optional[SamLoss],  # noqa: UP045
-    Option("--loss", help="dice-bce or dice.", show_default="dice-bce; dice if faithful"),
-]
-Faithful = Annotated[
-    bool,
-    Option("--faithful", help="Settings of the released Prompt-SAM scripts, defects that matter included."),
-]
-Blocks = Annotated[
-    Optional[str],  # noqa: UP045
-    Option(
-        "--blocks",
-        help="Encoder blocks that get a prompt, such as 0-3,7 (adapters: 0-3:1,4-7:3).",
-        show_default="all",
-    ),
-]
-NumTokens = Annotated[
-    Whole, Option(min=1, help="Prefix: tokens per block; rows of the grid.", show_default="one row")
-]
-TunedBlocks = Annotated[
-    Optional[str],  # noqa: UP045
-    Option(
-        help="Finetune: encoder blocks to train beside the mask decoder, such as 4,5.", show_default="none"
-    ),
-]
-TunePrompts = Annotated[bool, Option("--tune-prompt-encoder", help="Finetune: train the prompt encoder too.")]
-TrainDecoder = Annotated[bool, Option("--train-decoder", help="Train the mask decoder beside the prompt.")]
-
-
-def _integers(text: str | None, option: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise ConfigError(f"{option} {text}: write numbers with commas, such as 4,5.") from None
+_LOOP = {
+    "steps": f"{USUAL_STEPS}; {PUBLISHED_EPOCHS} epochs if faithful",
+    "learning_rate": "the method's",
+    "validate_every": "an eighth of --steps; an epoch if faithful",
+}
 
 
 def _train(method: PromptMethod) -> Callable[..., None]:
-    """The command of a method; the four differ in the method only."""
+    """The command of a method; the four differ only in the method."""
 
     def command(
         data: Data,
+        *,
         output_dir: RunDir,
         base: Base = "particle-tiny",
-        micrographs: TrainingMicrographs = TrainingMicrographs(),
-        steps: Steps = None,
-        learning_rate: Rate = None,
-        batch: Batch = None,
-        loss: LossOption = None,
-        faithful: Faithful = False,
+        micrographs: TrainingMicrographs,
+        loop: Annotated[Changes[LoopConfig], Shown(_LOOP)],
+        sample: Annotated[Changes[SampleConfig], Shown({"batch": f"{SampleConfig.batch}; 1 if faithful"})],
+        loss: Annotated[
+            SamLoss | None,
+            setting(help="Loss that is minimized.", shown="dice-bce; dice if faithful"),
+        ] = None,
+        faithful: Annotated[
+            bool,
+            setting(help="Take the settings of the released Prompt-SAM scripts, with their defects."),
+        ] = False,
         whole_image: WholeImage = False,
-        blocks: Blocks = None,
-        num_tokens: NumTokens = None,
-        tuned_blocks: TunedBlocks = None,
-        tune_prompt_encoder: TunePrompts = False,
-        train_decoder: TrainDecoder = False,
-        run: RunOptions = RunOptions(),
+        blocks: Annotated[
+            str | None,
+            setting(
+                help="Encoder blocks that get a prompt, such as 0-3,7 (adapters: 0-3:1,4-7:3).", shown="all"
+            ),
+        ] = None,
+        prompt: Changes[PromptConfig],
+        run: AdaptOptions,
     ) -> None:
         from cryoseg.methods.particles.files import load_base
         from cryoseg.methods.particles.train import find_base
 
         place = find_base(base, run.checkpoints_dir)
         geometry, recipe, _ = load_base(place)
-        options: dict[str, Any] = {
-            "num_tokens": num_tokens,
-            "tuned_blocks": _integers(tuned_blocks, "--tuned-blocks"),
-            "tune_prompt_encoder": tune_prompt_encoder,
-        }
+        adapted = prompt.over(PromptConfig.faithful(method) if faithful else PromptConfig(method=method))
         if blocks is not None:
-            options["blocks"] = parse_blocks(blocks, method, geometry.depth)
-        if train_decoder:
-            options["train_decoder"] = True
-        limits: dict[str, Any] = {"seed": run.seed, "max_minutes": run.max_minutes}
+            adapted = replace(adapted, blocks=parse_blocks(blocks, method, geometry.depth))
         if faithful:
             if recipe is not None:
                 echo("--faithful: the base keeps its own grey values.", err=True)
-            images = len(micrographs.split(data, seed=run.seed)[0])
-            config = TrainSamConfig.faithful(
-                PromptConfig.faithful(method, **options), images=images, **limits
-            )
+            images = len(micrographs.split(data, seed=loop.value("seed", default=LoopConfig.seed))[0])
+            config = TrainSamConfig.faithful(adapted, images=images)
         else:
-            config = TrainSamConfig.ours(PromptConfig(method=method, **options), steps=steps or 400, **limits)
+            config = TrainSamConfig.ours(adapted, steps=loop.value("steps", default=USUAL_STEPS))
             if whole_image:
                 config = replace(config, sample=SampleConfig.plain(batch=config.sample.batch))
-        loop = config.loop
         config = replace(
             config,
             loss=loss or config.loss,
-            loop=replace(loop, steps=steps or loop.steps, learning_rate=learning_rate or loop.learning_rate),
-            sample=replace(config.sample, batch=batch or config.sample.batch),
+            loop=loop.over(config.loop),
+            sample=sample.over(config.sample),
         )
         train_on_micrographs(config, place, data, output_dir, micrographs, run)
 
@@ -148,31 +109,18 @@ prefix_prompt = _train(PromptMethod.PREFIX)
 encoder_prompt = _train(PromptMethod.ENCODER)
 finetune = _train(PromptMethod.FINETUNE)
 
-_DEFAULT = PretrainConfig()
-
 
 def sam(
     data: Data,
+    *,
     output_dir: RunDir,
-    validation: Validation = None,
-    start: Annotated[
-        Optional[Path],  # noqa: UP045
-        Option("--start", help="Model file of this kind to begin with."),
-    ] = None,
-    steps: Annotated[int, Option(min=1, help=STEPS_HELP)] = _DEFAULT.loop.steps,
-    learning_rate: Annotated[float, Option(help=LEARNING_RATE_HELP)] = _DEFAULT.loop.learning_rate,
-    batch: Annotated[int, Option(min=1, help=BATCH_HELP)] = _DEFAULT.sample.batch,
-    prompts: Annotated[
-        int, Option(min=0, help="Particles per tile that are asked for by points, and by boxes.")
-    ] = _DEFAULT.prompts,
-    validate_every: Annotated[int, Option(min=1, help=VALIDATE_EVERY_HELP)] = _DEFAULT.loop.validate_every,
-    max_minutes: MaxMinutes = None,
+    validation: Annotated[tuple[str, ...], validation_setting(shown="a fifth of the data")] = (),
+    start: Annotated[Path | None, setting(help="Model file of this kind to begin with.")] = None,
+    config: PretrainConfig,
+    mode0: Mode0Option = Mode0.AUTO,
     device: Device = "auto",
     card: Card = None,
-    mode0: Mode0Option = Mode0.AUTO,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbosity: Verbosity,
 ) -> None:
     """Train a small promptable SAM from nothing, on simulated micrographs with numbered particles.
 
@@ -184,24 +132,10 @@ def sam(
     from cryoseg.methods.particles.trained import ModelOutput
     from cryoseg.methods.training.run import Runtime
 
-    config = replace(
-        _DEFAULT,
-        prompts=prompts,
-        sample=replace(_DEFAULT.sample, batch=batch),
-        loop=replace(
-            _DEFAULT.loop,
-            steps=steps,
-            learning_rate=learning_rate,
-            warmup_steps=min(_DEFAULT.loop.warmup_steps, steps // 10),
-            validate_every=validate_every,
-            max_minutes=max_minutes,
-            seed=seed,
-        ),
-    )
-    with batch_console(quiet=quiet, verbose=verbose) as console:
-        training, held_out = split_micrographs(data, validation or [], seed=seed)
+    with verbosity.console() as console:
+        training, held_out = split_micrographs(data, validation, seed=config.loop.seed)
         trained = pretrain(
-            config,
+            replace(config, loop=config.loop.with_short_warmup()),
             MicrographData(
                 training=training,
                 held_out=held_out,
@@ -213,4 +147,4 @@ def sam(
             runtime=Runtime(device=select_device(device), on_event=console),
         )
     if trained is None:
-        say_unfinished(console)
+        say_unfinished()

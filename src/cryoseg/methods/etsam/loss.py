@@ -14,7 +14,7 @@ try:
     from training.loss_fns import CORE_LOSS_KEY, MultiStepMultiMasksAndIous
 except ImportError as error:
     raise ConfigError(
-        f'--recipe etsam needs {error.name}, which is not installed; run pip install "cryoseg[train]".'
+        f'Training ETSAM needs {error.name}, which is not installed; run pip install "cryoseg[train]".'
     ) from error
 
 SURELY_NOT = -100.0  # a logit whose probability, focal loss and gradient are 0

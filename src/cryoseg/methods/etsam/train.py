@@ -1,4 +1,4 @@
-"""`cryoseg train etsam-stage1|etsam-stage2 --recipe etsam`: any SAM 2 network, on whole slices."""
+"""`cryoseg train etsam-stage1|etsam-stage2`: any SAM 2 network, on whole slices."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ try:
     from training.model.sam2 import SAM2Train
 except ImportError as error:
     raise ConfigError(
-        f'--recipe etsam needs {error.name}, which is not installed; run pip install "cryoseg[train]".'
+        f'Training ETSAM needs {error.name}, which is not installed; run pip install "cryoseg[train]".'
     ) from error
 
 # Values of sam2's fine-tuning configuration, which ETSAM kept.

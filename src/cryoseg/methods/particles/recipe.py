@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cryoseg.config.prompt_sam import InputScale
 from cryoseg.config.segment import Polarity
+from cryoseg.config.train_sam import PARTICLE_PIXELS
 from cryoseg.errors import ConfigError
 
 
@@ -42,7 +43,7 @@ class ParticleRecipe:
     """
 
     image_size: int
-    particle_pixels: float = 24.0
+    particle_pixels: float = PARTICLE_PIXELS
     overlap: int = 48
     core: float = 1.0
     logit_threshold: float = 0.0

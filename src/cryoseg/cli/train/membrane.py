@@ -1,0 +1,122 @@
+"""`cryoseg train membrane`: membrane-tiny, both stages or one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryoseg.cli.options import Card, Verbosity
+from cryoseg.cli.train.options import (
+    Data,
+    PairTraining,
+    PolarityOption,
+    RunDir,
+    read_card,
+    say_unfinished,
+)
+from cryoseg.config.segment import Polarity
+from cryoseg.config.setting import Settings, setting
+from cryoseg.config.train import ClipConfig, LoopConfig, MembraneStage, TrainMembraneConfig
+from cryoseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryoseg.methods.membranes.training import TrainingPairs
+    from cryoseg.methods.training.run import Runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions(Settings):
+    """Which stages are trained."""
+
+    stage: MembraneStage = setting(
+        MembraneStage.BOTH, help="Train both stages and pack them into one model file, or one stage alone."
+    )
+    stage1: Path | None = setting(
+        None, help="With --stage 2: folder of the stage-1 run whose logits stage 2 learns from."
+    )
+    stage2_steps: int | None = setting(
+        None, help="With --stage both: steps of stage 2.", at_least=1, shown="half of --steps"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.stage is MembraneStage.SECOND) != (self.stage1 is not None):
+            raise ConfigError("--stage 2 and --stage1 go together: give both, or neither.")
+        if self.stage is not MembraneStage.BOTH and self.stage2_steps is not None:
+            raise ConfigError(f"--stage2-steps: is for --stage both; give --steps with --stage {self.stage}.")
+
+    def configs(self, loop: LoopConfig, clip: ClipConfig) -> list[TrainMembraneConfig]:
+        """The settings of the stages; of both, stage 2 takes half the steps and half the rate."""
+        first = TrainMembraneConfig(stage=1, loop=loop.with_short_warmup(), clip=clip)
+        if self.stage is not MembraneStage.BOTH:
+            return [replace(first, stage=int(self.stage))]
+        steps = self.stage2_steps or max(1, loop.steps // 2)
+        shorter = replace(loop, steps=steps, learning_rate=loop.learning_rate / 2)
+        return [first, TrainMembraneConfig(stage=2, loop=shorter.with_short_warmup(), clip=clip)]
+
+
+def membrane(
+    data: Data,
+    *,
+    output_dir: RunDir,
+    stages: StageOptions,
+    run: PairTraining,
+    loop: LoopConfig,
+    clip: ClipConfig,
+    polarity: PolarityOption = Polarity.DARK,
+    card: Card = None,
+    verbosity: Verbosity,
+) -> None:
+    """Train membrane-tiny: both stages, into one model file for `cryoseg segment --model FILE`.
+
+    A stage that is trained alone leaves a run, and `cryoseg train package` packs two of them.
+
+    Example: cryoseg train membrane my_pairs -o runs/mine --start membrane-tiny --steps 300
+    """
+    from cryoseg.methods.membrane_tiny.train import train_membrane
+    from cryoseg.methods.membranes.data import split_pairs
+    from cryoseg.methods.membranes.training import TrainingPairs
+
+    if stages.stage is MembraneStage.BOTH and run.devices > 1:
+        raise ConfigError("--devices: is for one stage; add --stage 1 or --stage 2.")
+    if stages.stage is not MembraneStage.BOTH and card is not None:
+        raise ConfigError("--card: is for the packed model; give it with --stage both, or to train package.")
+    configs = stages.configs(loop, clip)
+    with run.runtime(verbosity) as runtime:
+        training, held_out = split_pairs(data, run.validation, seed=loop.seed, mode0=run.mode0)
+        pairs = TrainingPairs(training=training, held_out=held_out, polarity=polarity)
+        if stages.stage is not MembraneStage.BOTH:
+            _train_one(configs[0], pairs, output_dir, run.start, stages.stage1, runtime)
+            return
+        model = train_membrane(
+            (configs[0], configs[1]),
+            pairs,
+            output_dir,
+            start=run.start,
+            card=read_card(card),
+            runtime=runtime,
+        )
+    if model is None:
+        say_unfinished()
+
+
+def _train_one(
+    config: TrainMembraneConfig,
+    data: TrainingPairs,
+    folder: Path,
+    start: Path | None,
+    stage1: Path | None,
+    runtime: Runtime,
+) -> None:
+    from cryoseg.methods.membrane_tiny.runs import load_start, write_logits_of_run
+    from cryoseg.methods.membrane_tiny.train import train_stage
+    from cryoseg.methods.membranes.data import logits_folder
+    from cryoseg.methods.training.loop import BEST
+
+    weights = load_start(start, config.stage) if start is not None else None
+    if stage1 is not None:
+        data = replace(data, logits=logits_folder(folder, stage1 / BEST, data.polarity))
+        write_logits_of_run(TrainMembraneConfig(stage=1, clip=config.clip), stage1, data, runtime)
+        weights = weights or load_start(stage1 / BEST, 1)
+    train_stage(config, data, folder, start=weights, runtime=runtime)
