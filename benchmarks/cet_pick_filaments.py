@@ -88,7 +88,7 @@ def main():
             )
             ends = [axis[0] + 10 * (axis[0] - axis[1]), axis[-1] + 10 * (axis[-1] - axis[-2])]
             off = to_segments(picks, np.vstack([ends[0], axis, ends[1]]))
-            figures = {
+            metrics = {
                 "train": train,
                 "test": test,
                 "seed": seed,
@@ -103,7 +103,7 @@ def main():
                 "cpu_s": cpu_seconds() - begun,
                 "scores": [round(float(s), 2) for s in result.candidates.scores[:30]],
             }
-            print(json.dumps(figures), flush=True)
+            print(json.dumps(metrics), flush=True)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def one_run(case, labels, seed, settings):
     scores = result.candidates.scores
     logits = np.log(scores / np.maximum(1 - scores, 1e-7))
     threshold = float(np.log(result.threshold / (1 - result.threshold)))
-    figures = score(result.candidates.centers, logits, test.centers, threshold, diameter / voxel / 4)
+    metrics = score(result.candidates.centers, logits, test.centers, threshold, diameter / voxel / 4)
     histogram = np.histogram(logits, bins=np.arange(-6, 9))[0].tolist()
     return {
         "case": case,
@@ -85,7 +85,7 @@ def one_run(case, labels, seed, settings):
         "asked": labels,
         "seed": seed,
         "truth": len(test.centers),
-        **figures,
+        **metrics,
         "threshold_logit": threshold,
         "histogram": histogram,
         "checks": [[c.step, c.recall, c.threshold_logit] for c in trained.checks],

@@ -76,9 +76,9 @@ def one_seed(folder, seed, settings):
     new = np.array([np.linalg.norm(labels - center, axis=1).min() > RADIUS_VOXELS for center in centers])
     truth = truth[match_points(truth, labels, radius=0.5) < 0]
     threshold = np.log(result.threshold / (1 - result.threshold))
-    figures = score(centers[new], logits[new], truth, threshold, RADIUS_VOXELS)
+    metrics = score(centers[new], logits[new], truth, threshold, RADIUS_VOXELS)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"seed": seed, **figures, "threshold": result.threshold, "cpu_s": seconds, "peak_gib": memory}
+    return {"seed": seed, **metrics, "threshold": result.threshold, "cpu_s": seconds, "peak_gib": memory}
 
 
 def main():

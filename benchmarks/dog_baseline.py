@@ -115,7 +115,7 @@ def main() -> None:
         for apart in APART:
             table[fine, wide, apart] = {name: score(name, (fine, wide, apart), found[name]) for name in names}
     print(f"settings tried: {len(table)} in {time.process_time() - begun:.0f} CPU seconds")
-    figures = []
+    metrics = []
     for held in SPLITS:
         test = [names[k] for k in held]
         train = [name for name in names if name not in test]
@@ -147,14 +147,14 @@ def main() -> None:
                 write_picks(
                     arguments.output_dir / f"{name}.csv", {name: picks}, flavor=PickFormat.CSV, overwrite=True
                 )
-        figures.append((counts.f_score(), float(np.mean(dices)), counts.precision, counts.recall))
+        metrics.append((counts.f_score(), float(np.mean(dices)), counts.precision, counts.recall))
         print(
             f"held out {test}: widths {setting[0]:g} {setting[1]:g}, apart {setting[2]:g}, threshold "
             f"{threshold:.2f}; training F1 {train_f1:.3f}; F1 {counts.f_score():.3f} (precision "
             f"{counts.precision:.3f}, recall {counts.recall:.3f}), disc Dice {np.mean(dices):.3f}, "
             f"{seconds:.2f} s each"
         )
-    mean = np.mean(figures, axis=0)
+    mean = np.mean(metrics, axis=0)
     print(f"mean of {len(SPLITS)} splits: F1 {mean[0]:.3f}, disc Dice {mean[1]:.3f}")
     if arguments.output_dir:
         held_out = [names[k] for split in SPLITS for k in split]

@@ -140,7 +140,7 @@ def logits_from_truth(model, micrograph, centers):
 
 
 def judge(path, method, names, folder, base):
-    """Mean figures of the held-out micrographs."""
+    """Mean metrics of the held-out micrographs."""
     import torch
 
     from cryoseg.config.pick_micrograph import MicrographPickConfig

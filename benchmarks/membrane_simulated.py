@@ -55,7 +55,7 @@ def hidden_by_wedge(membrane: np.ndarray, largest_tilt: float) -> np.ndarray:
 
 
 def one_volume(path: Path, model, ridge: bool) -> dict:
-    """Every figure of one simulated tomogram."""
+    """Every metric of one simulated tomogram."""
     stem = path.name.removesuffix("_tomogram.mrc")
     record = json.loads((path.parent / f"{stem}.json").read_text())
     tomogram, truth = read_tomogram(path), read_mask(path.parent / f"{stem}_labels.mrc.gz").data == 1
@@ -104,9 +104,9 @@ def table(rows: list[dict], threshold1: float) -> None:
 
     print(f"\n{len(rows)} volumes\n")
     print("| | mean (95 % interval) | median | lowest | highest |\n|---|---|---|---|---|")
-    figures = [k for k in rows[0] if isinstance(rows[0][k], float) and k not in ("snr", "voxel_size")]
-    for figure in figures:
-        line(figure, [row[figure] for row in rows])
+    metrics = [k for k in rows[0] if isinstance(rows[0][k], float) and k not in ("snr", "voxel_size")]
+    for metric in metrics:
+        line(metric, [row[metric] for row in rows])
     bin1 = int(np.abs(LOGIT_BINS - threshold1).argmin())
     first = [row["curve_stage1"][bin1] for row in rows]
     line("stage 1 alone", first)

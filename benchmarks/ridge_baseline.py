@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from cryoseg.config import EvaluateConfig, Metric, PostprocessStep
 from cryoseg.core.masks.postprocess import postprocess_mask
-from cryoseg.core.metrics.figures import figures_of
+from cryoseg.core.metrics.columns import metrics_of
 from cryoseg.core.metrics.masks import evaluate_mask, split_truth
 from cryoseg.core.metrics.threshold import sweep_thresholds
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
@@ -108,8 +108,8 @@ def main() -> None:
         if truth is not None:
             config = EvaluateConfig(metrics=(Metric.OVERLAP, Metric.NEAR))
             for kind, one in (("raw", raw), ("filtered", mask)):
-                figures = figures_of(evaluate_mask(one, truth, config), config)
-                print(f"  {kind:9}", "  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+                metrics = metrics_of(evaluate_mask(one, truth, config), config)
+                print(f"  {kind:9}", "  ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
             dices.append(evaluate_mask(raw, truth, config).dice)
         if options.output:
             write_mask(

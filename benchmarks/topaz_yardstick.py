@@ -82,7 +82,7 @@ def main() -> None:
         found = [counts_at([scores[name] for name in chosen], t).f_score() for t in candidates]
         return float(candidates[int(np.argmax(found))])
 
-    figures = []
+    metrics = []
     for held in SPLITS:
         test = [names[k] for k in held]
         threshold = best_threshold([name for name in names if name not in test])
@@ -95,13 +95,13 @@ def main() -> None:
                 draw_discs(p, shapes[name], diameter_px=DIAMETER_PX) > 0 for p in (places, truth[name])
             )
             dices.append(dice_of(drawn, true))
-        figures.append((counts.f_score(), own, float(np.mean(dices))))
+        metrics.append((counts.f_score(), own, float(np.mean(dices))))
         print(
             f"held out {test}: threshold {threshold:.2f}, F1 {counts.f_score():.3f} (precision "
             f"{counts.precision:.3f}, recall {counts.recall:.3f}), at their own best threshold {own:.3f}, "
             f"disc Dice {np.mean(dices):.3f}"
         )
-    mean = np.mean(figures, axis=0)
+    mean = np.mean(metrics, axis=0)
     print(f"mean: F1 {mean[0]:.3f}, at the best threshold {mean[1]:.3f}, disc Dice {mean[2]:.3f}")
 
 

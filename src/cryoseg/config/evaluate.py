@@ -14,7 +14,7 @@ _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(A|Å|vox|voxels?|px)", 
 
 
 class Metric(StrEnum):
-    """Groups of figures of a segmentation.
+    """Groups of metrics of a segmentation.
 
     `overlap`: Dice, IoU, precision, recall. `near`: recall within some pixels in the slice plane and
     what is marked where nothing is. `components`: recall of each annotated component. `surface`:
@@ -35,7 +35,7 @@ class Metric(StrEnum):
     PROMPT_SAM = "prompt-sam"
 
 
-# Figures that a table of many files has room for, on the terminal; a name that ends in _ is a beginning.
+# Metrics that a table of many files has room for, on the terminal; a name that ends in _ is a beginning.
 HEADLINES = (
     "dice",
     "iou",

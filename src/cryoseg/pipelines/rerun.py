@@ -24,7 +24,7 @@ _METRICS = (
     (("membrane_fraction",), "membrane"),
     (("picks",), "picks"),
     (("particles",), "particles"),
-    (("figures", "dice"), "Dice"),
+    (("metrics", "dice"), "Dice"),
 )
 
 

@@ -10,13 +10,13 @@ from scipy import ndimage
 
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.masks.components import find_components
+from cryoseg.core.metrics.columns import metrics_of
 from cryoseg.core.metrics.distance import (
     measure_component_recall,
     measure_plane_distance,
     near_hits,
     near_in_plane,
 )
-from cryoseg.core.metrics.figures import figures_of
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.core.metrics.overlap import Overlap, count_overlap
 from cryoseg.errors import InputError
@@ -164,10 +164,10 @@ def test_all_groups_of_logits_and_of_a_mask() -> None:
     truth[:, 10:13] = 1
     logits = (4.0 * truth - 2 + rng.normal(size=truth.shape)).astype(np.float32)
     config = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0)
-    names = figures_of(evaluate_mask(logits, truth, config), config)
+    names = metrics_of(evaluate_mask(logits, truth, config), config)
     assert {"dice", "recall_3px", "components", "surface_dice_1vox", "cldice", "xy_dice"} <= set(names)
     assert {"theta_60_90_recall", "auprc", "best_threshold", "dice_prompt_sam"} <= set(names)
-    of_mask = figures_of(evaluate_mask(logits > 0, truth, config), config)
+    of_mask = metrics_of(evaluate_mask(logits > 0, truth, config), config)
     assert set(names) - set(of_mask) == {
         "auprc",
         "best_threshold",

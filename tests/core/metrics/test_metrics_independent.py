@@ -1,4 +1,4 @@
-"""Every figure against a library that computes it in its own way."""
+"""Every metric against a library that computes it in its own way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from skimage.feature import structure_tensor
 
 from cryoseg.config import EvaluateConfig, Length, Metric
-from cryoseg.core.metrics.figures import figures_of
+from cryoseg.core.metrics.columns import metrics_of
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
 from cryoseg.core.metrics.skeleton import compare_centerlines
@@ -73,26 +73,26 @@ def test_overlap_equals_monai(membranes: tuple[np.ndarray, np.ndarray], tensors:
 def test_planes_equal_scikit_learn(membranes: tuple[np.ndarray, np.ndarray], sklearn_metrics: Any) -> None:
     pred, truth = membranes
     config = EvaluateConfig(metrics=(Metric.PLANES,))
-    figures = figures_of(evaluate_mask(pred, truth, config), config)
+    metrics = metrics_of(evaluate_mask(pred, truth, config), config)
     for axis, plane in enumerate(("xy", "xz", "yz")):
         slices = [
             four_of(sklearn_metrics, t.ravel(), p.ravel())
             for t, p in zip(np.moveaxis(truth, axis, 0), np.moveaxis(pred, axis, 0), strict=True)
         ]
-        ours = [figures[f"{plane}_{name}"] for name in RATIOS]
+        ours = [metrics[f"{plane}_{name}"] for name in RATIOS]
         assert ours == pytest.approx(np.mean(slices, axis=0).tolist()), plane
 
 
 def test_components_equal_scipy(membranes: tuple[np.ndarray, np.ndarray]) -> None:
     pred, truth = membranes
     config = EvaluateConfig(metrics=(Metric.COMPONENTS,), near_distance_px=0)
-    figures = figures_of(evaluate_mask(pred, truth, config), config)
+    metrics = metrics_of(evaluate_mask(pred, truth, config), config)
     labels, count = ndimage.label(truth, structure=np.ones((3, 3, 3)))
     assert count > 1
     recalls = ndimage.mean(pred & truth, labels, np.arange(1, count + 1))
-    assert figures["components"] == count
-    assert figures["component_recall"] == pytest.approx(np.mean(recalls))
-    assert figures["components_found"] == pytest.approx(np.mean(recalls >= 0.5))
+    assert metrics["components"] == count
+    assert metrics["component_recall"] == pytest.approx(np.mean(recalls))
+    assert metrics["components_found"] == pytest.approx(np.mean(recalls >= 0.5))
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (13.0, 10.0, 10.5)])
@@ -117,14 +117,14 @@ def test_surfaces_equal_monai(
     assert ours.hausdorff_95 == pytest.approx(float(far), rel=1e-4)
 
 
-def test_surface_figures_carry_their_unit(membranes: tuple[np.ndarray, np.ndarray]) -> None:
+def test_surface_metrics_carry_their_unit(membranes: tuple[np.ndarray, np.ndarray]) -> None:
     lengths = (Length.parse("30A", option="--tolerance"), Length.parse("2vox", option="--tolerance"))
     config = EvaluateConfig(metrics=(Metric.SURFACE,), tolerances=lengths)
-    figures = figures_of(evaluate_mask(*membranes, config, voxel_size=(15.0,) * 3), config)
-    assert figures["surface_dice_30A"] == figures["surface_dice_2vox"]
+    metrics = metrics_of(evaluate_mask(*membranes, config, voxel_size=(15.0,) * 3), config)
+    assert metrics["surface_dice_30A"] == metrics["surface_dice_2vox"]
     in_voxels = EvaluateConfig(metrics=(Metric.SURFACE,), tolerances=lengths[1:])
-    plain = figures_of(evaluate_mask(*membranes, in_voxels), in_voxels)
-    assert figures["surface_distance_mean_A"] == pytest.approx(15 * plain["surface_distance_mean_vox"])
+    plain = metrics_of(evaluate_mask(*membranes, in_voxels), in_voxels)
+    assert metrics["surface_distance_mean_A"] == pytest.approx(15 * plain["surface_distance_mean_vox"])
 
 
 def test_centerlines_equal_those_of_monai() -> None:
@@ -170,13 +170,13 @@ def test_curve_and_best_threshold_equal_scikit_learn(
     # The bins are 1/512 wide, so that these logits fall apart as they do for scikit-learn.
     logits = (np.round((3 * truth - 1.5 + noise) * 64) / 64).astype(np.float32)
     config = EvaluateConfig(metrics=(Metric.AUPRC,), logit_threshold=0.0)
-    figures = figures_of(evaluate_mask(logits, truth, config), config)
+    metrics = metrics_of(evaluate_mask(logits, truth, config), config)
     expected = sklearn_metrics.average_precision_score(truth.ravel(), logits.ravel())
-    assert figures["auprc"] == pytest.approx(expected)
+    assert metrics["auprc"] == pytest.approx(expected)
     precision, recall, _ = sklearn_metrics.precision_recall_curve(truth.ravel(), logits.ravel())
-    assert figures["best_dice"] == pytest.approx(np.max(2 * precision * recall / (precision + recall)))
-    best = logits > figures["best_threshold"]
-    assert sklearn_metrics.f1_score(truth.ravel(), best.ravel()) == pytest.approx(figures["best_dice"])
+    assert metrics["best_dice"] == pytest.approx(np.max(2 * precision * recall / (precision + recall)))
+    best = logits > metrics["best_threshold"]
+    assert sklearn_metrics.f1_score(truth.ravel(), best.ravel()) == pytest.approx(metrics["best_dice"])
 
 
 def test_paper_variant_equals_scikit_learn(

@@ -25,7 +25,7 @@ def blobs(seed: int, quantile: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("first", "second", "s", "e", "f", "mae"), RECORDED)
-def test_figures_are_those_of_an_independent_library(
+def test_metrics_are_those_of_an_independent_library(
     first: tuple[int, float], second: tuple[int, float], s: float, e: float, f: float, mae: float
 ) -> None:
     score = score_picture(blobs(*first), blobs(*second))
@@ -36,7 +36,7 @@ def test_figures_are_those_of_an_independent_library(
     assert score.mae == pytest.approx(mae)
 
 
-def test_overlap_figures_by_hand() -> None:
+def test_overlap_metrics_by_hand() -> None:
     prediction, truth = np.zeros((4, 5), bool), np.zeros((4, 5), bool)
     prediction[0, :3] = True  # 3 marked
     truth[0, 1:] = True  # 4 true, 2 of them marked

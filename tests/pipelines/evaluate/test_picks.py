@@ -32,9 +32,9 @@ def test_images_match_by_name_and_missing_ones_count(tmp_path: Path) -> None:
     )
     a, b = evaluation.files
     assert (a.name, b.name) == ("a", "b")
-    assert (a.figures["precision"], a.figures["recall"], a.figures["duplicates"]) == (0.5, 0.5, 1)
-    assert (a.figures["bias_x_px"], a.figures["bias_y_px"]) == (1, 0)
-    assert b.figures["recall"] == 0
+    assert (a.metrics["precision"], a.metrics["recall"], a.metrics["duplicates"]) == (0.5, 0.5, 1)
+    assert (a.metrics["bias_x_px"], a.metrics["bias_y_px"]) == (1, 0)
+    assert b.metrics["recall"] == 0
     assert any("c are left out" in text for text in warnings)
     micro = evaluation.micro["m"]
     assert (micro["precision"], micro["recall"]) == (0.5, pytest.approx(1 / 3))
@@ -88,11 +88,11 @@ def test_true_positions_of_the_phantom_score_themselves(real_data: Path, tmp_pat
         ["picks", str(labels), str(truth), "--radius", "4px", "-o", str(table), "-o", str(record), "--quiet"],
     )
     assert result.exit_code == 0, result.exception
-    figures = json.loads(record.read_text())["files"][0]["figures"]
-    assert (figures["picks"], figures["truths"]) == (25, 100)
-    assert (figures["precision"], figures["recall"]) == (1.0, 0.25)
-    assert figures["f4"] == pytest.approx(17 * 0.25 / (16 + 0.25))
-    assert figures["error_mean_px"] == 0
+    metrics = json.loads(record.read_text())["files"][0]["metrics"]
+    assert (metrics["picks"], metrics["truths"]) == (25, 100)
+    assert (metrics["precision"], metrics["recall"]) == (1.0, 0.25)
+    assert metrics["f4"] == pytest.approx(17 * 0.25 / (16 + 0.25))
+    assert metrics["error_mean_px"] == 0
 
 
 def test_all_micrographs_of_the_real_set_in_one_file(real_data: Path) -> None:
@@ -102,7 +102,7 @@ def test_all_micrographs_of_the_real_set_in_one_file(real_data: Path) -> None:
     assert len(evaluation.files) == 12
     assert evaluation.micro["m"]["truths"] == 7825
     assert evaluation.micro["m"]["f1"] == 1.0
-    assert all(np.isclose(file.figures["error_mean_px"], 0) for file in evaluation.files)
+    assert all(np.isclose(file.metrics["error_mean_px"], 0) for file in evaluation.files)
 
 
 def test_published_matching_has_its_name(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_published_matching_has_its_name(tmp_path: Path) -> None:
     pred = write(tmp_path / "p.csv", ["20,0,0,1"], "x,y,z,score")
     ours = evaluate_pick_files({"m": pred}, truth, config("8px"))
     theirs = evaluate_pick_files({"m": pred}, truth, config("8px", matching=PickMatching.CETPICK))
-    assert ours.files[0].figures["recall"] == 0
-    assert theirs.files[0].figures["recall"] == 1
+    assert ours.files[0].metrics["recall"] == 0
+    assert theirs.files[0].metrics["recall"] == 1
 
 
 def test_picks_of_another_grid_are_refused(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_picks_of_another_grid_are_refused(tmp_path: Path) -> None:
     assert str(tmp_path / "f.csv") in flat.error
     wrong = write(tmp_path / "w.csv", ["90,90,90", "80,80,80"] * 4, "x,y,z")
     poor = evaluate_pick_files({"m": wrong}, truth, config("3px")).files[0]
-    assert (poor.error, poor.figures["recall"]) == ("", 0)
+    assert (poor.error, poor.metrics["recall"]) == ("", 0)
 
 
 def test_picks_of_another_pixel_size_are_refused(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_picks_of_another_pixel_size_are_refused(tmp_path: Path) -> None:
     pairs = {size: _score_image("m", "a", picks[size], picks[10.0], config("3px")) for size in picks}
     assert "20 x 20 x 20" in pairs[20.0].error
     assert "(4, 9, 9)" in pairs[0.0].error
-    assert pairs[10.0].figures["recall"] == pairs[10.05].figures["recall"] == 1.0
+    assert pairs[10.0].metrics["recall"] == pairs[10.05].metrics["recall"] == 1.0
     told = _score_image("m", "a", picks[20.0], picks[10.0], config("3px", pixel_size=10.0))
     assert told.error == ""
 
@@ -168,7 +168,7 @@ def test_other_pickers_are_scored_beside_ours(tmp_path: Path) -> None:
     assert micro["topaz"]["average_precision"] == pytest.approx(1 / 3 * (1 + 2 / 3))
     assert micro["cryosegnet"]["f1"] == 1
     assert "average_precision" not in micro["cryosegnet"]
-    assert {one.figure for one in evaluation.comparisons} >= {"precision", "recall", "f1"}
+    assert {one.metric for one in evaluation.comparisons} >= {"precision", "recall", "f1"}
     listed = tmp_path / "list.txt"
     listed.write_text("cryosegnet.star\n")
     assert evaluate_pick_files({"m": listed}, truth, config("3px")).micro["m"]["f1"] == 1
@@ -189,7 +189,7 @@ def test_images_of_one_name_are_scored_with_the_truth_of_their_folder(tmp_path: 
     truth = write(tmp_path / "t.csv", ["g1/a.mrc,10,10", "g2/a.mrc,30,30"], "image,x,y")
     pred = write(tmp_path / "p.csv", ["d/g2/a.mrc,30,30", "d/g1/a.mrc,10,10"], "image,x,y")
     files = evaluate_pick_files({"m": pred}, truth, config()).files
-    assert [(file.name, file.figures["recall"]) for file in files] == [("g1/a", 1), ("g2/a", 1)]
+    assert [(file.name, file.metrics["recall"]) for file in files] == [("g1/a", 1), ("g2/a", 1)]
     ambiguous = write(tmp_path / "q.csv", ["a.mrc,30,30"], "image,x,y")
     (file,) = evaluate_pick_files({"m": ambiguous}, truth, config()).files
     assert "a.mrc may mean g1/a.mrc or g2/a.mrc" in file.error

@@ -52,7 +52,7 @@ def test_kept_scores_give_the_same_evaluation(folders: Path) -> None:
     first, second = run(folders, scores_dir=scores), run(folders, scores_dir=scores)
     assert [row.status for row in second.report.rows] == [Status.SKIPPED] * 3
     for one in (first, second):
-        assert [str(file.figures) for file in one.files] == [str(file.figures) for file in fresh.files]
+        assert [str(file.metrics) for file in one.files] == [str(file.metrics) for file in fresh.files]
         assert str(one.macro) == str(fresh.macro)
         assert str(one.micro) == str(fresh.micro)
     kept, new = second.files[0].score, fresh.files[0].score
@@ -142,7 +142,7 @@ def test_a_cluster_s_tasks_score_and_the_first_process_collects(
     assert outcome.exit_code == 0, outcome.output
     kept = json.loads(table.read_text())
     assert [file["name"] for file in kept["files"]] == ["a", "b", "c"]
-    assert all(file["figures"]["dice"] > 0 for file in kept["files"])
+    assert all(file["metrics"]["dice"] > 0 for file in kept["files"])
 
 
 @pytest.mark.parametrize(

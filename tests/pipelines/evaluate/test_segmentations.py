@@ -110,7 +110,7 @@ def test_methods_are_compared_on_the_same_files(tmp_path: Path, truth: np.ndarra
             write(tmp_path / method / f"t{number}.mrc", pred.astype(np.int8))
     methods = {"good": tmp_path / "good", "bad": tmp_path / "bad"}
     evaluation = evaluate_files(methods, tmp_path / "truth", EvaluateConfig(metrics=(Metric.OVERLAP,)))
-    dice = next(one for one in evaluation.comparisons if one.figure == "dice")
+    dice = next(one for one in evaluation.comparisons if one.metric == "dice")
     assert dice.files == 6
     assert dice.difference == pytest.approx((3 * 1 + 3 * 0.8) / 6 - 0.5)
     assert dice.p_value < 0.05
@@ -146,7 +146,7 @@ def test_voxel_sizes_and_turned_masks_are_refused(tmp_path: Path) -> None:
     evaluation = evaluate_files({"m": other}, truth, EvaluateConfig())
     assert "10.4 x 10.4 x 10.4" in evaluation.files[0].error
     told = evaluate_files({"m": other}, truth, EvaluateConfig(), pixel_size=10.0)
-    assert told.files[0].figures["dice"] == 1
+    assert told.files[0].metrics["dice"] == 1
     turned = write(tmp_path / "q.mrc", np.ascontiguousarray(labels.transpose(0, 2, 1)))
     evaluation = evaluate_files({"m": turned}, truth, EvaluateConfig())
     assert "z, x, y" in evaluation.files[0].error
@@ -158,7 +158,7 @@ def test_a_truth_of_several_labels_needs_one(tmp_path: Path, truth: np.ndarray) 
     pred = write(tmp_path / "p.mrc", (truth == 2).astype(np.int8))
     assert "--truth-label" in evaluate_files({"m": pred}, truth_path, EvaluateConfig()).files[0].error
     chosen = evaluate_files({"m": pred}, truth_path, EvaluateConfig(truth_label=2))
-    assert chosen.files[0].figures["dice"] == 1
+    assert chosen.files[0].metrics["dice"] == 1
 
 
 def test_a_truth_of_unstamped_bytes_0_and_255_is_a_mask(tmp_path: Path, truth: np.ndarray) -> None:
@@ -170,7 +170,7 @@ def test_a_truth_of_unstamped_bytes_0_and_255_is_a_mask(tmp_path: Path, truth: n
         mrc.header.dmin, mrc.header.dmax, mrc.header.dmean = 0, 255, labels.mean()
     said: list[object] = []
     evaluation = evaluate_files({"p": pred}, path, EvaluateConfig(), on_event=said.append)
-    assert evaluation.files[0].figures["dice"] == pytest.approx(0.75)
+    assert evaluation.files[0].metrics["dice"] == pytest.approx(0.75)
     assert any("read as unsigned" in getattr(event, "text", "") for event in said)
     signed = EvaluateConfig(mode0=Mode0.SIGNED)
     wrong = evaluate_files({"p": pred}, path, signed).files[0].error
@@ -185,9 +185,9 @@ def test_a_truth_without_membrane_is_scored_only_on_request(tmp_path: Path, trut
     assert "--allow-empty" in refused.error
     allowed = evaluate_files({"p": pred}, nothing, EvaluateConfig(allow_empty=True)).files[0]
     assert not allowed.error
-    assert allowed.figures["precision"] == 0
+    assert allowed.metrics["precision"] == 0
     # An empty prediction of an empty truth is right, and a region without membrane is no empty truth.
-    assert evaluate_files({"p": nothing}, nothing, EvaluateConfig()).files[0].figures["dice"] == 1
+    assert evaluate_files({"p": nothing}, nothing, EvaluateConfig()).files[0].metrics["dice"] == 1
     away = np.zeros(truth.shape, np.int8)
     away[:, :4] = 1
     region = write(tmp_path / "region.mrc", away)
@@ -201,11 +201,11 @@ def test_logits_give_a_curve_and_a_best_threshold(tmp_path: Path, truth: np.ndar
     logits[:, 8] = -1.0
     pred = write(tmp_path / "p.mrc", logits)
     config = EvaluateConfig(logit_threshold=0.0)
-    figures = evaluate_files({"m": pred}, write(tmp_path / "t.mrc", truth), config).files[0].figures
-    assert figures["recall"] == pytest.approx(2 / 3)
-    assert figures["auprc"] == 1.0
-    assert figures["best_dice"] == 1.0
-    assert -3 <= figures["best_threshold"] < -1
+    metrics = evaluate_files({"m": pred}, write(tmp_path / "t.mrc", truth), config).files[0].metrics
+    assert metrics["recall"] == pytest.approx(2 / 3)
+    assert metrics["auprc"] == 1.0
+    assert metrics["best_dice"] == 1.0
+    assert -3 <= metrics["best_threshold"] < -1
 
 
 def test_a_region_limits_the_score(tmp_path: Path, truth: np.ndarray) -> None:
@@ -216,8 +216,8 @@ def test_a_region_limits_the_score(tmp_path: Path, truth: np.ndarray) -> None:
     paths = [write(tmp_path / f"{n}.mrc", d) for n, d in (("p", pred), ("t", truth), ("r", region))]
     everywhere = evaluate_files({"m": paths[0]}, paths[1], EvaluateConfig())
     inside = evaluate_files({"m": paths[0]}, paths[1], EvaluateConfig(), region=paths[2])
-    assert everywhere.files[0].figures["recall"] == 0.5
-    assert inside.files[0].figures["recall"] == 1.0
+    assert everywhere.files[0].metrics["recall"] == 0.5
+    assert inside.files[0].metrics["recall"] == 1.0
 
 
 def test_surface_tolerances_in_angstrom_need_a_voxel_size(tmp_path: Path, truth: np.ndarray) -> None:
@@ -233,10 +233,10 @@ def test_surface_tolerances_in_angstrom_need_a_voxel_size(tmp_path: Path, truth:
         if voxel_size == 0:
             assert "--pixel-size" in file.error
         elif expected:
-            assert file.figures["surface_dice_15A"] == expected
-            assert file.figures["surface_distance_mean_A"] < 10
+            assert file.metrics["surface_dice_15A"] == expected
+            assert file.metrics["surface_distance_mean_A"] < 10
         else:
-            assert file.figures["surface_dice_15A"] < 1
+            assert file.metrics["surface_dice_15A"] < 1
     with pytest.raises(ConfigError, match="30A or 2vox"):
         Length.parse("15", option="--tolerance")
 
@@ -253,7 +253,7 @@ def test_the_command_prints_and_writes(tmp_path: Path, truth: np.ndarray) -> Non
     assert (row["name"], float(row["dice"]), row["error"]) == ("x", 1.0, "")
     content = json.loads(record.read_text())
     assert content["settings"]["near_distance_px"] == 3.0
-    assert content["files"][0]["figures"]["precision"] == 1.0
+    assert content["files"][0]["metrics"]["precision"] == 1.0
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1
     assert "--overwrite" in str(again.exception)
@@ -281,4 +281,4 @@ def test_only_known_voxels_of_the_real_labels_count(real_data: Path, tmp_path: P
     assert overlap.true_positives == (labels == 1).sum() > 10_000
     assert overlap.false_positives == (labels == 0).sum() > 10_000
     assert (labels == -1).any()
-    assert file.figures["recall_3px"] == file.figures["clear_marked"] == file.figures["volume_marked"] == 1
+    assert file.metrics["recall_3px"] == file.metrics["clear_marked"] == file.metrics["volume_marked"] == 1

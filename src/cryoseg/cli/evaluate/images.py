@@ -55,8 +55,8 @@ def images(
         )
     console.summary("Pictures", evaluation.report.rows, COLUMNS)
     means = [
-        Row(name=dataset, status=Status.DONE, figures=shown(figures))
-        for dataset, figures in evaluation.means.items()
+        Row(name=dataset, status=Status.DONE, figures=shown(metrics))
+        for dataset, metrics in evaluation.means.items()
     ]
     console.summary("Means over pictures", means, COLUMNS)
     raise Exit(evaluation.report.exit_status)

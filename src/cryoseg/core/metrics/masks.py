@@ -1,4 +1,4 @@
-"""Score a segmentation: every figure of `cryoseg evaluate segmentation` for one pair of arrays.
+"""Score a segmentation: every metric of `cryoseg evaluate segmentation` for one pair of arrays.
 
 Other modules use this one and no scorer of their own.
 """
@@ -108,13 +108,13 @@ def evaluate_mask(
         (z, y, x), `config.truth_label` (by default: positive) on membrane, `config.ignore_label`
         where it is not known, anything else is clear.
     config
-        Which figures, and their settings; defaults if None.
+        Which metrics, and their settings; defaults if None.
     region
         (z, y, x), non-zero where to score; all of it if None.
     voxel_size
         (z, y, x) in angstrom. None measures surface distances in voxels.
     on_metric
-        Called before each group of figures.
+        Called before each group of metrics.
 
     Returns
     -------

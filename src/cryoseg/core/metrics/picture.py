@@ -1,8 +1,8 @@
-"""Figures of salient-object papers for one mask of one picture.
+"""Metrics of salient-object papers for one mask of one picture.
 
 Source: xinkunwang111/ProMISe ProMISe/train.py@ce0cfdb; Fan et al., Structure-measure, 2017;
 Fan et al., Enhanced-alignment measure, 2018; Margolin et al., How to evaluate foreground maps, 2014.
-The functions follow the papers; the tests hold figures that PySODMetrics 1.6 gave for the same masks.
+The functions follow the papers; the tests hold metrics that PySODMetrics 1.6 gave for the same masks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EPSILON = np.finfo(np.float64).eps
 
 @dataclass(frozen=True, kw_only=True)
 class PictureScore:
-    """Figures of one picture; NaN where a figure is not defined.
+    """Metrics of one picture; NaN where a metric is not defined.
 
     Attributes
     ----------

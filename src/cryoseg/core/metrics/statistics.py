@@ -35,7 +35,7 @@ class Mean:
 
 
 def mean_with_interval(values: Sequence[float], *, samples: int = 2000, seed: int = 0) -> Mean:
-    """Macro mean of one figure over files.
+    """Macro mean of one metric over files.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Comparison:
 
     Attributes
     ----------
-    figure, first, second
+    metric, first, second
         What was compared.
     difference
         Mean of first minus second.
@@ -75,10 +75,10 @@ class Comparison:
     p_value
         Of the two-sided Wilcoxon signed-rank test; 1 if no file differs, NaN without files.
     p_corrected
-        The same, corrected after Holm over all pairs of methods of this figure.
+        The same, corrected after Holm over all pairs of methods of this metric.
     """
 
-    figure: str
+    metric: str
     first: str
     second: str
     difference: float
@@ -87,12 +87,12 @@ class Comparison:
     p_corrected: float
 
 
-def compare_methods(figure: str, values: Mapping[str, Sequence[float]]) -> list[Comparison]:
-    """Compare every pair of methods on one figure.
+def compare_methods(metric: str, values: Mapping[str, Sequence[float]]) -> list[Comparison]:
+    """Compare every pair of methods on one metric.
 
     Parameters
     ----------
-    figure
+    metric
         Its name.
     values
         Method to one value per file, in the same order of files; NaN where it is undefined.
@@ -107,7 +107,7 @@ def compare_methods(figure: str, values: Mapping[str, Sequence[float]]) -> list[
     corrected = holm(p_values)
     return [
         Comparison(
-            figure=figure,
+            metric=metric,
             first=first,
             second=second,
             difference=float(difference.mean()) if difference.size else float("nan"),

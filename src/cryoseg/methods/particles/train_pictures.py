@@ -250,17 +250,17 @@ def judge_pictures(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "name", *names])
-    figures = []
+    metrics = []
     numbered = list(enumerate(samples.rows))
     for i, row in runtime.progress(numbered, "scoring test pictures", "pictures"):
         logits, truth = _one(network, samples, i, runtime.device)
         kernel = max(1, round(OPENING * len(logits) / 256))
         score = score_picture(open_mask(logits > threshold, kernel), truth)
-        figures.append([getattr(score, name) for name in names])
-        writer.writerow([network.config.label, row.image.name, *(f"{value:.6g}" for value in figures[-1])])
+        metrics.append([getattr(score, name) for name in names])
+        writer.writerow([network.config.label, row.image.name, *(f"{value:.6g}" for value in metrics[-1])])
     with atomic_text(table, overwrite=True) as stream:
         stream.write(text.getvalue())
-    columns = np.array(figures)
+    columns = np.array(metrics)
     return {
         name: round(float(np.nanmean(column)), 4)
         for name, column in zip(names, columns.T, strict=True)

@@ -53,8 +53,8 @@ class PictureEvaluation:
     scores
         (pair, score) of those that could be scored.
     means
-        Data set to figure to mean; the last entry, `all`, is over all pictures. NaN where no picture
-        defines the figure.
+        Data set to metric to mean; the last entry, `all`, is over all pictures. NaN where no picture
+        defines the metric.
     """
 
     report: Report
@@ -196,9 +196,9 @@ def _label(pair: PicturePair) -> str:
     return f"{pair.dataset}/{pair.name}" if pair.dataset else pair.name
 
 
-def shown(figures: dict[str, float]) -> dict[str, str]:
-    """Figures as the tables print them; `-` for what is not defined."""
-    return {name: "-" if np.isnan(value) else f"{value:.4f}" for name, value in figures.items()}
+def shown(metrics: dict[str, float]) -> dict[str, str]:
+    """Metrics as the tables print them; `-` for what is not defined."""
+    return {name: "-" if np.isnan(value) else f"{value:.4f}" for name, value in metrics.items()}
 
 
 def _means(scores: Sequence[tuple[PicturePair, PictureScore]]) -> dict[str, dict[str, float]]:
@@ -208,10 +208,10 @@ def _means(scores: Sequence[tuple[PicturePair, PictureScore]]) -> dict[str, dict
             groups.setdefault(pair.dataset, []).append(asdict(score))
     groups["all"] = [asdict(score) for _, score in scores]
     means: dict[str, dict[str, float]] = {}
-    for dataset, figures in groups.items():
+    for dataset, metrics in groups.items():
         means[dataset] = {}
-        for name in figures[0] if figures else ():
-            values = np.array([one[name] for one in figures])
+        for name in metrics[0] if metrics else ():
+            values = np.array([one[name] for one in metrics])
             known = values[~np.isnan(values)]
             means[dataset][name] = float(known.mean()) if len(known) else float("nan")
     return means

@@ -72,27 +72,27 @@ def evaluate_pick_files(
     on_event(
         StageProgress(name="Scoring", stage="picks", done=len(methods), total=len(methods), unit="methods")
     )
-    return summarize(files, config, micro_figures=lambda scores: _micro(scores, config))
+    return summarize(files, config, micro_metrics=lambda scores: _micro(scores, config))
 
 
-def pick_figures(score: PickScore, config: EvaluatePicksConfig) -> dict[str, float]:
+def pick_metrics(score: PickScore, config: EvaluatePicksConfig) -> dict[str, float]:
     """Column name to value, in the order of the tables; undefined values are NaN."""
     dimensions = score.errors_px.shape[1]
-    figures = _counted(score.counts, config) | {
+    metrics = _counted(score.counts, config) | {
         "duplicates": float(score.duplicates),
         "error_mean_px": score.mean_error_px,
         "error_rms_px": score.rms_error_px,
     }
     axes = "zyx"[-dimensions:]
-    figures |= {f"bias_{axis}_px": value for axis, value in zip(axes, score.bias_px, strict=True)}
+    metrics |= {f"bias_{axis}_px": value for axis, value in zip(axes, score.bias_px, strict=True)}
     if score.curve is not None:
         threshold, f1 = score.curve.best_f1
-        figures |= {
+        metrics |= {
             "average_precision": score.curve.average_precision,
             "best_f1": f1,
             "best_threshold": threshold,
         }
-    return figures
+    return metrics
 
 
 def _counted(counts: PickCounts, config: EvaluatePicksConfig) -> dict[str, float]:
@@ -113,17 +113,17 @@ def _micro(scores: list[PickScore], config: EvaluatePicksConfig) -> dict[str, fl
         false_positives=sum(score.counts.false_positives for score in scores),
         false_negatives=sum(score.counts.false_negatives for score in scores),
     )
-    figures = _counted(counts, config)
+    metrics = _counted(counts, config)
     curves = [score.curve for score in scores if score.curve is not None]
     if len(curves) == len(scores):
         curve = join_curves(curves)
         threshold, f1 = curve.best_f1
-        figures |= {
+        metrics |= {
             "average_precision": curve.average_precision,
             "best_f1": f1,
             "best_threshold": threshold,
         }
-    return figures
+    return metrics
 
 
 def _score_method(
@@ -238,7 +238,7 @@ def _score_image(
         name=name,
         pred=source,
         truth=truth.source,
-        figures=pick_figures(score, config),
+        metrics=pick_metrics(score, config),
         score=score,
         counts=score.counts,
         voxel_size=None if pixel_size is None else (pixel_size,) * 3,

@@ -18,7 +18,7 @@ from cryoseg.core.metrics.picks import PickScore, join_curves
 from cryoseg.errors import OutputError
 from cryoseg.io.outputs import atomic_text
 from cryoseg.pipelines.evaluate.scores import FileScore
-from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_figure
+from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_metric
 from cryoseg.pipelines.evaluate.tables import check_output_names, write_csv, write_json
 from cryoseg.view import report as view
 
@@ -105,7 +105,7 @@ def render_report(
     evaluation
         What to tell.
     pictures
-        (method, file) to figures in HTML.
+        (method, file) to metrics in HTML.
     command
         What was typed.
     """
@@ -126,7 +126,7 @@ def render_report(
         blocks.append(
             view.paragraph("Green: found. Orange: marked in error. Blue: missed. Gray: truth not known.")
         )
-        ranked = sorted(good, key=lambda file: file.figures.get("dice", 0.0))
+        ranked = sorted(good, key=lambda file: file.metrics.get("dice", 0.0))
         if len(ranked) > _MOST_PICTURED_FILES:
             half = _MOST_PICTURED_FILES // 2
             blocks.append(view.paragraph(f"The {half} files with the lowest and the highest Dice."))
@@ -137,10 +137,10 @@ def render_report(
 
 
 def _bars(good: list[FileScore]) -> tuple[str, str]:
-    name = "dice" if "dice" in good[0].figures else "f1"
+    name = "dice" if "dice" in good[0].metrics else "f1"
     series: dict[str, dict[str, float]] = {}
     for file in good:
-        series.setdefault(file.method, {})[file.name] = file.figures.get(name, float("nan"))
+        series.setdefault(file.method, {})[file.name] = file.metrics.get(name, float("nan"))
     return view.bars(series, label=name), f"{name} of every file."
 
 
@@ -148,22 +148,22 @@ def _means_table(evaluation: Evaluation) -> str:
     rows = []
     for method, means in evaluation.macro.items():
         for name, mean in means.items():
-            interval = f"{show_figure(mean.low)} to {show_figure(mean.high)}" if mean.files > 1 else "-"
+            interval = f"{show_metric(mean.low)} to {show_metric(mean.high)}" if mean.files > 1 else "-"
             micro = evaluation.micro[method].get(name)
             rows.append(
                 [
                     name,
                     method,
-                    show_figure(mean.value),
+                    show_metric(mean.value),
                     interval,
                     str(mean.files),
                     str(mean.undefined),
-                    "" if micro is None else show_figure(micro),
+                    "" if micro is None else show_metric(micro),
                 ]
             )
     order = list(dict.fromkeys(row[0] for row in rows))
     rows.sort(key=lambda row: order.index(row[0]))
-    header = ["figure", "method", "macro mean", "95 % interval", "files", "undefined", "micro"]
+    header = ["metric", "method", "macro mean", "95 % interval", "files", "undefined", "micro"]
     return view.table(header, rows)
 
 
@@ -172,7 +172,7 @@ def _comparisons(evaluation: Evaluation) -> list[str]:
         return []
     rows = [
         [
-            one.figure,
+            one.metric,
             f"{one.first} - {one.second}",
             f"{one.difference:+.4f}",
             str(one.files),
@@ -182,17 +182,17 @@ def _comparisons(evaluation: Evaluation) -> list[str]:
         for one in evaluation.comparisons
     ]
     note = "Two-sided Wilcoxon signed-rank test over files, corrected after Holm over the pairs of methods."
-    header = ["figure", "methods", "difference", "files", "p", "p corrected"]
+    header = ["metric", "methods", "difference", "files", "p", "p corrected"]
     return [view.heading("Comparison"), view.paragraph(note), view.table(header, rows)]
 
 
 def _files_table(good: list[FileScore]) -> str:
-    columns = list(dict.fromkeys(name for file in good for name in file.figures))
+    columns = list(dict.fromkeys(name for file in good for name in file.metrics))
     rows = [
         [
             file.name,
             file.method,
-            *(show_figure(file.figures[name]) if name in file.figures else "" for name in columns),
+            *(show_metric(file.metrics[name]) if name in file.metrics else "" for name in columns),
         ]
         for file in good
     ]
@@ -222,13 +222,13 @@ def _slice_pictures(pred: NDArray[Any], truth: NDArray[Any], config: EvaluateCon
         overlap = _slice_overlap(pred, truth, z, config)
         if overlap.true_positives + overlap.false_negatives:
             scored.append((overlap.dice, z))
-    figures = []
+    pictures = []
     chosen = sorted({min(scored), max(scored)}) if scored else []
     for dice, z in chosen:
         marked, membrane, known = _slice_masks(pred, truth, z, config)
         picture = view.image(view.error_overlay(marked, membrane, known))
-        figures.append((picture, f"slice {z}, Dice {dice:.3f}"))
-    return figures
+        pictures.append((picture, f"slice {z}, Dice {dice:.3f}"))
+    return pictures
 
 
 def _slice_overlap(pred: NDArray[Any], truth: NDArray[Any], z: int, config: EvaluateConfig) -> Overlap:

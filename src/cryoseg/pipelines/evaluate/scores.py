@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.config import EvaluateConfig
-from cryoseg.core.metrics.figures import figures_of
+from cryoseg.core.metrics.columns import metrics_of
 from cryoseg.core.metrics.overlap import Overlap
 from cryoseg.core.metrics.picks import PickCounts
 from cryoseg.errors import InputError
@@ -29,7 +29,7 @@ class FileScore:
         Which method, which tomogram.
     pred, truth
         The files; None where one is missing.
-    figures
+    metrics
         Column name to value; empty if `error` is set.
     score
         What they were computed from, for sums over files: a `Score` or a `PickScore`.
@@ -51,7 +51,7 @@ class FileScore:
     name: str
     pred: Path | None
     truth: Path | None
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     score: Any = field(default=None, repr=False)
     counts: Overlap | PickCounts | None = None
     voxel_size: tuple[float, float, float] | None = None
@@ -96,7 +96,7 @@ def score_record(file: FileScore) -> dict[str, Any]:
     return {
         "method": file.method,
         "name": file.name,
-        "figures": file.figures,
+        "metrics": file.metrics,
         "voxel_size": file.voxel_size,
         "score": score_to_json(file.score),
         "seconds": round(file.seconds, 2),
@@ -109,7 +109,7 @@ def kept_score(path: Path, config: EvaluateConfig, about: Mapping[str, Any]) -> 
     size = record.get("voxel_size")
     return FileScore(
         **about,
-        figures=figures_of(score, config),
+        metrics=metrics_of(score, config),
         score=score,
         counts=score.overlap,
         voxel_size=None if size is None else tuple(size),

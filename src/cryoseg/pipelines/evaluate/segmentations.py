@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig
-from cryoseg.core.metrics.figures import figures_of, micro_figures
+from cryoseg.core.metrics.columns import metrics_of, micro_metrics
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.core.metrics.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import InputError
@@ -44,9 +44,9 @@ class Evaluation:
     files
         One per method and tomogram, failed ones included.
     macro
-        Method to figure to mean over files.
+        Method to metric to mean over files.
     micro
-        Method to figure of all voxels together.
+        Method to metric of all voxels together.
     comparisons
         Pairs of methods; empty for one method.
     unscored
@@ -94,7 +94,7 @@ def evaluate_files(
     truth
         The same of truths.
     config
-        Figures and their settings.
+        Metrics and their settings.
     region
         The same of masks of where to score; None scores everywhere.
     pixel_size
@@ -210,7 +210,7 @@ def score_pairs(
         else:
             unscored.append(row)
     scored = [files[label] for label in pairs if label in files]
-    evaluation = summarize(scored, config, micro_figures=micro_figures)
+    evaluation = summarize(scored, config, micro_metrics=micro_metrics)
     return replace(evaluation, unscored=unscored, interrupted_by=report.interrupted_by)
 
 
@@ -218,7 +218,7 @@ def summarize(
     files: list[FileScore],
     config: EvaluateConfig | EvaluatePicksConfig,
     *,
-    micro_figures: Callable[[list[Any]], dict[str, float]],
+    micro_metrics: Callable[[list[Any]], dict[str, float]],
 ) -> Evaluation:
     """Means over files and comparison of methods.
 
@@ -228,25 +228,25 @@ def summarize(
         Scores, failed ones included.
     config
         The settings; gives the seed.
-    micro_figures
-        From the scores of all files to the figures of all of them together.
+    micro_metrics
+        From the scores of all files to the metrics of all of them together.
     """
     methods = list(dict.fromkeys(file.method for file in files))
     macro: dict[str, dict[str, Mean]] = {}
     micro: dict[str, dict[str, float]] = {}
     for method in methods:
         good = [file for file in files if file.method == method and not file.error]
-        columns = dict.fromkeys(name for file in good for name in file.figures)
+        columns = dict.fromkeys(name for file in good for name in file.metrics)
         macro[method] = {
             name: mean_with_interval(
-                [file.figures.get(name, float("nan")) for file in good],
+                [file.metrics.get(name, float("nan")) for file in good],
                 samples=config.bootstrap_samples,
                 seed=config.seed,
             )
             for name in columns
         }
         scores = [file.score for file in good if file.score is not None]
-        micro[method] = micro_figures(scores) if scores else {}
+        micro[method] = micro_metrics(scores) if scores else {}
     return Evaluation(
         config=config, files=files, macro=macro, micro=micro, comparisons=_compare(files, methods)
     )
@@ -256,20 +256,20 @@ def _compare(files: list[FileScore], methods: list[str]) -> list[Comparison]:
     if len(methods) < 2:
         return []
     names = sorted({file.name for file in files})
-    by_key = {(file.method, file.name): file.figures for file in files}
-    figures = dict.fromkeys(
+    by_key = {(file.method, file.name): file.metrics for file in files}
+    metrics = dict.fromkeys(
         name
         for file in files
-        for name in file.figures
+        for name in file.metrics
         if name in ("dice", "iou", "precision", "recall", "cldice", "auprc", "f1", "average_precision")
         or name.startswith(("recall_", "surface_"))
     )
     return [
         comparison
-        for figure in figures
+        for metric in metrics
         for comparison in compare_methods(
-            figure,
-            {m: [by_key.get((m, n), {}).get(figure, float("nan")) for n in names] for m in methods},
+            metric,
+            {m: [by_key.get((m, n), {}).get(metric, float("nan")) for n in names] for m in methods},
         )
     ]
 
@@ -299,7 +299,7 @@ def _score_pair(
         on_event(Warn(text=f"{pred.source.name}: holds a mask, so it has no AUPRC and no threshold."))
     file = FileScore(
         **about,
-        figures=figures_of(score, config),
+        metrics=metrics_of(score, config),
         score=score,
         counts=score.overlap,
         voxel_size=voxel_size,
@@ -315,15 +315,15 @@ def _row(file: FileScore, *, several: bool) -> Row:
         name=f"{file.method}: {file.name}" if several else file.name,
         status=Status.FAILED if file.error else Status.SKIPPED if file.is_kept else Status.DONE,
         seconds=0.0 if file.is_kept else file.seconds,
-        figures={name: show_figure(value) for name, value in file.figures.items()},
+        figures={name: show_metric(value) for name, value in file.metrics.items()},
         outputs=() if file.record is None else (file.record,),
         message="a finished score is kept; --overwrite scores again" if file.is_kept else file.error,
         path=file.pred,
     )
 
 
-def show_figure(value: float) -> str:
-    """A figure for a table: four decimals, `-` where it is undefined."""
+def show_metric(value: float) -> str:
+    """A metric for a table: four decimals, `-` where it is undefined."""
     if np.isnan(value):
         return "-"
     return f"{value:.0f}" if np.isfinite(value) and value == int(value) and abs(value) > 1 else f"{value:.4f}"

@@ -33,19 +33,19 @@ def check_output_names(outputs: Sequence[Path]) -> None:
 
 
 def write_csv(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
-    """Write one row per method and file; undefined figures are empty.
+    """Write one row per method and file; undefined metrics are empty.
 
     Raises
     ------
     OutputError
         If the file exists or cannot be written.
     """
-    columns = list(dict.fromkeys(name for file in evaluation.files for name in file.figures))
+    columns = list(dict.fromkeys(name for file in evaluation.files for name in file.metrics))
     with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["method", "name", "prediction", "truth", *columns, "error"])
         for file in evaluation.files:
-            values = [_cell(file.figures.get(name, float("nan"))) for name in columns]
+            values = [_cell(file.metrics.get(name, float("nan"))) for name in columns]
             writer.writerow([file.method, file.name, file.pred or "", file.truth or "", *values, file.error])
 
 
@@ -81,7 +81,7 @@ def evaluation_record(evaluation: Evaluation, *, command: str = "") -> dict[str,
                 "voxel_size_angstrom": file.voxel_size,
                 "seconds": round(file.seconds, 3),
                 "error": file.error or None,
-                "figures": file.figures,
+                "metrics": file.metrics,
                 "counts": file.counts,
             }
             for file in evaluation.files

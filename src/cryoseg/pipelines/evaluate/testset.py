@@ -112,19 +112,19 @@ def write_etsam_table(
             cells: list[str] = []
             for method in (STAGE1, FINAL):
                 file = by_key.get((method, run.name))
-                figures = None if file is None else file.figures
-                cells += [_etsam_cell(ratio, figures) for ratio in _RATIOS]
+                metrics = None if file is None else file.metrics
+                cells += [_etsam_cell(ratio, metrics) for ratio in _RATIOS]
             writer.writerow([run.dataset_id, run.run_id, *cells])
 
 
-def _etsam_cell(ratio: str, figures: dict[str, float] | None) -> str:
-    if figures is None:
+def _etsam_cell(ratio: str, metrics: dict[str, float] | None) -> str:
+    if metrics is None:
         return ""
     # Our recall is NaN exactly where the truth is empty.
-    is_empty = math.isnan(figures["recall"])
+    is_empty = math.isnan(metrics["recall"])
     if ratio in ("dice", "iou"):
-        return "nan" if is_empty else repr(figures[ratio])
-    return "0.0" if math.isnan(figures[ratio]) else repr(figures[ratio])
+        return "nan" if is_empty else repr(metrics[ratio])
+    return "0.0" if math.isnan(metrics[ratio]) else repr(metrics[ratio])
 
 
 def _only_volume(collection: Path, run: ListedRun, kind: str) -> Path:

@@ -1,4 +1,4 @@
-"""The figures of a score by name, as the columns of every table."""
+"""The metrics of a score by name, as the columns of every table."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ from cryoseg.core.metrics.planes import RATIOS
 from cryoseg.core.metrics.threshold import ThresholdSweep
 
 
-def figures_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
+def metrics_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
     """Column name to value, in the order of the tables; only the groups that were computed.
 
     Lengths carry their unit in the name; all else is a ratio or a count. Undefined values are NaN.
     """
-    figures = _overlap(score.overlap)
+    metrics = _overlap(score.overlap)
     if (near := score.near) is not None:
         within = f"{near.distance_px:g}px"
-        figures |= {
+        metrics |= {
             f"recall_{within}": near.recall,
             f"recall_{within}_largest_{near.largest_components}": near.recall_by_largest,
             "clear_marked": near.clear_fraction,
             "volume_marked": near.volume_fraction,
         }
     if (parts := score.components) is not None:
-        figures |= {
+        metrics |= {
             "components": float(parts.components),
             "components_found": parts.found,
             "component_recall": parts.mean,
         }
     if (surface := score.surface) is not None:
         for length, dice in zip(config.tolerances, surface.dice, strict=True):
-            figures[f"surface_dice_{length}"] = dice
-        figures |= {
+            metrics[f"surface_dice_{length}"] = dice
+        metrics |= {
             f"surface_distance_mean_{surface.unit}": surface.mean_distance,
             f"surface_distance_95_{surface.unit}": surface.hausdorff_95,
         }
     if (lines := score.cldice) is not None:
-        figures |= {
+        metrics |= {
             "cldice": lines.cldice,
             "cl_precision": lines.precision,
             "cl_sensitivity": lines.sensitivity,
         }
     for plane, counts in (score.planes or {}).items():
         ours, etsam = counts.means(), counts.means(undefined=0.0)
-        figures |= {f"{plane}_{name}": ours[name] for name in RATIOS}
-        figures |= {f"{plane}_{name}_etsam": etsam[name] for name in RATIOS}
+        metrics |= {f"{plane}_{name}": ours[name] for name in RATIOS}
+        metrics |= {f"{plane}_{name}_etsam": etsam[name] for name in RATIOS}
     for part in score.theta or ():
         name = f"theta_{part.low_deg:g}_{part.high_deg:g}"
-        figures |= {
+        metrics |= {
             f"{name}_dice": part.dice,
             f"{name}_iou": part.iou,
             f"{name}_precision": part.precision,
             f"{name}_recall": part.recall,
         }
     if score.sweep is not None:
-        figures |= _sweep(score.sweep)
+        metrics |= _sweep(score.sweep)
     if (paper := score.prompt_sam) is not None:
-        figures |= {"dice_prompt_sam": paper.dice, "iou_prompt_sam": paper.iou}
-    return figures
+        metrics |= {"dice_prompt_sam": paper.dice, "iou_prompt_sam": paper.iou}
+    return metrics
 
 
-def micro_figures(scores: Sequence[Score]) -> dict[str, float]:
-    """Figures of all voxels of all files together, where counts add up: overlap, near, sweep."""
+def micro_metrics(scores: Sequence[Score]) -> dict[str, float]:
+    """Metrics of all voxels of all files together, where counts add up: overlap, near, sweep."""
     first, *others = scores
     overlap, sweep = first.overlap, first.sweep
     for other in others:
         overlap = overlap + other.overlap
         sweep = None if sweep is None or other.sweep is None else sweep + other.sweep
-    figures = _overlap(overlap)
+    metrics = _overlap(overlap)
     nears = [score.near for score in scores if score.near is not None]
     if len(nears) == len(scores):
         within = f"{nears[0].distance_px:g}px"
@@ -85,10 +85,10 @@ def micro_figures(scores: Sequence[Score]) -> dict[str, float]:
             ("volume_marked", "volume_marked", "volume"),
         ):
             total = sum(getattr(near, whole) for near in nears)
-            figures[name] = sum(getattr(near, part) for near in nears) / total if total else float("nan")
+            metrics[name] = sum(getattr(near, part) for near in nears) / total if total else float("nan")
     if sweep is not None:
-        figures |= _sweep(sweep)
-    return figures
+        metrics |= _sweep(sweep)
+    return metrics
 
 
 def _overlap(overlap: Overlap) -> dict[str, float]:
