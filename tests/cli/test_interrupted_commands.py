@@ -61,12 +61,14 @@ def test_a_simulation_keeps_what_is_whole_and_goes_on(
     status, text = stopped(signum, lambda: (out / "sim_0006.json").exists(), *begun, "-n", 4000)
     assert status == STATUS[signum], text
     assert "Simulated micrographs" in text
-    assert "sim_0000_micrograph.mrc" in text
     assert "Interrupted; finished outputs are kept. Run the same command again to go on." in text
     assert "Traceback" not in text
     assert not scraps(out)
+    # Two workers finish in any order: what is whole is kept, and the summary names it.
     records = sorted(path.stem for path in out.glob("*.json"))
-    assert {"sim_0000", "sim_0001"} <= set(records)
+    assert "sim_0006" in records
+    assert all((out / f"{record}_micrograph.mrc").is_file() for record in records)
+    assert any(f"{record}_micrograph.mrc" in text for record in records)
 
 
 @pytest.mark.slow

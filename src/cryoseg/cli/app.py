@@ -12,6 +12,7 @@ from cryoseg import __version__
 from cryoseg.cli.command_group import CommandGroup, Entry
 from cryoseg.cli.system import describe_system_error, lost_output, protect_streams
 from cryoseg.errors import CryosegError
+from cryoseg.openmp import shorten_waits
 from cryoseg.pipelines.batches.interrupts import interruptible
 
 COMMANDS = {
@@ -74,6 +75,7 @@ def _root(
 ) -> None:
     # sam2 draws its own tqdm bar over ours unless told not to before it is imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    shorten_waits()
 
 
 def main() -> None:

@@ -6,9 +6,11 @@ Positions are (z, y, x) in angstrom from the centre of voxel (0, 0, 0) of the gr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from cryoseg.types import FloatArray
 
@@ -72,7 +74,10 @@ class Grid:
         return z[:, None, None], y[None, :, None], x[None, None, :]
 
 
-def _bspline_matrix(n: int, knot_spacing: float) -> FloatArray:
+# Products of matrices below avoid BLAS, whose rounding depends on its number of threads.
+
+
+def _bspline_matrix(n: int, knot_spacing: float) -> csr_array:
     """(n, m) weights of m cubic B-spline coefficients, `knot_spacing` samples apart, at n samples."""
     position = np.arange(n, dtype=np.float64) / knot_spacing
     first = np.floor(position).astype(int)
@@ -80,11 +85,10 @@ def _bspline_matrix(n: int, knot_spacing: float) -> FloatArray:
     weights = np.stack(
         [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
     )
-    matrix = np.zeros((n, int(first[-1]) + 4), dtype=np.float32)
-    np.put_along_axis(
-        matrix, first[:, None] + np.arange(4)[None, :], (weights / 6.0).astype(np.float32), axis=1
-    )
-    return matrix
+    columns = first[:, None] + np.arange(4)[None, :]
+    rows = np.arange(0, 4 * n + 1, 4)
+    values = (weights / 6.0).astype(np.float32).ravel()
+    return csr_array((values, columns.ravel(), rows), shape=(n, int(first[-1]) + 4))
 
 
 def smooth_noise(rng: np.random.Generator, box: Box, *, spacing_px: float) -> FloatArray:
@@ -106,9 +110,9 @@ def smooth_noise(rng: np.random.Generator, box: Box, *, spacing_px: float) -> Fl
     """
     matrices = [_bspline_matrix(part.stop - part.start, max(spacing_px, 1.0)) for part in box]
     field = rng.standard_normal([m.shape[1] for m in matrices], dtype=np.float32)
-    field = np.tensordot(matrices[0], field, axes=(1, 0))
-    field = np.einsum("yj,zjk->zyk", matrices[1], field, optimize=True)
-    field = field @ matrices[2].T
+    for matrix in matrices:  # of the first axis, which becomes the last one
+        field = (matrix @ field.reshape(len(field), -1)).reshape(-1, *field.shape[1:])
+        field = np.ascontiguousarray(np.moveaxis(field, 0, -1))
     return np.ascontiguousarray(field * np.float32(_BSPLINE_VARIANCE**-1.5), dtype=np.float32)
 
 
@@ -125,6 +129,11 @@ def random_rotations(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
         ],
         axis=-2,
     )
+
+
+def turn(points: NDArray[Any], rotations: NDArray[Any]) -> NDArray[Any]:
+    """Multiply (..., n, 3) points, as rows, by the transposes of (..., m, 3) matrices."""
+    return np.asarray(np.einsum("...ij,...kj->...ik", points, rotations))
 
 
 def random_direction(rng: np.random.Generator, *, max_z: float = 1.0) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.simulate.fields import Grid, frames_along, random_direction, random_rotations
+from cryoseg.simulate.fields import Grid, frames_along, random_direction, random_rotations, turn
 from cryoseg.simulate.scene import Kind, Scene
 from cryoseg.types import FloatArray
 
@@ -155,7 +155,7 @@ def place(
     points, weights
         (m * n, 3) angstrom and (m * n,).
     """
-    turned = np.matmul(cloud.points[None].astype(np.float32), rotations.transpose(0, 2, 1).astype(np.float32))
+    turned = turn(cloud.points[None].astype(np.float32), rotations.astype(np.float32))
     points = (turned + positions[:, None].astype(np.float32)).reshape(-1, 3)
     return points, np.tile(cloud.weights.astype(np.float32), len(positions))
 
@@ -244,7 +244,7 @@ def free_positions(
     ticks = np.arange(-n, n + 1) * spacing
     # Only sites whose turned position can fall inside the slab-shaped grid are worth drawing.
     lattice = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
-    positions = (lattice + rng.uniform(-0.2, 0.2, lattice.shape) * spacing) @ rotation.T + extent / 2
+    positions = turn(lattice + rng.uniform(-0.2, 0.2, lattice.shape) * spacing, rotation) + extent / 2
     inside = np.all((positions >= 0) & (positions < extent - scene.grid.voxel_size), axis=1)
     positions = positions[inside]
     index = tuple(np.rint(positions / scene.grid.voxel_size).astype(int).T)

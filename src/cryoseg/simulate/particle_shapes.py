@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.simulate.fields import random_direction, random_rotations
+from cryoseg.simulate.fields import random_direction, random_rotations, turn
 
 Points = NDArray[np.float64]
 Balls = tuple[Points, NDArray[np.float64]]  # centers (n, 3) and radii (n,), in any unit
@@ -94,7 +94,7 @@ def _texture(rng: np.random.Generator, points: Points) -> NDArray[np.float64]:
     waves = 14
     direction = np.stack([random_direction(rng) for _ in range(waves)])
     length = np.exp(rng.uniform(np.log(8.0), np.log(30.0), (waves, 1)))
-    phase = points @ (2 * np.pi * direction / length).T + rng.uniform(0, 2 * np.pi, waves)
+    phase = turn(points, 2 * np.pi * direction / length) + rng.uniform(0, 2 * np.pi, waves)
     weights = np.clip(
         1.0 + rng.uniform(0.15, 0.6) * np.sqrt(2.0 / waves) * np.cos(phase).sum(axis=1), 0.05, None
     )
@@ -249,7 +249,7 @@ def project(
     corner, patch
         (y, x) of the patch's first pixel in the image; thickness of solid protein in angstrom.
     """
-    turned = species.points @ random_rotations(rng, 1)[0].T
+    turned = turn(species.points, random_rotations(rng, 1)[0])
     reach = int(np.ceil(np.abs(turned[:, 1:]).max() / pixel_size)) + margin_px + 1
     corner = (round(center[0]) - reach, round(center[1]) - reach)
     side = 2 * reach + 1
