@@ -126,15 +126,16 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
 
 def logits_from_truth(model, micrograph, centers):
     """Logits at native size of a network that is prompted by the truth, by tiles."""
+    from cryoseg.core.grids.resample import resample_image
     from cryoseg.core.picking.mask_picks import draw_discs
-    from cryoseg.core.picking.particle_view import particle_view, rescale
+    from cryoseg.core.picking.particle_view import particle_view
     from cryoseg.methods.particles.fit import micrograph_logits
     from cryoseg.methods.particles.samples import TrainingMicrograph
 
     pixels = model.recipe.particle_pixels
     grey = particle_view(micrograph.data, diameter_px=DIAMETER_PX, particle_pixels=pixels)
     mask = draw_discs(centers, micrograph.data.shape, diameter_px=DIAMETER_PX) > 0
-    labels = (rescale(mask.astype(np.float32), grey.shape) > 0.5).astype(np.int8)
+    labels = (resample_image(mask.astype(np.float32), grey.shape) > 0.5).astype(np.int8)
     view = TrainingMicrograph(name="", grey=grey, labels=labels, centers=centers)
     return micrograph_logits(model.network, view, model.device)
 
@@ -144,11 +145,11 @@ def judge(path, method, names, folder, base):
     import torch
 
     from cryoseg.config.pick_micrograph import MicrographPickConfig
+    from cryoseg.core.grids.resample import resample_image
     from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks, join_curves
     from cryoseg.core.picking.calibration import Calibration, expected_calibration_error
     from cryoseg.core.picking.logit_picks import grow_cores, logits_to_picks
     from cryoseg.core.picking.mask_picks import draw_discs
-    from cryoseg.core.picking.particle_view import rescale
     from cryoseg.io.images.micrographs import read_micrograph
     from cryoseg.methods.particles.files import read_particle_file
     from cryoseg.methods.particles.model import ParticleModel
@@ -181,7 +182,7 @@ def judge(path, method, names, folder, base):
             result = pick_micrograph(micrograph, model, config)
             logits, places, scores = result.logits, result.picks.centers, result.picks.scores
         seconds.append(time.monotonic() - begun)
-        mask = rescale(logits, shape) > recipe.logit_threshold
+        mask = resample_image(logits, shape) > recipe.logit_threshold
         true = draw_discs(centers, shape, diameter_px=DIAMETER_PX) > 0
         dices.append(binary_dice(mask[inner, inner], true[inner, inner]))
         if recipe.core < 1:  # the mask that `cryoseg pick` writes
@@ -203,10 +204,10 @@ def judge(path, method, names, folder, base):
             eight_bit = np.clip(np.rint(micrograph.data), 0, 255).astype(np.uint8)
             small = model.whole_image_logits(np.repeat(eight_bit[..., None], 3, axis=2))
             if recipe.core < 1:
-                large = rescale(small, (WHOLE_SIDE, WHOLE_SIDE))
+                large = resample_image(small, (WHOLE_SIDE, WHOLE_SIDE))
                 side = DIAMETER_PX * WHOLE_SIDE / max(shape)
-                small = rescale(grow_cores(large, core=recipe.core, diameter_px=side), small.shape)
-            small_true = rescale(true.astype(np.float32), (PAPER_SIDE, PAPER_SIDE)) > 0.5
+                small = resample_image(grow_cores(large, core=recipe.core, diameter_px=side), small.shape)
+            small_true = resample_image(true.astype(np.float32), (PAPER_SIDE, PAPER_SIDE)) > 0.5
             papers.append(binary_dice(small > recipe.logit_threshold, small_true))
     curve = join_curves(curves)
     return {

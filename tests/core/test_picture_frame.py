@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cryoseg.config.pictures import Morphology, Smoothing
-from cryoseg.core.picture_frame import area_weights, close_mask, frame_picture, open_mask, smooth_mask
+from cryoseg.core.grids.resample import area_weights
+from cryoseg.core.picture_frame import close_mask, frame_picture, open_mask, smooth_mask
 from cryoseg.errors import ConfigError
 
 

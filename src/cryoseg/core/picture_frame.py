@@ -1,7 +1,7 @@
-"""Ordinary pictures as the squares that a network sees, and its answers back on the picture.
+"""Crop a picture to the square input of a network, and map the output back onto the picture.
 
-Source: xinkunwang111/ProMISe ProMISe/data_preprocess.py@ce0cfdb. Its test of a row adds up channels; here
-it counts pixels.
+Source: xinkunwang111/ProMISe ProMISe/data_preprocess.py@ce0cfdb, which sums channels where this module
+counts pixels.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import csr_array
 
 from cryoseg.config.pictures import Morphology, Smoothing
-from cryoseg.core.grids.resample import linear_weights
+from cryoseg.core.grids.resample import area_weights, linear_weights
 from cryoseg.types import FloatArray
 
 BLACK_UP_TO = 20
-MARK_SIDE = 20  # scanners write into the top left corner
-LEAST_BRIGHT = 10  # pixels in a row or column that belongs to the picture
+MARK_SIDE = 20  # Scanners write a mark of this size into the top left corner.
+LEAST_BRIGHT = 10  # A row or column with more bright pixels belongs to the picture.
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFrame:
-    """Which part of a picture became which part of a square.
+    """The part of a picture that is padded to a square.
 
     Attributes
     ----------
     shape
-        (y, x) of the picture.
+        (y, x) shape of the picture.
     box
-        y0, x0, y1, x1 of the part that is kept; zeros fill it to a square on the right and below.
+        First and last row and column (y0, x0, y1, x1) of the part that is kept. Zeros fill it to a square
+        on the right and at the bottom.
     """
 
     shape: tuple[int, int]
@@ -39,18 +39,18 @@ class PictureFrame:
 
     @property
     def side(self) -> int:
-        """Of the square, in pixels of the picture."""
+        """Side of the square in pixels of the picture."""
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
     def square(self, values: NDArray[np.generic], side: int) -> FloatArray:
-        """The square as `side` x `side` pixels, each the mean of what it covers.
+        """Return the square resampled to `side` x `side` pixels by area averaging.
 
         Parameters
         ----------
         values
-            (y, x) or (y, x, channels) on the picture's grid.
+            (y, x) or (y, x, channels) array on the grid of the picture.
         side
-            Of the result, in pixels.
+            Side of the result in pixels.
         """
         y0, x0, y1, x1 = self.box
         piece = np.asarray(values[y0:y1, x0:x1], np.float32)
@@ -64,14 +64,14 @@ class PictureFrame:
         return np.stack([plane.T for plane in small], axis=-1).reshape(side, side, *whole.shape[2:])
 
     def restore(self, square: FloatArray, *, outside: float) -> FloatArray:
-        """Values of a square of any resolution on the picture's grid, linearly between its pixels.
+        """Resample a square of any resolution linearly onto the grid of the picture.
 
         Parameters
         ----------
         square
-            (n, n).
+            (n, n) values.
         outside
-            Value of what was cut off.
+            Value of the pixels outside the box.
         """
         y0, x0, y1, x1 = self.box
         weights = linear_weights(len(square), self.side)
@@ -81,14 +81,14 @@ class PictureFrame:
 
 
 def frame_picture(rgb: NDArray[np.uint8], *, crop_black: bool) -> PictureFrame:
-    """The part of a picture that a network should see.
+    """Find the part of a picture that the network processes.
 
     Parameters
     ----------
     rgb
-        (y, x, 3), 8 bit.
+        (y, x, 3) picture of 8 bits.
     crop_black
-        Leave out a black border. A picture that is black all over is kept whole.
+        Whether to remove a black border. A picture that is entirely black is not cropped.
     """
     height, width = rgb.shape[:2]
     box = (0, 0, height, width)
@@ -102,39 +102,20 @@ def frame_picture(rgb: NDArray[np.uint8], *, crop_black: bool) -> PictureFrame:
     return PictureFrame(shape=(height, width), box=box)
 
 
-def area_weights(source: int, target: int) -> csr_array:
-    """(target, source) matrix of the share of every source pixel in every target pixel."""
-    scale = source / target
-    first = np.arange(target) * scale
-    taps = int(np.ceil(scale)) + 1
-    columns = np.floor(first).astype(int)[:, None] + np.arange(taps)
-    overlap = np.minimum(columns + 1, (first + scale)[:, None]) - np.maximum(columns, first[:, None])
-    overlap = np.clip(overlap, 0, None) * (columns < source)
-    overlap /= overlap.sum(axis=1, keepdims=True)
-    rows = np.repeat(np.arange(target), taps)
-    matrix = csr_array(
-        (overlap.ravel().astype(np.float32), (rows, np.minimum(columns, source - 1).ravel())),
-        shape=(target, source),
-    )
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    return matrix
-
-
 def open_mask(mask: NDArray[np.bool_], kernel: int) -> NDArray[np.bool_]:
-    """A (y, x) mask without what a square of `kernel` pixels does not fit into; beyond it is background."""
+    """Return the opening of a (y, x) mask with a square of `kernel` pixels."""
     return np.asarray(ndimage.binary_opening(mask, np.ones((kernel, kernel), bool)))
 
 
 def close_mask(mask: NDArray[np.bool_], kernel: int) -> NDArray[np.bool_]:
-    """A (y, x) mask with gaps filled that no square of `kernel` pixels fits into, at the border too."""
+    """Return the closing of a (y, x) mask with a square of `kernel` pixels, also at the border."""
     padded = np.pad(mask, kernel)
     closed = ndimage.binary_closing(padded, np.ones((kernel, kernel), bool))
     return np.asarray(closed[kernel:-kernel, kernel:-kernel])
 
 
 def smooth_mask(mask: NDArray[np.bool_], smoothing: Smoothing) -> NDArray[np.bool_]:
-    """A (y, x) mask after opening or closing; as it is for `Morphology.NONE`."""
+    """Open or close a (y, x) mask; `Morphology.NONE` returns it unchanged."""
     if smoothing.morphology is Morphology.NONE:
         return mask
     change = open_mask if smoothing.morphology is Morphology.OPEN else close_mask

@@ -1,4 +1,4 @@
-"""Intensity maps that a few hot voxels do not change."""
+"""Normalization by median and interquartile range, which a few outliers do not change."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 
 from cryoseg.types import BoolArray, FloatArray
 
-SAMPLE_VOXELS = 4_000_000  # quantiles of more voxels than this are taken from a regular subset
-CLIP = 4.0  # in robust standard deviations
-RGB_SPAN = 2.5  # grey values at +-this many deviations become black and white for networks that see RGB
-IQR_OF_NORMAL = 1.349  # interquartile range of the standard normal distribution
+SAMPLE_VOXELS = 4_000_000  # Quantiles of larger volumes are computed from a regular subset.
+CLIP = 4.0  # Largest normalized value in robust standard deviations.
+RGB_SPAN = 2.5  # Robust deviations that become black and white for networks with RGB input.
+IQR_OF_NORMAL = 1.349  # Interquartile range of the standard normal distribution.
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntensityMap:
-    """value -> clip((value - center) / spread) * sign, in float32.
+    """Map grey values to clip((value - center) / spread) * sign in float32.
 
     Attributes
     ----------
     center
         Median of the volume.
     spread
-        Interquartile range over 1.349: the standard deviation, if the grey values were normal.
+        Interquartile range divided by 1.349, which is the standard deviation of normally distributed values.
     sign
-        -1 turns bright membranes into dark ones.
+        -1 exchanges dark and bright.
     """
 
     center: float
@@ -35,30 +35,31 @@ class IntensityMap:
     sign: float = 1.0
 
     def __call__(self, values: NDArray[Any]) -> FloatArray:
-        """Any shape and type to float32 within +-CLIP."""
+        """Return normalized values of any shape as float32, clipped to +-`CLIP`."""
         mapped = (values.astype(np.float32) - np.float32(self.center)) * np.float32(self.sign / self.spread)
         return np.clip(mapped, -CLIP, CLIP, out=mapped)
 
 
 def robust_map(volume: NDArray[Any], *, invert: bool = False, blank: BoolArray | None = None) -> IntensityMap:
-    """Median and interquartile range of a volume, as an `IntensityMap`.
+    """Compute the intensity map of a volume from its median and interquartile range.
 
-    A constant volume maps to 0; one whose quartiles coincide falls back to the standard deviation.
+    The standard deviation replaces an interquartile range of 0. A constant volume is mapped to 0.
 
     Parameters
     ----------
     volume
-        (z, y, x), finite, any type.
+        Volume or image of any type with finite values.
     invert
-        Membranes are bright in this volume.
+        Whether the map exchanges dark and bright.
     blank
-        True where there is no signal, from `core.blank.find_blank`; these voxels are left out.
+        Array of the same shape that is True where there is no signal, from `core.grids.blank`. These voxels
+        are ignored unless the whole sample is blank.
     """
     flat = volume.reshape(-1)
     step = max(1, flat.size // SAMPLE_VOXELS)
     sample = flat[::step].astype(np.float64)
-    if blank is not None:
-        sample = sample[~blank.reshape(-1)[::step]]
+    if blank is not None and (signal := ~blank.reshape(-1)[::step]).any():
+        sample = sample[signal]
     low, center, high = np.percentile(sample, [25, 50, 75])
     spread = (high - low) / IQR_OF_NORMAL or float(sample.std()) or 1.0
     return IntensityMap(center=float(center), spread=float(spread), sign=-1.0 if invert else 1.0)

@@ -1,4 +1,4 @@
-"""A picture to judge the picks of a micrograph by: circles colored by their score."""
+"""Draw the picks of a micrograph as circles that are colored by score."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cryoseg.core.blank import find_blank_pixels
-from cryoseg.core.grids.resample import linear_weights
+from cryoseg.core.grids.blank import find_blank_pixels
+from cryoseg.core.grids.resample import resample_image
 from cryoseg.core.robust import robust_map
 from cryoseg.types import FloatArray, Picks
 from cryoseg.view.pick_preview import score_color
 from cryoseg.view.sections import draw_scale_bar, write_label, write_png
 
-LONGEST_SIDE = 1400  # of the picture, in pixels
-OVERLAY_SPAN = 3.0  # robust deviations from the median to black and to white
+LONGEST_SIDE = 1400  # Longest side of the picture in pixels.
+OVERLAY_SPAN = 3.0  # Robust deviations between the median and black or white.
 
 
 def draw_overlay(image: FloatArray, picks: Picks) -> Image.Image:
-    """The micrograph, shrunk, with a circle as wide as the particle about every pick and a scale bar.
+    """Draw a reduced micrograph with a circle around every pick and a scale bar.
 
     Parameters
     ----------
     image
-        (y, x).
+        (y, x) micrograph.
     picks
-        With a diameter; green where the score is 1, orange where it is 0.
+        Picks with a diameter, which is that of the circles. A score of 1 is green, a score of 0 orange.
     """
     scale = min(1.0, LONGEST_SIDE / max(image.shape))
     height, width = (max(1, round(n * scale)) for n in image.shape)
-    rows, columns = (linear_weights(n, m) for n, m in zip(image.shape, (height, width), strict=True))
-    small = np.asarray((columns @ (rows @ image).T).T, np.float32)
+    small = resample_image(image, (height, width))
     intensity = robust_map(small, blank=find_blank_pixels(small))
     grey = np.clip((intensity(small) / (2 * OVERLAY_SPAN) + 0.5) * 255, 0, 255).astype(np.uint8)
     picture = Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
@@ -49,5 +48,5 @@ def draw_overlay(image: FloatArray, picks: Picks) -> Image.Image:
 
 
 def write_overlay(path: Path, image: FloatArray, picks: Picks) -> None:
-    """Write `draw_overlay` of a (y, x) image as PNG."""
+    """Write the overlay of a (y, x) micrograph as PNG."""
     write_png(path, draw_overlay(image, picks))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from cryoseg.core.blank import signal_values
+from cryoseg.core.grids.blank import signal_values
 from cryoseg.io.outputs import atomic_output
 
 PANELS = 6

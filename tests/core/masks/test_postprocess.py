@@ -132,7 +132,7 @@ def test_degenerate_masks() -> None:
 def test_bad_settings_and_shapes_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         postprocess_mask(np.ones((1, 2, 2)), (), min_slices=0)
-    with pytest.raises(ConfigError, match="negative"):
+    with pytest.raises(ConfigError, match="at least 0"):
         postprocess_mask(np.ones((1, 2, 2)), (), max_bridge_length=-1)
     with pytest.raises(InputError, match="volume"):
         postprocess_mask(np.ones((2, 2)), ())

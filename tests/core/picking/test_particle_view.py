@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryoseg.core.picking.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.grids.resample import resample_image
+from cryoseg.core.picking.particle_view import particle_view, view_shape
 
 
 def test_a_disc_has_the_asked_diameter_and_stays_in_place() -> None:
@@ -37,5 +38,5 @@ def test_a_constant_image_is_zero_and_nothing_is_edited() -> None:
 
 def test_rescaling_keeps_the_mean() -> None:
     image = np.random.default_rng(2).random((64, 96)).astype(np.float32)
-    np.testing.assert_allclose(rescale(image, (16, 24)).mean(), image.mean(), rtol=0.02)
-    np.testing.assert_array_equal(rescale(image, (64, 96)), image)
+    np.testing.assert_allclose(resample_image(image, (16, 24)).mean(), image.mean(), rtol=0.02)
+    np.testing.assert_array_equal(resample_image(image, (64, 96)), image)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cryoseg.core.blank import BLANK_LOGIT
+from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.core.grids.working_grid import normalize_volume, plan_grid
 from cryoseg.methods.cet_pick.inference import BlockShape, score_volume
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cryoseg.config.restore import restore
-from cryoseg.core.blank import BLANK_LOGIT, find_blank
+from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.grids.blend import tile_grid
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap

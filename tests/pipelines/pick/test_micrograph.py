@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
-from cryoseg.core.blank import BLANK_LOGIT
+from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph import pick_micrograph

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cryoseg.config import ModelChoice, ModelName, Naming, PostprocessStep, SegmentConfig, SegmentOutputs
-from cryoseg.core.blank import BLANK_LOGIT
+from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.events import Event, Warn
 from cryoseg.pipelines.segment.files import output_paths, segment_tomogram
 from cryoseg.types import Geometry, Tomogram

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.core.blank import signal_values
+from cryoseg.core.grids.blank import signal_values
 from cryoseg.core.grids.resample import Slices
 from cryoseg.core.robust import SAMPLE_VOXELS
 from cryoseg.types import BoolArray, FloatArray

@@ -1,4 +1,4 @@
-"""Volumes on another grid, slice by slice, without ever holding the resampled volume."""
+"""Resample images, points and volumes between grids over the same extent; volumes slice by slice."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cryoseg.types import FloatArray
 
 
 class Slices(Protocol):
-    """What a volume must offer to be read slice by slice; arrays do."""
+    """A (z, y, x) volume that can be read slice by slice, such as an array."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(z, y, x)."""
+        """(z, y, x) shape."""
         ...
 
     def __len__(self) -> int: ...
@@ -26,29 +26,29 @@ class Slices(Protocol):
 
 
 def rescale_points(points: NDArray[Any], scale: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points on a grid over the same extent whose voxels are `scale` times as many.
+    """Convert points to a grid over the same extent that has `scale` times as many voxels.
 
-    Voxel centers are whole numbers, so that the edge of the volume lies at -0.5 on either grid.
+    Voxel centers are whole numbers, so that the edge of the volume lies at -0.5 on both grids.
 
     Parameters
     ----------
     points
-        (n, d) in voxels.
+        (n, d) positions in voxels.
     scale
-        One factor, or (d,) one for each axis.
+        Factor for all axes, or (d,) factors for the axes.
     """
     return np.asarray((points + 0.5) * scale - 0.5)
 
 
 def nearest(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """An array on another grid over the same extent; every voxel takes the nearest value.
+    """Resample an array to `shape` over the same extent by nearest neighbor.
 
     Parameters
     ----------
     values
-        Of any shape, such as labels (z, y, x).
+        Array of any dimension, such as (z, y, x) labels.
     shape
-        Of the wanted grid.
+        Shape of the result.
     """
     places = [
         np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
@@ -58,35 +58,62 @@ def nearest(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def linear_weights(source: int, target: int) -> csr_array:
-    """(target, source) matrix of triangular weights between two grids over the same extent.
+    """Return the (target, source) matrix of linear interpolation between grids over the same extent.
 
-    Voxel centers lie at (i + 0.5) / n of the extent. Towards a coarser grid the triangle widens to
-    the new spacing, so that fine detail is averaged and not aliased.
+    Voxel centers lie at (i + 0.5) / n of the extent. For a coarser target the triangular kernel is as wide
+    as the target spacing, so that fine detail is averaged and not aliased. Outside the grid the last voxel
+    is repeated.
     """
     scale = source / target
     reach = max(1.0, scale)
     centers = (np.arange(target) + 0.5) * scale - 0.5
     taps = int(np.ceil(reach)) + 1
     columns = np.floor(centers).astype(int)[:, None] + np.arange(-taps, taps + 1)
-    weights = np.clip(1 - np.abs(columns - centers[:, None]) / reach, 0, None)
-    weights /= weights.sum(axis=1, keepdims=True)
-    rows = np.repeat(np.arange(target), columns.shape[1])
-    columns = np.clip(columns, 0, source - 1)  # beyond the ends the last voxel repeats
-    matrix = csr_array((weights.ravel().astype(np.float32), (rows, columns.ravel())), shape=(target, source))
+    return _weight_matrix(np.clip(1 - np.abs(columns - centers[:, None]) / reach, 0, None), columns, source)
+
+
+def area_weights(source: int, target: int) -> csr_array:
+    """Return the (target, source) matrix of area averaging between grids over the same extent.
+
+    The weight of a source pixel is the share of the target pixel that it covers.
+    """
+    scale = source / target
+    first = np.arange(target) * scale
+    columns = np.floor(first).astype(int)[:, None] + np.arange(int(np.ceil(scale)) + 1)
+    overlap = np.minimum(columns + 1, (first + scale)[:, None]) - np.maximum(columns, first[:, None])
+    return _weight_matrix(np.clip(overlap, 0, None) * (columns < source), columns, source)
+
+
+def _weight_matrix(weights: NDArray[np.float64], columns: NDArray[np.int64], source: int) -> csr_array:
+    """Normalize (target, taps) weights at source indices `columns`; return them as a sparse matrix."""
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    rows = np.repeat(np.arange(len(columns)), columns.shape[1])
+    columns = np.clip(columns, 0, source - 1)
+    matrix = csr_array(
+        (weights.ravel().astype(np.float32), (rows, columns.ravel())), shape=(len(columns), source)
+    )
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     return matrix
 
 
+def resample_image(image: NDArray[Any], shape: tuple[int, int]) -> FloatArray:
+    """Resample a (y, x) image to `shape` over the same extent by `linear_weights`."""
+    if image.shape == shape:
+        return np.asarray(image, dtype=np.float32)
+    rows, columns = (linear_weights(n, m) for n, m in zip(image.shape, shape, strict=True))
+    return np.ascontiguousarray((columns @ (rows @ image.astype(np.float32)).T).T, dtype=np.float32)
+
+
 class Resampled:
-    """A volume seen on another grid, computed one slice at a time.
+    """A volume on another grid, computed one slice at a time by `linear_weights`.
 
     Parameters
     ----------
     volume
-        (z, y, x).
+        (z, y, x) volume.
     shape
-        (z, y, x) of the wanted grid over the same extent.
+        (z, y, x) shape of the grid over the same extent.
     """
 
     def __init__(self, volume: Slices, shape: tuple[int, int, int]) -> None:
@@ -101,7 +128,7 @@ class Resampled:
         return self.shape[0]
 
     def __getitem__(self, z: int) -> FloatArray:
-        """(y, x) float32 of slice `z` of the new grid."""
+        """Return slice `z` of the new grid, (y, x) float32."""
         begin, end = self._z.indptr[z], self._z.indptr[z + 1]
         mixed = np.zeros(self._volume.shape[1:], np.float32)
         for index, weight in zip(self._z.indices[begin:end], self._z.data[begin:end], strict=True):

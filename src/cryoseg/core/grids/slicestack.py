@@ -1,6 +1,6 @@
-"""Stacks of neighboring slices: what the fine membrane network sees at one z.
+"""Stack neighboring slices into the channels of the fine membrane network.
 
-Slices beyond the ends of the volume repeat the last one.
+Beyond the ends of the volume the last slice is repeated.
 """
 
 from __future__ import annotations
@@ -11,37 +11,32 @@ from numpy.typing import NDArray
 from cryoseg.types import FloatArray
 
 SLICE_OFFSETS = (-2, -1, 0, 1, 2)
-# Stage 2 sees the logits of stage 1 far above and below as well: how a ring narrows from slice to
-# slice tells where the missing wedge hides the pole of a vesicle.
+# Stage 2 also reads the stage-1 logits of distant slices: the change of a ring from slice to slice shows
+# where the missing wedge hides the pole of a vesicle.
 LOGIT_OFFSETS = (-14, -8, -4, -2, -1, 0, 1, 2, 4, 8, 14)
-REACH = {1: SLICE_OFFSETS[-1], 2: LOGIT_OFFSETS[-1]}  # slices on either side that a stage reads
+REACH = {1: SLICE_OFFSETS[-1], 2: LOGIT_OFFSETS[-1]}  # Slices on either side that a stage reads.
 CHANNELS = {1: len(SLICE_OFFSETS), 2: len(SLICE_OFFSETS) + len(LOGIT_OFFSETS)}
-LOGIT_CLIP = 5.0  # stage-1 logits enter stage 2 clipped here and scaled to [-1, 1], as ETSAM clips
+LOGIT_CLIP = 5.0  # Stage-1 logits are clipped as in ETSAM and scaled to [-1, 1] for stage 2.
 
 
 def offset_indices(z: int, depth: int, offsets: tuple[int, ...]) -> NDArray[np.intp]:
-    """(n,) indices of the slices at `offsets` from `z`; beyond the `depth` slices the last one repeats."""
+    """Return the (n,) indices of the slices at `offsets` from `z`, clipped to the `depth` slices."""
     return np.clip(np.add(z, offsets, dtype=np.intp), 0, depth - 1)
 
 
 def slice_stack(
     planes: FloatArray, stage1_logits: FloatArray | None = None, *, reverse: bool = False
 ) -> FloatArray:
-    """Channels of one slice.
+    """Return the channels of one slice, (5, y, x) or (16, y, x) float32.
 
     Parameters
     ----------
     planes
-        (5, y, x), the normalized slices at `SLICE_OFFSETS`, lowest z first.
+        (5, y, x) normalized slices at `SLICE_OFFSETS`, lowest z first.
     stage1_logits
-        (11, y, x) logits of the first stage at `LOGIT_OFFSETS`, for the second one.
+        (11, y, x) stage-1 logits at `LOGIT_OFFSETS`, which stage 2 needs; they are appended.
     reverse
-        Propagation runs downward, so that the highest z comes first.
-
-    Returns
-    -------
-    FloatArray
-        (5, y, x), or (16, y, x) with the clipped logits behind.
+        Whether the highest z comes first, for propagation towards lower z.
     """
     parts = [planes]
     if stage1_logits is not None:

@@ -1,4 +1,4 @@
-"""The coarser grid on which a 3D detector works, and exact coordinates to and from it."""
+"""Convert volumes and coordinates between a tomogram and the coarser grid of a 3D detector."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import ThicknessAxis
-from cryoseg.core.blank import FilledSlices, find_blank
-from cryoseg.core.grids.resample import Resampled, Slices
+from cryoseg.core.grids.blank import FilledSlices, find_blank
+from cryoseg.core.grids.resample import Resampled, Slices, rescale_points
 from cryoseg.core.robust import IntensityMap, robust_map
 from cryoseg.types import BoolArray, FloatArray
 
 STATISTICS_SLICES = 48
-# A grid that differs from the tomogram's by less than this is the tomogram's: blurring it by
-# interpolation would cost more than a particle two percent too large.
+# A tomogram is not resampled if the scales differ by less than this: the blur of the interpolation would
+# harm the detection more than a particle that is two percent too large.
 SAME_SCALE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingGrid:
-    """Two grids over the same extent.
+    """The grid of a tomogram and the working grid over the same extent.
 
     Attributes
     ----------
     source_shape
-        (z, y, x) of the tomogram.
+        (z, y, x) shape of the tomogram.
     shape
-        (z, y, x) of the working grid.
+        (z, y, x) shape of the working grid.
     pool
-        Neighboring slices joined into one by their maximum, after resampling; 1 for none.
+        Number of neighboring slices that are reduced to their maximum after resampling; 1 disables it.
     """
 
     source_shape: tuple[int, int, int]
@@ -43,22 +43,22 @@ class WorkingGrid:
         """Tomogram voxels per working voxel, (z, y, x)."""
         resampled = np.asarray(self.shape) * np.array([self.pool, 1, 1])
         scale = np.asarray(self.source_shape) / resampled
-        if self.pool > 1:  # an odd last slice stands alone, and must not stretch the others
+        if self.pool > 1:  # An incomplete last group of slices must not change the scale of the others.
             depth = pooled_depth(self.source_shape[0], self.pool, self.shape[0])
             scale[0] = self.pool * self.source_shape[0] / depth
         return np.asarray(scale, dtype=np.float64)
 
     def to_working(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 3) z, y, x of the tomogram to the working grid; voxel centers at whole numbers."""
+        """Convert (n, 3) z, y, x voxels of the tomogram to voxels of the working grid."""
         return np.asarray((points + 0.5) / self.scale - 0.5)
 
     def to_source(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 3) z, y, x of the working grid to the tomogram."""
-        return np.asarray((points + 0.5) * self.scale - 0.5)
+        """Convert (n, 3) z, y, x voxels of the working grid to voxels of the tomogram."""
+        return rescale_points(points, self.scale)
 
 
 def pooled_depth(source_depth: int, pool: int, depth: int) -> int:
-    """Slices before pooling; those of the tomogram unless it was resampled in z too."""
+    """Return the number of slices before pooling: that of the tomogram unless z is resampled too."""
     return source_depth if -(-source_depth // pool) == depth else depth * pool
 
 
@@ -69,18 +69,18 @@ def plan_grid(
     z_compression: int = 1,
     maximum: bool = False,
 ) -> WorkingGrid:
-    """The working grid of a tomogram.
+    """Return the working grid of a tomogram.
 
     Parameters
     ----------
     source_shape
-        (z, y, x).
+        (z, y, x) shape of the tomogram.
     scale
-        Wanted size of a working voxel, in voxels of the tomogram, before z is compressed.
+        (z, y, x) size of a working voxel before the compression in z, in voxels of the tomogram.
     z_compression
-        Slices joined into one.
+        Number of slices that are combined into one.
     maximum
-        Join by the maximum instead of the mean.
+        Whether slices are combined by their maximum instead of their mean.
     """
     near_one = [1.0 if abs(s - 1) <= SAME_SCALE else s for s in scale]
     sizes = [max(1, round(n / s)) for n, s in zip(source_shape, near_one, strict=True)]
@@ -90,14 +90,14 @@ def plan_grid(
 
 
 class WorkingVolume:
-    """A tomogram on its working grid, one slice at a time.
+    """A tomogram on its working grid, computed one slice at a time.
 
     Parameters
     ----------
     volume
-        (z, y, x), an array or anything read by slices.
+        (z, y, x) volume.
     grid
-        From `plan_grid`.
+        Working grid from `plan_grid`.
     """
 
     def __init__(self, volume: Slices, grid: WorkingGrid) -> None:
@@ -111,7 +111,7 @@ class WorkingVolume:
         return self.shape[0]
 
     def __getitem__(self, z: int) -> FloatArray:
-        """(y, x) float32."""
+        """Return slice `z`, (y, x) float32."""
         if self._pool == 1:
             return np.asarray(self._slices[z], dtype=np.float32)
         first = z * self._pool
@@ -120,12 +120,12 @@ class WorkingVolume:
         return joined
 
     def load(self, begin: int = 0, end: int | None = None) -> FloatArray:
-        """(z, y, x) float32 of a run of slices."""
+        """Return the slices from `begin` to `end` - 1, (z, y, x) float32."""
         end = self.shape[0] if end is None else end
         return np.stack([self[z] for z in range(begin, end)])
 
     def sample(self) -> FloatArray:
-        """(n, y, x) float32 slices spread evenly over the volume, for statistics."""
+        """Return evenly spaced slices for statistics, (n, y, x) float32."""
         count = min(STATISTICS_SLICES, self.shape[0])
         picked = np.unique(np.linspace(0, self.shape[0] - 1, count).round().astype(int))
         return np.stack([self[int(z)] for z in picked])
@@ -133,16 +133,17 @@ class WorkingVolume:
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizedVolume:
-    """A tomogram on its working grid, and how it is normalized.
+    """A tomogram on its working grid with its normalization.
 
     Attributes
     ----------
     slices
-        Grey values; blank voxels have the median of the signal.
+        Grey values, in which blank voxels have the median of the signal.
     intensity
-        Map to what the network sees.
+        Map from grey values to the input of the network.
     blank
-        (z, y, x) of the working grid, True where there is no signal; None if there is signal everywhere.
+        (z, y, x) array on the working grid, True where there is no signal; None if there is signal
+        everywhere.
     """
 
     slices: WorkingVolume
@@ -153,24 +154,23 @@ class NormalizedVolume:
 def normalize_volume(
     volume: Slices, grid: WorkingGrid, *, intensity: IntensityMap | None = None
 ) -> NormalizedVolume:
-    """Bring a tomogram to its working grid and leave its blank regions out of the statistics.
+    """Resample a tomogram to its working grid and compute the normalization without blank regions.
 
     Parameters
     ----------
     volume
-        (z, y, x), finite.
+        (z, y, x) volume with finite values.
     grid
-        From `plan_grid`.
+        Working grid from `plan_grid`.
     intensity
-        Computed from the volume if None.
+        Normalization; None computes it from the volume.
     """
     slices, blank = WorkingVolume(volume, grid), find_blank(volume)
     if blank is None:
         return NormalizedVolume(slices=slices, intensity=intensity or robust_map(slices.sample()), blank=None)
     hidden = WorkingVolume(blank, grid)
     if intensity is None:
-        where = hidden.sample() >= 0.5
-        intensity = robust_map(slices.sample(), blank=None if where.all() else where)
+        intensity = robust_map(slices.sample(), blank=hidden.sample() >= 0.5)
     filled = WorkingVolume(FilledSlices(volume, blank, intensity.center), grid)
     return NormalizedVolume(slices=filled, intensity=intensity, blank=hidden.load() >= 0.5)
 
@@ -178,47 +178,49 @@ def normalize_volume(
 def model_shape(
     shape: tuple[int, ...], pixel_size: float, limits: tuple[float, float]
 ) -> tuple[int, int, int]:
-    """The grid on which the network sees a volume: its own, or one at the nearest end of `limits`.
+    """Return the (z, y, x) shape of a volume after resampling to the pixel sizes that a model accepts.
+
+    A volume within the range keeps its shape.
 
     Parameters
     ----------
     shape
-        (z, y, x) of the volume.
+        (z, y, x) shape of the volume.
     pixel_size
-        In angstrom.
+        Pixel size of the volume in angstrom.
     limits
-        (lowest, highest) pixel size of the model, in angstrom.
+        Smallest and largest pixel size of the model in angstrom.
     """
     target = min(max(pixel_size, limits[0]), limits[1])
     z, y, x = (max(1, round(n * pixel_size / target)) for n in shape)
     return z, y, x
 
 
-# Axes of the file, in the order in which a slice-wise network wants them.
+# Axes of the file in the order of the network, which processes the volume along its thin axis.
 ORDERS = {ThicknessAxis.Z: (0, 1, 2), ThicknessAxis.Y: (1, 0, 2), ThicknessAxis.X: (2, 0, 1)}
 
 
 def thin_first(volume: NDArray[Any], axis: ThicknessAxis) -> NDArray[Any]:
-    """A view of a (z, y, x) volume with its thin axis first."""
+    """Return a view of a (z, y, x) volume with its thin axis first."""
     return volume.transpose(ORDERS[axis])
 
 
 def thin_back(volume: NDArray[Any], axis: ThicknessAxis) -> NDArray[Any]:
-    """Undo `thin_first`: a view in (z, y, x)."""
+    """Return a (z, y, x) view of a volume from `thin_first`."""
     return volume.transpose(np.argsort(ORDERS[axis]))
 
 
 def points_thin_first(points: NDArray[np.float64], axis: ThicknessAxis) -> NDArray[np.float64]:
-    """(n, 3) z, y, x of the file in the order of `thin_first`."""
+    """Return (n, 3) z, y, x points of the file in the axis order of `thin_first`."""
     return points[:, list(ORDERS[axis])]
 
 
 def points_thin_back(points: NDArray[np.float64], axis: ThicknessAxis) -> NDArray[np.float64]:
-    """Undo `points_thin_first`: (n, 3) z, y, x of the file."""
+    """Return (n, 3) points from `points_thin_first` in the z, y, x order of the file."""
     return points[:, np.argsort(ORDERS[axis])]
 
 
 def triple_thin_first(values: tuple[float, float, float], axis: ThicknessAxis) -> tuple[float, float, float]:
-    """A (z, y, x) triple, such as a voxel size, in the order of `thin_first`."""
+    """Return a (z, y, x) triple, such as a voxel size, in the axis order of `thin_first`."""
     first, second, third = (values[index] for index in ORDERS[axis])
     return first, second, third

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoseg.core.blank import BLANK_LOGIT
+from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.core.grids.working_grid import NormalizedVolume
 from cryoseg.methods.cet_pick.network import XY_STRIDE, Z_HALO
 from cryoseg.types import FloatArray

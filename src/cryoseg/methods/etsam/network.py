@@ -34,7 +34,7 @@ from cryoseg.config.segment import (
     PRESET_STAGE1_THRESHOLD,
     PRESET_STAGE2_PROMPT,
 )
-from cryoseg.core.blank import set_blank
+from cryoseg.core.grids.blank import set_blank
 from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.methods.device import autocast, release_memory, slices_at_once

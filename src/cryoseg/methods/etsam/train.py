@@ -21,7 +21,7 @@ from cryoseg.config.segment import (
     Stage2Prompt,
 )
 from cryoseg.config.train_sam2 import ClipPrompts, TrainSam2Config
-from cryoseg.core.blank import find_blank
+from cryoseg.core.grids.blank import find_blank
 from cryoseg.core.normalize import fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent

@@ -31,7 +31,7 @@ from cryoseg.config import (
     Stage2Prompt,
 )
 from cryoseg.config.restore import restore
-from cryoseg.core.blank import FilledSlices, set_blank, signal_box
+from cryoseg.core.grids.blank import FilledSlices, set_blank, signal_box
 from cryoseg.core.grids.blend import tile_grid, tile_side
 from cryoseg.core.grids.resample import Resampled, Slices, nearest
 from cryoseg.core.grids.slicestack import CHANNELS

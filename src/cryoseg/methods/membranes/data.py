@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
-from cryoseg.core.blank import FilledSlices, find_blank
+from cryoseg.core.grids.blank import FilledSlices, find_blank
 from cryoseg.core.grids.resample import Resampled, Slices, nearest
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map

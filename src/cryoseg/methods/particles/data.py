@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
-from cryoseg.core.blank import fill_by_mirror, find_blank_pixels
-from cryoseg.core.grids.resample import nearest, rescale_points
+from cryoseg.core.grids.blank import fill_by_mirror, find_blank_pixels
+from cryoseg.core.grids.resample import nearest, resample_image, rescale_points
 from cryoseg.core.picking.label_checks import check_labels
 from cryoseg.core.picking.mask_picks import draw_discs, mask_centers
-from cryoseg.core.picking.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.picking.particle_view import particle_view, view_shape
 from cryoseg.core.robust import CLIP, robust_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
@@ -315,6 +315,6 @@ def _as_square(
         native = draw_discs(pair.centers, (image.shape[0], image.shape[1]), diameter_px=diameter)
     eight_bit = image.min() >= 0 and image.max() <= 255 and not invert
     unit = image / 255 if eight_bit else robust_map(image, invert=invert)(image) / (2 * CLIP) + 0.5
-    small = rescale(unit, (sides[0], sides[0])).clip(0, 1).astype(np.float16)
-    labels = rescale((native > 0).astype(np.float32), (sides[1], sides[1])).astype(np.float16)
+    small = resample_image(unit, (sides[0], sides[0])).clip(0, 1).astype(np.float16)
+    labels = resample_image((native > 0).astype(np.float32), (sides[1], sides[1])).astype(np.float16)
     return np.repeat(small[None], 3, axis=0), labels

@@ -14,8 +14,9 @@ import numpy as np
 from cryoseg import __version__
 from cryoseg.config.invocation import recorded_options
 from cryoseg.config.pictures import Smoothing
+from cryoseg.core.grids.resample import area_weights
 from cryoseg.core.metrics.picture import PictureScore, score_picture
-from cryoseg.core.picture_frame import area_weights, smooth_mask
+from cryoseg.core.picture_frame import smooth_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import OnEvent, Report, Status, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities

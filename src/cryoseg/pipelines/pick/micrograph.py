@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
-from cryoseg.core.blank import BLANK_LOGIT, fill_by_mirror, signal_box
+from cryoseg.core.grids.blank import BLANK_LOGIT, fill_by_mirror, signal_box
 from cryoseg.core.grids.blend import tile_grid
-from cryoseg.core.grids.resample import nearest, rescale_points
+from cryoseg.core.grids.resample import nearest, resample_image, rescale_points
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.calibration import Calibration
 from cryoseg.core.picking.contrast import (
@@ -25,7 +25,7 @@ from cryoseg.core.picking.contrast import (
 )
 from cryoseg.core.picking.logit_picks import LogitPicks, grow_cores, logits_to_picks
 from cryoseg.core.picking.mask_picks import draw_discs
-from cryoseg.core.picking.particle_view import particle_view, rescale, view_shape
+from cryoseg.core.picking.particle_view import particle_view, view_shape
 from cryoseg.core.picking.pick_regions import clear_of_borders
 from cryoseg.core.robust import RGB_SPAN, robust_map
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
@@ -87,10 +87,10 @@ class MicrographPickResult:
     def native_logits(self) -> FloatArray:
         """(y, x) logits at the size of the micrograph."""
         if self.blank is None:
-            return rescale(self.logits, self.shape)
+            return resample_image(self.logits, self.shape)
         whole = np.full(self.shape, BLANK_LOGIT, np.float32)
         part = whole[signal_box(self.blank)]
-        part[:] = rescale(self.logits, (part.shape[0], part.shape[1]))
+        part[:] = resample_image(self.logits, (part.shape[0], part.shape[1]))
         whole[self.blank] = BLANK_LOGIT
         return whole
 
@@ -282,7 +282,7 @@ def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert:
     logits = model.whole_image_logits(np.repeat(eight_bit[..., None], 3, axis=2))
     height, width = image.shape
     shape = view_shape((height, width), diameter_px=diameter, particle_pixels=model.recipe.particle_pixels)
-    return rescale(logits, shape)
+    return resample_image(logits, shape)
 
 
 def _selected(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
-from cryoseg.core.blank import find_blank_pixels, signal_box
+from cryoseg.core.grids.blank import find_blank_pixels, signal_box
 from cryoseg.core.picking.contrast import is_constant
 from cryoseg.core.picking.particle_view import view_shape
 from cryoseg.errors import InputError

@@ -19,7 +19,7 @@ from cryoseg.config import (
     SegmentOutputs,
     SegmentRequest,
 )
-from cryoseg.core.blank import BLANK_LOGIT, find_blank
+from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.events import Event, Note, OnEvent, Report, StageProgress, Warn, ignore

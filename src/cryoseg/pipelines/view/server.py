@@ -11,7 +11,6 @@ import numpy as np
 
 from cryoseg import __version__
 from cryoseg.config.view import ViewConfig
-from cryoseg.core.blank import signal_values
 from cryoseg.core.grids.binning import (
     Factors,
     Greys,
@@ -21,6 +20,7 @@ from cryoseg.core.grids.binning import (
     quantize_logits,
     to_greys,
 )
+from cryoseg.core.grids.blank import signal_values
 from cryoseg.errors import InputError
 from cryoseg.io.images.mrc_output import build_header
 from cryoseg.io.images.volumes import made_by

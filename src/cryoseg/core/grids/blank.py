@@ -1,7 +1,7 @@
-"""Regions of a volume or image that hold no signal: padding, masked-out parts, stitching gaps.
+"""Find regions of a volume or image without signal: padding, masked parts and gaps between tiles.
 
-A reconstruction is padded with zeros or with its mean, and a masked or stitched file has parts that
-were never recorded. Such a region has one repeated value, which noise does not give by chance.
+Reconstructions are padded with zeros or with their mean, and masked or stitched files have parts that were
+never recorded. Such a region has one repeated value, which noise does not produce by chance.
 """
 
 from __future__ import annotations
@@ -15,37 +15,36 @@ from scipy import ndimage
 from cryoseg.core.grids.resample import Slices
 from cryoseg.types import BoolArray, FloatArray
 
-# A blank voxel has this logit in every output: a probability of 0.00005.
+# Logit of blank voxels in every output, a probability of 0.00005.
 BLANK_LOGIT = -10.0
-# A blank region is made of squares of equal pixels. White noise of 8 bits with a standard deviation
-# of 3 gives such a square once in 10^13 pixels.
+# A blank region consists of squares of equal pixels. White noise of 8 bits with a standard deviation
+# of 3 contains such a square once in 10^13 pixels.
 SOLID_SIDE = 4
-# A patch of 13 x 13 pixels has so many squares, a strip of 4 pixels with a length of 103 too. A
-# smaller region changes no statistics, and a saturated gold bead is not padding.
+# A region of 13 x 13 pixels or of 4 x 103 pixels contains this many squares. Smaller regions do not affect
+# the statistics; they may be saturated gold beads.
 MIN_SQUARES = 100
 VALUES_PER_SLICE = 4
-# Contour levels of smooth data with few grey values also form large areas of one value. Such an area
-# has the next lower and the next higher grey value around it, a blank region has all of them.
+# Smooth data with few grey values also contain large areas of one value between two contour lines. The
+# pixels around such an area have the next lower or higher grey value, those around a blank region have any.
 MAX_ADJACENT_SHARE = 0.5
 
 
 def find_blank(volume: Slices) -> BoolArray | None:
-    """Find the voxels that hold no signal.
+    """Find the voxels that contain no signal.
 
-    In each slice, connected pixels of one repeated value are a blank region if they contain at least
-    `MIN_SQUARES` squares of `SOLID_SIDE` pixels and the pixels around them are not merely the next grey
-    values, which smooth data of few grey values have around a contour level.
+    In each slice, connected pixels of one value are a blank region if they contain at least `MIN_SQUARES`
+    squares of `SOLID_SIDE` pixels and fewer than half of the pixels around them have the next lower or
+    higher grey value.
 
     Parameters
     ----------
     volume
-        (z, y, x), any real type, finite. Read slice by slice.
+        (z, y, x) volume of any real type with finite values, read slice by slice.
 
     Returns
     -------
     BoolArray or None
-        (z, y, x), True where there is no signal; None if there is signal everywhere, so that a volume
-        without blank regions needs no memory for them.
+        (z, y, x) array that is True where there is no signal; None if there is signal everywhere.
     """
     blank: BoolArray | None = None
     for z in range(len(volume)):
@@ -59,20 +58,23 @@ def find_blank(volume: Slices) -> BoolArray | None:
 
 
 def find_blank_pixels(image: NDArray[Any]) -> BoolArray | None:
-    """Find the pixels of a (y, x) image that hold no signal, as `find_blank` does in a volume."""
+    """Find the pixels of a (y, x) image that contain no signal, as `find_blank` does in a volume."""
     blank = find_blank(image[None])
     return None if blank is None else blank[0]
 
 
 def signal_values(values: NDArray[Any]) -> NDArray[Any]:
-    """Flat values of a (y, x) image or (z, y, x) volume without blank regions, or all if all are blank."""
+    """Return the values of a (y, x) image or (z, y, x) volume outside blank regions as a 1D array.
+
+    All values are returned if all of them are blank.
+    """
     volume = values if values.ndim == 3 else values[None]
     blank = find_blank(volume)
     return values.reshape(-1) if blank is None or blank.all() else volume[~blank]
 
 
 def signal_box(blank: BoolArray) -> tuple[slice, ...]:
-    """Return the smallest box that contains all signal; `blank` must not be True everywhere."""
+    """Return the smallest box that contains all signal; `blank` must have a False value."""
     box = []
     for axis in range(blank.ndim):
         others = tuple(other for other in range(blank.ndim) if other != axis)
@@ -88,16 +90,16 @@ def set_blank(logits: FloatArray, blank: BoolArray) -> None:
 
 
 class FilledSlices:
-    """A volume whose blank voxels have another value, one slice at a time.
+    """A volume whose blank voxels are replaced by a value, one slice at a time.
 
     Parameters
     ----------
     volume
-        (z, y, x).
+        (z, y, x) volume.
     blank
-        (z, y, x), from `find_blank`.
+        (z, y, x) array from `find_blank`.
     value
-        What blank voxels become, such as the median of the signal.
+        Value of blank voxels, such as the median of the signal.
     """
 
     def __init__(self, volume: Slices, blank: BoolArray, value: float) -> None:
@@ -108,7 +110,7 @@ class FilledSlices:
         return int(self.shape[0])
 
     def __getitem__(self, z: int) -> FloatArray:
-        """(y, x) float32."""
+        """Return slice `z` with replaced values, (y, x) float32."""
         image: FloatArray = np.array(self._volume[z], np.float32)
         image[self._blank[z]] = self._value
         return image
@@ -117,15 +119,15 @@ class FilledSlices:
 def fill_by_mirror(image: FloatArray, blank: BoolArray) -> FloatArray:
     """Replace blank pixels by the signal mirrored at the border of the blank region.
 
-    Filters and statistics see texture like that of the signal instead of a plateau or an edge. Where
-    the mirrored position is blank too, the nearest pixel with signal is taken.
+    Filters and statistics then process texture like that of the signal instead of a plateau or an edge. If
+    the mirrored position is blank too, the nearest pixel with signal replaces the blank one.
 
     Parameters
     ----------
     image
-        (y, x).
+        (y, x) image.
     blank
-        (y, x), not True everywhere.
+        (y, x) array with at least one False value.
     """
     nearest = ndimage.distance_transform_edt(blank, return_distances=False, return_indices=True)
     y, x = np.nonzero(blank)
@@ -159,13 +161,13 @@ def _blank_pixels(image: NDArray[Any]) -> BoolArray | None:
             if _adjacent_share(around[around != value], value) < MAX_ADJACENT_SHARE:
                 region = np.zeros(image.shape, bool)
                 region[y, x] = True
-                # The far sides of the squares, and corners of a round border that hold no square.
+                # This adds the far sides of the squares, and corners of a round border without a square.
                 blank |= ndimage.binary_dilation(region, iterations=2 * SOLID_SIDE, mask=image == value)
     return blank if blank.any() else None
 
 
 def _solid_corners(image: NDArray[Any]) -> BoolArray:
-    """First pixels of all squares of `SOLID_SIDE` equal pixels."""
+    """Mark the first pixels of all squares of `SOLID_SIDE` equal pixels."""
     if min(image.shape) < SOLID_SIDE:
         return np.zeros((0, 0), bool)
     equal = image[:, 1:] == image[:, :-1]
@@ -179,7 +181,7 @@ def _solid_corners(image: NDArray[Any]) -> BoolArray:
 
 
 def _runs(equal: BoolArray, *, axis: int) -> BoolArray:
-    """Where `SOLID_SIDE` pixels in a row are equal, from the equality of neighbors."""
+    """Mark where `SOLID_SIDE` consecutive pixels are equal, given which neighbors are equal."""
     length = equal.shape[axis] - (SOLID_SIDE - 2)
     moved = np.moveaxis(equal, axis, 0)
     runs: BoolArray = np.moveaxis(
@@ -189,7 +191,7 @@ def _runs(equal: BoolArray, *, axis: int) -> BoolArray:
 
 
 def _beside(image: NDArray[Any], y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[Any]:
-    """Values of the pixels to the left, right, above and below of squares, given their first pixels."""
+    """Return the values of the pixels beside squares, given the first pixels of the squares."""
     places = ((y, x - 1), (y, x + SOLID_SIDE), (y - 1, x), (y + SOLID_SIDE, x))
     height, width = image.shape
     inside = [(row >= 0) & (row < height) & (column >= 0) & (column < width) for row, column in places]
@@ -199,7 +201,7 @@ def _beside(image: NDArray[Any], y: NDArray[np.int64], x: NDArray[np.int64]) -> 
 
 
 def _adjacent_share(around: NDArray[Any], value: Any) -> float:
-    """Share of values that are the nearest one below or above `value`; 1 if there are none."""
+    """Return the share of values that are the nearest one below or above `value`; 1 if there are none."""
     if not around.size:
         return 1.0
     lower, higher = around[around < value], around[around > value]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from cryoseg.core.blank import (
+from cryoseg.core.grids.blank import (
     BLANK_LOGIT,
     FilledSlices,
     fill_by_mirror,
