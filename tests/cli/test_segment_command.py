@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
-from cryoseg.io.provenance import hash_file
+from cryoseg.io.records import hash_file
 from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
 from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.methods.model_file import write_model_file

@@ -14,7 +14,7 @@ from cryoseg.config.pick import FilamentConfig, Side, TomogramPickConfig
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.config.restore import restore
 from cryoseg.errors import ConfigError
-from cryoseg.io.provenance import read_provenance, write_provenance
+from cryoseg.io.records import read_record, write_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class Odd:
     ids=lambda one: type(one).__name__,
 )
 def test_through_a_record_and_back(settings: Any, tmp_path: Path) -> None:
-    write_provenance(tmp_path / "r.json", {"settings": settings})
-    values = read_provenance(tmp_path / "r.json")["settings"]
+    write_record(tmp_path / "r.json", {"settings": settings})
+    values = read_record(tmp_path / "r.json")["settings"]
     assert restore(type(settings), values, source="r.json") == settings
 
 

@@ -60,7 +60,7 @@ from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
 from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.picks.text import is_coordinate_table, is_image_list, read_image_list
-from cryoseg.io.provenance import read_provenance, write_provenance
+from cryoseg.io.records import read_record, write_record
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.io.web.testset import read_testset
 from cryoseg.io.weight_files import check_structure, recorded_sha256
@@ -266,7 +266,7 @@ def _picture(path: Path) -> None:
 def _score(path: Path) -> None:
     truth = VOLUME > 60
     config = EvaluateConfig(metrics=tuple(EvaluateConfig.metrics))
-    write_provenance(path, {"score": score_to_json(evaluate_mask(VOLUME > 50, truth, config))})
+    write_record(path, {"score": score_to_json(evaluate_mask(VOLUME > 50, truth, config))})
 
 
 def _safetensors(path: Path) -> None:
@@ -370,8 +370,8 @@ CASES: dict[str, Case] = {
     "cryoppp": ("f.csv", _picks(PickFormat.CRYOPPP, FLAT), picks_reader),
     "record": (
         "f.json",
-        lambda path: write_provenance(path, {"a": [1, 2.5], "b": {"c": None}}),
-        read_provenance,
+        lambda path: write_record(path, {"a": [1, 2.5], "b": {"c": None}}),
+        read_record,
     ),
     "score": ("f.json", _score, read_score),
     "testset": ("f.csv", _text(TESTSET), read_testset),

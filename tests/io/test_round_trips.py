@@ -18,7 +18,7 @@ from cryoseg.io.images.volumes import read_mask, read_tomogram, write_logits, wr
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import SUFFIXES, read_picks, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
-from cryoseg.io.provenance import plain, read_provenance, write_provenance
+from cryoseg.io.records import plain, read_record, write_record
 from cryoseg.types import ExtendedHeader, Geometry, Picks
 
 SHAPE = (200, 400, 500)
@@ -109,8 +109,8 @@ records = st.recursive(
 @drawn(20)
 @given(record=st.dictionaries(st.text("ab_", min_size=1), records, max_size=4))
 def test_records(tmp_path: Path, record: dict[str, Any]) -> None:
-    write_provenance(tmp_path / "a.json", record, overwrite=True)
-    assert read_provenance(tmp_path / "a.json") == plain(record)
+    write_record(tmp_path / "a.json", record, overwrite=True)
+    assert read_record(tmp_path / "a.json") == plain(record)
 
 
 shapes = st.tuples(st.integers(2, 4), st.integers(2, 5), st.integers(2, 6))

@@ -15,7 +15,7 @@ import pytest
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import InputError, WeightsError
-from cryoseg.io.provenance import write_provenance
+from cryoseg.io.records import write_record
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.io.web.testset import ListedRun, read_testset
 from cryoseg.io.weight_files import (
@@ -69,7 +69,7 @@ def test_a_score_comes_back_whole(tmp_path: Path) -> None:
     logits = np.where(truth, 2.0, -2.0).astype(np.float32) + 0.1 * (z - 3)
     config = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0)
     score = evaluate_mask(logits, truth, config, voxel_size=(10.0, 10.0, 10.0))
-    write_provenance(tmp_path / "a.json", {"score": score_to_json(score)})
+    write_record(tmp_path / "a.json", {"score": score_to_json(score)})
     found = read_score(tmp_path / "a.json")
     assert score_to_json(found) == score_to_json(score)
     assert found.overlap == score.overlap

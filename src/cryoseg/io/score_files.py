@@ -12,7 +12,7 @@ import numpy as np
 
 from cryoseg.core.metrics.masks import Score
 from cryoseg.errors import InputError
-from cryoseg.io.provenance import read_provenance
+from cryoseg.io.records import read_record
 
 
 def score_to_json(value: Any) -> Any:
@@ -46,7 +46,7 @@ def read_score(path: Path) -> Score:
     InputError
         If the record holds none, or one of another version.
     """
-    record = read_provenance(path)
+    record = read_record(path)
     try:
         score = _read(Score, record["score"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

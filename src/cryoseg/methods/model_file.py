@@ -127,8 +127,8 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
             "--stage2-checkpoint with its --sam2-config."
         )
     try:
-        document = json.loads(text)
-        version, method = document[_ENTRY], document["method"]
+        metadata = json.loads(text)
+        version, method = metadata[_ENTRY], metadata["method"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise WeightsError(f"{path}: its cryoseg card is damaged; get or export the model again.") from None
     if version != MODEL_FORMAT:
@@ -138,7 +138,7 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
         )
     if not isinstance(method, str):
         raise WeightsError(f"{path}: its cryoseg card names no method; export the model again.")
-    return dict(document)
+    return dict(metadata)
 
 
 def read_model_tensors(path: Path, prefix: str | None = None) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from cryoseg import __version__
 from cryoseg.config import Precision
 from cryoseg.errors import DeviceError, InputError
 from cryoseg.io.images.volumes import is_volume
-from cryoseg.io.provenance import read_provenance
+from cryoseg.io.records import read_record
 from cryoseg.methods.device import describe, select_device, select_precision
 
 # Names of the argument that takes the input, by the commands that have one.
@@ -71,7 +71,7 @@ class Rerun:
 
     def compare(self, second: Path) -> str:
         """Compare the main metric of the record with that of another one, in one sentence."""
-        again = read_provenance(second)
+        again = read_record(second)
         for keys, unit in _METRICS:
             before, now = _number(self.content, keys), _number(again, keys)
             if before is not None and now is not None:
@@ -97,7 +97,7 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
     CryosegError
         If the file is no record of one output, or its input or model file is missing.
     """
-    content = read_provenance(record)
+    content = read_record(record)
     if (reason := _why_not(content)) is not None:
         raise InputError(f"{record}: {reason}")
     options = dict(content["options"])

@@ -27,7 +27,7 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.text import is_image_list, read_image_list
-from cryoseg.io.provenance import write_provenance
+from cryoseg.io.records import write_record
 from cryoseg.methods.cet_pick.detector import Detector, save_detector
 from cryoseg.methods.cet_pick.labels import LabeledTomogram
 from cryoseg.methods.cet_pick.train import LABEL_RADIUS, train_detector
@@ -267,7 +267,7 @@ def train_files(
         **recorded_options("train cet-pick", {}),
         **card,
     }
-    write_provenance(model.with_suffix(".json"), record, overwrite=True)
+    write_record(model.with_suffix(".json"), record, overwrite=True)
     # The model holds the weights that are needed, and a training with --overwrite begins anew.
     for name in (CHECKPOINT, BEST):
         (folder / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from cryoseg.errors import InputError
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
-from cryoseg.io.provenance import describe_input, hash_file, is_same_input
+from cryoseg.io.records import describe_input, hash_file, is_same_input
 
 h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")
 DATA = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)

@@ -50,7 +50,7 @@ def test_global_hydra_is_left_alone() -> None:
         "sam2.build_sam.os.system",
         "sam2.build_sam._load_checkpoint",
         "sam2evil.Thing",
-        "cryoseg.io.provenance.hash_file",
+        "cryoseg.io.records.hash_file",
         "torch.nn.Linear",
     ],
 )

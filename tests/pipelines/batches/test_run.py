@@ -18,7 +18,7 @@ from cryoseg.io.images.volumes import made_by, write_mask
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.locks import lock
 from cryoseg.io.outputs import atomic_output, temporary_path
-from cryoseg.io.provenance import describe_input, write_provenance
+from cryoseg.io.records import describe_input, write_record
 from cryoseg.pipelines.batches.finished import Job, is_finished
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.report import check_report_names, write_report
@@ -45,7 +45,7 @@ def finish(job: Job, **changes: object) -> None:
     assert job.path is not None
     write_results(job.path, job.outputs)
     record = {**job.identity, "input": describe_input(job.path), **changes}
-    write_provenance(job.record, record, overwrite=True)
+    write_record(job.record, record, overwrite=True)
 
 
 def write_results(path: Path, outputs: Mapping[str, Path]) -> Done:

@@ -112,7 +112,7 @@ def promise(
             place,
             PictureData(lists=[Path(name) for name in lists], prepare=bool(prepare), augment=augment),
             output_dir,
-            output=ModelOutput(standalone=run.standalone, card=run.facts()),
+            output=ModelOutput(standalone=run.standalone, card=run.model_card()),
             runtime=Runtime(device=select_device(run.device), on_event=console),
         )
     if trained is None:

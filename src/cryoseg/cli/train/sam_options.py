@@ -108,7 +108,7 @@ class AdaptOptions(Verbosity):
     checkpoints_dir: Path | None = checkpoints_dir_setting()
     card: str | None = card_setting()
 
-    def facts(self) -> dict[str, Any] | None:
+    def model_card(self) -> dict[str, Any] | None:
         """What `--card` says."""
         return read_card(self.card)
 
@@ -141,7 +141,7 @@ def train_on_micrographs(
             base,
             MicrographData(training=training, held_out=held_out, read=micrographs.read(recipe)),
             output_dir,
-            output=ModelOutput(standalone=run.standalone, card=run.facts()),
+            output=ModelOutput(standalone=run.standalone, card=run.model_card()),
             runtime=Runtime(device=select_device(run.device), on_event=console),
         )
     if trained is None:

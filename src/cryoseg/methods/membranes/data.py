@@ -23,7 +23,7 @@ from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.pixel_size import settle_pixel_size
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, check_finite, read_mask, read_tomogram
 from cryoseg.io.pairs import find_labeled
-from cryoseg.io.provenance import hash_file
+from cryoseg.io.records import hash_file
 from cryoseg.methods.membranes.clips import TrainingVolume
 from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.types import Tomogram

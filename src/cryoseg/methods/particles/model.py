@@ -46,7 +46,7 @@ class ParticleModel:
     name
         What the user asked for.
     hashes
-        SHA-256 of the files it was read from, by file name, for the provenance.
+        SHA-256 of the files it was read from, by file name, for the record.
     remarks
         Sentences about what was changed in reading them.
     """

@@ -63,7 +63,7 @@ class MicrographData:
             "validation": [pair.name for pair in self.held_out],
         }
 
-    def facts(self, diameter_px: float) -> dict[str, Any]:
+    def card_entries(self, diameter_px: float) -> dict[str, Any]:
         """What the card of a model says about its data."""
         return {
             "validation_micrographs": len(self.held_out),
@@ -201,9 +201,11 @@ def train_prompt(
         return None
     part.load_state_dict(run.best()[1])
     threshold, dice = best_threshold(validation_curves(network, held_out, view, runtime.device))
-    recipe, facts = with_scores(network, held_out, replace(recipe, logit_threshold=threshold), runtime.device)
+    recipe, entries = with_scores(
+        network, held_out, replace(recipe, logit_threshold=threshold), runtime.device
+    )
     result = Adapted(network=network, recipe=recipe, dice=dice, base=(base, base_model))
-    return write_model(run, result, output, {**data.facts(diameter), **facts})
+    return write_model(run, result, output, {**data.card_entries(diameter), **entries})
 
 
 def pretrain(
@@ -263,15 +265,15 @@ def pretrain(
         logit_threshold=threshold,
         normalization=config.prompt.input_scale,
     )
-    recipe, facts = with_scores(network, held_out, recipe, runtime.device)
+    recipe, entries = with_scores(network, held_out, recipe, runtime.device)
     result = Adapted(network=network, recipe=recipe, dice=dice)
-    return write_model(run, result, output, {**data.facts(diameter), **facts})
+    return write_model(run, result, output, {**data.card_entries(diameter), **entries})
 
 
 def with_scores(
     network: PromptSam, judged: list[TrainingMicrograph], recipe: ParticleRecipe, device: torch.device
 ) -> tuple[ParticleRecipe, dict[str, float]]:
-    """The recipe with calibrated scores, and facts about them for the card."""
+    """The recipe with calibrated scores, and their entries for the model card."""
     fitted = fit_picks(
         network,
         judged,

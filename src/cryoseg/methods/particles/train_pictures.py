@@ -179,13 +179,13 @@ def train_pictures(
         return None
     part.load_state_dict(run.best()[1])
     threshold, dice = best_threshold(picture_curves(network, held_out, runtime.device))
-    facts: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "validation_pictures": len(held_out),
         "training_pictures": len(training),
     }
     if len(tested):
         means = judge_pictures(network, tested, threshold, folder / TEST_TABLE, runtime)
-        facts["test"] = {"pictures": len(tested), "upper_bound": network.needs_truth, **means}
+        entries["test"] = {"pictures": len(tested), "upper_bound": network.needs_truth, **means}
         bound = UPPER_BOUND if network.needs_truth else ""
         runtime.on_event(Note(text=f"test Dice {means['dice']:.4f}, IoU {means['iou']:.4f}{bound}"))
     result = Adapted(
@@ -194,7 +194,7 @@ def train_pictures(
         dice=dice,
         base=(base, base_model),
     )
-    return write_model(run, result, output, facts)
+    return write_model(run, result, output, entries)
 
 
 def picture_loss(

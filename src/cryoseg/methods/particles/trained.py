@@ -99,9 +99,9 @@ def require_batch(config: TrainSamConfig, network: PromptSam) -> None:
 
 
 def write_model(
-    run: TrainingRun, result: Adapted, output: ModelOutput, facts: Mapping[str, Any]
+    run: TrainingRun, result: Adapted, output: ModelOutput, entries: Mapping[str, Any]
 ) -> TrainedModel:
-    """Write the model file of a finished run; `facts` are for its card."""
+    """Write the model file of a finished run; `entries` are for its card."""
     network, recipe = result.network, result.recipe
     if result.base is None:
         name, parameters = "particle_sam", sum(p.numel() for p in network.parameters())
@@ -113,7 +113,7 @@ def write_model(
     card = {
         "version": __version__,
         "validation_dice": round(result.dice, 4),
-        **facts,
+        **entries,
         "trained_parameters": parameters,
         "upper_bound": network.needs_truth,
         "device_bytes": peak_device_memory(run.runtime.device),

@@ -13,7 +13,7 @@ from cryoseg.config.invocation import current_repetition
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import OnEvent, Warn
 from cryoseg.io.outputs import TEMPORARY_PREFIX, shortened_name
-from cryoseg.io.provenance import is_same_input, plain, read_provenance
+from cryoseg.io.records import is_same_input, plain, read_record
 
 _LABELS = slice(224, 1024)  # the ten label lines of an MRC header, in bytes
 _MOST_NAMED = 3
@@ -62,7 +62,7 @@ def is_finished(job: Job) -> bool:
     existing = [path for path in job.outputs.values() if path.exists()]
     missing = [path for path in job.outputs.values() if not path.exists()]
     if job.record.exists():
-        record = read_provenance(job.record)
+        record = read_record(job.record)
         if different := all_differences(job, record):
             more = f", and {len(different) - _MOST_NAMED} more" if len(different) > _MOST_NAMED else ""
             raise OutputError(
@@ -125,7 +125,7 @@ def differences(identity: Mapping[str, Any], record: Mapping[str, Any]) -> list[
     Parameters
     ----------
     identity
-        As `Job.identity`; values as `write_provenance` takes them. Under `sha256`, names of files
+        As `Job.identity`; values as `write_record` takes them. Under `sha256`, names of files
         do not count.
     record
         As read. What it does not name, an older cryoseg did not know, and is passed over; only the

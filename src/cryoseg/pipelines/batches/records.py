@@ -13,7 +13,7 @@ from typing import Any
 from cryoseg import __version__
 from cryoseg.config.invocation import recorded_options
 from cryoseg.io.paths import expand_home, is_file
-from cryoseg.io.provenance import write_provenance
+from cryoseg.io.records import write_record
 from cryoseg.pipelines.batches.finished import Job
 
 
@@ -24,7 +24,7 @@ class Done:
     Attributes
     ----------
     record
-        Content of the record besides what the job knows, joined as in `write_record`.
+        Content of the record besides what the job knows, joined as in `write_job_record`.
     columns
         Column name to printed value in the table of the run.
     message
@@ -39,7 +39,7 @@ class Done:
     name: str | None = None
 
 
-def write_record(job: Job, content: Mapping[str, Any]) -> None:
+def write_job_record(job: Job, content: Mapping[str, Any]) -> None:
     """Write the record of a job.
 
     Parameters
@@ -64,7 +64,7 @@ def write_record(job: Job, content: Mapping[str, Any]) -> None:
     }
     if "model" in job.identity and "torch" in sys.modules:
         record["torch"] = sys.modules["torch"].__version__
-    write_provenance(job.record, joined(record, content), overwrite=True)
+    write_record(job.record, joined(record, content), overwrite=True)
 
 
 def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cryoseg.config.batch import Shard
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Report, Row, Status
 from cryoseg.io.outputs import atomic_text
-from cryoseg.io.provenance import read_provenance, write_provenance
+from cryoseg.io.records import read_record, write_record
 
 REPORT_SUFFIXES = (".csv", ".json")
 
@@ -47,7 +47,7 @@ def read_report(path: Path) -> Report:
     InputError
         If it is none.
     """
-    content = read_provenance(path)
+    content = read_record(path)
     try:
         rows = [
             Row(
@@ -103,7 +103,7 @@ def write_report(path: Path, report: Report, *, command: str, shard: Shard | Non
             "counts": report.counts(),
             "rows": [_plain_row(row) for row in report.rows],
         }
-        write_provenance(path, content, overwrite=True)
+        write_record(path, content, overwrite=True)
         return path
     figures = list(dict.fromkeys(name for row in report.rows for name in row.figures))
     with atomic_text(path, overwrite=True) as stream:

@@ -16,10 +16,10 @@ from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.locks import holder, is_free, lock
 from cryoseg.io.outputs import check_names, staged_outputs
-from cryoseg.io.provenance import describe_input
+from cryoseg.io.records import describe_input
 from cryoseg.pipelines.batches.finished import Job, Leftovers, as_recorded, is_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
-from cryoseg.pipelines.batches.records import Done, joined, write_record
+from cryoseg.pipelines.batches.records import Done, joined, write_job_record
 
 # Whether this process is to do the n-th input; asked once for each.
 Turn = Callable[[int, Path], bool]
@@ -244,7 +244,7 @@ class _Runner:
         source = {} if job.path is None else {"input": describe_input(job.path)}
         with staged_outputs(job.outputs) as staged:
             done = self._work(item, staged)
-            write_record(replace(job, outputs=staged), joined(source, done.record))
+            write_job_record(replace(job, outputs=staged), joined(source, done.record))
         return done
 
     def _leftovers_in(self, folder: Path) -> Leftovers:

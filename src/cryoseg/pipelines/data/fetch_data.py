@@ -17,7 +17,7 @@ from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, ig
 from cryoseg.io.images.volumes import made_by, read_mask, write_mask
 from cryoseg.io.locks import lock
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.provenance import write_provenance
+from cryoseg.io.records import write_record
 from cryoseg.io.web.download import DATA_CONTENT, Expected, Retry, fetch
 from cryoseg.io.web.remote_files import RemoteFile
 from cryoseg.io.weight_files import OnBytes
@@ -114,7 +114,7 @@ def _fetch_one(planned: Planned, *, retry: Retry, on_event: OnEvent) -> Row:
             partly.replace(planned.folder / root)
     outputs = _volumes(planned)
     record = {"version": __version__, "name": planned.name, "files": planned.files}
-    write_provenance(planned.folder / RECORD, record, overwrite=True)
+    write_record(planned.folder / RECORD, record, overwrite=True)
     return _row(planned, Status.DONE, outputs=tuple(outputs))
 
 

@@ -23,7 +23,7 @@ from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.pairs import base_name
-from cryoseg.io.provenance import write_provenance
+from cryoseg.io.records import write_record
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.types import BoolArray, FloatArray
@@ -172,7 +172,7 @@ def evaluate_images(
                 "failed": [row.message for row in report.rows if row.status is Status.FAILED],
                 "means": means,
             }
-            write_provenance(path, record, overwrite=overwrite)
+            write_record(path, record, overwrite=overwrite)
     return PictureEvaluation(report=report, scores=scores, means=means)
 
 

@@ -13,7 +13,7 @@ from cryoseg.core.metrics.columns import metrics_of
 from cryoseg.core.metrics.overlap import Overlap
 from cryoseg.core.metrics.picks import PickCounts
 from cryoseg.errors import InputError
-from cryoseg.io.provenance import hash_file, read_provenance
+from cryoseg.io.records import hash_file, read_record
 from cryoseg.io.score_files import read_score, score_to_json
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.evaluate.pairs import ScoredPair
@@ -105,7 +105,7 @@ def score_record(file: FileScore) -> dict[str, Any]:
 
 def kept_score(path: Path, config: EvaluateConfig, about: Mapping[str, Any]) -> FileScore:
     """The score in a record that an earlier run wrote."""
-    record, score = read_provenance(path), read_score(path)
+    record, score = read_record(path), read_score(path)
     size = record.get("voxel_size")
     return FileScore(
         **about,

@@ -13,7 +13,7 @@ from cryoseg import __version__
 from cryoseg.config.invocation import recorded_options
 from cryoseg.errors import ConfigError
 from cryoseg.io.outputs import atomic_text
-from cryoseg.io.provenance import write_provenance
+from cryoseg.io.records import write_record
 from cryoseg.pipelines.evaluate.segmentations import Evaluation
 
 SUFFIXES = (".csv", ".json", ".html")
@@ -57,7 +57,7 @@ def write_json(path: Path, evaluation: Evaluation, *, command: str = "", overwri
     OutputError
         If the file exists or cannot be written.
     """
-    write_provenance(path, evaluation_record(evaluation, command=command), overwrite=overwrite)
+    write_record(path, evaluation_record(evaluation, command=command), overwrite=overwrite)
 
 
 def evaluation_record(evaluation: Evaluation, *, command: str = "") -> dict[str, Any]:

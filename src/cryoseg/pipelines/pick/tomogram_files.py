@@ -1,4 +1,4 @@
-"""`cryoseg pick` on tomograms: files in; coordinates, heat maps, pictures and provenance out."""
+"""`cryoseg pick` on tomograms: files in; coordinates, heat maps, pictures and records out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.relion_star import join_stars
-from cryoseg.io.provenance import hash_file, read_provenance
+from cryoseg.io.records import hash_file, read_record
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
 from cryoseg.pipelines.batches.finished import Job
@@ -346,7 +346,7 @@ def _write_combined(folder: Path, jobs: dict[str, dict[str, Path]], outputs: Pic
         if SUFFIXES[flavor] != ".star":
             continue
         if flavor in RELION_FORMATS:
-            sizes = {str(read_provenance(paths["record"])["input"].get("voxel_size_zyx")) for paths in done}
+            sizes = {str(read_record(paths["record"])["input"].get("voxel_size_zyx")) for paths in done}
             if len(sizes) > 1:
                 continue
         middle = flavor.value.removeprefix("star").replace("-", "_")

@@ -18,7 +18,7 @@ from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.images.volumes import made_by, read_tomogram, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.provenance import read_provenance
+from cryoseg.io.records import read_record
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
@@ -194,7 +194,7 @@ def recorded_threshold(path: Path) -> tuple[float, str]:
     beside = path.with_name(name)
     if name == path.name + ".json" or not beside.is_file():
         return fallback, "ETSAM's default, since no record lies beside it; --logit-threshold changes it"
-    found = _find_number(read_provenance(beside), "logit_threshold")
+    found = _find_number(read_record(beside), "logit_threshold")
     if found is None:
         return fallback, f"ETSAM's default, since {name} records none; --logit-threshold changes it"
     return found, f"recorded in {name}"

@@ -9,7 +9,7 @@ import pytest
 
 from cryoseg.config import PostprocessStep, Preset, SegmentConfig
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.provenance import hash_file, read_provenance, write_provenance
+from cryoseg.io.records import hash_file, read_record, write_record
 
 
 def test_everything_a_pipeline_knows_has_a_form(tmp_path):
@@ -28,8 +28,8 @@ def test_everything_a_pipeline_knows_has_a_form(tmp_path):
         "name": "Zürich",
         Preset.V2: None,
     }
-    write_provenance(path, record)
-    loaded = read_provenance(path)
+    write_record(path, record)
+    loaded = read_record(path)
     assert loaded["config"]["postprocess"] == ["thin-noise"]
     assert loaded["config"]["preset"] == "v1"
     assert loaded["input"] == "a/b.mrc"
@@ -48,27 +48,27 @@ def test_everything_a_pipeline_knows_has_a_form(tmp_path):
 
 def test_what_has_no_form_is_a_mistake_and_leaves_nothing(tmp_path):
     with pytest.raises(TypeError, match="object"):
-        write_provenance(tmp_path / "p.json", {"a": object()})
+        write_record(tmp_path / "p.json", {"a": object()})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_existing_record_is_kept_without_overwrite(tmp_path):
-    write_provenance(tmp_path / "p.json", {"a": 1})
+    write_record(tmp_path / "p.json", {"a": 1})
     with pytest.raises(OutputError, match="--overwrite"):
-        write_provenance(tmp_path / "p.json", {"a": 2})
-    write_provenance(tmp_path / "p.json", {"a": 3}, overwrite=True)
-    assert read_provenance(tmp_path / "p.json") == {"a": 3}
+        write_record(tmp_path / "p.json", {"a": 2})
+    write_record(tmp_path / "p.json", {"a": 3}, overwrite=True)
+    assert read_record(tmp_path / "p.json") == {"a": 3}
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe", b"[" * 100000])
 def test_damaged_record_is_refused(tmp_path, content):
     (tmp_path / "p.json").write_bytes(content)
     with pytest.raises(InputError, match="no JSON"):
-        read_provenance(tmp_path / "p.json")
+        read_record(tmp_path / "p.json")
 
 
 def test_missing_files_are_refused(tmp_path):
-    for function in (read_provenance, hash_file):
+    for function in (read_record, hash_file):
         with pytest.raises(InputError, match="cannot be read"):
             function(tmp_path / "none")
 

@@ -18,7 +18,7 @@ from cryoseg.io.images.dataset_path import split_dataset, with_dataset
 from cryoseg.io.outputs import atomic_text
 
 
-def write_provenance(path: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> None:
+def write_record(path: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> None:
     """Write a record as JSON with sorted keys.
 
     Parameters
@@ -43,8 +43,8 @@ def write_provenance(path: Path, record: Mapping[str, Any], *, overwrite: bool =
         stream.write(text + "\n")
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Read what `write_provenance` wrote.
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what `write_record` wrote.
 
     Raises
     ------
