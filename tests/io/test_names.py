@@ -92,3 +92,9 @@ def test_one_path_given_twice_and_no_paths_end_the_search() -> None:
     assert distinct_names([Path("g/a.mrc")] * 2)[0].endswith("g/a.mrc")
     assert distinct_names([Path("/a")] * 2, names=["a", "a"]) == ["a", "a"]
     assert distinct_names([]) == []
+
+
+def test_outputs_of_a_batch_have_folders_in_the_name_of_the_file() -> None:
+    files = [ImageName("TS_01", Path(f"/o/grid{k}_TS_01_particles.star")) for k in (2, 1)]
+    known = images("/d/grid1/TS_01.mrc", "/d/grid2/TS_01.mrc")
+    assert match_names(files, known) == [1, 0]

@@ -74,14 +74,21 @@ class ImageName:
         """Folders of the name, else of the file that holds it."""
         return self.path.parts[:-1] if self.has_folder else self.file.absolute().parts[:-1]
 
-    def likeness(self, other: ImageName) -> tuple[int, int, bool]:
-        """How much of two paths agrees: last folders, folders anywhere, and the suffix."""
+    def likeness(self, other: ImageName) -> tuple[int, bool, int, bool]:
+        """How much of two paths agrees.
+
+        Last folders; whether the file is called as the outputs of a batch are, which have folders before the
+        name (`grid1_TS_01_particles.star`); folders anywhere; and the suffix.
+        """
         last = 0
         for mine, theirs in zip(reversed(self.folders), reversed(other.folders), strict=False):
             if mine != theirs:
                 break
             last += 1
-        return last, len({*self.folders} & {*other.folders}), self.path.name == other.path.name
+        outputs = {"_".join((*other.folders[-depth:], other.core)) for depth in range(1, 4)}
+        is_output = ImageName("", self.file).core in outputs
+        shared = len({*self.folders} & {*other.folders})
+        return last, is_output, shared, self.path.name == other.path.name
 
     def differs(self, other: ImageName) -> bool:
         """Whether two names of one stem say that they mean two images."""

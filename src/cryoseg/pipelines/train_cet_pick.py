@@ -253,7 +253,7 @@ def train_files(
     card = {
         **trained.card(config),
         "cryoseg": __version__,
-        "tomograms": [item.name for item in items],
+        "tomograms": distinct_names([item.tomogram.source for item in items]),
     }
     # Training saw the tomograms with their thin axis first; the model is for files like theirs.
     settings = replace(trained.detector.settings, thickness_axis=given.thickness_axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,20 @@ def test_tables_of_topaz_are_known_by_their_header(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("image_name\tx_coord\ty_coord\tz_coord\nm\t1\t2\t3\n")
     assert is_topaz_table(tmp_path / "a.txt")
     assert not is_topaz_table(tmp_path / "b.txt")
+
+
+def test_a_model_that_was_drawn_on_a_flipped_volume_is_told(tmp_path: Path) -> None:
+    points = struct.pack(">4i3f", 1, 0, 0, 0, 10.5, 20.5, 5)
+    for flags, count in ((1 << 12, 0), (1 << 12 | 1 << 16, 1)):
+        header = b"IMODV1.2".ljust(152, b"\0") + struct.pack(">I", flags)
+        (tmp_path / "a.mod").write_bytes(
+            header.ljust(240, b"\0") + b"OBJT".ljust(180, b"\0") + b"CONT" + points + b"IEOF"
+        )
+        (picks,) = read_picks(tmp_path / "a.mod").values()
+        assert picks.centers.tolist() == [[5, 20, 10]]
+        assert len(picks.warnings) == count
+
+
+def test_rotations_of_portal_points_are_named(tmp_path: Path) -> None:
+    text = '{"type": "orientedPoint", "location": {"x": 1, "y": 2, "z": 3}, "xyz_rotation_matrix": []}\n'
+    assert read(tmp_path / "a.ndjson", text).left_out == ("xyz_rotation_matrix",)

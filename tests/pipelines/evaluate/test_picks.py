@@ -206,3 +206,15 @@ def test_points_outside_are_told(tmp_path: Path) -> None:
         on_event=lambda event: told.append(getattr(event, "text", "")),
     )
     assert any("p.csv: 1 of 2 points lie outside the image of 20 x 50 pixels" in text for text in told)
+
+
+def test_outputs_of_a_batch_with_images_of_one_name_are_scored(tmp_path: Path) -> None:
+    truth = write(tmp_path / "t.csv", ["g1/a.mrc,10,10", "g2/a.mrc,30,30"], "image,x,y")
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out" / "g1_a_particles.csv", ["a,10,10"], "image,x,y")
+    write(tmp_path / "out" / "g2_a_particles.csv", ["a,30,30"], "image,x,y")
+    files = evaluate_pick_files({"m": tmp_path / "out"}, truth, config()).files
+    assert [(file.name, file.error, file.figures["recall"]) for file in files] == [
+        ("g1/a", "", 1),
+        ("g2/a", "", 1),
+    ]

@@ -22,6 +22,7 @@ from cryoseg.types import Picks
 
 CORNER_XYZ = np.array([0.5, 0.5, 0.0])
 # Bytes of the fixed parts, the last of a contour's and of a mesh's header. Source: the same.
+FLAGS_AT, DRAWN_FLIPPED = 152, 1 << 16  # place and bit of "model last viewed on Y/Z flipped" images
 MODEL_HEADER_BYTES, OBJECT_BYTES, CONTOUR_BYTES = 240, 176, 16
 
 
@@ -44,7 +45,14 @@ def read_imod_model(path: Path) -> Picks:
     if not np.isfinite(xyz).all():
         raise InputError(f"{path}: a point of the model is no number. Save it again in 3dmod.")
     tracks = np.repeat(np.arange(len(contours)), [len(points) for points in contours])
-    return Picks(centers=xyz[:, ::-1].copy(), tracks=tracks if len(contours) > 1 else None, source=path)
+    (flags,) = _integers(content, FLAGS_AT, 1, path)
+    said = f"{path.name}: was drawn on a volume with y and z exchanged; its points are taken as stored."
+    return Picks(
+        centers=xyz[:, ::-1].copy(),
+        tracks=tracks if len(contours) > 1 else None,
+        source=path,
+        warnings=(said,) if flags & DRAWN_FLIPPED else (),
+    )
 
 
 def _contours(content: bytes, path: Path) -> Iterator[NDArray[np.float32]]:

@@ -16,6 +16,8 @@ from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.text import as_scores, as_tracks
 from cryoseg.types import Picks
 
+CARRIED = {"type", "location", "score", "instance_id"}
+
 
 def read_ndjson(path: Path) -> Picks:
     """All points of a file.
@@ -26,6 +28,7 @@ def read_ndjson(path: Path) -> Picks:
         If a line is no point.
     """
     centers, scores, tracks = [], [], []
+    left_out: dict[str, None] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -43,6 +46,7 @@ def read_ndjson(path: Path) -> Picks:
             if not np.isfinite(center).all():
                 raise ValueError
             centers.append(center)
+            left_out |= dict.fromkeys(set(item) - CARRIED)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise InputError(
                 f"{path}: line {number} is no point with a location of x, y and z (CryoET Data Portal)."
@@ -53,6 +57,7 @@ def read_ndjson(path: Path) -> Picks:
         scores=as_scores(np.asarray(scores, dtype=np.float64)) if scores else None,
         tracks=as_tracks(np.asarray(tracks, dtype=np.float64)) if tracks else None,
         source=path,
+        left_out=tuple(sorted(left_out)),
     )
 
 

@@ -289,6 +289,8 @@ def _read_all(given: str | Path | Sequence[Path]) -> tuple[dict[str, tuple[Image
                 place = Path(*own.folders, own.core)
                 if place in read and own.differs(read[place][0]):
                     place = Path(*own.folders, own.path.name)
+                elif place in read and own.core != (file_core := ImageName("", item.path).core):
+                    place = Path(*own.folders, file_core)  # picks of one batch that have folders in the name
                 if place in read:
                     other = read[place][1].source.name
                     raise InputError(f"{item.path}: {other} holds picks of {own.core} too. Keep one of them.")
