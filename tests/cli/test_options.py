@@ -59,6 +59,7 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "--polarity": ({"help", "default", "type"}, METHOD + "; a simulation chooses it"),
     "--post-process": ({"help"}, WITH_MODEL),
     "--post-process-min-slices": ({"help"}, "in view it is where the slider begins"),
+    "--points": ({"help", "default", "type"}, TWO_THINGS),
     "--prepare": ({"default"}, "segment-image does what the model was trained with"),
     "--preset": ({"help", "default", "type"}, WITH_MODEL + "; of cet-pick, " + TWO_THINGS),
     "--preview": ({"help", "default"}, "every command names what it draws; pick draws without being asked"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from cryoseg.config.common import logit_threshold_setting
@@ -43,6 +44,16 @@ def prepare_setting(*, shown: str) -> Any:
     )
 
 
+def points_setting() -> Any:
+    """True masks that take the place of a ProMISe model's prompter."""
+    return setting(
+        None,
+        help="True masks by name: take a ProMISe model's points from them, which gives an upper bound.",
+        metavar="TRUTH_MASKS",
+        shown="the model's own prompter",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings(Settings):
     """Settings of `cryoseg segment-image`; None takes what the model was trained with."""
@@ -50,6 +61,7 @@ class ImageSettings(Settings):
     logit_threshold: float | None = logit_threshold_setting(shown="the model's")
     smoothing: Smoothing = dataclasses.field(default_factory=Smoothing)
     crop_black: bool | None = prepare_setting(shown="as the model was trained")
+    points: Path | None = points_setting()
     overlay: bool = setting(
         False, help="Write the picture with its mask too.", flags=("--overlay", "--preview")
     )

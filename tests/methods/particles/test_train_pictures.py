@@ -23,6 +23,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pictures import Split, read_picture_mask
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.particles.files import save_particle_model
+from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.methods.particles.picture_samples import (
     PictureSamples,
     picture_input,
@@ -36,6 +37,7 @@ from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
 from cryoseg.methods.training.run import Runtime
 from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
+from cryoseg.pipelines.segment.image import segment_picture
 
 RUNNER = CliRunner()
 HEIGHT, WIDTH, BORDER = 90, 120, 12
@@ -412,6 +414,93 @@ def test_a_checkpoint_of_the_authors_segments_pictures(
     assert record["logit_threshold"] == 0
     assert set(record["model"]["sha256"]) == {"apm.pt"}
     assert "upper bound" in run_main(monkeypatch, capsys, *command, "-m", tmp_path / "gt.pt")
+
+
+@pytest.fixture
+def promises(small_sam: SamGeometry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Untrained checkpoints of the authors: with a prompter of their own and without one."""
+    color = replace(small_sam, in_channels=3)
+    monkeypatch.setattr(
+        "cryoseg.methods.particles.published_weights.geometry_of_state", lambda state, path: color
+    )
+    torch.manual_seed(1)
+    for prompter in (Prompter.APM, Prompter.GT):
+        promise = PromiseConfig(points=4, prompter=prompter, zero_start=False)
+        state = PromiseSam(color, PromptConfig(method=PromptMethod.PROMISE, promise=promise)).state_dict()
+        torch.save({name.removeprefix("sam."): t for name, t in state.items()}, tmp_path / f"{prompter}.pt")
+    return tmp_path
+
+
+@pytest.mark.parametrize("prompter", ["apm", "gt"])
+def test_points_of_the_truth_prompt_any_promise_and_are_an_upper_bound(
+    lesions: Path, promises: Path, prompter: str
+) -> None:
+    images, masks, out = lesions.parent / "images", lesions.parent / "masks", promises / "out"
+    model = ["-m", str(promises / f"{prompter}.pt"), "--device", "cpu"]
+    command = ["segment-image", str(images), *model, "--points", str(masks), "-o", str(out)]
+    done = RUNNER.invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "are an upper bound and no prediction" in done.output
+    record = json.loads((out / "lesion6_mask.json").read_text())
+    assert record["upper_bound"] is True
+    assert len(record["points"]["sha256"]) == 64
+    # The points follow from the truth alone: another truth gives other logits, the same gives the same.
+    loaded = load_particle_model(str(promises / f"{prompter}.pt"), torch.device("cpu"))
+    rgb = np.asarray(Image.open(images / "lesion6.png"))
+    truth = read_picture_mask(masks / "lesion6.png")
+    first, second = (segment_picture(rgb, loaded, truth=truth) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, segment_picture(rgb, loaded, truth=~truth))
+    # Scored, they are labelled too.
+    scores = promises / "scores.json"
+    done = RUNNER.invoke(app, ["evaluate", "images", str(out), str(masks), "-o", str(scores)])
+    assert done.exit_code == 0, done.output
+    assert "scores are an upper bound" in done.output
+    assert json.loads(scores.read_text())["upper_bound"] is True
+
+
+def test_pictures_are_segmented_and_scored_in_one_command(lesions: Path, promises: Path) -> None:
+    images, masks = lesions.parent / "images", lesions.parent / "masks"
+    scores = promises / "scores.json"
+    command = ["evaluate", "images", str(images), str(masks), "--model", str(promises / "apm.pt")]
+    command += [
+        "--device",
+        "cpu",
+        "--model-output",
+        str(promises / "masks"),
+        "-o",
+        str(scores),
+        "--overwrite",
+    ]
+    for points in ([], ["--points", str(masks)]):
+        done = RUNNER.invoke(app, [*command, *points], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        found = json.loads(scores.read_text())
+        assert len(found["files"]) == len(SPLITS)
+        assert found["upper_bound"] is bool(points)
+
+
+def test_points_that_do_not_fit_are_refused(
+    lesions: Path,
+    promises: Path,
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    picture = lesions.parent / "images" / "lesion6.png"
+    command = ["segment-image", str(picture), "-o", str(promises / "o"), "--device", "cpu"]
+    promise = [*command, "-m", promises / "apm.pt"]
+    (promises / "few").mkdir()
+    Image.fromarray(np.ones((9, 9), bool)).save(promises / "few" / "other_mask.png")
+    output = run_main(monkeypatch, capsys, *promise, "--points", promises / "few")
+    assert "no mask of the name lesion6" in output
+    assert "other_mask.png" in output
+    small = promises / "few" / "other_mask.png"
+    assert "must lie on the picture's grid" in run_main(monkeypatch, capsys, *promise, "--points", small)
+    output = run_main(monkeypatch, capsys, *command, "-m", base, "--points", lesions.parent / "masks")
+    assert "is for models of `cryoseg train promise`" in output
+    score = ["evaluate", "images", promises, promises, "--points", promises]
+    assert "goes with --model" in run_main(monkeypatch, capsys, *score)
 
 
 def test_a_standalone_model_segments_pictures_without_its_base(

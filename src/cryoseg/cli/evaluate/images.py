@@ -9,21 +9,36 @@ from typing import Annotated
 
 from typer import Argument, Exit
 
-from cryoseg.cli.options import Overwrite, Verbosity
-from cryoseg.config.pictures import PUBLISHED_SIDE, PUBLISHED_SMOOTHING, Smoothing
+from cryoseg.cli.evaluate.options import model_output_setting
+from cryoseg.cli.options import Device, Overwrite, Verbosity
+from cryoseg.config.pictures import PUBLISHED_SIDE, PUBLISHED_SMOOTHING, Smoothing, points_setting
 from cryoseg.config.setting import setting
+from cryoseg.errors import ConfigError
 
 COLUMNS = ("dice", "iou", "mae", "s_measure", "e_measure", "f_beta", "weighted_f")
 
 
 def images(
-    pred: Annotated[Path, Argument(help="Predicted masks: a folder, or one picture.", show_default=False)],
+    pred: Annotated[
+        Path,
+        Argument(help="Predicted masks, or with --model pictures: a folder or one file.", show_default=False),
+    ],
     truth: Annotated[
         Path,
         Argument(help="True masks of equal names; folders inside are data sets.", show_default=False),
     ],
     *,
     smoothing: Smoothing = PUBLISHED_SMOOTHING,
+    model: Annotated[
+        str | None,
+        setting(help="Segment PRED with this model first, as segment-image does.", shown="PRED are masks"),
+    ] = None,
+    base: Annotated[
+        Path | None, setting(help="The SAM it was trained on.", shown="by name, or beside the model")
+    ] = None,
+    points: Annotated[Path | None, points_setting()] = None,
+    model_output: Annotated[Path, model_output_setting()] = Path(),
+    device: Device = "auto",
     side: Annotated[
         int,
         setting(help="Score in squares of this side in pixels; 0 for the truth's own grid.", at_least=0),
@@ -38,11 +53,28 @@ def images(
     """Score masks of pictures: Dice, IoU, MAE, S- and E-measure, F-beta, weighted F, per data set.
 
     Example: cryoseg evaluate images masks truth -o scores.csv
+
+    Upper bound: cryoseg evaluate images pictures truth --model MODEL --points truth
     """
     from cryoseg.events import Row, Status
     from cryoseg.pipelines.evaluate.images import evaluate_images, shown
 
+    if points is not None and model is None:
+        raise ConfigError("--points: goes with --model, which takes its points from these masks.")
     with verbosity.console() as console:
+        if model is not None:
+            from cryoseg.methods.device import select_device
+            from cryoseg.methods.particles.model import load_particle_model
+            from cryoseg.pipelines.evaluate.picture_model import segment_pictures
+
+            pred = segment_pictures(
+                pred,
+                model_output,
+                load_particle_model(model, select_device(device), base=base),
+                points=points,
+                overwrite=overwrite,
+                on_event=console,
+            )
         evaluation = evaluate_images(
             pred,
             truth,

@@ -87,6 +87,13 @@ def truth_points(
     """
     if not (isinstance(network, PromiseSam) and network.needs_truth):
         return None
+    return given_points(network, labels, key, device)
+
+
+def given_points(
+    network: PromiseSam, labels: NDArray[Any], key: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Points of the truth for any ProMISe network; parameters and results as of `truth_points`."""
     scale = network.geometry.image_size / labels.shape[-1]
     places, kinds = [], []
     for i, image in enumerate(labels):

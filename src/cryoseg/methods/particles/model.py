@@ -19,9 +19,11 @@ from cryoseg.io.paths import expand_home, is_file
 from cryoseg.io.weight_files import file_digests
 from cryoseg.methods.model_file import is_model_file
 from cryoseg.methods.particles.files import Loaded, native_recipe, read_particle_file
+from cryoseg.methods.particles.fit import given_points
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.tiles import enlarged, image_logits, tile_logits
+from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.everything import particle_sized_union
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.weights import GROUPS, canonical_name, require
@@ -75,6 +77,37 @@ class ParticleModel:
     def weight_bytes(self) -> int:
         """Size of the network in memory."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.network.parameters())
+
+    def require_prompter(self) -> None:
+        """Refuse a network that takes its points from the truth, where no truth is given.
+
+        Raises
+        ------
+        WeightsError
+            With the models that prompt themselves.
+        """
+        if self.network.needs_truth:
+            raise WeightsError(
+                f"{self.name}: takes its points from the true mask (--prompter gt). Pass --points to "
+                "segment-image for its upper bound, or train with --prompter apm, grid or none."
+            )
+
+    def points_of(self, truth: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points of a true mask, (1, K, 2) as x, y and (1, K) labels, drawn as training draws them.
+
+        Parameters
+        ----------
+        truth
+            (S, S), the square that the network sees.
+
+        Raises
+        ------
+        ConfigError
+            If the network takes no points.
+        """
+        if not isinstance(self.network, PromiseSam):
+            raise ConfigError(f"--points: is for models of `cryoseg train promise`, and {self.name} is none.")
+        return given_points(self.network, truth[None].astype(np.int8), (0,), self.device)
 
     @torch.inference_mode()
     def tile_logits(self, tiles: FloatArray, on_done: Callable[[int], None]) -> FloatArray:
@@ -211,11 +244,6 @@ def load_particle_model(
             recipe=native_recipe(network.config, network.geometry),
             hashes={path.name: file_digests(path)["sha256"]},
             card={},
-        )
-    if loaded.network.needs_truth:
-        raise WeightsError(
-            f"{name_or_path}: takes its points from the true mask (--prompter gt), so it cannot run without "
-            "one; its training gives its upper bound. Train with --prompter apm, grid or none."
         )
     return ParticleModel(
         loaded.network,

@@ -188,15 +188,15 @@ class PromiseSam(PromptSam):
     def prompts(
         self, features: list[Tensor], given: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor] | None:
-        """Points (B, n, 2) x, y and labels (B, n) of the prompter; `given` for the ground truth's."""
+        """Points (B, n, 2) x, y and labels (B, n): those that are given, else the prompter's own."""
+        if given is not None:
+            return given
         device, batch = features[0].device, len(features[0])
         match self.promise.prompter:
             case Prompter.APM:
                 return self.points(features)
             case Prompter.GT:
-                if given is None:
-                    raise ValueError("a network prompted by the ground truth needs its points")
-                return given
+                raise ValueError("a network prompted by the ground truth needs its points")
             case Prompter.GRID:
                 side = max(1, round(self.promise.points**0.5))
                 steps = (torch.arange(side, device=device) + 0.5) * self.geometry.image_size / side
@@ -216,7 +216,8 @@ class PromiseSam(PromptSam):
         images
             As `encoder_input` takes them.
         given
-            Points (B, K, 2) and labels (B, K) of the ground truth, for `Prompter.GT`.
+            Points (B, K, 2) and labels (B, K) of the ground truth, which take the place of the
+            prompter's.
 
         Returns
         -------

@@ -18,12 +18,12 @@ from cryoseg.core.grids.resample import area_weights
 from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import smooth_mask
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.events import OnEvent, Report, Status, ignore
+from cryoseg.events import OnEvent, Report, Status, Warn, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.pairs import base_name
-from cryoseg.io.records import write_record
+from cryoseg.io.records import read_record, write_record
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import run_batch
 from cryoseg.types import BoolArray, FloatArray
@@ -31,6 +31,7 @@ from cryoseg.types import BoolArray, FloatArray
 SUFFIXES = (".csv", ".json")
 _SKIPPED = re.compile(r"_overlay$", re.I)
 _HALF = 0.5
+UPPER_BOUND = "the points of these masks come from the truth, so that the scores are an upper bound."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +157,9 @@ def evaluate_images(
         scores.append((pair, score))
         return Done(name=_label(pair), columns=shown(asdict(score)))
 
+    is_bound = any(_is_upper_bound(pair.pred) for pair in pairs if pair.pred is not None)
+    if is_bound:
+        on_event(Warn(text=f"{pred}: {UPPER_BOUND}"))
     report = run_batch([InputItem(path=pair.truth) for pair in pairs], work, on_event=on_event)
     means = _means(scores)
     settings = {"smoothing": smoothing.to_dict(), "side": side}
@@ -168,12 +172,19 @@ def evaluate_images(
                 "command": command,
                 **recorded_options(),
                 "settings": settings,
+                "upper_bound": is_bound,
                 "files": [{"dataset": p.dataset, "name": p.name, **asdict(s)} for p, s in scores],
                 "failed": [row.message for row in report.rows if row.status is Status.FAILED],
                 "means": means,
             }
             write_record(path, record, overwrite=overwrite)
     return PictureEvaluation(report=report, scores=scores, means=means)
+
+
+def _is_upper_bound(pred: Path) -> bool:
+    """Whether the record beside a mask says that its points came from the truth."""
+    record = pred.with_suffix(".json")
+    return record.is_file() and read_record(record).get("upper_bound") is True
 
 
 def _aligned(pred: Path, truth: Path, smoothing: Smoothing, side: int) -> tuple[BoolArray, BoolArray]:

@@ -123,6 +123,7 @@ def _pick_here(
     model, config = request.model, request.config
     if isinstance(model, str):
         model = particle_model.load_particle_model(model, select_device(batch.device), mode=config.mode)
+    model.require_prompter()
     _tell_settings(model, config, on_event)
     need = partial(bytes_needed, model=model)
     tell_plan(items, need, workers=batch.workers, on_event=on_event)

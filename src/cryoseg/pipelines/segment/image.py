@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +15,32 @@ from numpy.typing import NDArray
 from cryoseg.config.pictures import ImageSettings
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picture_frame import frame_picture, smooth_mask
-from cryoseg.events import Note, OnEvent, Report, ignore
-from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_rgb, write_picture
+from cryoseg.errors import InputError
+from cryoseg.events import Note, OnEvent, Report, Warn, ignore
+from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_rgb, write_picture
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
+from cryoseg.io.pairs import base_name
+from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.methods.particles.picture_samples import picture_logits
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.records import Done, own_file
 from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.types import FloatArray
+from cryoseg.types import BoolArray, FloatArray
 from cryoseg.view.picture_overlay import draw_mask
 
+UPPER_BOUND = "the points come from the truth, so that the masks are an upper bound and no prediction."
 OWN_OUTPUTS = re.compile(r"_(mask|overlay)\.png$", re.I)
 
 
 def segment_picture(
-    rgb: NDArray[np.uint8], model: ParticleModel, *, crop_black: bool | None = None
+    rgb: NDArray[np.uint8],
+    model: ParticleModel,
+    *,
+    crop_black: bool | None = None,
+    truth: BoolArray | None = None,
 ) -> FloatArray:
     """Logits of a picture on its own grid.
 
@@ -43,6 +52,9 @@ def segment_picture(
         From `load_particle_model`.
     crop_black
         Leave out a black border; None does as the model was trained.
+    truth
+        (y, x) of the picture, from which the points of a ProMISe model are drawn; None lets the model
+        prompt itself.
 
     Returns
     -------
@@ -53,8 +65,44 @@ def segment_picture(
     frame = frame_picture(rgb, crop_black=crop)
     side = model.network.geometry.image_size
     square = np.rint(frame.square(rgb, side)).clip(0, 255).astype(np.uint8)
-    logits = picture_logits(model.network, square, None, model.device)
+    given = None if truth is None else model.points_of(frame.square(truth, side) > 0.5)
+    logits = picture_logits(model.network, square, given, model.device)
     return frame.restore(logits, outside=-np.inf)
+
+
+def _points_by_picture(points: Path | None, pictures: Sequence[Path]) -> dict[Path, Path]:
+    """The true mask of every picture, of those that have one; a single mask belongs to any one picture."""
+    if points is None:
+        return {}
+    if points.is_file():
+        if len(pictures) > 1:
+            raise InputError(f"--points {points}: one mask, and {len(pictures)} pictures. Give a folder.")
+        return dict.fromkeys(pictures, points)
+    items = resolve_inputs([points], suffixes=PICTURE_SUFFIXES, leave_out=re.compile(r"_overlay\.png$", re.I))
+    masks: dict[str, Path] = {}
+    for item in items:
+        if item.error is not None:
+            raise InputError(f"--points {item.error}")
+        name = base_name(item.path, PICTURE_SUFFIXES)
+        if name in masks:
+            raise InputError(f"{item.path}: {masks[name].name} is of the same picture; keep one of them.")
+        masks[name] = item.path
+    return {path: masks[name] for path in pictures if (name := base_name(path, PICTURE_SUFFIXES)) in masks}
+
+
+def _read_truth(path: Path, points: Path, masks: Mapping[Path, Path], shape: tuple[int, ...]) -> BoolArray:
+    """The true mask of a picture, (y, x)."""
+    if path not in masks:
+        found = ", ".join(sorted(one.name for one in points.iterdir() if one.is_file())[:4]) or "nothing"
+        name = base_name(path, PICTURE_SUFFIXES)
+        raise InputError(f"{path}: no mask of the name {name} in {points}, which holds {found}, ...")
+    truth = read_picture_mask(masks[path])
+    if truth.shape != shape:
+        raise InputError(
+            f"{masks[path]}: is {truth.shape[1]} x {truth.shape[0]} px, its picture {shape[1]} x {shape[0]}; "
+            "a mask must lie on the picture's grid."
+        )
+    return truth
 
 
 def segment_images(
@@ -92,10 +140,16 @@ def segment_images(
     threshold = model.recipe.logit_threshold if threshold is None else threshold
     crop = model.recipe.crop_black if crop is None else crop
     on_event(Note(text=f"Model: {model.name} (logit threshold {threshold:g})."))
+    if settings.points is None:
+        model.require_prompter()
+    else:
+        on_event(Warn(text=f"--points {settings.points}: {UPPER_BOUND}"))
     if not batch.is_dry:
         make_folder(output_dir)
     items = resolve_inputs(inputs, suffixes=PICTURE_SUFFIXES, leave_out=OWN_OUTPUTS)
-    stems = output_stems([item.path for item in items if item.is_new], suffixes=PICTURE_SUFFIXES)
+    good = [item.path for item in items if item.is_new]
+    stems = output_stems(good, suffixes=PICTURE_SUFFIXES)
+    points = _points_by_picture(settings.points, good)
     identity = {
         "command": "segment-image",
         "model": {"sha256": model.hashes},
@@ -109,13 +163,20 @@ def segment_images(
         if settings.overlay:
             paths["overlay"] = output_dir / f"{stems[path]}_overlay.png"
         paths["record"] = output_dir / f"{stems[path]}_mask.json"
-        options = {"inputs": [path.absolute()], "model": own_file(model.name)}
-        return Job(path=path, outputs=paths, identity=identity, options=options)
+        options: dict[str, Any] = {"inputs": [path.absolute()], "model": own_file(model.name)}
+        own = identity
+        if path in points:
+            options["points"] = points[path].absolute()
+            own = {**identity, "points": {"sha256": hash_file(points[path])}}
+        return Job(path=path, outputs=paths, identity=own, options=options)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         begun = time.monotonic()
         rgb = read_rgb(path)
-        logits = segment_picture(rgb, model, crop_black=crop)
+        truth = None
+        if settings.points is not None:
+            truth = _read_truth(path, settings.points, points, rgb.shape[:2])
+        logits = segment_picture(rgb, model, crop_black=crop, truth=truth)
         check_logits(logits, path)
         mask = smooth_mask(logits > threshold, settings.smoothing)
         write_picture(outputs["mask"], mask)
@@ -127,13 +188,19 @@ def segment_images(
             "input": {"shape_yx": mask.shape},
             "model": {"name": model.name, "recipe": asdict(model.recipe)},
             "fraction_marked": marked,
+            "upper_bound": truth is not None,
             "device": describe(model.device),
             "seconds": round(time.monotonic() - begun, 2),
         }
         return Done(
             record=record,
             columns={"size": f"{width} x {height}", "marked": f"{100 * marked:.1f} %"},
-            message="" if mask.any() else "nothing above the threshold",
+            message=_message(is_empty=not mask.any(), is_bound=truth is not None),
         )
 
     return run_batch(items, work, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)
+
+
+def _message(*, is_empty: bool, is_bound: bool) -> str:
+    texts = ["upper bound: points from the truth"] * is_bound + ["nothing above the threshold"] * is_empty
+    return "; ".join(texts)
