@@ -14,6 +14,7 @@ from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.inputs import InputItem, resolve_inputs
 from cryoseg.io.names import ImageName, distinct_names, match_names
+from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks.text import is_coordinate_table
 from cryoseg.pipelines.evaluate.scores import FileScore
@@ -60,7 +61,7 @@ def evaluate_pick_files(
     InputError
         If the truth cannot be read.
     """
-    wanted, problems = _read_all(truth)
+    wanted, problems = _read_all(truth, config)
     if problems:
         raise InputError(problems[0])
     for _, picks in wanted.values():
@@ -134,7 +135,7 @@ def _score_method(
     failed: Mapping[str, str],
     on_event: OnEvent,
 ) -> list[FileScore]:
-    read, problems = _read_all(given)
+    read, problems = _read_all(given, config)
     files = [
         FileScore(
             method=method, name=Path(problem.split(": ", 1)[0]).name, pred=None, truth=None, error=problem
@@ -266,7 +267,9 @@ def _check_pair(pred: Picks, truth: Picks, config: EvaluatePicksConfig, radius_p
         )
 
 
-def _read_all(given: str | Path | Sequence[Path]) -> tuple[dict[str, tuple[ImageName, Picks]], list[str]]:
+def _read_all(
+    given: str | Path | Sequence[Path], config: EvaluatePicksConfig
+) -> tuple[dict[str, tuple[ImageName, Picks]], list[str]]:
     """Picks with the name of their image by the shortest name that tells it apart, and problems."""
     # Topaz's coordinates end in .txt, as lists of files do.
     if (
@@ -278,13 +281,14 @@ def _read_all(given: str | Path | Sequence[Path]) -> tuple[dict[str, tuple[Image
     else:
         inputs: Sequence[str | Path] = [given] if isinstance(given, str | Path) else given
         items = resolve_inputs(inputs, suffixes=PICK_SUFFIXES, leave_out=None)
+    frame = PickFrame(voxel_size=config.pixel_size or 0.0, shape=config.shape)
     read: dict[Path, tuple[ImageName, Picks]] = {}
     problems = []
     for item in items:
         try:
             if item.error is not None:
                 raise InputError(item.error)
-            for name, picks in read_picks(item.path).items():
+            for name, picks in read_picks(item.path, frame).items():
                 own = ImageName(name, item.path)
                 place = Path(*own.folders, own.core)
                 if place in read and own.differs(read[place][0]):
