@@ -180,3 +180,9 @@ def test_a_model_that_was_drawn_on_a_flipped_volume_is_told(tmp_path: Path) -> N
 def test_rotations_of_portal_points_are_named(tmp_path: Path) -> None:
     text = '{"type": "orientedPoint", "location": {"x": 1, "y": 2, "z": 3}, "xyz_rotation_matrix": []}\n'
     assert read(tmp_path / "a.ndjson", text).left_out == ("xyz_rotation_matrix",)
+
+
+def test_a_table_of_cryoppp_holds_several_micrographs(tmp_path: Path) -> None:
+    text = "Micrographs Filename,X-Coordinate,Y-Coordinate,Diameter\na.mrc,1,2,50\nb.mrc,3,4,50\n"
+    (tmp_path / "a.csv").write_text(text)
+    assert list(read_picks(tmp_path / "a.csv")) == ["a.mrc", "b.mrc"]

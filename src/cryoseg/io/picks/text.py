@@ -32,6 +32,7 @@ _ALIASES = {
         "rlntomoname",
         "rlnmicrographname",
         "micrograph_name",
+        "micrographs filename",  # CryoPPP's tables of a whole data set
         "name",
     ),
 }
