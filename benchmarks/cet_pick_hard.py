@@ -88,7 +88,7 @@ def one_run(case, labels, seed, settings):
         **metrics,
         "threshold_logit": threshold,
         "histogram": histogram,
-        "checks": [[c.step, c.recall, c.threshold_logit] for c in trained.checks],
+        "checks": [[c["step"], c["recall"], c["threshold_logit"]] for c in trained.checks],
         "cpu_s": cpu_seconds() - begun,
     }
 

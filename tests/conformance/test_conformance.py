@@ -33,7 +33,7 @@ from cryoseg.config.restore import restore
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.events import Report
 from cryoseg.io.images.volumes import write_logits
-from cryoseg.methods.cet_pick.losses import probabilities, pu_risk, published_contrast
+from cryoseg.methods.cet_pick.losses import ContrastSettings, probabilities, pu_risk, published_contrast
 from cryoseg.methods.cet_pick.network import build as build_cet_pick
 from cryoseg.methods.cet_pick.network import remap_keys as remap_cet_pick
 from cryoseg.methods.promise.network import DEAD_HEAD, PromiseSam
@@ -219,9 +219,7 @@ def check_cet_pick_losses(vector: Vector, tmp_path: Path) -> None:
                 torch.nn.functional.normalize(arrays["features"], dim=-1),
                 arrays["labels"],
                 arrays["probabilities"],
-                temperature=float(match[1]),
-                prior=float(match[2]),
-                positive_above=0.5,
+                ContrastSettings(temperature=float(match[1]), prior=float(match[2]), positive_above=0.5),
                 rows=257,
             )
             found = parts[("sup", "unsup").index(match[3])]

@@ -131,13 +131,13 @@ def test_corrected_contrast_teaches_where_the_published_one_does_not() -> None:
     features = torch.nn.functional.normalize(torch.randn(2, 200, 8, generator=generator), dim=-1)
     labels = torch.where(torch.arange(200) < 10, 1.0, -1.0)
     p = torch.full((2, 200), 0.5)
-    kind = {"temperature": 0.07, "prior": 0.1, "positive_above": 0.5}
-    published, _ = losses.published_contrast(features, labels, p, **kind)
-    corrected, _ = losses.sampled_contrast(features, labels, p, samples=1000, generator=generator, **kind)
+    kind = losses.ContrastSettings(temperature=0.07, prior=0.1, positive_above=0.5)
+    published, _ = losses.published_contrast(features, labels, p, kind)
+    corrected, _ = losses.sampled_contrast(features, labels, p, kind, samples=1000, generator=generator)
     assert corrected > 10 * published
     aligned = features.clone()
     aligned[:, :10] = torch.nn.functional.normalize(torch.ones(8), dim=0)
-    better, _ = losses.sampled_contrast(aligned, labels, p, samples=1000, generator=generator, **kind)
+    better, _ = losses.sampled_contrast(aligned, labels, p, kind, samples=1000, generator=generator)
     assert better < corrected
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,21 +73,21 @@ def _terms(
     first = features.permute(0, 2, 3, 4, 1)
     both = torch.stack([first.flatten(0, 3), flipped_features.flatten(0, 3)])
     both_p = torch.stack([p.flatten(), flipped_p.flatten()])
-    settings: dict[str, Any] = {
-        "temperature": config.temperature,
-        "prior": config.prior,
-        "positive_above": config.contrast_positive_above,
-    }
+    settings = losses.ContrastSettings(
+        temperature=config.temperature,
+        prior=config.prior,
+        positive_above=config.contrast_positive_above,
+    )
     if config.contrast is Contrast.PUBLISHED:
-        supervised, unsupervised = losses.published_contrast(both, target.flatten(), both_p, **settings)
+        supervised, unsupervised = losses.published_contrast(both, target.flatten(), both_p, settings)
     else:
         supervised, unsupervised = losses.sampled_contrast(
             both,
             target.flatten(),
             both_p,
+            settings,
             samples=config.contrast_samples,
             generator=generator,
-            **settings,
         )
     return risk, supervised + config.contrast_unsupervised_weight * unsupervised, consistency
 

@@ -9,6 +9,7 @@ Source: Huang et al., ECCV 2022, doi 10.1007/978-3-031-19803-8_38, as released f
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -93,15 +94,27 @@ def _debiased(positive: Tensor, negative: Tensor, prior: float, floor: float) ->
     return -(positive / (positive + noise)).log()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContrastSettings:
+    """Constants of the contrastive term.
+
+    Attributes
+    ----------
+    temperature
+        T of the publication.
+    prior
+        tau of the publication, the fraction of unlabeled voxels that belong to particles.
+    positive_above
+        Target value above which a voxel is a positive.
+    """
+
+    temperature: float
+    prior: float
+    positive_above: float
+
+
 def published_contrast(
-    features: Tensor,
-    labels: Tensor,
-    p: Tensor,
-    *,
-    temperature: float,
-    prior: float,
-    positive_above: float,
-    rows: int = 1024,
+    features: Tensor, labels: Tensor, p: Tensor, settings: ContrastSettings, *, rows: int = 1024
 ) -> tuple[Tensor, Tensor]:
     """Debiased contrast exactly as published, self term and all, computed in blocks of rows.
 
@@ -113,8 +126,8 @@ def published_contrast(
         (n,) target values.
     p
         (2, n) probabilities.
-    temperature, prior, positive_above
-        T, tau and the target value above which a voxel is a positive.
+    settings
+        Constants of the term.
     rows
         Anchors at a time; the memory is `rows` x 2n.
 
@@ -126,12 +139,12 @@ def published_contrast(
     both = features.reshape(-1, features.shape[-1])
     labels2 = labels.repeat(2)
     n = labels.numel()
-    if positive_above >= 1:
+    if settings.positive_above >= 1:
         positive, lower = labels2 == 1, labels2 < 1
     else:
-        positive, lower = labels2 > positive_above, labels2 < positive_above
+        positive, lower = labels2 > settings.positive_above, labels2 < settings.positive_above
     unlabeled = labels2 < 0
-    floor = math.exp(-1 / temperature)
+    floor = math.exp(-1 / settings.temperature)
     partner = torch.arange(2 * n, device=labels.device).roll(n)
     n_positive = positive.sum()
 
@@ -140,7 +153,7 @@ def published_contrast(
     b_parts: list[Tensor] = []
     for start in range(0, 2 * n, rows):
         index = torch.arange(start, min(start + rows, 2 * n), device=labels.device)
-        similarity = both[index] @ both.T / temperature
+        similarity = both[index] @ both.T / settings.temperature
         similarity = similarity - similarity.detach().amax(dim=1, keepdim=True)
         # The publication zeroes the diagonal after the shift, so the self term is exp(0) = 1.
         diagonal = functional.one_hot(index, 2 * n).bool()
@@ -149,7 +162,7 @@ def published_contrast(
         if anchors.any():
             a = e[anchors][:, positive].sum(dim=1) / (n_positive - 1).clamp(min=1)
             b = e[anchors][:, lower].mean(dim=1)
-            supervised.append(_debiased(a, b, prior, floor))
+            supervised.append(_debiased(a, b, settings.prior, floor))
         free = unlabeled[index]
         if free.any():
             a = e[free, partner[index[free]]]
@@ -162,8 +175,8 @@ def published_contrast(
         return sup, zero
     a, b = torch.cat(a_parts), torch.cat(b_parts) / (2 * (n - n_positive / 2))
     q = p.reshape(-1)[unlabeled]
-    as_positive = _debiased(a, b, prior, floor)
-    as_negative = _debiased(a, b, 1 - prior, floor)
+    as_positive = _debiased(a, b, settings.prior, floor)
+    as_negative = _debiased(a, b, 1 - settings.prior, floor)
     return sup, _weighted_by_confidence(q, as_positive, as_negative)
 
 
@@ -182,10 +195,8 @@ def sampled_contrast(
     features: Tensor,
     labels: Tensor,
     p: Tensor,
+    settings: ContrastSettings,
     *,
-    temperature: float,
-    prior: float,
-    positive_above: float,
     samples: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
@@ -198,7 +209,7 @@ def sampled_contrast(
 
     Parameters
     ----------
-    features, labels, p, temperature, prior, positive_above
+    features, labels, p, settings
         As in `published_contrast`.
     samples
         Most positive anchors, most unlabeled anchors, and columns.
@@ -208,7 +219,7 @@ def sampled_contrast(
     n = labels.numel()
     both = features.reshape(-1, features.shape[-1])
     labels2 = labels.repeat(2)
-    floor = math.exp(-2 / temperature)
+    floor = math.exp(-2 / settings.temperature)
 
     def some(mask: Tensor) -> Tensor:
         index = mask.nonzero()[:, 0]
@@ -216,22 +227,22 @@ def sampled_contrast(
             return index
         return index[torch.randperm(index.numel(), generator=generator)[:samples].to(index.device)]
 
-    positives = some(labels2 > positive_above if positive_above < 1 else labels2 == 1)
-    lower = some((labels2 < min(positive_above, 1)) & (labels2 >= -1))
+    positives = some(labels2 > settings.positive_above if settings.positive_above < 1 else labels2 == 1)
+    lower = some((labels2 < min(settings.positive_above, 1)) & (labels2 >= -1))
     zero = features.sum() * 0
     supervised = unsupervised = zero
     if positives.numel() > 1 and lower.numel():
-        own = both[positives] @ both[positives].T / temperature
-        other = both[positives] @ both[lower].T / temperature
+        own = both[positives] @ both[positives].T / settings.temperature
+        other = both[positives] @ both[lower].T / settings.temperature
         own = own.masked_fill(torch.eye(len(positives), dtype=torch.bool, device=own.device), -math.inf)
         top = torch.maximum(own.detach().amax(1), other.detach().amax(1))[:, None]
         a = (own - top).exp().sum(1) / (len(positives) - 1)
-        supervised = _debiased(a.clamp(min=floor), (other - top).exp().mean(1), prior, floor).mean()
+        supervised = _debiased(a.clamp(min=floor), (other - top).exp().mean(1), settings.prior, floor).mean()
     anchors = some(labels2 == -1)
     if anchors.numel() and lower.numel():
         partner = (anchors + n) % (2 * n)
-        pair = (both[anchors] * both[partner]).sum(1) / temperature
-        other = both[anchors] @ both[lower].T / temperature
+        pair = (both[anchors] * both[partner]).sum(1) / settings.temperature
+        other = both[anchors] @ both[lower].T / settings.temperature
         excluded = (lower[None] == anchors[:, None]) | (lower[None] == partner[:, None])
         other = other.masked_fill(excluded, -math.inf)
         top = torch.maximum(pair.detach(), other.detach().amax(1))
@@ -239,7 +250,7 @@ def sampled_contrast(
         q = p.reshape(-1)[anchors]
         unsupervised = _weighted_by_confidence(
             q,
-            _debiased(a.clamp(min=floor), b, prior, floor),
-            _debiased(a.clamp(min=floor), b, 1 - prior, floor),
+            _debiased(a.clamp(min=floor), b, settings.prior, floor),
+            _debiased(a.clamp(min=floor), b, 1 - settings.prior, floor),
         )
     return supervised, unsupervised

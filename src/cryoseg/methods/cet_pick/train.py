@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,34 +38,26 @@ SAME_VOXEL_SIZE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """A look at the held-out labels during training.
+class TrainedDetector:
+    """A detector and the history of its training.
 
     Attributes
     ----------
-    step
-        When.
-    threshold_logit
-        The threshold that would be chosen now.
-    recall
-        Share of the held-out labels found above it; of all labels where none are held out.
-    peaks
-        Peaks above the threshold, in all training tomograms.
+    detector
+        The detector with its threshold.
+    weights
+        Its weights, on the CPU.
+    checks
+        What `examine` gave at every check, with its `step`.
+    selected_step
+        Step of the check whose weights and threshold are kept.
+    held_out, labels
+        Number of labels that were held out, and of all labels.
     """
-
-    step: int
-    threshold_logit: float
-    recall: float
-    peaks: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedDetector:
-    """A detector and how it came about."""
 
     detector: Detector
     weights: dict[str, Tensor]
-    checks: tuple[Check, ...]
+    checks: list[dict[str, float]]
     selected_step: int
     held_out: int
     labels: int
@@ -78,13 +70,21 @@ class TrainedDetector:
             "labels": self.labels,
             "held_out_labels": self.held_out,
             "selected_step": self.selected_step,
-            "checks": [asdict(check) for check in self.checks],
+            "checks": self.checks,
             "training": training,
         }
 
 
-def _check(prepared: list[Prepared], detector: Detector, step: int) -> Check:
-    """Peaks of all training tomograms, the threshold they suggest, and who is found above it."""
+def examine(prepared: list[Prepared], detector: Detector) -> dict[str, float]:
+    """Apply a detector to all training tomograms and choose its threshold.
+
+    Returns
+    -------
+    dict
+        `threshold_logit`, the threshold that suits the peaks; `recall`, the share of the held-out labels
+        (of all labels where none are held out) that is found above it; `peaks`, the number of peaks
+        above it.
+    """
     diameter, specimen = detector.settings.particle_diameter_angstrom, detector.settings.specimen
     unknown: list[NDArray[np.floating[Any]]] = []
     held: list[float] = []
@@ -107,12 +107,11 @@ def _check(prepared: list[Prepared], detector: Detector, step: int) -> Check:
     threshold = expected_f1_threshold(
         peaks, np.asarray(known + trained if len(known) < FEW_LABELS else known)
     )
-    return Check(
-        step=step,
-        threshold_logit=threshold,
-        recall=float(np.mean(np.asarray(known) > threshold)),
-        peaks=int((peaks > threshold).sum()) + int((np.asarray(trained) > threshold).sum()),
-    )
+    return {
+        "threshold_logit": threshold,
+        "recall": float(np.mean(np.asarray(known) > threshold)),
+        "peaks": int((peaks > threshold).sum()) + int((np.asarray(trained) > threshold).sum()),
+    }
 
 
 def train_detector(
@@ -170,18 +169,17 @@ def train_detector(
 
     def validate(averaged: nn.Module, step: int) -> dict[str, float]:
         detector = Detector(network=averaged, settings=settings, device=device)
-        check = _check(prepared, detector, step)
-        threshold = _sigmoid(check.threshold_logit)
+        found = examine(prepared, detector)
+        threshold = _sigmoid(found["threshold_logit"])
         on_event(
             Note(
-                text=f"Step {step}: {check.peaks} peaks above {threshold:.3f}, which finds "
-                f"{check.recall:.0%} of the {'held-out ' if held_out else ''}labels."
+                text=f"Step {step}: {found['peaks']} peaks above {threshold:.3f}, which finds "
+                f"{found['recall']:.0%} of the {'held-out ' if held_out else ''}labels."
             )
         )
         if on_check is not None:
             on_check(step, replace(detector, settings=replace(settings, score_threshold=threshold)))
-        values = asdict(check)
-        return {"score": values.pop("recall"), **values}
+        return {"score": found["recall"], **found}
 
     learner = Learner(
         network=network,
@@ -199,15 +197,7 @@ def train_detector(
     )
     if not run.fit(learner, record):
         return None
-    checks = [
-        Check(
-            step=int(found["step"]),
-            threshold_logit=found["threshold_logit"],
-            recall=found["score"],
-            peaks=int(found["peaks"]),
-        )
-        for found in run.validations
-    ]
+    checks = [{name: value for name, value in each.items() if name != "score"} for each in run.validations]
     selected_step, weights = run.best()
     if selected_step != config.steps:
         on_event(
@@ -217,12 +207,12 @@ def train_detector(
             )
         )
     network.load_state_dict(weights)
-    (chosen,) = (check for check in checks if check.step == selected_step)
-    settings = replace(settings, score_threshold=_sigmoid(chosen.threshold_logit))
+    (logit,) = (check["threshold_logit"] for check in checks if check["step"] == selected_step)
+    settings = replace(settings, score_threshold=_sigmoid(logit))
     return TrainedDetector(
         detector=Detector(network=network.eval(), settings=settings, device=device),
         weights=weights,
-        checks=tuple(checks),
+        checks=checks,
         selected_step=selected_step,
         held_out=held_out,
         labels=sum(len(item.labels) for item in items),

@@ -1,4 +1,4 @@
-"""What the training loop is given for promptable networks: losses of a step, and a validation score."""
+"""What promptable networks give to the training loop: the trained part, losses, validation curves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cryoseg.methods.particles.samples import (
 from cryoseg.methods.particles.tiles import Points, tile_logits
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
+from cryoseg.methods.training.threshold import dice_by_threshold
 from cryoseg.types import FloatArray
 
 TRUTH_STREAM = 1 << 21  # keeps these draws apart from all others of a step
@@ -183,20 +183,6 @@ def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device
         return truth_points(network, labels[begin:end], (begin,), device)
 
     return grid.stitch(tile_logits(network, tiles, device, points=points))
-
-
-def validation(
-    network: PromptSam, micrographs: list[TrainingMicrograph], view: TrainView, device: torch.device
-) -> Callable[[nn.Module, int], float]:
-    """Function that gives the mean Dice over micrographs, at the threshold that suits them best together.
-
-    The loop hands over its module only to say that its tensors are in place; they are the network's.
-    """
-
-    def score(module: nn.Module, step: int) -> float:
-        return best_threshold(validation_curves(network, micrographs, view, device))[1]
-
-    return score
 
 
 def validation_curves(

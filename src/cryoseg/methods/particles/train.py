@@ -21,18 +21,22 @@ from cryoseg.methods.particles.fit import (
     TrainedPart,
     adaptation_loss,
     pretraining_loss,
-    validation,
     validation_curves,
 )
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.samples import TrainingMicrograph
-from cryoseg.methods.particles.trained import Adapted, ModelOutput, TrainedModel, require_batch, write_model
+from cryoseg.methods.particles.trained import (
+    Adapted,
+    ModelOutput,
+    TrainedModel,
+    fit_by_dice,
+    require_batch,
+    write_model,
+)
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import TINY
 from cryoseg.methods.state import load_strict
-from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.run import Runtime, TrainingRun
-from cryoseg.methods.training.threshold import best_threshold
 from cryoseg.methods.weights import canonical_name, require
 
 VALIDATION_SHARE = 0.2
@@ -189,18 +193,16 @@ def train_prompt(
     micrographs, diameter = load_all(data.training, options, "reading training micrographs", runtime)
     held_out, _ = load_all(data.held_out, options, "reading validation micrographs", runtime)
     network.to(runtime.device).eval()
-    part = TrainedPart(network)
-    learner = Learner(
-        network=part,
-        loss=adaptation_loss(network, micrographs, config, runtime.device),
-        validate=validation(network, held_out, view, runtime.device),
-        clip_together=part.clip_together,
+    chosen = fit_by_dice(
+        run,
+        TrainedPart(network),
+        adaptation_loss(network, micrographs, config, runtime.device),
+        lambda: validation_curves(network, held_out, view, runtime.device),
+        {"config": config.to_dict(), **data.record(), "base": asdict(base_model)},
     )
-    record = {"config": config.to_dict(), **data.record(), "base": asdict(base_model)}
-    if not run.fit(learner, record):
+    if chosen is None:
         return None
-    part.load_state_dict(run.best()[1])
-    threshold, dice = best_threshold(validation_curves(network, held_out, view, runtime.device))
+    threshold, dice = chosen
     recipe, entries = with_scores(
         network, held_out, replace(recipe, logit_threshold=threshold), runtime.device
     )
@@ -247,17 +249,20 @@ def pretrain(
     micrographs, diameter = load_all(data.training, options, "reading training micrographs", runtime)
     held_out, _ = load_all(data.held_out, options, "reading validation micrographs", runtime)
     network.to(runtime.device)
-    learner = Learner(
-        network=network,
-        loss=pretraining_loss(network, micrographs, config, runtime.device),
-        validate=validation(network, held_out, TrainView.TILES, runtime.device),
-        clip_together=network.clip_together,
+    chosen = fit_by_dice(
+        run,
+        network,
+        pretraining_loss(network, micrographs, config, runtime.device),
+        lambda: validation_curves(network, held_out, TrainView.TILES, runtime.device),
+        {
+            "config": {**config.to_dict(), "geometry": asdict(TINY)},
+            **data.record(),
+            "start": None if start is None else start.name,
+        },
     )
-    record = {"config": {**config.to_dict(), "geometry": asdict(TINY)}, **data.record()}
-    if not run.fit(learner, record):
+    if chosen is None:
         return None
-    network.load_state_dict(run.best()[1])
-    threshold, dice = best_threshold(validation_curves(network, held_out, TrainView.TILES, runtime.device))
+    threshold, dice = chosen
     recipe = ParticleRecipe(
         image_size=TINY.image_size,
         particle_pixels=config.particle_pixels,

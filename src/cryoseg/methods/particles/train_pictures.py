@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cryoseg.config.train_sam import TrainSamConfig
 from cryoseg.core.metrics.picture import PictureScore, score_picture
@@ -40,13 +40,13 @@ from cryoseg.methods.particles.trained import (
     Adapted,
     ModelOutput,
     TrainedModel,
+    fit_by_dice,
     require_batch,
     write_model,
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
-from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.run import Runtime, TrainingRun
-from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
+from cryoseg.methods.training.threshold import dice_by_threshold
 
 TEST_TABLE = "test.csv"
 OPENING = 5  # pixels, of the published evaluation
@@ -158,27 +158,21 @@ def train_pictures(
     )
     change = published_augmentation(side) if data.augment else None
     network.to(runtime.device).eval()
-    part = TrainedPart(network)
-
-    def validate(module: nn.Module, step: int) -> float:
-        return best_threshold(picture_curves(network, held_out, runtime.device))[1]
-
-    learner = Learner(
-        network=part,
-        loss=picture_loss(network, training, config, change, runtime.device),
-        validate=validate,
-        clip_together=part.clip_together,
+    chosen = fit_by_dice(
+        run,
+        TrainedPart(network),
+        picture_loss(network, training, config, change, runtime.device),
+        lambda: picture_curves(network, held_out, runtime.device),
+        {
+            "config": {**config.to_dict(), "prepare": data.prepare, "augment": data.augment},
+            "training": [row.image.name for row in training.rows],
+            "validation": [row.image.name for row in held_out.rows],
+            "base": asdict(base_model),
+        },
     )
-    record = {
-        "config": {**config.to_dict(), "prepare": data.prepare, "augment": data.augment},
-        "training": [row.image.name for row in training.rows],
-        "validation": [row.image.name for row in held_out.rows],
-        "base": asdict(base_model),
-    }
-    if not run.fit(learner, record):
+    if chosen is None:
         return None
-    part.load_state_dict(run.best()[1])
-    threshold, dice = best_threshold(picture_curves(network, held_out, runtime.device))
+    threshold, dice = chosen
     entries: dict[str, Any] = {
         "validation_pictures": len(held_out),
         "training_pictures": len(training),

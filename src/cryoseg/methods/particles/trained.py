@@ -1,11 +1,15 @@
-"""What the trainings of promptable networks end with: the model file and its card."""
+"""What the trainings of promptable networks share: weights chosen by Dice, and the model file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cryoseg import __version__
 from cryoseg.config.train_sam import TrainSamConfig
@@ -13,9 +17,12 @@ from cryoseg.errors import ConfigError
 from cryoseg.events import Note
 from cryoseg.methods.device import peak_device_memory
 from cryoseg.methods.particles.files import BaseModel, note_base, save_particle_model
+from cryoseg.methods.particles.fit import TrainedPart
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.run import TrainingRun
+from cryoseg.methods.training.threshold import best_threshold
 
 UPPER_BOUND = ", an upper bound: points come from the truth"
 
@@ -81,6 +88,45 @@ class TrainedModel:
     threshold: float
     parameters: int
     seconds: float
+
+
+def fit_by_dice(
+    run: TrainingRun,
+    module: TrainedPart | PromptSam,
+    loss: Callable[[int], Tensor],
+    curves: Callable[[], Sequence[NDArray[np.float64]]],
+    record: Mapping[str, Any],
+) -> tuple[float, float] | None:
+    """Train a module, and choose its weights and the threshold by the mean Dice of validation images.
+
+    Parameters
+    ----------
+    run
+        The run, which `record` describes.
+    module
+        What is trained; it has its best weights afterwards.
+    loss
+        Function from the number of a step to a scalar.
+    curves
+        Gives `dice_by_threshold`, (bins,), of every validation image for the weights of the moment.
+    record
+        As for `TrainingRun.fit`.
+
+    Returns
+    -------
+    tuple of float or None
+        The logit threshold and the Dice at it; None if the time limit came first.
+    """
+    learner = Learner(
+        network=module,
+        loss=loss,
+        validate=lambda network, step: best_threshold(curves())[1],
+        clip_together=module.clip_together,
+    )
+    if not run.fit(learner, record):
+        return None
+    module.load_state_dict(run.best()[1])
+    return best_threshold(curves())
 
 
 def require_batch(config: TrainSamConfig, network: PromptSam) -> None:
