@@ -64,7 +64,7 @@ def test_tomograms_of_one_name_have_the_labels_and_masks_of_their_folders(tmp_pa
     first, second = load_items(given)
     assert first.labels.tolist() == [[1, 5, 7], [3, 7, 9]]
     assert second.labels.tolist() == [[2, 6, 8], [4, 8, 10]]
-    assert (int(first.look.argmax(axis=0).max()), int(second.look.argmax(axis=0).max())) == (0, 1)
+    assert (int(first.mask.argmax(axis=0).max()), int(second.mask.argmax(axis=0).max())) == (0, 1)
 
 
 def test_names_that_look_like_numbers_and_names_of_warp_find_their_tomograms(tmp_path: Path) -> None:
@@ -96,4 +96,4 @@ def test_a_folder_of_masks_is_searched_as_segment_names_them(tmp_path: Path) -> 
         mask=masks,
     )
     (item,) = load_items(given)
-    np.testing.assert_array_equal(item.look, inside)
+    np.testing.assert_array_equal(item.mask, inside)

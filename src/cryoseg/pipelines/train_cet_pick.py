@@ -153,11 +153,11 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
     stems = output_stems([tomogram.source for tomogram in tomograms.values()])
     items = []
     for name, tomogram in tomograms.items():
-        look = None
+        region = None
         if given.mask is not None:
             mask = mask_file(given.mask, stems[tomogram.source])
-            look = thin_first(np.asarray(read_mask(mask, mode0=given.mode0).data > 0), axis)
-            if look.shape != thin_first(tomogram.data, axis).shape:
+            region = thin_first(np.asarray(read_mask(mask, mode0=given.mode0).data > 0), axis)
+            if region.shape != thin_first(tomogram.data, axis).shape:
                 raise InputError(f"{mask}: the mask's shape is not that of {tomogram.source.name}.")
         geometry = replace(
             tomogram.geometry, voxel_size=triple_thin_first(tomogram.geometry.voxel_size, axis)
@@ -167,7 +167,7 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
                 tomogram=replace(tomogram, data=thin_first(tomogram.data, axis), geometry=geometry),
                 labels=points_thin_first(labels[name], axis),
                 negatives=points_thin_first(negatives[name], axis),
-                look=look,
+                mask=region,
             )
         )
     return items

@@ -85,12 +85,12 @@ def test_known_empty_places_and_places_not_to_look() -> None:
     base = volume([[6, 24, 32]])
     empty = np.zeros(base.data.shape, bool)
     empty[:, :8] = True
-    look = np.ones(base.data.shape, bool)
-    look[:, 40:] = False
+    mask = np.ones(base.data.shape, bool)
+    mask[:, 40:] = False
     config = CetPickConfig(**{**TINY, "crop": (6, 48, 64)})
     sampler = CropSampler(
         volumes=[
-            LabeledVolume(data=base.data, labels=base.labels, diameter=DIAMETER, empty=empty, look=look)
+            LabeledVolume(data=base.data, labels=base.labels, diameter=DIAMETER, empty=empty, mask=mask)
         ],
         config=config,
     )

@@ -34,14 +34,14 @@ class LabeledTomogram:
         (n, 3) z, y, x, voxels; may be empty.
     negatives
         (n, 3) centers of what looks like a particle and is none.
-    look
+    mask
         (z, y, x) True where particles may be; None for everywhere.
     """
 
     tomogram: Tomogram
     labels: NDArray[np.float64]
     negatives: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
-    look: BoolArray | None = None
+    mask: BoolArray | None = None
 
     @property
     def name(self) -> str:
@@ -125,14 +125,14 @@ def prepare(
     empty = None
     if len(item.negatives):
         empty = _nearest_within(grid.shape, grid.to_working(item.negatives), diameter / 2)
-    look = None
-    if item.look is not None:
-        look = WorkingVolume(item.look.astype(np.float32), grid).load() >= 0.5
+    mask = None
+    if item.mask is not None:
+        mask = WorkingVolume(item.mask.astype(np.float32), grid).load() >= 0.5
     if normalized.blank is not None:
-        look = ~normalized.blank if look is None else look & ~normalized.blank
+        mask = ~normalized.blank if mask is None else mask & ~normalized.blank
     train = item.labels[~held]
     volume = LabeledVolume(
-        data=data, labels=grid.to_working(train), diameter=diameter, empty=empty, look=look
+        data=data, labels=grid.to_working(train), diameter=diameter, empty=empty, mask=mask
     )
     return Prepared(
         source=item, intensity=intensity, volume=volume, train_labels=train, held_labels=item.labels[held]

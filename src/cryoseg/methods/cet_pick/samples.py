@@ -36,7 +36,7 @@ class LabeledVolume:
         (z, y, x) of a particle, working voxels.
     empty
         (z, y, x) True where there is known to be no particle, or None.
-    look
+    mask
         (z, y, x) True where particles may be; elsewhere nothing is learned. None for everywhere.
     """
 
@@ -44,7 +44,7 @@ class LabeledVolume:
     labels: NDArray[np.float64]
     diameter: NDArray[np.float64]
     empty: BoolArray | None = None
-    look: BoolArray | None = None
+    mask: BoolArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +106,13 @@ def _padded(volume: LabeledVolume, crop: tuple[int, int, int]) -> LabeledVolume:
         return volume
     before = [m // 2 for m in missing]
     width = [(b, m - b) for b, m in zip(before, missing, strict=True)]
-    look = np.ones(volume.data.shape, bool) if volume.look is None else volume.look
+    mask = np.ones(volume.data.shape, bool) if volume.mask is None else volume.mask
     return LabeledVolume(
         data=np.pad(volume.data, width, mode="symmetric"),
         labels=volume.labels + np.asarray(before),
         diameter=volume.diameter,
         empty=None if volume.empty is None else np.pad(volume.empty, width),
-        look=np.pad(look, width),
+        mask=np.pad(mask, width),
     )
 
 
@@ -154,7 +154,7 @@ class CropSampler:
             volume = self.volumes[rng.integers(len(self.volumes))]
             window = self._window(volume, rng.uniform(0, volume.data.shape))
             for _ in range(TRIES):
-                if volume.look is None or volume.look[window].any():
+                if volume.mask is None or volume.mask[window].any():
                     break
                 window = self._window(volume, rng.uniform(0, volume.data.shape))
         else:
@@ -200,7 +200,7 @@ class CropSampler:
         inside = ((nearest >= 0) & (nearest < shape)).all(axis=1)
         target[tuple(nearest[inside].T)] = 1.0
         target[nothing & (target == 0)] = UNLABELED
-        for mask, value, where in ((volume.empty, EMPTY, True), (volume.look, IGNORED, False)):
+        for mask, value, where in ((volume.empty, EMPTY, True), (volume.mask, IGNORED, False)):
             if mask is not None:
                 cells = np.flip(mask[window], flips)[:, ::XY_STRIDE, ::XY_STRIDE] == where
                 target[cells & (target == UNLABELED)] = value

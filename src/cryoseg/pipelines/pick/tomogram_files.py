@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -371,10 +370,6 @@ def existing_stars(jobs: Mapping[str, Mapping[str, Path]], flavor: PickFormat) -
     }
 
 
-_WAIT_SECONDS = 60.0
-_POLL_SECONDS = 0.2
-
-
 def write_combined_star(output: Path, finished: Callable[[], Mapping[Path, str]]) -> None:
     """Join STAR files of picks, if there are two or more.
 
@@ -391,12 +386,7 @@ def write_combined_star(output: Path, finished: Callable[[], Mapping[Path, str]]
     OutputError
         If the file cannot be written.
     """
-    until = time.monotonic() + _WAIT_SECONDS
-    while True:
-        with lock(output) as is_ours:
-            if is_ours or time.monotonic() > until:
-                files = finished()
-                if len(files) > 1:
-                    join_stars(files, output, overwrite=True)
-                return
-        time.sleep(_POLL_SECONDS)
+    with lock(output, on_wait=lambda: None):
+        files = finished()
+        if len(files) > 1:
+            join_stars(files, output, overwrite=True)
