@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -137,10 +136,9 @@ class BatchConsole:
             table.add_column(name, justify="right")
         table.add_column("seconds", justify="right")
         table.add_column("message", overflow="fold")
-        from cryoseg.io.names import distinct_names  # which reads images, and --help does not
+        from cryoseg.pipelines.batches.report import row_names  # which reads images, and --help does not
 
-        paths = [row.path or Path("/", row.name) for row in rows]
-        for row, name in zip(rows, distinct_names(paths, names=[row.name for row in rows]), strict=True):
+        for row, name in zip(rows, row_names(rows), strict=True):
             table.add_row(
                 Text(name),
                 Text(row.status.value, style=_STYLE[row.status]),

@@ -13,6 +13,7 @@ from cryoseg import __version__
 from cryoseg.config.batch import Shard
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Report, Row, Status
+from cryoseg.io.names import distinct_names
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.records import read_record, write_record
 
@@ -37,6 +38,12 @@ def report_name(path: Path, shard: Shard | None) -> Path:
     if shard is None or shard.count == 1:
         return path
     return path.with_name(f"{path.stem}_{shard.index}-of-{shard.count}{path.suffix}")
+
+
+def row_names(rows: Sequence[Row]) -> list[str]:
+    """Names of rows, with as many folders in front as tell rows of one name apart."""
+    paths = [row.path or Path("/", row.name) for row in rows]
+    return distinct_names(paths, names=[row.name for row in rows])
 
 
 def read_report(path: Path) -> Report:

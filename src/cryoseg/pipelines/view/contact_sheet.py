@@ -9,6 +9,7 @@ from PIL import UnidentifiedImageError
 from cryoseg.config.batch import ALL, Shard
 from cryoseg.errors import InputError
 from cryoseg.events import Report, Row, Status
+from cryoseg.pipelines.batches.report import row_names
 from cryoseg.view.contact_sheet import Tile, draw_contact_sheet
 from cryoseg.view.sections import write_png
 
@@ -42,7 +43,8 @@ def write_contact_sheet(path: Path, report: Report) -> Path | None:
     InputError
         If a preview cannot be read.
     """
-    tiles = [_tile(row) for row in report.rows if row.status in (Status.DONE, Status.SKIPPED, Status.FAILED)]
+    rows = [row for row in report.rows if row.status in (Status.DONE, Status.SKIPPED, Status.FAILED)]
+    tiles = [_tile(row, name) for row, name in zip(rows, row_names(rows), strict=True)]
     if not tiles:
         return None
     try:
@@ -55,9 +57,9 @@ def write_contact_sheet(path: Path, report: Report) -> Path | None:
     return path
 
 
-def _tile(row: Row) -> Tile:
+def _tile(row: Row, name: str) -> Tile:
     if row.status is Status.FAILED:
-        return Tile(name=row.name, note=row.message, is_failed=True)
+        return Tile(name=name, note=row.message, is_failed=True)
     previews = [file for file in row.outputs if file.name.endswith(PREVIEW_ENDINGS) and file.is_file()]
-    figures = ", ".join(f"{name} {value}" for name, value in row.figures.items() if name != "peak memory")
-    return Tile(name=row.name, note=figures or row.status, preview=previews[0] if previews else None)
+    figures = ", ".join(f"{key} {value}" for key, value in row.figures.items() if key != "peak memory")
+    return Tile(name=name, note=figures or row.status, preview=previews[0] if previews else None)
