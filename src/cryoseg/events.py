@@ -1,4 +1,4 @@
-"""What a pipeline tells its caller while it works; the library itself prints nothing."""
+"""Events that a pipeline sends to its caller while it works; the library itself prints nothing."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    # sam2 draws its own tqdm bar over ours unless told not to before it is imported.
+    # sam2 draws its own tqdm bar over ours unless TQDM_DISABLE is set before it is imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
     shorten_waits()
 

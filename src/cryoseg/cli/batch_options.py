@@ -210,5 +210,5 @@ def write_reports(report: Report, *, batch: Batch, reports: Sequence[Path]) -> N
     for path in reports:
         write_report(path, report, command=shlex.join(sys.argv[1:]), shard=batch.shard)
     if report.interrupted_by is not None:
-        told = ", ".join(f"{count} {status}" for status, count in report.counts().items())
-        typer.echo(f"Interrupted: {told}. Run the same command again to go on.", err=True)
+        counts = ", ".join(f"{count} {status}" for status, count in report.counts().items())
+        typer.echo(f"Interrupted: {counts}. Run the same command again to go on.", err=True)

@@ -46,10 +46,10 @@ def fetch(
     with verbosity.console() as console:
         plan = plan_fetch(wanted, output_dir, config)
         for planned in plan:
-            told = f"{len(planned.files)} files, {readable_bytes(planned.size)}" if planned.files else "-"
-            console(Note(text=f"{planned.name}: {told}"))
+            content = f"{len(planned.files)} files, {readable_bytes(planned.size)}" if planned.files else "-"
+            console(Note(text=f"{planned.name}: {content}"))
             for file in planned.files:
-                size = "size not told" if file.size is None else readable_bytes(file.size)
+                size = "size unknown" if file.size is None else readable_bytes(file.size)
                 console(Note(text=f"  {file.path}  {size}  {file.url}", detail=not dry_run))
         console(Note(text=f"In all: {readable_bytes(sum(planned.size for planned in plan))} to {output_dir}"))
         if dry_run:

@@ -153,10 +153,10 @@ class _Field:
                 default = None
             elif about.read:
                 default = about.spell(default)
-        told = f"{about.help.removesuffix('.')} ({about.limits})." if about.limits else about.help
+        text = f"{about.help.removesuffix('.')} ({about.limits})." if about.limits else about.help
         option = Option(
             *_declared(self),
-            help=told,
+            help=text,
             show_default=True if spelled is None else spelled,
             metavar=about.metavar,
             hidden=about.hidden,

@@ -36,7 +36,7 @@ def protect_streams() -> None:
     """Replace standard output and error by streams that take every text and never fail.
 
     A reader that leaves (`| head`), a full disk, a closed descriptor, or a character that the locale
-    lacks must not end a run whose outputs are files. `lost_output` tells what was lost.
+    lacks must not end a run whose outputs are files. `lost_output` says what was lost.
     """
     for descriptor in range(3):
         try:

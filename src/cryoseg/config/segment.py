@@ -37,7 +37,7 @@ class Preset(StrEnum):
 
 
 class Stage1Prompt(StrEnum):
-    """What stage 1 is told before it propagates.
+    """The prompts that stage 1 gets before it propagates.
 
     `grid-zero` puts a dot every few pixels on slice 0, `grid` on every n-th slice, `zero` an empty
     mask on slice 0; `none` gives no prompt at all.

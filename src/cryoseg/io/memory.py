@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def available_memory(*, root: Path = Path("/"), environment: Mapping[str, str] | None = None) -> int | None:
-    """Bytes that can be taken before the kernel swaps or kills; None where nobody tells.
+    """Bytes that can be taken before the kernel swaps or kills; None where it is unknown.
 
     Parameters
     ----------

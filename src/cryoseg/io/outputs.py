@@ -42,7 +42,7 @@ def temporary_path(final: Path) -> Path:
 
 
 def hidden_path(final: Path, kind: str) -> Path:
-    """A hidden name in the folder of `final` that tells whose it is and is never too long."""
+    """Return a hidden name in the folder of `final` that contains its name and is never too long."""
     return final.with_name(f"{TEMPORARY_PREFIX}{kind}-{shortened_name(final.name)}")
 
 

@@ -89,7 +89,7 @@ def hash_file(path: Path) -> str:
 
 
 def describe_input(path: Path) -> dict[str, Any]:
-    """What a record tells about an input: name, path as given, hash, and for a file its size and time.
+    """What a record says about an input: name, path as given, hash, and for a file its size and time.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def describe_input(path: Path) -> dict[str, Any]:
 
 
 def is_same_input(path: Path, about: Mapping[str, Any]) -> bool:
-    """Whether an input is the one that a record tells about.
+    """Whether an input is the one that a record describes.
 
     Size and time that agree to the nanosecond are believed; the hash decides otherwise.
 

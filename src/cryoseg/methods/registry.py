@@ -1,4 +1,4 @@
-"""The segmentation methods: a literal table. `cryoseg.methods.segmenter` tells what a row needs.
+"""The segmentation methods: a literal table. `cryoseg.methods.segmenter` says what a row needs.
 
 To add one: a module in `models/`, a member of `ModelName`, a line here, an entry in `WEIGHTS`, a
 page in docs/methods and a test.

@@ -287,7 +287,7 @@ def locate(name: str, *, checkpoints_dir: Path | None = None) -> Path | None:
 
 
 def require(name: str, *, checkpoints_dir: Path | None = None) -> Path:
-    """As `locate`, but a missing file is an error that tells how to put it in place.
+    """As `locate`, but a missing file is an error that says how to put it in place.
 
     Raises
     ------
@@ -326,7 +326,7 @@ def lookup(name: str) -> Weights:
 
 
 def by_hand(entry: Weights, destination: Path) -> str:
-    """Sentence that tells a user without a network how to put a file in place."""
+    """Return a sentence that says how to put a file in place without a network."""
     return (
         f"By hand: get {entry.url} on any machine, put it at {destination}, "
         f"and run `cryoseg weights verify {entry.name}`."

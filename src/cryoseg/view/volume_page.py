@@ -27,7 +27,7 @@ class VolumePage:
     title
         Name of the tomogram.
     facts
-        What the scripts need to know, for JSON; `page.js` tells its keys.
+        What the scripts need to know, for JSON; `page.js` lists its keys.
     volumes
         (z, y, x) of one byte each: `tomogram` uint8, and where there are any, `logits` int8 and
         `mask` uint8 of 0 and 1.

@@ -106,7 +106,7 @@ def segmentation(
         if (elsewhere := score_elsewhere(scores, model, part, cluster, console)) is not None:
             if elsewhere.interrupted_by is not None:
                 raise Exit(finish_batch(console, "Scores", elsewhere, batch=batch, reports=part.report))
-            # What the tasks kept is read here; what they could not score is told here again.
+            # What the tasks kept is read here; what they could not score is reported here again.
             batch, overwrite = replace(batch, shard=ALL), False
         if model is not None:
             from cryoseg.pipelines.evaluate.model import predictions  # torch starts here

@@ -43,8 +43,8 @@ def _print_files(console: Console, evaluation: Evaluation) -> None:
         values = [show_metric(file.metrics[name]) if name in file.metrics else "" for name in columns]
         table.add_row(Text(file.method), Text(file.name), *values, Text(file.error, style="red"))
     for row in evaluation.unscored:
-        told = f"{row.status.value}: {row.message}"
-        table.add_row("", Text(row.name), *[""] * len(columns), Text(told, style="cyan"))
+        message = f"{row.status.value}: {row.message}"
+        table.add_row("", Text(row.name), *[""] * len(columns), Text(message, style="cyan"))
     console.print(table)
 
 

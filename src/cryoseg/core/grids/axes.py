@@ -50,7 +50,7 @@ def might_be_turned(shape: tuple[int, ...]) -> bool:
 def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
     """The order of axes in which a prediction fits the truth much better than as it is, or None.
 
-    Only orders that keep the shape can be told, such as x, y exchanged in square slices.
+    Only orders that keep the shape are recognized, such as x, y exchanged in square slices.
 
     Parameters
     ----------

@@ -135,8 +135,8 @@ def evaluate_mask(
         require_one_shape(region, truth)
     marked = to_mask(pred, logit_threshold=config.logit_threshold)
     membrane, known = split_truth(truth, config, region)
-    told = on_metric or (lambda metric: None)
-    told(Metric.OVERLAP)
+    report = on_metric or (lambda metric: None)
+    report(Metric.OVERLAP)
     overlap = count_overlap(marked, membrane, known)
     found: dict[str, Any] = {}
     hits = None
@@ -144,7 +144,7 @@ def evaluate_mask(
         hits = near_hits(marked, membrane, distance_px=config.near_distance_px)
     for metric in (metric for metric in Metric if metric in config.metrics):
         if metric is not Metric.OVERLAP:
-            told(metric)
+            report(metric)
         match metric:
             case Metric.NEAR:
                 found["near"] = measure_plane_distance(

@@ -18,7 +18,7 @@ from cryoseg.types import BoolArray, FloatArray
 
 Points = NDArray[np.float64]
 
-# Of the blur before peaks are sought, in diameters: narrow tells overlapping particles apart, wide
+# Of the blur before peaks are sought, in diameters: a narrow one separates overlapping particles, wide
 # makes one particle of an uneven one. Training takes what is best on its validation micrographs.
 PEAK_SIGMAS = (0.12, 0.18, 0.25)
 NEAREST_PICKS = 0.4  # closer peaks are one particle, in diameters

@@ -162,7 +162,7 @@ def _voxels(dataset: h5py.Dataset, file: Path, path: Path) -> NDArray[Any]:
 
 
 def _voxel_size(dataset: h5py.Dataset, axes: list[str]) -> tuple[float, float, float]:
-    """(z, y, x) in angstrom; 0 where no known attribute tells it."""
+    """(z, y, x) in angstrom; 0 where no known attribute gives it."""
     for attributes in (dataset.attrs, dataset.parent.attrs):
         if any(name in attributes for name in _EMAN_SIZES):
             z, y, x = (_number(attributes.get(name)) for name in _EMAN_SIZES)

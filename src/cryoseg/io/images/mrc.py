@@ -41,7 +41,7 @@ class SliceSource(Protocol):
 def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     """Read an MRC volume.
 
-    Compression is told from the first bytes, not from the name. Uncompressed data of this
+    Compression is recognized by the first bytes, not from the name. Uncompressed data of this
     machine's byte order is memory-mapped read-only; everything else is read once.
 
     Parameters

@@ -96,7 +96,7 @@ class MrcHeader:
     is_signedness_open
         The bytes of mode 0 carry no stamp that says whether they are signed.
     extended_kind, extended_counts
-        What the header tells about it: EXTTYP, and the bytes of nint and nreal.
+        What the header says about it: EXTTYP, and the bytes of nint and nreal.
     is_extended_kept
         An output may carry it: its bytes are in our order, or text, and so are its sections.
     warnings

@@ -193,7 +193,7 @@ def made_by(command: str) -> str:
 
 
 def describe_suffixes(suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
-    """Suffixes for a message; those with a compression are told once."""
+    """Suffixes for a message; those with a compression appear once."""
     plain = [s for s in suffixes if not s.endswith((".gz", ".bz2"))]
     packed = [s for s in plain if s + ".gz" in suffixes]
     rest = [s for s in plain if s not in packed]

@@ -124,7 +124,7 @@ def _micrograph_pixel_size(tables: Sequence[pd.DataFrame]) -> float:
 def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> PickSets:
     """Picks by the name of the tomogram or micrograph as the file has it; "" where it names none.
 
-    Several tables without names are told apart by the names of their blocks.
+    Several tables without names are distinguished by the names of their blocks.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> PickSe
     Raises
     ------
     InputError
-        If there are no coordinates, the frame is missing, or tables cannot be told apart.
+        If there are no coordinates, the frame is missing, or tables have equal names.
     """
     tables = read_tables(path)
     chosen = [(block, table) for block, table in tables if {*PIXELS[1:], *CENTERED} & set(table.columns)]

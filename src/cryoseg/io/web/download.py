@@ -76,7 +76,7 @@ WEIGHTS_CONTENT = Content(
     wrong=lambda head: describe(head) if sniff(head) is None else None,
     folder_option="--checkpoints-dir",
 )
-# Data come in many formats, so that only a page of text in their place can be told.
+# Data come in many formats, so that only a page of text in their place is recognized.
 DATA_CONTENT = Content(
     noun="data",
     wrong=lambda head: "a web page" if re.match(rb"\s*<(!doctype\s+)?html", head, re.I) else None,

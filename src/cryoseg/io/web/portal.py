@@ -146,8 +146,10 @@ def _ask(api: str, query: str, variables: dict[str, Any], wanted: tuple[str, ...
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, dict) or any(not isinstance(data.get(name), list) for name in wanted):
         errors = answer.get("errors") if isinstance(answer, dict) else None
-        told = errors[0].get("message") if errors and isinstance(errors[0], dict) else "no data in the answer"
-        raise InputError(f"{api}: the portal refused the question ({told}).")
+        reason = (
+            errors[0].get("message") if errors and isinstance(errors[0], dict) else "no data in the answer"
+        )
+        raise InputError(f"{api}: the portal refused the question ({reason}).")
     return data
 
 

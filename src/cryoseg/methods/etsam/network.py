@@ -48,7 +48,7 @@ CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"
 # Mean and standard deviation of SAM 2's training images, which ETSAM applies to grey values in [0, 1].
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
-# Source: the simulated part of ETSAM's training set. The network is not told the pixel size.
+# Source: the simulated part of ETSAM's training set. The network does not get the pixel size.
 ASSUMED_PIXEL_SIZE_ANGSTROM = 10.0
 # Peak of a process on a CPU less its volumes; one slice is encoded at a time there anyway.
 HOST_BYTES = (1700 * 2**20, 1700 * 2**20, 1700 * 2**20)

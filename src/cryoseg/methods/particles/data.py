@@ -190,7 +190,7 @@ def labelled_diameter(labels: NDArray[np.integer[Any]], *, numbered: bool) -> fl
 def load_micrograph(
     pair: MicrographPair, options: ReadOptions, *, on_event: OnEvent = ignore
 ) -> tuple[TrainingMicrograph, float]:
-    """Read one pair as the network will see it; of labels outside the image, `on_event` is told.
+    """Read one pair as the network will see it; `on_event` receives warnings about labels outside the image.
 
     Returns
     -------
@@ -206,8 +206,8 @@ def load_micrograph(
     micrograph = read_micrograph(pair.image, pixel_size=options.pixel_size, mode0=options.mode0)
     image = micrograph.data
     needs_pixel_size = options.diameter_angstrom is not None
-    for told in (*pair.warnings, *read_warnings(micrograph, needs_pixel_size=needs_pixel_size)):
-        on_event(Warn(text=told))
+    for text in (*pair.warnings, *read_warnings(micrograph, needs_pixel_size=needs_pixel_size)):
+        on_event(Warn(text=text))
     blank = find_blank_pixels(image)
     if blank is not None and blank.all():
         raise InputError(f"{pair.image}: every pixel has the same value; leave this micrograph out.")

@@ -51,7 +51,7 @@ def tell_plan(
     Parameters
     ----------
     items
-        The inputs; those whose shape cannot be told without reading them are left out.
+        The inputs; those whose shape is unknown until they are read are left out.
     need
         From a shape to bytes, one number for each of `MEMORY_LEVELS`.
     workers

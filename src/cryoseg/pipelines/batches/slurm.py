@@ -108,8 +108,8 @@ def run_on_slurm(
     parts = {}
     for shard in shards:
         report_name(table, shard).unlink(missing_ok=True)
-        told = ("--shard", str(shard), "--report", str(table))
-        parts[shard] = Part((*arguments, *told), str(Path.cwd()), report_name(table, shard))
+        own_options = ("--shard", str(shard), "--report", str(table))
+        parts[shard] = Part((*arguments, *own_options), str(Path.cwd()), report_name(table, shard))
     tasks = dict(zip(shards, _submit(list(parts.values()), cluster, logs), strict=True))
     first = next(iter(tasks.values())).split("_")[0]
     on_event(Note(text=f"Slurm job {first}: {len(tasks)} tasks; their logs are in {logs}."))

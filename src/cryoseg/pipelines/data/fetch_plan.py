@@ -207,16 +207,16 @@ class _Planner:
         wanted = self.config.tomogram_id
         usable = [one for one in run.tomograms if one.mrc is not None or one.omezarr_key]
         chosen = [one for one in usable if wanted in (None, one.number)]
-        told = ", ".join(f"{one.number} ({one.processing}, {one.voxel_size:g} A)" for one in usable)
+        known = ", ".join(f"{one.number} ({one.processing}, {one.voxel_size:g} A)" for one in usable)
         if not chosen:
             raise InputError(
-                f"{run.dataset}/{run.number}: has no tomogram {wanted}; there are {told}."
+                f"{run.dataset}/{run.number}: has no tomogram {wanted}; there are {known}."
                 if usable
                 else f"{run.dataset}/{run.number}: the CryoET Data Portal has no tomogram of this run."
             )
         if len(chosen) == 1:
             return chosen[0], ()
-        note = f"{run.dataset}/{run.number}: of the tomograms {told} the first is taken (--tomogram-id)."
+        note = f"{run.dataset}/{run.number}: of the tomograms {known} the first is taken (--tomogram-id)."
         return chosen[0], (note,)
 
     def _tomogram_files(self, run: PortalRun, tomogram: PortalTomogram) -> list[RemoteFile]:

@@ -137,7 +137,7 @@ def _by_truth(files: Sequence[Path], names: Mapping[Path, str]) -> dict[Path, li
 
 
 def two_alike(candidates: Sequence[Path], *, prefer_logits: bool) -> str | None:
-    """Why the best of several predictions, sorted by `pred_rank`, cannot be told; None if it can."""
+    """Return why none of several predictions, sorted by `pred_rank`, is the best; None if one is."""
     ranks = [pred_rank(found, prefer_logits=prefer_logits) for found in candidates[:2]]
     if len(ranks) < 2 or ranks[0] != ranks[1]:
         return None

@@ -77,7 +77,7 @@ def read_pair(
 def _check_pair(
     pred: Tomogram, truth: Tomogram, pixel_size: float | None
 ) -> tuple[float, float, float] | None:
-    """The voxel size of a pair that fits, in angstrom; None if nothing tells it."""
+    """The voxel size of a pair that fits, in angstrom; None if it is unknown."""
     if problem := shape_mismatch(pred.data.shape, truth.data.shape):
         raise InputError(f"{pred.source}: {problem}")
     if pixel_size is not None:

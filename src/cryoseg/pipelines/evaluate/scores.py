@@ -36,7 +36,7 @@ class FileScore:
     counts
         Of it, what goes into records.
     voxel_size
-        (z, y, x) in angstrom, or None if no header or option tells it.
+        (z, y, x) in angstrom, or None if no header or option gives it.
     seconds
         Time to read and score.
     error

@@ -143,7 +143,7 @@ class _PredictionFinder:
     def __init__(self, runs: Sequence[ListedRun], collection: Path, folder: Path) -> None:
         self._folder = folder
         self._tomograms = {name: base_name(path) for name, path in find_tomograms(runs, collection).items()}
-        # A name that two runs share tells neither.
+        # A name that two runs share identifies neither.
         counts = Counter([*self._tomograms.values(), *(run.run_id for run in runs)])
         self._shared = {name for name, count in counts.items() if count > 1}
         self._files = [item.path for item in resolve_inputs([folder], leave_out=None) if item.error is None]

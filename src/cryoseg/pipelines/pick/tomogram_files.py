@@ -252,7 +252,9 @@ def _open(
         tomogram = with_pixel_size(tomogram, pixel_size)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
-    if pixel_size is None and len(tomogram.data) > 1:  # a single image has other faults, which are told later
+    if (
+        pixel_size is None and len(tomogram.data) > 1
+    ):  # a single image has other faults, which are reported later
         require_voxel_size(tomogram)
     memory_level = choose_memory_level(path, bytes_needed(tomogram.data.shape), workers=workers)
     mask = None if request.mask is None else np.asarray(read_mask(request.mask, mode0=mode0).data > 0)
@@ -354,7 +356,7 @@ def _write_combined(folder: Path, jobs: dict[str, dict[str, Path]], outputs: Pic
 
 
 def existing_stars(jobs: Mapping[str, Mapping[str, Path]], flavor: PickFormat) -> dict[Path, str]:
-    """Finished files of one flavor, each with the name that tells its image from the others of the run.
+    """Finished files of one flavor, each with a name that no other image of the run has.
 
     Parameters
     ----------
