@@ -27,7 +27,7 @@ from cryoseg.cli.evaluate.options import (
 )
 from cryoseg.cli.evaluate.testset import score_testset
 from cryoseg.cli.options import Device, Mode0Option, Overwrite, PixelSize, Verbosity
-from cryoseg.config import EvaluateConfig, Mode0, SegmentConfig
+from cryoseg.config import EvaluateConfig, Mode0, SegmentConfig, SegmentOutputs
 from cryoseg.config.batch import ALL, ClusterChoice
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig
 from cryoseg.config.invocation import Invocation, invoked
@@ -115,8 +115,7 @@ def segmentation(
                 [pred],
                 model,
                 SegmentConfig(pixel_size=pixel_size, logit_threshold=config.logit_threshold),
-                mode0=config.mode0,
-                overwrite=overwrite,
+                outputs=SegmentOutputs(mode0=config.mode0, overwrite=overwrite),
                 batch=replace(batch, shard=ALL, device=device),
                 on_event=console,
             )

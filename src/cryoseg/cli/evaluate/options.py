@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cryoseg.cli.batch_options import BatchOptions, run_elsewhere
-from cryoseg.config import Mode0, ModelChoice, Preset, SegmentConfig, SegmentOutputs, SegmentRequest
+from cryoseg.config import ModelChoice, Preset, SegmentConfig, SegmentOutputs, SegmentRequest
 from cryoseg.config.batch import ALL, ClusterChoice, ClusterKind
 from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.config.segment import PRESET_POSTPROCESS
@@ -51,8 +51,7 @@ class ModelOptions(Settings):
         model: str,
         config: SegmentConfig,
         *,
-        mode0: Mode0,
-        overwrite: bool,
+        outputs: SegmentOutputs,
         batch: Batch,
         on_event: OnEvent,
     ) -> list[Row]:
@@ -61,15 +60,13 @@ class ModelOptions(Settings):
         Parameters
         ----------
         tomograms
-            What the user typed, or files.
+            Files, folders, globs or lists.
         model
             A known model, or a packaged model file.
         config
             Pixel size, and logit threshold if logits are scored; the options of this group are added.
-        mode0
-            How bytes of MRC files are read.
-        overwrite
-            Segment again what is finished.
+        outputs
+            How bytes are read, and whether finished outputs are replaced.
         batch, on_event
             As in `segment_files`.
         """
@@ -82,13 +79,13 @@ class ModelOptions(Settings):
             "logit-threshold": config.logit_threshold,
             "post-process": self.post_process,
             "store-logits": store_logits,
-            "mode0": mode0.value,
+            "mode0": outputs.mode0.value,
         }
         steps = PRESET_POSTPROCESS[self.preset] if self.post_process else ()
         request = SegmentRequest(
             config=replace(config, preset=self.preset, postprocess=steps),
             choice=ModelChoice().named(model),
-            outputs=SegmentOutputs(store_logits=store_logits, overwrite=overwrite, mode0=mode0),
+            outputs=replace(outputs, store_logits=store_logits),
         )
         with invoked(Invocation(command="segment", options=options)):
             return segment_first(tomograms, self.model_output, request, batch=batch, on_event=on_event)

@@ -11,7 +11,7 @@ from typer import Argument, Exit
 
 from cryoseg.cli.evaluate.options import Also, ModelOptions, Outputs, named_methods
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Split, Verbosity
-from cryoseg.config import EvaluateConfig, SegmentConfig
+from cryoseg.config import EvaluateConfig, SegmentConfig, SegmentOutputs
 from cryoseg.config.batch import ALL
 from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError, OutputError
@@ -91,8 +91,7 @@ def score_testset(
                 list(tomograms.values()),
                 model,
                 SegmentConfig(pixel_size=pixel_size, logit_threshold=config.logit_threshold),
-                mode0=config.mode0,
-                overwrite=overwrite,
+                outputs=SegmentOutputs(mode0=config.mode0, overwrite=overwrite),
                 batch=Batch(shard=ALL, device=device),
                 on_event=console,
             )
