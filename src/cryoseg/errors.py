@@ -1,27 +1,27 @@
-"""Errors whose text is the whole message to the user: the file, what was found, and the fix."""
+"""Errors whose text is the complete message to the user: the file, the problem and the fix."""
 
 from __future__ import annotations
 
 
 class CryosegError(Exception):
-    """Base of every error that cryoseg raises on purpose; the command line prints its text only."""
+    """Base class of all errors of cryoseg; the command line prints their text without a traceback."""
 
 
 class InputError(CryosegError):
-    """A file or an array that cannot be used as it is."""
+    """A file or an array cannot be used."""
 
 
 class OutputError(CryosegError):
-    """An output that cannot be written, or that exists and may not be replaced."""
+    """An output cannot be written, or exists and must not be replaced."""
 
 
 class ConfigError(CryosegError):
-    """Settings that contradict each other or lie outside their range."""
+    """Settings contradict each other or are out of range."""
 
 
 class WeightsError(CryosegError):
-    """Weights that are missing, damaged, or do not fit the model."""
+    """Weights are missing, damaged, or do not fit the model."""
 
 
 class DeviceError(CryosegError):
-    """A device or precision that this machine does not offer."""
+    """A device or precision is not available on this computer."""

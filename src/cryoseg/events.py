@@ -1,4 +1,4 @@
-"""Events that a pipeline sends to its caller while it works; the library itself prints nothing."""
+"""Events that a pipeline reports to its caller; the library itself prints nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 class Status(StrEnum):
-    """How one input ended.
+    """Status of one input at the end of a batch.
 
-    `to do` is what a dry run would do, `elsewhere` what another process does at this moment, and
-    `not done` what an interrupt left.
+    A dry run would process a `to do` input, another process is processing an `elsewhere` input, and an
+    interrupted batch has not reached a `not done` input.
     """
 
     DONE = "done"
@@ -25,7 +25,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StageProgress:
-    """`done` of `total` units of one stage of one input."""
+    """Progress of one stage of one input: `done` of `total` units."""
 
     name: str
     stage: str
@@ -36,7 +36,7 @@ class StageProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A sentence for the user; `detail` ones are shown with --verbose only."""
+    """A message to the user; details are shown with --verbose only."""
 
     text: str
     detail: bool = False
@@ -44,7 +44,7 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Warn:
-    """A sentence that the user should read even with --quiet."""
+    """A warning to the user, shown also with --quiet."""
 
     text: str
 
@@ -56,15 +56,15 @@ class Row:
     Attributes
     ----------
     name
-        The input, short.
+        Short name of the input.
     figures
         Column name to printed value.
     outputs
-        Files that were written or kept.
+        Output files of the input, including existing ones.
     message
-        The error of a failed row; a remark otherwise.
+        Error of a failed input, or a remark.
     path
-        The input as the user spelled it, where it is a file.
+        Path of the input as the user gave it; None if it is no file.
     """
 
     name: str
@@ -81,19 +81,19 @@ OnEvent = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """An `OnEvent` that drops everything."""
+    """Ignore an event; an `OnEvent` for callers without a console."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All rows of a batch.
+    """The result of a batch.
 
     Attributes
     ----------
     rows
-        In the order of the inputs.
+        Rows in the order of the inputs.
     interrupted_by
-        Number of the signal that ended the batch early; None if it ran to its end.
+        Number of the signal that interrupted the batch; None if it was not interrupted.
     """
 
     rows: list[Row]
@@ -101,11 +101,11 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """128 and the signal's number if interrupted, else 1 if a row failed, else 0."""
+        """128 plus the number of the signal if interrupted, 1 if an input failed, otherwise 0."""
         if self.interrupted_by is not None:
             return 128 + self.interrupted_by
         return int(any(row.status is Status.FAILED for row in self.rows))
 
     def counts(self) -> dict[str, int]:
-        """Rows of each status that occurs."""
+        """Return the number of rows of each status that occurs."""
         return {one.value: n for one in Status if (n := sum(row.status is one for row in self.rows))}

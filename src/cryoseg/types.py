@@ -1,6 +1,6 @@
-"""Frozen results that travel between the rooms of the house.
+"""Frozen data classes that the packages exchange.
 
-Arrays are always (z, y, x) or (y, x); only `cryoseg.io` turns axes around.
+Arrays have the axes (z, y, x) or (y, x); only `cryoseg.io` changes the order of axes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ LabelArray = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendedHeader:
-    """What lies between header and voxels of an MRC file, kept byte by byte.
+    """The extended header of an MRC file, kept byte by byte.
 
     Attributes
     ----------
     kind
-        EXTTYP, such as SERI, FEI1 or CCP4; zeros in older files.
+        Type (EXTTYP), such as SERI, FEI1 or CCP4; zeros in older files.
     counts
-        The four bytes of nint and nreal, by which IMOD's older files tell what is in it.
+        The four bytes of nint and nreal, which describe the content in older files of IMOD.
     content
-        As stored, little-endian.
+        Content in little-endian order.
     """
 
     kind: bytes
@@ -38,23 +38,23 @@ class ExtendedHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Where a volume lies in space, as its MRC header says; enough to write an overlay.
+    """The position of a volume in space according to its MRC header, for outputs on the same grid.
 
     Attributes
     ----------
     voxel_size
-        (z, y, x) in angstrom; 0.0 where the header does not say.
+        (z, y, x) voxel size in angstrom; 0.0 if unknown.
     origin
-        (z, y, x) of the header's origin field, in angstrom.
+        (z, y, x) origin in angstrom.
     start
-        (z, y, x) of nzstart, nystart, nxstart, in voxels.
+        (z, y, x) start indices (nzstart, nystart, nxstart) in voxels.
     space_group
-        ispg: 0 image stack, 1 volume.
+        Space group (ispg): 0 for an image stack, 1 for a volume.
     imod_origin
-        The origin's sign follows IMOD's older convention (no MRC2014 version in the header). Kept,
-        because IMOD and ChimeraX disagree about such files and only the same header agrees with both.
+        Whether the sign of the origin follows IMOD's older convention (no MRC2014 version in the header).
+        Outputs keep it, because IMOD and ChimeraX interpret such files differently.
     extended_header
-        Of an MRC file, for outputs on the same grid; None where there is none to keep.
+        Extended header; None if the file has none.
     """
 
     voxel_size: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -67,18 +67,18 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class Tomogram:
-    """A volume as read.
+    """A volume as read from a file.
 
     Attributes
     ----------
     data
-        (z, y, x), in the file's own data type (native byte order).
+        (z, y, x) values in the data type of the file.
     geometry
-        Voxel size, origin and start indices of the header.
+        Voxel size, origin and start indices from the header.
     source
-        The file it came from.
+        Path of the file.
     warnings
-        Sentences about what was wrong with the header, for the user.
+        Messages to the user about the header.
     """
 
     data: NDArray[Any]
@@ -89,20 +89,20 @@ class Tomogram:
 
 @dataclass(frozen=True, kw_only=True)
 class Micrograph:
-    """One image as read.
+    """An image as read from a file.
 
     Attributes
     ----------
     data
-        (y, x) float32; row 0 is the first row of the file.
+        (y, x) float32 values; row 0 is the first row of the file.
     pixel_size
-        In angstrom; 0.0 where nobody knows it.
+        Pixel size in angstrom; 0.0 if unknown.
     geometry
-        For outputs that lie over it; a volume of one slice.
+        Geometry of the image as a volume of one slice, for outputs on the same grid.
     source
-        The file it came from.
+        Path of the file.
     warnings
-        Sentences about what was doubtful, for the user.
+        Messages to the user about the file.
     """
 
     data: FloatArray
@@ -114,20 +114,20 @@ class Micrograph:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentResult:
-    """What one run over one tomogram gives.
+    """The segmentation of one tomogram.
 
     Attributes
     ----------
     mask
-        (z, y, x), True on membrane: logits above the threshold.
+        (z, y, x) mask of the logits above the threshold.
     logits
-        (z, y, x) float32, before the sigmoid.
+        (z, y, x) float32 logits.
     post_processed
-        The mask after the post-processing steps, or None if none was asked for.
+        Mask after post-processing; None without post-processing.
     stage1_logits
-        Logits of the first stage, kept only on request.
+        Logits of stage 1; None unless requested.
     stage2_input
-        What the second stage saw (normalized tomogram plus fused logits), kept only on request.
+        Input of stage 2 (normalized tomogram plus fused logits); None unless requested.
     """
 
     mask: BoolArray
@@ -144,24 +144,24 @@ class Picks:
     Attributes
     ----------
     centers
-        (n, 3) z, y, x or (n, 2) y, x, in voxels (pixels) of `source`, highest score first. Voxel
-        centers lie at whole numbers, from 0.
+        (n, 3) z, y, x or (n, 2) y, x positions in voxels (pixels) of the image, highest score first. The
+        center of the first voxel is 0.
     scores
-        (n,) in [0, 1], or None where nobody scored them.
+        (n,) scores in [0, 1]; None if there are none.
     tracks
-        (n,) number of the filament that a point lies on, or None.
+        (n,) number of the filament of each point; None if there are no filaments.
     shape
-        Of the image, in axis order; None if unknown.
+        Shape of the image in axis order; None if unknown.
     pixel_size
-        In angstrom; 0.0 if unknown.
+        Pixel size in angstrom; 0.0 if unknown.
     diameter_px
-        Of the particle, in voxels (pixels); 0.0 if unknown.
+        Diameter of a particle in voxels (pixels); 0.0 if unknown.
     source
-        The image, or the file that the picks were read from.
+        Path of the image, or of the file from which the picks were read.
     warnings
-        Sentences about what was doubtful in the file, for the user.
+        Messages to the user about the file.
     left_out
-        Columns of the file that a conversion does not carry over.
+        Columns of the file that a conversion does not write.
     """
 
     centers: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""ETSAM's intensity maps, made of a few numbers per volume so that they apply slice by slice."""
+"""ETSAM's intensity normalization, with statistics per volume and slice-wise application."""
 
 from __future__ import annotations
 
@@ -25,31 +25,32 @@ def intensity_map(
     invert: bool = False,
     as_float32: bool = True,
 ) -> PlaneMap:
-    """Make the map from grey values to what the network sees.
+    """Return the map from the grey values of a volume to the input of the network.
 
     Parameters
     ----------
     volume
-        (z, y, x), any real type, finite. Not copied, not changed.
+        (z, y, x) volume of any real type with finite values.
     method
-        See `cryoseg.config.Normalize`.
+        Normalization method.
     blank
-        (z, y, x), True where there is no signal; left out of the statistics. None if there is signal
-        everywhere.
+        (z, y, x) array that is True where there is no signal, which the statistics ignore; None if there
+        is signal everywhere.
     invert
-        Swap dark and bright first: signed volumes are negated, others mirrored in their range.
+        Whether dark and bright are exchanged first: volumes with negative values are negated, others are
+        mirrored within their range.
     as_float32
-        False keeps integers in double precision, as ETSAM's first release does.
+        Whether integers are converted to float32; False uses double precision, as ETSAM's first release.
 
     Returns
     -------
     PlaneMap
-        Takes any part of `volume`, returns floats of the same shape. A volume without positive
-        values maps to 0 under `positive-max`, a constant one maps to 0 under `softplus` and `robust`.
+        Function from any part of `volume` to floats of the same shape. It returns 0 for a volume without
+        positive values under `positive-max` and for a constant volume under `softplus` and `robust`.
 
     Notes
     -----
-    Source: ETSAM, `--normalize-method`; the authors' code gives NaN for the constant cases.
+    Source: ETSAM, `--normalize-method`. The authors' code returns NaN for constant volumes.
     """
     if method is Normalize.ROBUST:
         return robust_map(volume, invert=invert, blank=blank)
@@ -59,7 +60,7 @@ def intensity_map(
     mirror = None if not invert else kind(0) if low < 0 else kind(low) + kind(high)
 
     def prepared(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
-        if blank is not None:  # blank voxels can lie outside the range of the signal
+        if blank is not None:  # Blank voxels can lie outside the range of the signal.
             plane = np.clip(plane, low, high)
         values: NDArray[np.floating[Any]] = plane.astype(kind)
         if mirror is not None:
@@ -85,17 +86,17 @@ def intensity_map(
 
 
 def fused_logits_map(logits: FloatArray) -> Callable[[FloatArray], FloatArray]:
-    """Map stage-1 logits to [0, 1]: clipped to +-5, then the range of the whole volume stretched.
+    """Return the map of stage-1 logits to [0, 1]: clipped to +-5, then scaled by the range of the volume.
 
     Parameters
     ----------
     logits
-        (z, y, x). Only its extremes are read, now.
+        (z, y, x) logits.
 
     Returns
     -------
     Callable
-        Takes any part of `logits`. A constant volume maps to 0.
+        Function from any part of `logits` to values in [0, 1]; constant logits give 0.
 
     Notes
     -----
@@ -120,5 +121,5 @@ def _extremes(volume: NDArray[Any], blank: BoolArray | None) -> tuple[Any, Any]:
 
 
 def _softplus(x: Any) -> Any:
-    # log(1 + exp(x)) without the overflow that exp has in float32 beyond 88
+    # This is log(1 + exp(x)) without the overflow of exp in float32 above 88.
     return np.logaddexp(x.dtype.type(0), x)

@@ -21,26 +21,26 @@ def test_chains_of_neighbors_are_groups() -> None:
 
 def test_straight_line_is_resampled_evenly() -> None:
     points = np.column_stack([np.zeros(11), np.zeros(11), np.arange(0, 110, 10.0)])
-    curve, used, residual, curvature = fit_filament(points, spacing=20)
-    assert used.all()
-    assert residual < 1e-6
-    assert curvature < 1e-6
-    np.testing.assert_allclose(np.sort(curve[:, 2]), np.linspace(0, 100, 6), atol=1e-6)
+    filament = fit_filament(points, spacing=20)
+    assert len(filament.members) == len(points)
+    assert filament.residual < 1e-6
+    assert filament.curvature < 1e-6
+    np.testing.assert_allclose(np.sort(filament.points[:, 2]), np.linspace(0, 100, 6), atol=1e-6)
 
 
 def test_arc_gives_its_curvature_and_spacing() -> None:
-    curve, _, residual, curvature = fit_filament(arc(1000.0, 60), spacing=40)
-    assert residual < 2
-    assert 0.5 / 1000 < curvature < 2 / 1000
-    gaps = np.linalg.norm(np.diff(curve, axis=0), axis=1)
+    filament = fit_filament(arc(1000.0, 60), spacing=40)
+    assert filament.residual < 2
+    assert 0.5 / 1000 < filament.curvature < 2 / 1000
+    gaps = np.linalg.norm(np.diff(filament.points, axis=0), axis=1)
     np.testing.assert_allclose(gaps, gaps.mean(), rtol=0.02)
 
 
 def test_an_outlier_leaves_the_fit() -> None:
     points = np.concatenate([arc(1000.0, 60), [[50.0, 400, 990]]])
-    _, used, residual, _ = fit_filament(points, spacing=40)
-    assert not used[-1]
-    assert residual < 5
+    filament = fit_filament(points, spacing=40)
+    assert len(points) - 1 not in filament.members
+    assert filament.residual < 5
 
 
 def test_noise_and_short_groups_are_left_out() -> None:

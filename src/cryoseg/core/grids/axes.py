@@ -1,4 +1,4 @@
-"""Tell whether two volumes fit, and name what is wrong if they do not."""
+"""Check that the axes, shapes and voxel sizes of a prediction and a truth agree."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from cryoseg.core.metrics.overlap import count_overlap
 from cryoseg.types import BoolArray
 
 _AXES = "zyx"
-# A turned mask of another specimen overlaps by chance; a right one turned overlaps well.
+# Axes count as exchanged if the overlap is at most UPRIGHT_DICE as given and TURNED_DICE after the exchange.
 TURNED_DICE = 0.5
 UPRIGHT_DICE = 0.25
 _SMALL = 32
 _FEW_PICKS = 5
-_MANY_PICKS = 300  # whose pairs are compared to find a mirror
+_MANY_PICKS = 300  # Largest number of points whose pairs are compared to find a mirror.
+
+
+def orders_of_axes(dimensions: int) -> list[tuple[int, ...]]:
+    """Return all orders of the axes; the unchanged order comes first, then exchanges of two axes."""
+    axes = range(dimensions)
+    return sorted(permutations(axes), key=lambda order: sum(a != b for a, b in zip(order, axes, strict=True)))
 
 
 def shape_mismatch(pred: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
-    """Why a prediction and a truth (z, y, x) cannot be compared, or None if their shapes agree.
-
-    Returns
-    -------
-    str or None
-        A sentence: one image against a volume, exchanged axes with their names, or other shapes.
-    """
+    """Explain why a prediction and a truth of two (z, y, x) shapes cannot be compared; None if they agree."""
     if pred == truth:
         return None
     shapes = f"the prediction has {_shape(pred)} voxels (z, y, x) and the truth {_shape(truth)}"
@@ -43,19 +43,24 @@ def shape_mismatch(pred: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
 
 
 def might_be_turned(shape: tuple[int, ...]) -> bool:
-    """Whether axes can be exchanged without a change of shape."""
+    """Return whether two axes have the same length, so that their exchange keeps the shape."""
     return len(set(shape)) < len(shape)
 
 
 def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
-    """The order of axes in which a prediction fits the truth much better than as it is, or None.
+    """Find an order of axes in which a prediction overlaps the truth much better than as given.
 
-    Only orders that keep the shape are recognized, such as x, y exchanged in square slices.
+    Only orders that keep the shape are tried, such as exchanged x and y in square slices.
 
     Parameters
     ----------
     pred, truth
-        (z, y, x), of one shape.
+        (z, y, x) masks of one shape.
+
+    Returns
+    -------
+    str or None
+        Names of the axes in that order, such as "z, x, y"; None if there is no such order.
     """
     orders = [
         order
@@ -64,7 +69,7 @@ def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
     ]
     if not orders or not truth.any():
         return None
-    # Every n-th slice of the truth is enough to tell, and costs little.
+    # A subset of the slices is sufficient and fast.
     step = max(1, len(truth) // _SMALL)
     chosen = truth[::step]
     if count_overlap(pred[::step], chosen).dice >= UPRIGHT_DICE:
@@ -78,22 +83,24 @@ def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
 def picks_look_turned(
     pred: Points, truth: Points, *, radius_px: float, shape: tuple[int, ...] | None = None
 ) -> str | None:
-    """How axes must be exchanged or mirrored so that picks fit the truth, or None if they need not be.
+    """Find exchanged or mirrored axes with which picks match the truth much better than as given.
+
+    At least five picks must match; at least ten if the position of the mirror is unknown.
 
     Parameters
     ----------
     pred, truth
-        (n, dimensions) and (m, dimensions), z, y, x or y, x, pixels.
+        (n, d) and (m, d) positions, z, y, x or y, x, in pixels.
     radius_px
-        Of a match. Fewer than five matches tell nothing.
+        Largest distance of a match in pixels.
     shape
-        Of the image. Where it is unknown, the place of the mirror is found from the points, for which ten
-        must match.
+        Shape of the image; None estimates the position of the mirror from the points.
 
     Returns
     -------
     str or None
-        A clause such as "with their axes taken in the order x, y" or "with y mirrored".
+        Clause such as "with their axes taken in the order x, y" or "with y mirrored"; None if the picks
+        match as given or in no way.
     """
     dimensions = truth.shape[1]
     smaller = min(len(pred), len(truth))
@@ -107,11 +114,8 @@ def picks_look_turned(
         return None
     axes = range(dimensions)
     names = _AXES[-dimensions:]
-    orders = sorted(
-        permutations(axes), key=lambda order: sum(a != b for a, b in zip(order, axes, strict=True))
-    )
     for count in range(dimensions + 1):
-        for order in orders:
+        for order in orders_of_axes(dimensions):
             turned = pred[:, order]
             for mirrored in map(list, combinations(axes, count)):
                 needed = _FEW_PICKS if shape is not None or not mirrored else 2 * _FEW_PICKS
@@ -125,18 +129,19 @@ def picks_look_turned(
                     points[:, mirrored] = ends - points[:, mirrored]
                 if matches(points) < max(TURNED_DICE * smaller, min(needed, smaller)):
                     continue
-                said = (
-                    []
-                    if order == tuple(axes)
-                    else [f"their axes taken in the order {', '.join(names[axis] for axis in order)}"]
-                )
-                said += [f"{' and '.join(names[axis] for axis in mirrored)} mirrored"] if mirrored else []
-                return f"with {' and '.join(said)}" if said else None
+                changes = []
+                if order != tuple(axes):
+                    changes.append(
+                        f"their axes taken in the order {', '.join(names[axis] for axis in order)}"
+                    )
+                if mirrored:
+                    changes.append(f"{' and '.join(names[axis] for axis in mirrored)} mirrored")
+                return f"with {' and '.join(changes)}" if changes else None
     return None
 
 
 def _mirror(pred: Points, truth: Points, axes: list[int], radius_px: float) -> NDArray[np.float64]:
-    """The sum of a coordinate and its mirror image, on each of `axes`, in which most pairs agree."""
+    """Return the most frequent sum of a coordinate and its mirror image on each of `axes`."""
     pred, truth = pred[:_MANY_PICKS], truth[:_MANY_PICKS]
     others = [axis for axis in range(pred.shape[1]) if axis not in axes]
     near = (np.abs(pred[:, None, others] - truth[None, :, others]) <= radius_px).all(axis=2)
@@ -152,9 +157,9 @@ def _mirror(pred: Points, truth: Points, axes: list[int], radius_px: float) -> N
 def voxel_size_mismatch(
     pred: tuple[float, float, float], truth: tuple[float, float, float], *, tolerance: float = 0.01
 ) -> str | None:
-    """Say that two voxel sizes (z, y, x), in angstrom, differ by more than `tolerance`, or None.
+    """Report two (z, y, x) voxel sizes in angstrom that differ by more than `tolerance`, a fraction.
 
-    A size that is not set (0, or exactly 1 A on all axes) is not compared.
+    None is returned if they agree or if one is not set (0, or 1 A on all axes).
     """
     for sizes in (pred, truth):
         if 0.0 in sizes or all(size == 1.0 for size in sizes):
@@ -172,7 +177,7 @@ def _shape(values: tuple[float, ...]) -> str:
 
 
 def _order(pred: tuple[int, ...], truth: tuple[int, ...]) -> str:
-    """Which axis of the truth each axis of the prediction is; the first order that fits the shapes."""
+    """Name the first order of the axes of the truth that gives the shape of the prediction."""
     for order in permutations(range(3)):
         if tuple(truth[axis] for axis in order) == pred:
             return "the prediction's z, y, x are the truth's " + ", ".join(_AXES[axis] for axis in order)

@@ -1,4 +1,4 @@
-"""Volumes small enough to send: means of blocks, and values in single bytes."""
+"""Reduce volumes for transfer to a browser: block means and quantization to bytes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from cryoseg.types import BoolArray, FloatArray
 
 Factors = tuple[int, int, int]
 
-# 8 on either side of 0 are probabilities from 0.0003 to 0.9997; beyond, no threshold is tried.
+# Thresholds lie between logits of -8 and 8, which are probabilities of 0.0003 and 0.9997.
 COARSEST_STEP = 1 / 16
 GREY_PERCENTILES = (0.05, 99.95)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Greys:
-    """Grey values in bytes: value = low + step * byte.
+    """Grey values as bytes: value = low + step * byte.
 
     Attributes
     ----------
     data
-        (z, y, x) uint8.
+        (z, y, x) uint8 array.
     low, step
-        In the units of the volume.
+        Value of byte 0 and difference between bytes, in the units of the volume.
     """
 
     data: NDArray[np.uint8]
@@ -39,25 +39,25 @@ class Greys:
 
 
 def binned_shape(shape: tuple[int, ...], factors: Factors) -> tuple[int, int, int]:
-    """(z, y, x) after binning; a rest at the far end makes a smaller block of its own."""
+    """Return the (z, y, x) shape after binning, including an incomplete last block along each axis."""
     depth, height, width = (-(-n // factor) for n, factor in zip(shape, factors, strict=True))
     return depth, height, width
 
 
 def bin_volume(volume: Slices, factors: Factors) -> FloatArray:
-    """Mean of every block, read slice by slice.
+    """Compute the mean of every block of a volume that is read slice by slice.
 
     Parameters
     ----------
     volume
-        (z, y, x), finite, any real type.
+        (z, y, x) volume of any real type with finite values.
     factors
-        Voxels of a block along z, y, x. The last block along an axis may be smaller.
+        (z, y, x) size of a block in voxels. The last block along an axis may be smaller.
 
     Returns
     -------
     FloatArray
-        `binned_shape`; block (k, j, i) begins at voxel (k, j, i) times `factors`.
+        Means in `binned_shape`; block (k, j, i) begins at voxel (k, j, i) times `factors`.
     """
     shape = binned_shape(volume.shape, factors)
     firsts = [np.arange(0, n, factor) for n, factor in zip(volume.shape, factors, strict=True)]
@@ -75,12 +75,12 @@ def bin_volume(volume: Slices, factors: Factors) -> FloatArray:
 
 
 def bin_mask(mask: Slices, factors: Factors, *, share: float) -> BoolArray:
-    """Blocks of a (z, y, x) mask of which at least `share` is marked, (z, y, x) in blocks."""
+    """Return the (z, y, x) blocks of a mask in which at least the fraction `share` is marked."""
     return bin_volume(mask, factors) >= np.float32(share)
 
 
 def logit_step(logits: NDArray[np.floating[Any]]) -> float:
-    """The power of two, at most 1/16, whose multiples by -128 to 127 reach over (z, y, x) logits."""
+    """Return the smallest power of two whose multiples by -128 to 127 cover (z, y, x) logits, or 1/16."""
     largest = max((float(np.abs(image).max()) for image in logits if image.size), default=0.0)
     if largest == 0:
         return COARSEST_STEP
@@ -88,17 +88,16 @@ def logit_step(logits: NDArray[np.floating[Any]]) -> float:
 
 
 def quantize_logits(logits: FloatArray, step: float) -> NDArray[np.int8]:
-    """Logits rounded up to multiples of `step`, as multiples.
+    """Round logits up to multiples of `step`, clipped to -128 and 127 steps.
 
-    Rounding up keeps every comparison: a logit is greater than a multiple of `step` if, and only
-    if, the rounded one is. What lies beyond -128 or 127 steps becomes that.
+    Rounding up keeps comparisons: a logit exceeds a multiple of `step` exactly if the rounded logit does.
 
     Parameters
     ----------
     logits
-        Finite, any shape.
+        Finite logits of any shape.
     step
-        A power of two, so that nothing is lost in the division.
+        Power of two, so that the division is exact.
     """
     rounded = np.clip(np.ceil(logits / np.float32(step)), -128, 127)
     quantized: NDArray[np.int8] = rounded.astype(np.int8)
@@ -106,13 +105,7 @@ def quantize_logits(logits: FloatArray, step: float) -> NDArray[np.int8]:
 
 
 def to_greys(volume: FloatArray) -> Greys:
-    """Grey values as bytes, over nearly the whole range; a few extremes are cut off.
-
-    Parameters
-    ----------
-    volume
-        (z, y, x), finite.
-    """
+    """Convert a (z, y, x) volume with finite values to bytes; one value in a thousand is clipped."""
     flat = signal_values(volume)
     low, high = (
         float(v) for v in np.percentile(flat[:: max(1, flat.size // SAMPLE_VOXELS)], GREY_PERCENTILES)

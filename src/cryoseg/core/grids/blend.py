@@ -1,27 +1,26 @@
-"""Overlapping square tiles of a slice, and the weights that blend them into one image again."""
+"""Split an image into overlapping square tiles, and blend the results of the tiles."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cryoseg.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileGrid:
-    """Equal square tiles that cover an image.
+    """Square tiles of one size that cover an image.
 
     Attributes
     ----------
     corners
-        (y, x) of each tile's first pixel; may be negative where the image is smaller than a tile.
+        (y, x) index of the first pixel of each tile.
     side
-        Of a tile, in pixels.
+        Side of a tile in pixels.
     shape
-        (y, x) of the image.
+        (y, x) shape of the image.
     """
 
     corners: tuple[tuple[int, int], ...]
@@ -29,20 +28,19 @@ class TileGrid:
     shape: tuple[int, int]
 
     def cut(self, image: FloatArray) -> FloatArray:
-        """(C, y, x) to (tiles, C, side, side); beyond the image its edge is repeated."""
+        """Cut (C, y, x) channels into (tiles, C, side, side); an image smaller than a tile is padded."""
         height, width = self.shape
         pad_y, pad_x = max(0, self.side - height), max(0, self.side - width)
         if pad_y or pad_x:
+            # The image is mirrored if it is long enough; otherwise its last row or column is repeated.
+            long_enough = 2 * min(self.shape) >= self.side
             image = np.pad(
-                image, ((0, 0), (0, pad_y), (0, pad_x)), mode="symmetric" if self._foldable() else "edge"
+                image, ((0, 0), (0, pad_y), (0, pad_x)), mode="symmetric" if long_enough else "edge"
             )
         return np.stack([image[:, y : y + self.side, x : x + self.side] for y, x in self.corners])
 
-    def _foldable(self) -> bool:
-        return 2 * min(self.shape) >= self.side
-
     def over(self, signal: BoolArray) -> TileGrid:
-        """The tiles of this grid that contain at least one True pixel of `signal`, (y, x)."""
+        """Return the grid of the tiles that contain at least one True pixel of `signal` (y, x)."""
         corners = tuple(
             (y, x)
             for y, x in self.corners
@@ -51,26 +49,22 @@ class TileGrid:
         return replace(self, corners=corners)
 
     def stitch(self, tiles: FloatArray) -> FloatArray:
-        """(tiles, side, side) to (y, x): weighted mean where tiles overlap, 0 where there is none."""
+        """Blend (tiles, side, side) values into (y, x): weighted means in overlaps, 0 outside all tiles."""
         height, width = max(self.shape[0], self.side), max(self.shape[1], self.side)
         total = np.zeros((height, width), np.float32)
         weight = np.zeros((height, width), np.float32)
-        window = self._window()
+        # Pyramidal weights: near the border of a tile the network has the least context.
+        ramp = np.minimum(np.arange(self.side) + 1, self.side - np.arange(self.side)).astype(np.float32)
+        window = np.minimum.outer(ramp, ramp)
         for (y, x), tile in zip(self.corners, tiles, strict=True):
             total[y : y + self.side, x : x + self.side] += tile * window
             weight[y : y + self.side, x : x + self.side] += window
         merged: FloatArray = np.divide(total, weight, out=total, where=weight > 0)
-        merged = merged[: self.shape[0], : self.shape[1]]
-        return merged
-
-    def _window(self) -> NDArray[np.float32]:
-        # A pyramid: tiles count little at their rim, where the network sees least.
-        ramp = np.minimum(np.arange(self.side) + 1, self.side - np.arange(self.side)).astype(np.float32)
-        return np.minimum.outer(ramp, ramp)
+        return merged[: self.shape[0], : self.shape[1]]
 
 
 def tile_grid(shape: tuple[int, int], side: int, overlap: int) -> TileGrid:
-    """Evenly spread tiles of `side` pixels that overlap by at least `overlap`."""
+    """Return evenly spaced tiles of `side` pixels that overlap by at least `overlap` pixels."""
 
     def starts(extent: int) -> list[int]:
         count = _tiles_along(extent, side, overlap)
@@ -81,18 +75,18 @@ def tile_grid(shape: tuple[int, int], side: int, overlap: int) -> TileGrid:
 
 
 def tile_side(shape: tuple[int, int], *, limit: int, overlap: int, multiple: int) -> int:
-    """The smallest side that covers an image with as few tiles as sides of `limit` would need.
+    """Return the smallest side of tiles that needs as few tiles as the side `limit`.
 
     Parameters
     ----------
     shape
-        (y, x) of the image.
+        (y, x) shape of the image.
     limit
-        Largest side, a multiple of `multiple`.
+        Largest side in pixels, a multiple of `multiple`.
     overlap
-        Of neighboring tiles, in pixels.
+        Overlap of neighboring tiles in pixels.
     multiple
-        Of which the side is one.
+        Divisor of the side in pixels.
     """
 
     def needed(extent: int) -> int:

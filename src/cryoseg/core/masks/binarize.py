@@ -1,4 +1,4 @@
-"""From what a file holds to a mask, refusing what is neither a mask nor logits."""
+"""Convert masks and logits to boolean masks, and reject other data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryoseg.types import BoolArray
 
 
 class VoxelKind(StrEnum):
-    """What the values of a volume can be."""
+    """Kinds of values in a volume."""
 
     MASK = "mask"
     LOGITS = "logits"
@@ -21,18 +21,10 @@ class VoxelKind(StrEnum):
 
 
 def voxel_kind(data: NDArray[np.generic]) -> VoxelKind:
-    """Tell a mask from logits and from labels by the values; reads slice by slice.
+    """Classify a (z, y, x) volume as mask, logits or labels by its values.
 
-    Parameters
-    ----------
-    data
-        (z, y, x).
-
-    Returns
-    -------
-    VoxelKind
-        `MASK`: 0 and at most one positive value (of any type). Else `LOGITS` for real numbers and
-        `LABELS` for integers.
+    A mask contains 0 and at most one positive value: any for integers, 1 or 255 for real numbers. Other
+    real numbers are logits, and other integers are labels.
     """
     other = VoxelKind.LOGITS if data.dtype.kind == "f" else VoxelKind.LABELS
     positive: float | None = None
@@ -54,21 +46,21 @@ def voxel_kind(data: NDArray[np.generic]) -> VoxelKind:
 
 
 def check_logits(logits: NDArray[np.generic], source: Path) -> None:
-    """Refuse the output of a network that holds NaN, of which no mask and no pick can be made.
+    """Raise an error if the output of a network contains NaN.
 
     Parameters
     ----------
     logits
-        (z, y, x) or (y, x).
+        (z, y, x) or (y, x) logits.
     source
-        The image, for the message.
+        Path of the image, for the message.
 
     Raises
     ------
     WeightsError
-        With the number of NaN.
+        If there is a NaN.
     """
-    # The minimum of what holds NaN is NaN; it is found much faster than NaN are counted.
+    # The minimum of values with a NaN is NaN. Computing it is much faster than counting NaN.
     if not any(np.isnan(image.min()) for image in logits):
         return
     count = sum(int(np.isnan(image).sum()) for image in logits)
@@ -79,7 +71,7 @@ def check_logits(logits: NDArray[np.generic], source: Path) -> None:
 
 
 def threshold_logits(logits: NDArray[np.generic], threshold: float) -> BoolArray:
-    """Where logits (z, y, x) are greater than `threshold`.
+    """Return where (z, y, x) logits are greater than `threshold`.
 
     Raises
     ------
@@ -90,27 +82,27 @@ def threshold_logits(logits: NDArray[np.generic], threshold: float) -> BoolArray
     for z, image in enumerate(logits):
         values = image.astype(np.float32, copy=False)
         if np.isnan(values).any():
-            raise InputError(f"slice {z} holds NaN; these are no logits. Segment again.")
-        # The comparison is made in float32, the type of the logits, as the segmentation makes it.
+            raise InputError(f"slice {z} contains NaN, which logits must not. Run the segmentation again.")
+        # The segmentation compares in float32 too.
         np.greater(values, np.float32(threshold), out=mask[z])
     return mask
 
 
 def to_mask(data: NDArray[np.generic], *, logit_threshold: float | None) -> BoolArray:
-    """A mask from a mask or from logits.
+    """Convert a mask of any type, or logits, to a boolean mask.
 
     Parameters
     ----------
     data
-        (z, y, x).
+        (z, y, x) volume.
     logit_threshold
-        For logits; None refuses them.
+        Threshold of logits; None rejects logits.
 
     Raises
     ------
     InputError
-        For labels of several values, NaN, and for logits without a threshold. The text lacks the
-        name of the file, which the caller knows.
+        If the volume contains labels of several values or NaN, or logits without a threshold. The caller
+        prepends the name of the file to the message.
     """
     match voxel_kind(data):
         case VoxelKind.MASK:

@@ -1,4 +1,4 @@
-"""Cut short links between membranes that run side by side, slice by slice."""
+"""Remove short connections between neighboring membranes, slice by slice."""
 
 from __future__ import annotations
 
@@ -17,27 +17,24 @@ _NEIGHBORS = np.ones((3, 3), np.uint8)
 
 
 def remove_bridges(mask: BoolArray, *, max_bridge_length: int, max_spur_length: int = 0) -> BoolArray:
-    """Erase what belongs to short skeleton segments between junctions, in every z slice.
+    """Remove the parts of a mask that belong to short skeleton segments between junctions.
 
-    Each slice is thinned to a skeleton and the skeleton is cut at its junctions (pixels with three
-    or more neighbors). A remaining segment is a bridge if it is short and touches at least two
-    separate junctions. Every pixel of the mask belongs to its nearest skeleton pixel; those of
-    bridges are erased, those of junctions stay.
+    Each slice is thinned to a skeleton, which is split at its junctions (pixels with three or more
+    neighbors). A segment is a bridge if it is short and touches at least two separate junctions. Every
+    pixel of the mask belongs to its nearest skeleton pixel; the pixels of bridges are removed.
 
     Parameters
     ----------
     mask
-        (z, y, x).
+        (z, y, x) mask, which is not changed.
     max_bridge_length
-        Longest bridge, in skeleton pixels; 0 cuts none.
+        Largest length of a bridge in skeleton pixels; 0 removes none.
     max_spur_length
-        Longest spur (a segment with one junction and a free end), in skeleton pixels; 0 cuts none.
+        Largest length of a spur (a segment with one junction and a free end) in skeleton pixels; 0 removes
+        none.
 
-    Returns
-    -------
-    BoolArray
-        A new array of the same shape.
-
+    Notes
+    -----
     Source: jianlin-cheng/ETSAM postprocess.py@58e8df8, "parallel membrane misconnections".
     """
     result = mask.copy()
@@ -47,16 +44,16 @@ def remove_bridges(mask: BoolArray, *, max_bridge_length: int, max_spur_length: 
             result[z], max_bridge_length=max_bridge_length, max_spur_length=max_spur_length
         )
 
-    # skimage and scipy let go of the interpreter lock in the two steps that take the time.
+    # The two slowest steps, in skimage and scipy, release the interpreter lock.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         list(pool.map(cut, np.flatnonzero(mask.any(axis=(1, 2)))))
     return result
 
 
 def erase_bridges_of_slice(image: BoolArray, *, max_bridge_length: int, max_spur_length: int = 0) -> None:
-    """`remove_bridges` for one slice (y, x), in place."""
+    """Remove the bridges of one (y, x) slice in place."""
     skeleton: BoolArray = skeletonize(image)  # type: ignore[no-untyped-call]
-    # At most 8 neighbors and the pixel itself: fits into uint8.
+    # The sum is at most 9, which fits into uint8.
     degree = ndimage.convolve(skeleton.view(np.uint8), _NEIGHBORS, mode="constant") - 1
     junctions = skeleton & (degree >= 3)
     if not junctions.any():
@@ -77,14 +74,14 @@ def _bad_segments(
     max_bridge_length: int,
     max_spur_length: int,
 ) -> BoolArray:
-    """For every segment label from 0 to `count`, whether it is to be erased."""
+    """Return for every segment label from 0 to `count` whether the segment is removed."""
     length = np.bincount(segments.ravel(), minlength=count + 1)
     clusters, cluster_count = ndimage.label(junctions, structure=_NEIGHBORS)
     y, x = np.nonzero(junctions)
     padded = np.pad(segments, 1)
     offsets = [(dy, dx) for dy in (0, 1, 2) for dx in (0, 1, 2) if (dy, dx) != (1, 1)]
     around = np.stack([padded[y + dy, x + dx] for dy, dx in offsets])
-    # One number per (segment, cluster) pair, so that a pair that touches in many pixels counts once.
+    # Each pair of segment and cluster has one number, so that it counts once however many pixels touch.
     pairs = np.unique(around.astype(np.int64) * (cluster_count + 1) + clusters[y, x])
     touched = np.bincount(pairs // (cluster_count + 1), minlength=count + 1)
     bad: BoolArray = (length <= max_bridge_length) & (touched >= 2)
@@ -98,10 +95,9 @@ def _bad_segments(
 def _erase(image: BoolArray, skeleton: BoolArray, bad: BoolArray) -> None:
     """Clear the pixels of `image` whose nearest skeleton pixel is in `bad`, in place.
 
-    The exact distance transform of a whole slice costs three times as much as everything else, so
-    it is taken in windows around the bad pixels only. No pixel of the image is further from the
-    skeleton than `reach`; a window that holds every skeleton pixel within `reach` of the pixels that
-    it decides gives the same answer as the whole slice.
+    The distance transform of a whole slice takes three times as long as all other steps, so it is computed
+    in windows around the bad pixels. No pixel of the image is further than `reach` from the skeleton. A
+    window with a margin of 2 * `reach` therefore gives the same result as the whole slice.
     """
     chessboard = ndimage.distance_transform_cdt(~skeleton, metric="chessboard")
     reach = math.ceil(math.sqrt(2) * int(chessboard[image].max())) + 1

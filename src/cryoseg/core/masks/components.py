@@ -1,7 +1,7 @@
-"""26-connected components of volumes too large to hold their labels: one slab at a time.
+"""Find 26-connected components of a volume without holding its labels in memory.
 
-Labels are made slab by slab, joined across the seams, and made again when they are needed, so
-that the memory does not grow with the number of slices.
+The volume is labeled slab by slab, and labels are joined across the slabs. The labels are computed again
+when they are needed, so that the memory does not grow with the number of slices.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from scipy.sparse.csgraph import connected_components
 
 from cryoseg.types import BoolArray
 
-# 24 slices of 1000 x 1000 voxels have 96 MB of labels, 500 have 2 GB.
+# The labels of 24 slices of 1000 x 1000 voxels take 96 MB, those of 500 slices take 2 GB.
 SLAB_SLICES = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """The components of one mask.
+    """The 26-connected components of a mask.
 
     Attributes
     ----------
     mask
-        (z, y, x), the mask they belong to; not copied, so it must not change meanwhile.
+        (z, y, x) mask, which is not copied and must not change.
     bottom, top
-        (n,) first and last slice of each component.
+        (n,) indices of the first and last slice of each component.
     voxels
-        (n,) size of each.
+        (n,) number of voxels of each component.
     """
 
     mask: BoolArray
@@ -43,16 +43,16 @@ class Components:
     _slab_slices: int = field(repr=False)
 
     def __len__(self) -> int:
-        """How many components there are."""
+        """Return the number of components."""
         return len(self.voxels)
 
     @property
     def slices(self) -> NDArray[np.int64]:
-        """(n,) extent of each along z."""
+        """(n,) extent of each component along z in slices."""
         return self.top - self.bottom + 1
 
     def select(self, keep: BoolArray) -> BoolArray:
-        """The mask without the components where `keep` (n,) is False, as a new array."""
+        """Return a copy of the mask without the components whose `keep` (n,) is False."""
         result = np.ascontiguousarray(self.mask).copy()
         if not keep.all():
             for z, marked, component in self._marked_voxels():
@@ -60,39 +60,39 @@ class Components:
         return result
 
     def largest(self, count: int) -> BoolArray:
-        """The (z, y, x) mask of the `count` components with most voxels."""
+        """Return the (z, y, x) mask of the `count` largest components."""
         keep = np.zeros(len(self), np.bool_)
         keep[np.argsort(-self.voxels, kind="stable")[:count]] = True
         return self.select(keep)
 
     def count_in(self, other: BoolArray) -> NDArray[np.int64]:
-        """(n,) how many voxels of each component are True in `other` (z, y, x)."""
+        """Return the (n,) number of voxels of each component that are True in `other` (z, y, x)."""
         hits = np.zeros(len(self), np.int64)
         for z, marked, component in self._marked_voxels():
             hits += np.bincount(component[other[z].ravel()[marked]], minlength=len(self))
         return hits
 
     def _marked_voxels(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """For every slice: its index, the flat indices of its marked voxels and their components."""
+        """Yield the index of each slice, the flat indices of its marked voxels and their components."""
         first_label = 0
         for z, labels, count in _labeled_slabs(self.mask, self._slab_slices):
             of_label = self._of_label[first_label : first_label + count]
             for k, slice_labels in enumerate(labels):
-                # Membrane is sparse, so looking at marked voxels only is many times faster.
+                # Membranes are sparse, so that indexing the marked voxels is much faster.
                 marked = np.flatnonzero(self.mask[z + k])
                 yield z + k, marked, of_label[slice_labels.ravel()[marked].astype(np.int64) - 1]
             first_label += count
 
 
 def find_components(mask: BoolArray, *, slab_slices: int = SLAB_SLICES) -> Components:
-    """The 26-connected components of a mask.
+    """Find the 26-connected components of a mask.
 
     Parameters
     ----------
     mask
-        (z, y, x).
+        (z, y, x) mask.
     slab_slices
-        Slices that are labeled at a time; changes memory and speed, never the result.
+        Number of slices that are labeled at once, which affects memory and speed only.
     """
     bottoms, tops, sizes, seams = [], [], [], []
     total = 0
@@ -136,7 +136,7 @@ def _labeled_slabs(mask: BoolArray, slab_slices: int) -> Iterator[tuple[int, NDA
 def _extents(
     mask: BoolArray, labels: NDArray[np.uint32], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """First slice, last slice and voxels of every label from 1 to `count`, within one slab."""
+    """Return first slice, last slice and size of every label from 1 to `count` in one slab."""
     bottom = np.full(count, len(labels), np.int64)
     top = np.full(count, -1, np.int64)
     voxels = np.zeros(count, np.int64)
@@ -149,12 +149,12 @@ def _extents(
 
 
 def _numbered_on(labels: NDArray[np.uint32], offset: int) -> NDArray[np.int64]:
-    """Labels of one slab as indices through all slabs, from 0; -1 for background."""
+    """Convert labels of one slab to indices over all slabs, from 0; the background is -1."""
     return np.where(labels > 0, labels.astype(np.int64) + (offset - 1), -1)
 
 
 def _touching_pairs(below: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pairs of labels that are 26-neighbors across the seam between two slices, (n, 2)."""
+    """Return the (n, 2) pairs of labels that are 26-neighbors in two adjacent slices."""
     height, width = below.shape
     pairs = []
     for dy in (-1, 0, 1):

@@ -1,4 +1,4 @@
-"""Mask-to-mask steps after the threshold: drop thin components, cut bridges."""
+"""Post-process masks: remove thin components and bridges."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ def postprocess_mask(
     lengths: PostprocessLengths | None = None,
     **numbers: int,
 ) -> BoolArray:
-    """Apply steps to a mask, in the order given.
+    """Apply post-processing steps to a mask in the given order.
 
     Parameters
     ----------
     mask
-        (z, y, x), non-zero on membrane.
+        (z, y, x) mask, non-zero on membrane, which is not changed.
     steps
-        Any of `PostprocessStep`; none returns a copy.
+        Steps to apply; an empty sequence returns a copy.
     lengths
-        What the steps need; a `SegmentConfig` is one. Defaults if None.
+        Settings of the steps, such as a `SegmentConfig`; None uses the defaults.
     **numbers
-        Single fields of `PostprocessLengths`, in place of those of `lengths`.
+        Fields of `PostprocessLengths` that replace those of `lengths`.
 
     Returns
     -------
     BoolArray
-        A new array of the same shape; `mask` is not changed.
+        New array of the same shape.
 
     Raises
     ------
     ConfigError
-        If a number does not fit.
+        If a setting is out of range.
     InputError
         If the mask is not 3D.
     """
@@ -57,58 +57,37 @@ def postprocess_mask(
 
 
 def why_emptied(mask: BoolArray, processed: BoolArray, lengths: PostprocessLengths) -> str | None:
-    """A sentence that says why post-processing left nothing of a mask; None if something is left.
+    """Explain why post-processing removed all of a mask; None if it did not.
 
     Parameters
     ----------
     mask, processed
-        (z, y, x) before and after.
+        (z, y, x) masks before and after post-processing.
     lengths
-        The settings of the steps.
+        Settings of the steps.
     """
     if processed.any() or not mask.any():
         return None
     return (
-        f"post-processing removed every marked voxel. It drops components on fewer than "
+        f"post-processing removed every marked voxel. It removes components on fewer than "
         f"{lengths.min_slices} slices, and the volume has {len(mask)}. Lower --post-process-min-slices."
     )
 
 
 def remove_thin_noise(mask: BoolArray, *, min_slices: int) -> BoolArray:
-    """Drop components that span few slices.
+    """Return a (z, y, x) mask without the 26-connected components on fewer than `min_slices` slices.
 
-    Components are 26-connected; one stays if the box around it is at least `min_slices` slices
-    high, whatever its volume.
-
-    Parameters
-    ----------
-    mask
-        (z, y, x).
-    min_slices
-        Smallest extent along z that stays.
-
-    Returns
-    -------
-    BoolArray
-        A new array of the same shape.
-
+    Notes
+    -----
     Source: jianlin-cheng/ETSAM etsam.py@b859060.
     """
     components = find_components(mask)
     return components.select(components.slices >= min_slices)
 
 
-def _thin_noise_step(mask: BoolArray, lengths: PostprocessLengths) -> BoolArray:
-    return remove_thin_noise(mask, min_slices=lengths.min_slices)
-
-
-def _bridges_step(mask: BoolArray, lengths: PostprocessLengths) -> BoolArray:
-    return remove_bridges(
-        mask, max_bridge_length=lengths.max_bridge_length, max_spur_length=lengths.max_spur_length
-    )
-
-
 STEPS: dict[PostprocessStep, Callable[[BoolArray, PostprocessLengths], BoolArray]] = {
-    PostprocessStep.THIN_NOISE: _thin_noise_step,
-    PostprocessStep.BRIDGES: _bridges_step,
+    PostprocessStep.THIN_NOISE: lambda mask, lengths: remove_thin_noise(mask, min_slices=lengths.min_slices),
+    PostprocessStep.BRIDGES: lambda mask, lengths: remove_bridges(
+        mask, max_bridge_length=lengths.max_bridge_length, max_spur_length=lengths.max_spur_length
+    ),
 }

@@ -1,4 +1,4 @@
-"""Scores that mean what they say: of picks with score 0.8, eight in ten are particles."""
+"""Calibrate scores: of the picks with a score of 0.8, eight in ten are particles."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ LEAST_EXAMPLES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """score = sigmoid(slope * raw + intercept)."""
+    """The map from raw scores to sigmoid(slope * raw + intercept)."""
 
     slope: float
     intercept: float
 
     def __call__(self, raw: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Raw scores of any shape to scores in [0, 1]."""
+        """Return scores in [0, 1] for raw scores of any shape."""
         return np.asarray(expit(self.slope * raw + self.intercept), dtype=np.float32)
 
 
 def fit_calibration(raw: NDArray[np.floating], is_hit: BoolArray) -> Calibration:
-    """Platt's calibration of raw scores, with targets kept off 0 and 1.
+    """Fit Platt's calibration with a slope of at least 0 and with smoothed targets.
+
+    Fewer than ten examples, or equal raw scores, give a slope of 1 and the intercept of the share of hits.
 
     Parameters
     ----------
     raw
-        (n,).
+        (n,) raw scores.
     is_hit
-        (n,) whether each was right.
+        (n,) whether each pick is a particle.
 
-    Returns
-    -------
-    Calibration
-        With a slope of at least 0; slope 1 and the base rate's intercept from fewer than ten examples.
-
+    Notes
+    -----
     Source: Platt, Probabilistic outputs for support vector machines, 1999.
     """
     hits, misses = int(is_hit.sum()), int((~is_hit).sum())
@@ -62,9 +61,10 @@ def fit_calibration(raw: NDArray[np.floating], is_hit: BoolArray) -> Calibration
 
 
 def expected_calibration_error(scores: NDArray[np.floating], is_hit: BoolArray, *, bins: int = 10) -> float:
-    """Mean distance between score and share of hits, over equal bins of score, weighted by their picks.
+    """Return the mean difference between score and share of hits over bins of equal width.
 
-    Both arrays are (n,); NaN without picks.
+    The bins are weighted by their number of picks. Both arrays have the shape (n,); without picks the
+    result is NaN.
     """
     if not len(scores):
         return float("nan")

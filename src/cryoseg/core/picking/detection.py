@@ -1,4 +1,4 @@
-"""From a score map to points: local maxima, sub-voxel centers, suppression at particle scale."""
+"""Detect points in a score map: local maxima, sub-voxel centers and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -7,64 +7,65 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from cryoseg.types import FloatArray
+from cryoseg.types import BoolArray, FloatArray
 
 MOST_CANDIDATES = 200_000
 SHIFTS = 20
-SMALLEST_SHIFT = 0.01  # voxels of the map
+SMALLEST_SHIFT = 0.01  # Mean shift stops at this distance in voxels of the map.
 NARROWEST_REACH = 1.0
 Points = NDArray[np.float64]
 
 
 def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
-    """Voxels above `floor` that no neighbor (of 26, or of 8 in 2D) exceeds.
+    """Find the voxels above `floor` that no neighbor (of 26, or of 8 in 2D) exceeds.
 
     Parameters
     ----------
     scores
-        (z, y, x) or (y, x).
+        (z, y, x) or (y, x) score map.
     floor
-        Lower scores are no candidates.
+        Voxels with this score or a lower one are ignored.
 
     Returns
     -------
     NDArray
-        (n, dimensions) indices, highest score first (ties in index order), at most
-        `MOST_CANDIDATES`. Every voxel of a plateau is returned; `suppress_nonmaxima` thins them.
+        (n, d) indices, highest score first (ties in index order), at most `MOST_CANDIDATES`. All voxels of
+        a plateau are returned; `suppress_nonmaxima` removes duplicates.
     """
     highest = ndimage.maximum_filter(scores, size=3, mode="nearest")
-    found = np.argwhere((scores >= highest) & (scores > floor))
-    order = np.argsort(-scores[tuple(found.T)], kind="stable")[:MOST_CANDIDATES]
-    return found[order]
+    return _highest_first(scores, (scores >= highest) & (scores > floor))
 
 
 def above_floor(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
-    """(n, dimensions) voxels above `floor`, highest first, at most `MOST_CANDIDATES`; as `local_maxima`."""
-    found = np.argwhere(scores > floor)
-    order = np.argsort(-scores[tuple(found.T)], kind="stable")[:MOST_CANDIDATES]
-    return found[order]
+    """Return all voxels above `floor` in the form of `local_maxima`."""
+    return _highest_first(scores, scores > floor)
+
+
+def _highest_first(scores: FloatArray, chosen: BoolArray) -> NDArray[np.int64]:
+    found = np.argwhere(chosen)
+    return found[np.argsort(-scores[tuple(found.T)], kind="stable")[:MOST_CANDIDATES]]
 
 
 def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tuple[float, ...]) -> Points:
-    """Move each peak to the middle of its hill, between voxels.
+    """Refine peaks to sub-voxel positions by mean shift.
 
-    Mean shift: the center of mass under a window that follows the center until it stays. A network
-    that is sure has a plateau, whose highest voxel says little about its middle. At the border of
-    the map the window narrows on both sides, so that a peak there is not drawn inward.
+    Each position is replaced by the center of mass in a window around it until it converges. This finds the
+    middle of the plateaus that confident networks produce. At the border of the map the window is narrowed
+    on both sides, so that a peak there is not moved inward.
 
     Parameters
     ----------
     weights
-        (z, y, x) or (y, x), not negative; probabilities for example.
+        (z, y, x) or (y, x) map of non-negative values, such as probabilities.
     peaks
-        (n, dimensions) indices.
+        (n, d) indices.
     reach
-        Half sides of the window, in voxels of the map, per axis.
+        (d,) half sides of the window in voxels of the map.
 
     Returns
     -------
     NDArray
-        (n, dimensions) positions, in voxels of the map.
+        (n, d) positions in voxels of the map.
     """
     size = np.asarray(weights.shape)
     centers = peaks.astype(np.float64)
@@ -93,21 +94,21 @@ def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tupl
 
 
 def suppress_nonmaxima(centers: Points, scores: FloatArray, *, min_distance: float) -> NDArray[np.int64]:
-    """Keep the best of every group of points that are closer than `min_distance`.
+    """Remove points that are closer than `min_distance` to a kept point with a higher score.
 
     Parameters
     ----------
     centers
-        (n, dimensions).
+        (n, d) positions.
     scores
-        (n,).
+        (n,) scores.
     min_distance
-        In the unit of `centers`; two points at exactly this distance both stay.
+        Smallest distance of two kept points in the unit of `centers`.
 
     Returns
     -------
     NDArray
-        (kept,) indices, highest score first.
+        (m,) indices of the kept points, highest score first.
     """
     order = np.argsort(-scores, kind="stable")
     if min_distance <= 0 or len(centers) < 2:
@@ -125,21 +126,21 @@ def suppress_nonmaxima(centers: Points, scores: FloatArray, *, min_distance: flo
 
 
 def match_points(found: Points, truth: Points, *, radius: float) -> NDArray[np.int64]:
-    """Pair points with true ones, one to one, in the order given.
+    """Match points one to one: in the given order, each takes the nearest free true point.
 
     Parameters
     ----------
     found
-        (n, dimensions), best first: each takes the nearest true point that is still free.
+        (n, d) points, best first.
     truth
-        (m, dimensions).
+        (m, d) true points.
     radius
-        Largest distance of a pair.
+        Largest distance of a match in the unit of the points.
 
     Returns
     -------
     NDArray
-        (n,) index into `truth`, -1 where there is no partner.
+        (n,) index of the true point of each point; -1 without a match.
     """
     partner = np.full(len(found), -1, dtype=np.int64)
     if not len(truth):

@@ -1,4 +1,4 @@
-"""Points along filaments: group them, fit a smooth curve to each group, resample it evenly."""
+"""Trace filaments: group points, fit a smooth curve to each group and resample it evenly."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from cryoseg.config.pick import FilamentConfig
 
 Points = NDArray[np.float64]
 MAX_DEGREE = 3
-SIMPLER = 1.15  # a lower degree is taken if its residual is at most this many times the highest's
-OUTLIER_RESIDUALS = 2.5  # points further off, in robust standard deviations, leave the fit
+SIMPLER = 1.15  # A lower degree may have this many times the residual of the highest degree.
+OUTLIER_RESIDUALS = 2.5  # Distance of outliers in robust standard deviations.
 FINE_STEPS = 200
-DEFAULT_SPACING = 1 / 6  # of resampled points, in filament widths
+DEFAULT_SPACING = 1 / 6  # Spacing of resampled points in filament widths.
 SCORE_LEVELS = 24
-WITNESS_DISTANCE = 0.2  # points this near to a curve, in widths, speak for it
-NEIGHBOR_DISTANCE = 0.6  # points further from a filament, in widths, may belong to another
-WEAKEST_NEIGHBOR = 0.5  # of the mean score of the strongest filament in the same group
+SUPPORT_DISTANCE = 0.2  # Points at most this many widths from a curve support it.
+NEIGHBOR_DISTANCE = 0.6  # Points further from a filament, in widths, may belong to another one.
+WEAKEST_NEIGHBOR = 0.5  # Smallest mean score as a share of that of the strongest filament of the group.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filament:
-    """One resampled curve.
+    """A curve that is fitted to points of a filament.
 
     Attributes
     ----------
     points
-        (n, 3), evenly spaced along the curve, same units and order of axes as the input.
+        (n, 3) points at equal distances along the curve, in the units and axis order of the input.
     members
-        Indices of the input points that the curve was fitted to.
+        (m,) indices of the input points to which the curve is fitted.
     residual
-        Root mean square distance of those points from it.
+        Root mean square distance of these points from the curve.
     curvature
-        Largest reciprocal radius.
+        Largest curvature (reciprocal radius).
     """
 
     points: Points
@@ -47,7 +47,7 @@ class Filament:
 
 
 def group_points(points: Points, *, link_distance: float) -> NDArray[np.int64]:
-    """(n,) number of the chain of neighbors, each nearer than `link_distance`, a point is in."""
+    """Return the (n,) numbers of the groups of (n, d) points that are linked within `link_distance`."""
     if len(points) < 2:
         return np.zeros(len(points), dtype=np.int64)
     pairs = cKDTree(points).query_pairs(link_distance, output_type="ndarray")
@@ -57,7 +57,7 @@ def group_points(points: Points, *, link_distance: float) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Curve:
-    """Two polynomials, cubic at most, over the position along the main direction of the points."""
+    """Two polynomials of at most third degree over the position along the main axis of the points."""
 
     center: Points
     axes: Points
@@ -65,11 +65,11 @@ class _Curve:
     coefficients: Points
 
     def local(self, points: Points) -> Points:
-        """Positions along the main direction and the two others."""
+        """Return the (n, 3) coordinates of points along the three principal axes."""
         return np.asarray((points - self.center) @ self.axes.T)
 
     def at(self, along: NDArray[np.float64]) -> Points:
-        """Points of the curve."""
+        """Return the (n, 3) points of the curve at positions along the main axis."""
         sides = np.polynomial.polynomial.polyval(along / self.half, self.coefficients).T
         return np.asarray(np.column_stack([along, sides]) @ self.axes + self.center)
 
@@ -91,21 +91,15 @@ def _fit(points: Points) -> _Curve:
     return _Curve(center=center, axes=axes, half=half, coefficients=np.asarray(coefficients))
 
 
-def fit_filament(points: Points, *, spacing: float) -> tuple[Points, NDArray[np.bool_], float, float]:
-    """A smooth curve through points that lie along one filament.
+def fit_filament(points: Points, *, spacing: float) -> Filament:
+    """Fit a smooth curve to points that lie along one filament.
 
     Parameters
     ----------
     points
-        (n, 3), at least 3, in any order, in isotropic units.
+        (n, 3) positions of at least three points in any order, in isotropic units.
     spacing
-        Of the returned points along the curve, in the unit of `points`.
-
-    Returns
-    -------
-    tuple
-        (m, 3) points, (n,) which input points the last fit used, root mean square residual,
-        largest curvature.
+        Distance of the resampled points along the curve in the unit of `points`.
     """
     used = np.ones(len(points), bool)
     for _ in range(3):
@@ -123,8 +117,12 @@ def fit_filament(points: Points, *, spacing: float) -> tuple[Points, NDArray[np.
     count = max(2, round(length[-1] / spacing) + 1)
     stations = np.linspace(0, length[-1], count)
     resampled = np.column_stack([np.interp(stations, length, fine[:, axis]) for axis in range(3)])
-    residual = float(np.sqrt((distance[used] ** 2).mean()))
-    return resampled, used, residual, _largest_curvature(fine)
+    return Filament(
+        points=resampled,
+        members=np.flatnonzero(used),
+        residual=float(np.sqrt((distance[used] ** 2).mean())),
+        curvature=_largest_curvature(fine),
+    )
 
 
 def _largest_curvature(curve: Points) -> float:
@@ -138,10 +136,10 @@ def _largest_curvature(curve: Points) -> float:
 def _best_curve(
     points: Points, scores: NDArray[np.float64], *, width: float, config: FilamentConfig
 ) -> Filament | None:
-    """The curve with the best witnesses among some points, however many of them are noise.
+    """Find the curve with the best support among points of which many may be noise.
 
-    The best so many points are tried, from all down to the fewest allowed. A curve counts for it the
-    scores of the points on it, and against it those of the points beside it.
+    Curves are fitted to the points with the highest scores, from all points down to the smallest number
+    allowed. The support of a curve is the sum of the scores of the points on it minus that of the others.
     """
     spacing = config.spacing_angstrom or width * DEFAULT_SPACING
     order = np.argsort(-scores, kind="stable")
@@ -155,39 +153,41 @@ def _best_curve(
         chosen = chosen[groups == np.bincount(groups, weights=scores[chosen]).argmax()]
         if len(chosen) < config.min_points:
             continue
-        curve, used, residual, curvature = fit_filament(points[chosen], spacing=spacing)
-        if residual > config.max_residual * width or curvature * width > config.max_curvature_per_width:
+        curve = fit_filament(points[chosen], spacing=spacing)
+        if (
+            curve.residual > config.max_residual * width
+            or curve.curvature * width > config.max_curvature_per_width
+        ):
             continue
-        on_it = cKDTree(curve).query(points[chosen])[0] <= np.hypot(WITNESS_DISTANCE * width, spacing / 2)
-        worth = float(scores[chosen][on_it].sum() - scores[chosen][~on_it].sum())
-        if worth > most:
-            best = Filament(points=curve, members=chosen[used], residual=residual, curvature=curvature)
-            most = worth
+        distance = cKDTree(curve.points).query(points[chosen])[0]
+        near = distance <= np.hypot(SUPPORT_DISTANCE * width, spacing / 2)
+        support = float(scores[chosen][near].sum() - scores[chosen][~near].sum())
+        if support > most:
+            best, most = replace(curve, members=chosen[curve.members]), support
     return best
 
 
 def trace_filaments(
     points: Points, *, width: float, config: FilamentConfig, scores: NDArray[np.floating] | None = None
 ) -> list[Filament]:
-    """All filaments that a cloud of points supports.
+    """Trace all filaments in a cloud of points.
 
     Parameters
     ----------
     points
-        (n, 3) in angstrom, any order.
+        (n, 3) positions in angstrom, in any order.
     width
-        Of a filament, in angstrom.
+        Width of a filament in angstrom.
     config
-        Limits, in widths.
+        Limits in filament widths.
     scores
-        (n,) of the points, positive; strong points are believed before weak ones, and what is left
-        beside a filament is searched for another that is at least half as strong. None counts all
-        the same.
+        (n,) positive scores of the points. With scores, several filaments are traced in a group of points,
+        each with at least half the mean score of the strongest. None weights all points equally.
 
     Returns
     -------
     list of Filament
-        Longest first; groups that are too small, too rough or too bent are left out.
+        Filaments, longest first, that meet the limits of size, residual and curvature.
     """
     weights = np.ones(len(points)) if scores is None else np.asarray(scores, dtype=np.float64)
     groups = group_points(points, link_distance=config.link_distance * width)

@@ -1,37 +1,36 @@
-"""Do these labels belong to this image? Catch swapped axes before a network learns nonsense."""
+"""Check that labels lie in their image, so that swapped axes are found before the training."""
 
 from __future__ import annotations
-
-from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg.core.grids.axes import orders_of_axes
 from cryoseg.errors import InputError
 
 AXES = ("z", "y", "x")
-MOST_OUTSIDE = 0.2  # a larger share of labels outside is a mistake, not a border effect
-AT_THE_BORDER = 0.02  # of an axis; labels so little outside do not tell that axes are swapped
+MOST_OUTSIDE = 0.2  # Largest share of labels outside the image that is accepted at its border.
+AT_THE_BORDER = 0.02  # Labels outside by a smaller share of an axis do not indicate swapped axes.
 
 
 def inside(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(n,) True for points whose voxel exists; voxel centers lie at whole numbers from 0."""
+    """Return the (n,) points that lie in a voxel of the image; the center of the first voxel is 0."""
     return np.asarray(((points >= -0.5) & (points <= np.asarray(shape) - 0.5)).all(axis=1))
 
 
 def points_outside(
     points: NDArray[np.float64], shape: tuple[int, ...], *, what: str = "points"
 ) -> str | None:
-    """Say how many points lie outside an image, and where the first does, or None.
+    """Report how many points lie outside an image and the first of them; None if there are none.
 
     Parameters
     ----------
     points
-        (n, d) z, y, x or y, x, in voxels.
+        (n, d) positions z, y, x or y, x in voxels.
     shape
-        Of the image, in the same order.
+        (d,) shape of the image.
     what
-        Name of the points in the sentence.
+        Name of the points in the message.
     """
     good = inside(points, shape)
     if good.all():
@@ -44,20 +43,14 @@ def points_outside(
 
 
 def fitting_order(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Another order of the columns that puts every point inside, if there is one.
-
-    A plain swap of two columns is the likelier mistake and comes before a turn of all three.
+    """Find another order of the columns with which all (n, d) points lie in an image of (d,) `shape`.
 
     Returns
     -------
     tuple or None
-        Where z, y and x have to come from: (1, 0, 2) means that z and y are swapped.
+        Columns of z, y and x: (1, 0, 2) means that z and y are swapped. None if no order fits.
     """
-    axes = range(len(shape))
-    orders = sorted(
-        permutations(axes), key=lambda order: sum(a != b for a, b in zip(order, axes, strict=True))
-    )
-    for order in orders[1:]:
+    for order in orders_of_axes(len(shape))[1:]:
         if inside(points[:, list(order)], shape).all():
             return order
     return None
@@ -66,24 +59,24 @@ def fitting_order(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[
 def check_labels(
     points: NDArray[np.float64], shape: tuple[int, ...], *, name: str, remedy: str
 ) -> tuple[NDArray[np.float64], str | None]:
-    """Labels that can be used, and a warning about those that cannot.
+    """Return the labels inside an image, and a warning if some lie outside.
 
     Parameters
     ----------
     points
-        (n, 3) z, y, x, voxels; or (n, 2) y, x, pixels.
+        (n, 3) positions z, y, x in voxels, or (n, 2) positions y, x in pixels.
     shape
-        (z, y, x), or (y, x).
+        Shape of the image in the same order.
     name
-        Of the image, for messages.
+        Name of the image in messages.
     remedy
-        How coordinates of another binning are converted, a clause for the message.
+        Clause of the message on how to convert coordinates of another binning.
 
     Raises
     ------
     InputError
-        If labels are not finite, or more than a fifth of them lie outside; the message
-        names another order of the axes where that one fits.
+        If labels are not finite, if all of them lie inside with swapped axes, or if more than a fifth of
+        them lie outside.
     """
     if not np.isfinite(points).all():
         raise InputError(f"{name}: a label's coordinates are not numbers. Check the picks file.")
@@ -100,7 +93,7 @@ def check_labels(
         read_as = ", ".join(
             f"{axes[axis]} from the column read as {axes[source]}" for axis, source in enumerate(order)
         )
-        tables = "" if len(shape) < len(AXES) else "; of CET-pick's tables, --thickness-axis tells the order"
+        tables = "" if len(shape) < len(AXES) else "; for CET-pick's tables, --thickness-axis sets the order"
         raise InputError(
             f"{found}. All would fit with swapped axes: {read_as}. Reorder the columns of the file{tables}."
         )

@@ -1,7 +1,7 @@
-"""From logits of a micrograph to picks: one peak of the smoothed map for every particle.
+"""Convert logits of a micrograph to picks: each peak of the smoothed logits is a particle.
 
-Everything happens on the grid of the logits, where a particle is some twenty pixels wide; centers
-lie between pixels, so nothing is lost by that.
+The logits are processed on their own grid, on which a particle has a diameter of about twenty pixels. The
+centers have sub-pixel accuracy, so that the coarse grid does not limit them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
-from cryoseg.core.picking.mask_picks import PEAK_REACH
+from cryoseg.core.picking.mask_picks import LONE_AREA, PEAK_REACH
 from cryoseg.types import BoolArray, FloatArray
 
 Points = NDArray[np.float64]
 
-# Of the blur before peaks are sought, in diameters: a narrow one separates overlapping particles, wide
-# makes one particle of an uneven one. Training takes what is best on its validation micrographs.
+# Standard deviations of the Gaussian before the search for peaks, in particle diameters. A small one
+# separates overlapping particles, a large one merges the peaks of an uneven particle. The training chooses
+# the best one on the validation micrographs.
 PEAK_SIGMAS = (0.12, 0.18, 0.25)
-NEAREST_PICKS = 0.4  # closer peaks are one particle, in diameters
-LONE_AREA = 1.5  # components up to so many discs may be one particle
-LOGIT_LIMIT = 12.0  # a network that is surer than this is not more often right
-BELOW_MASK = 2.0  # peaks so far below the mask's threshold are candidates; their scores decide
+NEAREST_PICKS = 0.4  # Smallest distance of two particles in diameters.
+LOGIT_LIMIT = 12.0  # Logits are clipped, because larger ones are not more often right.
+BELOW_MASK = 2.0  # Peaks up to this far below the threshold of the mask are candidates.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class LogitPicks:
     Attributes
     ----------
     centers
-        (n, 2) y, x in pixels of the map.
+        (n, 2) positions y, x in pixels of the map.
     raw_scores
-        (n,) height of the smoothed logits, which `core.picking.calibration` turns into a score.
+        (n,) smoothed logits at the peaks, which `core.picking.calibration` converts to scores.
     """
 
     centers: Points
@@ -46,7 +46,7 @@ class LogitPicks:
         return len(self.centers)
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> LogitPicks:
-        """Some of them, by mask (n,) or index (m,)."""
+        """Return the picks that a mask (n,) or indices (m,) select."""
         return LogitPicks(centers=self.centers[chosen], raw_scores=self.raw_scores[chosen])
 
 
@@ -58,71 +58,66 @@ def logits_to_picks(
     peak_sigma: float = PEAK_SIGMAS[0],
     min_distance_px: float | None = None,
 ) -> LogitPicks:
-    """Particles where smoothed logits have a peak.
+    """Find particles at the peaks of smoothed logits.
 
-    Overlapping particles have one outline but a peak each: with three networks on EMPIAR-10017, peaks
-    gave a better F1 (0.76, 0.84, 0.79) than splitting the thresholded mask by its distance transform
-    at the threshold that suited it best (0.67, 0.82, 0.69).
+    Overlapping particles have a common outline but separate peaks. With three networks on EMPIAR-10017,
+    peaks gave a better F1 (0.76, 0.84, 0.79) than the separation of the thresholded mask by its distance
+    transform at the best threshold (0.67, 0.82, 0.69).
 
     Parameters
     ----------
     logits
-        (y, x).
+        (y, x) logits.
     diameter_px
-        Of a particle, in pixels of `logits`.
+        Diameter of a particle in pixels of `logits`.
     logit_threshold
-        Pixels above it belong to particles. Peaks down to 2 below it are candidates.
+        Threshold of pixels that belong to particles. Peaks down to 2 below it are candidates.
     peak_sigma
-        Of the blur, in diameters; see `PEAK_SIGMAS`.
+        Standard deviation of the Gaussian in diameters; see `PEAK_SIGMAS`.
     min_distance_px
-        Of two picks, the better one is kept; None takes 0.4 diameters.
-
-    Returns
-    -------
-    LogitPicks
-        Best first.
+        Smallest distance of two picks in pixels; None uses 0.4 diameters.
     """
     clipped = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT).astype(np.float32)
     smooth = ndimage.gaussian_filter(clipped, peak_sigma * diameter_px, mode="nearest")
     peaks = local_maxima(smooth, floor=logit_threshold - BELOW_MASK)
     heights = smooth[tuple(peaks.T)]
-    apart = NEAREST_PICKS * diameter_px if min_distance_px is None else min_distance_px
-    kept = suppress_nonmaxima(peaks.astype(np.float64), heights, min_distance=apart)
+    distance = NEAREST_PICKS * diameter_px if min_distance_px is None else min_distance_px
+    kept = suppress_nonmaxima(peaks.astype(np.float64), heights, min_distance=distance)
     peaks, heights = peaks[kept], heights[kept]
     centers = _centers(smooth, peaks, clipped > logit_threshold, diameter_px=diameter_px)
-    kept = suppress_nonmaxima(centers, heights, min_distance=apart)
+    kept = suppress_nonmaxima(centers, heights, min_distance=distance)
     return LogitPicks(centers=centers[kept], raw_scores=heights[kept].astype(np.float64))
 
 
 def _centers(smooth: FloatArray, peaks: NDArray[np.int64], mask: BoolArray, *, diameter_px: float) -> Points:
-    """Middle of the component that a peak has for itself, else of the peak's hill."""
+    """Return the center of mass of a component with a single peak, otherwise the refined peak."""
     reach = (PEAK_REACH * diameter_px, PEAK_REACH * diameter_px)
     hills = (1 / (1 + np.exp(-smooth))).astype(np.float32)
     centers = refine_centers(hills, peaks, reach=reach)
     components, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    mine = components[tuple(peaks.T)]
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
-    owners = np.bincount(mine, minlength=count + 1)
-    alone = (mine > 0) & (owners[mine] == 1) & (sizes[mine] <= LONE_AREA * np.pi / 4 * diameter_px**2)
-    if alone.any():
-        centers[alone] = ndimage.center_of_mass(mask, components, mine[alone])
+    labels = components[tuple(peaks.T)]
+    areas = np.bincount(components.ravel(), minlength=count + 1)[labels]
+    peak_counts = np.bincount(labels, minlength=count + 1)[labels]
+    single = (labels > 0) & (peak_counts == 1) & (areas <= LONE_AREA * np.pi / 4 * diameter_px**2)
+    if single.any():
+        centers[single] = ndimage.center_of_mass(mask, components, labels[single])
     return centers
 
 
 def grow_cores(logits: FloatArray, *, core: float, diameter_px: float) -> FloatArray:
-    """Logits of whole particles from logits of their cores.
+    """Convert logits of the cores of particles to logits of whole particles by a grey dilation.
 
-    Every pixel takes the highest logit within the width of the rim. Discs of the core's radius that
-    grow by the rim are discs of the particle's radius, at every threshold.
+    The radius of the dilation is the difference between the radii of particle and core, so that discs of
+    the core become discs of the particle at every threshold.
 
     Parameters
     ----------
     logits
-        (y, x).
+        (y, x) logits.
     core
-        Diameter of what the network draws, in particle diameters; at 1 nothing changes.
+        Diameter of the cores in particle diameters; 1 returns the logits unchanged.
     diameter_px
-        Of a particle.
+        Diameter of a particle in pixels.
     """
     rim = (1 - core) / 2 * diameter_px
     if rim <= 0:

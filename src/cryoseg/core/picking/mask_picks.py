@@ -1,4 +1,4 @@
-"""Discs for centers, and centers for masks that are made of discs."""
+"""Convert masks of particles to centers, and centers to masks of discs."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from cryoseg.types import BoolArray
 
 Points = NDArray[np.float64]
 
-LONE_AREA = 1.5  # components up to so many discs are one particle
-SMALLEST_AREA = 0.2  # of a particle's pixels, in discs
-PEAK_SIGMA = 0.12  # of the blur before peaks are sought, in diameters
-NEAREST_PEAKS = 0.45  # closer peaks of one component are one particle, in diameters
-PEAK_REACH = 0.2  # half side of the window that centers a peak, in diameters
+LONE_AREA = 1.5  # Largest area of a component that is one particle, in discs.
+SMALLEST_AREA = 0.2  # Smallest area of a particle in discs.
+PEAK_SIGMA = 0.12  # Standard deviation of the Gaussian before the search for peaks, in diameters.
+NEAREST_PEAKS = 0.45  # Smallest distance of two particles of one component in diameters.
+PEAK_REACH = 0.2  # Half side of the window that centers a peak, in diameters.
 
 
 def mask_centers(mask: BoolArray, *, diameter_px: float) -> Points:
-    """Centers of the particles in a mask, in which they may touch.
+    """Find the centers of particles in a mask in which particles may touch.
 
-    A component of about one particle's area is one particle, at its center of mass. In larger ones
-    each peak of the distance to the background is a particle, and a watershed gives it its pixels.
-    Specks are left out.
+    A component of about the area of one particle is one particle at its center of mass. In larger
+    components each peak of the distance transform is a particle, whose area is determined by a watershed.
+    Small areas are ignored.
 
     Parameters
     ----------
     mask
-        (y, x).
+        (y, x) mask.
     diameter_px
-        Of a particle, in pixels of `mask`.
+        Diameter of a particle in pixels.
 
     Returns
     -------
     NDArray
-        (n, 2) y, x.
+        (n, 2) positions y, x in pixels.
     """
     disc = np.pi / 4 * diameter_px**2
     components, count = ndimage.label(mask, structure=np.ones((3, 3)))
@@ -57,7 +57,7 @@ def mask_centers(mask: BoolArray, *, diameter_px: float) -> Points:
 
 
 def _split(together: BoolArray, *, diameter_px: float) -> Points:
-    """Centers within components that hold several particles."""
+    """Find the centers in components of several particles."""
     depth = np.minimum(ndimage.distance_transform_edt(together), 0.5 * diameter_px).astype(np.float32)
     hill = np.where(together, ndimage.gaussian_filter(depth, PEAK_SIGMA * diameter_px, mode="nearest"), 0)
     peaks = local_maxima(hill, floor=0.0)
@@ -77,16 +77,16 @@ def _split(together: BoolArray, *, diameter_px: float) -> Points:
 def draw_discs(
     centers: NDArray[np.float64], shape: tuple[int, int], *, diameter_px: float
 ) -> NDArray[np.int32]:
-    """Number of the nearest center in every pixel within half a diameter of one, else 0.
+    """Draw discs that are labeled by the number of the nearest center, from 1; the background is 0.
 
     Parameters
     ----------
     centers
-        (n, 2) y, x in pixels, pixel centers at whole numbers.
+        (n, 2) positions y, x in pixels.
     shape
-        (y, x) of the result.
+        (y, x) shape of the result.
     diameter_px
-        Of every disc.
+        Diameter of the discs in pixels.
     """
     labels = np.zeros(shape, np.int32)
     nearest = np.full(shape, (diameter_px / 2) ** 2, np.float32)

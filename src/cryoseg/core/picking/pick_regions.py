@@ -1,4 +1,4 @@
-"""Which picks to keep by where they are: borders of the volume, a mask and a distance to it."""
+"""Select picks by their distance from the borders of the volume and from a mask."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def clear_of_borders(
     *,
     border_voxels: tuple[float, ...],
 ) -> NDArray[np.bool_]:
-    """(n,) True for centers at least so many voxels inside, per axis; 0 keeps all.
+    """Return the (n,) centers that are at least `border_voxels` (d,) away from the faces of the volume.
 
-    The distance is counted from the volume's faces, half a voxel beyond the outermost centers.
+    The faces are half a voxel beyond the outermost voxel centers. A border of 0 keeps all centers.
     """
     border = np.asarray(border_voxels)
     size = np.asarray(shape)
@@ -36,20 +36,20 @@ def by_mask(
     distance_angstrom: float,
     voxel_size: tuple[float, float, float],
 ) -> NDArray[np.bool_]:
-    """(n,) True for centers on the wanted side of a mask.
+    """Return the (n,) centers inside or outside a mask that is grown or shrunk.
 
     Parameters
     ----------
     centers
-        (n, 3) z, y, x, voxels.
+        (n, 3) positions z, y, x in voxels.
     mask
-        (z, y, x) of the tomogram.
+        (z, y, x) mask of the tomogram.
     side
-        `within` keeps centers in the mask grown by `distance_angstrom`; `outside` the others.
+        Whether centers within or outside the mask are kept.
     distance_angstrom
-        From the nearest voxel of the mask; negative shrinks the mask.
+        Distance in angstrom by which the mask is grown; a negative distance shrinks it.
     voxel_size
-        (z, y, x) in angstrom.
+        (z, y, x) voxel size in angstrom.
     """
     if not len(centers):
         return np.zeros(0, bool)
@@ -72,7 +72,7 @@ def _distances(
     reach: float,
     voxel_size: tuple[float, float, float],
 ) -> NDArray[np.float64]:
-    """Distance in angstrom from voxels to the nearest False; computed slab by slab."""
+    """Return the distance in angstrom from voxels to the nearest False, computed slab by slab."""
     margin = int(np.ceil(reach / voxel_size[0])) + 1
     found = np.empty(len(at[0]))
     depth = outside.shape[0]

@@ -1,4 +1,4 @@
-"""A score threshold without knowing the truth, from what peaks and labels look like."""
+"""Estimate the score threshold of picks from unlabeled peaks and from peaks at labels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ITERATIONS = 60
-SPREAD_LIMITS = (0.3, 2.5)  # of either kind of peak, in logits
-LOWEST_LOGIT = -5.0  # peaks below are noise and tell nothing
-FLAT_TOP = 0.005  # thresholds whose expected F1 is this close to the best are equally good
+SPREAD_LIMITS = (0.3, 2.5)  # Range of the standard deviations of particles and background in logits.
+LOWEST_LOGIT = -5.0  # Lower peaks are noise and are ignored.
+FLAT_TOP = 0.005  # Thresholds with an expected F1 this close to the best are equally good.
 NEUTRAL_LOGIT = 0.0
 LOW_PERCENTILE = 10
 WEIGHT_OF_LABELS = 1.0
@@ -26,23 +26,23 @@ def _weighted_normal(x: NDArray[np.float64], weight: NDArray[np.float64]) -> tup
 
 
 def expected_f1_threshold(peaks: NDArray[np.floating], known: NDArray[np.floating]) -> float:
-    """The logit above which the expected F1 score is highest.
+    """Estimate the logit threshold with the highest expected F1 score.
 
-    Peaks are taken for a mixture of two normal distributions, particles and background. The
-    particles' starts at the labels' scores, the background's at the peaks below them; both are
-    then fitted to all peaks. Where a range of thresholds is equally good, its middle is returned.
+    The peaks are modeled as a mixture of two normal distributions, particles and background. The fit to all
+    peaks starts from the logits at the labels and from the peaks below them. If a range of thresholds is
+    equally good, its middle is returned.
 
     Parameters
     ----------
     peaks
-        (n,) logits of the peaks of a tomogram whose nature is unknown.
+        (n,) logits of unlabeled peaks of a tomogram.
     known
-        (m,) logits of peaks at labels, best those that were not trained from.
+        (m,) logits of peaks at labels, preferably labels that were not used for training.
 
     Returns
     -------
     float
-        In logits; 0 where there are no labels or too few peaks to tell.
+        Threshold in logits; 0 without labels or with fewer than three peaks.
     """
     x = np.asarray(peaks, dtype=np.float64)
     x = x[x > LOWEST_LOGIT]
@@ -59,7 +59,7 @@ def expected_f1_threshold(peaks: NDArray[np.floating], known: NDArray[np.floatin
     for _ in range(ITERATIONS):
         a, b = share * _normal(x, *particle), (1 - share) * _normal(x, *background)
         posterior = a / (a + b + 1e-300)
-        # A normal background would claim the peaks that are brighter than any particle.
+        # A wide background distribution would otherwise include the highest peaks.
         posterior[x >= particle[0]] = 1.0
         posterior[x <= background[0]] = 0.0
         share = float(np.clip(posterior.mean(), 0.005, 0.995))
