@@ -24,7 +24,7 @@ from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.model_file import write_model_file
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.recipe import ParticleRecipe
-from cryoseg.pipelines.pick import micrograph as pick_micrograph
+from cryoseg.pipelines.pick import micrograph_checks
 
 RUNNER = CliRunner()
 DIAMETER = 32.0
@@ -37,7 +37,12 @@ class StandIn:
 
     recipe: ParticleRecipe = field(
         default_factory=lambda: ParticleRecipe(
-            image_size=96, particle_pixels=16.0, overlap=24, score_slope=1.0, score_intercept=-1.0
+            image_size=96,
+            particle_pixels=16.0,
+            overlap=24,
+            score_slope=1.0,
+            score_intercept=-1.0,
+            score_threshold=0.3,
         )
     )
     name: str = "stand-in"
@@ -46,6 +51,8 @@ class StandIn:
     precision: Precision = Precision.FLOAT32
     weight_bytes: int = 0
     remarks: tuple[str, ...] = ("prompts: 2 sets of tokens; took the first",)
+
+    def require_prompter(self) -> None: ...
 
     def tile_logits(self, tiles: np.ndarray, on_done: Callable[[int], None]) -> np.ndarray:
         assert tiles.shape[1:] == (96, 96)
@@ -110,7 +117,7 @@ def test_everything_is_written_and_lies_over_the_micrograph(tmp_path: Path) -> N
     out = tmp_path / "out"
     formats = [word for name in ("star", "box", "cbox", "csv", "cryosparc") for word in ("-f", name)]
     arguments = [source, "-o", out, "--particle-diameter", "80", "--store-logits", *formats]
-    pick(*arguments)
+    said = pick(*arguments)
     base = "mic_1.5A_particles"
     endings = (
         ".star",
@@ -141,6 +148,11 @@ def test_everything_is_written_and_lies_over_the_micrograph(tmp_path: Path) -> N
         dice = 2 * np.sum(truth & (mask.data.squeeze() > 0)) / (truth.sum() + (mask.data > 0).sum())
         assert dice > 0.85
     assert record["picks"] == len(YX)
+    # What is printed, what is recorded and what is used are one.
+    used, recommended = record["score_threshold"], record["recommended_score_threshold"]
+    assert used == record["settings"]["score_threshold"] <= min(found.scores)
+    assert recommended == record["model"]["recipe"]["score_threshold"] > 0
+    assert f"score threshold {used:g}, on its validation micrographs {recommended:g} was best" in said
     assert record["particle_diameter_px"] == pytest.approx(32.0)
     with Image.open(out / f"{base}_overlay.png") as picture:
         assert picture.size == (280, 256)
@@ -241,7 +253,7 @@ def test_the_whole_image_goes_in_squeezed(tmp_path: Path) -> None:
 def test_impossible_requests_are_refused_in_a_sentence(
     tmp_path: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pick_micrograph, "available_memory", lambda: 25 * 2**20)
+    monkeypatch.setattr(micrograph_checks, "available_memory", lambda: 25 * 2**20)
     source = save_mrc(tmp_path / "a.mrc", draw())
     assert words in failed(source, "-o", tmp_path / "out", *arguments)
     assert not list(tmp_path.glob("out/*particles*"))

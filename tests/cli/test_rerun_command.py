@@ -227,6 +227,8 @@ class StandIn:
     weight_bytes: int = 0
     remarks: tuple[str, ...] = ()
 
+    def require_prompter(self) -> None: ...
+
     def tile_logits(self, tiles: np.ndarray, on_done: Callable[[int], None]) -> np.ndarray:
         return np.asarray(-4 * (tiles + 1.2), np.float32)
 

@@ -23,6 +23,7 @@ from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.model import ParticleModel
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_memory_level, mapped_shape, tell_plan
 from cryoseg.pipelines.batches.records import Done, own_file, peak_bytes, why_no_picks
@@ -176,13 +177,20 @@ def bytes_needed(shape: tuple[int, ...], *, model: ParticleModel) -> tuple[int, 
     return (PROGRAM_BYTES + model.weight_bytes + BYTES_PER_PIXEL * math.prod(shape),)
 
 
+def _recommended(recipe: ParticleRecipe) -> str:
+    """The model's own score threshold, in words; empty where its training fitted none."""
+    own = recipe.score_threshold
+    return f", on its validation micrographs {own:g} was best" if own else ""
+
+
 def _tell_settings(model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> None:
     recipe = model.recipe
     threshold = recipe.logit_threshold if config.logit_threshold is None else config.logit_threshold
     on_event(
         Note(
             text=f"Model: {model.name} (tiles of {recipe.image_size} pixels, particles of "
-            f"{recipe.particle_pixels:g}, logit threshold {threshold:g})."
+            f"{recipe.particle_pixels:g}, logit threshold {threshold:g}, score threshold "
+            f"{config.score_threshold:g}{_recommended(recipe)})."
         )
     )
     for remark in model.remarks:
@@ -240,6 +248,8 @@ def _pick_one(
         "input": {"shape_yx": result.shape, "pixel_size": picks.pixel_size},
         "model": {"name": model.name},
         "logit_threshold": result.logit_threshold,
+        "score_threshold": config.score_threshold,
+        "recommended_score_threshold": model.recipe.score_threshold or None,
         "particle_diameter_px": result.diameter_px,
         "view_shape_yx": result.logits.shape,
         "picks": len(picks),
