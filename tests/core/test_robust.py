@@ -43,3 +43,11 @@ def test_blank_voxels_are_left_out() -> None:
     padded = np.zeros((4, 30, 90), np.float32)
     padded[:, :, :30] = signal
     assert robust_map(padded, blank=padded == 0) == robust_map(signal)
+
+
+def test_numbers_near_the_smallest_float_map_like_any_others() -> None:
+    volume = np.random.default_rng(0).normal(0, 1, (4, 30, 30))
+    tiny = (volume * 1e-40).astype(np.float32)
+    mapped = robust_map(tiny)(tiny)
+    assert mapped.dtype == np.float32
+    np.testing.assert_allclose(mapped, robust_map(volume)(volume), atol=1e-3)

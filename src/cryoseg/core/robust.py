@@ -36,7 +36,11 @@ class IntensityMap:
 
     def __call__(self, values: NDArray[Any]) -> FloatArray:
         """Return normalized values of any shape as float32, clipped to +-`CLIP`."""
-        mapped = (values.astype(np.float32) - np.float32(self.center)) * np.float32(self.sign / self.spread)
+        scale = self.sign / self.spread
+        # The reciprocal of a spread near the smallest float32 is no float32.
+        if abs(scale) > float(np.finfo(np.float32).max):
+            return np.clip((values.astype(np.float64) - self.center) * scale, -CLIP, CLIP).astype(np.float32)
+        mapped = (values.astype(np.float32) - np.float32(self.center)) * np.float32(scale)
         return np.clip(mapped, -CLIP, CLIP, out=mapped)
 
 

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from cryoseg.config.cet_pick import Specimen
 from cryoseg.config.pick import FilamentConfig, ThicknessAxis, TomogramPickConfig
+from cryoseg.core.blank import BLANK_LOGIT
 from cryoseg.core.grids.working_grid import ORDERS, points_thin_back, thin_back, thin_first, triple_thin_first
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.filaments import trace_filaments
 from cryoseg.core.picking.pick_regions import by_mask, clear_of_borders
 from cryoseg.errors import InputError
-from cryoseg.events import OnEvent, StageProgress, ignore
+from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.volumes import check_finite
 from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, ScoreMap
 from cryoseg.methods.cet_pick.inference import BlockShape
@@ -110,6 +111,12 @@ def pick_tomogram(
         release=partial(release_memory, detector.device),
     )
     check_logits(scores.logits, tomogram.source)
+    blank = float((scores.logits == BLANK_LOGIT).mean())
+    if blank == 1:
+        on_event(Warn(text=f"{name}: every voxel has the same value; there is nothing to find in it."))
+    elif blank:
+        text = f"{100 * blank:.1f} % of the volume is blank (regions of one repeated value)"
+        on_event(Note(text=f"{name}: {text}; nothing is picked there."))
     diameter = detector.settings.particle_diameter_angstrom
     apart = config.min_distance_angstrom
     if apart is None:
