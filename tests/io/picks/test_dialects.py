@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cryoseg.config.pick import CoordsOrder, ThicknessAxis
+from cryoseg.config.pick import CoordsOrder, PickFormat, ThicknessAxis
 from cryoseg.errors import InputError
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import read_picks
+from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.io.picks.text import is_topaz_table
 from cryoseg.types import Picks
 
@@ -186,3 +186,19 @@ def test_a_table_of_cryoppp_holds_several_micrographs(tmp_path: Path) -> None:
     text = "Micrographs Filename,X-Coordinate,Y-Coordinate,Diameter\na.mrc,1,2,50\nb.mrc,3,4,50\n"
     (tmp_path / "a.csv").write_text(text)
     assert list(read_picks(tmp_path / "a.csv")) == ["a.mrc", "b.mrc"]
+
+
+def test_fractions_of_the_volume_are_told(tmp_path: Path) -> None:
+    text = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n0.25 0.5 1\n0.75 0.1 0\n"
+    assert "as Warp writes fractions of the volume" in read(tmp_path / "a.star", text).warnings[0]
+    assert not read(tmp_path / "a.star", text.replace("0.75", "7.5")).warnings
+
+
+def test_numbers_of_filaments_do_not_creep(tmp_path: Path) -> None:
+    text = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnHelicalTubeID\n1 2 1\n3 4 1\n5 6 3\n"
+    picks = read(tmp_path / "a.star", text)
+    for _ in range(2):
+        write_picks(tmp_path / "b.star", {"m": picks}, flavor=PickFormat.STAR, overwrite=True)
+        picks = read_picks(tmp_path / "b.star")["m"]
+    assert picks.tracks is not None
+    assert picks.tracks.tolist() == [1, 1, 3]

@@ -39,6 +39,9 @@ CARRIED = {
     *OLD_SHIFTS,
     "rlnOpticsGroup",
 }
+FRACTIONS = (
+    "all coordinates lie between 0 and 1, as Warp writes fractions of the volume. Multiply them by its size."
+)
 Positions = NDArray[np.float64]  # (n, 3) z, y, x or (n, 2) y, x
 
 
@@ -110,6 +113,10 @@ def _without_shifts(
     return positions, ()
 
 
+def _are_fractions(positions: Positions) -> bool:
+    return bool((positions != np.round(positions)).any() and (abs(positions - 0.5) <= 0.5).all())
+
+
 def _micrograph_pixel_size(tables: Sequence[pd.DataFrame]) -> float:
     """The one pixel size that the optics groups of micrographs give; 0.0 if there are none or several."""
     sizes = [
@@ -165,6 +172,8 @@ def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> PickSe
         for name, rows in groups:
             positions = _positions(rows, path, frame, str(name), unbinned)
             centers, warnings = _without_shifts(positions, rows, path, pixel_size)
+            if len(rows) > 1 and _are_fractions(positions):
+                warnings = (*warnings, f"{path.name}: {FRACTIONS}")
             picks = Picks(
                 centers=centers,
                 scores=as_scores(optional_numbers(rows, SCORE_COLUMN)),
@@ -227,7 +236,8 @@ def write_star(
         if picks.scores is not None:
             part[SCORE_COLUMN] = np.round(picks.scores.astype(np.float64), 5)
         if picks.tracks is not None:
-            part[TRACK_COLUMN] = picks.tracks + 1
+            # RELION counts from 1, as numbers that were read from its files do already.
+            part[TRACK_COLUMN] = picks.tracks + int((picks.tracks < 1).any())
         parts.append(pd.DataFrame(part))
     if not parts:
         raise OutputError(f"{path}: no picks to write.")
