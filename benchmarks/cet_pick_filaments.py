@@ -26,6 +26,15 @@ WIDTH_ANGSTROM = 250.0
 NEAR_VOXELS = 4.0
 
 
+def resample_polyline(points, *, spacing):
+    """Points (m, 3) every `spacing` along the lines through (n, 3), both ends included."""
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    length = np.concatenate([[0.0], np.cumsum(steps)])
+    count = max(2, round(length[-1] / spacing) + 1)
+    stations = np.linspace(0, length[-1], count)
+    return np.column_stack([np.interp(stations, length, points[:, axis]) for axis in range(3)])
+
+
 def to_segments(points, axis):
     """Distance of points from a polyline."""
     best = np.full(len(points), np.inf)
@@ -43,7 +52,6 @@ def main():
     from cet_pick_phantom import cpu_seconds
 
     from cryoseg.config.cet_pick import CetPickConfig, Specimen
-    from cryoseg.core.picking.filaments import resample_polyline
     from cryoseg.methods.cet_pick.train import LabeledTomogram, train_detector
     from cryoseg.pipelines.pick.tomogram import pick_tomogram
     from cryoseg.types import Geometry, Tomogram

@@ -31,14 +31,13 @@ from cryoseg.methods.model_file import (
     read_model_tensors,
     write_model_file,
 )
+from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.methods.weights import (
     GROUPS,
     WEIGHTS,
     canonical_name,
     download_folder,
     expand_names,
-    load_state_dict,
-    load_strict,
     locate,
     package_folder,
     require,

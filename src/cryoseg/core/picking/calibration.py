@@ -13,6 +13,8 @@ from cryoseg.types import BoolArray
 
 LEAST_EXAMPLES = 10
 
+BINS = 10  # of the calibration error
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -60,7 +62,7 @@ def fit_calibration(raw: NDArray[np.floating], is_hit: BoolArray) -> Calibration
     return Calibration(slope=slope, intercept=float(found.x[1]) - slope * center)
 
 
-def expected_calibration_error(scores: NDArray[np.floating], is_hit: BoolArray, *, bins: int = 10) -> float:
+def expected_calibration_error(scores: NDArray[np.floating], is_hit: BoolArray) -> float:
     """Return the mean difference between score and share of hits over bins of equal width.
 
     The bins are weighted by their number of picks. Both arrays have the shape (n,); without picks the
@@ -68,10 +70,10 @@ def expected_calibration_error(scores: NDArray[np.floating], is_hit: BoolArray, 
     """
     if not len(scores):
         return float("nan")
-    place = np.clip((np.asarray(scores) * bins).astype(int), 0, bins - 1)
+    place = np.clip((np.asarray(scores) * BINS).astype(int), 0, BINS - 1)
     gaps = [
         abs(float(scores[place == b].mean()) - float(is_hit[place == b].mean())) * np.mean(place == b)
-        for b in range(bins)
+        for b in range(BINS)
         if (place == b).any()
     ]
     return float(np.sum(gaps))

@@ -19,7 +19,7 @@ def is_constant(image: FloatArray) -> bool:
     return high - low <= 1e-6 * max(abs(low), abs(high))
 
 
-def clip_outliers(image: FloatArray, *, deviations: float = HOT_PIXEL_DEVIATIONS) -> FloatArray:
+def clip_outliers(image: FloatArray) -> FloatArray:
     """Replace isolated extreme pixels of a (y, x) image by the median of their 3 x 3 neighborhood.
 
     A pixel is an outlier if it differs from that median by more than `deviations` robust standard deviations
@@ -28,7 +28,7 @@ def clip_outliers(image: FloatArray, *, deviations: float = HOT_PIXEL_DEVIATIONS
     smooth = ndimage.median_filter(image, size=3, mode="nearest")
     difference = image - smooth
     spread = robust_map(difference).spread
-    return np.where(np.abs(difference) > deviations * spread, smooth, image)
+    return np.where(np.abs(difference) > HOT_PIXEL_DEVIATIONS * spread, smooth, image)
 
 
 def low_pass(image: FloatArray, *, resolution_angstrom: float, pixel_size: float) -> FloatArray:

@@ -36,6 +36,7 @@ class Fold(StrEnum):
     VALIDATION = "validation"
 
 
+VALIDATION_SHARE = 0.1  # of several volumes
 FOLDS = 4  # every fourth labeled slice judges, the second one first
 
 
@@ -82,7 +83,6 @@ def split_pairs(
     *,
     seed: int,
     mode0: Mode0 = Mode0.AUTO,
-    fraction: float = 0.1,
 ) -> tuple[list[Pair], list[Pair]]:
     """Training and validation pairs.
 
@@ -103,7 +103,7 @@ def split_pairs(
     if len(pairs) == 1:
         return [replace(pairs[0], fold=Fold.TRAINING)], [replace(pairs[0], fold=Fold.VALIDATION)]
     order = np.random.default_rng(seed).permutation(len(pairs))
-    count = max(1, round(fraction * len(pairs)))
+    count = max(1, round(VALIDATION_SHARE * len(pairs)))
     return [pairs[i] for i in order[count:]], [pairs[i] for i in order[:count]]
 
 

@@ -82,7 +82,6 @@ def split_micrographs(
     picks: Sequence[Path] = (),
     *,
     seed: int,
-    share: float = VALIDATION_SHARE,
 ) -> tuple[list[MicrographPair], list[MicrographPair]]:
     """Training and validation micrographs; without any of the latter a fifth is held out.
 
@@ -100,7 +99,7 @@ def split_micrographs(
         training = [pair for pair in training if pair.image.resolve() not in known]
     elif len(training) > 1:
         order = np.random.default_rng(seed).permutation(len(training))
-        count = max(1, round(share * len(training)))
+        count = max(1, round(VALIDATION_SHARE * len(training)))
         held_out = [training[i] for i in sorted(order[:count])]
         training = [training[i] for i in sorted(order[count:])]
     if not training or not held_out:

@@ -52,9 +52,7 @@ TEST_TABLE = "test.csv"
 OPENING = 5  # pixels, of the published evaluation
 
 
-def split_pictures(
-    lists: Sequence[Path], *, seed: int, share: float = VALIDATION_SHARE
-) -> dict[Split, list[PictureRow]]:
+def split_pictures(lists: Sequence[Path], *, seed: int) -> dict[Split, list[PictureRow]]:
     """Rows of all lists by what they are for; test rows never choose anything.
 
     Without a `val` row a fifth of the `train` rows is held out.
@@ -71,7 +69,7 @@ def split_pictures(
     training = parts[Split.TRAIN]
     if not parts[Split.VAL] and len(training) > 1:
         order = np.random.default_rng(seed).permutation(len(training))
-        count = max(1, round(share * len(training)))
+        count = max(1, round(VALIDATION_SHARE * len(training)))
         parts[Split.VAL] = [training[i] for i in sorted(order[:count])]
         parts[Split.TRAIN] = [training[i] for i in sorted(order[count:])]
     if not parts[Split.TRAIN] or not parts[Split.VAL]:
