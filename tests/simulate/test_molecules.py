@@ -27,8 +27,8 @@ def test_splat_keeps_mass_and_centre_of_mass() -> None:
     density = splat(points, weights, GRID)
     assert density.sum() == pytest.approx(4.0, rel=1e-5)
     index = np.indices(GRID.shape).reshape(3, -1) * GRID.voxel_size
-    centre = (index * density.ravel()).sum(axis=1) / 4.0
-    np.testing.assert_allclose(centre, (points * weights[:, None]).sum(axis=0) / 4.0, atol=1e-2)
+    center = (index * density.ravel()).sum(axis=1) / 4.0
+    np.testing.assert_allclose(center, (points * weights[:, None]).sum(axis=0) / 4.0, atol=1e-2)
 
 
 def test_points_outside_the_grid_vanish() -> None:
@@ -56,14 +56,14 @@ def test_ball_smaller_than_a_voxel_keeps_its_mass() -> None:
 
 def test_free_positions_keep_clear_of_membranes_and_stay_in_their_compartment() -> None:
     scene = Scene(GRID)
-    centre = np.array([200.0, 240.0, 240.0])
-    surface = sphere(GRID, centre, 150.0)
+    center = np.array([200.0, 240.0, 240.0])
+    surface = sphere(GRID, center, 150.0)
     assert surface is not None
     scene.add(surface, Bilayer(), min_gap=40.0)
     rng = np.random.default_rng(1)
     positions = free_positions(rng, scene, spacing=40.0, clearance=45.0, occupancy={0: 0.0, 1: 1.0})
     assert len(positions) > 20
-    assert np.linalg.norm(positions - centre, axis=1).max() < 150.0 - 45.0 + 10.0
+    assert np.linalg.norm(positions - center, axis=1).max() < 150.0 - 45.0 + 10.0
     gaps = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     np.fill_diagonal(gaps, np.inf)
     assert gaps.min() > 0.5 * 40.0

@@ -26,9 +26,9 @@ GRID = Grid(shape=(40, 48, 56), voxel_size=10.0)
 CENTRE = np.array([195.0, 233.0, 281.0])
 
 
-def radii(grid: Grid = GRID, centre: np.ndarray = CENTRE) -> np.ndarray:
+def radii(grid: Grid = GRID, center: np.ndarray = CENTRE) -> np.ndarray:
     z, y, x = np.meshgrid(*(np.arange(n) * grid.voxel_size for n in grid.shape), indexing="ij")
-    return np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+    return np.sqrt((z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2)
 
 
 @pytest.mark.parametrize("thickness", [35.0, 42.0, 50.0])
@@ -44,16 +44,16 @@ def test_label_of_a_sphere_is_every_voxel_within_half_a_bilayer(thickness: float
 
 def test_sphere_that_leaves_the_grid_is_labelled_where_it_is_seen() -> None:
     scene = Scene(GRID)
-    centre = np.array([195.0, -700.0, 281.0])
-    surface = sphere(GRID, centre, 900.0)
+    center = np.array([195.0, -700.0, 281.0])
+    surface = sphere(GRID, center, 900.0)
     assert surface is not None
     assert scene.add(surface, Bilayer(), min_gap=40.0)
-    np.testing.assert_array_equal(scene.label(40.0), np.abs(radii(centre=centre) - 900.0) <= 20.0)
+    np.testing.assert_array_equal(scene.label(40.0), np.abs(radii(center=center) - 900.0) <= 20.0)
 
 
 def test_unperturbed_vesicle_of_no_elongation_is_a_sphere() -> None:
     rng = np.random.default_rng(0)
-    surface = vesicle(rng, GRID, centre=CENTRE, radius=130.0, elongation=1.0, roughness=0.0)
+    surface = vesicle(rng, GRID, center=CENTRE, radius=130.0, elongation=1.0, roughness=0.0)
     assert surface is not None
     exact = (radii() - 130.0)[surface.box]
     near = np.abs(exact) < 40.0

@@ -1,6 +1,6 @@
-"""The voxel grid of a simulated specimen, boxes on it, and smooth random fields.
+"""The voxel grid of a simulated specimen, and random fields, directions and rotations.
 
-Positions are (z, y, x) in angstrom from the centre of voxel (0, 0, 0) of the grid.
+Positions are (z, y, x) in angstrom relative to the center of voxel (0, 0, 0) of the grid.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _BSPLINE_VARIANCE = 151.0 / 315.0
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A box of cubic voxels.
+    """A grid of cubic voxels.
 
     Attributes
     ----------
     shape
-        (z, y, x) in voxels.
+        (z, y, x) shape in voxels.
     voxel_size
-        In angstrom.
+        Voxel size in angstrom.
     """
 
     shape: tuple[int, int, int]
@@ -43,19 +43,17 @@ class Grid:
 
     @property
     def full_box(self) -> Box:
-        """The box that covers the whole grid."""
+        """Box of the whole grid."""
         return (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
 
-    def box_around(self, centre: NDArray[np.float64], half_width: NDArray[np.float64] | float) -> Box | None:
-        """Voxels within `half_width` (angstrom, per axis or one for all) of `centre`, cut to the grid.
+    def box_around(self, center: NDArray[np.float64], half_width: NDArray[np.float64] | float) -> Box | None:
+        """Return the part of the grid within `half_width` of `center`, both in angstrom.
 
-        Returns
-        -------
-        Box or None
-            None if fewer than three voxels of any axis are left, too few for a gradient.
+        `half_width` is one number or (3,). The result is None if the box has fewer than three voxels along
+        an axis, which are too few for a gradient.
         """
-        low = np.floor((centre - half_width) / self.voxel_size).astype(int)
-        high = np.ceil((centre + half_width) / self.voxel_size).astype(int) + 1
+        low = np.floor((center - half_width) / self.voxel_size).astype(int)
+        high = np.ceil((center + half_width) / self.voxel_size).astype(int) + 1
         low = np.clip(low, 0, self.shape)
         high = np.clip(high, 0, self.shape)
         if np.any(high - low < 3):
@@ -67,18 +65,18 @@ class Grid:
         )
 
     def axes(self, box: Box) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Coordinates in angstrom of the voxels of `box`, shaped (z, 1, 1), (1, y, 1) and (1, 1, x)."""
+        """Return coordinates of the voxels of `box` in angstrom: (z, 1, 1), (1, y, 1) and (1, 1, x)."""
         z, y, x = (
             np.arange(part.start, part.stop, dtype=np.float32) * np.float32(self.voxel_size) for part in box
         )
         return z[:, None, None], y[None, :, None], x[None, None, :]
 
 
-# Products of matrices below avoid BLAS, whose rounding depends on its number of threads.
+# The matrix products below avoid BLAS, because its rounding depends on the number of threads.
 
 
 def _bspline_matrix(n: int, knot_spacing: float) -> csr_array:
-    """(n, m) weights of m cubic B-spline coefficients, `knot_spacing` samples apart, at n samples."""
+    """Return (n, m) weights of m cubic B-spline coefficients, `knot_spacing` samples apart, at n samples."""
     position = np.arange(n, dtype=np.float64) / knot_spacing
     first = np.floor(position).astype(int)
     t = position - first
@@ -92,32 +90,27 @@ def _bspline_matrix(n: int, knot_spacing: float) -> csr_array:
 
 
 def smooth_noise(rng: np.random.Generator, box: Box, *, spacing_px: float) -> FloatArray:
-    """A smooth random field of zero mean and unit standard deviation.
+    """Draw a smooth random field of zero mean and unit standard deviation.
 
     Parameters
     ----------
     rng
-        Source of the B-spline coefficients.
+        Random number generator.
     box
-        Region to fill; only its size matters.
+        Box whose shape the field has, (z, y, x) float32.
     spacing_px
-        Distance of the B-spline knots in voxels: roughly the shortest half wave.
-
-    Returns
-    -------
-    ndarray
-        float32 of the box's shape.
+        Distance of the B-spline knots in voxels, which is about half of the shortest wavelength.
     """
     matrices = [_bspline_matrix(part.stop - part.start, max(spacing_px, 1.0)) for part in box]
     field = rng.standard_normal([m.shape[1] for m in matrices], dtype=np.float32)
-    for matrix in matrices:  # of the first axis, which becomes the last one
+    for matrix in matrices:  # Each matrix applies to the first axis, which then becomes the last one.
         field = (matrix @ field.reshape(len(field), -1)).reshape(-1, *field.shape[1:])
         field = np.ascontiguousarray(np.moveaxis(field, 0, -1))
     return np.ascontiguousarray(field * np.float32(_BSPLINE_VARIANCE**-1.5), dtype=np.float32)
 
 
 def random_rotations(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """(n, 3, 3) rotation matrices, uniform over all rotations."""
+    """Draw (n, 3, 3) uniformly distributed rotation matrices."""
     q = rng.standard_normal((n, 4))
     q /= np.linalg.norm(q, axis=1, keepdims=True)
     w, x, y, z = q.T
@@ -136,8 +129,18 @@ def turn(points: NDArray[Any], rotations: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.einsum("...ij,...kj->...ik", points, rotations))
 
 
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number from `low` to `high` whose logarithm is uniformly distributed."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def random_directions(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """Draw (n, 3) uniformly distributed unit vectors (z, y, x)."""
+    return np.stack([random_direction(rng) for _ in range(n)])
+
+
 def random_direction(rng: np.random.Generator, *, max_z: float = 1.0) -> NDArray[np.float64]:
-    """A unit vector (z, y, x) with |z| <= `max_z`, uniform over that part of the sphere."""
+    """Draw a uniformly distributed unit vector (z, y, x) with |z| <= `max_z`."""
     z = rng.uniform(-max_z, max_z)
     angle = rng.uniform(0.0, 2.0 * np.pi)
     radius = np.sqrt(1.0 - z * z)
@@ -145,7 +148,7 @@ def random_direction(rng: np.random.Generator, *, max_z: float = 1.0) -> NDArray
 
 
 def frames_along(directions: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """(n, 3, 3) rotations that turn the first axis into each unit vector, with a random spin about it."""
+    """Return (n, 3, 3) rotations of the first axis to (n, 3) unit vectors with random in-plane rotation."""
     helper = rng.standard_normal(directions.shape)
     second = helper - np.sum(helper * directions, axis=1, keepdims=True) * directions
     second /= np.maximum(np.linalg.norm(second, axis=1, keepdims=True), 1e-9)

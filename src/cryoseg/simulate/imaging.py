@@ -229,11 +229,7 @@ def _tilt_axis_last(volume: FloatArray, tilt_axis: str) -> FloatArray:
 
 
 def image(
-    rng: np.random.Generator,
-    density: FloatArray,
-    *,
-    voxel_size: float,
-    imaging: Imaging,
+    rng: np.random.Generator, density: FloatArray, *, voxel_size: float, imaging: Imaging
 ) -> tuple[FloatArray, FloatArray]:
     """Reconstructions of the density without noise, and of the noise alone.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.simulate.fields import Grid, random_direction
+from cryoseg.simulate.fields import Grid, log_uniform, random_direction
 from cryoseg.simulate.scene import Bilayer, Scene
 from cryoseg.simulate.surfaces import (
     Pose,
@@ -57,19 +57,19 @@ class Lipids:
 
 def draw_lipids(rng: np.random.Generator) -> Lipids:
     """Bilayers from thin and well resolved to thick and blurred."""
-    thickness = float(rng.uniform(35.0, 50.0))
-    height = float(rng.uniform(1.1, 2.3))
-    asymmetry = float(rng.normal(0.0, 0.1))
+    thickness = rng.uniform(35.0, 50.0)
+    height = rng.uniform(1.1, 2.3)
+    asymmetry = rng.normal(0.0, 0.1)
     return Lipids(
         bilayer=Bilayer(
             thickness=thickness,
-            leaflet_separation=thickness - float(rng.uniform(0.0, 12.0)),
-            leaflet_sigma=float(rng.uniform(3.5, 8.0)),
+            leaflet_separation=thickness - rng.uniform(0.0, 12.0),
+            leaflet_sigma=rng.uniform(3.5, 8.0),
             leaflet_density=(height * (1 + asymmetry), height * (1 - asymmetry)),
-            core_density=height * float(rng.uniform(-0.3, 0.35)),
+            core_density=height * rng.uniform(-0.3, 0.35),
         ),
-        spread=float(rng.uniform(0.0, 0.25)),
-        unevenness=float(rng.uniform(0.0, 0.3)),
+        spread=rng.uniform(0.0, 0.25),
+        unevenness=rng.uniform(0.0, 0.3),
     )
 
 
@@ -115,21 +115,19 @@ class Builder:
             surface = vesicle(
                 self.rng,
                 self.grid,
-                centre=self._anywhere(0.4 * radius),
+                center=self._anywhere(0.4 * radius),
                 radius=radius,
                 elongation=float(1.0 + self.rng.gamma(1.5, 0.25)),
-                roughness=float(self.rng.uniform(0.0, roughness)),
+                roughness=self.rng.uniform(0.0, roughness),
             )
             if surface is not None and self.rng.random() < 0.05:
-                surface = open_window(
-                    self.rng, self.grid, surface, fraction=float(self.rng.uniform(0.05, 0.5))
-                )
+                surface = open_window(self.rng, self.grid, surface, fraction=self.rng.uniform(0.05, 0.5))
             n -= self.accept(surface)
 
     def touching_cluster(self, n: int, *, radius: float) -> None:
         """Vesicles that lie against each other with no more than a bilayer between their mid-surfaces."""
         first = vesicle(
-            self.rng, self.grid, centre=self._anywhere(0.0), radius=radius, elongation=1.1, roughness=0.02
+            self.rng, self.grid, center=self._anywhere(0.0), radius=radius, elongation=1.1, roughness=0.02
         )
         if not self.accept(first):
             return
@@ -144,10 +142,10 @@ class Builder:
             middle = (inside.mean(axis=0) + [part.start for part in seed.box]) * self.grid.voxel_size
             own = radius * float(np.exp(self.rng.normal(0.0, 0.25)))
             depth = -float(seed.distance.min())
-            centre = middle + random_direction(self.rng) * (
+            center = middle + random_direction(self.rng) * (
                 depth + own + contact + self.rng.uniform(0.0, 12.0)
             )
-            surface = vesicle(self.rng, self.grid, centre=centre, radius=own, elongation=1.05, roughness=0.01)
+            surface = vesicle(self.rng, self.grid, center=center, radius=own, elongation=1.05, roughness=0.01)
             n -= self.accept(surface, min_gap=0.8 * contact)
 
     def nested(self, n: int) -> None:
@@ -161,9 +159,9 @@ class Builder:
                 continue
             size = (len(inside) * 64.0) ** (1 / 3) * self.grid.voxel_size
             radius = float(np.clip(size * self.rng.uniform(0.1, 0.35), 130.0, 900.0))
-            centre = inside[int(self.rng.integers(0, len(inside)))] * self.grid.voxel_size
+            center = inside[int(self.rng.integers(0, len(inside)))] * self.grid.voxel_size
             surface = vesicle(
-                self.rng, self.grid, centre=centre, radius=radius, elongation=1.25, roughness=0.04
+                self.rng, self.grid, center=center, radius=radius, elongation=1.25, roughness=0.04
             )
             n -= self.accept(surface)
 
@@ -182,7 +180,7 @@ class Builder:
         Parameters
         ----------
         radius
-            Angstrom; the wall passes through the field wherever the centre is.
+            Angstrom; the wall passes through the field wherever the center is.
         walls
             1, or 2 for a double membrane.
         folded
@@ -199,9 +197,9 @@ class Builder:
         outer = vesicle(
             self.rng,
             self.grid,
-            centre=through - normal * radius,
+            center=through - normal * radius,
             radius=radius,
-            elongation=float(self.rng.uniform(1.0, 1.6)),
+            elongation=self.rng.uniform(1.0, 1.6),
             roughness=roughness,
         )
         outer = None if outer is None else replace(outer, kind=kind)
@@ -215,17 +213,12 @@ class Builder:
                     self.grid,
                     outer,
                     gap=gap,
-                    fold_spacing=float(self.rng.uniform(350.0, 900.0)),
-                    fold_width=float(self.rng.uniform(110.0, 220.0)),
+                    fold_spacing=self.rng.uniform(350.0, 900.0),
+                    fold_width=self.rng.uniform(110.0, 220.0),
                 )
             else:
                 inner = offset_surface(
-                    self.rng,
-                    self.grid,
-                    outer,
-                    offset=-gap,
-                    jitter=float(self.rng.uniform(0.0, 12.0)),
-                    kind="inner",
+                    self.rng, self.grid, outer, offset=-gap, jitter=self.rng.uniform(0.0, 12.0), kind="inner"
                 )
             self.accept(inner, min_gap=self.lipids.bilayer.thickness)
         return True
@@ -238,7 +231,7 @@ class Builder:
             Pose(self._anywhere(0.0), random_direction(self.rng)),
             half_width=half_width,
             bend_radius=float(half_width * self.rng.uniform(0.8, 6.0)),
-            wave=Wave(float(self.rng.uniform(0.0, 40.0)), float(self.rng.uniform(400.0, 1500.0))),
+            wave=Wave(self.rng.uniform(0.0, 40.0), self.rng.uniform(400.0, 1500.0)),
         )
         if base is None:
             return
@@ -264,7 +257,7 @@ class Builder:
                 self.grid,
                 Pose(self._anywhere(0.0), random_direction(self.rng, max_z=0.3 if flat else 1.0)),
                 radius=own,
-                half_length=own * float(self.rng.uniform(2.0, 12.0)),
+                half_length=own * self.rng.uniform(2.0, 12.0),
                 bend=Wave(float(self.rng.uniform(0.0, 0.8) * own), float(own * self.rng.uniform(5.0, 12.0))),
             )
             n -= self.accept(surface)
@@ -276,8 +269,8 @@ class Builder:
                 self.rng,
                 self.grid,
                 self.grid.full_box,
-                wavelength=float(self.rng.uniform(900.0, 2500.0)),
-                level=float(self.rng.uniform(-1.0, 1.4)),
+                wavelength=self.rng.uniform(900.0, 2500.0),
+                level=self.rng.uniform(-1.0, 1.4),
             )
         )
 
@@ -285,11 +278,11 @@ class Builder:
 def _wall(build: Builder, *, double: float, folded: float = 0.3) -> None:
     rng = build.rng
     build.organelle(
-        radius=float(np.exp(rng.uniform(np.log(700.0), np.log(6000.0)))),
+        radius=log_uniform(rng, 700.0, 6000.0),
         walls=2 if rng.random() < double else 1,
-        folded=bool(rng.random() < folded),
-        roughness=float(rng.uniform(0.0, 0.06)),
-        upright=bool(rng.random() < 0.6),
+        folded=rng.random() < folded,
+        roughness=rng.uniform(0.0, 0.06),
+        upright=rng.random() < 0.6,
     )
 
 
@@ -298,16 +291,16 @@ def _purified(build: Builder) -> None:
     if rng.random() < 0.7:
         for _ in range(int(rng.integers(1, 4))):
             build.organelle(
-                radius=float(rng.uniform(350.0, 1600.0)),
+                radius=rng.uniform(350.0, 1600.0),
                 walls=1 + int(rng.random() < 0.2),
                 folded=False,
-                roughness=float(rng.uniform(0.0, 0.03)),
+                roughness=rng.uniform(0.0, 0.03),
                 upright=True,
             )
-    build.vesicles(int(rng.integers(2, 16)), median_radius=float(rng.uniform(180.0, 600.0)), spread=0.5)
+    build.vesicles(int(rng.integers(2, 16)), median_radius=rng.uniform(180.0, 600.0), spread=0.5)
     build.nested(int(rng.integers(0, 5)))
     if rng.random() < 0.4:
-        build.touching_cluster(int(rng.integers(2, 8)), radius=float(rng.uniform(180.0, 450.0)))
+        build.touching_cluster(int(rng.integers(2, 8)), radius=rng.uniform(180.0, 450.0))
 
 
 def _cell(build: Builder) -> None:
@@ -316,15 +309,11 @@ def _cell(build: Builder) -> None:
         _wall(build, double=0.5)
     if rng.random() < 0.5:
         build.stack(
-            int(rng.integers(1, 6)),
-            spacing=float(rng.uniform(90.0, 260.0)),
-            half_width=float(rng.uniform(500.0, 1800.0)),
+            int(rng.integers(1, 6)), spacing=rng.uniform(90.0, 260.0), half_width=rng.uniform(500.0, 1800.0)
         )
     if rng.random() < 0.5:
-        build.tubules(
-            int(rng.integers(1, 6)), radius=float(rng.uniform(120.0, 320.0)), flat=bool(rng.random() < 0.5)
-        )
-    build.vesicles(int(rng.integers(0, 12)), median_radius=float(rng.uniform(180.0, 400.0)), spread=0.35)
+        build.tubules(int(rng.integers(1, 6)), radius=rng.uniform(120.0, 320.0), flat=rng.random() < 0.5)
+    build.vesicles(int(rng.integers(0, 12)), median_radius=rng.uniform(180.0, 400.0), spread=0.35)
     build.nested(int(rng.integers(0, 4)))
 
 
@@ -332,20 +321,20 @@ def _synapse(build: Builder) -> None:
     rng = build.rng
     for _ in range(int(rng.integers(1, 3))):
         _wall(build, double=0.8, folded=0.15)
-    build.vesicles(int(rng.integers(10, 40)), median_radius=float(rng.uniform(170.0, 260.0)), spread=0.15)
+    build.vesicles(int(rng.integers(10, 40)), median_radius=rng.uniform(170.0, 260.0), spread=0.15)
     if rng.random() < 0.5:
-        build.touching_cluster(int(rng.integers(3, 12)), radius=float(rng.uniform(170.0, 240.0)))
+        build.touching_cluster(int(rng.integers(3, 12)), radius=rng.uniform(170.0, 240.0))
 
 
 def _mitochondria(build: Builder) -> None:
     rng = build.rng
     for _ in range(int(rng.integers(1, 3))):
         build.organelle(
-            radius=float(rng.uniform(900.0, 3500.0)),
+            radius=rng.uniform(900.0, 3500.0),
             walls=2,
             folded=True,
-            roughness=float(rng.uniform(0.0, 0.05)),
-            upright=bool(rng.random() < 0.5),
+            roughness=rng.uniform(0.0, 0.05),
+            upright=rng.random() < 0.5,
             kind="mitochondrion",
         )
     build.vesicles(int(rng.integers(0, 8)), median_radius=300.0, spread=0.3)
@@ -356,13 +345,9 @@ def _sheets(build: Builder) -> None:
     rng = build.rng
     for _ in range(int(rng.integers(1, 4))):
         build.stack(
-            int(rng.integers(1, 5)),
-            spacing=float(rng.uniform(70.0, 300.0)),
-            half_width=float(rng.uniform(400.0, 2500.0)),
+            int(rng.integers(1, 5)), spacing=rng.uniform(70.0, 300.0), half_width=rng.uniform(400.0, 2500.0)
         )
-    build.tubules(
-        int(rng.integers(0, 7)), radius=float(rng.uniform(120.0, 350.0)), flat=bool(rng.random() < 0.5)
-    )
+    build.tubules(int(rng.integers(0, 7)), radius=rng.uniform(120.0, 350.0), flat=rng.random() < 0.5)
     build.vesicles(int(rng.integers(0, 12)), median_radius=250.0, spread=0.4)
 
 

@@ -9,6 +9,7 @@ import scipy.fft
 from scipy import ndimage
 
 from cryoseg.config.simulate_micrographs import MicrographRecipe
+from cryoseg.simulate.fields import log_uniform
 from cryoseg.simulate.imaging import ELECTRON_WAVELENGTH_300KV_ANGSTROM, SPHERICAL_ABERRATION_ANGSTROM
 from cryoseg.simulate.micrograph_surroundings import Surroundings, plane_noise, sometimes
 from cryoseg.types import FloatArray
@@ -75,23 +76,23 @@ def draw_micrograph_imaging(
     rng: np.random.Generator, recipe: MicrographRecipe, shape: tuple[int, int]
 ) -> MicrographImaging:
     """A microscope, a dose, and a way of treating images."""
-    friendly = recipe is MicrographRecipe.SAMPLE
-    finish = "raw" if friendly else str(rng.choice(["raw", "flat", "denoised"], p=[0.4, 0.2, 0.4]))
+    easy = recipe is MicrographRecipe.SAMPLE
+    finish = "raw" if easy else str(rng.choice(["raw", "flat", "denoised"], p=[0.4, 0.2, 0.4]))
     framed = finish == "denoised" and rng.random() < 0.3
     return MicrographImaging(
-        defocus=20000.0 if friendly else float(rng.uniform(7000.0, 40000.0)),
-        astigmatism=float(rng.uniform(0.0, 800.0)),
-        astigmatism_angle=float(rng.uniform(0, np.pi)),
-        amplitude_contrast=float(rng.uniform(0.07, 0.12)),
-        phase_shift=float(rng.uniform(40.0, 110.0)) if not friendly and rng.random() < 0.08 else 0.0,
-        b_factor=float(rng.uniform(40.0, 250.0)),
-        dose=float(rng.uniform(15.0, 70.0)),
-        efficiency=0.5 if friendly else float(np.exp(rng.uniform(np.log(0.05), np.log(0.7)))),
-        structure_noise=float(rng.uniform(0.1, 0.6)),
-        detector_falloff=float(rng.uniform(0.3, 1.0)),
+        defocus=20000.0 if easy else rng.uniform(7000.0, 40000.0),
+        astigmatism=rng.uniform(0.0, 800.0),
+        astigmatism_angle=rng.uniform(0, np.pi),
+        amplitude_contrast=rng.uniform(0.07, 0.12),
+        phase_shift=rng.uniform(40.0, 110.0) if not easy and rng.random() < 0.08 else 0.0,
+        b_factor=rng.uniform(40.0, 250.0),
+        dose=rng.uniform(15.0, 70.0),
+        efficiency=0.5 if easy else log_uniform(rng, 0.05, 0.7),
+        structure_noise=rng.uniform(0.1, 0.6),
+        detector_falloff=rng.uniform(0.3, 1.0),
         finish=finish,
-        low_pass=float(np.exp(rng.uniform(np.log(0.03), np.log(0.13)))),
-        high_pass=float(np.exp(rng.uniform(np.log(0.35), np.log(2.0)))),
+        low_pass=log_uniform(rng, 0.03, 0.13),
+        high_pass=log_uniform(rng, 0.35, 2.0),
         frame=int(rng.integers(4, max(5, min(shape) // 30))) if framed else 0,
     )
 
@@ -225,7 +226,7 @@ def finish(
         shading = 1 + np.float32(rng.uniform(0.0, 0.06)) * _shading(rng, image.shape)
         image = image * shading
         _add_defects(rng, image)
-        gain = float(np.exp(rng.uniform(np.log(1.0), np.log(1000.0))))
+        gain = log_uniform(rng, 1.0, 1000.0)
         offset = float(rng.choice([0.0, rng.uniform(-100, 100), 6800.0])) * gain / 10
         return np.asarray(image * gain + offset, np.float32), {"gain": gain, "offset": offset}
     wide = imaging.high_pass * diameter_px if imaging.finish == "denoised" else 0.12 * min(image.shape)
@@ -234,7 +235,7 @@ def finish(
         image = ndimage.gaussian_filter(image, imaging.low_pass * diameter_px, mode="nearest")
     low, high = np.quantile(image[::3, ::3], [0.25, 0.75])
     spread = float(high - low) / 1.349 or 1.0
-    gain = float(rng.uniform(17.0, 40.0)) / spread
+    gain = rng.uniform(17.0, 40.0) / spread
     image = np.clip(np.rint(128 + gain * (image - 0.5 * (low + high))), 0, 255)
     if frame:
         image = np.pad(image[frame:-frame, frame:-frame], frame, mode="edge")

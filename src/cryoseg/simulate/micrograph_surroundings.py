@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoseg.simulate.fields import smooth_noise
+from cryoseg.simulate.fields import log_uniform, smooth_noise
 from cryoseg.types import BoolArray, FloatArray
 
 COARSE = 4  # large smooth things are drawn on a grid so many times coarser
@@ -68,7 +68,7 @@ def draw_surroundings(
     pixel_size: float,
     particle_diameter: float,
     *,
-    friendly: bool,
+    easy: bool,
 ) -> Surroundings:
     """A random field of view.
 
@@ -78,38 +78,38 @@ def draw_surroundings(
         (y, x) in pixels.
     pixel_size, particle_diameter
         Angstrom.
-    friendly
+    easy
         Even ice with a carbon edge and a little contamination.
     """
     field_ = empty_surroundings(shape)
-    _add_ice(rng, field_, particle_diameter, friendly=friendly)
-    if friendly or rng.random() < 0.3:
-        _add_carbon(rng, field_, pixel_size, friendly=friendly)
-    crystals = 1 if friendly else sometimes(rng, 0.35, 1, 3)
-    blobs = 2 if friendly else sometimes(rng, 0.5, 1, 15)
+    _add_ice(rng, field_, particle_diameter, easy=easy)
+    if easy or rng.random() < 0.3:
+        _add_carbon(rng, field_, pixel_size, easy=easy)
+    crystals = 1 if easy else sometimes(rng, 0.35, 1, 3)
+    blobs = 2 if easy else sometimes(rng, 0.5, 1, 15)
     extent = min(shape) * pixel_size
     for _ in range(crystals):
-        radius = float(np.exp(rng.uniform(np.log(0.05), np.log(0.3)))) * extent
-        if friendly:
+        radius = log_uniform(rng, 0.05, 0.3) * extent
+        if easy:
             radius = 0.1 * extent
-        _add_blob(rng, field_, pixel_size, radius=radius, peak=radius * float(rng.uniform(0.8, 2.5)))
+        _add_blob(rng, field_, pixel_size, radius=radius, peak=radius * rng.uniform(0.8, 2.5))
     for _ in range(blobs):
-        radius = particle_diameter * float(np.exp(rng.uniform(np.log(0.3), np.log(2.5))))
-        _add_blob(rng, field_, pixel_size, radius=radius, peak=radius * float(rng.uniform(0.3, 1.6)))
-    flakes = 0 if friendly else sometimes(rng, 0.2, 1, 5)
+        radius = particle_diameter * log_uniform(rng, 0.3, 2.5)
+        _add_blob(rng, field_, pixel_size, radius=radius, peak=radius * rng.uniform(0.3, 1.6))
+    flakes = 0 if easy else sometimes(rng, 0.2, 1, 5)
     for _ in range(flakes):
-        _add_flake(rng, field_, pixel_size, radius=float(rng.uniform(0.02, 0.12)) * extent)
-    dots = 0 if friendly else sometimes(rng, 0.12, 2, 30)
+        _add_flake(rng, field_, pixel_size, radius=rng.uniform(0.02, 0.12) * extent)
+    dots = 0 if easy else sometimes(rng, 0.12, 2, 30)
     for _ in range(dots):
-        _add_gold(rng, field_, pixel_size, radius=float(rng.uniform(15.0, 60.0)))
+        _add_gold(rng, field_, pixel_size, radius=rng.uniform(15.0, 60.0))
     field_.record |= {"crystals": crystals, "blobs": blobs, "flakes": flakes, "gold": dots}
     return field_
 
 
-def _add_ice(rng: np.random.Generator, field_: Surroundings, diameter: float, *, friendly: bool) -> None:
+def _add_ice(rng: np.random.Generator, field_: Surroundings, diameter: float, *, easy: bool) -> None:
     shape = field_.ice.shape
-    base = max(1.1 * diameter, float(rng.uniform(250.0, 900.0)))
-    slope = 0.15 if friendly else float(rng.choice([0.05, 0.2, 0.6]))
+    base = max(1.1 * diameter, rng.uniform(250.0, 900.0))
+    slope = 0.15 if easy else float(rng.choice([0.05, 0.2, 0.6]))
     coarse = (shape[0] // COARSE + 2, shape[1] // COARSE + 2)
     bumps = plane_noise(rng, coarse, spacing_px=max(coarse) / rng.uniform(1.0, 4.0))
     bumps = np.asarray(ndimage.zoom(bumps, COARSE, order=1)[: shape[0], : shape[1]], np.float32)
@@ -122,14 +122,14 @@ def _add_ice(rng: np.random.Generator, field_: Surroundings, diameter: float, *,
     field_.record["ice_slope"] = slope
 
 
-def _add_carbon(rng: np.random.Generator, field_: Surroundings, pixel_size: float, *, friendly: bool) -> None:
+def _add_carbon(rng: np.random.Generator, field_: Surroundings, pixel_size: float, *, easy: bool) -> None:
     """The rim of a hole: everything beyond a circle is film."""
     shape = np.asarray(field_.carbon.shape)
-    hole = float(rng.uniform(4000.0, 15000.0)) / pixel_size
-    angle = float(rng.uniform(0, 2 * np.pi))
+    hole = rng.uniform(4000.0, 15000.0) / pixel_size
+    angle = rng.uniform(0, 2 * np.pi)
     outward = np.array([np.sin(angle), np.cos(angle)])
     reach = float(np.abs(outward) @ shape) / 2
-    inside = 0.75 if friendly else float(rng.uniform(0.1, 0.95))  # how far the rim lies from the middle
+    inside = 0.75 if easy else rng.uniform(0.1, 0.95)  # how far the rim lies from the middle
     middle = shape / 2 - outward * (hole - inside * reach)
     y, x = (np.arange(n, dtype=np.float32) for n in shape)
     distance = np.hypot(y[:, None] - np.float32(middle[0]), x[None, :] - np.float32(middle[1])) - np.float32(
@@ -140,8 +140,8 @@ def _add_carbon(rng: np.random.Generator, field_: Surroundings, pixel_size: floa
     distance += ndimage.zoom(rough, COARSE, order=1)[: shape[0], : shape[1]] * np.float32(
         rng.uniform(5, 40) / pixel_size
     )
-    thickness = float(rng.uniform(80.0, 300.0))
-    rise = float(rng.uniform(10.0, 150.0)) / pixel_size
+    thickness = rng.uniform(80.0, 300.0)
+    rise = rng.uniform(10.0, 150.0) / pixel_size
     field_.carbon[...] = thickness * np.clip(distance / rise + 0.5, 0, 1)
     field_.record["carbon_angstrom"] = thickness
 
@@ -181,7 +181,7 @@ def _add_blob(
     box, y, x = window
     stretch = np.float32(rng.uniform(0.75, 1.3))
     y, x = y * stretch, x / stretch
-    outline = _outline(rng, np.arctan2(y, x), rough=float(rng.uniform(0.0, 0.15)))
+    outline = _outline(rng, np.arctan2(y, x), rough=rng.uniform(0.0, 0.15))
     share = np.hypot(y, x) * np.float32(pixel_size / radius) / outline
     steep = rng.uniform(0.3, 0.9)
     dome = np.clip(1 - share**2, 0, None) ** np.float32(steep)

@@ -7,6 +7,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from cryoseg.config.simulate import TomogramRecipe
+from cryoseg.simulate.fields import log_uniform
 from cryoseg.simulate.imaging import CtfMode, Imaging, Reconstruction
 from cryoseg.types import FloatArray
 
@@ -21,7 +22,7 @@ def draw_imaging(rng: np.random.Generator, recipe: TomogramRecipe) -> Imaging:
         TomogramRecipe.HELDOUT: (40.0, 60.0),
         TomogramRecipe.SAMPLE: (60.0, 60.0),
     }[recipe]
-    top = float(rng.uniform(*limit))
+    top = rng.uniform(*limit)
     step = float(rng.choice([1.5, 2.0, 2.5, 3.0, 4.0], p=[0.1, 0.3, 0.1, 0.4, 0.1]))
     n = int(2 * np.floor(top / step) + 1)
     angles = (np.arange(n) - (n - 1) / 2) * step
@@ -36,23 +37,21 @@ def draw_imaging(rng: np.random.Generator, recipe: TomogramRecipe) -> Imaging:
     return Imaging(
         tilt_axis="x" if rng.random() < 0.2 else "y",
         tilt_angles=tuple(float(a) for a in angles),
-        doses=tuple(float(d) for d in _doses(rng, angles, total=float(rng.uniform(60.0, 160.0)))),
+        doses=tuple(float(d) for d in _doses(rng, angles, total=rng.uniform(60.0, 160.0))),
         jitter=tuple((float(u), float(t)) for u, t in jitter),
         reconstruction=reconstruction,
-        ramp_power=1.0 if reconstruction is not Reconstruction.SIRT else float(rng.uniform(0.4, 0.9)),
-        rolloff_start=float(rng.uniform(0.12, 0.48)),
-        rolloff_width=float(rng.uniform(0.03, 0.12)),
-        interpolation=bool(rng.random() < 0.6),
+        ramp_power=1.0 if reconstruction is not Reconstruction.SIRT else rng.uniform(0.4, 0.9),
+        rolloff_start=rng.uniform(0.12, 0.48),
+        rolloff_width=rng.uniform(0.03, 0.12),
+        interpolation=rng.random() < 0.6,
         ctf=ctf,
-        defocus=float(rng.uniform(15000.0, 70000.0)),
-        amplitude_contrast=float(rng.uniform(0.07, 0.15)),
-        phase_shift=float(rng.uniform(60.0, 110.0)) if rng.random() < 0.12 else 0.0,
-        detector_falloff=float(rng.uniform(0.25, 1.0)),
-        local_mean_sigma=float(np.exp(rng.uniform(np.log(12.0), np.log(80.0))))
-        if rng.random() < 0.45
-        else 0.0,
+        defocus=rng.uniform(15000.0, 70000.0),
+        amplitude_contrast=rng.uniform(0.07, 0.15),
+        phase_shift=rng.uniform(60.0, 110.0) if rng.random() < 0.12 else 0.0,
+        detector_falloff=rng.uniform(0.25, 1.0),
+        local_mean_sigma=log_uniform(rng, 12.0, 80.0) if rng.random() < 0.45 else 0.0,
         noise_color=float(rng.choice([0.0, rng.uniform(0.3, 4.0)], p=[0.35, 0.65])),
-        noise_corner=float(rng.uniform(0.03, 0.12)),
+        noise_corner=rng.uniform(0.03, 0.12),
         noise_after_wedge=float(rng.choice([0.0, rng.uniform(0.2, 1.0)], p=[0.85, 0.15])),
     )
 
@@ -75,9 +74,7 @@ def draw_filter(rng: np.random.Generator, recipe: TomogramRecipe) -> tuple[str, 
         return "none", 0.0
     chances = [0.8, 0.15, 0.05] if recipe is TomogramRecipe.HELDOUT else [0.65, 0.22, 0.13]
     name = str(rng.choice(FILTERS, p=chances))
-    strength = {"none": 0.0, "lowpass": float(rng.uniform(0.4, 1.2)), "wiener": float(rng.uniform(0.3, 1.5))}[
-        name
-    ]
+    strength = {"none": 0.0, "lowpass": rng.uniform(0.4, 1.2), "wiener": rng.uniform(0.3, 1.5)}[name]
     return name, strength
 
 
@@ -138,15 +135,15 @@ def store(
     """
     unit = (volume - volume.mean(dtype=np.float64)) / max(float(volume.std(dtype=np.float64)), 1e-12)
     if storage == "int8":
-        spread, mean = float(rng.uniform(18.0, 30.0)), 0.0
+        spread, mean = rng.uniform(18.0, 30.0), 0.0
         return np.clip(np.rint(unit * spread), -128, 127).astype(np.int8), {"mean": mean, "std": spread}
     if storage == "int16":
-        spread, mean = float(rng.uniform(80.0, 400.0)), float(rng.uniform(3000.0, 9000.0))
+        spread, mean = rng.uniform(80.0, 400.0), rng.uniform(3000.0, 9000.0)
         return np.clip(np.rint(unit * spread + mean), 0, 32767).astype(np.int16), {
             "mean": mean,
             "std": spread,
         }
     spread, mean = 1.0, 0.0
     if rng.random() < 0.4:
-        spread, mean = float(np.exp(rng.uniform(-4.0, 3.0))), float(rng.normal(0.0, 2.0))
+        spread, mean = float(np.exp(rng.uniform(-4.0, 3.0))), rng.normal(0.0, 2.0)
     return (unit * spread + mean).astype(np.float32), {"mean": mean, "std": spread}

@@ -1,7 +1,7 @@
-"""Proteins, ribosome-sized particles, filaments and gold beads as clouds of weighted points.
+"""Proteins, ribosomes, filaments and gold beads as clouds of weighted points.
 
-A cloud has about one point per voxel volume, jittered, whose weight is the mass in it; splatted on
-the grid it gives solid protein a density of 1 at any voxel size.
+A cloud has about one point per voxel at a jittered position. The weight of a point is its mass, so that solid
+protein has a density of 1 on the grid at any voxel size.
 """
 
 from __future__ import annotations
@@ -11,26 +11,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.simulate.fields import Grid, frames_along, random_direction, random_rotations, turn
+from cryoseg.simulate.fields import (
+    Grid,
+    frames_along,
+    random_direction,
+    random_directions,
+    random_rotations,
+    turn,
+)
 from cryoseg.simulate.scene import Kind, Scene
 from cryoseg.types import FloatArray
 
-# Density relative to protein: nucleic acid scatters more, gold far more.
-RNA_DENSITY = 1.6
+RNA_DENSITY = 1.6  # Density of nucleic acid relative to protein.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cloud:
-    """Points of one molecule about its own origin.
+    """Points of one molecule relative to its origin.
 
     Attributes
     ----------
     points
-        (n, 3) angstrom; the first axis is the one that stands on a membrane.
+        (n, 3) positions in angstrom; the first axis is perpendicular to a membrane.
     weights
-        (n,) mass of each, in voxels of solid protein.
-    radius
-        Largest distance of a point from the origin, angstrom.
+        (n,) mass of each point in voxels of solid protein.
     """
 
     points: NDArray[np.float64]
@@ -38,100 +42,110 @@ class Cloud:
 
     @property
     def radius(self) -> float:
-        """Largest distance of a point from the origin, angstrom."""
+        """Largest distance of a point from the origin in angstrom."""
         return float(np.linalg.norm(self.points, axis=1).max()) if len(self.points) else 0.0
 
 
 def fill_balls(
     rng: np.random.Generator,
-    centres: NDArray[np.float64],
+    centers: NDArray[np.float64],
     radii: NDArray[np.float64],
     *,
     voxel_size: float,
     density: float = 1.0,
     texture: float = 0.3,
 ) -> Cloud:
-    """Points that fill a union of balls evenly.
+    """Fill a union of balls with points at regular distances.
 
     Parameters
     ----------
-    centres, radii
-        (n, 3) and (n,), angstrom.
+    rng
+        Random number generator.
+    centers, radii
+        (n, 3) centers and (n,) radii in angstrom.
+    voxel_size
+        Voxel size in angstrom.
     density
-        Mean density of the inside.
+        Mean density inside the balls.
     texture
-        Relative spread of the weights of single points.
+        Relative standard deviation of the weights of the points.
     """
     spacing = voxel_size * 0.9
-    low, high = (centres - radii[:, None]).min(axis=0), (centres + radii[:, None]).max(axis=0)
+    low, high = (centers - radii[:, None]).min(axis=0), (centers + radii[:, None]).max(axis=0)
     counts = np.maximum(np.ceil((high - low) / spacing).astype(int), 1)
     lattice = np.stack(np.meshgrid(*(np.arange(n) + 0.5 for n in counts), indexing="ij"), axis=-1).reshape(
         -1, 3
     )
     points = low + (lattice + rng.uniform(-0.4, 0.4, lattice.shape)) * ((high - low) / counts)
-    inside = np.any(np.square(points[:, None] - centres[None]).sum(axis=-1) <= np.square(radii)[None], axis=1)
+    inside = np.any(np.square(points[:, None] - centers[None]).sum(axis=-1) <= np.square(radii)[None], axis=1)
     points = points[inside]
     if len(points) == 0:
-        # A molecule smaller than a voxel is one point of its full mass.
+        # A molecule smaller than a voxel is one point with its full mass.
         volume = float((4 / 3 * np.pi * radii**3).sum())
-        return Cloud(points=centres[:1].copy(), weights=np.array([density * volume / voxel_size**3]))
+        return Cloud(points=centers[:1].copy(), weights=np.array([density * volume / voxel_size**3]))
     mass = float(np.prod((high - low) / counts)) / voxel_size**3 * density
     weights = mass * np.clip(1.0 + texture * rng.standard_normal(len(points)), 0.1, None)
     return Cloud(points=points, weights=weights)
 
 
 def globular(rng: np.random.Generator, *, radius: float, voxel_size: float, density: float = 1.0) -> Cloud:
-    """A protein of a few overlapping domains within about `radius` angstrom of its origin."""
+    """Draw a protein of a few overlapping domains within about `radius` angstrom of its origin."""
     n = int(rng.integers(1, 7))
     sizes = radius * rng.uniform(0.45, 0.7, n) if n > 1 else np.array([radius * 0.9])
-    directions = np.stack([random_direction(rng) for _ in range(n)])
-    centres = directions * (radius - sizes)[:, None] * rng.uniform(0.4, 1.0, (n, 1))
-    return fill_balls(rng, centres, sizes, voxel_size=voxel_size, density=density)
+    directions = random_directions(rng, n)
+    centers = directions * (radius - sizes)[:, None] * rng.uniform(0.4, 1.0, (n, 1))
+    return fill_balls(rng, centers, sizes, voxel_size=voxel_size, density=density)
+
+
+def ribosome_balls(
+    rng: np.random.Generator, radius: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw (15, 3) centers and (15,) radii of balls that form two unequal subunits with a cleft."""
+    large = random_directions(rng, 9) * radius * rng.uniform(0.1, 0.45, (9, 1))
+    small = random_directions(rng, 6) * radius * rng.uniform(0.1, 0.4, (6, 1))
+    small = small * np.array([0.5, 1.0, 1.3]) + np.array([0.72 * radius, 0.0, 0.0])
+    centers = np.concatenate([large - np.array([0.25 * radius, 0.0, 0.0]), small])
+    radii = np.concatenate([radius * rng.uniform(0.3, 0.48, 9), radius * rng.uniform(0.22, 0.34, 6)])
+    return centers, radii
 
 
 def ribosome(rng: np.random.Generator, *, voxel_size: float, radius: float = 125.0) -> Cloud:
-    """Two unequal subunits with a cleft, dense with RNA, about 25 nm across.
+    """Draw a ribosome with a radius in angstrom; its RNA has a high density.
 
-    Source: overall size of the bacterial and eukaryotic ribosome, 20 to 30 nm.
+    The diameter of bacterial and eukaryotic ribosomes is 20 to 30 nm.
     """
-    large = np.stack([random_direction(rng) for _ in range(9)]) * radius * rng.uniform(0.1, 0.45, (9, 1))
-    small = np.stack([random_direction(rng) for _ in range(6)]) * radius * rng.uniform(0.1, 0.4, (6, 1))
-    small = small * np.array([0.5, 1.0, 1.3]) + np.array([0.72 * radius, 0.0, 0.0])
-    centres = np.concatenate([large - np.array([0.25 * radius, 0.0, 0.0]), small])
-    radii = np.concatenate([radius * rng.uniform(0.3, 0.48, 9), radius * rng.uniform(0.22, 0.34, 6)])
-    return fill_balls(rng, centres, radii, voxel_size=voxel_size, density=RNA_DENSITY, texture=0.5)
+    centers, radii = ribosome_balls(rng, radius)
+    return fill_balls(rng, centers, radii, voxel_size=voxel_size, density=RNA_DENSITY, texture=0.5)
 
 
 def membrane_protein(
-    rng: np.random.Generator,
-    *,
-    radius: float,
-    height: float,
-    stalk: float,
-    inner: float,
-    voxel_size: float,
+    rng: np.random.Generator, *, radius: float, height: float, stalk: float, inner: float, voxel_size: float
 ) -> Cloud:
-    """A protein in a membrane, standing along its first axis, origin at the mid-surface.
+    """Draw a membrane protein whose first axis is the normal and whose origin is at the mid-surface.
 
     Parameters
     ----------
+    rng
+        Random number generator.
     radius
-        Of the head, angstrom.
+        Radius of the head in angstrom.
     height
-        Distance of the head's centre from the mid-surface, angstrom.
+        Distance of the center of the head from the mid-surface in angstrom.
     stalk
-        Radius of the part that crosses the membrane, angstrom.
+        Radius of the part that crosses the membrane in angstrom.
     inner
-        Radius of the domain on the other side, angstrom; 0 for none.
+        Radius of the domain on the other side in angstrom; 0 for none.
+    voxel_size
+        Voxel size in angstrom.
     """
     levels = np.arange(-25.0, height, max(stalk, 4.0))
-    centres = np.zeros((len(levels), 3))
-    centres[:, 0] = levels
+    centers = np.zeros((len(levels), 3))
+    centers[:, 0] = levels
     radii = np.full(len(levels), stalk)
     n = int(rng.integers(1, 5))
-    heads = np.stack([random_direction(rng) for _ in range(n)]) * radius * 0.45
+    heads = random_directions(rng, n) * radius * 0.45
     heads[:, 0] += height
-    parts, sizes = [centres, heads], [radii, np.full(n, radius * (0.7 if n > 1 else 1.0))]
+    parts, sizes = [centers, heads], [radii, np.full(n, radius * (0.7 if n > 1 else 1.0))]
     if inner > 0:
         parts.append(np.array([[-22.0 - inner, 0.0, 0.0]]))
         sizes.append(np.array([inner]))
@@ -141,19 +155,12 @@ def membrane_protein(
 def place(
     cloud: Cloud, positions: NDArray[np.float64], rotations: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Copies of a cloud.
-
-    Parameters
-    ----------
-    cloud
-        The n points of one molecule.
-    positions, rotations
-        (m, 3) angstrom and (m, 3, 3).
+    """Place copies of a cloud of n points at (m, 3) positions in angstrom with (m, 3, 3) rotations.
 
     Returns
     -------
     points, weights
-        (m * n, 3) angstrom and (m * n,).
+        (m * n, 3) positions in angstrom and (m * n,) weights.
     """
     turned = turn(cloud.points[None].astype(np.float32), rotations.astype(np.float32))
     points = (turned + positions[:, None].astype(np.float32)).reshape(-1, 3)
@@ -161,12 +168,9 @@ def place(
 
 
 def splat(points: NDArray[np.float32], weights: NDArray[np.float32], grid: Grid) -> FloatArray:
-    """Spread each point's weight over the eight voxels around it (trilinear); outside points vanish.
+    """Distribute the weights of points over the eight voxels around each, trilinearly.
 
-    Returns
-    -------
-    ndarray
-        float32 (z, y, x).
+    Points outside the grid are ignored. The result is (z, y, x) float32.
     """
     nz, ny, nx = grid.shape
     voxels = points / np.float32(grid.voxel_size)
@@ -186,7 +190,7 @@ def splat(points: NDArray[np.float32], weights: NDArray[np.float32], grid: Grid)
 
 
 class Crowd:
-    """Collects clouds of one kind, then puts them into a scene at once."""
+    """Molecules of one kind that are collected and then added to a scene together."""
 
     def __init__(self, scene: Scene, kind: Kind) -> None:
         self._scene = scene
@@ -196,7 +200,7 @@ class Crowd:
         self.count = 0
 
     def add(self, cloud: Cloud, positions: NDArray[np.float64], rotations: NDArray[np.float64]) -> None:
-        """Copies of `cloud` at `positions` (m, 3) in angstrom, turned by `rotations` (m, 3, 3)."""
+        """Add copies of a cloud at (m, 3) positions in angstrom with (m, 3, 3) rotations."""
         if len(positions) == 0:
             return
         points, weights = place(cloud, positions, rotations)
@@ -205,7 +209,7 @@ class Crowd:
         self.count += len(positions)
 
     def finish(self, *, scale: float = 1.0) -> None:
-        """Add the density, `scale` times that of protein, to the scene and mark where it is."""
+        """Add the density, multiplied by `scale`, to the scene and mark its voxels."""
         if not self._points:
             return
         density = splat(np.concatenate(self._points), np.concatenate(self._weights), self._scene.grid)
@@ -214,35 +218,33 @@ class Crowd:
 
 
 def free_positions(
-    rng: np.random.Generator,
-    scene: Scene,
-    *,
-    spacing: float,
-    clearance: float,
-    occupancy: dict[int, float],
+    rng: np.random.Generator, scene: Scene, *, spacing: float, clearance: float, occupancy: dict[int, float]
 ) -> NDArray[np.float64]:
-    """Positions on a jittered lattice that keep clear of membranes and of each other.
+    """Draw positions on a jittered lattice that do not overlap each other or membranes.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    scene
+        Scene with membranes.
     spacing
-        Lattice constant in angstrom: the molecules' diameter.
+        Lattice constant in angstrom, which is the diameter of the molecules.
     clearance
-        Least distance to a mid-surface, angstrom.
+        Smallest distance to a mid-surface in angstrom.
     occupancy
-        Fraction of lattice sites to fill, by compartment number; others stay empty.
+        Fraction of occupied lattice sites by number of the compartment; other compartments stay empty.
 
     Returns
     -------
     ndarray
-        (n, 3) angstrom.
+        (n, 3) positions z, y, x in angstrom.
     """
     extent = scene.grid.extent
     rotation = random_rotations(rng, 1)[0]
     reach = float(np.linalg.norm(extent)) / 2
     n = int(np.ceil(reach / spacing))
     ticks = np.arange(-n, n + 1) * spacing
-    # Only sites whose turned position can fall inside the slab-shaped grid are worth drawing.
     lattice = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
     positions = turn(lattice + rng.uniform(-0.2, 0.2, lattice.shape) * spacing, rotation) + extent / 2
     inside = np.all((positions >= 0) & (positions < extent - scene.grid.voxel_size), axis=1)
@@ -266,10 +268,20 @@ def wavy_line(
     step: float,
     stiffness: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (n, 3) every `step` angstrom along a worm-like line, and its tangents (n, 3).
+    """Draw a worm-like chain; return its (n, 3) points in angstrom and (n, 3) tangents.
 
-    `start` is (3,) in angstrom, `direction` (3,) of unit length, `length` in angstrom; `stiffness` is the
-    persistence length in angstrom.
+    Parameters
+    ----------
+    rng
+        Random number generator.
+    start
+        (3,) position in angstrom.
+    direction
+        (3,) unit vector.
+    length, step
+        Length of the chain and distance of its points in angstrom.
+    stiffness
+        Persistence length in angstrom.
     """
     n = max(int(length / step), 2)
     turns = rng.standard_normal((n, 3)) * np.sqrt(step / stiffness)
@@ -283,16 +295,16 @@ def wavy_line(
 
 
 def filament_cloud(rng: np.random.Generator, *, kind: str, voxel_size: float) -> tuple[Cloud, float, float]:
-    """One repeat of a filament, its axis along the first axis.
+    """Draw one repeat of a filament along the first axis.
+
+    A microtubule has 13 protofilaments on a cylinder of 25 nm with a rise of 8 nm per dimer. Actin is 7 nm
+    thick with a rise of 2.75 nm. An intermediate filament is about 10 nm thick.
 
     Returns
     -------
     cloud, rise, stiffness
-        The repeat, its rise and the persistence length used (shorter than in solution: cells bend
-        filaments), angstrom.
-
-    Source: microtubule, 13 protofilaments on a 25 nm cylinder with a rise of 8 nm per dimer; actin,
-    7 nm thick with a rise of 2.75 nm; intermediate filament, about 10 nm thick.
+        Points of the repeat, and its rise and persistence length in angstrom. The persistence length is
+        shorter than in solution, because cells bend filaments.
     """
     if kind == "microtubule":
         angles = 2 * np.pi * np.arange(13) / 13
@@ -300,21 +312,21 @@ def filament_cloud(rng: np.random.Generator, *, kind: str, voxel_size: float) ->
             np.stack([np.full(13, h), 108 * np.sin(angles), 108 * np.cos(angles)], axis=1)
             for h in (-20.0, 20.0)
         ]
-        centres = np.concatenate(rows)
-        return fill_balls(rng, centres, np.full(26, 24.0), voxel_size=voxel_size), 80.0, 60000.0
+        centers = np.concatenate(rows)
+        return fill_balls(rng, centers, np.full(26, 24.0), voxel_size=voxel_size), 80.0, 60000.0
     if kind == "actin":
-        centres = np.array([[0.0, 14.0, 0.0], [0.0, -14.0, 0.0]])
-        return fill_balls(rng, centres, np.full(2, 24.0), voxel_size=voxel_size), 42.0, 15000.0
-    centres = np.array([[-20.0, 15.0, 0.0], [20.0, -15.0, 0.0]])
-    return fill_balls(rng, centres, np.full(2, 38.0), voxel_size=voxel_size), 60.0, 8000.0
+        centers = np.array([[0.0, 14.0, 0.0], [0.0, -14.0, 0.0]])
+        return fill_balls(rng, centers, np.full(2, 24.0), voxel_size=voxel_size), 42.0, 15000.0
+    centers = np.array([[-20.0, 15.0, 0.0], [20.0, -15.0, 0.0]])
+    return fill_balls(rng, centers, np.full(2, 38.0), voxel_size=voxel_size), 60.0, 8000.0
 
 
 def add_filament(rng: np.random.Generator, scene: Scene, crowd: Crowd, *, kind: str, flat: bool) -> None:
-    """One filament through a random point of the scene; `flat` keeps it close to the x, y plane."""
+    """Add a filament through a random point of the scene; a `flat` one is nearly parallel to x and y."""
     cloud, rise, stiffness = filament_cloud(rng, kind=kind, voxel_size=scene.grid.voxel_size)
     middle = rng.uniform(0.0, 1.0, 3) * scene.grid.extent
     direction = random_direction(rng, max_z=0.15 if flat else 1.0)
-    half = float(rng.uniform(300, 3000))
+    half = rng.uniform(300, 3000)
     line, tangents = wavy_line(
         rng,
         start=middle - direction * half,
@@ -332,7 +344,7 @@ def add_filament(rng: np.random.Generator, scene: Scene, crowd: Crowd, *, kind: 
 
 
 def add_gold(rng: np.random.Generator, scene: Scene, crowd: Crowd, *, n: int, diameter: float) -> None:
-    """Gold beads of `diameter` angstrom; they lie anywhere, membranes included, as fiducials do."""
+    """Add gold beads of `diameter` angstrom at any positions, as fiducial markers."""
     radius = 0.5 * diameter
     cloud = fill_balls(
         rng, np.zeros((1, 3)), np.array([radius]), voxel_size=scene.grid.voxel_size, texture=0.0

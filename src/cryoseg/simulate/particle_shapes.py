@@ -1,4 +1,4 @@
-"""Molecules for simulated micrographs: clouds of weighted points whose projections look like particles."""
+"""Molecules of simulated micrographs as weighted points whose projections look like particles."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.simulate.fields import random_direction, random_rotations, turn
+from cryoseg.simulate.fields import random_direction, random_directions, random_rotations, turn
+from cryoseg.simulate.molecules import RNA_DENSITY, ribosome_balls
 
 Points = NDArray[np.float64]
-Balls = tuple[Points, NDArray[np.float64]]  # centers (n, 3) and radii (n,), in any unit
-NUCLEIC_ACID_DENSITY = 1.6  # over protein; nucleic acid scatters more
+Balls = tuple[Points, NDArray[np.float64]]  # Centers (n, 3) and radii (n,) in any unit.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Species:
-    """One kind of molecule.
+    """A kind of molecule.
 
     Attributes
     ----------
     points
-        (n, 3) angstrom, about the middle of the molecule.
+        (n, 3) positions in angstrom relative to the middle of the molecule.
     weights
-        (n,) cubic angstrom of solid protein that each point stands for.
+        (n,) volume of solid protein of each point in cubic angstrom.
     diameter
-        Of the smallest sphere about the middle that holds nearly all of it, angstrom.
+        Diameter of the sphere around the middle that contains 99 % of the points, in angstrom.
     kind
-        Name of its shape.
+        Name of the shape.
     """
 
     points: Points
@@ -38,28 +38,30 @@ class Species:
 
     @property
     def spacing(self) -> float:
-        """Typical distance of neighboring points, angstrom."""
+        """Typical distance of neighboring points in angstrom."""
         return float(np.cbrt(np.sum(self.weights) / len(self.weights)))
 
 
 def draw_species(
     rng: np.random.Generator, *, diameter: float, points: int, kind: str | None = None
 ) -> Species:
-    """A molecule of a random shape.
+    """Draw a molecule of a random shape.
 
     Parameters
     ----------
+    rng
+        Random number generator.
     diameter
-        Angstrom.
+        Diameter in angstrom.
     points
-        How many points; more show finer detail.
+        Number of points, which determines the level of detail.
     kind
-        One of `KINDS`; None draws one.
+        Shape from `KINDS`; None draws one.
     """
     kind = kind or str(rng.choice(list(KINDS)))
     centers, radii = KINDS[kind](rng)
-    density = NUCLEIC_ACID_DENSITY if kind == "ribosome" else 1.0
-    hollow = float(rng.uniform(0.55, 0.85)) if kind == "shell" else 0.0
+    density = RNA_DENSITY if kind == "ribosome" else 1.0
+    hollow = rng.uniform(0.55, 0.85) if kind == "shell" else 0.0
     cloud, volume = _fill(rng, centers, radii, points, hollow=hollow)
     cloud -= 0.5 * (cloud.min(axis=0) + cloud.max(axis=0))
     reach = float(np.quantile(np.linalg.norm(cloud, axis=1), 0.99))
@@ -72,7 +74,7 @@ def draw_species(
 def _fill(
     rng: np.random.Generator, centers: Points, radii: NDArray[np.float64], count: int, *, hollow: float
 ) -> tuple[Points, float]:
-    """`count` points spread evenly over a union of balls, and its volume."""
+    """Draw `count` uniform points in a union of balls, and estimate its volume."""
     low, high = (centers - radii[:, None]).min(axis=0), (centers + radii[:, None]).max(axis=0)
     box = float(np.prod(high - low))
     parts: list[Points] = []
@@ -90,9 +92,9 @@ def _fill(
 
 
 def _texture(rng: np.random.Generator, points: Points) -> NDArray[np.float64]:
-    """Weights of mean 1 that vary over 8 to 30 angstrom, as domains and helices do."""
+    """Draw weights of mean 1 that vary over 8 to 30 angstrom, as domains and helices do."""
     waves = 14
-    direction = np.stack([random_direction(rng) for _ in range(waves)])
+    direction = random_directions(rng, waves)
     length = np.exp(rng.uniform(np.log(8.0), np.log(30.0), (waves, 1)))
     phase = turn(points, 2 * np.pi * direction / length) + rng.uniform(0, 2 * np.pi, waves)
     weights = np.clip(
@@ -101,12 +103,8 @@ def _texture(rng: np.random.Generator, points: Points) -> NDArray[np.float64]:
     return np.asarray(weights / weights.mean())
 
 
-def _directions(rng: np.random.Generator, n: int) -> Points:
-    return np.stack([random_direction(rng) for _ in range(n)])
-
-
 def _chain(rng: np.random.Generator, n: int, *, bend: float, step: float) -> Points:
-    """Centers of a chain of domains that wanders."""
+    """Draw the centers of a chain of domains along a random walk."""
     heading = random_direction(rng)
     places = [np.zeros(3)]
     for _ in range(n - 1):
@@ -117,7 +115,7 @@ def _chain(rng: np.random.Generator, n: int, *, bend: float, step: float) -> Poi
 
 
 def _turned(balls: Balls, fold: int, *, dihedral: bool = False) -> Balls:
-    """Copies about the first axis; `dihedral` adds the ring turned upside down."""
+    """Return copies of balls with cyclic symmetry about the first axis, or with dihedral symmetry."""
     centers, radii = balls
     copies = []
     for k in range(fold):
@@ -135,7 +133,7 @@ def _turned(balls: Balls, fold: int, *, dihedral: bool = False) -> Balls:
 
 def _globule(rng: np.random.Generator) -> Balls:
     n = int(rng.integers(1, 5))
-    return _directions(rng, n) * rng.uniform(0.1, 0.5, (n, 1)), rng.uniform(0.6, 0.9, n)
+    return random_directions(rng, n) * rng.uniform(0.1, 0.5, (n, 1)), rng.uniform(0.6, 0.9, n)
 
 
 def _lobes(rng: np.random.Generator) -> Balls:
@@ -163,7 +161,7 @@ def _barrel(rng: np.random.Generator) -> Balls:
 
 
 def _dihedral(rng: np.random.Generator) -> Balls:
-    centers, radii = _subunit(rng, out=float(rng.uniform(0.35, 0.9)))
+    centers, radii = _subunit(rng, out=rng.uniform(0.35, 0.9))
     centers = centers + np.array([rng.uniform(0.2, 0.9), rng.uniform(-0.4, 0.4), 0.0])
     return _turned((centers, radii), int(rng.integers(2, 5)), dihedral=True)
 
@@ -178,7 +176,7 @@ def _rod(rng: np.random.Generator) -> Balls:
 
 
 def _antibody(rng: np.random.Generator) -> Balls:
-    arms = _directions(rng, 3) * rng.uniform(1.1, 1.7, (3, 1))
+    arms = random_directions(rng, 3) * rng.uniform(1.1, 1.7, (3, 1))
     centers = np.concatenate([0.55 * arms, arms])
     return centers, rng.uniform(0.32, 0.5, 6)
 
@@ -191,12 +189,12 @@ def _spike(rng: np.random.Generator) -> Balls:
 
 
 def _micelle(rng: np.random.Generator) -> Balls:
-    """A membrane protein: a belt of detergent with domains above or below."""
+    """Draw a membrane protein: a belt of detergent with domains above or below."""
     belt = _turned((np.array([[0.0, 0.0, 0.9]]), np.array([rng.uniform(0.4, 0.55)])), 16)
     levels = np.arange(-0.5, 0.6, 0.35)
     core = np.stack([levels, np.zeros_like(levels), np.zeros_like(levels)], axis=1)
     n = int(rng.integers(1, 4))
-    domain = _directions(rng, n) * 0.4 + np.array([rng.uniform(1.0, 1.6), 0.0, 0.0])
+    domain = random_directions(rng, n) * 0.4 + np.array([rng.uniform(1.0, 1.6), 0.0, 0.0])
     return (
         np.concatenate([belt[0], core, domain]),
         np.concatenate([belt[1], np.full(len(levels), 0.6), rng.uniform(0.4, 0.7, n)]),
@@ -204,12 +202,7 @@ def _micelle(rng: np.random.Generator) -> Balls:
 
 
 def _ribosome(rng: np.random.Generator) -> Balls:
-    large = _directions(rng, 9) * rng.uniform(0.1, 0.45, (9, 1)) - np.array([0.25, 0.0, 0.0])
-    small = _directions(rng, 6) * rng.uniform(0.1, 0.4, (6, 1)) * np.array([0.5, 1.0, 1.3])
-    small += np.array([0.72, 0.0, 0.0])
-    return np.concatenate([large, small]), np.concatenate(
-        [rng.uniform(0.3, 0.48, 9), rng.uniform(0.22, 0.34, 6)]
-    )
+    return ribosome_balls(rng, 1.0)
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Balls]] = {
@@ -235,19 +228,26 @@ def project(
     pixel_size: float,
     margin_px: int,
 ) -> tuple[tuple[int, int], NDArray[np.float32]]:
-    """Projection of a molecule in a random orientation, not yet blurred.
+    """Project a molecule in a random orientation, without blur.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    species
+        Kind of molecule.
     center
-        (y, x) in pixels of the image.
+        Position (y, x) in pixels of the image.
+    pixel_size
+        Pixel size in angstrom.
     margin_px
-        Empty pixels around it, for a later blur.
+        Width of an empty margin in pixels, for a later blur.
 
     Returns
     -------
     corner, patch
-        (y, x) of the patch's first pixel in the image; thickness of solid protein in angstrom.
+        Index (y, x) of the first pixel of the patch in the image, and thickness of solid protein in
+        angstrom, (y, x).
     """
     turned = turn(species.points, random_rotations(rng, 1)[0])
     reach = int(np.ceil(np.abs(turned[:, 1:]).max() / pixel_size)) + margin_px + 1

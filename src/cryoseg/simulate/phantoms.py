@@ -1,8 +1,7 @@
-"""Simple tomograms with exactly known particles, to test detectors on.
+"""Simulate simple tomograms with exactly known particles for tests of detectors.
 
-They are much plainer than those of `cryoseg simulate tomograms`: particles are balls or shells, and the
-microscope adds white noise and a missing wedge. The settings decide what makes a phantom difficult: noise,
-crowding, particles of another size that must not be picked, membranes, gold.
+Particles are balls or shells, and the microscope adds white noise and a missing wedge. The settings add
+difficulties: noise, crowding, particles of another size that must not be picked, membranes and gold.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ from cryoseg.types import FloatArray, Geometry, Picks
 SHELL_ANGSTROM = 25.0
 BILAYER_ANGSTROM = 45.0
 GOLD_DIAMETER_ANGSTROM = 100.0
-GOLD_CONTRAST = 6.0  # times a particle's
+GOLD_CONTRAST = 6.0  # Contrast of gold relative to a particle.
 MEMBRANE_CONTRAST = 1.0
 MAX_PLACEMENT_TRIES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phantom:
-    """A simulated tomogram and its truth.
+    """A simulated tomogram with its truth.
 
     Attributes
     ----------
     data
-        (z, y, x) float32, particles dark.
+        (z, y, x) float32 volume in which particles are dark.
     centers
         (n, 3) centers z, y, x of the particles to pick in voxels; whole numbers are voxel centers.
     distractors
-        (m, 3) centers of the particles that must not be picked.
+        (m, 3) centers z, y, x of the particles that must not be picked, in voxels.
     """
 
     data: FloatArray
@@ -50,9 +49,8 @@ class Phantom:
 
 
 def _ball(distance: FloatArray, radius: float) -> FloatArray:
-    """1 inside, 0 outside, one voxel of linear edge."""
-    ball: FloatArray = np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32)
-    return ball
+    """Return 1 inside and 0 outside a ball, with a linear edge of one voxel."""
+    return np.asarray(np.clip(radius + 0.5 - distance, 0, 1), np.float32)
 
 
 def _stamp(volume: FloatArray, center: NDArray[np.float64], radius: float, body: Body, wall: float) -> None:
@@ -70,12 +68,9 @@ def _stamp(volume: FloatArray, center: NDArray[np.float64], radius: float, body:
 
 
 def _place(
-    rng: np.random.Generator,
-    config: PhantomConfig,
-    diameters: NDArray[np.float64],
-    blocked: FloatArray,
+    rng: np.random.Generator, config: PhantomConfig, diameters: NDArray[np.float64], blocked: FloatArray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centers (n, 3) and diameters in voxels of particles that found room."""
+    """Draw centers of particles without overlap; return (n, 3) centers and (n,) diameters in voxels."""
     centers: list[NDArray[np.float64]] = []
     sizes: list[float] = []
     shape = np.asarray(config.shape)
@@ -96,7 +91,7 @@ def _place(
 
 
 def _membranes(rng: np.random.Generator, config: PhantomConfig) -> tuple[FloatArray, FloatArray]:
-    """Density of vesicle walls that cut through the volume, and every voxel's distance to them."""
+    """Return the density of vesicle membranes in the volume and the distance of each voxel to them."""
     shape = np.asarray(config.shape)
     z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
     density = np.zeros(config.shape, np.float32)
@@ -113,7 +108,7 @@ def _membranes(rng: np.random.Generator, config: PhantomConfig) -> tuple[FloatAr
 
 
 def _missing_wedge(shape: tuple[int, int, int], tilt_degrees: float) -> NDArray[np.bool_]:
-    """Half-spectrum mask, True where tilts about y up to `tilt_degrees` have measured."""
+    """Return the mask of the half spectrum that tilts about y up to `tilt_degrees` measure."""
     kz = np.fft.fftfreq(shape[0])[:, None, None]
     kx = np.fft.rfftfreq(shape[2])[None, None, :]
     measured = np.abs(kz) <= np.abs(kx) * np.tan(np.deg2rad(tilt_degrees)) + 1e-12
@@ -121,15 +116,7 @@ def _missing_wedge(shape: tuple[int, int, int], tilt_degrees: float) -> NDArray[
 
 
 def make_phantom(config: PhantomConfig, index: int = 0) -> Phantom:
-    """Draw phantom `index` of a configuration; it is the same whenever it is asked for.
-
-    Parameters
-    ----------
-    config
-        Contents, imaging and seed.
-    index
-        Number of the phantom under the seed.
-    """
+    """Simulate phantom number `index` of a configuration and its seed."""
     rng = np.random.default_rng([config.seed, index])
     voxel = config.voxel_size
     membranes, distance = _membranes(rng, config)
@@ -141,7 +128,7 @@ def make_phantom(config: PhantomConfig, index: int = 0) -> Phantom:
     diameters = np.concatenate([wanted, other])
     is_wanted = np.arange(len(diameters)) < len(wanted)
     order = rng.permutation(len(diameters))
-    # Room runs out for the last ones, so the two kinds take turns in random order.
+    # The last particles may find no space, so the two kinds are placed in random order.
     centers, sizes = _place(rng, config, diameters[order], distance)
     flags = is_wanted[order][: len(centers)]
     if len(centers) < len(order):
@@ -169,13 +156,13 @@ def make_phantom(config: PhantomConfig, index: int = 0) -> Phantom:
 
 
 def output_endings(config: PhantomConfig) -> dict[str, str]:
-    """Ends of the names of the files of one phantom by kind, the image first."""
+    """Return the endings of the output names of one phantom by kind, the image first."""
     endings = {"image": "_micrograph.mrc" if config.projection else "_tomogram.mrc", "truth": "_truth.csv"}
     return endings | ({"labels": "_labels.csv"} if config.labels else {})
 
 
 def make(config: PhantomConfig, index: int, outputs: Mapping[str, Path]) -> dict[str, Any]:
-    """Simulate phantom `index` and write its files; give the truth for its record.
+    """Simulate phantom `index`, write its files and return the truth for its record.
 
     Raises
     ------
@@ -192,7 +179,4 @@ def make(config: PhantomConfig, index: int, outputs: Mapping[str, Path]) -> dict
     write_csv(outputs["truth"], {name: Picks(centers=centers)})
     if "labels" in outputs:
         write_csv(outputs["labels"], {name: Picks(centers=centers[: config.labels])})
-    return {
-        "particles": len(centers),
-        "distractor_centers_zyx": phantom.distractors.round(4).tolist(),
-    }
+    return {"particles": len(centers), "distractor_centers_zyx": phantom.distractors.round(4).tolist()}

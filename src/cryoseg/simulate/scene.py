@@ -159,7 +159,7 @@ class Scene:
         self.kinds[where] = 0
 
     def label(self, thickness: float) -> BoolArray:
-        """(z, y, x) voxels whose centre lies within half of `thickness` (angstrom) of a mid-surface."""
+        """(z, y, x) voxels whose center lies within half of `thickness` (angstrom) of a mid-surface."""
         return np.asarray(self.distance <= np.float32(0.5 * thickness))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg.config.simulate import TomogramRecipe
-from cryoseg.simulate.fields import Grid, frames_along, random_rotations
+from cryoseg.simulate.fields import Grid, frames_along, log_uniform, random_rotations
 from cryoseg.simulate.membranes import ARRANGEMENTS, Builder, draw_lipids
 from cryoseg.simulate.molecules import (
     Crowd,
@@ -42,7 +42,7 @@ class Specimen:
     scene
         Distance, density and kinds on the padded grid.
     thickness
-        Of the labelled bilayer, angstrom.
+        Of the labeled bilayer, angstrom.
     record
         Parameters, ready for JSON.
     """
@@ -105,15 +105,15 @@ def _stud_membranes(
         species = [
             membrane_protein(
                 rng,
-                radius=float(rng.uniform(15.0, 55.0)),
-                height=float(rng.uniform(25.0, 110.0)),
-                stalk=float(rng.uniform(6.0, 20.0)),
+                radius=rng.uniform(15.0, 55.0),
+                height=rng.uniform(25.0, 110.0),
+                stalk=rng.uniform(6.0, 20.0),
                 inner=float(rng.choice([0.0, rng.uniform(10.0, 35.0)])),
                 voxel_size=grid.voxel_size,
             )
             for _ in range(int(rng.integers(1, 5)))
         ]
-        per_area = float(np.exp(rng.uniform(np.log(0.4e-5), np.log(1.6e-4)))) * crowding
+        per_area = log_uniform(rng, 0.4e-5, 1.6e-4) * crowding
         rough_er = rng.random() < 0.1
         for surface in build.surfaces:
             own = per_area * float(np.exp(rng.normal(0.0, 0.7)))
@@ -131,7 +131,7 @@ def _stud_membranes(
                     points + 160.0 * normals,
                     random_rotations(rng, len(points)),
                 )
-    scale = float(rng.uniform(0.6, 1.2))
+    scale = rng.uniform(0.6, 1.2)
     crowd.finish(scale=scale)
     bound.finish(scale=scale)
     return {"count": crowd.count, "bound_ribosomes": bound.count, "density": scale}
@@ -145,18 +145,18 @@ def _fill_compartments(
     numbers = [0, *scene.closed]
     base = float(rng.choice([0.0, rng.uniform(0.02, 0.15), rng.uniform(0.15, 0.5)], p=[0.15, 0.45, 0.4]))
     if recipe is TomogramRecipe.HELDOUT:
-        base = float(rng.uniform(0.15, 0.4))
+        base = rng.uniform(0.15, 0.4)
     if recipe is TomogramRecipe.SAMPLE:
         base = 0.05
     base = min(base * crowding, 0.7)
     level = {number: float(np.clip(base * np.exp(rng.normal(0.0, 0.8)), 0.0, 0.7)) for number in numbers}
     level[0] = base
-    scale = float(rng.uniform(0.45, 1.0))
+    scale = rng.uniform(0.45, 1.0)
     proteins = Crowd(scene, Kind.CYTOSOLIC_PROTEIN)
     if base > 0:
         n_species = int(rng.integers(2, 6))
         for _ in range(n_species):
-            radius = float(np.exp(rng.uniform(np.log(18.0), np.log(75.0))))
+            radius = log_uniform(rng, 18.0, 75.0)
             cloud = globular(rng, radius=radius, voxel_size=grid.voxel_size)
             positions = free_positions(
                 rng,
@@ -168,8 +168,8 @@ def _fill_compartments(
             proteins.add(cloud, positions, random_rotations(rng, len(positions)))
     ribosomes = Crowd(scene, Kind.RIBOSOME)
     if recipe is TomogramRecipe.HELDOUT or (recipe is TomogramRecipe.TRAIN and rng.random() < 0.4):
-        fraction = float(rng.uniform(0.03, 0.3)) * min(crowding, 2.0)
-        radius = float(rng.uniform(95.0, 140.0))
+        fraction = rng.uniform(0.03, 0.3) * min(crowding, 2.0)
+        radius = rng.uniform(95.0, 140.0)
         inside = {number: fraction if rng.random() < 0.15 else 0.0 for number in numbers}
         inside[0] = fraction
         positions = free_positions(
@@ -187,13 +187,7 @@ def _fill_compartments(
     if recipe is not TomogramRecipe.SAMPLE:
         for number in scene.closed[:12]:
             if rng.random() < 0.4:
-                lumen(
-                    rng,
-                    scene,
-                    number,
-                    density=float(rng.normal(0.05, 0.12)),
-                    grain=float(rng.uniform(0.03, 0.25)),
-                )
+                lumen(rng, scene, number, density=rng.normal(0.05, 0.12), grain=rng.uniform(0.03, 0.25))
                 lumens += 1
     return {
         "occupancy": base,
@@ -215,11 +209,11 @@ def _filaments(
     for kind, most in (("microtubule", 6), ("actin", 25), ("intermediate", 12)):
         if rng.random() < 0.5:
             n = int(np.ceil(rng.integers(1, most + 1) * min(crowding, 2.0)))
-            flat = bool(rng.random() < 0.6)
+            flat = rng.random() < 0.6
             for _ in range(n):
                 add_filament(rng, scene, crowd, kind=kind, flat=flat)
             counts[kind] = n
-    crowd.finish(scale=float(rng.uniform(0.7, 1.3)))
+    crowd.finish(scale=rng.uniform(0.7, 1.3))
     return counts
 
 
@@ -242,14 +236,14 @@ def _surround(
             details = step()
             added = scene.density - before
             # Share of variance is what decides whether the membranes can still be seen at a given SNR.
-            share = float(rng.uniform(0.1, 0.8))
+            share = rng.uniform(0.1, 0.8)
             power = float(added.var(dtype=np.float64))
             limit = share * float(before.var(dtype=np.float64))
             factor = min(1.0, float(np.sqrt(limit / power))) if power > 0 else 1.0
             scene.density = before + np.float32(factor) * added
             record[name] = {**details, "density_factor": factor}
     if rng.random() < 0.2:
-        ice = float(rng.uniform(0.1, 0.6))
+        ice = rng.uniform(0.1, 0.6)
         coat = float(rng.choice([0.0, rng.uniform(0.1, 0.6)]))
         lamella_surfaces(rng, scene, ice_density=ice, coat_density=coat)
         record["lamella_surfaces"] = {"ice_density": ice, "coat_density": coat}
@@ -258,7 +252,7 @@ def _surround(
 
 def _gold(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
     diameter = float(rng.choice([50.0, 100.0, 150.0]) * rng.uniform(0.9, 1.1))
-    count, density = int(rng.integers(1, 12)), float(rng.uniform(4.0, 25.0))
+    count, density = int(rng.integers(1, 12)), rng.uniform(4.0, 25.0)
     crowd = Crowd(scene, Kind.GOLD)
     add_gold(rng, scene, crowd, n=count, diameter=diameter)
     crowd.finish(scale=density)
@@ -266,8 +260,8 @@ def _gold(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
 
 
 def _ice(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
-    count, density = int(rng.integers(1, 5)), float(rng.uniform(0.4, 2.0))
-    radii = [float(rng.uniform(150.0, 700.0)) for _ in range(count)]
+    count, density = int(rng.integers(1, 5)), rng.uniform(0.4, 2.0)
+    radii = [rng.uniform(150.0, 700.0) for _ in range(count)]
     for radius in radii:
         ice_contamination(rng, scene, radius=radius, density=density)
     return {"radii_angstrom": radii, "density": density}
@@ -275,6 +269,6 @@ def _ice(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
 
 def _carbon(rng: np.random.Generator, scene: Scene, crowding: float) -> dict[str, Any]:
     coverage = float(min(rng.uniform(0.08, 0.4) * crowding, 0.5))
-    thickness, density = float(rng.uniform(100.0, 220.0)), float(rng.uniform(0.5, 1.5))
+    thickness, density = rng.uniform(100.0, 220.0), rng.uniform(0.5, 1.5)
     carbon_edge(rng, scene, coverage=coverage, thickness=thickness, density=density)
     return {"coverage": coverage, "thickness_angstrom": thickness, "density": density}

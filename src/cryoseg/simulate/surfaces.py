@@ -33,13 +33,13 @@ class Pose:
 
     Attributes
     ----------
-    centre
+    center
         (3,) z, y, x in angstrom.
     direction
         (3,) unit vector z, y, x: the normal of a sheet, the axis of a tubule.
     """
 
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     direction: NDArray[np.float64]
 
 
@@ -126,7 +126,7 @@ def redistance(field: FloatArray, voxel_size: float) -> FloatArray:
 def ellipsoid_field(
     grid: Grid,
     box: Box,
-    centre: NDArray[np.float64],
+    center: NDArray[np.float64],
     semi_axes: NDArray[np.float64],
     rotation: NDArray[np.float64],
 ) -> FloatArray:
@@ -134,13 +134,13 @@ def ellipsoid_field(
 
     Parameters
     ----------
-    centre, semi_axes
+    center, semi_axes
         Angstrom, (z, y, x) and in the ellipsoid's own frame.
     rotation
         (3, 3), columns are the ellipsoid's axes in (z, y, x).
     """
     z, y, x = grid.axes(box)
-    z, y, x = z - np.float32(centre[0]), y - np.float32(centre[1]), x - np.float32(centre[2])
+    z, y, x = z - np.float32(center[0]), y - np.float32(center[1]), x - np.float32(center[2])
     shape = np.broadcast_shapes(z.shape, y.shape, x.shape)
     sum2 = np.zeros(shape, dtype=np.float32)
     sum4 = np.zeros(shape, dtype=np.float32)
@@ -165,13 +165,13 @@ def rough(
     )
 
 
-def sphere(grid: Grid, centre: NDArray[np.float64], radius: float) -> Surface | None:
-    """An exact sphere, `centre` (3,) z, y, x and `radius` in angstrom; None if it does not reach the grid."""
-    box = grid.box_around(centre, radius + REACH_ANGSTROM)
+def sphere(grid: Grid, center: NDArray[np.float64], radius: float) -> Surface | None:
+    """An exact sphere, `center` (3,) z, y, x and `radius` in angstrom; None if it does not reach the grid."""
+    box = grid.box_around(center, radius + REACH_ANGSTROM)
     if box is None:
         return None
     z, y, x = grid.axes(box)
-    squared = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+    squared = (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2
     return Surface(kind="vesicle", box=box, distance=np.asarray(np.sqrt(squared) - radius, dtype=np.float32))
 
 
@@ -179,7 +179,7 @@ def vesicle(
     rng: np.random.Generator,
     grid: Grid,
     *,
-    centre: NDArray[np.float64],
+    center: NDArray[np.float64],
     radius: float,
     elongation: float = 1.2,
     roughness: float = 0.05,
@@ -188,7 +188,7 @@ def vesicle(
 
     Parameters
     ----------
-    centre, radius
+    center, radius
         Angstrom, (z, y, x); the radius is the geometric mean of the semi-axes.
     elongation
         Largest ratio of two semi-axes.
@@ -204,10 +204,10 @@ def vesicle(
     axes *= radius / np.prod(axes) ** (1 / 3)
     rotation = random_rotations(rng, 1)[0]
     half = np.sqrt(np.square(rotation * axes).sum(axis=1)) * (1 + 2 * roughness) + REACH_ANGSTROM
-    box = grid.box_around(centre, half)
+    box = grid.box_around(center, half)
     if box is None:
         return None
-    field = ellipsoid_field(grid, box, centre, axes, rotation)
+    field = ellipsoid_field(grid, box, center, axes, rotation)
     wavelength = float(np.clip(radius * rng.uniform(0.7, 2.0), 150.0, 2000.0))
     field = rough(rng, field, box, grid, amplitude=roughness * radius, wavelength=wavelength)
     return Surface(kind="vesicle", box=box, distance=as_distance(field, grid.voxel_size))
@@ -248,7 +248,7 @@ def folded_inner(
     gap
         Distance of inner and outer membrane, angstrom.
     fold_spacing, fold_width
-        Distance of neighbouring folds, and of the two membranes of one fold, angstrom.
+        Distance of neighboring folds, and of the two membranes of one fold, angstrom.
     """
     box = outer.box
     z, y, x = grid.axes(box)
@@ -258,7 +258,7 @@ def folded_inner(
     along = (z * rotation[0, 1] + y * rotation[1, 1] + x * rotation[2, 1]).astype(np.float32)
     across = across + np.float32(0.35 * fold_spacing) * smooth_noise(rng, box, spacing_px=warp_px)
     phase = across / np.float32(fold_spacing)
-    # Neighbouring folds hang from opposite walls and end at different depths.
+    # Neighboring folds hang from opposite walls and end at different depths.
     number = np.floor(phase).astype(np.int32)
     low = int(number.min())
     depths = rng.uniform(-0.1, 0.9, int(number.max()) - low + 1).astype(np.float32)
@@ -291,23 +291,23 @@ def sheet(
     wave
         Waviness of the sheet.
     """
-    centre, normal = pose.centre, pose.direction
-    box = grid.box_around(centre, half_width + REACH_ANGSTROM)
+    center, normal = pose.center, pose.direction
+    box = grid.box_around(center, half_width + REACH_ANGSTROM)
     if box is None:
         return None
     z, y, x = grid.axes(box)
-    apex = (centre - normal * bend_radius).astype(np.float32)
-    middle = centre.astype(np.float32)
+    apex = (center - normal * bend_radius).astype(np.float32)
+    middle = center.astype(np.float32)
     radial = np.sqrt((z - apex[0]) ** 2 + (y - apex[1]) ** 2 + (x - apex[2]) ** 2).astype(np.float32)
     field = rough(
         rng, radial - np.float32(bend_radius), box, grid, amplitude=wave.amplitude, wavelength=wave.wavelength
     )
-    centre_distance = np.sqrt((z - middle[0]) ** 2 + (y - middle[1]) ** 2 + (x - middle[2]) ** 2).astype(
+    center_distance = np.sqrt((z - middle[0]) ** 2 + (y - middle[1]) ** 2 + (x - middle[2]) ** 2).astype(
         np.float32
     )
     rim_field = rough(
         rng,
-        centre_distance - np.float32(half_width),
+        center_distance - np.float32(half_width),
         box,
         grid,
         amplitude=0.1 * half_width,
@@ -331,9 +331,9 @@ def tubule(
     bend
         Sideways waviness of the line.
     """
-    centre, direction = pose.centre, pose.direction
+    center, direction = pose.center, pose.direction
     half = np.abs(direction) * half_length + radius + 2 * bend.amplitude + REACH_ANGSTROM
-    box = grid.box_around(centre, half)
+    box = grid.box_around(center, half)
     if box is None:
         return None
     z, y, x = grid.axes(box)
@@ -341,7 +341,7 @@ def tubule(
     second = frame[:, 0] - direction * (frame[:, 0] @ direction)
     second /= np.linalg.norm(second)
     third = np.cross(direction, second)
-    z, y, x = z - np.float32(centre[0]), y - np.float32(centre[1]), x - np.float32(centre[2])
+    z, y, x = z - np.float32(center[0]), y - np.float32(center[1]), x - np.float32(center[2])
     along, u, v = (
         (z * d[0] + y * d[1] + x * d[2]).astype(np.float32)
         for d in (direction.astype(np.float32), second.astype(np.float32), third.astype(np.float32))

@@ -18,14 +18,14 @@ def _soft_step(field: FloatArray, width: float) -> FloatArray:
 def ice_contamination(rng: np.random.Generator, scene: Scene, *, radius: float, density: float) -> None:
     """A lump of crystalline ice, mostly on the upper or lower surface of the grid."""
     grid = scene.grid
-    centre = rng.uniform(0.0, 1.0, 3) * grid.extent
+    center = rng.uniform(0.0, 1.0, 3) * grid.extent
     if rng.random() < 0.7:
-        centre[0] = rng.choice([0.0, grid.extent[0]]) + rng.normal(0.0, 0.2 * radius)
+        center[0] = rng.choice([0.0, grid.extent[0]]) + rng.normal(0.0, 0.2 * radius)
     axes = radius * np.array([rng.uniform(0.6, 1.0), 1.0, rng.uniform(1.0, 1.5)])
-    box = grid.box_around(centre, float(axes.max()) * 1.4)
+    box = grid.box_around(center, float(axes.max()) * 1.4)
     if box is None:
         return
-    field = ellipsoid_field(grid, box, centre, axes, random_rotations(rng, 1)[0])
+    field = ellipsoid_field(grid, box, center, axes, random_rotations(rng, 1)[0])
     field = rough(rng, field, box, grid, amplitude=0.12 * radius, wavelength=0.8 * radius)
     lump = _soft_step(field, 2 * grid.voxel_size)
     texture = 1.0 + 0.25 * smooth_noise(rng, box, spacing_px=rng.uniform(1.5, 6.0))

@@ -16,15 +16,14 @@ from cryoseg.config.simulate import PolarityOnDisk, SimulateConfig, TomogramReci
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.outputs import atomic_output
-from cryoseg.simulate.fields import Grid
+from cryoseg.simulate.fields import Grid, log_uniform
 from cryoseg.simulate.imaging import image, scale_noise
 from cryoseg.simulate.microscope import STORAGES, apply_filter, draw_filter, draw_imaging, store
 from cryoseg.simulate.scene import Kind
 from cryoseg.simulate.specimen import Specimen, build_specimen
 from cryoseg.types import BoolArray, FloatArray, Geometry
 
-# Voxels on each side that are built and imaged but not kept, so that the periodic transform does not
-# lead streaks of one face into the opposite one.
+# Margin on each side that is cropped, because the Fourier transform is periodic.
 MARGIN_PX = (8, 16, 16)
 DISTRACTOR_FRACTION = 0.10
 MIN_DISTRACTOR_KINDS = 3
@@ -32,21 +31,21 @@ MIN_DISTRACTOR_KINDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedTomogram:
-    """One volume and all that is known about it.
+    """A simulated tomogram with its truth.
 
     Attributes
     ----------
     data
-        (z, y, x) as it goes to disk.
+        (z, y, x) volume as written to the file.
     labels
-        True within half a bilayer thickness of a membrane's mid-surface, wedge or no wedge.
+        (z, y, x) array, True within half a bilayer thickness of the mid-surface of a membrane.
     noise_free, noise
-        The two parts of the reconstruction before any filter, dense is bright; their variances
-        give the recorded SNR.
+        (z, y, x) parts of the reconstruction before any filter, in which dense matter is bright. The ratio
+        of their variances is the recorded SNR.
     voxel_size
-        Angstrom.
+        Voxel size in angstrom.
     record
-        Every parameter, ready for JSON.
+        All parameters, ready for JSON.
     """
 
     data: NDArray[Any]
@@ -57,12 +56,8 @@ class SimulatedTomogram:
     record: dict[str, Any]
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
 def _margins(shape: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
-    """Voxels before and after each axis: the margin, and what brings the length to a fast transform."""
+    """Return the margins before and after each axis, which give a length with a fast Fourier transform."""
     pairs = []
     for n, margin in zip(shape, MARGIN_PX, strict=True):
         total = scipy.fft.next_fast_len(n + 2 * margin, real=True)
@@ -83,7 +78,7 @@ def _distractor_fractions(kinds: NDArray[np.uint8]) -> dict[str, float]:
 def _specimen(
     rng: np.random.Generator, grid: Grid, inner: tuple[slice, ...], recipe: TomogramRecipe
 ) -> Specimen:
-    """A specimen that has membrane in the field and, for the held-out recipe, enough distractors."""
+    """Draw a specimen with membranes in the field of view and, for `heldout`, enough distractors."""
     crowding = 1.0
     attempts = 0
     while True:
@@ -105,17 +100,9 @@ def _specimen(
 
 
 def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogram:
-    """Volume `index` of a configuration; the same one whenever it is asked for.
-
-    Parameters
-    ----------
-    config
-        TomogramRecipe, shape, ranges and seed.
-    index
-        Number of the volume under the seed.
-    """
+    """Simulate tomogram number `index` of a configuration and its seed."""
     rng = np.random.default_rng([config.seed, index])
-    voxel_size = round(_log_uniform(rng, *config.pixel_size_range), 2)
+    voxel_size = round(log_uniform(rng, *config.pixel_size_range), 2)
     margins = _margins(config.shape)
     padded = tuple(n + sum(pair) for n, pair in zip(config.shape, margins, strict=True))
     grid = Grid(shape=(padded[0], padded[1], padded[2]), voxel_size=voxel_size)
@@ -129,7 +116,7 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
         for part in image(rng, scene.density, voxel_size=voxel_size, imaging=imaging)
     )
     noise_free = noise_free - noise_free.mean(dtype=np.float64).astype(np.float32)
-    snr = _log_uniform(rng, *config.snr_range)
+    snr = log_uniform(rng, *config.snr_range)
     noise = scale_noise(noise_free, noise, snr)
 
     filter_name, strength = draw_filter(rng, config.recipe)
@@ -170,12 +157,12 @@ def simulate_tomogram(config: SimulateConfig, index: int = 0) -> SimulatedTomogr
 
 
 def output_endings(config: SimulateConfig) -> dict[str, str]:
-    """Ends of the names of the files of one volume by kind, the tomogram first."""
+    """Return the endings of the output names of one volume by kind, the tomogram first."""
     return {"tomogram": "_tomogram.mrc", "labels": "_labels.mrc.gz"}
 
 
 def make(config: SimulateConfig, index: int, outputs: Mapping[str, Path]) -> dict[str, Any]:
-    """Simulate volume `index` and write its files; give the parameters for its record.
+    """Simulate volume `index`, write its files and return the parameters for its record.
 
     Raises
     ------
@@ -190,7 +177,7 @@ def make(config: SimulateConfig, index: int, outputs: Mapping[str, Path]) -> dic
         plain = temporary.with_name(f"{temporary.name}.mrc")
         try:
             write_mrc(plain, simulated.labels.astype(np.int8), geometry, dtype="int8", label=label)
-            # Without a time in the gzip header, equal labels are equal files.
+            # The gzip header contains no time, so that equal labels give equal files.
             temporary.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=6, mtime=0))
         finally:
             plain.unlink(missing_ok=True)
