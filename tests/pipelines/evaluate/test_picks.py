@@ -214,7 +214,7 @@ def test_outputs_of_a_batch_with_images_of_one_name_are_scored(tmp_path: Path) -
     write(tmp_path / "out" / "g1_a_particles.csv", ["a,10,10"], "image,x,y")
     write(tmp_path / "out" / "g2_a_particles.csv", ["a,30,30"], "image,x,y")
     files = evaluate_pick_files({"m": tmp_path / "out"}, truth, config()).files
-    assert [(file.name, file.error, file.figures["recall"]) for file in files] == [
+    assert [(file.name, file.error, file.metrics["recall"]) for file in files] == [
         ("g1/a", "", 1),
         ("g2/a", "", 1),
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from typer import Exit
 
+from cryoseg.cli.batch_options import finish_batch
 from cryoseg.cli.options import Verbosity
 from cryoseg.config.simulate import SimulatedSeries
 
@@ -18,9 +19,10 @@ def run_simulation(
     title: str, config: Config, output_dir: Path, series: SimulatedSeries, verbosity: Verbosity
 ) -> NoReturn:
     """Simulate a series, print its table, and leave with the exit status."""
+    from cryoseg.pipelines.batches.run import Batch
     from cryoseg.pipelines.simulate import simulate_files
 
     with verbosity.console() as console:
         report = simulate_files(config, output_dir, series, on_event=console)
-    console.summary(title, report.rows)
-    raise Exit(report.exit_status)
+        status = finish_batch(console, title, report, batch=Batch(), reports=())
+    raise Exit(status)
