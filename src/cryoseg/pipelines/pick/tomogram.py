@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config.cet_pick import Specimen
 from cryoseg.config.pick import FilamentConfig, ThicknessAxis, TomogramPickConfig
-from cryoseg.core.blank import BLANK_LOGIT
+from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.core.grids.working_grid import ORDERS, points_thin_back, thin_back, thin_first, triple_thin_first
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.filaments import trace_filaments
