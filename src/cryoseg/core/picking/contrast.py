@@ -22,8 +22,8 @@ def is_constant(image: FloatArray) -> bool:
 def clip_outliers(image: FloatArray) -> FloatArray:
     """Replace isolated extreme pixels of a (y, x) image by the median of their 3 x 3 neighborhood.
 
-    A pixel is an outlier if it differs from that median by more than `deviations` robust standard deviations
-    of this difference. Large dark crystals are kept.
+    A pixel is an outlier if it differs from that median by more than `HOT_PIXEL_DEVIATIONS` robust
+    standard deviations of this difference. Large dark crystals are kept.
     """
     smooth = ndimage.median_filter(image, size=3, mode="nearest")
     difference = image - smooth
