@@ -195,8 +195,6 @@ def test_the_architecture_page_names_every_package() -> None:
     named = re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+(?:\.py|/)?)`", page)
     missing = [name for name in named if not (source / name).exists() and not (REPOSITORY / name).exists()]
     assert missing == []
-    dotted = re.findall(
-        r"`((?:cli|pipelines|training|models|io|simulate|view|core|config)(?:\.[a-z_0-9]+)+)`", page
-    )
+    dotted = re.findall(r"`((?:cli|pipelines|methods|io|simulate|view|core|config)(?:\.[a-z_0-9]+)+)`", page)
     absent = [name for name in dotted if not list(source.glob(name.replace(".", "/") + "*"))]
     assert absent == []

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cryoseg.core.masks.components import find_components
+from cryoseg.core.masks.postprocess import find_components
 
 
 @settings(max_examples=40, deadline=None)

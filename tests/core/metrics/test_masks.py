@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cryoseg.config import EvaluateConfig, Metric
-from cryoseg.core.masks.components import find_components
+from cryoseg.core.masks.postprocess import find_components
 from cryoseg.core.metrics.columns import metrics_of
 from cryoseg.core.metrics.distance import (
     measure_component_recall,

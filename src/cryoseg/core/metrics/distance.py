@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from cryoseg.core.masks.components import Components
+from cryoseg.core.masks.postprocess import Components
 from cryoseg.core.metrics.overlap import ratio, require_one_shape
 from cryoseg.types import BoolArray
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
-from cryoseg.core.masks.components import find_components
+from cryoseg.core.masks.postprocess import find_components
 from cryoseg.core.metrics.distance import (
     ComponentRecall,
     PlaneDistance,

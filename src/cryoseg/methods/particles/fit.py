@@ -20,9 +20,8 @@ from cryoseg.methods.particles.samples import (
     sample_squares,
     sample_tiles,
 )
-from cryoseg.methods.particles.tiles import Points, tile_logits
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
-from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.prompt_sam.network import Points, PromptSam, tile_logits
 from cryoseg.methods.training.threshold import dice_by_threshold
 from cryoseg.types import FloatArray
 

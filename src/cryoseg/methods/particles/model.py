@@ -13,7 +13,7 @@ from torch.nn import functional
 from cryoseg.config.common import Precision
 from cryoseg.config.prompt_sam import InputScale, NativeMode
 from cryoseg.core.grids.blend import tile_grid
-from cryoseg.core.picking.particle_view import particle_view
+from cryoseg.core.robust import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.paths import expand_home, is_file
 from cryoseg.io.weight_files import file_digests
@@ -22,10 +22,9 @@ from cryoseg.methods.particles.files import Loaded, native_recipe, read_particle
 from cryoseg.methods.particles.fit import given_points
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.particles.recipe import ParticleRecipe
-from cryoseg.methods.particles.tiles import enlarged, image_logits, tile_logits
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.everything import particle_sized_union
-from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.prompt_sam.network import PromptSam, enlarged, image_logits, tile_logits
 from cryoseg.methods.weights import GROUPS, canonical_name, require
 from cryoseg.types import FloatArray
 

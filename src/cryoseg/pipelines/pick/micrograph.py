@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -25,10 +26,10 @@ from cryoseg.core.picking.contrast import (
 )
 from cryoseg.core.picking.logit_picks import LogitPicks, grow_cores, logits_to_picks
 from cryoseg.core.picking.mask_picks import draw_discs
-from cryoseg.core.picking.particle_view import particle_view, view_shape
 from cryoseg.core.picking.pick_regions import clear_of_borders
-from cryoseg.core.robust import RGB_SPAN, robust_map
+from cryoseg.core.robust import RGB_SPAN, particle_view, robust_map, view_shape
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
+from cryoseg.io.images.micrographs import read_micrograph, read_warnings
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph, length_in_pixels, particle_diameter
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
@@ -105,6 +106,15 @@ class MicrographPickResult:
         else:
             mask = self.native_logits() > self.logit_threshold
         return np.asarray(mask if self.blank is None else mask & ~self.blank)
+
+
+def read_for_picking(path: Path, config: MicrographPickConfig, on_event: OnEvent) -> Micrograph:
+    """Read a micrograph; warn of a doubtful pixel size only if a length in angstrom needs it."""
+    micrograph = read_micrograph(path, pixel_size=config.pixel_size, mode0=config.mode0)
+    lengths = (config.particle_diameter_angstrom, config.border_angstrom, config.min_distance_angstrom)
+    for warning in read_warnings(micrograph, needs_pixel_size=any(lengths)):
+        on_event(Warn(text=warning))
+    return micrograph
 
 
 def pick_micrograph(

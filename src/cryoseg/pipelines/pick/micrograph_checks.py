@@ -7,7 +7,7 @@ from dataclasses import replace
 from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
 from cryoseg.core.grids.blank import find_blank_pixels, signal_box
 from cryoseg.core.picking.contrast import is_constant
-from cryoseg.core.picking.particle_view import view_shape
+from cryoseg.core.robust import view_shape
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.memory import GIB, available_memory

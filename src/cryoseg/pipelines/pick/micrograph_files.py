@@ -13,7 +13,7 @@ from pathlib import Path
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
-from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph, read_warnings
+from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
@@ -29,7 +29,7 @@ from cryoseg.pipelines.batches.memory import choose_memory_level, mapped_shape, 
 from cryoseg.pipelines.batches.records import Done, own_file, peak_bytes, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph
+from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph, read_for_picking
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph
 from cryoseg.pipelines.pick.tomogram_files import existing_stars, write_combined_star
 from cryoseg.types import Micrograph
@@ -139,23 +139,23 @@ def _pick_here(
         options = {"inputs": [path.absolute()], "model": model_file}
         return Job(path=path, outputs=outputs[path], identity=identity, options=options)
 
-    def read(path: Path) -> Micrograph:
+    def check_memory(path: Path) -> None:
         if (shape := mapped_shape(path)) is not None:
             choose_memory_level(path, need(shape), workers=batch.workers)
-        micrograph = read_micrograph(path, pixel_size=config.pixel_size, mode0=config.mode0)
-        lengths = (config.particle_diameter_angstrom, config.border_angstrom, config.min_distance_angstrom)
-        for warning in read_warnings(micrograph, needs_pixel_size=any(lengths)):
-            on_event(Warn(text=warning))
-        return micrograph
+
+    def examine(path: Path) -> None:
+        check_memory(path)
+        check_micrograph(read_for_picking(path, config, on_event), model.recipe, config, on_event=on_event)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
-        return _pick_one(read(path), outputs, model, config, on_event)
+        check_memory(path)
+        return _pick_one(read_for_picking(path, config, on_event), outputs, model, config, on_event)
 
     return run_batch(
         items,
         work,
         plan=plan,
-        examine=lambda path: check_micrograph(read(path), model.recipe, config, on_event=on_event),
+        examine=examine,
         batch=batch,
         overwrite=request.outputs.overwrite,
         on_event=on_event,
