@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cryoseg.cli import sample
-from cryoseg.cli.simulate import app as simulate
+from cryoseg.cli.app import app
 from cryoseg.errors import ConfigError
 from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.io.images.volumes import read_mask, read_tomogram
@@ -21,14 +21,14 @@ RUN = CliRunner()
 
 def test_command_writes_volumes_and_keeps_them_the_second_time(tmp_path: Path) -> None:
     arguments = ["tomograms", "-o", str(tmp_path), "-n", "1", "--seed", "2", "--shape", "16x32x32", "--quiet"]
-    first = RUN.invoke(simulate.app, arguments)
+    first = RUN.invoke(app, ["simulate", *arguments])
     assert first.exit_code == 0, first.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "sim_0000.json",
         "sim_0000_labels.mrc.gz",
         "sim_0000_tomogram.mrc",
     ]
-    second = RUN.invoke(simulate.app, arguments)
+    second = RUN.invoke(app, ["simulate", *arguments])
     assert "skipped" in second.output
 
 
@@ -37,7 +37,7 @@ def test_command_writes_volumes_and_keeps_them_the_second_time(tmp_path: Path) -
     [("--shape", "64,256,256"), ("--shape", "64x256"), ("--pixel-size", "ten"), ("--snr", "0.1-0.5")],
 )
 def test_misspelt_values_name_their_option(tmp_path: Path, option: str, value: str) -> None:
-    result = RUN.invoke(simulate.app, ["tomograms", "-o", str(tmp_path / "out"), option, value])
+    result = RUN.invoke(app, ["simulate", "tomograms", "-o", str(tmp_path / "out"), option, value])
     assert isinstance(result.exception, ConfigError)
     assert f"{option} {value}" in str(result.exception)
     assert not (tmp_path / "out").exists()
@@ -68,15 +68,15 @@ def test_sample_micrograph_has_its_particles() -> None:
 
 def test_micrographs_are_made_and_kept(tmp_path: Path) -> None:
     arguments = ["micrographs", "-o", str(tmp_path), "--shape", "96x128", "--particle-diameter-px", "12:20"]
-    assert RUN.invoke(simulate.app, arguments).exit_code == 0
+    assert RUN.invoke(app, ["simulate", *arguments]).exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "sim_0000.json",
         "sim_0000_labels.mrc",
         "sim_0000_micrograph.mrc",
         "sim_0000_particles.star",
     ]
-    assert "skipped" in RUN.invoke(simulate.app, arguments).output
-    wrong = RUN.invoke(simulate.app, [*arguments, "--particle-diameter", "wide"])
+    assert "skipped" in RUN.invoke(app, ["simulate", *arguments]).output
+    wrong = RUN.invoke(app, ["simulate", *arguments, "--particle-diameter", "wide"])
     assert "--particle-diameter wide" in str(wrong.exception)
 
 
@@ -85,7 +85,7 @@ def test_particles_of_phantoms_are_dark_where_the_truth_says(tmp_path: Path, pro
     arguments = ["phantoms", "-o", str(tmp_path), "-n", "2", "--shape", "24x80x96", "--pixel-size", "10"]
     arguments += ["--particles", "9", "--particle-diameter", "120", "--body", "solid", "--labels", "3"]
     arguments += ["--snr", "10", "--tilt-range", "90"] + ["--projection"] * projection
-    done = RUN.invoke(simulate.app, arguments)
+    done = RUN.invoke(app, ["simulate", *arguments])
     assert done.exit_code == 0, done.output
     image = tmp_path / f"sim_0001_{'micrograph' if projection else 'tomogram'}.mrc"
     data = read_micrograph(image).data if projection else read_tomogram(image).data
@@ -96,9 +96,9 @@ def test_particles_of_phantoms_are_dark_where_the_truth_says(tmp_path: Path, pro
     assert np.array_equal(labels.centers, truth.centers[:3])
     index = tuple(truth.centers.round().astype(int).T)
     assert float(data[index].max()) < float(data.mean()) - 2 * float(data.std())
-    assert "skipped" in RUN.invoke(simulate.app, arguments).output
+    assert "skipped" in RUN.invoke(app, ["simulate", *arguments]).output
     assert json.loads((tmp_path / "sim_0001.json").read_text())["particles"] == 9
     for option, value in (("--snr", "0"), ("--tilt-range", "91"), ("--distractors", "3")):
-        wrong = RUN.invoke(simulate.app, [*arguments, option, value])
+        wrong = RUN.invoke(app, ["simulate", *arguments, option, value])
         assert isinstance(wrong.exception, ConfigError)
         assert option in str(wrong.exception)
