@@ -1,8 +1,8 @@
-"""Single-axis tilt imaging in Fourier space: what a tomogram shows of a density, and its noise.
+"""Single-axis tilt imaging in Fourier space: the reconstruction of a density and its noise.
 
-By the central slice theorem every tilt image fills one plane of the volume's transform. Here each
-plane is a slab one sample thick; the slabs are summed with the weights of back-projection, and
-carry their tilt's contrast transfer, dose damping, misalignment and noise.
+By the central slice theorem each tilt image fills one plane of the Fourier transform of the volume. The plane
+is modeled as a slab with a thickness of one sample. The slabs are summed with the weights of back-projection
+and include the contrast transfer, dose weighting, misalignment and noise of their tilts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SPHERICAL_ABERRATION_ANGSTROM = 2.7e7
 
 
 class Reconstruction(StrEnum):
-    """How tilts become a volume.
+    """Methods of reconstruction.
 
-    `wbp` weights each tilt by a ramp, `sirt` by a power of the ramp below one, which keeps more of
-    the low frequencies; `mask` is no tilt series at all but a sharp wedge cut out of the transform.
+    `wbp` weights each tilt by a ramp, `sirt` by a power of the ramp below one, which keeps more of the low
+    frequencies. `mask` removes a sharp wedge from the transform without a tilt series.
     """
 
     WBP = "wbp"
@@ -34,7 +34,7 @@ class Reconstruction(StrEnum):
 
 
 class CtfMode(StrEnum):
-    """`raw`: as recorded; `flipped`: phases flipped; `wiener`: amplitudes restored too; `none`: no CTF."""
+    """Correction of the CTF: `raw` none, `flipped` phases, `wiener` also amplitudes; `none` has no CTF."""
 
     NONE = "none"
     RAW = "raw"
@@ -44,34 +44,35 @@ class CtfMode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Imaging:
-    """One way of recording and reconstructing a tomogram.
+    """Parameters of the recording and reconstruction of a tomogram.
 
     Attributes
     ----------
     tilt_axis
-        `y` (the wedge lies in x and z) or `x`.
+        `y` (missing wedge in x and z) or `x`.
     tilt_angles
-        Degrees, ascending.
+        Tilt angles in degrees, ascending.
     doses
-        Electrons per square angstrom that the specimen had received before the middle of each tilt.
+        Dose before the middle of each tilt in electrons per square angstrom.
     jitter
-        (n_tilts, 2) shifts in voxels across and along the tilt axis that alignment has missed.
+        (n_tilts, 2) shifts across and along the tilt axis that the alignment missed, in voxels.
     reconstruction, ramp_power
-        See `Reconstruction`; the power of the ramp is 1 for `wbp`.
+        Method of reconstruction and power of the ramp, which is 1 for `wbp`.
     rolloff_start, rolloff_width
-        The ramp falls as a Gaussian beyond the first, cycles per voxel.
+        Start and standard deviation of the Gaussian falloff of the ramp in cycles per voxel.
     interpolation
-        Damp high frequencies across the tilt axis as linear interpolation in back-projection does.
+        Whether high frequencies across the tilt axis are damped as by linear interpolation.
     ctf, defocus, amplitude_contrast, phase_shift
-        Defocus in angstrom, underfocus positive; phase shift in degrees.
+        Correction of the CTF, defocus in angstrom (underfocus is positive), amplitude contrast, and phase
+        shift in degrees.
     detector_falloff
-        Contrast that is left at the highest frequency, from 0 to 1.
+        Contrast at the highest frequency, from 0 to 1.
     local_mean_sigma
-        Width in voxels of the Gaussian local mean that is subtracted; 0 for none.
+        Standard deviation in voxels of the Gaussian local mean that is subtracted; 0 for none.
     noise_color, noise_corner
-        Noise power is 1 + color * (corner / frequency)^2, frequency in cycles per voxel.
+        Parameters of the noise power 1 + color * (corner / frequency)^2; frequencies in cycles per voxel.
     noise_after_wedge
-        Share of the noise's variance that is white and knows no wedge.
+        Share of the variance of the noise that is white and has no missing wedge.
     """
 
     tilt_axis: str
@@ -101,9 +102,9 @@ class Transfer:
     Attributes
     ----------
     signal
-        complex64 (z, u, t//2 + 1): multiplies the transform of the density.
+        complex64 (z, u, t//2 + 1) factors of the transform of the density.
     noise
-        float32, same shape: multiplies unit white noise.
+        float32 factors of unit white noise, of the same shape.
     """
 
     signal: NDArray[np.complex64]
@@ -111,7 +112,7 @@ class Transfer:
 
 
 def contrast_transfer(frequency: NDArray[Any], imaging: Imaging) -> NDArray[Any]:
-    """Contrast per density at `frequency` (1/angstrom, any shape); positive where low, so dense is bright."""
+    """Return the contrast of density at `frequency` (1/angstrom, any shape); dense matter is bright."""
     if imaging.ctf is CtfMode.NONE:
         return np.ones_like(frequency)
     q2 = np.square(frequency)
@@ -128,7 +129,7 @@ def contrast_transfer(frequency: NDArray[Any], imaging: Imaging) -> NDArray[Any]
 
 
 def dose_envelope(frequency: NDArray[Any], dose: float) -> NDArray[Any]:
-    """What radiation leaves of the contrast at `frequency` (1/angstrom, any shape) after `dose` e/A^2.
+    """Return the share of contrast at `frequency` (1/angstrom, any shape) that remains after `dose` e/A^2.
 
     Source: Grant and Grigorieff 2015, eLife 4:e06980, equation 3 (critical exposure at 300 kV).
     """
@@ -142,14 +143,16 @@ def _noise_power(frequency_px: NDArray[Any], imaging: Imaging) -> NDArray[Any]:
 
 
 def build_transfer(shape: tuple[int, int, int], voxel_size: float, imaging: Imaging) -> Transfer:
-    """Fourier weights for volumes of `shape` (z, u, t): depth, across and along the tilt axis.
+    """Compute the Fourier weights for volumes of a shape.
 
     Parameters
     ----------
     shape
-        Voxels.
+        Shape (z, u, t) in voxels; u is perpendicular and t is parallel to the tilt axis.
     voxel_size
-        Angstrom.
+        Voxel size in angstrom.
+    imaging
+        Parameters of recording and reconstruction.
     """
     nz, nu, nt = shape
     kz = scipy.fft.fftfreq(nz).astype(np.float32)[:, None]
@@ -205,7 +208,7 @@ def _fill_tilts(
         slab = (1.0 - depth * np.abs(kz * cosine - ku * sine)).ravel()
         rows = np.flatnonzero(slab > 0)
         along = (ku * cosine + kz * sine).ravel()[rows]
-        # At a radius k the slabs of all tilts overlap 1 / (k * step * depth) times, which the ramp undoes.
+        # At a radius k the slabs overlap 1 / (k * step * depth) times, which the ramp compensates.
         ramp = np.maximum(np.abs(along) * step * depth, 1.0 / angles.size) ** imaging.ramp_power
         excess = np.maximum(np.abs(along) - imaging.rolloff_start, 0.0)
         ramp *= np.exp(-0.5 * np.square(excess / imaging.rolloff_width))
@@ -214,7 +217,7 @@ def _fill_tilts(
         weight = (slab[rows] * ramp).astype(np.float32)[:, None]
         frequency = np.sqrt(along[:, None] ** 2 + kt[None, :] ** 2)
         common = weight * _local_mean(frequency, imaging)
-        # Inelastic scattering leaves fewer electrons, so more noise, at high tilt.
+        # Inelastic scattering reduces the number of electrons at high tilt, which increases the noise.
         noise[rows] += np.square(common) * _noise_power(frequency, imaging) / cosine
         transfer = common * contrast_transfer(frequency / voxel_size, imaging)
         transfer *= dose_envelope(frequency / voxel_size, dose)
@@ -224,28 +227,29 @@ def _fill_tilts(
         signal[rows] += transfer * shift
 
 
-def _tilt_axis_last(volume: FloatArray, tilt_axis: str) -> FloatArray:
-    return volume if tilt_axis == "x" else np.ascontiguousarray(volume.swapaxes(1, 2))
-
-
 def image(
     rng: np.random.Generator, density: FloatArray, *, voxel_size: float, imaging: Imaging
 ) -> tuple[FloatArray, FloatArray]:
-    """Reconstructions of the density without noise, and of the noise alone.
+    """Reconstruct a density without noise, and the noise alone.
 
     Parameters
     ----------
+    rng
+        Random number generator.
     density
-        (z, y, x), dense is positive.
+        (z, y, x) density; dense matter is positive.
     voxel_size
-        Angstrom.
+        Voxel size in angstrom.
+    imaging
+        Parameters of recording and reconstruction.
 
     Returns
     -------
     noise_free, noise
-        float32, shape of `density`; dense is bright. The noise has no particular scale.
+        (z, y, x) float32 volumes in which dense matter is bright. The scale of the noise is arbitrary.
     """
-    turned = _tilt_axis_last(density, imaging.tilt_axis)
+    # The transfer needs the tilt axis as the last axis.
+    turned = density if imaging.tilt_axis == "x" else np.ascontiguousarray(density.swapaxes(1, 2))
     shape = (turned.shape[0], turned.shape[1], turned.shape[2])
     transfer = build_transfer(shape, voxel_size, imaging)
     spectrum = scipy.fft.rfftn(turned)
@@ -267,7 +271,7 @@ def image(
 
 
 def scale_noise(noise_free: FloatArray, noise: FloatArray, snr: float) -> FloatArray:
-    """`noise` (z, y, x) scaled so that var(noise_free) / var(noise) is `snr`."""
+    """Scale (z, y, x) noise so that var(noise_free) / var(noise) is `snr`."""
     signal = float(noise_free.var(dtype=np.float64))
     power = float(noise.var(dtype=np.float64))
     return np.asarray(noise * np.float32(np.sqrt(signal / (snr * power))), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Arrangements of membranes: which shapes stand in a field, how large, and how close together."""
+"""Arrangements of membranes: shapes, sizes and distances of the membranes in a field of view."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from cryoseg.simulate.surfaces import (
 
 @dataclass(frozen=True, kw_only=True)
 class Lipids:
-    """What all membranes of one field share, and how much single ones differ.
+    """The bilayers of a field of view and their variation.
 
     Attributes
     ----------
     bilayer
-        The mean bilayer.
+        Mean bilayer.
     spread
-        Relative standard deviation of the density from membrane to membrane.
+        Relative standard deviation of the density between membranes.
     unevenness
-        The same along one membrane.
+        Relative standard deviation of the density along a membrane.
     """
 
     bilayer: Bilayer
@@ -43,20 +43,18 @@ class Lipids:
     unevenness: float
 
     def draw(self, rng: np.random.Generator) -> Bilayer:
-        """The bilayer of one membrane; its label thickness never changes."""
+        """Draw the bilayer of one membrane, which differs from the mean in density only."""
         factor = float(np.clip(rng.normal(1.0, self.spread), 0.4, 1.8))
         outer, inner = self.bilayer.leaflet_density
-        return Bilayer(
-            thickness=self.bilayer.thickness,
-            leaflet_separation=self.bilayer.leaflet_separation,
-            leaflet_sigma=self.bilayer.leaflet_sigma,
+        return replace(
+            self.bilayer,
             leaflet_density=(outer * factor, inner * factor),
             core_density=self.bilayer.core_density * factor,
         )
 
 
 def draw_lipids(rng: np.random.Generator) -> Lipids:
-    """Bilayers from thin and well resolved to thick and blurred."""
+    """Draw bilayers from thin and well resolved to thick and blurred."""
     thickness = rng.uniform(35.0, 50.0)
     height = rng.uniform(1.1, 2.3)
     asymmetry = rng.normal(0.0, 0.1)
@@ -74,7 +72,7 @@ def draw_lipids(rng: np.random.Generator) -> Lipids:
 
 
 class Builder:
-    """Puts arrangements into a scene and remembers the surfaces that were accepted."""
+    """Adds arrangements of membranes to a scene and keeps the surfaces that fit."""
 
     def __init__(self, rng: np.random.Generator, scene: Scene, lipids: Lipids) -> None:
         self.rng = rng
@@ -85,11 +83,11 @@ class Builder:
 
     @property
     def grid(self) -> Grid:
-        """The scene's grid."""
+        """Grid of the scene."""
         return self.scene.grid
 
     def accept(self, surface: Surface | None, *, min_gap: float | None = None) -> bool:
-        """Add a surface if there is room."""
+        """Add a surface if it fits; return whether it does."""
         if surface is None:
             return False
         added = self.scene.add(
@@ -107,7 +105,7 @@ class Builder:
         return self.rng.uniform(-margin, 1.0 * self.grid.extent + margin)
 
     def vesicles(self, n: int, *, median_radius: float, spread: float, roughness: float = 0.06) -> None:
-        """Up to `n` small closed membranes of log-normal radius, angstrom."""
+        """Add up to `n` vesicles with log-normally distributed radii in angstrom."""
         for _ in range(3 * n):
             if n == 0:
                 return
@@ -125,7 +123,7 @@ class Builder:
             n -= self.accept(surface)
 
     def touching_cluster(self, n: int, *, radius: float) -> None:
-        """Vesicles that lie against each other with no more than a bilayer between their mid-surfaces."""
+        """Add up to `n` + 1 vesicles in contact: their mid-surfaces are about one bilayer apart."""
         first = vesicle(
             self.rng, self.grid, center=self._anywhere(0.0), radius=radius, elongation=1.1, roughness=0.02
         )
@@ -149,7 +147,7 @@ class Builder:
             n -= self.accept(surface, min_gap=0.8 * contact)
 
     def nested(self, n: int) -> None:
-        """Vesicles inside closed membranes that stand already."""
+        """Add up to `n` vesicles inside existing closed membranes."""
         for _ in range(4 * n):
             if n == 0 or not self.scene.closed:
                 return
@@ -175,20 +173,20 @@ class Builder:
         upright: bool,
         kind: str = "organelle",
     ) -> bool:
-        """A closed shape that may run out of the field, with one or two walls, perhaps folded within.
+        """Add a closed membrane that passes through the field of view; return whether it fits.
 
         Parameters
         ----------
         radius
-            Angstrom; the wall passes through the field wherever the center is.
+            Radius in angstrom.
         walls
-            1, or 2 for a double membrane.
+            Number of membranes, 1 or 2.
         folded
-            The inner wall has cristae.
+            Whether the inner membrane has cristae.
         roughness
             Standard deviation of the wall as a fraction of the radius.
         upright
-            The wall stands across the slab, as where a thin section cuts a large organelle.
+            Whether the wall is nearly perpendicular to the slices, as in a section through a large organelle.
         kind
             Name in the record of the volume.
         """
@@ -224,7 +222,7 @@ class Builder:
         return True
 
     def stack(self, n: int, *, spacing: float, half_width: float) -> None:
-        """`n` sheets on top of each other, as in a Golgi stack; 1 is a single open sheet."""
+        """Add `n` parallel sheets, as in a Golgi stack."""
         base = sheet(
             self.rng,
             self.grid,
@@ -247,7 +245,7 @@ class Builder:
             self.accept(layer, min_gap=0.9 * self.lipids.bilayer.thickness)
 
     def tubules(self, n: int, *, radius: float, flat: bool) -> None:
-        """Up to `n` membrane tubes."""
+        """Add up to `n` membrane tubes."""
         for _ in range(3 * n):
             if n == 0:
                 return
@@ -263,7 +261,7 @@ class Builder:
             n -= self.accept(surface)
 
     def sponge(self) -> None:
-        """One membrane of arbitrary topology through the whole field."""
+        """Add one membrane of arbitrary topology through the whole field of view."""
         self.accept(
             sponge(
                 self.rng,

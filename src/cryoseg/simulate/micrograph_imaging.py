@@ -1,4 +1,4 @@
-"""From thickness maps to a micrograph: contrast, electrons, detector, and what is done after."""
+"""Simulate the recording of a micrograph from thickness maps, and its later processing."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ PROTEIN_OVER_ICE_VOLT = 2.5
 FROST_VOLT = 3.5
 CARBON_VOLT = 8.0
 GOLD_VOLT = 25.0
-# Lengths after which 1/e of the electrons is left in a zero-loss image, angstrom, rounded.
+# Mean free paths, after which 1/e of the electrons remains in a zero-loss image, in angstrom, rounded.
 ICE_LENGTH, CARBON_LENGTH, GOLD_LENGTH = 3000.0, 1500.0, 150.0
-PHASE_LIMIT = 0.9  # thicker crystals are no weak phase objects; beyond this their phase saturates
+PHASE_LIMIT = 0.9  # The phase saturates here, because thick crystals are not weak phase objects.
 DETECTABILITY = (6.0, 60.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicrographImaging:
-    """One way of recording a micrograph, and of treating it afterwards.
+    """Parameters of the recording and processing of a micrograph.
 
     Attributes
     ----------
     defocus, astigmatism, astigmatism_angle
-        Angstrom (underfocus positive), angstrom, radian.
+        Defocus (underfocus is positive) and astigmatism in angstrom, and its angle in radians.
     amplitude_contrast, phase_shift
-        The latter in degrees.
+        Amplitude contrast, and phase shift in degrees.
     b_factor
-        Envelope exp(-b q^2 / 4), square angstrom.
+        B-factor of the envelope exp(-b q^2 / 4) in square angstrom.
     dose
-        Electrons per square angstrom.
+        Dose in electrons per square angstrom.
     efficiency
-        Share of them that the detector counts, and of the contrast that motion has left, in one.
+        Product of the detective efficiency and of the contrast that remains after motion.
     structure_noise
-        Deviation of the ice's own granularity, relative to that of counting.
+        Standard deviation of the structure of the ice relative to that of the shot noise.
     detector_falloff
-        Signal and noise that are left at the highest frequency.
+        Signal and noise at the highest frequency, from 0 to 1.
     finish
-        `raw`, `flat` (background taken off, 8 bit) or `denoised` (band-passed, 8 bit).
+        Processing: `raw`, `flat` (background subtracted, 8 bits) or `denoised` (band-passed, 8 bits).
     low_pass, high_pass
-        Deviations of the Gaussians of `denoised`, in particle diameters.
+        Standard deviations of the Gaussians of `denoised` in particle diameters.
     frame
-        Pixels at each side that repeat the image's edge, as denoising scripts leave them.
+        Width in pixels of a border that repeats the last row or column, as denoising programs produce it.
     """
 
     defocus: float
@@ -75,7 +75,7 @@ class MicrographImaging:
 def draw_micrograph_imaging(
     rng: np.random.Generator, recipe: MicrographRecipe, shape: tuple[int, int]
 ) -> MicrographImaging:
-    """A microscope, a dose, and a way of treating images."""
+    """Draw the parameters of recording and processing."""
     easy = recipe is MicrographRecipe.SAMPLE
     finish = "raw" if easy else str(rng.choice(["raw", "flat", "denoised"], p=[0.4, 0.2, 0.4]))
     framed = finish == "denoised" and rng.random() < 0.3
@@ -98,7 +98,7 @@ def draw_micrograph_imaging(
 
 
 class Lens:
-    """The microscope's transfer for images of one shape, (y, x) pixels."""
+    """Contrast transfer and detector response for images of one (y, x) shape."""
 
     def __init__(self, imaging: MicrographImaging, shape: tuple[int, int], pixel_size: float) -> None:
         self.shape = shape
@@ -123,27 +123,28 @@ class Lens:
         )
 
     def image(self, phase: FloatArray) -> FloatArray:
-        """Contrast of a thin phase object, (y, x), given as twice its phase; dense is positive."""
-        spectrum = scipy.fft.rfft2(phase)
-        spectrum *= self.transfer
-        return np.asarray(scipy.fft.irfft2(spectrum, s=self.shape), np.float32)
+        """Return the (y, x) contrast of a thin object from twice its phase; dense matter is positive."""
+        return self._filtered(phase, self.transfer)
 
     def detect(self, counts: FloatArray) -> FloatArray:
-        """(y, x) counts, blurred by the detector."""
-        spectrum = scipy.fft.rfft2(counts)
-        spectrum *= self.detector
+        """Return (y, x) counts after the blur by the detector."""
+        return self._filtered(counts, self.detector)
+
+    def _filtered(self, image: FloatArray, weights: FloatArray) -> FloatArray:
+        spectrum = scipy.fft.rfft2(image)
+        spectrum *= weights
         return np.asarray(scipy.fft.irfft2(spectrum, s=self.shape), np.float32)
 
 
 def transmitted(surroundings: Surroundings) -> FloatArray:
-    """Share of the electrons that pass, (y, x)."""
+    """Return the (y, x) share of electrons that the specimen transmits."""
     loss = (surroundings.ice + surroundings.frost) / np.float32(ICE_LENGTH)
     loss += surroundings.carbon / np.float32(CARBON_LENGTH) + surroundings.metal / np.float32(GOLD_LENGTH)
     return np.asarray(np.exp(-loss), np.float32)
 
 
 def background_phase(surroundings: Surroundings) -> FloatArray:
-    """(y, x) twice the phase of everything but particles, saturating."""
+    """Return twice the saturating phase of everything but particles, (y, x)."""
     volts = (
         FROST_VOLT * surroundings.frost + CARBON_VOLT * surroundings.carbon + GOLD_VOLT * surroundings.metal
     )
@@ -160,22 +161,29 @@ def expose(
     pixel_size: float,
     count: int,
 ) -> tuple[FloatArray, dict[str, float]]:
-    """Counted electrons of one exposure, relative to their mean without specimen.
+    """Simulate the counted electrons of an exposure relative to their mean without a specimen.
 
     Parameters
     ----------
+    rng
+        Random number generator.
     particles
         (y, x) thickness of protein in angstrom.
     surroundings
-        The rest.
+        Thickness of ice, carbon, contamination and gold.
+    imaging
+        Parameters of the recording.
+    pixel_size
+        Pixel size in angstrom.
     count
-        How many particles there are, for the detectability.
+        Number of particles, for the detectability.
 
     Returns
     -------
-    image, figures
-        (y, x) float32, dense is dark. The signal-to-noise ratio, and the detectability: of a matched
-        filter, the square root of (energy of the mean particle / noise per pixel).
+    image, metrics
+        (y, x) float32 image in which dense matter is dark; signal-to-noise ratio, counts per pixel and
+        detectability. The latter is the square root of (energy of the mean particle / variance of the noise
+        per pixel), the signal-to-noise ratio of a matched filter.
     """
     lens = Lens(imaging, particles.shape, pixel_size)
     signal = lens.image(particles * np.float32(CONTRAST_PER_VOLT_ANGSTROM * PROTEIN_OVER_ICE_VOLT))
@@ -190,7 +198,7 @@ def expose(
         counts *= (wanted / detectability) ** 2
         variance = (1 + imaging.structure_noise**2) / counts
     grain = rng.standard_normal(particles.shape, dtype=np.float32)
-    # Amorphous films scatter at random; how much grows with the root of what lies in the beam.
+    # The random scattering of amorphous films grows with the square root of their thickness.
     weight = np.sqrt((surroundings.ice + 0.3 * surroundings.frost) / max(float(surroundings.ice.mean()), 1.0))
     weight += np.float32(3.0) * np.sqrt(surroundings.carbon / 150.0)
     grain = lens.image(grain * weight)
@@ -203,24 +211,18 @@ def expose(
         * np.sqrt(bright / np.float32(mean * counts))
         * mean
     )
-    figures = {
+    metrics = {
         "signal_to_noise": float(signal.var(dtype=np.float64)) / variance,
         "detectability": wanted,
         "counts_per_pixel": counts,
     }
-    return lens.detect(bright + noise), figures
+    return lens.detect(bright + noise), metrics
 
 
 def finish(
     rng: np.random.Generator, image: FloatArray, imaging: MicrographImaging, *, diameter_px: float
 ) -> tuple[FloatArray, dict[str, float]]:
-    """What is done to a micrograph between the camera and the picker.
-
-    Returns
-    -------
-    image, figures
-        (y, x) float32, and gain and offset.
-    """
+    """Process a recorded micrograph; return the (y, x) float32 image, and its gain and offset."""
     frame = imaging.frame
     if imaging.finish == "raw":
         shading = 1 + np.float32(rng.uniform(0.0, 0.06)) * _shading(rng, image.shape)
@@ -249,7 +251,7 @@ def _shading(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
 
 
 def _add_defects(rng: np.random.Generator, image: FloatArray) -> None:
-    """Hot and dead pixels, in place."""
+    """Add hot and dead pixels in place."""
     n = sometimes(rng, 0.5, 1, 40)
     y, x = rng.integers(0, image.shape[0], n), rng.integers(0, image.shape[1], n)
     image[y, x] = image.mean() * rng.choice([0.0, 3.0, 10.0], n).astype(np.float32)

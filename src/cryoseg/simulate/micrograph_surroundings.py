@@ -1,4 +1,4 @@
-"""What surrounds the particles of a simulated micrograph: ice, carbon, contamination, debris."""
+"""Simulate ice, carbon film, contamination and gold of a micrograph."""
 
 from __future__ import annotations
 
@@ -12,23 +12,19 @@ from scipy import ndimage
 from cryoseg.simulate.fields import log_uniform, smooth_noise
 from cryoseg.types import BoolArray, FloatArray
 
-COARSE = 4  # large smooth things are drawn on a grid so many times coarser
+COARSE = 4  # Smooth fields are drawn on a grid that is this many times coarser.
 
 
 @dataclass(kw_only=True)
 class Surroundings:
-    """Thickness maps in angstrom, (y, x); filled step by step.
+    """(y, x) maps of thickness in angstrom.
 
     Attributes
     ----------
-    ice
-        Of the vitreous ice, everywhere.
-    carbon, frost
-        Of the support film, and of crystals on top.
-    metal
-        Of gold.
+    ice, carbon, frost, metal
+        Thickness of vitreous ice, of the carbon film, of ice crystals and of gold.
     record
-        What was put in.
+        Parameters for the record.
     """
 
     ice: FloatArray
@@ -38,28 +34,26 @@ class Surroundings:
     record: dict[str, Any] = field(default_factory=dict)
 
     def blocked(self) -> BoolArray:
-        """(y, x) where no one would pick a particle: on carbon, on or under crystals and gold."""
-        covered = (self.carbon > 20.0) | (self.frost > 60.0) | (self.metal > 5.0)
-        return np.asarray(covered)
+        """Return the (y, x) mask of pixels on carbon, crystals or gold, where particles are not picked."""
+        return np.asarray((self.carbon > 20.0) | (self.frost > 60.0) | (self.metal > 5.0))
 
 
 def plane_noise(rng: np.random.Generator, shape: tuple[int, int], *, spacing_px: float) -> FloatArray:
-    """A smooth random field of zero mean and unit deviation, (y, x)."""
+    """Draw a (y, x) smooth random field of zero mean and about unit standard deviation."""
     box = (slice(0, 1), slice(0, shape[0]), slice(0, shape[1]))
-    # One slice of a three-dimensional field: of the B-spline's variance only that of its depth varies.
     plane = smooth_noise(rng, box, spacing_px=spacing_px)[0]
     return np.asarray(plane - plane.mean(), np.float32)
 
 
 def sometimes(rng: np.random.Generator, chance: float, low: int, high: int) -> int:
-    """A number from `low` to `high` - 1 with the given chance, else 0."""
+    """Draw a number from `low` to `high` - 1 with probability `chance`, otherwise return 0."""
     return int(rng.integers(low, high)) if rng.random() < chance else 0
 
 
 def empty_surroundings(shape: tuple[int, int]) -> Surroundings:
-    """Nothing at all."""
-    blank = [np.zeros(shape, np.float32) for _ in range(4)]
-    return Surroundings(ice=blank[0], carbon=blank[1], frost=blank[2], metal=blank[3])
+    """Return maps of zero thickness for an image of (y, x) shape."""
+    ice, carbon, frost, metal = (np.zeros(shape, np.float32) for _ in range(4))
+    return Surroundings(ice=ice, carbon=carbon, frost=frost, metal=metal)
 
 
 def draw_surroundings(
@@ -70,16 +64,18 @@ def draw_surroundings(
     *,
     easy: bool,
 ) -> Surroundings:
-    """A random field of view.
+    """Draw the surroundings of particles.
 
     Parameters
     ----------
+    rng
+        Random number generator.
     shape
-        (y, x) in pixels.
+        (y, x) shape in pixels.
     pixel_size, particle_diameter
-        Angstrom.
+        Pixel size and diameter of a particle in angstrom.
     easy
-        Even ice with a carbon edge and a little contamination.
+        Whether to draw even ice with a carbon edge and little contamination.
     """
     field_ = empty_surroundings(shape)
     _add_ice(rng, field_, particle_diameter, easy=easy)
@@ -123,13 +119,13 @@ def _add_ice(rng: np.random.Generator, field_: Surroundings, diameter: float, *,
 
 
 def _add_carbon(rng: np.random.Generator, field_: Surroundings, pixel_size: float, *, easy: bool) -> None:
-    """The rim of a hole: everything beyond a circle is film."""
+    """Add a carbon film outside a round hole."""
     shape = np.asarray(field_.carbon.shape)
     hole = rng.uniform(4000.0, 15000.0) / pixel_size
     angle = rng.uniform(0, 2 * np.pi)
     outward = np.array([np.sin(angle), np.cos(angle)])
     reach = float(np.abs(outward) @ shape) / 2
-    inside = 0.75 if easy else rng.uniform(0.1, 0.95)  # how far the rim lies from the middle
+    inside = 0.75 if easy else rng.uniform(0.1, 0.95)
     middle = shape / 2 - outward * (hole - inside * reach)
     y, x = (np.arange(n, dtype=np.float32) for n in shape)
     distance = np.hypot(y[:, None] - np.float32(middle[0]), x[None, :] - np.float32(middle[1])) - np.float32(
@@ -149,7 +145,7 @@ def _add_carbon(rng: np.random.Generator, field_: Surroundings, pixel_size: floa
 def _window(
     shape: tuple[int, ...], center: NDArray[np.float64], reach: float
 ) -> tuple[tuple[slice, slice], FloatArray, FloatArray] | None:
-    """A box of the image and its coordinates about a center, both in pixels."""
+    """Return a box of the image around a center, and its coordinates relative to the center in pixels."""
     low = np.clip(np.floor(center - reach).astype(int), 0, shape)
     high = np.clip(np.ceil(center + reach).astype(int) + 1, 0, shape)
     if np.any(high - low < 2):
@@ -161,7 +157,7 @@ def _window(
 
 
 def _outline(rng: np.random.Generator, angle: FloatArray, *, rough: float) -> FloatArray:
-    """Relative radius at each angle: a circle with a few low harmonics."""
+    """Draw the relative radius at each angle: a circle with a few low harmonics."""
     radius = np.ones_like(angle)
     for order in range(2, 7):
         radius += np.float32(rough * rng.standard_normal() / order) * np.cos(
@@ -173,7 +169,7 @@ def _outline(rng: np.random.Generator, angle: FloatArray, *, rough: float) -> Fl
 def _add_blob(
     rng: np.random.Generator, field_: Surroundings, pixel_size: float, *, radius: float, peak: float
 ) -> None:
-    """A rounded ice crystal, `radius` wide and `peak` thick (angstrom), some of them striped."""
+    """Add a rounded, sometimes striped ice crystal of `radius` and thickness `peak` in angstrom."""
     center = rng.uniform(-0.05, 1.05, 2) * np.asarray(field_.frost.shape)
     window = _window(field_.frost.shape, center, 1.8 * radius / pixel_size)
     if window is None:
@@ -194,7 +190,7 @@ def _add_blob(
 
 
 def _add_flake(rng: np.random.Generator, field_: Surroundings, pixel_size: float, *, radius: float) -> None:
-    """A thin hexagonal crystal with straight edges."""
+    """Add a thin hexagonal crystal with straight edges."""
     center = rng.uniform(0, 1, 2) * np.asarray(field_.frost.shape)
     window = _window(field_.frost.shape, center, 1.2 * radius / pixel_size)
     if window is None:

@@ -76,7 +76,7 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
         layout.add(rng, species[one], center, number=number)
     debris = _add_debris(rng, layout, diameter, easy=easy)
     imaging = draw_micrograph_imaging(rng, config.recipe, config.shape)
-    image, figures = expose(
+    image, metrics = expose(
         rng, layout.thickness, surroundings, imaging, pixel_size=pixel_size, count=max(len(centers), 1)
     )
     inner = tuple(slice(MARGIN_PX, MARGIN_PX + n) for n in config.shape)
@@ -99,7 +99,7 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
         "surroundings": surroundings.record | debris,
         "imaging": asdict(imaging),
         "stored": stored,
-        **figures,
+        **metrics,
     }
     return SimulatedMicrograph(
         data=data, labels=labels, centers=centers, pixel_size=pixel_size, record=record

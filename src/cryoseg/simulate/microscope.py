@@ -1,4 +1,4 @@
-"""Microscopes: a way of imaging, and of storing the result, from a seeded generator."""
+"""Draw parameters of imaging, and filter and store reconstructions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILTERS = ("none", "lowpass", "wiener")
 
 
 def draw_imaging(rng: np.random.Generator, recipe: TomogramRecipe) -> Imaging:
-    """A tilt scheme, a contrast transfer, a reconstruction and a color of noise."""
+    """Draw a tilt scheme, contrast transfer, reconstruction and noise spectrum."""
     limit = {
         TomogramRecipe.TRAIN: (40.0, 70.0),
         TomogramRecipe.HELDOUT: (40.0, 60.0),
@@ -26,9 +26,9 @@ def draw_imaging(rng: np.random.Generator, recipe: TomogramRecipe) -> Imaging:
     step = float(rng.choice([1.5, 2.0, 2.5, 3.0, 4.0], p=[0.1, 0.3, 0.1, 0.4, 0.1]))
     n = int(2 * np.floor(top / step) + 1)
     angles = (np.arange(n) - (n - 1) / 2) * step
-    # A pre-tilted lamella or a failed last tilt makes the range lopsided.
-    lopsided = float(rng.choice([0.0, rng.uniform(-4.0, 4.0)])) if recipe is TomogramRecipe.TRAIN else 0.0
-    angles = np.clip(angles + lopsided, -72.0, 72.0)
+    # A pre-tilted lamella or missing tilts make the range asymmetric.
+    offset = float(rng.choice([0.0, rng.uniform(-4.0, 4.0)])) if recipe is TomogramRecipe.TRAIN else 0.0
+    angles = np.clip(angles + offset, -72.0, 72.0)
     jitter = rng.normal(0.0, 1.0, (n, 2)) * rng.choice([0.0, rng.uniform(0.1, 0.5), rng.uniform(0.4, 1.2)])
     reconstruction = Reconstruction(str(rng.choice(["wbp", "sirt", "mask"], p=[0.6, 0.22, 0.18])))
     ctf = CtfMode(str(rng.choice(["none", "raw", "flipped", "wiener"], p=[0.3, 0.25, 0.3, 0.15])))
@@ -57,7 +57,7 @@ def draw_imaging(rng: np.random.Generator, recipe: TomogramRecipe) -> Imaging:
 
 
 def _doses(rng: np.random.Generator, angles: NDArray[np.float64], *, total: float) -> NDArray[np.float64]:
-    """Dose before the middle of each tilt: symmetric from zero, or one side after the other."""
+    """Return the dose before the middle of each tilt for a dose-symmetric or a bidirectional scheme."""
     per_tilt = total / len(angles)
     if rng.random() < 0.7:
         order = np.argsort(np.abs(angles), kind="stable")
@@ -69,7 +69,7 @@ def _doses(rng: np.random.Generator, angles: NDArray[np.float64], *, total: floa
 
 
 def draw_filter(rng: np.random.Generator, recipe: TomogramRecipe) -> tuple[str, float]:
-    """What is done to the finished reconstruction, and its strength: see `apply_filter`."""
+    """Draw the name and strength of a filter for `apply_filter`."""
     if recipe is TomogramRecipe.SAMPLE:
         return "none", 0.0
     chances = [0.8, 0.15, 0.05] if recipe is TomogramRecipe.HELDOUT else [0.65, 0.22, 0.13]
@@ -81,17 +81,17 @@ def draw_filter(rng: np.random.Generator, recipe: TomogramRecipe) -> tuple[str, 
 def apply_filter(
     noise_free: FloatArray, noise: FloatArray, name: str, strength: float
 ) -> tuple[FloatArray, FloatArray]:
-    """The same linear filter on signal and noise.
+    """Apply the same linear filter to signal and noise.
 
     Parameters
     ----------
     noise_free, noise
-        (z, y, x), at their final scales.
+        (z, y, x) volumes at their final scales.
     name
-        `lowpass`: a Gaussian of `strength` voxels. `wiener`: each shell of frequencies is weighted
-        by its signal over signal plus `strength` times noise, as an ideal denoiser would.
+        Filter: `none`; `lowpass`, a Gaussian; or `wiener`, which weights each shell of frequencies by
+        signal / (signal + strength * noise), as an ideal denoiser.
     strength
-        See `name`.
+        Standard deviation of the Gaussian in voxels, or weight of the noise.
     """
     if name == "none":
         return noise_free, noise
@@ -119,19 +119,21 @@ def apply_filter(
 def store(
     rng: np.random.Generator, volume: FloatArray, storage: str
 ) -> tuple[NDArray[np.generic], dict[str, float]]:
-    """Scale a volume to one of the usual ranges of intensity.
+    """Scale a (z, y, x) volume to a usual range of intensities.
 
     Parameters
     ----------
+    rng
+        Random number generator.
     volume
-        (z, y, x), any scale.
+        Volume of any scale.
     storage
-        `int8` around 0, `float32` of any mean and spread, or `int16` with positive values.
+        Data type: `int8` with mean 0, `float32` with any mean and deviation, or `int16` with positive values.
 
     Returns
     -------
     data, scaling
-        The array to write, and the mean and standard deviation that it was given.
+        Scaled volume, and its mean and standard deviation.
     """
     unit = (volume - volume.mean(dtype=np.float64)) / max(float(volume.std(dtype=np.float64)), 1e-12)
     if storage == "int8":

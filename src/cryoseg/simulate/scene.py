@@ -1,4 +1,4 @@
-"""The specimen while it is built: distance to the nearest membrane, density, and what lies where."""
+"""The specimen during its construction: distance to the nearest membrane, density and contents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAR_ANGSTROM = np.float32(1e6)
 
 
 class Kind(IntFlag):
-    """What, apart from membrane, a voxel may hold; bits of `Scene.kinds`."""
+    """Contents of a voxel apart from membranes, as bits of `Scene.kinds`."""
 
     CYTOSOLIC_PROTEIN = 1
     RIBOSOME = 2
@@ -31,20 +31,20 @@ class Kind(IntFlag):
 
 @dataclass(frozen=True, kw_only=True)
 class Bilayer:
-    """How the density runs across a membrane, in units of solid protein over vitreous ice.
+    """Density profile of a membrane, in units of the density of protein minus that of vitreous ice.
 
     Attributes
     ----------
     thickness
-        Angstrom; the label reaches half of it to either side of the mid-surface.
+        Thickness of the label in angstrom, centered on the mid-surface.
     leaflet_separation
-        Distance of the two headgroup peaks, angstrom.
+        Distance of the two headgroup peaks in angstrom.
     leaflet_sigma
-        Width (standard deviation) of a peak, angstrom.
+        Standard deviation of a peak in angstrom.
     leaflet_density
-        Height of the outer and the inner peak.
+        Heights of the outer and the inner peak.
     core_density
-        Of the tails; usually below that of ice.
+        Density of the tails, usually below that of ice.
     """
 
     thickness: float = 40.0
@@ -54,8 +54,8 @@ class Bilayer:
     core_density: float = -0.2
 
     def profile(self, distance: FloatArray, *, voxel_size: float) -> FloatArray:
-        """Density at a signed distance (angstrom, any shape) from the mid-surface, blurred by the voxel."""
-        # A box one voxel wide has a variance of 1/12 of its square.
+        """Return the density at signed distances in angstrom from the mid-surface, blurred by the voxel."""
+        # The variance of a box with the width of a voxel is 1/12 of its square.
         sigma2 = self.leaflet_sigma**2 + voxel_size**2 / 12.0
         height = self.leaflet_sigma / np.sqrt(sigma2)
         half = 0.5 * self.leaflet_separation
@@ -70,22 +70,24 @@ class Bilayer:
 
 
 class Scene:
-    """A grid that membranes and molecules are put into, one after the other.
+    """A grid to which membranes and molecules are added.
 
     Attributes
     ----------
     grid
         Shape and voxel size.
     distance
-        Unsigned distance in angstrom to the nearest mid-surface; large where none is near.
+        (z, y, x) unsigned distance to the nearest mid-surface in angstrom; large without one.
     density
-        Solid protein over vitreous ice is 1.
+        (z, y, x) density in units of the density of protein minus that of vitreous ice.
     kinds
-        uint8 bits of `Kind`.
+        (z, y, x) uint8 bits of `Kind`.
     compartment
-        int16, 0 outside every closed membrane, else the number of the innermost one.
+        (z, y, x) int16 number of the innermost closed membrane; 0 outside.
     counts
-        Accepted membranes by kind.
+        Number of membranes by kind.
+    closed
+        Numbers of the closed membranes.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -98,7 +100,7 @@ class Scene:
         self.closed: list[int] = []
 
     def fits(self, surface: Surface, *, min_gap: float) -> bool:
-        """Whether the surface crosses the grid and stays `min_gap` angstrom clear of every other one."""
+        """Return whether a surface crosses the grid at `min_gap` angstrom or more from all other ones."""
         on_it = surface.absolute() < 0.75 * self.grid.voxel_size
         if np.count_nonzero(on_it) < 30:
             return False
@@ -113,21 +115,16 @@ class Scene:
         rng: np.random.Generator | None = None,
         unevenness: float = 0.0,
     ) -> bool:
-        """Put a membrane into the scene if it fits.
+        """Add a membrane to the scene if it fits; return whether it does.
 
         Parameters
         ----------
         surface, bilayer
-            Where the membrane runs, and its density across.
+            Mid-surface and density profile of the membrane.
         min_gap
-            Least distance in angstrom between two mid-surfaces.
+            Smallest distance between two mid-surfaces in angstrom.
         rng, unevenness
-            The density varies along the membrane by this relative standard deviation.
-
-        Returns
-        -------
-        bool
-            False, and nothing changed, if another membrane is in the way.
+            Random number generator, and relative standard deviation of the density along the membrane.
         """
         if not self.fits(surface, min_gap=min_gap):
             return False
@@ -148,30 +145,31 @@ class Scene:
         return True
 
     def mark(self, kind: Kind, where: BoolArray, box: Box | None = None) -> None:
-        """Record that the voxels `where` (of `box`, or of the grid) hold `kind`."""
+        """Record that the voxels `where` of a box, or of the whole grid, contain `kind`."""
         target = self.kinds if box is None else self.kinds[box]
         target[where] |= np.uint8(kind)
 
     def clear(self, where: BoolArray) -> None:
-        """Empty the voxels `where` (z, y, x): no membrane, no density, no molecule."""
+        """Remove membranes, density and molecules from the voxels `where` (z, y, x)."""
         self.distance[where] = FAR_ANGSTROM
         self.density[where] = 0.0
         self.kinds[where] = 0
 
     def label(self, thickness: float) -> BoolArray:
-        """(z, y, x) voxels whose center lies within half of `thickness` (angstrom) of a mid-surface."""
+        """Return the (z, y, x) voxels within half of `thickness` (angstrom) of a mid-surface."""
         return np.asarray(self.distance <= np.float32(0.5 * thickness))
 
 
 def surface_points(
     rng: np.random.Generator, grid: Grid, surface: Surface, n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Random points of a surface and the normals there.
+    """Draw random points of a surface.
 
     Returns
     -------
     points, normals
-        (m, 3) with m <= n: angstrom and unit vectors, (z, y, x), normals pointing outward.
+        (n, 3) positions z, y, x in angstrom and (n, 3) outward unit normals; empty if the surface has no
+        voxels.
     """
     inner = tuple(slice(1, -1) for _ in range(3))
     absolute = np.abs(surface.distance[inner])
@@ -197,6 +195,5 @@ def surface_points(
 
 
 def surface_area(grid: Grid, surface: Surface) -> float:
-    """Area in square angstrom of the part of the surface that lies on the grid."""
-    absolute = surface.absolute()
-    return float(np.count_nonzero(absolute < grid.voxel_size)) * grid.voxel_size**2 / 2.0
+    """Return the area of the part of a surface on the grid in square angstrom."""
+    return float(np.count_nonzero(surface.absolute() < grid.voxel_size)) * grid.voxel_size**2 / 2.0

@@ -1,4 +1,4 @@
-"""One specimen from a seeded generator: membranes, molecules, surroundings, and a record of them."""
+"""Draw a specimen with membranes, molecules and surroundings, and a record of its parameters."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _TRAIN_MIX = {
 
 @dataclass(frozen=True, kw_only=True)
 class Specimen:
-    """A finished scene.
+    """A simulated specimen.
 
     Attributes
     ----------
     scene
         Distance, density and kinds on the padded grid.
     thickness
-        Of the labeled bilayer, angstrom.
+        Thickness of the labeled bilayer in angstrom.
     record
         Parameters, ready for JSON.
     """
@@ -60,13 +60,13 @@ def build_specimen(
     Parameters
     ----------
     rng
-        Source of every choice.
+        Random number generator.
     grid
-        Where to build it, margins included.
+        Grid of the specimen including margins.
     recipe
-        The mixture to draw from.
+        Mixture of specimens.
     crowding
-        Multiplies how many distractors there are.
+        Factor of the number of distractors.
     """
     lipids = draw_lipids(rng)
     scene = Scene(grid)
@@ -97,7 +97,7 @@ def build_specimen(
 def _stud_membranes(
     rng: np.random.Generator, build: Builder, recipe: TomogramRecipe, crowding: float
 ) -> dict[str, Any]:
-    """Proteins on and through the membranes, and sometimes ribosomes bound to them."""
+    """Add proteins on and in the membranes, and sometimes ribosomes on them."""
     scene, grid = build.scene, build.grid
     studded = recipe is TomogramRecipe.HELDOUT or rng.random() < 0.75
     crowd, bound = Crowd(scene, Kind.MEMBRANE_PROTEIN), Crowd(scene, Kind.RIBOSOME)
@@ -140,7 +140,7 @@ def _stud_membranes(
 def _fill_compartments(
     rng: np.random.Generator, scene: Scene, recipe: TomogramRecipe, crowding: float
 ) -> dict[str, Any]:
-    """Globular proteins and ribosomes, more in some compartments than in others; grainy lumens."""
+    """Add proteins, ribosomes and granular contents to the compartments at different concentrations."""
     grid = scene.grid
     numbers = [0, *scene.closed]
     base = float(rng.choice([0.0, rng.uniform(0.02, 0.15), rng.uniform(0.15, 0.5)], p=[0.15, 0.45, 0.4]))
@@ -220,7 +220,7 @@ def _filaments(
 def _surround(
     rng: np.random.Generator, scene: Scene, recipe: TomogramRecipe, crowding: float
 ) -> dict[str, Any]:
-    """Gold, ice, carbon and lamella surfaces, none of which may drown the variance of the rest."""
+    """Add gold, ice, carbon and lamella surfaces with a limited share of the variance."""
     if recipe is TomogramRecipe.SAMPLE:
         return {}
     hard = recipe is TomogramRecipe.HELDOUT
@@ -235,7 +235,7 @@ def _surround(
             before = scene.density.copy()
             details = step()
             added = scene.density - before
-            # Share of variance is what decides whether the membranes can still be seen at a given SNR.
+            # The share of the variance determines whether membranes are visible at a given SNR.
             share = rng.uniform(0.1, 0.8)
             power = float(added.var(dtype=np.float64))
             limit = share * float(before.var(dtype=np.float64))

@@ -1,7 +1,7 @@
-"""Membrane mid-surfaces as signed distances on a box of the grid.
+"""Mid-surfaces of membranes as signed distances in a box of the grid.
 
-Every shape is first an implicit function that is close to a distance, then divided by the length
-of its own gradient, which makes it a distance near the surface to second order.
+Each shape is defined by an implicit function that approximates a distance. The function is divided by the
+length of its gradient, so that it is a distance near the surface to second order.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from scipy.ndimage import distance_transform_edt
 from cryoseg.simulate.fields import Box, Grid, random_rotations, smooth_noise
 from cryoseg.types import FloatArray
 
-# How far from a surface, in angstrom, its box reaches and its distance is meant to be right.
+# Margin of the box around a surface in angstrom, within which its distance is accurate.
 REACH_ANGSTROM = 160.0
 
 
 @dataclass(frozen=True)
 class Wave:
-    """Random waviness: its standard deviation and its scale, both in angstrom."""
+    """Random waviness with a standard deviation and a wavelength in angstrom."""
 
     amplitude: float
     wavelength: float
@@ -29,14 +29,14 @@ class Wave:
 
 @dataclass(frozen=True)
 class Pose:
-    """Place and direction of a shape.
+    """Position and direction of a shape.
 
     Attributes
     ----------
     center
-        (3,) z, y, x in angstrom.
+        (3,) position z, y, x in angstrom.
     direction
-        (3,) unit vector z, y, x: the normal of a sheet, the axis of a tubule.
+        (3,) unit vector z, y, x, which is the normal of a sheet or the axis of a tubule.
     """
 
     center: NDArray[np.float64]
@@ -45,19 +45,19 @@ class Pose:
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """One mid-surface.
+    """The mid-surface of a membrane.
 
     Attributes
     ----------
     kind
-        Word for the record: vesicle, organelle, sheet, ...
+        Name in the record, such as vesicle, organelle or sheet.
     box
-        Where `distance` lies on the grid.
+        Box of `distance` on the grid.
     distance
-        (z, y, x) of the box, angstrom, negative inside (on one side of an open surface).
+        (z, y, x) signed distance in angstrom, negative inside or on one side of an open surface.
     rim
-        Distance in angstrom past the rim of an open surface, measured along it; 0 on the surface,
-        None for a closed one.
+        (z, y, x) distance in angstrom beyond the rim of an open surface, 0 within the rim; None for a closed
+        surface.
     """
 
     kind: str
@@ -66,14 +66,14 @@ class Surface:
     rim: FloatArray | None = None
 
     def absolute(self) -> FloatArray:
-        """(z, y, x) unsigned distance to the surface, its rim included, in angstrom."""
+        """Return the (z, y, x) unsigned distance to the surface in angstrom."""
         if self.rim is None:
             return np.abs(self.distance)
         return np.hypot(self.distance, self.rim)
 
 
 def gradient_length(field: FloatArray, voxel_size: float) -> FloatArray:
-    """Length of the gradient of `field` (z, y, x) per angstrom, by central differences."""
+    """Return the length of the gradient of a (z, y, x) field per angstrom."""
     total = np.zeros_like(field)
     for axis in range(3):
         total += np.square(np.gradient(field, voxel_size, axis=axis))
@@ -81,19 +81,18 @@ def gradient_length(field: FloatArray, voxel_size: float) -> FloatArray:
 
 
 def as_distance(field: FloatArray, voxel_size: float) -> FloatArray:
-    """`field` (z, y, x) divided by the length of its gradient: a distance near its zero level.
+    """Divide a (z, y, x) field by the length of its gradient, which gives a distance near its zero level.
 
-    The gradient is kept above a third of a unit, so that a stationary point of the field cannot
-    grow into a thick blob of membrane.
+    The length is at least one third, so that stationary points of the field do not become thick membranes.
     """
     return np.asarray(field / np.maximum(gradient_length(field, voxel_size), 1.0 / 3.0), dtype=np.float32)
 
 
 def redistance(field: FloatArray, voxel_size: float) -> FloatArray:
-    """A true signed distance (z, y, x), in angstrom, to the zero level of a field that is no distance.
+    """Compute the signed distance in angstrom to the zero level of any (z, y, x) field.
 
-    Slower than `as_distance`, but right beside folds and saddles: each voxel measures its distance
-    to the tangent plane at the nearest place where the field changes sign.
+    It is slower than `as_distance`, but accurate near folds and saddles: the distance of a voxel is that to
+    the tangent plane at the nearest voxel where the field changes its sign.
     """
     negative = field < 0
     crossing = np.zeros(field.shape, dtype=bool)
@@ -113,7 +112,7 @@ def redistance(field: FloatArray, voxel_size: float) -> FloatArray:
     near = np.nonzero(steps * voxel_size < REACH_ANGSTROM)
     at = tuple(index[near] for index in nearest)
     plane = field[at] / length[at]
-    # A step of the field (a crossing voxel is less than a voxel away) must not throw the plane far off.
+    # A discontinuity of the field must not move the plane by more than a voxel.
     plane = np.clip(plane, -1.0, 1.0)
     for axis in range(3):
         plane += (near[axis] - at[axis]) * (gradients[axis][at] / length[at])
@@ -130,14 +129,16 @@ def ellipsoid_field(
     semi_axes: NDArray[np.float64],
     rotation: NDArray[np.float64],
 ) -> FloatArray:
-    """Approximate signed distance to an ellipsoid; exact to first order at its surface.
+    """Approximate the signed distance to an ellipsoid, exact to first order at its surface.
 
     Parameters
     ----------
+    grid, box
+        Grid, and the box in which the distance is computed.
     center, semi_axes
-        Angstrom, (z, y, x) and in the ellipsoid's own frame.
+        (3,) center z, y, x and (3,) semi-axes in angstrom.
     rotation
-        (3, 3), columns are the ellipsoid's axes in (z, y, x).
+        (3, 3) matrix whose columns are the axes of the ellipsoid in z, y, x.
     """
     z, y, x = grid.axes(box)
     z, y, x = z - np.float32(center[0]), y - np.float32(center[1]), x - np.float32(center[2])
@@ -155,10 +156,10 @@ def ellipsoid_field(
 def rough(
     rng: np.random.Generator, field: FloatArray, box: Box, grid: Grid, *, amplitude: float, wavelength: float
 ) -> FloatArray:
-    """`field` (z, y, x) plus noise: `amplitude` its standard deviation, `wavelength` its scale, angstrom."""
+    """Add smooth noise of standard deviation `amplitude` and `wavelength` (angstrom) to a (z, y, x) field."""
     if amplitude <= 0:
         return field
-    # Slopes above about a half would fold the surface onto itself.
+    # The surface would overlap itself at slopes above about 0.5.
     amplitude = min(amplitude, 0.2 * wavelength)
     return field + np.float32(amplitude) * smooth_noise(
         rng, box, spacing_px=0.5 * wavelength / grid.voxel_size
@@ -166,7 +167,7 @@ def rough(
 
 
 def sphere(grid: Grid, center: NDArray[np.float64], radius: float) -> Surface | None:
-    """An exact sphere, `center` (3,) z, y, x and `radius` in angstrom; None if it does not reach the grid."""
+    """Return a sphere with (3,) center z, y, x and radius in angstrom; None if it is outside the grid."""
     box = grid.box_around(center, radius + REACH_ANGSTROM)
     if box is None:
         return None
@@ -184,21 +185,20 @@ def vesicle(
     elongation: float = 1.2,
     roughness: float = 0.05,
 ) -> Surface | None:
-    """A closed membrane: an ellipsoid with a smoothly perturbed wall.
+    """Draw an ellipsoid with a smoothly perturbed wall; return None if it is outside the grid.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    grid
+        Grid of the scene.
     center, radius
-        Angstrom, (z, y, x); the radius is the geometric mean of the semi-axes.
+        (3,) center z, y, x and geometric mean of the semi-axes in angstrom.
     elongation
         Largest ratio of two semi-axes.
     roughness
         Standard deviation of the wall as a fraction of the radius.
-
-    Returns
-    -------
-    Surface or None
-        None if the vesicle does not reach the grid.
     """
     axes = np.exp(rng.uniform(-0.5, 0.5, 3) * np.log(elongation))
     axes *= radius / np.prod(axes) ** (1 / 3)
@@ -216,9 +216,9 @@ def vesicle(
 def offset_surface(
     rng: np.random.Generator, grid: Grid, surface: Surface, *, offset: float, jitter: float, kind: str
 ) -> Surface:
-    """A surface parallel to another, `offset` angstrom outside it (inside if negative).
+    """Return a parallel surface at a distance of `offset` angstrom, which is negative inside.
 
-    `jitter` is the standard deviation in angstrom of the gap along the surface.
+    The distance varies along the surface by the standard deviation `jitter` in angstrom.
     """
     field = rough(
         rng,
@@ -241,14 +241,20 @@ def folded_inner(
     fold_spacing: float,
     fold_width: float,
 ) -> Surface:
-    """An inner boundary membrane with lamellar folds, as cristae in a mitochondrion.
+    """Draw an inner membrane with lamellar folds, such as the cristae of a mitochondrion.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    grid
+        Grid of the scene.
+    outer
+        Outer membrane.
     gap
-        Distance of inner and outer membrane, angstrom.
+        Distance of inner and outer membrane in angstrom.
     fold_spacing, fold_width
-        Distance of neighboring folds, and of the two membranes of one fold, angstrom.
+        Distance of neighboring folds and of the two membranes of a fold in angstrom.
     """
     box = outer.box
     z, y, x = grid.axes(box)
@@ -258,7 +264,7 @@ def folded_inner(
     along = (z * rotation[0, 1] + y * rotation[1, 1] + x * rotation[2, 1]).astype(np.float32)
     across = across + np.float32(0.35 * fold_spacing) * smooth_noise(rng, box, spacing_px=warp_px)
     phase = across / np.float32(fold_spacing)
-    # Neighboring folds hang from opposite walls and end at different depths.
+    # Folds start at random walls and end at different depths.
     number = np.floor(phase).astype(np.int32)
     low = int(number.min())
     depths = rng.uniform(-0.1, 0.9, int(number.max()) - low + 1).astype(np.float32)
@@ -278,16 +284,20 @@ def folded_inner(
 def sheet(
     rng: np.random.Generator, grid: Grid, pose: Pose, *, half_width: float, bend_radius: float, wave: Wave
 ) -> Surface | None:
-    """An open, curved sheet with a wavy rim.
+    """Draw an open, curved sheet with a wavy rim; return None if it is outside the grid.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    grid
+        Grid of the scene.
     pose
-        A point of the sheet and its normal there.
+        Middle of the sheet and its normal.
     half_width
-        Distance of the rim from the point along the sheet, angstrom.
+        Distance of the rim from the middle in angstrom.
     bend_radius
-        Radius of curvature, angstrom.
+        Radius of curvature in angstrom.
     wave
         Waviness of the sheet.
     """
@@ -320,16 +330,20 @@ def sheet(
 def tubule(
     rng: np.random.Generator, grid: Grid, pose: Pose, *, radius: float, half_length: float, bend: Wave
 ) -> Surface | None:
-    """A tube with round ends about a wavy line.
+    """Draw a tube with round ends along a wavy line; return None if it is outside the grid.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    grid
+        Grid of the scene.
     pose
-        Middle of the tube and its axis.
+        Middle and axis of the tube.
     radius, half_length
-        Radius and half of the length in angstrom.
+        Radius and half length in angstrom.
     bend
-        Sideways waviness of the line.
+        Waviness of the line.
     """
     center, direction = pose.center, pose.direction
     half = np.abs(direction) * half_length + radius + 2 * bend.amplitude + REACH_ANGSTROM
@@ -355,14 +369,18 @@ def tubule(
 
 
 def sponge(rng: np.random.Generator, grid: Grid, box: Box, *, wavelength: float, level: float) -> Surface:
-    """The level set of a smooth random field: a membrane of arbitrary shape and topology.
+    """Draw a membrane of arbitrary topology: the level set of a smooth random field.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    grid, box
+        Grid of the scene, and the box of the membrane.
     wavelength
-        Scale of the field, angstrom.
+        Wavelength of the field in angstrom.
     level
-        In standard deviations of the field; 0 gives a sponge, 1 and more gives closed blobs.
+        Level in standard deviations of the field; 0 gives a sponge, 1 and more give closed blobs.
     """
     spacing_px = 0.5 * wavelength / grid.voxel_size
     field = (smooth_noise(rng, box, spacing_px=spacing_px) - np.float32(level)) * np.float32(
@@ -372,13 +390,7 @@ def sponge(rng: np.random.Generator, grid: Grid, box: Box, *, wavelength: float,
 
 
 def open_window(rng: np.random.Generator, grid: Grid, surface: Surface, *, fraction: float) -> Surface:
-    """A closed surface with a hole: everything past a wavy plane is taken away.
-
-    Parameters
-    ----------
-    fraction
-        Part of the surface's depth, from 0 to 1, that is cut off.
-    """
+    """Remove the part of a closed surface beyond a wavy plane, which leaves the fraction 1 - `fraction`."""
     box = surface.box
     inside = np.argwhere(surface.distance < 0)
     if len(inside) == 0:

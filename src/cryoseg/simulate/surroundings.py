@@ -1,4 +1,4 @@
-"""What is not the specimen itself: ice contamination, carbon film, lamella surfaces, solvent texture."""
+"""Add ice contamination, carbon film, lamella surfaces and contents of compartments to a scene."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cryoseg.types import FloatArray
 
 
 def _soft_step(field: FloatArray, width: float) -> FloatArray:
-    """1 well inside (negative field), 0 well outside, over `width` angstrom."""
+    """Return a linear step over `width` angstrom from 1 (negative field) to 0 (positive field)."""
     return np.asarray(np.clip(0.5 - field / np.float32(width), 0.0, 1.0), dtype=np.float32)
 
 
 def ice_contamination(rng: np.random.Generator, scene: Scene, *, radius: float, density: float) -> None:
-    """A lump of crystalline ice, mostly on the upper or lower surface of the grid."""
+    """Add an ice crystal, usually on the upper or lower surface of the grid."""
     grid = scene.grid
     center = rng.uniform(0.0, 1.0, 3) * grid.extent
     if rng.random() < 0.7:
@@ -36,16 +36,20 @@ def ice_contamination(rng: np.random.Generator, scene: Scene, *, radius: float, 
 def carbon_edge(
     rng: np.random.Generator, scene: Scene, *, coverage: float, thickness: float, density: float
 ) -> None:
-    """A holey carbon film that reaches in from one side of the field.
+    """Add a carbon film that covers one side of the field of view.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    scene
+        Scene to which the film is added.
     coverage
-        Roughly the covered fraction of the field's width.
+        Approximate fraction of the width of the field that is covered.
     thickness
-        Of the film, angstrom.
+        Thickness of the film in angstrom.
     density
-        Of the film, in units of protein over ice.
+        Density of the film in the units of `Scene.density`.
     """
     grid = scene.grid
     z, y, x = grid.axes(grid.full_box)
@@ -71,14 +75,18 @@ def carbon_edge(
 def lamella_surfaces(
     rng: np.random.Generator, scene: Scene, *, ice_density: float, coat_density: float
 ) -> None:
-    """Cut the specimen at one or two rough, slightly tilted planes; beyond them is vacuum.
+    """Replace the specimen outside one or two rough, slightly tilted planes by vacuum.
 
     Parameters
     ----------
+    rng
+        Random number generator.
+    scene
+        Scene to change.
     ice_density
-        How far vacuum lies below ice, in units of protein over ice.
+        Density of ice relative to vacuum in the units of `Scene.density`.
     coat_density
-        Of the redeposited layer on the surface; 0 for none.
+        Density of the redeposited layer on the surface; 0 for none.
     """
     grid = scene.grid
     z, y, x = grid.axes(grid.full_box)
@@ -106,17 +114,7 @@ def lamella_surfaces(
 
 
 def lumen(rng: np.random.Generator, scene: Scene, number: int, *, density: float, grain: float) -> None:
-    """Fill one compartment with an unresolved, granular content.
-
-    Parameters
-    ----------
-    number
-        Of the compartment.
-    density
-        Mean.
-    grain
-        Standard deviation of the granularity, same unit.
-    """
+    """Fill compartment `number` with granular density of mean `density` and standard deviation `grain`."""
     where = (scene.compartment == number) & (scene.distance > 25.0)
     if not where.any():
         return
