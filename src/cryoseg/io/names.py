@@ -133,8 +133,12 @@ def match_names(names: Sequence[ImageName], images: Sequence[ImageName]) -> list
                 "its folder into the name, or give one of the images."
             )
         found.append(best[0] if best else None)
-    for index, image in enumerate(images):
-        own = [number for number, chosen in enumerate(found) if chosen == index]
+    chosen_by: defaultdict[int, list[int]] = defaultdict(list)
+    for number, chosen in enumerate(found):
+        if chosen is not None:
+            chosen_by[chosen].append(number)
+    for index, own in chosen_by.items():
+        image = images[index]
         own.sort(key=lambda number: names[number].likeness(image), reverse=True)
         for number in own[1:]:
             first, other = names[own[0]], names[number]

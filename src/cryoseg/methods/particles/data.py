@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from cryoseg.io.names import ImageName, distinct_names, match_names
 from cryoseg.io.pairs import find_labeled, first_folder
 from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.methods.particles.samples import TrainingMicrograph
+from cryoseg.types import Picks
 
 TRAIN_FOLDERS, VALID_FOLDERS = ("train", "training_set"), ("valid", "val", "validation")
 LEAST_DIAMETER_PX = 3.0
@@ -150,9 +152,12 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
         for name, found in read_picks(file.path).items()
     ]
     own = match_names([name for name, _ in sets], [ImageName(str(path), path) for path in images])
+    sets_of: defaultdict[int | None, list[Picks]] = defaultdict(list)
+    for chosen, (_, found) in zip(own, sets, strict=True):
+        sets_of[chosen].append(found)
     pairs, missing = [], []
     for index, (image, name) in enumerate(zip(images, distinct_names(images, bare=True), strict=True)):
-        parts = [found for chosen, (_, found) in zip(own, sets, strict=True) if chosen == index]
+        parts = sets_of[index]
         if sum(map(len, parts)):
             centers = np.concatenate([found.centers[:, -2:] for found in parts])
             warnings = tuple(dict.fromkeys(text for found in parts for text in found.warnings))
