@@ -28,7 +28,10 @@ SAMPLES = ROOT / "samples"
 # Smaller arrays are lists of points, thresholds and weights of layers.
 LEAST_SIZE = 24 * 24
 # Functions that look at the image or at its labels, and validation: no value of the image passes through.
-ASIDE = {"mapped_shape", "find_blank", "find_blank_pixels", "micrograph_logits", "nearest"}
+ASIDE = {
+    *("mapped_shape", "find_blank", "find_blank_pixels", "particle_skewness"),
+    *("micrograph_logits", "nearest"),
+}
 
 
 def is_image(value: Any, depth: int = 0) -> bool:

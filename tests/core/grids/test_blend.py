@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.grids.blend import tile_grid, tile_side
+from cryoseg.core.grids.resample import tile_grid, tile_side
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (256, 256), (300, 257), (40, 700), (31, 20)])

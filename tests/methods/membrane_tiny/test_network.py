@@ -10,7 +10,7 @@ import torch
 
 from cryoseg.config.restore import restore
 from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
-from cryoseg.core.grids.blend import tile_grid
+from cryoseg.core.grids.resample import tile_grid
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap
 from cryoseg.methods.membrane_tiny.network import build_stage, run_stages

@@ -8,8 +8,15 @@ import torch
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.config.train_sam import PretrainConfig, SamLoss, SampleConfig, TrainSamConfig
-from cryoseg.methods.particles.fit import TrainedPart, adaptation_loss, pretraining_loss
-from cryoseg.methods.particles.losses import bce_loss, prompted_loss, sam_loss, squared_dice_loss
+from cryoseg.methods.particles.fit import (
+    TrainedPart,
+    adaptation_loss,
+    bce_loss,
+    pretraining_loss,
+    prompted_loss,
+    sam_loss,
+    squared_dice_loss,
+)
 from cryoseg.methods.particles.samples import (
     TrainingMicrograph,
     draw_object_prompts,

@@ -32,8 +32,7 @@ from cryoseg.config import (
 )
 from cryoseg.config.restore import restore
 from cryoseg.core.grids.blank import FilledSlices, set_blank, signal_box
-from cryoseg.core.grids.blend import tile_grid, tile_side
-from cryoseg.core.grids.resample import Resampled, Slices, nearest
+from cryoseg.core.grids.resample import Resampled, Slices, nearest, tile_grid, tile_side
 from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import robust_map

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cryoseg.config.train import TrainMembraneConfig
-from cryoseg.core.grids.blend import tile_grid
+from cryoseg.core.grids.resample import tile_grid
 from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import WeightsError

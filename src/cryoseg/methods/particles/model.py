@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from cryoseg.config.common import Precision
 from cryoseg.config.prompt_sam import InputScale, NativeMode
-from cryoseg.core.grids.blend import tile_grid
+from cryoseg.core.grids.resample import tile_grid
 from cryoseg.core.robust import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.paths import expand_home, is_file

@@ -23,8 +23,7 @@ from cryoseg.events import Note
 from cryoseg.io.images.pictures import PictureRow, Split, read_picture_list
 from cryoseg.io.outputs import atomic_text
 from cryoseg.methods.particles.files import adapt
-from cryoseg.methods.particles.fit import TrainedPart, truth_points
-from cryoseg.methods.particles.losses import sam_loss
+from cryoseg.methods.particles.fit import TrainedPart, sam_loss, truth_points
 from cryoseg.methods.particles.picture_samples import (
     Augment,
     PictureSamples,

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from cryoseg.config.pick_micrograph import MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
 from cryoseg.core.grids.blank import BLANK_LOGIT, fill_by_mirror, signal_box
-from cryoseg.core.grids.blend import tile_grid
-from cryoseg.core.grids.resample import nearest, resample_image, rescale_points
+from cryoseg.core.grids.resample import nearest, resample_image, rescale_points, tile_grid
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.calibration import Calibration
 from cryoseg.core.picking.contrast import (
