@@ -171,13 +171,7 @@ def check_etsam(vector: Vector, tmp_path: Path) -> None:
     if "post_processed" in recorded:
         assert result.post_processed is not None
         # Filtering the very mask that was recorded leaves nothing to tolerance.
-        filtered = postprocess_mask(
-            recorded["mask"].astype(bool),
-            config.postprocess,
-            min_slices=config.min_slices,
-            max_bridge_length=config.max_bridge_length,
-            max_spur_length=config.max_spur_length,
-        )
+        filtered = postprocess_mask(recorded["mask"].astype(bool), config.postprocess, config)
         np.testing.assert_array_equal(filtered, recorded["post_processed"].astype(bool))
         if np.array_equal(result.mask, recorded["mask"].astype(bool)):
             np.testing.assert_array_equal(result.post_processed, filtered)

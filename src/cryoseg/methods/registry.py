@@ -1,7 +1,7 @@
-"""The segmentation methods: a literal table. `cryoseg.methods.segmenter` says what a row needs.
+"""The table of segmentation methods; `cryoseg.methods.segmenter` describes its rows.
 
-To add one: a module in `models/`, a member of `ModelName`, a line here, an entry in `WEIGHTS`, a
-page in docs/methods and a test.
+A new method needs a folder in `methods`, a member of `ModelName`, a row here, an entry in `WEIGHTS`, a
+page in docs/methods and tests.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from cryoseg.config import (
     Direction,
     Normalize,
     Polarity,
-    Precision,
     Preset,
     SegmentConfig,
     Stage1Prompt,
@@ -25,7 +24,7 @@ from cryoseg.config import (
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.methods.etsam import network as etsam
 from cryoseg.methods.sam.sam2_config import build_predictor
-from cryoseg.methods.segmenter import ModelFiles
+from cryoseg.methods.segmenter import Execution, ModelFiles, SegmentInput
 
 NANO = Path(__file__).parents[2] / "conformance" / "sam2_nano.yaml"
 SIDE = 64
@@ -68,15 +67,12 @@ def volume(shape: tuple[int, int, int], dtype: str) -> np.ndarray:
     return values.astype(dtype)
 
 
-def run(data: np.ndarray, config: SegmentConfig, files: ModelFiles, **more):
+def run(data: np.ndarray, config: SegmentConfig, files: ModelFiles, memory_level: int = 0, **more):
     return etsam.segment(
-        data,
+        SegmentInput(data=data, pixel_size=10.0),
         etsam.resolve(config, files),
         files,
-        pixel_size=10.0,
-        device=torch.device("cpu"),
-        precision=Precision.FLOAT32,
-        keep_stages=True,
+        Execution(device=torch.device("cpu"), memory_level=memory_level, keep_stages=True),
         **more,
     )
 

@@ -8,18 +8,42 @@ import numpy as np
 import pytest
 import torch
 
+from cryoseg.config import Direction, Polarity, SegmentConfig
 from cryoseg.config.restore import restore
 from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
-from cryoseg.core.grids.resample import tile_grid
+from cryoseg.core.grids.resample import TileGrid, tile_grid
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.core.robust import IntensityMap
 from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
-from cryoseg.methods.membrane_tiny.propagation import propagate
+from cryoseg.methods.membrane_tiny.propagation import TiledVolume, propagate
 from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.methods.sam.fine_sam2 import FineSam2
+from cryoseg.methods.segmenter import Execution, OnSlice, SegmentInput, no_progress
 
-IDENTITY = IntensityMap(center=0.0, spread=1.0)
 CPU = torch.device("cpu")
+
+
+def tiled(data: np.ndarray, grid: TileGrid) -> TiledVolume:
+    return TiledVolume(data=data, intensity=IntensityMap(center=0.0, spread=1.0), grid=grid, window=4)
+
+
+def run(
+    data: np.ndarray,
+    states: dict,
+    *,
+    pixel_size: float = 12.0,
+    polarity: Polarity = Polarity.DARK,
+    keep_stages: bool = False,
+    on_slice: OnSlice = no_progress,
+) -> tuple:
+    return run_stages(
+        SegmentInput(data=data, pixel_size=pixel_size, blank=find_blank(data)),
+        states.__getitem__,
+        MembraneRecipe(),
+        SegmentConfig(polarity=polarity, views=(Direction.BACKWARD,)),
+        Execution(device=CPU, keep_stages=keep_stages),
+        on_slice,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +77,8 @@ def test_downward_is_upward_on_the_turned_volume(network: FineSam2) -> None:
     volume = np.random.default_rng(0).normal(size=(6, 64, 64)).astype(np.float32)
     grid = tile_grid((64, 64), 64, 16)
     down, up = np.empty_like(volume), np.empty_like(volume)
-    propagate(network, volume, IDENTITY, grid, window=4, out=down, reverse=True)
-    propagate(network, volume[::-1].copy(), IDENTITY, grid, window=4, out=up)
+    propagate(network, tiled(volume, grid), down, reverse=True)
+    propagate(network, tiled(volume[::-1].copy(), grid), up)
     np.testing.assert_allclose(down[::-1], up, atol=1e-4)
 
 
@@ -66,8 +90,8 @@ def test_stage_1_logits_may_be_overwritten_while_stage_2_reads_them() -> None:
     stage1 = rng.normal(scale=3, size=volume.shape).astype(np.float32)
     grid = tile_grid((70, 64), 64, 16)
     apart = np.empty_like(volume)
-    propagate(second, volume, IDENTITY, grid, window=4, out=apart, stage1=stage1, reverse=True)
-    propagate(second, volume, IDENTITY, grid, window=4, out=stage1, stage1=stage1, reverse=True)
+    propagate(second, tiled(volume, grid), apart, stage1=stage1, reverse=True)
+    propagate(second, tiled(volume, grid), stage1, stage1=stage1, reverse=True)
     np.testing.assert_array_equal(stage1, apart)
 
 
@@ -84,32 +108,27 @@ def test_results_lie_on_the_grid_of_the_input(shape: tuple[int, int, int], pixel
     torch.manual_seed(0)
     states = {stage: build_stage(stage, 64).state_dict() for stage in (1, 2)}
     data = np.random.default_rng(0).integers(-50, 50, size=shape).astype(np.int8)
-    slices: list[str] = []
-    logits, stage1 = run_stages(
-        data,
-        states.__getitem__,
-        MembraneRecipe(),
-        pixel_size=pixel_size,
-        keep_stage1=True,
-        device=CPU,
-        on_slice=slices.append,
-    )
+    slices: dict[str, tuple[int, int]] = {}
+
+    def on_slice(stage: str, done: int, total: int) -> None:
+        slices[stage] = (done, total)
+
+    logits, stage1 = run(data, states, pixel_size=pixel_size, keep_stages=True, on_slice=on_slice)
     assert logits.shape == shape
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all()
     assert stage1 is not None
     assert stage1.shape == shape
     assert set(slices) == {"stage 1", "stage 2"}
+    assert all(done == total for done, total in slices.values())
 
 
 def test_inverting_the_input_and_saying_so_changes_nothing() -> None:
     torch.manual_seed(0)
     states = {stage: build_stage(stage, 64).state_dict() for stage in (1, 2)}
     data = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
-    dark, _ = run_stages(data, states.__getitem__, MembraneRecipe(), pixel_size=12.0, device=CPU)
-    bright, _ = run_stages(
-        -data, states.__getitem__, MembraneRecipe(), pixel_size=12.0, invert=True, device=CPU
-    )
+    dark, _ = run(data, states)
+    bright, _ = run(-data, states, polarity=Polarity.BRIGHT)
     np.testing.assert_allclose(dark, bright, atol=2e-4)
 
 
@@ -126,18 +145,13 @@ def test_padding_changes_no_logit_of_the_signal_and_is_not_computed(pixel_size: 
     padded = np.full((6, 60, 200), signal.mean(), np.float32)
     padded[2:5, :, 10:74] = signal
     seen: list[str] = []
-    bare, bare1 = run_stages(
-        signal, states.__getitem__, MembraneRecipe(), pixel_size=pixel_size, keep_stage1=True, device=CPU
-    )
-    logits, stage1 = run_stages(
+    bare, bare1 = run(signal, states, pixel_size=pixel_size, keep_stages=True)
+    logits, stage1 = run(
         padded,
-        states.__getitem__,
-        MembraneRecipe(),
+        states,
         pixel_size=pixel_size,
-        blank=find_blank(padded),
-        keep_stage1=True,
-        device=CPU,
-        on_slice=seen.append,
+        keep_stages=True,
+        on_slice=lambda stage, done, total: seen.append(stage),
     )
     assert bare1 is not None
     assert stage1 is not None
@@ -155,9 +169,7 @@ def test_tiles_without_signal_inside_the_box_are_left_out() -> None:
     volume[:, :80, :80] = 0
     blank = find_blank(volume)
     assert blank is not None
-    logits, _ = run_stages(
-        volume, states.__getitem__, MembraneRecipe(), pixel_size=12.0, blank=blank, device=CPU
-    )
+    logits, _ = run(volume, states)
     assert np.isfinite(logits).all()
     assert (logits[blank] == BLANK_LOGIT).all()
     assert (logits[~blank] != BLANK_LOGIT).all()

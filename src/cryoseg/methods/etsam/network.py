@@ -1,8 +1,8 @@
-"""ETSAM: SAM 2.1 carried through a tomogram twice, the second time with the logits of the first.
+"""ETSAM: two passes of SAM 2.1 through a tomogram, of which the second reads the logits of the first.
 
 Source: ETSAM (bioRxiv 10.1101/2025.11.23.689996) and the authors' code at its first release
-(preset `v1`) and with its later settings (preset `v2`). docs/methods/etsam.md lists where this
-implementation deviates: only where the published one has no defined result.
+(preset `v1`) and with its later settings (preset `v2`). docs/methods/etsam.md lists the deviations
+of this implementation, all where the published one has no defined result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from cryoseg.config import (
     Direction,
     Normalize,
     Polarity,
-    Precision,
     Preset,
     SegmentConfig,
     Stage1Prompt,
@@ -40,24 +39,24 @@ from cryoseg.errors import InputError
 from cryoseg.methods.device import autocast, release_memory, slices_at_once
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
-from cryoseg.methods.segmenter import ModelFiles, OnSlice, no_progress
+from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput, no_progress
 from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"
-# Mean and standard deviation of SAM 2's training images, which ETSAM applies to grey values in [0, 1].
+# Mean and standard deviation of the training images of SAM 2; ETSAM applies them to grey values in [0, 1].
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
-# Source: the simulated part of ETSAM's training set. The network does not get the pixel size.
+# Source: the simulated part of the training set of ETSAM.
 ASSUMED_PIXEL_SIZE_ANGSTROM = 10.0
-# Peak of a process on a CPU less its volumes; one slice is encoded at a time there anyway.
+# Peak memory of a process on a CPU without its volumes; a CPU always encodes one slice at a time.
 HOST_BYTES = (1700 * 2**20, 1700 * 2**20, 1700 * 2**20)
 
 PlaneSource = Callable[[int], NDArray[np.floating[Any]]]
 
 
 def resolve(config: SegmentConfig, files: ModelFiles) -> SegmentConfig:
-    """Fill what is None with the preset's published settings."""
+    """Replace settings that are None by the published ones of the preset."""
     preset = config.preset
     interval = ETSAM_SPLIT_PROMPT_INTERVAL if config.split_processing else ETSAM_PROMPT_INTERVAL
     defaults: dict[str, Any] = {
@@ -76,51 +75,39 @@ def resolve(config: SegmentConfig, files: ModelFiles) -> SegmentConfig:
 
 
 def assumed_pixel_size(files: ModelFiles) -> float:
-    """The scale in angstrom that is recorded where a header gives none."""
+    """Return the pixel size in angstrom to record for tomograms whose header gives none."""
     return ASSUMED_PIXEL_SIZE_ANGSTROM
 
 
 def segment(
-    data: NDArray[Any],
+    volume: SegmentInput,
     config: SegmentConfig,
     files: ModelFiles,
-    *,
-    pixel_size: float,
-    device: torch.device,
-    precision: Precision,
-    blank: BoolArray | None = None,
+    execution: Execution,
     on_slice: OnSlice = no_progress,
-    keep_stages: bool = False,
-    memory_level: int = 0,
 ) -> SegmentResult:
-    """Run both stages.
+    """Segment a tomogram with both stages of ETSAM.
 
     Parameters
     ----------
-    data
-        (z, y, x), any real type, finite. Read slice by slice, not copied.
+    volume
+        Tomogram to segment. Its pixel size is not used, since ETSAM processes every tomogram at its own
+        scale. The network reads blank voxels as they are, but the statistics leave them out.
     config
-        Resolved.
+        Settings from `resolve`.
     files
         Checkpoints of stage 1 and stage 2, and the SAM 2 configuration that they belong to.
-    pixel_size
-        Not used: ETSAM sees every tomogram at its own scale.
-    device, precision
-        Where and in what arithmetic the networks run.
-    blank
-        (z, y, x), True where there is no signal; None if there is signal everywhere. The network sees
-        these voxels as they are, but they are left out of the statistics and never marked.
+    execution
+        How to compute. Memory level 1 encodes one slice at a time on a GPU too; level 2 also keeps the
+        memories of slices on the host. With `keep_stages` the result holds the logits of stage 1 and the
+        input of stage 2 of the first view.
     on_slice
-        Told of every slice of every stage.
-    keep_stages
-        Keep the logits of stage 1 and the input of stage 2 of the first view.
-    memory_level
-        Step 1 encodes one slice at a time on a GPU too; step 2 keeps the memories of slices on the host.
+        Function to call after each slice of each stage.
 
     Returns
     -------
     SegmentResult
-        Without post-processing.
+        Result without post-processing.
 
     Raises
     ------
@@ -132,6 +119,7 @@ def segment(
     assert config.normalize
     assert config.views
     assert config.logit_threshold is not None
+    data, blank, device = volume.data, volume.blank, execution.device
     height, width = data.shape[1:]
     windows = quadrants(height, width) if config.split_processing else whole(height, width)
     if blank is not None:
@@ -146,7 +134,7 @@ def segment(
     volumes = {view: np.empty(data.shape, np.float32) for view in dict.fromkeys(config.views)}
     total = len(data) * len(windows) * len(volumes)
     stage1_logits: FloatArray | None = None
-    stage2_input = np.empty(data.shape, np.float32) if keep_stages else None
+    stage2_input = np.empty(data.shape, np.float32) if execution.keep_stages else None
     for stage, checkpoint in enumerate(files.stages, start=1):
         predictor = _load(checkpoint, files.sam2_config or CONFIG, device)
         done = 0
@@ -159,12 +147,12 @@ def segment(
                 kept=stage2_input if stage == 2 and logits is next(iter(volumes.values())) else None,
             )
             for window in windows:
-                for _ in part.run(predictor, stage, window, config, device, precision, memory_level):
+                for _ in part.run(predictor, stage, window, config, execution):
                     done += 1
                     on_slice(f"stage {stage}", done, total)
         del predictor
         release_memory(device)
-        if stage == 1 and keep_stages:
+        if stage == 1 and execution.keep_stages:
             stage1_logits = next(iter(volumes.values())).copy()
     logits = _mean(list(volumes.values()))
     if blank is not None:
@@ -185,11 +173,11 @@ class NetworkInput:
     Parameters
     ----------
     plane
-        Gives slice z as (y, x) floats.
+        Function that returns slice z as (y, x) floats.
     depth
         Number of slices.
     side
-        Of the network's image, in pixels.
+        Side of the network's square input in pixels.
     """
 
     def __init__(self, plane: PlaneSource, depth: int, side: int) -> None:
@@ -203,7 +191,7 @@ class NetworkInput:
         return self._depth
 
     def __getitem__(self, z: int) -> torch.Tensor:
-        """(3, side, side) float32: bicubic with antialiasing, sides stretched alike or not, not clipped."""
+        """Return slice z as (3, side, side) float32, resized to a square and normalized."""
         image = Image.fromarray(self._plane(z).astype(np.float32))
         # Pillow's bicubic is part of the model: torch's antialiased bicubic gives other bits.
         square = np.array(image.resize((self._side, self._side), Image.Resampling.BICUBIC))
@@ -211,18 +199,18 @@ class NetworkInput:
 
 
 class StagePass:
-    """One view: data and logits in the order in which slices are visited.
+    """One pass through a volume in one direction.
 
     Parameters
     ----------
     grey
-        Map from the grey values of `data` to what the network sees.
+        Map from the grey values of `data` to the network's input.
     data
-        (z, y, x).
+        (z, y, x) grey values, in the order in which slices are visited.
     logits
-        (z, y, x) float32, written by each stage; stage 2 reads those of stage 1 from it.
+        (z, y, x) float32 logits in the same order, which each stage writes; stage 2 reads those of stage 1.
     kept
-        Receives the input of stage 2, or None.
+        (z, y, x) array that receives the input of stage 2, or None.
     """
 
     def __init__(
@@ -239,11 +227,9 @@ class StagePass:
         stage: int,
         window: Window,
         config: SegmentConfig,
-        device: torch.device,
-        precision: Precision,
-        memory_level: int = 0,
+        execution: Execution,
     ) -> Iterator[None]:
-        """Write the logits of a stage over those of the stage before, slice by slice; yields after each.
+        """Overwrite the logits of the previous stage slice by slice, and yield after each slice.
 
         A slice is read for stage 2 before it is written, so one volume holds both.
         """
@@ -251,9 +237,11 @@ class StagePass:
         source = self._stage1_plane(window) if stage == 1 else self._stage2_plane(window, logits)
         depth, height, width = logits.shape
         slices = NetworkInput(source, depth, predictor.image_size)
-        ahead = 1 if memory_level else slices_at_once(device)
-        state = predictor.init_state_from_slices(slices, height, width, offload_state=memory_level > 1)
-        with autocast(device, precision):
+        ahead = 1 if execution.memory_level else slices_at_once(execution.device)
+        state = predictor.init_state_from_slices(
+            slices, height, width, offload_state=execution.memory_level > 1
+        )
+        with autocast(execution.device, execution.precision):
             prompts = _prompts(config.stage1_prompt if stage == 1 else config.stage2_prompt, config, logits)
             if prompts is None:
                 predictor.start_without_prompt(state, 0)
@@ -282,7 +270,7 @@ class StagePass:
 def _prompts(
     kind: Stage1Prompt | Stage2Prompt | None, config: SegmentConfig, stage1_logits: FloatArray
 ) -> Iterator[tuple[int, BoolArray]] | None:
-    """Slices and masks to start from; None for a start from the image alone."""
+    """Return the slices and masks of a prompt; None to start from the image alone."""
     assert kind is not None
     assert config.prompt_interval is not None
     depth, height, width = stage1_logits.shape
@@ -321,17 +309,17 @@ Window = tuple[slice, slice]
 
 
 def quadrants(height: int, width: int) -> list[Window]:
-    """Cut a plane into four, without overlap.
+    """Cut a plane into four windows without overlap.
 
     Parameters
     ----------
     height, width
-        In pixels; an odd size gives the later part one more.
+        Size of the plane in pixels; with an odd size the second part is one pixel larger.
 
     Returns
     -------
     list
-        (y, x) slices, row by row.
+        (y, x) slices of the windows, row by row.
 
     Raises
     ------
@@ -353,19 +341,19 @@ def quadrants(height: int, width: int) -> list[Window]:
 
 
 def whole(height: int, width: int) -> list[Window]:
-    """The one window that covers everything, for when nothing is split."""
+    """Return the one window that covers a plane."""
     return [(slice(0, height), slice(0, width))]
 
 
 def grid_mask(shape: tuple[int, int], interval: int) -> BoolArray:
-    """Single True pixels at every multiple of `interval` in y and x, beginning with 0.
+    """Return a mask of single pixels at every multiple of `interval` in y and x, from 0 on.
 
     Parameters
     ----------
     shape
-        (y, x).
+        (y, x) size of the mask in pixels.
     interval
-        In pixels.
+        Distance of the pixels.
 
     Notes
     -----
@@ -377,10 +365,10 @@ def grid_mask(shape: tuple[int, int], interval: int) -> BoolArray:
 
 
 def empty_mask(shape: tuple[int, int]) -> BoolArray:
-    """No membrane anywhere on a (y, x) slice: ETSAM's prompt `zero`."""
+    """Return a (y, x) mask without membrane, the prompt `zero` of ETSAM."""
     return np.zeros(shape, bool)
 
 
 def prompted_slices(depth: int, interval: int) -> range:
-    """Slices 0, interval, 2 * interval, ... of a volume of `depth` slices."""
+    """Return the slices 0, interval, 2 * interval, ... of a volume of `depth` slices."""
     return range(0, depth, interval)

@@ -35,6 +35,7 @@ from cryoseg.methods.membranes.data import Pair, read_labels
 from cryoseg.methods.membranes.training import TrainingPairs, write_stage1_logits
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
+from cryoseg.methods.segmenter import Execution
 from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.run import Runtime, TrainingRun
@@ -159,7 +160,8 @@ def stage_logits(
     )
     (window,) = whole(*values.shape[1:])
     stage = StagePass(grey=grey, data=values, logits=out, kept=None)
-    for _ in stage.run(predictor, config.stage, window, settings, device, config.precision):
+    execution = Execution(device=device, precision=config.precision)
+    for _ in stage.run(predictor, config.stage, window, settings, execution):
         pass
     return out
 

@@ -13,7 +13,7 @@ from cryoseg.core.grids.resample import tile_grid
 from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import WeightsError
-from cryoseg.methods.membrane_tiny.propagation import propagate
+from cryoseg.methods.membrane_tiny.propagation import TiledVolume, propagate
 from cryoseg.methods.membranes.clips import TrainingVolume, sample_clips
 from cryoseg.methods.membranes.losses import membrane_loss
 from cryoseg.methods.sam.fine_sam2 import FineSam2
@@ -30,7 +30,8 @@ def volume_logits(
     out = np.empty(volume.data.shape, np.float32)
     stage1 = None if volume.stage1_logits is None else volume.stage1_logits.astype(np.float32)
     grid = tile_grid((volume.data.shape[1], volume.data.shape[2]), model.image_size, model.image_size // 8)
-    propagate(model, volume.data, IDENTITY, grid, window=window, out=out, stage1=stage1, reverse=reverse)
+    tiled = TiledVolume(data=volume.data, intensity=IDENTITY, grid=grid, window=window)
+    propagate(model, tiled, out, stage1=stage1, reverse=reverse)
     return out
 
 

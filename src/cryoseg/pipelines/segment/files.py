@@ -29,6 +29,7 @@ from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe, peak_device_memory, release_memory
+from cryoseg.methods.segmenter import Execution, SegmentInput
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_memory_level, step_down, tell_plan
 from cryoseg.pipelines.batches.records import Done, peak_bytes
@@ -152,18 +153,18 @@ def segment_in_run(
 
     def segment(memory_level: int) -> SegmentResult:
         return run.model.method.segment(
-            tomogram.data,
+            SegmentInput(data=tomogram.data, pixel_size=pixel_size.angstrom, blank=blank),
             config,
             run.model.files,
-            pixel_size=pixel_size.angstrom,
-            device=run.device,
-            precision=run.precision,
-            blank=blank,
-            on_slice=lambda stage, done, total: on_event(
+            Execution(
+                device=run.device,
+                precision=run.precision,
+                memory_level=memory_level,
+                keep_stages=keep_stages,
+            ),
+            lambda stage, done, total: on_event(
                 StageProgress(name=name, stage=stage, done=done, total=total)
             ),
-            keep_stages=keep_stages,
-            memory_level=memory_level,
         )
 
     result = step_down(
