@@ -1,4 +1,4 @@
-"""The metrics of a score by name, as the columns of every table."""
+"""Metrics of a score by name, as columns of tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cryoseg.core.metrics.threshold import ThresholdSweep
 
 
 def metrics_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
-    """Column name to value, in the order of the tables; only the groups that were computed.
+    """Return the computed metrics by column name, in the order of the tables.
 
-    Lengths carry their unit in the name; all else is a ratio or a count. Undefined values are NaN.
+    The names of lengths contain their unit; all other metrics are ratios or counts. Undefined values are NaN.
     """
     metrics = _overlap(score.overlap)
     if (near := score.near) is not None:
@@ -50,12 +50,7 @@ def metrics_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
         metrics |= {f"{plane}_{name}_etsam": etsam[name] for name in RATIOS}
     for part in score.theta or ():
         name = f"theta_{part.low_deg:g}_{part.high_deg:g}"
-        metrics |= {
-            f"{name}_dice": part.dice,
-            f"{name}_iou": part.iou,
-            f"{name}_precision": part.precision,
-            f"{name}_recall": part.recall,
-        }
+        metrics |= {f"{name}_{metric}": getattr(part, metric) for metric in RATIOS}
     if score.sweep is not None:
         metrics |= _sweep(score.sweep)
     if (paper := score.prompt_sam) is not None:
@@ -64,7 +59,7 @@ def metrics_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
 
 
 def micro_metrics(scores: Sequence[Score]) -> dict[str, float]:
-    """Metrics of all voxels of all files together, where counts add up: overlap, near, sweep."""
+    """Return the metrics of all files together whose counts can be added: overlap, near and sweep."""
     first, *others = scores
     overlap, sweep = first.overlap, first.sweep
     for other in others:
@@ -92,12 +87,7 @@ def micro_metrics(scores: Sequence[Score]) -> dict[str, float]:
 
 
 def _overlap(overlap: Overlap) -> dict[str, float]:
-    return {
-        "dice": overlap.dice,
-        "iou": overlap.iou,
-        "precision": overlap.precision,
-        "recall": overlap.recall,
-    }
+    return {name: getattr(overlap, name) for name in RATIOS}
 
 
 def _sweep(sweep: ThresholdSweep) -> dict[str, float]:

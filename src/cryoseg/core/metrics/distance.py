@@ -1,4 +1,4 @@
-"""Recall with a tolerance in the slice plane, and what is marked where nothing is."""
+"""Recall with a tolerance in the slice plane, and false positives in partly annotated volumes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from cryoseg.core.masks.postprocess import Components
 from cryoseg.core.metrics.overlap import ratio, require_one_shape
 from cryoseg.types import BoolArray
 
-# Beyond, shifting the slice row by row is slower than its distance transform.
+# For larger radii the distance transform of a slice is faster than shifts of its rows.
 LARGEST_SHIFTED_RADIUS_PX = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneDistance:
-    """How much of the truth has a prediction near, and how much is marked in error.
+    """Voxels of the truth near a prediction, and predicted voxels outside membranes.
 
-    Ratios without a voxel to count are NaN.
+    Ratios of 0/0 are NaN.
 
     Attributes
     ----------
     distance_px
-        The tolerance, in pixels of the slice plane.
+        Tolerance in pixels of the slice plane.
+    largest_components
+        Number of the largest components of the prediction for `membrane_found_by_largest`.
     membrane, membrane_found
-        Annotated membrane voxels, and those with a predicted voxel of their own slice within
+        Number of annotated membrane voxels, and of those with a predicted voxel of the same slice within
         `distance_px`.
     membrane_found_by_largest
-        As `membrane_found`, with nothing but the `largest_components` largest of the prediction.
+        As `membrane_found`, with the largest components of the prediction only.
     clear, clear_marked
-        Voxels known to hold no membrane, and the marked ones of them.
+        Number of voxels annotated as no membrane, and of those predicted as membrane.
     volume, volume_marked
-        All voxels, annotated or not, and the marked ones of them.
+        Number of all voxels, and of those predicted as membrane.
     """
 
     distance_px: float
@@ -50,35 +52,35 @@ class PlaneDistance:
 
     @property
     def recall(self) -> float:
-        """Part of the annotated membrane that has a prediction near."""
+        """Share of the annotated membrane with a prediction within the tolerance."""
         return ratio(self.membrane_found, self.membrane)
 
     @property
     def recall_by_largest(self) -> float:
-        """The same with the largest components only: low if the prediction is in pieces."""
+        """Recall of the largest components only, which is low for a fragmented prediction."""
         return ratio(self.membrane_found_by_largest, self.membrane)
 
     @property
     def clear_fraction(self) -> float:
-        """Part of the known-clear voxels that is marked."""
+        """Share of the voxels annotated as no membrane that is predicted as membrane."""
         return ratio(self.clear_marked, self.clear)
 
     @property
     def volume_fraction(self) -> float:
-        """Part of the whole volume that is marked."""
+        """Share of the volume that is predicted as membrane."""
         return ratio(self.volume_marked, self.volume)
 
 
 def near_in_plane(mask: BoolArray, distance_px: float) -> BoolArray:
-    """Pixels of a slice (y, x) whose distance to the nearest marked pixel is at most `distance_px`."""
+    """Return the pixels of a (y, x) mask whose distance to the nearest True is at most `distance_px`."""
     if distance_px < 1 or not mask.any():
         return mask.copy()
     if distance_px > LARGEST_SHIFTED_RADIUS_PX:
         distance = ndimage.distance_transform_edt(~mask)
         near: BoolArray = distance <= distance_px
         return near
-    # A disc is a stack of rows: widen the mask along x step by step, and add it to each row that the
-    # disc's chord of that width reaches.
+    # A disc consists of rows. The mask is widened along x step by step and added to the rows at which the
+    # chord of the disc has that width.
     height, width = mask.shape
     wide = mask.copy()
     near = np.zeros_like(mask)
@@ -97,7 +99,7 @@ def near_in_plane(mask: BoolArray, distance_px: float) -> BoolArray:
 
 
 def near_hits(mask: BoolArray, membrane: BoolArray, *, distance_px: float) -> BoolArray:
-    """Where `membrane` (z, y, x) has a voxel of `mask` within `distance_px` in its own slice."""
+    """Return the voxels of `membrane` (z, y, x) within `distance_px` of `mask` in the same slice."""
     hits = np.zeros_like(membrane)
     for (z, rows), found in _hit_rows(mask, membrane, distance_px):
         hits[z, rows] = found
@@ -107,7 +109,7 @@ def near_hits(mask: BoolArray, membrane: BoolArray, *, distance_px: float) -> Bo
 def _hit_rows(
     mask: BoolArray, membrane: BoolArray, distance_px: float
 ) -> Iterator[tuple[tuple[int, slice], BoolArray]]:
-    """`near_hits` piece by piece: slice, rows that hold membrane, and the hits in them."""
+    """Yield for each slice with membrane its index, the rows with membrane, and the hits in them."""
     reach = math.floor(distance_px)
     for z in range(len(membrane)):
         rows = np.flatnonzero(membrane[z].any(axis=1))
@@ -132,23 +134,22 @@ def measure_plane_distance(
     Parameters
     ----------
     pred
-        Components of the prediction (z, y, x).
+        Components of the (z, y, x) prediction.
     membrane, known
-        (z, y, x), where the truth says membrane, and where it says anything.
+        (z, y, x) masks of annotated membrane and of all annotated voxels.
     distance_px
-        In the slice plane; 0 counts exact hits.
+        Tolerance in pixels of the slice plane; 0 requires overlap.
     largest_components
-        See `PlaneDistance`.
+        Number of components for `PlaneDistance.recall_by_largest`.
     hits
-        (z, y, x) `near_hits` of the prediction, if it is known already.
+        (z, y, x) result of `near_hits`; None computes it.
 
     Raises
     ------
     InputError
         If the shapes differ.
     """
-    require_one_shape(pred.mask, membrane)
-    require_one_shape(pred.mask, known)
+    require_one_shape(pred.mask, membrane, known)
     if hits is None:
         hits = near_hits(pred.mask, membrane, distance_px=distance_px)
     found = found_by_largest = int(np.count_nonzero(hits))
@@ -174,16 +175,16 @@ def measure_plane_distance(
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentRecall:
-    """How the components of the truth were found.
+    """Recall of the components of the truth, largest first.
 
     Attributes
     ----------
     components
-        26-connected components of annotated membrane.
+        Number of 26-connected components of annotated membrane.
     recalls
-        (n,) for each, largest first, the part of its voxels that has a prediction near (in plane).
+        (n,) shares of the voxels of each component near a prediction.
     sizes
-        (n,) their voxels.
+        (n,) numbers of voxels of each component.
     """
 
     components: int
@@ -192,22 +193,22 @@ class ComponentRecall:
 
     @property
     def found(self) -> float:
-        """Part of the components of which at least half was found; NaN without a component."""
+        """Share of the components with a recall of at least 0.5; NaN without components."""
         return ratio(sum(recall >= 0.5 for recall in self.recalls), self.components)
 
     @property
     def mean(self) -> float:
-        """Mean over components, however small they are; NaN without one."""
+        """Mean recall over all components; NaN without components."""
         return ratio(math.fsum(self.recalls), self.components)
 
 
 def measure_component_recall(hits: BoolArray, truth: Components) -> ComponentRecall:
-    """Recall of every component of the truth by itself.
+    """Compute the recall of each component of the truth.
 
     Parameters
     ----------
     hits
-        (z, y, x), where the truth was found; see `near_hits`.
+        (z, y, x) result of `near_hits`.
     truth
         Components of the annotated membrane.
     """

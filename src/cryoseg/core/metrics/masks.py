@@ -1,7 +1,4 @@
-"""Score a segmentation: every metric of `cryoseg evaluate segmentation` for one pair of arrays.
-
-Other modules use this one and no scorer of their own.
-"""
+"""Score a segmentation with all metrics of `cryoseg evaluate segmentation`."""
 
 from __future__ import annotations
 
@@ -34,14 +31,14 @@ from cryoseg.types import BoolArray
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What `evaluate_mask` gives; groups that were not asked for are None.
+    """Result of `evaluate_mask`; metrics that were not requested are None.
 
     Attributes
     ----------
     overlap
-        Voxel counts with Dice, IoU, precision and recall, where the truth is known.
+        Numbers of voxels with Dice, IoU, precision and recall, where the truth is known.
     near
-        Recall with a tolerance in the slice plane, clear voxels marked, volume marked.
+        Recall with a tolerance in the slice plane, and shares of predicted voxels.
     components
         Recall of each annotated component.
     surface
@@ -49,13 +46,13 @@ class Score:
     cldice
         Centerline Dice of the slices.
     planes
-        Voxel counts of every xy, xz and yz slice.
+        Numbers of voxels of every xy, xz and yz slice.
     theta
-        By the angle between membrane normal and beam.
+        Metrics by the angle between the membrane normal and the beam.
     sweep
-        Histograms of logits; None for a prediction that is a mask.
+        Histograms of logits; None if the prediction is a mask.
     prompt_sam
-        That paper's Dice and IoU; None for a prediction that is a mask.
+        Dice and IoU of the Prompt-SAM paper; None if the prediction is a mask.
     """
 
     overlap: Overlap
@@ -103,29 +100,29 @@ def evaluate_mask(
     Parameters
     ----------
     pred
-        (z, y, x), a mask (0 and one positive value), or logits with `config.logit_threshold`.
+        (z, y, x) mask (0 and one positive value), or logits with `config.logit_threshold`.
     truth
-        (z, y, x), `config.truth_label` (by default: positive) on membrane, `config.ignore_label`
-        where it is not known, anything else is clear.
+        (z, y, x) labels: `config.truth_label` (by default any positive value) is membrane,
+        `config.ignore_label` is not annotated, and all other values are no membrane.
     config
         Which metrics, and their settings; defaults if None.
     region
-        (z, y, x), non-zero where to score; all of it if None.
+        (z, y, x) array that is non-zero in the region to score; None scores the whole volume.
     voxel_size
-        (z, y, x) in angstrom. None measures surface distances in voxels.
+        (z, y, x) voxel size in angstrom; None measures surface distances in voxels.
     on_metric
         Called before each group of metrics.
 
     Returns
     -------
     Score
-        Undefined ratios are NaN. The sweep is left out for masks.
+        Requested metrics. Undefined ratios are NaN.
 
     Raises
     ------
     InputError
-        If the shapes differ, the arrays are not 3D, the prediction is neither mask nor logits with
-        a threshold, or a tolerance in angstrom is asked for without a voxel size.
+        If the shapes differ, the arrays are not 3D, the prediction is neither a mask nor logits with a
+        threshold, or a tolerance in angstrom lacks a voxel size.
     """
     config = config or EvaluateConfig()
     require_one_shape(pred, truth)
@@ -182,7 +179,7 @@ def evaluate_mask(
 def surface_lengths(
     config: EvaluateConfig, voxel_size: tuple[float, float, float] | None
 ) -> tuple[tuple[float, float, float], tuple[float, ...], str]:
-    """Spacing, tolerances and unit of surface distances, in angstrom where the voxel size is known.
+    """Return spacing, tolerances and unit of surface distances: angstrom, or voxels without a voxel size.
 
     Raises
     ------
@@ -205,9 +202,9 @@ def surface_lengths(
 def split_truth(
     truth: NDArray[np.generic], config: EvaluateConfig, region: NDArray[np.generic] | None = None
 ) -> tuple[BoolArray, BoolArray]:
-    """Where the truth says membrane, and where it says anything, within the region; (z, y, x) each."""
+    """Return the (z, y, x) masks of membrane and of annotated voxels within the region."""
     membrane, known = np.empty(truth.shape, np.bool_), np.empty(truth.shape, np.bool_)
-    # Slice by slice: the temporaries stay in the processor's cache.
+    # The temporary arrays of single slices fit into the cache of the processor.
     for z, image in enumerate(truth):
         np.not_equal(image, config.ignore_label, out=known[z])
         if region is not None:

@@ -18,16 +18,16 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbors:
-    """Pairs of a prediction and a truth that lie within the radius.
+    """Pairs of a predicted and a true point within a radius.
 
     Attributes
     ----------
     pred, truth
-        (n,) indices.
+        (n,) indices of the points of each pair.
     distance_px
-        (n,)
+        (n,) distances in pixels.
     pred_count, truth_count
-        Points in all.
+        Number of all predicted and of all true points.
     """
 
     pred: NDArray[np.int64]
@@ -38,18 +38,18 @@ class Neighbors:
 
 
 def find_neighbors(pred: Points, truth: Points, *, radius_px: float) -> Neighbors:
-    """All pairs at most `radius_px` apart.
+    """Find all pairs of points within a radius.
 
     Parameters
     ----------
     pred, truth
-        (n, dimensions) and (m, dimensions) in the same axis order, pixels.
+        (n, d) and (m, d) positions in the same axis order, in pixels.
     radius_px
-        Largest distance, inclusive.
+        Largest distance in pixels, inclusive.
     """
     rows, columns, distances = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
     if len(pred) and len(truth):
-        # A hair of slack, since a radius such as 3 x 0.7 is not exact in floating point.
+        # The tolerance allows for rounding errors of a radius such as 3 x 0.7.
         reach = radius_px * (1 + 1e-9)
         found = KDTree(truth).query_ball_point(pred, reach, return_sorted=True)
         sizes = np.array([len(one) for one in found])
@@ -66,23 +66,25 @@ def find_neighbors(pred: Points, truth: Points, *, radius_px: float) -> Neighbor
 
 
 def assign(neighbors: Neighbors) -> NDArray[np.int64]:
-    """The largest one-to-one matching, and of those the one with the smallest sum of distances.
+    """Find the largest one-to-one matching with the smallest sum of distances.
 
     Returns
     -------
     NDArray
-        (predictions,) index of the truth of each, -1 without.
+        (pred_count,) index of the true point of each prediction; -1 without a match.
     """
     return _assign(neighbors, neighbors.distance_px, must_match=True)
 
 
 def assign_cetpick(neighbors: Neighbors, *, radius_px: float) -> NDArray[np.int64]:
-    """The matching of CET-pick's evaluation: the smallest sum of squared distance minus `radius_px` cubed.
+    """Find the matching of CET-pick's evaluation, for comparison with published tables.
 
-    Squares and cubes do not fit together, so pairs up to `radius_px` to the power 1.5 apart count
-    (22.6 voxels for 8). For comparison with old tables only; `neighbors` must reach that far.
-    Returns (n,) the truth of each prediction, -1 for none.
+    It minimizes the sum of squared distance minus `radius_px` cubed, so that pairs up to a distance of
+    `radius_px` to the power of 1.5 count (22.6 voxels for a radius of 8). `neighbors` must contain these
+    pairs. The result is that of `assign`.
 
+    Notes
+    -----
     Source: nextpyp/cet_pick cet_pick/precision_recall_curve.py@a905da6.
     """
     cost = neighbors.distance_px**2 - radius_px**3
@@ -90,7 +92,7 @@ def assign_cetpick(neighbors: Neighbors, *, radius_px: float) -> NDArray[np.int6
 
 
 def _assign(neighbors: Neighbors, cost: NDArray[np.float64], *, must_match: bool) -> NDArray[np.int64]:
-    """Solve each cluster of points that compete with each other by itself."""
+    """Solve the assignment of each connected component of pairs separately."""
     assigned = np.full(neighbors.pred_count, -1, np.int64)
     if not len(cost):
         return assigned
@@ -107,7 +109,7 @@ def _assign(neighbors: Neighbors, cost: NDArray[np.float64], *, must_match: bool
         preds, rows = np.unique(neighbors.pred[edges], return_inverse=True)
         truths, columns = np.unique(neighbors.truth[edges], return_inverse=True)
         table = np.zeros((len(preds), len(truths)))
-        # One more pair must be worth more than any saving in distance.
+        # An additional pair must reduce the cost more than any difference in distance.
         bonus = (min(table.shape) + 1) * (np.abs(cost[edges]).max() + 1) if must_match else 0.0
         table[rows, columns] = np.minimum(cost[edges] - bonus, 0.0)
         for row, column in zip(*linear_sum_assignment(table), strict=True):
@@ -117,22 +119,22 @@ def _assign(neighbors: Neighbors, cost: NDArray[np.float64], *, must_match: bool
 
 
 def matched_in_order(neighbors: Neighbors, order: NDArray[np.int64]) -> BoolArray:
-    """Which predictions make the largest matching grow when they are added one by one.
+    """Find the predictions that enlarge the largest matching when they are added one by one.
 
-    The sum over the first k of `order` is the size of the largest one-to-one matching of these k
-    predictions alone, so that one pass gives the true positives at every score threshold.
+    The number of them among the first k of `order` is the size of the largest one-to-one matching of these
+    k predictions, which is the number of true positives at that score threshold.
 
     Parameters
     ----------
     neighbors
         Pairs that may match.
     order
-        (predictions,) indices, highest score first.
+        (pred_count,) indices of predictions, highest score first.
 
     Returns
     -------
     BoolArray
-        (predictions,), indexed as the predictions are.
+        (pred_count,) whether each prediction enlarges the matching.
     """
     by_pred = np.argsort(neighbors.pred, kind="stable")
     ends = np.searchsorted(neighbors.pred[by_pred], np.arange(neighbors.pred_count + 1))
@@ -145,7 +147,7 @@ def matched_in_order(neighbors: Neighbors, order: NDArray[np.int64]) -> BoolArra
 
 
 def _augment(start: int, choices: list[list[int]], owner: list[int]) -> bool:
-    """Find a free truth for `start`, moving earlier predictions to other truths if need be."""
+    """Match `start` to a free true point along an augmenting path; return whether there is one."""
     came_from: dict[int, int] = {}  # truth -> the prediction that reached it
     queue = [start]
     for pred in queue:

@@ -1,4 +1,4 @@
-"""Voxel overlap of a prediction and a truth."""
+"""Overlap of the voxels of a prediction and a truth."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from cryoseg.types import BoolArray
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """Voxels by what they are and what they were called, and the ratios of these counts.
+    """Confusion matrix of voxels and its ratios.
 
-    Where a ratio is 0/0 it is NaN ("undefined"), with one exception: Dice and IoU of an empty
-    prediction of an empty truth are 1, because the two agree.
+    A ratio of 0/0 is undefined (NaN), except that Dice and IoU are 1 if prediction and truth are both empty.
 
     Attributes
     ----------
     true_positives, false_positives, false_negatives, true_negatives
-        Voxels whose truth is known.
+        Numbers of voxels whose truth is known.
     """
 
     true_positives: int
@@ -31,23 +30,14 @@ class Overlap:
     true_negatives: int
 
     def __add__(self, other: Overlap) -> Overlap:
-        """Counts of both together, for micro means."""
-        return Overlap(
-            true_positives=self.true_positives + other.true_positives,
-            false_positives=self.false_positives + other.false_positives,
-            false_negatives=self.false_negatives + other.false_negatives,
-            true_negatives=self.true_negatives + other.true_negatives,
-        )
+        """Return the sums of the counts, for micro means."""
+        return Overlap(**{name: count + getattr(other, name) for name, count in vars(self).items()})
 
     @property
     def dice(self) -> float:
         """2 TP / (2 TP + FP + FN)."""
-        missed = self.false_positives + self.false_negatives
-        return (
-            1.0
-            if self.true_positives + missed == 0
-            else ratio(2 * self.true_positives, 2 * self.true_positives + missed)
-        )
+        total = 2 * self.true_positives + self.false_positives + self.false_negatives
+        return 1.0 if total == 0 else 2 * self.true_positives / total
 
     @property
     def iou(self) -> float:
@@ -67,30 +57,28 @@ class Overlap:
 
 
 def ratio(part: float, whole: float) -> float:
-    """`part / whole`, NaN for 0/0."""
+    """Return `part / whole`; NaN if `whole` is 0."""
     return part / whole if whole else math.nan
 
 
 def count_overlap(pred: BoolArray, truth: BoolArray, known: BoolArray | None = None) -> Overlap:
-    """Count the voxels of one prediction.
+    """Count the voxels of a prediction by their truth.
 
     Parameters
     ----------
     pred, truth
-        Of one shape, any number of dimensions.
+        Masks of one shape.
     known
-        Of their shape, False where the truth is not annotated; None means that all of it is.
+        Mask of the same shape, True where the truth is annotated; None if it is annotated everywhere.
 
     Raises
     ------
     InputError
         If the shapes differ.
     """
-    require_one_shape(pred, truth)
-    if known is not None:
-        require_one_shape(pred, known)
+    require_one_shape(pred, truth, *() if known is None else (known,))
     both = marked = wanted = total = 0
-    # Slice by slice, so that no temporary of the size of the volume exists.
+    # Slices are counted one by one to avoid temporary arrays of the size of the volume.
     for z in range(len(pred)):
         p, t = pred[z], truth[z]
         if known is not None:
@@ -107,15 +95,11 @@ def count_overlap(pred: BoolArray, truth: BoolArray, known: BoolArray | None = N
     )
 
 
-def require_one_shape(pred: NDArray[np.generic], truth: NDArray[np.generic]) -> None:
-    """Refuse arrays of different shapes.
-
-    Raises
-    ------
-    InputError
-        With both shapes.
-    """
-    if pred.shape != truth.shape:
-        raise InputError(
-            f"The prediction has shape {pred.shape} and the truth {truth.shape}; give a pair of one shape."
-        )
+def require_one_shape(pred: NDArray[np.generic], *truths: NDArray[np.generic]) -> None:
+    """Raise an `InputError` if a prediction and arrays of its truth differ in shape."""
+    for truth in truths:
+        if pred.shape != truth.shape:
+            raise InputError(
+                f"The prediction has shape {pred.shape} and the truth {truth.shape}; "
+                "give a pair of one shape."
+            )

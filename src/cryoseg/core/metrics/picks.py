@@ -1,4 +1,4 @@
-"""Score picks: precision and recall at a score threshold and over all of them, position errors."""
+"""Score picks: precision and recall at one and at all score thresholds, and position errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cryoseg.types import BoolArray
 
 @dataclass(frozen=True, kw_only=True)
 class PickCounts:
-    """Picks by what they are.
+    """Numbers of matched and unmatched picks and true positions.
 
     Attributes
     ----------
     true_positives, false_positives, false_negatives
-        Matched picks, unmatched picks, unmatched truths.
+        Number of matched picks, of unmatched picks and of unmatched true positions.
     """
 
     true_positives: int
@@ -41,7 +41,7 @@ class PickCounts:
         return ratio(self.true_positives, self.true_positives + self.false_negatives)
 
     def f_score(self, beta: float = 1.0) -> float:
-        """Weighted harmonic mean of precision and recall; 1 if there are neither picks nor truths."""
+        """Return the weighted harmonic mean of precision and recall; 1 without picks and truths."""
         weight = beta * beta
         hits = (1 + weight) * self.true_positives
         total = hits + weight * self.false_negatives + self.false_positives
@@ -50,16 +50,16 @@ class PickCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class PickCurve:
-    """Counts at every distinct score, highest first; several images add up with `join_curves`.
+    """Picks in the order of their scores, from which precision and recall at all thresholds follow.
 
     Attributes
     ----------
     scores
-        (n,) of picks that count, descending.
+        (n,) scores of the picks that count, descending.
     is_hit
-        (n,) whether the largest matching of all picks down to this one grew by it.
+        (n,) whether each pick enlarges the largest matching of the picks before it.
     truths
-        How many truths there are.
+        Number of true positions.
     """
 
     scores: NDArray[np.float64]
@@ -67,7 +67,7 @@ class PickCurve:
     truths: int
 
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Threshold, precision and recall, each (m,), at distinct scores (picks at or above them count)."""
+        """Return thresholds, precision and recall, each (m,), at the distinct scores (inclusive)."""
         hits = np.cumsum(self.is_hit)
         last = np.flatnonzero(np.r_[self.scores[1:] != self.scores[:-1], True]) if len(hits) else hits
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -75,7 +75,7 @@ class PickCurve:
 
     @property
     def average_precision(self) -> float:
-        """Sum over distinct scores of precision times the step in recall; NaN without truths."""
+        """Sum over distinct scores of precision times increase of recall; NaN without truths."""
         if self.truths == 0:
             return math.nan
         _, precision, recall = self.points()
@@ -83,7 +83,7 @@ class PickCurve:
 
     @property
     def best_f1(self) -> tuple[float, float]:
-        """Score threshold of the highest F1, and that F1; NaN without picks or truths."""
+        """Score threshold with the highest F1, and this F1; NaN without picks or truths."""
         threshold, precision, recall = self.points()
         if not len(threshold) or self.truths == 0:
             return math.nan, math.nan
@@ -93,7 +93,7 @@ class PickCurve:
 
 
 def join_curves(curves: list[PickCurve]) -> PickCurve:
-    """The curve of all images under one score threshold."""
+    """Join the curves of several images to one curve with common score thresholds."""
     scores = np.concatenate([np.empty(0), *(curve.scores for curve in curves)])
     hits = np.concatenate([np.empty(0, np.bool_), *(curve.is_hit for curve in curves)])
     order = np.argsort(-scores, kind="stable")
@@ -102,22 +102,22 @@ def join_curves(curves: list[PickCurve]) -> PickCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class PickScore:
-    """What `evaluate_picks` gives.
+    """Result of `evaluate_picks`.
 
     Attributes
     ----------
     counts
-        At the chosen score threshold.
+        Counts at the score threshold.
     curve
-        Over all scores; None for picks without scores.
+        Curve over all scores; None for picks without scores.
     duplicates
-        Of the false positives, those within the radius of a truth that another pick has taken.
+        Number of false positives within the radius of a true position that matches another pick.
     ignored
-        Picks that count as neither right nor wrong: in the margin, or at a truth in it.
+        Number of unmatched picks in the margin or at a true position in the margin, which do not count.
     errors_px
-        (TP, dimensions) prediction minus truth, in axis order.
+        (n, d) differences of matched picks and true positions in pixels, in axis order.
     radius_px
-        Of the match.
+        Largest distance of a match in pixels.
     """
 
     counts: PickCounts
@@ -129,19 +129,19 @@ class PickScore:
 
     @property
     def mean_error_px(self) -> float:
-        """Mean distance of matched picks; NaN without."""
+        """Mean distance of matched picks from the truth in pixels; NaN without matches."""
         return float(np.linalg.norm(self.errors_px, axis=1).mean()) if len(self.errors_px) else math.nan
 
     @property
     def rms_error_px(self) -> float:
-        """Root of the mean squared distance of matched picks; NaN without."""
+        """Root mean square distance of matched picks from the truth in pixels; NaN without matches."""
         if not len(self.errors_px):
             return math.nan
         return float(np.sqrt((self.errors_px**2).sum(axis=1).mean()))
 
     @property
     def bias_px(self) -> tuple[float, ...]:
-        """Mean error along each axis, in axis order; NaN without matches."""
+        """Mean error along each axis in pixels, in axis order; NaN without matches."""
         if not len(self.errors_px):
             return tuple(math.nan for _ in range(self.errors_px.shape[1]))
         return tuple(float(value) for value in self.errors_px.mean(axis=0))
@@ -184,24 +184,23 @@ def evaluate_picks(
 ) -> PickScore:
     """Score picks of one image against its true positions.
 
-    Truths within the margin do not count, nor do unmatched picks there or at such a truth.
+    True positions in the margin do not count, nor do unmatched picks in the margin or near such positions.
 
     Parameters
     ----------
     pred, truth
-        (n, dimensions) and (m, dimensions), both z, y, x or both y, x, pixels, centers at whole
-        numbers from 0.
+        (n, d) and (m, d) positions, both z, y, x or both y, x, in pixels; the first pixel center is 0.
     matching
         Radius, border margin and rule of the matching.
     scores
         (n,) scores of the picks; None if they have no scores.
     threshold
-        Picks with a score below it are left out of `counts` but not of the curve; None keeps all.
+        Lowest score of the picks in `counts`; None includes all. The curve includes all picks.
 
     Raises
     ------
     InputError
-        If 2D meets 3D, the scores do not fit the picks, or a margin is given without a shape.
+        If dimensions or the number of scores differ, or a margin is given without a shape.
     """
     pred, truth = np.asarray(pred, np.float64), np.asarray(truth, np.float64)
     if pred.ndim != 2 or truth.ndim != 2 or pred.shape[1] != truth.shape[1]:

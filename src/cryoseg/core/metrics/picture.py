@@ -1,8 +1,8 @@
-"""Metrics of salient-object papers for one mask of one picture.
+"""Metrics of salient object detection for the mask of a picture.
 
 Source: xinkunwang111/ProMISe ProMISe/train.py@ce0cfdb; Fan et al., Structure-measure, 2017;
 Fan et al., Enhanced-alignment measure, 2018; Margolin et al., How to evaluate foreground maps, 2014.
-The functions follow the papers; the tests hold metrics that PySODMetrics 1.6 gave for the same masks.
+The functions follow the papers; the tests compare them with results of PySODMetrics 1.6.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from scipy import ndimage
 from cryoseg.types import BoolArray
 
 F_BETA_SQUARED = 0.3
-ALPHA = 0.5  # between objects and regions, of the S-measure
-FADING_PIXELS = 5.0  # over which an error away from the truth comes to weigh twice
+ALPHA = 0.5  # Weight of the object score in the S-measure.
+FADING_PIXELS = 5.0  # Distance from the truth in pixels at which errors have 1.5 times the weight.
 BLUR_SIGMA, BLUR_REACH = 5.0, 3
 EPSILON = np.finfo(np.float64).eps
 
@@ -31,13 +31,13 @@ class PictureScore:
     iou, dice
         1 if prediction and truth are both empty.
     mae
-        Part of the pixels that is wrong.
+        Share of wrong pixels.
     s_measure, e_measure
-        Structure and enhanced alignment.
+        Structure measure and enhanced-alignment measure.
     f_beta
-        (1 + b) P R / (b P + R) with b = 0.3; 1 if both are empty, 0 if one is.
+        F-measure (1 + b) P R / (b P + R) with b = 0.3; 1 if both masks are empty, 0 if one is.
     weighted_f
-        With errors weighted by where they are; NaN without truth.
+        F-measure with errors weighted by position; NaN if the truth is empty.
     """
 
     iou: float
@@ -55,7 +55,7 @@ def score_picture(prediction: BoolArray, truth: BoolArray) -> PictureScore:
     Parameters
     ----------
     prediction, truth
-        (y, x).
+        (y, x) masks.
 
     Raises
     ------
@@ -73,14 +73,14 @@ def score_picture(prediction: BoolArray, truth: BoolArray) -> PictureScore:
         mae=float(np.mean(prediction != truth)),
         s_measure=structure_measure(prediction, truth),
         e_measure=alignment_measure(prediction, truth),
-        # P = both / marked and R = both / true, put in and reduced.
+        # This is the formula with P = both / marked and R = both / true.
         f_beta=1.0 if nothing else (1 + F_BETA_SQUARED) * both / (F_BETA_SQUARED * true + marked),
         weighted_f=weighted_f_measure(prediction, truth),
     )
 
 
 def structure_measure(prediction: BoolArray, truth: BoolArray) -> float:
-    """S-measure of (y, x) masks: how alike objects and quarters are; without truth, the part unmarked."""
+    """Return the S-measure of (y, x) masks: the similarity of objects and of quarters."""
     values = prediction.astype(np.float64)
     share = float(truth.mean())
     if share in (0.0, 1.0):
@@ -103,7 +103,7 @@ def _object_score(values: NDArray[np.float64]) -> float:
 
 
 def _region_score(values: NDArray[np.float64], truth: BoolArray) -> float:
-    """Structural similarity of a quarter, with one mean and spread for all of it."""
+    """Return the structural similarity of a quarter from its global means and variances."""
     a, b = values, truth.astype(np.float64)
     count = max(a.size - 1, 1)
     mean_a, mean_b = a.mean(), b.mean()
@@ -117,7 +117,7 @@ def _region_score(values: NDArray[np.float64], truth: BoolArray) -> float:
 
 
 def alignment_measure(prediction: BoolArray, truth: BoolArray) -> float:
-    """E-measure: how pixels of both (y, x) masks deviate together from the means of each."""
+    """Return the E-measure of (y, x) masks: the agreement of their deviations from the means."""
     share, marked = truth.mean(), prediction.mean()
     if share == 0:
         return float(1 - marked)
@@ -129,12 +129,15 @@ def alignment_measure(prediction: BoolArray, truth: BoolArray) -> float:
 
 
 def weighted_f_measure(prediction: BoolArray, truth: BoolArray) -> float:
-    """Weighted F of (y, x) masks: misses beside hits are forgiven, false marks weigh more far away."""
+    """Return the weighted F-measure of (y, x) masks.
+
+    Missed pixels near found ones have a low weight, false pixels far from the truth a high weight.
+    """
     if not truth.any():
         return float("nan")
     error = (prediction != truth).astype(np.float64)
     distance, nearest = ndimage.distance_transform_edt(~truth, return_indices=True)
-    # Outside, the error of the nearest pixel of the truth, so that the blur mixes errors inside only.
+    # Pixels outside the truth get the error of its nearest pixel, so that the blur mixes errors inside only.
     spread = ndimage.gaussian_filter(
         np.where(truth, error, error[tuple(nearest)]), BLUR_SIGMA, radius=BLUR_REACH, mode="constant"
     )

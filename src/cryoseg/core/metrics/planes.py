@@ -1,4 +1,4 @@
-"""Overlap slice by slice in the three planes of a volume."""
+"""Overlap of the slices of a volume in three planes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from cryoseg.core.metrics.overlap import require_one_shape
 from cryoseg.types import BoolArray
 
-PLANES = ("xy", "xz", "yz")  # planes across z, y and x
+PLANES = ("xy", "xz", "yz")  # Planes perpendicular to z, y and x.
 RATIOS = ("dice", "iou", "precision", "recall")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneCounts:
-    """Voxels of every slice of one plane.
+    """Numbers of voxels of every slice of one plane.
 
     Attributes
     ----------
     both, marked, wanted
-        (slices,) voxels in prediction and truth, in the prediction, in the truth.
+        (slices,) numbers of voxels in prediction and truth, in the prediction, and in the truth.
     """
 
     both: NDArray[np.int64]
@@ -29,13 +29,13 @@ class PlaneCounts:
     wanted: NDArray[np.int64]
 
     def means(self, *, undefined: float | None = None) -> dict[str, float]:
-        """Mean over slices of each of `RATIOS`.
+        """Return the means of `RATIOS` over slices.
 
         Parameters
         ----------
         undefined
-            Stands for 0/0; None leaves such slices out of that mean (NaN if none is left). ETSAM's
-            tables use 0, so that slices without membrane pull the means down.
+            Value of 0/0; None ignores such slices, and the mean is NaN if none is left. ETSAM's tables use
+            0, so that slices without membrane reduce the means.
         """
         fractions = {
             "dice": (2 * self.both, self.marked + self.wanted),
@@ -59,22 +59,23 @@ def count_planes(pred: BoolArray, truth: BoolArray, known: BoolArray) -> dict[st
     Parameters
     ----------
     pred, truth, known
-        (z, y, x).
+        (z, y, x) masks.
 
     Returns
     -------
     dict
-        By the names in `PLANES`.
+        Counts by the names in `PLANES`.
 
     Raises
     ------
     InputError
         If the shapes differ.
 
+    Notes
+    -----
     Source: jianlin-cheng/ETSAM evaluation/evaluate_etsam_plane_wise.py@58e8df8.
     """
-    require_one_shape(pred, truth)
-    require_one_shape(pred, known)
+    require_one_shape(pred, truth, known)
     depth, height, width = pred.shape
     counts = [np.zeros((3, size), np.int64) for size in (depth, height, width)]
     for z in range(depth):

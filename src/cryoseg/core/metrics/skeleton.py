@@ -15,14 +15,14 @@ from cryoseg.types import BoolArray
 
 @dataclass(frozen=True, kw_only=True)
 class CenterlineScore:
-    """Skeleton pixels of both masks, and how many of them lie in the other mask.
+    """Numbers of skeleton pixels of both masks, and of those inside the other mask.
 
     Attributes
     ----------
     pred_pixels, pred_inside
-        Skeleton pixels of the prediction where the truth is known, and those inside the truth.
+        Number of skeleton pixels of the prediction where the truth is known, and of those inside the truth.
     truth_pixels, truth_inside
-        Skeleton pixels of the truth, and those inside the prediction.
+        Number of skeleton pixels of the truth, and of those inside the prediction.
     """
 
     pred_pixels: int
@@ -42,7 +42,7 @@ class CenterlineScore:
 
     @property
     def cldice(self) -> float:
-        """Harmonic mean of both; 1 if there is no skeleton at all, 0 if there is but one of them."""
+        """Harmonic mean of precision and sensitivity; 1 if both skeletons are empty, 0 if one is."""
         if self.pred_pixels == self.truth_pixels == 0:
             return 1.0
         if self.pred_pixels == 0 or self.truth_pixels == 0:
@@ -52,25 +52,26 @@ class CenterlineScore:
 
 
 def compare_centerlines(pred: BoolArray, truth: BoolArray, known: BoolArray) -> CenterlineScore:
-    """Thin both masks to curves in every z slice and compare each with the other mask.
+    """Compare the skeleton of each mask with the other mask in every z slice.
 
-    Membranes are sheets in 3D, whose 3D curve skeleton means little, so the skeletons are those of
-    the slices and the counts are summed over all of them.
+    Membranes are sheets in 3D, which have no meaningful curve skeleton. Therefore the slices are skeletonized
+    and the counts of all slices are added.
 
     Parameters
     ----------
     pred, truth, known
-        (z, y, x).
+        (z, y, x) masks.
 
     Raises
     ------
     InputError
         If the shapes differ.
 
+    Notes
+    -----
     Source: Shit et al. 2021, clDice.
     """
-    require_one_shape(pred, truth)
-    require_one_shape(pred, known)
+    require_one_shape(pred, truth, known)
 
     def count(z: int) -> tuple[int, int, int, int]:
         pred_skeleton: BoolArray = skeletonize(pred[z]) & known[z]  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Means over files with confidence intervals, and paired comparison of methods."""
+"""Compute means over files with confidence intervals, and compare methods on the same files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """A macro mean.
+    """A mean over files.
 
     Attributes
     ----------
     value
-        Mean of the defined values; NaN without any.
+        Mean of the finite values; NaN if there are none.
     low, high
-        95 % percentile bootstrap interval over files; NaN for fewer than two files.
+        Limits of the 95 % percentile bootstrap interval; NaN for fewer than two files.
     files, undefined
-        Values that count, and values left out because they are undefined or infinite.
+        Number of finite values, and of undefined or infinite values, which are ignored.
     """
 
     value: float
@@ -35,14 +35,14 @@ class Mean:
 
 
 def mean_with_interval(values: Sequence[float], *, samples: int = 2000, seed: int = 0) -> Mean:
-    """Macro mean of one metric over files.
+    """Compute the mean of a metric over files with a bootstrap interval.
 
     Parameters
     ----------
     values
-        One per file; NaN and infinity are left out and counted.
+        Values of the files; NaN and infinity are ignored and counted.
     samples, seed
-        Of the bootstrap, which draws files with replacement.
+        Number of bootstrap samples, and seed of the random numbers.
     """
     every = np.asarray(values, np.float64)
     defined = every[np.isfinite(every)]
@@ -62,20 +62,20 @@ def mean_with_interval(values: Sequence[float], *, samples: int = 2000, seed: in
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two methods on the same files.
+    """Comparison of two methods on the same files.
 
     Attributes
     ----------
     metric, first, second
-        What was compared.
+        Names of the metric and of the methods.
     difference
-        Mean of first minus second.
+        Mean of the first minus the second method.
     files
-        Where both are defined.
+        Number of files where both values are finite.
     p_value
-        Of the two-sided Wilcoxon signed-rank test; 1 if no file differs, NaN without files.
+        Result of the two-sided Wilcoxon signed-rank test; 1 if no file differs, NaN without files.
     p_corrected
-        The same, corrected after Holm over all pairs of methods of this metric.
+        Value corrected by Holm's method over all pairs of methods of this metric.
     """
 
     metric: str
@@ -93,9 +93,9 @@ def compare_methods(metric: str, values: Mapping[str, Sequence[float]]) -> list[
     Parameters
     ----------
     metric
-        Its name.
+        Name of the metric.
     values
-        Method to one value per file, in the same order of files; NaN where it is undefined.
+        Values by name of the method, in the same order of files; NaN if undefined.
     """
     pairs = list(combinations(values, 2))
     results = []
@@ -120,7 +120,7 @@ def compare_methods(metric: str, values: Mapping[str, Sequence[float]]) -> list[
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's step-down correction of (n,) p-values; NaN stays NaN and does not count as a test."""
+    """Correct (n,) p-values by Holm's step-down method; NaN does not count as a test."""
     corrected = np.full(len(p_values), np.nan)
     tested = np.flatnonzero(~np.isnan(p_values))
     order = tested[np.argsort(p_values[tested], kind="stable")]
@@ -137,5 +137,5 @@ def _wilcoxon(difference: NDArray[np.float64]) -> float:
     nonzero = difference[difference != 0]
     if not nonzero.size:
         return 1.0
-    # Exact for up to 50 files without ties, else the normal approximation: scipy's own choice.
+    # SciPy computes it exactly for up to 50 files without ties, otherwise by the normal approximation.
     return float(stats.wilcoxon(nonzero).pvalue)

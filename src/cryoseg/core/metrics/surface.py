@@ -17,23 +17,25 @@ _CHUNK = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceScore:
-    """Surface voxels of prediction and truth, compared both ways.
+    """Symmetric comparison of the surfaces of prediction and truth.
 
-    Both surfaces empty: surface Dice is 1 and the distances are NaN. One of them empty: surface
-    Dice is 0 and the distances are infinite.
+    If both surfaces are empty, surface Dice is 1 and the distances are NaN. If one is empty, surface Dice is
+    0 and the distances are infinite.
 
     Attributes
     ----------
     tolerances
-        In `unit`, as all distances.
+        Tolerances in `unit`, as all distances.
     dice
-        For every tolerance, the part of all surface voxels of both that lie within it of the other.
+        Share of the surface voxels of both masks within each tolerance of the other surface.
     mean_distance
-        Average symmetric surface distance: mean over the surface voxels of both.
+        Average symmetric surface distance over the surface voxels of both masks.
     hausdorff_95
-        The greater of the two 95th percentiles.
+        Larger one of the two 95th percentiles of the distances.
     pred_voxels, truth_voxels
-        Surface voxels that were compared.
+        Numbers of compared surface voxels.
+    unit
+        Unit of distances, "A" or "vox".
     """
 
     tolerances: tuple[float, ...]
@@ -56,30 +58,31 @@ def compare_surfaces(
 ) -> SurfaceScore:
     """Compare the surfaces of two masks.
 
-    A surface voxel is one with a face neighbor outside the mask (outside the volume counts as
-    outside). Distances are between voxel centers. Surface voxels where the truth is not known are
-    not compared, but the predicted ones among them are valid neighbors of the truth.
+    A surface voxel has a face neighbor outside the mask or outside the volume. Distances are measured between
+    voxel centers. Surface voxels without a known truth are not compared, but predicted ones among them are
+    neighbors of the true surface.
 
     Parameters
     ----------
     pred, truth, known
-        (z, y, x).
+        (z, y, x) masks.
     tolerances
-        In the unit of `spacing`.
+        Tolerances in the unit of `spacing`.
     spacing
-        (z, y, x) voxel size, in angstrom or 1 for voxels.
+        (z, y, x) voxel size in angstrom, or 1 for distances in voxels.
     unit
-        "A" or "vox", kept in the result.
+        Unit for the result, "A" or "vox".
 
     Raises
     ------
     InputError
         If the shapes differ.
 
-    Source: Nikolov et al. 2021, surface Dice; with surface voxels counted, not their areas, as MONAI.
+    Notes
+    -----
+    Source: Nikolov et al. 2021, surface Dice. Surface voxels are counted without their areas, as in MONAI.
     """
-    require_one_shape(pred, truth)
-    require_one_shape(pred, known)
+    require_one_shape(pred, truth, known)
     pred_points, pred_known = _surface_points(pred, known)
     truth_points, _ = _surface_points(truth, known)
     compared = pred_points[pred_known]
@@ -99,7 +102,7 @@ def compare_surfaces(
     count = len(from_pred) + len(from_truth)
     return SurfaceScore(
         tolerances=tolerances,
-        # A hair of slack, since distances such as 3 x 13.48 are not exact in floating point.
+        # The tolerance allows for rounding errors of distances such as 3 x 13.48.
         dice=tuple(
             ratio(
                 int(np.count_nonzero(from_pred <= limit * (1 + 1e-6)))
@@ -117,7 +120,7 @@ def compare_surfaces(
 
 
 def _surface_points(mask: BoolArray, known: BoolArray) -> tuple[NDArray[np.int32], BoolArray]:
-    """(n, 3) surface voxels in scan order, and for each whether the truth is known there."""
+    """Return (n, 3) surface voxels in scan order, and whether the truth is known at each."""
     points, is_known = [np.empty((0, 3), np.int32)], [np.empty(0, np.bool_)]
     for z, surface in _surface_slices(mask):
         y, x = np.nonzero(surface)
@@ -148,20 +151,20 @@ def _surface_slices(mask: BoolArray) -> Iterator[tuple[int, BoolArray]]:
 def _nearest(
     points: NDArray[np.int32], others: NDArray[np.int32], spacing: tuple[float, float, float]
 ) -> NDArray[np.float32]:
-    """(n,) distance from each of `points` to the nearest of `others`."""
-    # Where both surfaces agree the distance is 0, which spares most of the queries of a good mask.
+    """Return the (n,) distances from `points` to the nearest of `others`."""
+    # Common voxels of both surfaces have a distance of 0 and need no query.
     distances = np.zeros(len(points), np.float32)
-    asked = np.flatnonzero(~np.isin(_keys(points), _keys(others)))
-    if not len(asked):
+    queried = np.flatnonzero(~np.isin(_keys(points), _keys(others)))
+    if not len(queried):
         return distances
     tree = KDTree(others * np.asarray(spacing), balanced_tree=False, compact_nodes=False)
-    for start in range(0, len(asked), _CHUNK):
-        chunk = asked[start : start + _CHUNK]
+    for start in range(0, len(queried), _CHUNK):
+        chunk = queried[start : start + _CHUNK]
         distances[chunk] = tree.query(points[chunk] * np.asarray(spacing), workers=-1)[0]
     return distances
 
 
 def _keys(points: NDArray[np.int32]) -> NDArray[np.int64]:
-    # 21 bits for each coordinate: no volume has two million slices.
+    # Each coordinate takes 21 bits, which suffice for two million slices.
     wide = points.astype(np.int64)
     return (wide[:, 0] << 42) | (wide[:, 1] << 21) | wide[:, 2]

@@ -15,22 +15,22 @@ from cryoseg.types import BoolArray
 # Neighbors of a voxel to whose positions a plane is fitted, which gives the normal.
 # Source: jianlin-cheng/ETSAM evaluation/evaluate_etsam_theta_wise.py@58e8df8.
 NEIGHBORS = 30
-# A membrane is 3 to 6 voxels thick, so the 30 nearest voxels are a ball, which has no normal. Of a
-# cloud thinned to one voxel in 15 they are a disc of about 6 voxels radius.
+# A membrane is 3 to 6 voxels thick, so that its 30 nearest voxels form a ball without a normal. After
+# thinning to one voxel in 15 they form a disc with a radius of about 6 voxels.
 THINNING = 15
 LARGEST_SAMPLE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThetaBin:
-    """Sampled voxels whose normal lies at an angle from `low_deg` to `high_deg` to the beam.
+    """Sampled voxels with an angle from `low_deg` to `high_deg` between membrane normal and beam.
 
     Attributes
     ----------
     truth, truth_found
-        Voxels of the truth with such a normal, and those of them in the prediction.
+        Number of such voxels of the truth, and of those in the prediction.
     pred, pred_right
-        Voxels of the prediction with such a normal, and those of them in the truth.
+        Number of such voxels of the prediction, and of those in the truth.
     """
 
     low_deg: float
@@ -42,23 +42,23 @@ class ThetaBin:
 
     @property
     def recall(self) -> float:
-        """By normals of the truth; NaN if it has none at this angle."""
+        """Recall by the normals of the truth; NaN if there are none at this angle."""
         return ratio(self.truth_found, self.truth)
 
     @property
     def precision(self) -> float:
-        """By normals of the prediction; NaN if it has none at this angle."""
+        """Precision by the normals of the prediction; NaN if there are none at this angle."""
         return ratio(self.pred_right, self.pred)
 
     @property
     def dice(self) -> float:
-        """Harmonic mean of the two."""
+        """Harmonic mean of precision and recall."""
         total = self.precision + self.recall
         return 0.0 if total == 0 else 2 * self.precision * self.recall / total
 
     @property
     def iou(self) -> float:
-        """From `dice`."""
+        """Intersection over union that corresponds to `dice`."""
         return self.dice / (2 - self.dice)
 
 
@@ -70,35 +70,36 @@ def measure_theta(
     edges_deg: tuple[float, ...] = (0.0, 30.0, 60.0, 90.0),
     seed: int = 0,
 ) -> tuple[ThetaBin, ...]:
-    """Recall and precision by membrane orientation.
+    """Compute recall and precision by the orientation of membranes.
 
-    At 0 degrees the normal is parallel to the beam: the membrane lies flat in the slice, where the
-    missing wedge hides it. At 90 degrees the membrane is cut across. At most 100,000 voxels of each
-    mask are sampled.
+    At 0 degrees the normal is parallel to the beam: the membrane is parallel to the slice and is affected by
+    the missing wedge. At 90 degrees the membrane is perpendicular to the slice. At most 100,000 voxels of
+    each mask are sampled.
 
     Parameters
     ----------
     pred, truth, known
-        (z, y, x); only voxels where the truth is known are counted.
+        (z, y, x) masks; voxels without a known truth do not count.
     edges_deg
-        Ascending, from 0 to 90.
+        Edges of the bins in degrees, ascending from 0 to 90.
     seed
-        Of the sample.
+        Seed of the random sample.
 
     Returns
     -------
     tuple of ThetaBin
-        One for each pair of edges; the last bin holds its upper edge.
+        One bin for each pair of edges; the last bin includes its upper edge.
 
     Raises
     ------
     InputError
         If the shapes differ.
 
-    Source: ETSAM's theta-wise evaluation (normals from a thinned cloud instead of all voxels).
+    Notes
+    -----
+    Source: ETSAM's theta-wise evaluation, with normals of a thinned cloud instead of all voxels.
     """
-    require_one_shape(pred, truth)
-    require_one_shape(pred, known)
+    require_one_shape(pred, truth, known)
     truth_theta, truth_found = _sampled_angles(truth, pred, known, seed)
     pred_theta, pred_right = _sampled_angles(pred, truth, known, seed + 1)
     bins = []
@@ -122,9 +123,9 @@ def measure_theta(
 def normal_angles(
     mask: BoolArray, points: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Angle in degrees, 0 to 90, between z and the mask's normal at each of `points` (n, 3) z, y, x.
+    """Return the (n,) angles in degrees between z and the normal of a mask at (n, 3) points z, y, x.
 
-    The normal is the direction of least spread of the nearest mask voxels.
+    The normal is the direction of the smallest variance of the nearest voxels of the mask.
     """
     cloud = _sample(mask, max(NEIGHBORS, int(np.count_nonzero(mask)) // THINNING), rng)
     angles = np.full(len(points), np.nan)
@@ -152,7 +153,7 @@ def _sampled_angles(
 
 
 def _sample(mask: BoolArray, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """At most about `count` marked voxels, (n, 3), drawn slice by slice in proportion."""
+    """Draw about `count` voxels of a mask, or all if there are fewer, as (n, 3) indices."""
     total = int(np.count_nonzero(mask))
     points = [np.empty((0, 3), np.int64)]
     for z, image in enumerate(mask):

@@ -1,4 +1,4 @@
-"""Precision and recall at every threshold of a logit volume, from two histograms."""
+"""Compute precision and recall at all thresholds of logits from two histograms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cryoseg.core.metrics.overlap import require_one_shape
 from cryoseg.types import BoolArray
 
-# Thresholds lie 1/512 of a logit apart; beyond 16 the sigmoid is 1 or 0 to seven digits, so that
-# logits there share the last bin. The same bins for every file let the histograms of files add up.
+# Thresholds have a distance of 1/512 of a logit. Beyond 16 the sigmoid is 1 or 0 to seven digits, so that
+# these logits share the last bin. The bins are the same for all files, so that histograms can be added.
 LOWEST_LOGIT, HIGHEST_LOGIT = -16.0, 16.0
 BINS_PER_LOGIT = 512
 PAPER_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -22,29 +22,29 @@ _BINS = int((HIGHEST_LOGIT - LOWEST_LOGIT) * BINS_PER_LOGIT)
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdSweep:
-    """How many voxels lie between two thresholds.
+    """Histograms of logits by truth.
 
     Attributes
     ----------
     membrane, clear
-        (bins + 1,) voxels of either truth by logit. Entry 0 lies at or below the lowest threshold,
-        entry k above threshold k - 1 and at or below threshold k, the last above all but one.
+        (bins + 1,) numbers of voxels that are membrane or not. Entry k counts logits above threshold k - 1
+        and up to threshold k; the first entry has no lower and the last no upper limit.
     """
 
     membrane: NDArray[np.int64]
     clear: NDArray[np.int64]
 
     def __add__(self, other: ThresholdSweep) -> ThresholdSweep:
-        """Histograms of both together, for the micro curve."""
+        """Return the sums of the histograms, for the micro curve."""
         return ThresholdSweep(membrane=self.membrane + other.membrane, clear=self.clear + other.clear)
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """(bins,) ascending; a voxel is marked if its logit is greater."""
+        """(bins,) thresholds, ascending; a voxel is membrane if its logit is greater."""
         return LOWEST_LOGIT + np.arange(_BINS) / BINS_PER_LOGIT
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Precision, recall and Dice, each (bins,), at each of `thresholds`; undefined values are NaN."""
+        """Return precision, recall and Dice, each (bins,), at `thresholds`; undefined values are NaN."""
         found = _above(self.membrane)
         marked = found + _above(self.clear)
         total = self.membrane.sum()
@@ -53,10 +53,7 @@ class ThresholdSweep:
 
     @property
     def average_precision(self) -> float:
-        """Area under the precision-recall curve, as a sum of steps; NaN if the truth is empty.
-
-        Each step in recall counts with the precision at its far end, as scikit-learn defines it.
-        """
+        """Average precision as scikit-learn defines it; NaN if the truth is empty."""
         membrane, clear = self.membrane[::-1], self.clear[::-1]
         total = int(membrane.sum())
         if total == 0:
@@ -67,7 +64,7 @@ class ThresholdSweep:
 
     @property
     def best_dice(self) -> tuple[float, float]:
-        """Threshold of the highest Dice and that Dice; the middle one of several equal thresholds."""
+        """Threshold with the highest Dice (the middle one of several equal thresholds), and this Dice."""
         dice = self.curve()[2]
         if np.isnan(dice).all():
             return float("nan"), float("nan")
@@ -77,33 +74,32 @@ class ThresholdSweep:
 
 
 def _above(histogram: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For every threshold, how many voxels lie above it."""
+    """Return the numbers of voxels above each threshold."""
     return np.cumsum(histogram[:0:-1])[::-1].astype(np.float64)
 
 
 def sweep_thresholds(
     logits: NDArray[np.floating[Any]], membrane: BoolArray, known: BoolArray
 ) -> ThresholdSweep:
-    """Histograms of logits where the truth is membrane and where it is clear.
+    """Compute the histograms of logits of membrane and of other voxels.
 
     Parameters
     ----------
     logits
-        (z, y, x), real numbers; read slice by slice.
+        (z, y, x) logits, which are read slice by slice.
     membrane, known
-        (z, y, x), where the truth is membrane, and where it is anything.
+        (z, y, x) masks of membrane and of annotated voxels.
 
     Raises
     ------
     InputError
         If the shapes differ.
     """
-    require_one_shape(logits, membrane)
-    require_one_shape(logits, known)
+    require_one_shape(logits, membrane, known)
     histograms = np.zeros((2, _BINS + 1), np.int64)
     for z, image in enumerate(logits):
         for kind, chosen in enumerate((membrane[z] & known[z], known[z] > membrane[z])):
-            # float64, because the bins are finer than float16 logits and exact in float32 only.
+            # The bins are finer than the precision of float16.
             values = (image[chosen].astype(np.float64) - LOWEST_LOGIT) * BINS_PER_LOGIT
             bins = np.clip(np.ceil(values), 0, _BINS).astype(np.int64)
             histograms[kind] += np.bincount(bins, minlength=_BINS + 1)
@@ -112,32 +108,33 @@ def sweep_thresholds(
 
 @dataclass(frozen=True, kw_only=True)
 class PaperScore:
-    """Dice and IoU as the Prompt-SAM paper's script computes them; for comparison with its tables."""
+    """Dice and IoU of the script of the Prompt-SAM paper, for comparison with its tables."""
 
     dice: float
     iou: float
 
 
 def prompt_sam_score(logits: NDArray[np.floating[Any]], membrane: BoolArray, known: BoolArray) -> PaperScore:
-    """Mean over five thresholds of the raw logits, then over slices.
+    """Compute the mean Dice and IoU over five thresholds of the logits and over slices.
 
-    The thresholds 0.1 to 0.9 are applied to logits, where they mean probabilities from 0.52 to 0.71.
-    An empty prediction of an empty slice scores 1. The paper's tables are at 256 x 256 pixels.
+    The thresholds 0.1 to 0.9 are applied to logits, where they correspond to probabilities from 0.52 to 0.71.
+    An empty prediction of an empty slice has a score of 1. The tables of the paper use 256 x 256 pixels.
 
     Parameters
     ----------
     logits, membrane, known
-        (z, y, x); voxels whose truth is not known are left out.
+        (z, y, x) logits, mask of membrane and mask of annotated voxels.
 
     Raises
     ------
     InputError
         If the shapes differ.
 
+    Notes
+    -----
     Source: yangyang-69/Prompt_sam_cryoPPP notebooks/function_token.py@d4f8b28.
     """
-    require_one_shape(logits, membrane)
-    require_one_shape(logits, known)
+    require_one_shape(logits, membrane, known)
     dice, iou = [], []
     for image, truth, here in zip(logits, membrane, known, strict=True):
         wanted = truth & here
