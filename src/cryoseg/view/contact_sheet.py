@@ -1,4 +1,4 @@
-"""One picture of a whole batch: a tile per input, cut out of its preview."""
+"""Draw a contact sheet of a batch with a tile for each input."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ FAILED_RGB = (190, 30, 30)
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One input.
+    """The tile of one input.
 
     Attributes
     ----------
     name
-        Of the input.
+        Name of the input.
     note
-        The line below: figures, or what went wrong.
+        Text below the name, such as metrics or an error.
     preview
-        PNG; None leaves the tile empty.
+        PNG file of the preview; None leaves the tile empty.
     is_failed
-        Write the note in red.
+        Whether the note is red.
     """
 
     name: str
@@ -41,13 +41,7 @@ class Tile:
 
 
 def draw_contact_sheet(tiles: Sequence[Tile]) -> Image.Image:
-    """Tiles in rows, about as wide as high; of a preview its main panel is shown.
-
-    Parameters
-    ----------
-    tiles
-        At least one, in the order of the batch.
-    """
+    """Draw one or more tiles in rows; a tile shows the main panel of its preview."""
     columns = next(n for n in range(1, MOST_COLUMNS + 1) if n * n >= len(tiles) or n == MOST_COLUMNS)
     rows = -(-len(tiles) // columns)
     step_x, step_y = TILE_PIXELS + MARGIN, TILE_PIXELS + CAPTION_PIXELS + MARGIN
@@ -82,7 +76,7 @@ def _main_panel(path: Path) -> Image.Image:
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str) -> str:
-    """The text, shortened in its middle: names of one batch differ at their ends."""
+    """Shorten a text in the middle to the width of a tile, because names of a batch differ at the ends."""
     if draw.textlength(text) <= TILE_PIXELS:
         return text
     for kept in range(len(text) - 1, 1, -1):

@@ -1,4 +1,4 @@
-"""A picture to judge picks by: sections and slices with a circle where a particle's section is."""
+"""Draw a preview of picks: sections and slices with circles at the sections of particles."""
 
 from __future__ import annotations
 
@@ -9,20 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from cryoseg.core.grids.resample import nearest
 from cryoseg.types import FloatArray
-from cryoseg.view.sections import (
-    Section,
-    central_scale,
-    central_sections,
-    compose,
-    draw_scale_bar,
-    grey_range,
-    histogram,
-    row_scale,
-    spread_slices,
-    to_grey,
-    write_label,
-)
+from cryoseg.view.sections import Section, draw_sections, histogram, panel_size, to_grey
 
 PICK_RGB = (255, 170, 0)
 LABEL_RGB = (86, 180, 233)
@@ -35,7 +24,7 @@ Color = tuple[int, int, int]
 
 
 def score_color(score: float) -> Color:
-    """Green for a score of 1, orange for 0."""
+    """Return a color between green for a score of 1 and orange for a score of 0."""
     red, green, blue = (round(v) for v in (score * SURE_RGB + (1 - score) * DOUBTFUL_RGB).tolist())
     return red, green, blue
 
@@ -43,7 +32,7 @@ def score_color(score: float) -> Color:
 def score_histogram(
     scores: FloatArray, *, candidates: FloatArray | None = None, threshold: float | None = None
 ) -> Image.Image:
-    """Of (n,) scores from 0 to 1: of all candidates if they are known, else of the picks."""
+    """Draw the histogram of the scores of all candidates, or of the picks without candidates."""
     title = f"scores of {len(scores)} picks"
     if candidates is not None:
         title = f"scores of {len(candidates)} candidates; {len(scores)} picks"
@@ -58,7 +47,7 @@ def score_histogram(
 
 @dataclass(frozen=True, kw_only=True)
 class ShownPicks:
-    """The picks of a picture, and what its histogram shows.
+    """The picks of a preview and the content of its histogram.
 
     Attributes
     ----------
@@ -67,13 +56,13 @@ class ShownPicks:
     diameter_voxels
         Extent of a particle along z, y, x.
     scores
-        (n,) in [0, 1]; they color the circles and are shown as a histogram.
+        (n,) scores in [0, 1], which determine the colors of the circles; there is no histogram without them.
     candidate_scores
-        (k,) scores of all candidates; the histogram shows these instead.
+        (k,) scores of all candidates, which the histogram shows instead of `scores`.
     score_threshold
         Score that the histogram marks.
     labels
-        (m, 3) true positions, drawn in another color.
+        (m, 3) true positions z, y, x in voxels, drawn in another color.
     """
 
     centers: NDArray[np.float64]
@@ -87,7 +76,7 @@ class ShownPicks:
 def draw_picks(
     data: NDArray[Any], picks: ShownPicks, *, heat: FloatArray | None = None, pixel_size: float | None = None
 ) -> Image.Image:
-    """Draw central sections in three planes and six slices, with circles as wide as the particle is there.
+    """Draw central sections in three planes and six slices with the sections of particles as circles.
 
     Parameters
     ----------
@@ -96,7 +85,7 @@ def draw_picks(
     picks
         Positions, scores and labels.
     heat
-        (z, y, x) probabilities over the same extent on any grid; they tint the slices.
+        (z, y, x) probabilities over the same extent on any grid, which tint the slices.
     pixel_size
         Pixel size in angstrom; there is no scale bar without it.
     """
@@ -109,33 +98,20 @@ def draw_picks(
     if labels is not None:
         groups.insert(0, (labels, [LABEL_RGB] * len(labels)))
 
-    def panel(
-        section: Section, scale: float, limits: tuple[float, float], bar: float | None = None
-    ) -> Image.Image:
+    def panel(section: Section, scale: float, limits: tuple[float, float]) -> Image.Image:
         image = section.of(data)
         tint = None if heat is None else _heat_on(section, heat, data.shape)
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        picture = _background(image, limits, tint).resize(size)
-        draw = ImageDraw.Draw(picture)
+        picture = _background(image, limits, tint).resize(panel_size(image, scale))
         for points, chosen in groups:
-            _circles(draw, section, points, picks.diameter_voxels, scale, chosen)
-        write_label(draw, section.label)
-        if bar:
-            draw_scale_bar(draw, size, angstrom_per_pixel=bar / scale)
+            _circles(ImageDraw.Draw(picture), section, points, picks.diameter_voxels, scale, chosen)
         return picture
 
-    sections = central_sections(data.shape)
-    limits = grey_range([section.of(data) for section in sections])
-    scale = central_scale(data.shape)
-    central = [panel(one, scale, limits, pixel_size if one.axis == 0 else None) for one in sections]
     side = []
     if scores is not None:
         side.append(
             score_histogram(scores, candidates=picks.candidate_scores, threshold=picks.score_threshold)
         )
-    scale = row_scale(data.shape, has_side=bool(side))
-    slices = [Section(axis=0, index=z) for z in spread_slices(len(data))] if len(sections) > 1 else []
-    return compose(central, side, [panel(one, scale, grey_range([one.of(data)])) for one in slices])
+    return draw_sections(data, panel, side, pixel_size=pixel_size)
 
 
 def _background(image: NDArray[Any], limits: tuple[float, float], heat: FloatArray | None) -> Image.Image:
@@ -147,14 +123,10 @@ def _background(image: NDArray[Any], limits: tuple[float, float], heat: FloatArr
 
 
 def _heat_on(section: Section, heat: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """The heat map's values on the voxels of a section, by nearest neighbor."""
-    index = [
-        np.minimum(((np.arange(n) + 0.5) * m / n).astype(int), m - 1)
-        for n, m in zip(shape, heat.shape, strict=True)
-    ]
-    here = Section(axis=section.axis, index=int(index[section.axis][section.index]))
-    plane: FloatArray = here.of(heat)[np.ix_(index[section.down], index[section.across])]
-    return plane
+    """Return the values of the heat map at the voxels of a section by nearest neighbor."""
+    places = nearest(np.arange(heat.shape[section.axis]), (shape[section.axis],))
+    plane = Section(axis=section.axis, index=int(places[section.index])).of(heat)
+    return nearest(plane, (shape[section.down], shape[section.across]))
 
 
 def _circles(

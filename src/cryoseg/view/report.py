@@ -1,4 +1,4 @@
-"""Pieces of a report that is one HTML file: charts as SVG, pictures as PNG, nothing fetched."""
+"""Parts of a self-contained HTML report: text, tables, charts as SVG and images as PNG."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from PIL import Image
 
 from cryoseg.types import BoolArray
 
-# Okabe and Ito's colors, which people who cannot tell red from green can tell.
+# Colors of Okabe and Ito, which are suitable for color-blind readers.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 HIT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
-LONGEST_PX = 420  # of a picture in the page
-MOST_POINTS = 400  # of a curve
+LONGEST_PX = 420  # Longest side of an image in the page.
+MOST_POINTS = 400  # Largest number of points of a curve.
 _CLEAR, _UNKNOWN = (250, 250, 250), (205, 205, 205)
 
 _STYLE = """
@@ -35,7 +35,7 @@ code { background: #f3f3f3; padding: .1em .3em }
 
 
 def page(title: str, blocks: Sequence[str]) -> str:
-    """A whole HTML document; `blocks` are HTML already."""
+    """Return an HTML document of a title and HTML blocks."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>\n"
@@ -45,17 +45,17 @@ def page(title: str, blocks: Sequence[str]) -> str:
 
 
 def heading(text: str) -> str:
-    """A heading of a section."""
+    """Return the heading of a section."""
     return f"<h2>{html.escape(text)}</h2>"
 
 
 def paragraph(text: str, *, is_error: bool = False) -> str:
-    """A paragraph of plain text."""
+    """Return a paragraph of plain text."""
     return f"<p{' class=error' if is_error else ''}>{html.escape(text)}</p>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of plain texts."""
+    """Return a table of plain texts."""
     cells = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     lines = [f"<tr>{cells}</tr>"]
     lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
@@ -63,12 +63,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def figure(content: str, caption: str) -> str:
-    """A chart or picture with a caption."""
+    """Return a chart or image with a caption."""
     return f"<figure>{content}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def image(rgb: NDArray[np.uint8]) -> str:
-    """An image (y, x, 3) as an inline PNG, scaled up by a whole factor or down to `LONGEST_PX`."""
+    """Return a (y, x, 3) image as inline PNG, enlarged by a whole factor or reduced to `LONGEST_PX`."""
     picture = Image.fromarray(rgb)
     longest = max(picture.size)
     scale = LONGEST_PX / longest if longest > LONGEST_PX else LONGEST_PX // longest
@@ -80,9 +80,9 @@ def image(rgb: NDArray[np.uint8]) -> str:
 
 
 def error_overlay(pred: BoolArray, truth: BoolArray, known: BoolArray) -> NDArray[np.uint8]:
-    """Hits, wrong and missed pixels of a slice (y, x) in `HIT`, `WRONG`, `MISSED`; unknown ones gray.
+    """Color hits, false positives and false negatives of a (y, x) slice, as (y, x, 3) bytes.
 
-    Predicted pixels where the truth is not known are a darker gray.
+    Pixels without a known truth are gray, and dark gray if they are predicted.
     """
     rgb = np.empty((*pred.shape, 3), np.uint8)
     rgb[:] = _CLEAR
@@ -97,7 +97,7 @@ def error_overlay(pred: BoolArray, truth: BoolArray, known: BoolArray) -> NDArra
 def curves(
     lines: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], *, x_label: str, y_label: str
 ) -> str:
-    """Line chart of (x, y) from 0 to 1, by name; points that are not finite are left out."""
+    """Draw named curves of (n,) x and (n,) y from 0 to 1; points that are not finite are ignored."""
     parts = [_frame(x_label, y_label)]
     for number, (name, (x, y)) in enumerate(lines.items()):
         good = np.isfinite(x) & np.isfinite(y)
@@ -110,14 +110,14 @@ def curves(
 
 
 def bars(values: Mapping[str, Mapping[str, float]], *, label: str) -> str:
-    """Horizontal bars from 0 to 1: for every name one bar per series; undefined ones are left out.
+    """Draw horizontal bars from 0 to 1, one of each series for each name; NaN has no bar.
 
     Parameters
     ----------
     values
-        Series to name to value.
+        Values by series and name.
     label
-        Of the axis.
+        Label of the axis.
     """
     names = list(dict.fromkeys(name for series in values.values() for name in series))
     height = 14 * max(len(values), 1) + 8
@@ -148,7 +148,7 @@ def bars(values: Mapping[str, Mapping[str, float]], *, label: str) -> str:
 def _thinned(points: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(points) <= MOST_POINTS:
         return points
-    # Evenly along the line, not by index: most thresholds of a sweep lie at the ends of the curve.
+    # Points are spaced evenly along the curve, because most thresholds of a sweep are near its ends.
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     chosen = np.searchsorted(along, np.linspace(0, along[-1], MOST_POINTS))
     return points[np.unique(np.clip(chosen, 0, len(points) - 1))]

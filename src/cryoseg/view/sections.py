@@ -1,8 +1,8 @@
-"""Central sections of a volume in three planes, and what previews of them share."""
+"""Draw previews of volumes: central sections in three planes, slices, histograms and scale bars."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,28 @@ from cryoseg.io.outputs import atomic_output
 PANELS = 6
 COLUMNS = 3
 GAP = 4
-MAIN_PIXELS = 720  # longest side of the slice along z
-ROW_PIXELS = 900  # of that slice and the section beside it
+MAIN_PIXELS = 720  # Longest side of the central z slice.
+ROW_PIXELS = 900  # Largest width of the central z slice and the section beside it.
 SIDE_PIXELS = 300
 TEXT_RGB = (255, 255, 255)
 GROUND_RGB = (255, 255, 255)
 INK_RGB = (40, 40, 40)
 BELOW_RGB = (150, 155, 160)
 THRESHOLD_RGB = (200, 0, 0)
-# A contact sheet cuts this part out of a preview; the PNG carries it as text.
+# Key of the PNG text with the size of the part of a preview that a contact sheet shows.
 TILE_KEY = "cryoseg-tile"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One plane through a volume.
+    """A plane through a volume.
 
     Attributes
     ----------
     axis
-        That it is perpendicular to: 0 z, 1 y, 2 x.
+        Perpendicular axis: 0 for z, 1 for y, 2 for x.
     index
-        Along that axis, in voxels.
+        Index along that axis in voxels.
     """
 
     axis: int
@@ -46,61 +46,61 @@ class Section:
 
     @property
     def label(self) -> str:
-        """Such as `z 20`."""
+        """Label of the plane, such as `z 20`."""
         return f"{'zyx'[self.axis]} {self.index}"
 
     @property
     def down(self) -> int:
-        """Axis of the volume that runs down in the picture; z runs across beside the main slice."""
+        """Vertical axis of the panel."""
         return 0 if self.axis == 1 else 1
 
     @property
     def across(self) -> int:
-        """Axis of the volume that runs to the right."""
+        """Horizontal axis of the panel."""
         return 0 if self.axis == 2 else 2
 
     def of(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """(rows, columns) of a volume (z, y, x)."""
+        """Return the plane of a (z, y, x) volume with the axes of the panel."""
         plane = np.asarray(volume[(slice(None),) * self.axis + (self.index,)])
         return plane.T if self.axis == 2 else plane
 
 
 def central_sections(shape: tuple[int, ...]) -> list[Section]:
-    """Through the middle, along z, y, x; of a single slice that slice alone."""
+    """Return the central sections perpendicular to z, y and x; a single slice has one section."""
     axes = (0,) if shape[0] == 1 else (0, 1, 2)
     return [Section(axis=axis, index=shape[axis] // 2) for axis in axes]
 
 
 def spread_slices(depth: int) -> list[int]:
-    """Up to six slices, evenly spread over the inner nine tenths of a volume."""
+    """Return up to six evenly spaced indices in the inner 90 % of `depth` slices."""
     if depth <= PANELS:
         return list(range(depth))
     return [round(v) for v in np.linspace(0.05 * (depth - 1), 0.95 * (depth - 1), PANELS)]
 
 
 def central_scale(shape: tuple[int, ...]) -> float:
-    """Pixels per voxel of the central sections."""
+    """Return the pixels per voxel of the central sections."""
     depth, height, width = shape
     beside = 0 if depth == 1 else depth
     return float(min(MAIN_PIXELS / max(height, width), ROW_PIXELS / (width + beside)))
 
 
 def row_scale(shape: tuple[int, ...], *, has_side: bool) -> float:
-    """Pixels per voxel at which three slices are as wide as the central sections and what is beside."""
+    """Return the pixels per voxel at which three slices have the width of the panels above them."""
     depth, height, width = shape
     whole = central_scale(shape) * (width + depth) + GAP + (SIDE_PIXELS + GAP if has_side else 0)
     return float((whole - (COLUMNS - 1) * GAP) / COLUMNS / max(height, width))
 
 
 def grey_range(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
-    """Values of black and white: the percentiles 1 and 99 of the signal in some (y, x) images together."""
+    """Return the values of black and white: the percentiles 1 and 99 of the signal in (y, x) images."""
     values = np.concatenate([signal_values(np.asarray(image, np.float32)) for image in images])
     low, high = (float(v) for v in np.percentile(values, [1, 99]))
     return low, high
 
 
 def to_grey(image: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.uint8]:
-    """Bytes from black to white, any shape; one middle grey where the limits coincide."""
+    """Scale values of any shape to bytes from black to white; equal limits give middle grey."""
     low, high = limits
     values = np.asarray(image, np.float32)
     if high <= low:
@@ -108,13 +108,56 @@ def to_grey(image: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.uint
     return np.asarray(np.clip((values - low) / (high - low), 0, 1) * 255, np.uint8)
 
 
+def panel_size(image: NDArray[Any], scale: float) -> tuple[int, int]:
+    """Return width and height of the panel of a (y, x) image in pixels."""
+    height, width = image.shape
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def draw_sections(
+    data: NDArray[Any],
+    panel: Callable[[Section, float, tuple[float, float]], Image.Image],
+    side: Sequence[Image.Image],
+    *,
+    pixel_size: float | None,
+) -> Image.Image:
+    """Draw central sections and up to six slices of a volume as labeled panels.
+
+    Parameters
+    ----------
+    data
+        (z, y, x) volume.
+    panel
+        Function that draws a section with a scale (pixels per voxel) and the values of black and white.
+    side
+        Panels at the right.
+    pixel_size
+        Pixel size in angstrom; there is no scale bar without it.
+    """
+
+    def labeled(section: Section, scale: float, limits: tuple[float, float]) -> Image.Image:
+        picture = panel(section, scale, limits)
+        write_label(ImageDraw.Draw(picture), section.label)
+        return picture
+
+    sections = central_sections(data.shape)
+    limits = grey_range([section.of(data) for section in sections])
+    scale = central_scale(data.shape)
+    central = [labeled(section, scale, limits) for section in sections]
+    if pixel_size:
+        draw_scale_bar(ImageDraw.Draw(central[0]), central[0].size, angstrom_per_pixel=pixel_size / scale)
+    scale = row_scale(data.shape, has_side=bool(side))
+    slices = [Section(axis=0, index=z) for z in spread_slices(len(data))] if len(sections) > 1 else []
+    return compose(central, side, [labeled(one, scale, grey_range([one.of(data)])) for one in slices])
+
+
 def write_label(draw: ImageDraw.ImageDraw, text: str) -> None:
-    """In the upper left corner of a panel."""
+    """Write a text into the upper left corner of a panel."""
     draw.text((6, 4), text, fill=TEXT_RGB, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def draw_scale_bar(draw: ImageDraw.ImageDraw, size: tuple[int, int], *, angstrom_per_pixel: float) -> None:
-    """A bar of a round length, about a quarter of the panel's width, in the lower left corner."""
+    """Draw a scale bar of a round length of up to a quarter of the panel's width."""
     wanted = 0.25 * size[0] * angstrom_per_pixel / 10
     power = 10 ** np.floor(np.log10(wanted))
     nanometers = float(max(step * power for step in (1, 2, 5) if step * power <= wanted))
@@ -127,21 +170,17 @@ def draw_scale_bar(draw: ImageDraw.ImageDraw, size: tuple[int, int], *, angstrom
 def compose(
     central: Sequence[Image.Image], side: Sequence[Image.Image], rows: Sequence[Image.Image] = ()
 ) -> Image.Image:
-    """A preview: sections along z, y, x as the sides of a box, charts beside, slices below.
+    """Arrange the panels of a preview; its `info` contains the size of the main panel for a contact sheet.
 
     Parameters
     ----------
     central
-        One panel, or three along z, y, x: y stands below z, x beside it.
+        Panels perpendicular to z, y and x, or to z only. The second one is placed below the first, and the
+        third one to its right.
     side
         Panels in a column at the right.
     rows
-        Equal panels, three in a row.
-
-    Returns
-    -------
-    Image
-        `info` holds where the panel along z lies, for a contact sheet.
+        Panels of one size below, three in a row.
     """
     main = central[0]
     right = main.width + GAP
@@ -179,20 +218,20 @@ def histogram(
     above_rgb: tuple[int, int, int],
     limits: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """Bars on a logarithmic scale, colored above the threshold.
+    """Draw a histogram with logarithmic counts.
 
     Parameters
     ----------
     values
-        Any shape; may be empty. Those that are not finite are left out.
+        Values of any shape; those that are not finite are ignored.
     title
-        What they are.
+        Title of the panel.
     threshold
-        Where the line stands; None for none.
+        Value that a line marks; None for no line.
     above_rgb
-        Of the bars above it.
+        Color of the bars above the threshold.
     limits
-        Of the axis; the range of the values by default.
+        Limits of the axis; None uses the range of the values.
     """
     width, height, margin, foot = SIDE_PIXELS, 200, 8, 34
     panel = Image.new("RGB", (width, height), GROUND_RGB)
@@ -228,7 +267,7 @@ def histogram(
 
 
 def write_png(path: Path, picture: Image.Image, *, overwrite: bool = False) -> None:
-    """Write a preview; what a contact sheet cuts out of it is kept as text in the file."""
+    """Write a preview as PNG with the size of its main panel as text."""
     text = PngImagePlugin.PngInfo()
     if tile := picture.info.get(TILE_KEY):
         text.add_text(TILE_KEY, str(tile))

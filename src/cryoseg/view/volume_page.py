@@ -1,4 +1,4 @@
-"""One HTML file that shows a volume: markup, style, scripts and voxels, nothing fetched."""
+"""Render a self-contained HTML page that shows a volume: markup, style, scripts and voxels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# In this order: later ones use what earlier ones define.
+# Scripts in the order of their dependencies.
 SCRIPTS = ("voxels.js", "components.js", "command.js", "mrc.js", "planes.js", "page.js")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VolumePage:
-    """What a page shows.
+    """The content of a page.
 
     Attributes
     ----------
     title
         Name of the tomogram.
     facts
-        What the scripts need to know, for JSON; `page.js` lists its keys.
+        Parameters of the scripts, for JSON; `page.js` lists its keys.
     volumes
-        (z, y, x) of one byte each: `tomogram` uint8, and where there are any, `logits` int8 and
-        `mask` uint8 of 0 and 1.
+        (z, y, x) arrays: `tomogram` (uint8), and optionally `logits` (int8) and `mask` (uint8, 0 or 1).
     blobs
-        Other bytes by name, such as the headers of the files that the page can save.
+        Other bytes by name, such as the headers of files that the page can save.
     """
 
     title: str
@@ -42,16 +41,13 @@ class VolumePage:
 
 
 def render(page: VolumePage) -> str:
-    """The page as HTML text.
-
-    Voxels are gzip streams in base64, which browsers since 2023 can unpack without a library.
-    """
+    """Return the page as HTML with voxels as gzip in base64, which browsers decompress since 2023."""
     packed = {name: _packed(data.tobytes()) for name, data in page.volumes.items()}
     packed |= {name: _packed(data) for name, data in page.blobs.items()}
     data = "\n".join(
         f'<script type="text/plain" id="data-{name}">{text}</script>' for name, text in packed.items()
     )
-    # `<` could end the script element that holds the JSON.
+    # An unescaped `<` could end the script element that contains the JSON.
     facts = json.dumps(page.facts, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
     scripts = "\n".join(_asset(name) for name in SCRIPTS)
     parts = {
@@ -70,7 +66,7 @@ def render(page: VolumePage) -> str:
 
 
 def _packed(data: bytes) -> str:
-    # A fixed time stamp: equal inputs give equal pages.
+    # The fixed time stamp makes pages of equal inputs equal.
     return base64.b64encode(gzip.compress(data, compresslevel=6, mtime=0)).decode("ascii")
 
 
