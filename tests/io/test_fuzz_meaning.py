@@ -31,8 +31,8 @@ from cryoseg.config.pick import CoordsOrder, PickFormat, ThicknessAxis
 from cryoseg.config.postprocess import PostprocessConfig
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.io.images.volumes import read_mask, read_tomogram
-from cryoseg.io.names import ImageName, match_names
 from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import SUFFIXES, read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.pipelines.convert import convert_picks

@@ -60,10 +60,9 @@ from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
 from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.picks.text import is_coordinate_table, is_image_list, read_image_list
-from cryoseg.io.records import read_record, write_record
-from cryoseg.io.score_files import read_score, score_to_json
+from cryoseg.io.records import read_record, read_score, score_to_json, write_record
 from cryoseg.io.web.testset import read_testset
-from cryoseg.io.weight_files import check_structure, recorded_sha256
+from cryoseg.io.web.weight_files import check_structure, recorded_sha256
 from cryoseg.types import Geometry, Picks
 
 VOLUME = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cryoseg.errors import InputError
-from cryoseg.io.paths import expand_home, is_file
+from cryoseg.io.inputs import expand_home, is_file
 
 
 def test_home_is_expanded_and_nothing_else(monkeypatch):

@@ -15,10 +15,9 @@ import pytest
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import InputError, WeightsError
-from cryoseg.io.records import write_record
-from cryoseg.io.score_files import read_score, score_to_json
+from cryoseg.io.records import read_score, score_to_json, write_record
 from cryoseg.io.web.testset import ListedRun, read_testset
-from cryoseg.io.weight_files import (
+from cryoseg.io.web.weight_files import (
     Kind,
     check_structure,
     describe,

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from cryoseg.errors import OutputError, WeightsError
-from cryoseg.io.weight_files import (
+from cryoseg.io.web.weight_files import (
     Kind,
     check_structure,
     file_digests,

@@ -18,8 +18,8 @@ import typer
 from cryoseg import __version__
 from cryoseg.config.invocation import Invocation
 from cryoseg.errors import ConfigError
+from cryoseg.io.inputs import expand_home
 from cryoseg.io.outputs import atomic_text
-from cryoseg.io.paths import expand_home
 
 HELP = "Read options from a TOML file; those on the command line win."
 # Options of a run that do not decide the outputs of one input.

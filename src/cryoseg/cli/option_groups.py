@@ -26,7 +26,7 @@ from typing import Annotated, Any, Generic, Optional, TypeVar, Union, get_args, 
 from typer import BadParameter, Option
 
 from cryoseg.config.setting import Setting, option_of, setting_of
-from cryoseg.io.paths import expand_home
+from cryoseg.io.inputs import expand_home
 
 Config = TypeVar("Config")
 

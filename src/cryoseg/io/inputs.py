@@ -15,7 +15,6 @@ from cryoseg.config import Naming
 from cryoseg.errors import InputError
 from cryoseg.io.images.dataset_path import split_dataset, with_dataset
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
-from cryoseg.io.paths import expand_home, is_file
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
 OWN_OUTPUTS = re.compile(
@@ -349,3 +348,22 @@ class _Finder:
                 yield InputItem(path=Path(name), error=missing)
             else:
                 yield from self._entry(str(found), [Path()])
+
+
+def expand_home(text: str | Path) -> Path:
+    """Replace a leading `~` or `~user` by the home folder, as a shell does.
+
+    Raises
+    ------
+    InputError
+        If the user has no home folder. A file may be called `~name`, so that an unknown user is no error.
+    """
+    expanded = os.path.expanduser(text)  # noqa: PTH111, Path's own refuses ~unknown
+    if str(expanded).startswith("~/") or str(expanded) == "~":
+        raise InputError(f"{text}: HOME is not set, and no home folder is known. Write the path in full.")
+    return Path(expanded)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, as far as this account may see it."""
+    return os.path.isfile(path)  # noqa: PTH113, Path's own raises PermissionError

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cryoseg.errors import OutputError, WeightsError
-from cryoseg.io.weight_files import Kind, file_digests, read_safetensors_header, require_kind
+from cryoseg.io.web.weight_files import Kind, file_digests, read_safetensors_header, require_kind
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoseg.errors import WeightsError
-from cryoseg.io.weight_files import Kind, read_safetensors_header, require_kind
+from cryoseg.io.web.weight_files import Kind, read_safetensors_header, require_kind
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoseg.errors import InputError, WeightsError
-from cryoseg.io.paths import expand_home, is_file
+from cryoseg.io.inputs import expand_home, is_file
 
 __all__ = [
     "GROUPS",

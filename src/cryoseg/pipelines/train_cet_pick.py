@@ -22,8 +22,8 @@ from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
 from cryoseg.io.inputs import output_stems, resolve_inputs
-from cryoseg.io.names import ImageName, distinct_names, image_stem, match_names
 from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.names import ImageName, distinct_names, image_stem, match_names
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.text import is_image_list, read_image_list

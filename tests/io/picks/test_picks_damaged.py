@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError
-from cryoseg.io import score_files
+from cryoseg.io import records as score_files
 from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.io.picks.relion_frame import read_tomograms_star
 from cryoseg.io.picks.relion_star import join_stars

@@ -14,9 +14,9 @@ import torch
 from cryoseg.config import ModelName, SegmentConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Event, Note, Warn, ignore
+from cryoseg.io.images.memory import GIB
 from cryoseg.io.images.volumes import write_mask
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.memory import GIB
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.registry import METHODS

@@ -16,8 +16,7 @@ from cryoseg.errors import ConfigError, InputError, OutputError
 from cryoseg.events import Event, Note, Report, Status, Warn, ignore
 from cryoseg.io.images.volumes import made_by, write_mask
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.locks import lock
-from cryoseg.io.outputs import atomic_output, temporary_path
+from cryoseg.io.outputs import atomic_output, lock, temporary_path
 from cryoseg.io.records import describe_input, write_record
 from cryoseg.pipelines.batches.finished import Job, is_finished
 from cryoseg.pipelines.batches.records import Done

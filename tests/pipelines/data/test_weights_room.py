@@ -15,7 +15,7 @@ import torch
 
 from cryoseg.events import Note, StageProgress, Status, Warn
 from cryoseg.io.web.download import Retry
-from cryoseg.io.weight_files import recorded_sha256, sidecar_path
+from cryoseg.io.web.weight_files import recorded_sha256, sidecar_path
 from cryoseg.methods.weights import WEIGHTS, Weights
 from cryoseg.pipelines.data.weights import download_weights, list_weights, markdown_table, verify_weights
 
@@ -293,7 +293,7 @@ def test_two_processes_fetch_once(file_server, served, home):
 def test_waiting_is_told(file_server, served, home):
     import threading
 
-    from cryoseg.io.locks import lock
+    from cryoseg.io.outputs import lock
 
     file_server.files["/w.pt"] = served(BODY)
     release, held = threading.Event(), threading.Event()

@@ -16,7 +16,7 @@ from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.config.batch import ClusterConfig, Shard
 from cryoseg.events import OnEvent, Report, Status
 from cryoseg.io.images.volumes import write_mask
-from cryoseg.io.score_files import read_score, score_to_json
+from cryoseg.io.records import read_score, score_to_json
 from cryoseg.pipelines.batches import slurm
 from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, evaluate_files

@@ -173,7 +173,7 @@ def picks(
     """
     from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.events import Status
-    from cryoseg.io.names import ImageName
+    from cryoseg.io.picks.names import ImageName
     from cryoseg.pipelines.evaluate.picks import evaluate_pick_files
     from cryoseg.pipelines.evaluate.report import EvaluationWriter
 

@@ -14,7 +14,7 @@ from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
-from cryoseg.io.paths import expand_home
+from cryoseg.io.inputs import expand_home
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryoseg.errors import InputError
-from cryoseg.io.memory import GIB, available_memory
+from cryoseg.io.images.memory import GIB, available_memory
 
 # Deflate reaches 1032:1, Zstandard and Blosc more on empty volumes.
 LARGEST_RATIO = 10_000

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import CoordsOrder, ThicknessAxis
-from cryoseg.io.names import ImageName, match_names
+from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.relion_frame import RelionFrame
 
 # Where the file's z, y, x are found among CET-pick's z (thickness), y, x.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.names import distinct_names
 from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.io.picks.star import numbers, optional_numbers, read_tables, write_table

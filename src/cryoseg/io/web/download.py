@@ -22,7 +22,7 @@ from typing import Any
 
 from cryoseg.errors import WeightsError
 from cryoseg.io.web.http import explain, open_url
-from cryoseg.io.weight_files import OnBytes, describe, file_digests, sniff
+from cryoseg.io.web.weight_files import OnBytes, describe, file_digests, sniff
 
 OFFLINE_VARIABLES = ("CRYOSEG_OFFLINE", "HF_HUB_OFFLINE")
 _BLOCK = 2**20
@@ -238,7 +238,7 @@ def fetch(
     url
         http or https address; redirects are followed, never from https to http.
     destination
-        Final name; its folder is made. Hold `io.locks.lock(destination)` around the call.
+        Final name; its folder is made. Hold `io.outputs.lock(destination)` around the call.
     expected
         Published digests and size.
     content

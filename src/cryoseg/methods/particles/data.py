@@ -23,8 +23,8 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph, read_warnings
 from cryoseg.io.inputs import resolve_inputs, stem
-from cryoseg.io.names import ImageName, distinct_names, match_names
 from cryoseg.io.pairs import find_labeled, first_folder
+from cryoseg.io.picks.names import ImageName, distinct_names, match_names
 from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.types import Picks

@@ -17,7 +17,7 @@ from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.config.restore import restore
 from cryoseg.errors import WeightsError
 from cryoseg.io.outputs import atomic_text
-from cryoseg.io.weight_files import file_digests
+from cryoseg.io.web.weight_files import file_digests
 from cryoseg.methods.model_file import (
     is_model_file,
     read_model_metadata,

@@ -15,8 +15,8 @@ from cryoseg.config.prompt_sam import InputScale, NativeMode
 from cryoseg.core.grids.resample import tile_grid
 from cryoseg.core.robust import particle_view
 from cryoseg.errors import ConfigError, WeightsError
-from cryoseg.io.paths import expand_home, is_file
-from cryoseg.io.weight_files import file_digests
+from cryoseg.io.inputs import expand_home, is_file
+from cryoseg.io.web.weight_files import file_digests
 from cryoseg.methods.model_file import is_model_file
 from cryoseg.methods.particles.files import Loaded, native_recipe, read_particle_file
 from cryoseg.methods.particles.fit import given_points

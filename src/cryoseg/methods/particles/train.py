@@ -12,7 +12,7 @@ import torch
 
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import InputError, WeightsError
-from cryoseg.io.paths import expand_home, is_file
+from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.methods.model_file import is_model_file
 from cryoseg.methods.particles.calibrate import fit_picks
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph

@@ -13,9 +13,9 @@ from cryoseg.config import Mode0
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.io.images.dataset_path import HDF5_SUFFIXES, split_dataset
+from cryoseg.io.images.memory import GIB, available_memory
 from cryoseg.io.images.volumes import read_tomogram
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.memory import GIB, available_memory
 
 Result = TypeVar("Result")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.config.invocation import recorded_options
-from cryoseg.io.paths import expand_home, is_file
+from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.io.records import write_record
 from cryoseg.pipelines.batches.finished import Job
 

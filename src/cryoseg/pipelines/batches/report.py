@@ -13,8 +13,8 @@ from cryoseg import __version__
 from cryoseg.config.batch import Shard
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Report, Row, Status
-from cryoseg.io.names import distinct_names
 from cryoseg.io.outputs import atomic_text
+from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.records import read_record, write_record
 
 REPORT_SUFFIXES = (".csv", ".json")

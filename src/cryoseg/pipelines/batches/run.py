@@ -14,8 +14,7 @@ from cryoseg.config.invocation import note_written
 from cryoseg.errors import CryosegError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.locks import holder, is_free, lock
-from cryoseg.io.outputs import check_names, staged_outputs
+from cryoseg.io.outputs import check_names, holder, is_free, lock, staged_outputs
 from cryoseg.io.records import describe_input
 from cryoseg.pipelines.batches.finished import Job, Leftovers, as_recorded, is_finished
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of

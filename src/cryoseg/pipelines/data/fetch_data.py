@@ -15,12 +15,11 @@ from cryoseg import __version__
 from cryoseg.errors import CryosegError, InputError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, ignore
 from cryoseg.io.images.volumes import made_by, read_mask, write_mask
-from cryoseg.io.locks import lock
-from cryoseg.io.outputs import make_folder
+from cryoseg.io.outputs import lock, make_folder
 from cryoseg.io.records import write_record
 from cryoseg.io.web.download import DATA_CONTENT, Expected, Retry, fetch
 from cryoseg.io.web.remote_files import RemoteFile
-from cryoseg.io.weight_files import OnBytes
+from cryoseg.io.web.weight_files import OnBytes
 from cryoseg.pipelines.data.fetch_plan import Planned
 
 RECORD = "source.json"

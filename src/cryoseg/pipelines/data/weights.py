@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cryoseg.errors import CryosegError, InputError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
-from cryoseg.io.locks import lock
+from cryoseg.io.outputs import lock
 from cryoseg.io.web.download import Expected, Retry, fetch, offline_variable
-from cryoseg.io.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
+from cryoseg.io.web.weight_files import check_structure, file_digests, record_sha256, recorded_sha256
 from cryoseg.methods.weights import (
     WEIGHTS,
     Weights,

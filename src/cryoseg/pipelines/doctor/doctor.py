@@ -21,7 +21,7 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.errors import CryosegError
-from cryoseg.io.memory import available_memory
+from cryoseg.io.images.memory import available_memory
 
 # What the commands compute with; each is imported, since a package can be installed and broken.
 PACKAGES = {

@@ -10,8 +10,8 @@ from pathlib import Path
 from cryoseg.errors import InputError
 from cryoseg.io.images.volumes import is_volume
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
-from cryoseg.io.names import ImageName, match_names
 from cryoseg.io.pairs import base_name
+from cryoseg.io.picks.names import ImageName, match_names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.inputs import InputItem, resolve_inputs
-from cryoseg.io.names import ImageName, distinct_names, match_names
 from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.names import ImageName, distinct_names, match_names
 from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
 from cryoseg.io.picks.text import is_coordinate_table
 from cryoseg.pipelines.evaluate.scores import FileScore

@@ -13,8 +13,7 @@ from cryoseg.core.metrics.columns import metrics_of
 from cryoseg.core.metrics.overlap import Overlap
 from cryoseg.core.metrics.picks import PickCounts
 from cryoseg.errors import InputError
-from cryoseg.io.records import hash_file, read_record
-from cryoseg.io.score_files import read_score, score_to_json
+from cryoseg.io.records import hash_file, read_record, read_score, score_to_json
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.evaluate.pairs import ScoredPair
 

@@ -10,7 +10,7 @@ from cryoseg.core.picking.contrast import is_constant
 from cryoseg.core.robust import view_shape
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
-from cryoseg.io.memory import GIB, available_memory
+from cryoseg.io.images.memory import GIB, available_memory
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.types import BoolArray, Micrograph
 

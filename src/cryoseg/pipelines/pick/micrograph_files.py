@@ -17,8 +17,8 @@ from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
-from cryoseg.io.names import distinct_names
 from cryoseg.io.outputs import make_folder
+from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model

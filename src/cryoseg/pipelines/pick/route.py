@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from cryoseg.errors import ConfigError
-from cryoseg.io.paths import expand_home, is_file
+from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.methods.model_file import is_model_file, read_model_metadata
 from cryoseg.methods.particles.files import METHOD
 

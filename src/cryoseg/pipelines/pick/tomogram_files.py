@@ -23,10 +23,9 @@ from cryoseg.io.images.volumes import (
     write_logits,
 )
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
-from cryoseg.io.locks import lock
-from cryoseg.io.names import distinct_names
-from cryoseg.io.outputs import make_folder
+from cryoseg.io.outputs import lock, make_folder
 from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.relion_star import join_stars

@@ -18,9 +18,9 @@ from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.micrographs import is_single_image, read_micrograph
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, improbable_voxel_size, read_mask, read_tomogram
-from cryoseg.io.names import ImageName, match_names
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.sets import join_picks
 from cryoseg.pipelines.segment.postprocess import recorded_threshold

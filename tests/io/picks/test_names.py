@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cryoseg.errors import InputError
-from cryoseg.io.names import ImageName, distinct_names, image_stem, match_names
+from cryoseg.io.picks.names import ImageName, distinct_names, image_stem, match_names
 
 
 def images(*paths: str) -> list[ImageName]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cryoseg.io.memory import GIB, available_memory
+from cryoseg.io.images.memory import GIB, available_memory
 
 
 def write(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cryoseg.errors import OutputError
-from cryoseg.io.locks import holder, is_free, lock, lock_path
+from cryoseg.io.outputs import holder, is_free, lock, lock_path
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 
 def test_another_process_is_kept_out_and_its_death_frees_the_lock(tmp_path: Path) -> None:
     output = tmp_path / "ts.json"
-    code = "import sys, time; from pathlib import Path; from cryoseg.io.locks import lock\n"
+    code = "import sys, time; from pathlib import Path; from cryoseg.io.outputs import lock\n"
     code += f"with lock(Path({str(output)!r})) as is_ours:\n    print(is_ours, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
