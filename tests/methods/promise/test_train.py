@@ -212,7 +212,7 @@ def test_a_model_that_needs_the_truth_trains_but_does_not_pick(
     assert loaded.network.needs_truth
     assert loaded.card["upper_bound"] is True
     with pytest.raises(WeightsError, match="upper bound"):
-        load_particle_model(trained.path, CPU, base=base)
+        load_particle_model(trained.path, CPU, base=base).require_prompter()
 
 
 def test_every_line_calls_points_from_the_truth_an_upper_bound(

@@ -91,7 +91,20 @@ def truth_points(
 def given_points(
     network: PromiseSam, labels: NDArray[Any], key: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Points of the truth for any ProMISe network; parameters and results as of `truth_points`."""
+    """Points of the truth for any ProMISe network.
+
+    Parameters
+    ----------
+    network
+        Says how many points it takes.
+    labels, key, device
+        (B, y, x), and as in `truth_points`.
+
+    Returns
+    -------
+    tuple
+        (B, K, 2) as x, y in pixels of the network's image, and (B, K) labels.
+    """
     scale = network.geometry.image_size / labels.shape[-1]
     places, kinds = [], []
     for i, image in enumerate(labels):
