@@ -127,8 +127,8 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
 def logits_from_truth(model, micrograph, centers):
     """Logits at native size of a network that is prompted by the truth, by tiles."""
     from cryoseg.core.grids.resample import resample_image
+    from cryoseg.core.grids.robust import particle_view
     from cryoseg.core.picking.mask_picks import draw_discs
-    from cryoseg.core.robust import particle_view
     from cryoseg.methods.particles.fit import micrograph_logits
     from cryoseg.methods.particles.samples import TrainingMicrograph
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config import Normalize
-from cryoseg.core.robust import robust_map
+from cryoseg.core.grids.robust import robust_map
 from cryoseg.types import BoolArray, FloatArray
 
 STAGE1_CLIP = 5.0  # Source: jianlin-cheng/ETSAM etsam.py@b859060, between the stages.

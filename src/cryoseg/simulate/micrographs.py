@@ -15,8 +15,8 @@ from scipy import ndimage
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.simulate import PolarityOnDisk
 from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
+from cryoseg.core.grids.robust import robust_map
 from cryoseg.core.picking.detection import suppress_nonmaxima
-from cryoseg.core.robust import robust_map
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.picks.picks import write_picks

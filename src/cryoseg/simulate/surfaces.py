@@ -189,10 +189,8 @@ def vesicle(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    grid
-        Grid of the scene.
+    rng, grid
+        Random number generator, and grid of the scene.
     center, radius
         (3,) center z, y, x and geometric mean of the semi-axes in angstrom.
     elongation
@@ -245,10 +243,8 @@ def folded_inner(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    grid
-        Grid of the scene.
+    rng, grid
+        Random number generator, and grid of the scene.
     outer
         Outer membrane.
     gap
@@ -288,10 +284,8 @@ def sheet(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    grid
-        Grid of the scene.
+    rng, grid
+        Random number generator, and grid of the scene.
     pose
         Middle of the sheet and its normal.
     half_width
@@ -334,10 +328,8 @@ def tubule(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    grid
-        Grid of the scene.
+    rng, grid
+        Random number generator, and grid of the scene.
     pose
         Middle and axis of the tube.
     radius, half_length

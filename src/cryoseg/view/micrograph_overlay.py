@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from cryoseg.core.grids.blank import find_blank_pixels
 from cryoseg.core.grids.resample import resample_image
-from cryoseg.core.robust import robust_map
+from cryoseg.core.grids.robust import robust_map
 from cryoseg.types import FloatArray, Picks
 from cryoseg.view.pick_preview import score_color
 from cryoseg.view.sections import draw_scale_bar, write_label, write_png

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from cryoseg.core.robust import SAMPLE_VOXELS
+from cryoseg.core.grids.robust import SAMPLE_VOXELS
 from cryoseg.types import BoolArray, FloatArray
 from cryoseg.view.sections import Section, draw_sections, histogram, panel_size, to_grey
 

@@ -12,8 +12,8 @@ from cryoseg.config import Direction, Polarity, SegmentConfig
 from cryoseg.config.restore import restore
 from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.grids.resample import TileGrid, tile_grid
+from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.working_grid import model_shape
-from cryoseg.core.robust import IntensityMap
 from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
 from cryoseg.methods.membrane_tiny.propagation import TiledVolume, propagate
 from cryoseg.methods.membranes.recipe import MembraneRecipe

@@ -1,1 +1,1 @@
-"""Grids of voxels: axes, resampling, binning, tiles and how they are blended."""
+"""Grids of voxels: axes, resampling, binning, tiles, blank regions and normalization."""

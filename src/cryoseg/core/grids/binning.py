@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cryoseg.core.grids.blank import signal_values
 from cryoseg.core.grids.resample import Slices
-from cryoseg.core.robust import SAMPLE_VOXELS
+from cryoseg.core.grids.robust import SAMPLE_VOXELS
 from cryoseg.types import BoolArray, FloatArray
 
 Factors = tuple[int, int, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from cryoseg.core.robust import robust_map
+from cryoseg.core.grids.robust import robust_map
 from cryoseg.types import FloatArray
 
 HOT_PIXEL_DEVIATIONS = 6.0

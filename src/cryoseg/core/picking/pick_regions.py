@@ -13,10 +13,7 @@ Points = NDArray[np.float64]
 
 
 def clear_of_borders(
-    centers: Points,
-    shape: tuple[int, ...],
-    *,
-    border_voxels: tuple[float, ...],
+    centers: Points, shape: tuple[int, ...], *, border_voxels: tuple[float, ...]
 ) -> NDArray[np.bool_]:
     """Return the (n,) centers that are at least `border_voxels` (d,) away from the faces of the volume.
 

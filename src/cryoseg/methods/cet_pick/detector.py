@@ -15,9 +15,9 @@ from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
 from cryoseg.config.pick import ThicknessAxis
 from cryoseg.config.restore import restore
 from cryoseg.core.grids.resample import Slices
+from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.working_grid import WorkingGrid, normalize_volume, plan_grid
 from cryoseg.core.picking.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
-from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.cet_pick import network as cet_pick
 from cryoseg.methods.cet_pick.inference import BlockShape, score_volume

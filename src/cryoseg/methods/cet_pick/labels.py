@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cryoseg.config.cet_pick import CetPickConfig
+from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.working_grid import WorkingVolume, normalize_volume
 from cryoseg.core.picking.label_checks import check_labels
-from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import DetectorSettings

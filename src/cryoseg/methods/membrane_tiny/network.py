@@ -29,9 +29,9 @@ from cryoseg.config import (
 from cryoseg.config.restore import restore
 from cryoseg.core.grids.blank import FilledSlices, set_blank, signal_box
 from cryoseg.core.grids.resample import Resampled, Slices, nearest, tile_grid, tile_side
+from cryoseg.core.grids.robust import robust_map
 from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.grids.working_grid import model_shape
-from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.device import autocast
 from cryoseg.methods.membrane_tiny.propagation import TILES_AT_ONCE, TiledVolume, propagate

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from cryoseg.core.grids.resample import Slices, TileGrid
+from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.slicestack import LOGIT_OFFSETS, REACH, SLICE_OFFSETS, offset_indices, slice_stack
-from cryoseg.core.robust import IntensityMap
 from cryoseg.methods.sam.fine_sam2 import FineSam2, SliceMemory
 from cryoseg.types import FloatArray
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cryoseg.config.train import TrainMembraneConfig
 from cryoseg.core.grids.resample import tile_grid
+from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.slicestack import CHANNELS
-from cryoseg.core.robust import IntensityMap
 from cryoseg.errors import WeightsError
 from cryoseg.methods.membrane_tiny.propagation import TiledVolume, propagate
 from cryoseg.methods.membranes.clips import TrainingVolume, sample_clips

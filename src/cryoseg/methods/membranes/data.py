@@ -16,8 +16,8 @@ from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
 from cryoseg.core.grids.blank import FilledSlices, find_blank
 from cryoseg.core.grids.resample import Resampled, Slices, nearest
+from cryoseg.core.grids.robust import robust_map
 from cryoseg.core.grids.working_grid import model_shape
-from cryoseg.core.robust import robust_map
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.pixel_size import settle_pixel_size

@@ -16,9 +16,9 @@ from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
 from cryoseg.core.grids.blank import fill_by_mirror, find_blank_pixels
 from cryoseg.core.grids.resample import nearest, resample_image, rescale_points
+from cryoseg.core.grids.robust import CLIP, particle_view, robust_map, view_shape
 from cryoseg.core.picking.label_checks import check_labels
 from cryoseg.core.picking.mask_picks import draw_discs, mask_centers
-from cryoseg.core.robust import CLIP, particle_view, robust_map, view_shape
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph, read_warnings

@@ -13,7 +13,7 @@ from torch.nn import functional
 from cryoseg.config.common import Precision
 from cryoseg.config.prompt_sam import InputScale, NativeMode
 from cryoseg.core.grids.resample import tile_grid
-from cryoseg.core.robust import particle_view
+from cryoseg.core.grids.robust import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.io.web.weight_files import file_digests

@@ -22,7 +22,7 @@ SMALLEST_OBJECT = 12  # visible pixels of a particle that is worth asking for
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMicrograph:
-    """A micrograph as `core.robust.particle_view` shows it, with labels on the same grid.
+    """A micrograph as `core.grids.robust.particle_view` shows it, with labels on the same grid.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from cryoseg.config.common import Precision
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
-from cryoseg.core.robust import RGB_SPAN
+from cryoseg.core.grids.robust import RGB_SPAN
 from cryoseg.errors import ConfigError
 from cryoseg.methods.device import autocast, is_out_of_memory, release_memory
 from cryoseg.methods.prompt_sam.adapters import HeadUNet, add_adapters, add_prefix

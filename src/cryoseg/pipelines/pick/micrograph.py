@@ -14,6 +14,7 @@ from cryoseg.config.pick_micrograph import MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
 from cryoseg.core.grids.blank import BLANK_LOGIT, fill_by_mirror, signal_box
 from cryoseg.core.grids.resample import nearest, resample_image, rescale_points, tile_grid
+from cryoseg.core.grids.robust import RGB_SPAN, particle_view, robust_map, view_shape
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.calibration import Calibration
 from cryoseg.core.picking.contrast import (
@@ -26,7 +27,6 @@ from cryoseg.core.picking.contrast import (
 from cryoseg.core.picking.logit_picks import LogitPicks, grow_cores, logits_to_picks
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.core.picking.pick_regions import clear_of_borders
-from cryoseg.core.robust import RGB_SPAN, particle_view, robust_map, view_shape
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.micrographs import read_micrograph, read_warnings
 from cryoseg.methods.particles.recipe import ParticleRecipe

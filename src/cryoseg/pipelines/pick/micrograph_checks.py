@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX, MicrographPickConfig, PickView
 from cryoseg.core.grids.blank import find_blank_pixels, signal_box
+from cryoseg.core.grids.robust import view_shape
 from cryoseg.core.picking.contrast import is_constant
-from cryoseg.core.robust import view_shape
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.memory import GIB, available_memory

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.robust import CLIP, robust_map
+from cryoseg.core.grids.robust import CLIP, robust_map
 
 
 def test_normal_values_become_standard_and_a_hot_voxel_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Intensity maps that few outliers do not change, and the micrograph that a particle network sees."""
+"""Normalize grey values robustly, and prepare micrographs as the input of particle networks."""
 
 from __future__ import annotations
 

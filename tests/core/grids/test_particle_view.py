@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from cryoseg.core.grids.resample import resample_image
-from cryoseg.core.robust import particle_view, view_shape
+from cryoseg.core.grids.robust import particle_view, view_shape
 
 
 def test_a_disc_has_the_asked_diameter_and_stays_in_place() -> None:
