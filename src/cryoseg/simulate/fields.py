@@ -94,8 +94,6 @@ def smooth_noise(rng: np.random.Generator, box: Box, *, spacing_px: float) -> Fl
 
     Parameters
     ----------
-    rng
-        Random number generator.
     box
         Box whose shape the field has, (z, y, x) float32.
     spacing_px

@@ -151,8 +151,6 @@ def build_transfer(shape: tuple[int, int, int], voxel_size: float, imaging: Imag
         Shape (z, u, t) in voxels; u is perpendicular and t is parallel to the tilt axis.
     voxel_size
         Voxel size in angstrom.
-    imaging
-        Parameters of recording and reconstruction.
     """
     nz, nu, nt = shape
     kz = scipy.fft.fftfreq(nz).astype(np.float32)[:, None]
@@ -234,14 +232,10 @@ def image(
 
     Parameters
     ----------
-    rng
-        Random number generator.
     density
         (z, y, x) density; dense matter is positive.
     voxel_size
         Voxel size in angstrom.
-    imaging
-        Parameters of recording and reconstruction.
 
     Returns
     -------

@@ -165,14 +165,10 @@ def expose(
 
     Parameters
     ----------
-    rng
-        Random number generator.
     particles
         (y, x) thickness of protein in angstrom.
     surroundings
         Thickness of ice, carbon, contamination and gold.
-    imaging
-        Parameters of the recording.
     pixel_size
         Pixel size in angstrom.
     count

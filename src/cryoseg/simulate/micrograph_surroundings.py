@@ -68,8 +68,6 @@ def draw_surroundings(
 
     Parameters
     ----------
-    rng
-        Random number generator.
     shape
         (y, x) shape in pixels.
     pixel_size, particle_diameter

@@ -123,10 +123,6 @@ def store(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    volume
-        Volume of any scale.
     storage
         Data type: `int8` with mean 0, `float32` with any mean and deviation, or `int16` with positive values.
 

@@ -59,8 +59,6 @@ def fill_balls(
 
     Parameters
     ----------
-    rng
-        Random number generator.
     centers, radii
         (n, 3) centers and (n,) radii in angstrom.
     voxel_size
@@ -125,8 +123,6 @@ def membrane_protein(
 
     Parameters
     ----------
-    rng
-        Random number generator.
     radius
         Radius of the head in angstrom.
     height
@@ -224,10 +220,6 @@ def free_positions(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    scene
-        Scene with membranes.
     spacing
         Lattice constant in angstrom, which is the diameter of the molecules.
     clearance
@@ -272,8 +264,6 @@ def wavy_line(
 
     Parameters
     ----------
-    rng
-        Random number generator.
     start
         (3,) position in angstrom.
     direction

@@ -49,8 +49,6 @@ def draw_species(
 
     Parameters
     ----------
-    rng
-        Random number generator.
     diameter
         Diameter in angstrom.
     points
@@ -232,10 +230,6 @@ def project(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    species
-        Kind of molecule.
     center
         Position (y, x) in pixels of the image.
     pixel_size

@@ -59,10 +59,6 @@ def build_specimen(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    grid
-        Grid of the specimen including margins.
     recipe
         Mixture of specimens.
     crowding

@@ -189,8 +189,6 @@ def vesicle(
 
     Parameters
     ----------
-    rng, grid
-        Random number generator, and grid of the scene.
     center, radius
         (3,) center z, y, x and geometric mean of the semi-axes in angstrom.
     elongation
@@ -243,8 +241,6 @@ def folded_inner(
 
     Parameters
     ----------
-    rng, grid
-        Random number generator, and grid of the scene.
     outer
         Outer membrane.
     gap
@@ -284,8 +280,6 @@ def sheet(
 
     Parameters
     ----------
-    rng, grid
-        Random number generator, and grid of the scene.
     pose
         Middle of the sheet and its normal.
     half_width
@@ -328,8 +322,6 @@ def tubule(
 
     Parameters
     ----------
-    rng, grid
-        Random number generator, and grid of the scene.
     pose
         Middle and axis of the tube.
     radius, half_length
@@ -365,8 +357,6 @@ def sponge(rng: np.random.Generator, grid: Grid, box: Box, *, wavelength: float,
 
     Parameters
     ----------
-    rng
-        Random number generator.
     grid, box
         Grid of the scene, and the box of the membrane.
     wavelength

@@ -40,10 +40,6 @@ def carbon_edge(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    scene
-        Scene to which the film is added.
     coverage
         Approximate fraction of the width of the field that is covered.
     thickness
@@ -79,10 +75,6 @@ def lamella_surfaces(
 
     Parameters
     ----------
-    rng
-        Random number generator.
-    scene
-        Scene to change.
     ice_density
         Density of ice relative to vacuum in the units of `Scene.density`.
     coat_density

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from functools import reduce
 
 from cryoseg.config import EvaluateConfig
+from cryoseg.core.metrics.distance import PlaneDistance
 from cryoseg.core.metrics.masks import Score
 from cryoseg.core.metrics.overlap import Overlap
 from cryoseg.core.metrics.planes import RATIOS
@@ -17,14 +20,8 @@ def metrics_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
     The names of lengths contain their unit; all other metrics are ratios or counts. Undefined values are NaN.
     """
     metrics = _overlap(score.overlap)
-    if (near := score.near) is not None:
-        within = f"{near.distance_px:g}px"
-        metrics |= {
-            f"recall_{within}": near.recall,
-            f"recall_{within}_largest_{near.largest_components}": near.recall_by_largest,
-            "clear_marked": near.clear_fraction,
-            "volume_marked": near.volume_fraction,
-        }
+    if score.near is not None:
+        metrics |= _near(score.near)
     if (parts := score.components) is not None:
         metrics |= {
             "components": float(parts.components),
@@ -60,30 +57,24 @@ def metrics_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
 
 def micro_metrics(scores: Sequence[Score]) -> dict[str, float]:
     """Return the metrics of all files together whose counts can be added: overlap, near and sweep."""
-    first, *others = scores
-    overlap, sweep = first.overlap, first.sweep
-    for other in others:
-        overlap = overlap + other.overlap
-        sweep = None if sweep is None or other.sweep is None else sweep + other.sweep
-    metrics = _overlap(overlap)
+    metrics = _overlap(reduce(operator.add, (score.overlap for score in scores)))
     nears = [score.near for score in scores if score.near is not None]
     if len(nears) == len(scores):
-        within = f"{nears[0].distance_px:g}px"
-        for name, part, whole in (
-            (f"recall_{within}", "membrane_found", "membrane"),
-            (
-                f"recall_{within}_largest_{nears[0].largest_components}",
-                "membrane_found_by_largest",
-                "membrane",
-            ),
-            ("clear_marked", "clear_marked", "clear"),
-            ("volume_marked", "volume_marked", "volume"),
-        ):
-            total = sum(getattr(near, whole) for near in nears)
-            metrics[name] = sum(getattr(near, part) for near in nears) / total if total else float("nan")
-    if sweep is not None:
-        metrics |= _sweep(sweep)
+        metrics |= _near(reduce(operator.add, nears))
+    sweeps = [score.sweep for score in scores if score.sweep is not None]
+    if len(sweeps) == len(scores):
+        metrics |= _sweep(reduce(operator.add, sweeps))
     return metrics
+
+
+def _near(near: PlaneDistance) -> dict[str, float]:
+    within = f"{near.distance_px:g}px"
+    return {
+        f"recall_{within}": near.recall,
+        f"recall_{within}_largest_{near.largest_components}": near.recall_by_largest,
+        "clear_marked": near.clear_fraction,
+        "volume_marked": near.volume_fraction,
+    }
 
 
 def _overlap(overlap: Overlap) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -33,7 +33,7 @@ class PlaneDistance:
         Number of annotated membrane voxels, and of those with a predicted voxel of the same slice within
         `distance_px`.
     membrane_found_by_largest
-        As `membrane_found`, with the largest components of the prediction only.
+        Number as `membrane_found` with the largest components of the prediction only.
     clear, clear_marked
         Number of voxels annotated as no membrane, and of those predicted as membrane.
     volume, volume_marked
@@ -49,6 +49,12 @@ class PlaneDistance:
     clear_marked: int
     volume: int
     volume_marked: int
+
+    def __add__(self, other: PlaneDistance) -> PlaneDistance:
+        """Return the sums of the counts, for micro means of files with the same tolerance."""
+        settings = ("distance_px", "largest_components")
+        counts = {name: count for name, count in vars(self).items() if name not in settings}
+        return replace(self, **{name: count + getattr(other, name) for name, count in counts.items()})
 
     @property
     def recall(self) -> float:

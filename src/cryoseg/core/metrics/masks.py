@@ -105,7 +105,7 @@ def evaluate_mask(
         (z, y, x) labels: `config.truth_label` (by default any positive value) is membrane,
         `config.ignore_label` is not annotated, and all other values are no membrane.
     config
-        Which metrics, and their settings; defaults if None.
+        Metrics to compute and their settings; None uses the defaults.
     region
         (z, y, x) array that is non-zero in the region to score; None scores the whole volume.
     voxel_size
