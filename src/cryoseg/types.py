@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 LabelArray = NDArray[np.integer[Any]]
+Points = NDArray[np.float64]  # (n, d) positions in axis order.
 
 
 @dataclass(frozen=True, kw_only=True)

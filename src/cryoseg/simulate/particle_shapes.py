@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cryoseg.simulate.fields import random_direction, random_directions, random_rotations, turn
 from cryoseg.simulate.molecules import RNA_DENSITY, ribosome_balls
+from cryoseg.types import Points
 
-Points = NDArray[np.float64]
 Balls = tuple[Points, NDArray[np.float64]]  # Centers (n, 3) and radii (n,) in any unit.
 
 

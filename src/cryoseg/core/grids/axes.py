@@ -7,9 +7,9 @@ from itertools import combinations, permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.core.metrics.matching import Points, assign, find_neighbors
+from cryoseg.core.metrics.matching import assign, find_neighbors
 from cryoseg.core.metrics.overlap import count_overlap
-from cryoseg.types import BoolArray
+from cryoseg.types import BoolArray, Points
 
 _AXES = "zyx"
 # Axes count as exchanged if the overlap is at most UPRIGHT_DICE as given and TURNED_DICE after the exchange.

@@ -11,9 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from cryoseg.types import BoolArray
-
-Points = NDArray[np.float64]
+from cryoseg.types import BoolArray, Points
 
 
 @dataclass(frozen=True, kw_only=True)

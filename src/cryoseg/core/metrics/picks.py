@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.core.metrics.matching import Points, assign, assign_cetpick, find_neighbors, matched_in_order
+from cryoseg.core.metrics.matching import assign, assign_cetpick, find_neighbors, matched_in_order
 from cryoseg.core.metrics.overlap import ratio
 from cryoseg.errors import InputError
-from cryoseg.types import BoolArray
+from cryoseg.types import BoolArray, Points
 
 # Source: CZII cryo-ET object identification challenge.
 

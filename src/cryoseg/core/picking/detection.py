@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from cryoseg.types import BoolArray, FloatArray
+from cryoseg.types import BoolArray, FloatArray, Points
 
 MOST_CANDIDATES = 200_000
 SHIFTS = 20
 SMALLEST_SHIFT = 0.01  # Mean shift stops at this distance in voxels of the map.
 NARROWEST_REACH = 1.0
-Points = NDArray[np.float64]
 
 
 def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:

@@ -11,8 +11,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from cryoseg.config.pick import FilamentConfig
+from cryoseg.types import Points
 
-Points = NDArray[np.float64]
 MAX_DEGREE = 3
 SIMPLER = 1.15  # A lower degree may have this many times the residual of the highest degree.
 OUTLIER_RESIDUALS = 2.5  # Distance of outliers in robust standard deviations.

@@ -14,9 +14,7 @@ from scipy import ndimage
 
 from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.core.picking.mask_picks import LONE_AREA, PEAK_REACH
-from cryoseg.types import BoolArray, FloatArray
-
-Points = NDArray[np.float64]
+from cryoseg.types import BoolArray, FloatArray, Points
 
 # Standard deviations of the Gaussian before the search for peaks, in particle diameters. A small one
 # separates overlapping particles, a large one merges the peaks of an uneven particle. The training chooses

@@ -9,9 +9,7 @@ from skimage.measure import regionprops_table
 from skimage.segmentation import watershed
 
 from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
-from cryoseg.types import BoolArray
-
-Points = NDArray[np.float64]
+from cryoseg.types import BoolArray, Points
 
 LONE_AREA = 1.5  # Largest area of a component that is one particle, in discs.
 SMALLEST_AREA = 0.2  # Smallest area of a particle in discs.

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.pick import Side
-from cryoseg.types import BoolArray
-
-Points = NDArray[np.float64]
+from cryoseg.types import BoolArray, Points
 
 
 def clear_of_borders(
