@@ -57,8 +57,8 @@ class Row:
     ----------
     name
         Short name of the input.
-    figures
-        Column name to printed value.
+    columns
+        Printed value of each column of the table.
     outputs
         Output files of the input, including existing ones.
     message
@@ -70,7 +70,7 @@ class Row:
     name: str
     status: Status
     seconds: float = 0.0
-    figures: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
     outputs: tuple[Path, ...] = ()
     message: str = ""
     path: Path | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,6 +43,13 @@ class BatchOptions(Settings):
         (), help="Write the table of the run as .csv or .json too; repeat for both."
     )
 
+    def check_reports(self) -> None:
+        """Refuse names of reports without a known suffix, before any work is done."""
+        from cryoseg.io.outputs import check_outputs
+        from cryoseg.pipelines.batches.report import REPORT_SUFFIXES
+
+        check_outputs(self.report, REPORT_SUFFIXES, option="--report", overwrite=True)
+
     def batch(self) -> Batch:
         """Which inputs this process does, and on which devices.
 
@@ -52,10 +58,9 @@ class BatchOptions(Settings):
         CryosegError
             If an option cannot be followed.
         """
-        from cryoseg.pipelines.batches.report import check_report_names
         from cryoseg.pipelines.batches.run import Batch
 
-        check_report_names(self.report)
+        self.check_reports()
         devices: tuple[str, ...] = ()
         if self.gpus is not None and not self.dry_run:
             from cryoseg.methods.device import select_gpus  # torch starts here
@@ -165,12 +170,11 @@ def run_elsewhere(
     """
     if cluster.cluster is ClusterKind.NONE:
         return None
-    from cryoseg.pipelines.batches.report import check_report_names
     from cryoseg.pipelines.batches.slurm import is_inside_task, run_on_slurm
 
     if is_inside_task():
         return None
-    check_report_names(options.report)
+    options.check_reports()
     return run_on_slurm(
         sent_arguments(sys.argv[1:]), cluster, logs=output_dir / CLUSTER_LOGS, on_event=console
     )
@@ -208,7 +212,7 @@ def write_reports(report: Report, *, batch: Batch, reports: Sequence[Path]) -> N
     from cryoseg.pipelines.batches.report import write_report
 
     for path in reports:
-        write_report(path, report, command=shlex.join(sys.argv[1:]), shard=batch.shard)
+        write_report(path, report, shard=batch.shard)
     if report.interrupted_by is not None:
         counts = ", ".join(f"{count} {status}" for status, count in report.counts().items())
         typer.echo(f"Interrupted: {counts}. Run the same command again to go on.", err=True)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import Enum
@@ -143,7 +145,8 @@ def read_invocation(context: typer.Context) -> Invocation:
     }
     if options.pop("contact-sheet", False):  # a picture of the whole batch, which needs every preview
         options["preview"] = True
-    return Invocation(command=" ".join(_words(context)), options=options)
+    line = shlex.join(sys.argv[1:])
+    return Invocation(command=" ".join(_words(context)), options=options, line=line)
 
 
 def find_command(root: Any, command: str, *, source: Path) -> Any:

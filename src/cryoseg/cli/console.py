@@ -125,10 +125,10 @@ class BatchConsole:
         rows
             One per input.
         columns
-            Names of `Row.figures` to show between status and seconds; None shows all that there are.
+            Names of `Row.columns` to show between status and seconds; None shows all that there are.
         """
         if columns is None:
-            columns = tuple(dict.fromkeys(name for row in rows for name in row.figures))
+            columns = tuple(dict.fromkeys(name for row in rows for name in row.columns))
         table = Table(title=title, title_justify="left")
         table.add_column("file", overflow="fold")
         table.add_column("status")
@@ -142,7 +142,7 @@ class BatchConsole:
             table.add_row(
                 Text(name),
                 Text(row.status.value, style=_STYLE[row.status]),
-                *(Text(row.figures.get(name, "")) for name in columns),
+                *(Text(row.columns.get(name, "")) for name in columns),
                 f"{row.seconds:.1f}",
                 Text(row.message),
             )

@@ -38,13 +38,7 @@ def postprocess(
         raise ConfigError("--no-steps and --step contradict each other; give one of them.")
     config = replace(config, steps=() if no_steps else named.steps or config.steps)
     with verbosity.console() as console:
-        report = postprocess_files(
-            inputs,
-            output_dir,
-            config,
-            batch=Batch(is_dry=dry_run),
-            overwrite=overwrite,
-            on_event=console,
-        )
+        batch = Batch(is_dry=dry_run, overwrite=overwrite)
+        report = postprocess_files(inputs, output_dir, config, batch=batch, on_event=console)
     console.summary("Post-processed masks", report.rows)
     raise Exit(report.exit_status)

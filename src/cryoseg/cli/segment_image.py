@@ -53,8 +53,7 @@ def segment_image(
             output_dir,
             load_particle_model(model, select_device(device), base=base, checkpoints_dir=checkpoints_dir),
             settings,
-            batch=Batch(is_dry=dry_run),
-            overwrite=overwrite,
+            batch=Batch(is_dry=dry_run, overwrite=overwrite),
             on_event=console,
         )
     console.summary("Pictures", report.rows)

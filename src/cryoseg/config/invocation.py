@@ -21,28 +21,37 @@ class Invocation:
     options
         Long name of an option, without dashes, to its value as `--config` reads it. Defaults are
         included; options without a value are not.
+    line
+        Command line as typed, without the name of the program.
     """
 
     command: str
     options: Mapping[str, Any]
+    line: str = ""
 
 
 _CURRENT: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
 
 
 def current_invocation() -> Invocation | None:
-    """The command that this process runs; None in a program that calls the functions of cryoseg."""
+    """Return the command of this process; None in a program that calls the functions of cryoseg."""
     return _CURRENT.get()
+
+
+def command_line() -> str:
+    """Return the command line of this process; empty in a program that calls the functions of cryoseg."""
+    current = current_invocation()
+    return "" if current is None else current.line
 
 
 @contextmanager
 def invoked(invocation: Invocation | None) -> Iterator[None]:
-    """Make an invocation the current one for the length of the block.
+    """Make an invocation the current one within the block.
 
     Parameters
     ----------
     invocation
-        The command; worker processes are given that of the process that started them.
+        The command; a worker process uses that of the process that started it.
     """
     token = _CURRENT.set(invocation)
     try:
@@ -52,20 +61,19 @@ def invoked(invocation: Invocation | None) -> Iterator[None]:
 
 
 def recorded_options(command: str | None = None, changes: Mapping[str, Any] = {}) -> dict[str, Any]:
-    """The entry `options` of a record.
+    """Return the entry `options` of a record.
 
     Parameters
     ----------
     command
-        The command that the record names; None for a table of all that this process does.
+        Command that the record names; None for a table of all outputs of this process.
     changes
-        Options that limit the command to one output, in place of those that were given; None removes
-        an option.
+        Options that limit the command to one output, in place of the given ones; None removes an option.
 
     Returns
     -------
     dict
-        Empty if `command` is not what this process runs.
+        The entry; empty if `command` is not the command of this process.
     """
     current = current_invocation()
     if current is None or command not in (None, current.command):
@@ -76,16 +84,16 @@ def recorded_options(command: str | None = None, changes: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
-    """The record that a command must agree with, and what the command has written.
+    """The record that a command must agree with, and the records that the command has written.
 
     Attributes
     ----------
     record, content
-        The record of the earlier run.
+        File name and content of the record of the earlier run.
     anyway
-        Warn of differences instead of refusing them.
+        Whether differences give a warning instead of an error.
     written
-        Records of the outputs that the command has made.
+        Records of the outputs that the command has written.
     """
 
     record: Path
@@ -98,13 +106,13 @@ _REPETITION: ContextVar[Repetition | None] = ContextVar("repetition", default=No
 
 
 def current_repetition() -> Repetition | None:
-    """The earlier run that this process repeats; None for a new run."""
+    """Return the earlier run that this process repeats; None for a new run."""
     return _REPETITION.get()
 
 
 @contextmanager
 def repeating(repetition: Repetition) -> Iterator[None]:
-    """Let the block repeat an earlier run."""
+    """Make a repetition of an earlier run the current one within the block."""
     token = _REPETITION.set(repetition)
     try:
         yield
@@ -113,6 +121,6 @@ def repeating(repetition: Repetition) -> Iterator[None]:
 
 
 def note_written(record: Path) -> None:
-    """Remember a record that was written, if an earlier run is repeated."""
+    """Add a written record to the repetition, if an earlier run is repeated."""
     if (repetition := current_repetition()) is not None:
         repetition.written.append(record)

@@ -8,14 +8,14 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from filelock import FileLock, Timeout
 
-from cryoseg.errors import OutputError
+from cryoseg.errors import ConfigError, OutputError
 
 TEMPORARY_PREFIX = ".cryoseg-"
 # Longest file name in bytes that Linux and macOS allow, where a folder does not say.
@@ -76,6 +76,35 @@ def check_names(paths: Iterable[Path]) -> None:
                 f"{path}: cannot be written: the name is too long for this file system ({length} bytes, "
                 f"{longest} are allowed). Shorten the input's name."
             )
+
+
+def check_outputs(
+    paths: Iterable[Path], suffixes: Sequence[str], *, option: str = "--output", overwrite: bool
+) -> None:
+    """Refuse output files that cannot be written, before anything is computed.
+
+    Parameters
+    ----------
+    paths
+        Files to write.
+    suffixes
+        Suffixes of the known formats, in lower case.
+    option
+        Option that gave the files, for messages.
+    overwrite
+        Whether existing files are replaced.
+
+    Raises
+    ------
+    ConfigError
+        If a file has another suffix.
+    OutputError
+        If a file exists and may not be replaced.
+    """
+    for path in paths:
+        if path.suffix.lower() not in suffixes:
+            raise ConfigError(f"{option} {path}: give a name that ends in {' or '.join(suffixes)}.")
+        _refuse_existing(path, overwrite=overwrite)
 
 
 @contextmanager

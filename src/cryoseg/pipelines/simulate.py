@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,4 +167,5 @@ def simulate_files(
         return Done(record=record, columns=simulator.columns(record))
 
     items = [InputItem(path=image) for image in indices]
-    return run_batch(items, work, plan=plan, batch=batch, overwrite=series.overwrite, on_event=on_event)
+    batch = replace(batch, overwrite=series.overwrite)
+    return run_batch(items, work, plan=plan, batch=batch, on_event=on_event)

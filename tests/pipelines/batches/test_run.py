@@ -16,11 +16,11 @@ from cryoseg.errors import ConfigError, InputError, OutputError
 from cryoseg.events import Event, Note, Report, Status, Warn, ignore
 from cryoseg.io.images.volumes import made_by, write_mask
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.outputs import atomic_output, lock, temporary_path
+from cryoseg.io.outputs import atomic_output, check_outputs, lock, temporary_path
 from cryoseg.io.records import describe_input, write_record
 from cryoseg.pipelines.batches.finished import Job, is_finished
 from cryoseg.pipelines.batches.records import Done
-from cryoseg.pipelines.batches.report import check_report_names, write_report
+from cryoseg.pipelines.batches.report import REPORT_SUFFIXES, write_report
 from cryoseg.pipelines.batches.run import Batch, Work, run_batch
 from cryoseg.types import Geometry
 
@@ -172,7 +172,7 @@ class Folder:
         self.worked.append(path.stem)
         return write_results(path, outputs)
 
-    def run(self, batch: Batch = Batch(), *, overwrite: bool = False, work: Work | None = None) -> Report:
+    def run(self, batch: Batch = Batch(), work: Work | None = None) -> Report:
         self.out.mkdir(exist_ok=True)
         self.worked.clear()
         return run_batch(
@@ -180,7 +180,6 @@ class Folder:
             work or self.work,
             plan=self.plan,
             batch=batch,
-            overwrite=overwrite,
             on_event=ignore,
         )
 
@@ -200,7 +199,7 @@ def test_a_second_run_does_what_the_first_left(folder: Folder) -> None:
     folder.items[2].path.write_text("2")
     assert statuses(folder.run()) == ["skipped", "skipped", "done", "skipped", "skipped"]
     assert folder.worked == ["2"]
-    assert statuses(folder.run(overwrite=True)) == ["done"] * 5
+    assert statuses(folder.run(Batch(overwrite=True))) == ["done"] * 5
     assert not list(folder.out.glob(".*"))
 
 
@@ -230,7 +229,7 @@ def test_a_failure_leaves_the_outputs_of_an_earlier_run(folder: Folder) -> None:
         with atomic_output(outputs["logits"]):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    report = folder.run(overwrite=True, work=fail)
+    report = folder.run(Batch(overwrite=True), work=fail)
     assert statuses(report) == ["failed"] * 5
     assert report.rows[0].message.startswith(f"{folder.out / '0_logits.txt'}: cannot be written: the disk is")
     assert {path.name: path.read_bytes() for path in folder.out.iterdir()} == before
@@ -289,7 +288,7 @@ def test_a_task_of_a_slurm_array_does_its_shard(folder: Folder, monkeypatch: pyt
     folder.run(Batch(shard=Shard()))
     assert len(folder.worked) == 3  # all but the two that are finished
     task(2, 9)  # nine tasks were surely not meant to share five inputs
-    folder.run(overwrite=True)
+    folder.run(Batch(overwrite=True))
     assert len(folder.worked) == 5
 
 
@@ -400,15 +399,15 @@ def test_a_keyboard_interrupt_without_a_signal_counts_as_ctrl_c() -> None:
 def test_reports(folder: Folder, tmp_path: Path) -> None:
     folder.items[1].path.unlink()
     done = folder.run()
-    table = write_report(tmp_path / "t.csv", done, command="segment *.mrc").read_text().splitlines()
+    table = write_report(tmp_path / "t.csv", done).read_text().splitlines()
     assert table[0] == "input,status,seconds,message,outputs"
     assert len(table) == 6
     assert table[1].startswith(f"{folder.items[0].path},done,")
-    whole = json.loads(write_report(tmp_path / "t.json", done, command="segment *.mrc").read_text())
+    whole = json.loads(write_report(tmp_path / "t.json", done).read_text())
     assert whole["counts"] == {"done": 4, "failed": 1}
     assert whole["exit_status"] == 1
     assert whole["rows"][0]["outputs"][-1].endswith("0.json")
-    part = write_report(tmp_path / "t.csv", done, command="", shard=Shard(index=2, count=4))
+    part = write_report(tmp_path / "t.csv", done, shard=Shard(index=2, count=4))
     assert part.name == "t_2-of-4.csv"
     with pytest.raises(ConfigError, match=r"\.csv or \.json"):
-        check_report_names([Path("t.txt")])
+        check_outputs([Path("t.txt")], REPORT_SUFFIXES, option="--report", overwrite=True)

@@ -128,7 +128,7 @@ def test_what_leaves_the_queue_without_a_table_is_submitted_again(
             for n in range(5)
             if n % 2 == shard.index - 1
         ]
-        write_report(part.report, Report(rows=rows), command="x")
+        write_report(part.report, Report(rows=rows))
 
     for name in ("sbatch", "squeue"):
         program = tmp_path / name

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config.pictures import PUBLISHED_SMOOTHING, Smoothing
 from cryoseg.errors import ConfigError, InputError
-from cryoseg.pipelines.evaluate.images import evaluate_images, find_picture_pairs
+from cryoseg.pipelines.evaluate.images import evaluate_images, find_picture_pairs, write_picture_scores
 
 RUNNER = CliRunner()
 
@@ -42,7 +42,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_means_are_per_data_set_and_over_all(folders: tuple[Path, Path], tmp_path: Path) -> None:
     outputs = [tmp_path / "scores.csv", tmp_path / "scores.json"]
-    found = evaluate_images(*folders, smoothing=Smoothing(), side=0, outputs=outputs)
+    found = evaluate_images(*folders, smoothing=Smoothing(), side=0)
+    write_picture_scores(outputs, found)
     assert found.means["clinic"]["dice"] == 1
     assert found.means["kvasir"]["dice"] == pytest.approx(2 / 3)
     assert found.means["kvasir"]["iou"] == pytest.approx(1 / 2)
@@ -78,7 +79,9 @@ def test_the_command_tells_what_is_missing_and_scores_the_rest(
     assert "is 32 x 32 px, its truth 64 x 64" in done.output.replace("\n", " ")
     assert "clinic/a" in done.output
     with pytest.raises(ConfigError, match="--output"):
-        evaluate_images(pred, truth, smoothing=Smoothing(), side=0, outputs=[tmp_path / "scores.xls"])
+        RUNNER.invoke(
+            app, ["evaluate", "images", str(pred), str(truth), "-o", "scores.xls"], catch_exceptions=False
+        )
     with pytest.raises(ConfigError, match="--side -1"):
         evaluate_images(pred, truth, smoothing=Smoothing(), side=-1)
 

@@ -13,7 +13,7 @@ from cryoseg.config.evaluate_picks import EvaluatePicksConfig, Radius
 from cryoseg.errors import OutputError
 from cryoseg.pipelines.evaluate.picks import evaluate_pick_files
 from cryoseg.pipelines.evaluate.report import EvaluationWriter
-from cryoseg.pipelines.evaluate.segmentations import evaluate_files
+from cryoseg.pipelines.evaluate.segmentations import ScoringOptions, evaluate_files
 from cryoseg.view.report import HIT, MISSED, WRONG, error_overlay
 
 
@@ -56,9 +56,11 @@ def test_a_report_is_whole_and_fetches_nothing(tmp_path: Path) -> None:
     (tmp_path / "q" / "c.mrc").write_bytes(b"broken")
     config = EvaluateConfig(logit_threshold=0.0)
     out = tmp_path / "report.html"
-    writer = EvaluationWriter([out], config=config, command="evaluate segmentation p t")
+    writer = EvaluationWriter([out], config=config)
     methods = {"one": tmp_path / "p", "two": tmp_path / "q"}
-    evaluation = evaluate_files(methods, tmp_path / "t", config, on_scored=writer.on_scored)
+    evaluation = evaluate_files(
+        methods, tmp_path / "t", config, options=ScoringOptions(on_scored=writer.on_scored)
+    )
     writer.finish(evaluation)
     text = out.read_text()
     tags = _Tags()

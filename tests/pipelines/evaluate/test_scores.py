@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -13,15 +14,16 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.config import EvaluateConfig, Metric
-from cryoseg.config.batch import ClusterConfig, Shard
+from cryoseg.config.batch import ALL, ClusterConfig, Shard
 from cryoseg.events import OnEvent, Report, Status
 from cryoseg.io.images.volumes import write_mask
 from cryoseg.io.records import read_score, score_to_json
 from cryoseg.pipelines.batches import slurm
 from cryoseg.pipelines.batches.run import Batch
-from cryoseg.pipelines.evaluate.segmentations import Evaluation, evaluate_files
+from cryoseg.pipelines.evaluate.segmentations import Evaluation, ScoringOptions, evaluate_files
 from cryoseg.types import Geometry
 
+BATCH = Batch(shard=ALL)
 CONFIG = EvaluateConfig(metrics=tuple(Metric), logit_threshold=0.0, bootstrap_samples=100, allow_empty=True)
 
 
@@ -41,9 +43,11 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folders: Path, config: EvaluateConfig = CONFIG, **arguments: object) -> Evaluation:
+def run(folders: Path, config: EvaluateConfig = CONFIG, batch: Batch = BATCH, **options: Any) -> Evaluation:
     methods = {"prediction": str(folders / "pred")}
-    return evaluate_files(methods, str(folders / "truth"), config, **arguments)  # type: ignore[arg-type]
+    return evaluate_files(
+        methods, str(folders / "truth"), config, options=ScoringOptions(**options), batch=batch
+    )
 
 
 def test_kept_scores_give_the_same_evaluation(folders: Path) -> None:
@@ -72,7 +76,9 @@ def test_other_settings_and_another_truth_are_named(folders: Path) -> None:
     again = run(folders, scores_dir=scores)
     assert "truth (other content)" in again.files[0].error
     assert [file.is_kept for file in again.files] == [False, True, True]
-    assert not any(file.error for file in run(folders, scores_dir=scores, overwrite=True).files)
+    assert not any(
+        file.error for file in run(folders, scores_dir=scores, batch=replace(BATCH, overwrite=True)).files
+    )
 
 
 def test_shards_meet_in_the_folder_of_scores(folders: Path) -> None:

@@ -15,7 +15,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.volumes import read_mask
 from cryoseg.io.pairs import base_name
 from cryoseg.pipelines.evaluate.pairs import match_predictions
-from cryoseg.pipelines.evaluate.segmentations import evaluate_files
+from cryoseg.pipelines.evaluate.segmentations import ScoringOptions, evaluate_files
 
 
 def write(path: Path, data: np.ndarray, voxel_size: float = 10.0) -> Path:
@@ -145,7 +145,7 @@ def test_voxel_sizes_and_turned_masks_are_refused(tmp_path: Path) -> None:
     other = write(tmp_path / "p.mrc", labels, voxel_size=10.4)
     evaluation = evaluate_files({"m": other}, truth, EvaluateConfig())
     assert "10.4 x 10.4 x 10.4" in evaluation.files[0].error
-    told = evaluate_files({"m": other}, truth, EvaluateConfig(), pixel_size=10.0)
+    told = evaluate_files({"m": other}, truth, EvaluateConfig(), options=ScoringOptions(pixel_size=10.0))
     assert told.files[0].metrics["dice"] == 1
     turned = write(tmp_path / "q.mrc", np.ascontiguousarray(labels.transpose(0, 2, 1)))
     evaluation = evaluate_files({"m": turned}, truth, EvaluateConfig())
@@ -193,7 +193,11 @@ def test_a_truth_without_membrane_is_scored_only_on_request(tmp_path: Path, trut
     region = write(tmp_path / "region.mrc", away)
     marked = write(tmp_path / "marked.mrc", away)
     labels = write(tmp_path / "truth.mrc", truth)
-    assert not evaluate_files({"p": marked}, labels, EvaluateConfig(), region=region).files[0].error
+    assert (
+        not evaluate_files({"p": marked}, labels, EvaluateConfig(), options=ScoringOptions(region=region))
+        .files[0]
+        .error
+    )
 
 
 def test_logits_give_a_curve_and_a_best_threshold(tmp_path: Path, truth: np.ndarray) -> None:
@@ -215,7 +219,9 @@ def test_a_region_limits_the_score(tmp_path: Path, truth: np.ndarray) -> None:
     pred[3:] = 0
     paths = [write(tmp_path / f"{n}.mrc", d) for n, d in (("p", pred), ("t", truth), ("r", region))]
     everywhere = evaluate_files({"m": paths[0]}, paths[1], EvaluateConfig())
-    inside = evaluate_files({"m": paths[0]}, paths[1], EvaluateConfig(), region=paths[2])
+    inside = evaluate_files(
+        {"m": paths[0]}, paths[1], EvaluateConfig(), options=ScoringOptions(region=paths[2])
+    )
     assert everywhere.files[0].metrics["recall"] == 0.5
     assert inside.files[0].metrics["recall"] == 1.0
 

@@ -13,6 +13,7 @@ from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, Status
+from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.segment.postprocess import output_name, postprocess_files
 
 
@@ -86,7 +87,9 @@ def test_outputs_are_kept_unless_told(tmp_path: Path, logits: np.ndarray) -> Non
     assert "another min_slices (1, now 5)" in other.rows[0].message
     output = tmp_path / "m_membrane_post_processed_mask.mrc"
     assert read(output).sum() == 44
-    replaced = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=5), overwrite=True)
+    replaced = postprocess_files(
+        [source], tmp_path, PostprocessConfig(min_slices=5), batch=Batch(overwrite=True)
+    )
     assert replaced.rows[0].status is Status.DONE
     assert read(output).sum() == 42
 
@@ -112,7 +115,7 @@ def test_another_recorded_threshold_is_another_run(tmp_path: Path, logits: np.nd
 
 def test_the_input_is_never_replaced(tmp_path: Path, logits: np.ndarray) -> None:
     source = write(tmp_path / "m_membrane_mask.mrc", (logits > 0).astype(np.int8))
-    report = postprocess_files([source], tmp_path, PostprocessConfig(steps=()), overwrite=True)
+    report = postprocess_files([source], tmp_path, PostprocessConfig(steps=()), batch=Batch(overwrite=True))
     assert report.rows[0].status is Status.FAILED
     assert "replace the input" in report.rows[0].message
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,20 +91,18 @@ def segmentation(
     """
     from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.pipelines.evaluate.report import EvaluationWriter
-    from cryoseg.pipelines.evaluate.segmentations import evaluate_files
+    from cryoseg.pipelines.evaluate.segmentations import ScoringOptions, evaluate_files
 
     if part.dry_run and model is not None:
-        raise ConfigError("--dry-run: does not go with --model; try `cryoseg segment --dry-run` first.")
+        raise ConfigError("--dry-run: does not work with --model; run `cryoseg segment --dry-run` first.")
     batch = evaluation_batch(scores, part)
     methods: dict[str, str | Sequence[Path]] = dict(named_methods(name, pred, also))
-    writer = EvaluationWriter(
-        outputs_here(output), config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite
-    )
+    writer = EvaluationWriter(outputs_here(output), config=config, overwrite=overwrite)
     with verbosity.console() as console:
         if (elsewhere := score_elsewhere(scores, model, part, cluster, console)) is not None:
             if elsewhere.interrupted_by is not None:
                 raise Exit(finish_batch(console, "Scores", elsewhere, batch=batch, reports=part.report))
-            # What the tasks kept is read here; what they could not score is reported here again.
+            # The scores of the tasks are read here, and pairs that they could not score are tried again.
             batch, overwrite = replace(batch, shard=ALL), False
         if model is not None:
             from cryoseg.pipelines.evaluate.model import predictions  # torch starts here
@@ -124,13 +120,11 @@ def segmentation(
             methods,
             truth,
             config,
-            region=region,
-            pixel_size=pixel_size,
-            scores_dir=scores,
-            batch=replace(batch, devices=()),
-            overwrite=overwrite,
+            options=ScoringOptions(
+                region=region, pixel_size=pixel_size, scores_dir=scores, on_scored=writer.on_scored
+            ),
+            batch=replace(batch, devices=(), overwrite=overwrite),
             on_event=console,
-            on_scored=writer.on_scored,
         )
     done = evaluation.report
     if not part.dry_run and done.interrupted_by is None:
@@ -179,7 +173,7 @@ def picks(
 
     methods: dict[str, str | Path | Sequence[Path]] = dict(named_methods(name, pred, also))
     failed: dict[str, str] = {}
-    writer = EvaluationWriter(output, command=shlex.join(sys.argv[1:]), overwrite=overwrite)
+    writer = EvaluationWriter(output, overwrite=overwrite)
     with verbosity.console() as console:
         if model is not None:
             from cryoseg.pipelines.evaluate.model import (  # torch starts here

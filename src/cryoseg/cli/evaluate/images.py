@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -57,10 +55,12 @@ def images(
     Upper bound: cryoseg evaluate images pictures truth --model MODEL --points truth
     """
     from cryoseg.events import Row, Status
-    from cryoseg.pipelines.evaluate.images import evaluate_images, shown
+    from cryoseg.io.outputs import check_outputs
+    from cryoseg.pipelines.evaluate.images import SUFFIXES, evaluate_images, shown, write_picture_scores
 
     if points is not None and model is None:
-        raise ConfigError("--points: goes with --model, which takes its points from these masks.")
+        raise ConfigError("--points: needs --model, whose points are taken from these masks.")
+    check_outputs(output, SUFFIXES, overwrite=overwrite)
     with verbosity.console() as console:
         if model is not None:
             from cryoseg.methods.device import select_device
@@ -75,19 +75,11 @@ def images(
                 overwrite=overwrite,
                 on_event=console,
             )
-        evaluation = evaluate_images(
-            pred,
-            truth,
-            smoothing=smoothing,
-            side=side,
-            outputs=output,
-            command=shlex.join(sys.argv[1:]),
-            overwrite=overwrite,
-            on_event=console,
-        )
+        evaluation = evaluate_images(pred, truth, smoothing=smoothing, side=side, on_event=console)
+    write_picture_scores(output, evaluation, overwrite=overwrite)
     console.summary("Pictures", evaluation.report.rows, COLUMNS)
     means = [
-        Row(name=dataset, status=Status.DONE, figures=shown(metrics))
+        Row(name=dataset, status=Status.DONE, columns=shown(metrics))
         for dataset, metrics in evaluation.means.items()
     ]
     console.summary("Means over pictures", means, COLUMNS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -60,7 +58,7 @@ def score_testset(
     from cryoseg.cli.evaluate.tables import print_evaluation
     from cryoseg.io.web.testset import read_testset
     from cryoseg.pipelines.evaluate.report import EvaluationWriter
-    from cryoseg.pipelines.evaluate.segmentations import score_pairs
+    from cryoseg.pipelines.evaluate.segmentations import ScoringOptions, score_pairs
     from cryoseg.pipelines.evaluate.testset import (
         FINAL,
         STAGE1,
@@ -80,7 +78,7 @@ def score_testset(
     if stage1 is not None:
         folders[STAGE1] = str(stage1)
     methods: dict[str, Path | dict[str, list[Path]]] = {name: Path(text) for name, text in folders.items()}
-    writer = EvaluationWriter(output, config=config, command=shlex.join(sys.argv[1:]), overwrite=overwrite)
+    writer = EvaluationWriter(output, config=config, overwrite=overwrite)
     with verbosity.console() as console:
         if model is not None:
             from cryoseg.pipelines.batches.run import Batch
@@ -102,9 +100,8 @@ def score_testset(
             for method, preds in methods.items()
             for pair in listed_pairs(runs, collection, preds, prefer_logits=prefer_logits)
         ]
-        evaluation = score_pairs(
-            work, config, pixel_size=pixel_size, on_event=console, on_scored=writer.on_scored
-        )
+        options = ScoringOptions(pixel_size=pixel_size, on_scored=writer.on_scored)
+        evaluation = score_pairs(work, config, options=options, on_event=console)
     writer.finish(evaluation)
     if etsam_table is not None:
         write_etsam_table(etsam_table, evaluation, runs, overwrite=overwrite)

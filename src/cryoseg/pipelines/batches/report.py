@@ -11,7 +11,8 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.config.batch import Shard
-from cryoseg.errors import ConfigError, InputError
+from cryoseg.config.invocation import command_line
+from cryoseg.errors import InputError
 from cryoseg.events import Report, Row, Status
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.names import distinct_names
@@ -20,28 +21,15 @@ from cryoseg.io.records import read_record, write_record
 REPORT_SUFFIXES = (".csv", ".json")
 
 
-def check_report_names(paths: Sequence[Path]) -> None:
-    """Refuse names that say no format, before any work is done.
-
-    Raises
-    ------
-    ConfigError
-        For a suffix that is neither .csv nor .json.
-    """
-    for path in paths:
-        if path.suffix.lower() not in REPORT_SUFFIXES:
-            raise ConfigError(f"--report {path}: the name must end in {' or '.join(REPORT_SUFFIXES)}.")
-
-
 def report_name(path: Path, shard: Shard | None) -> Path:
-    """The name of a shard's report: `run_3-of-10.csv`."""
+    """Return the name of the report of a shard, such as `run_3-of-10.csv`."""
     if shard is None or shard.count == 1:
         return path
     return path.with_name(f"{path.stem}_{shard.index}-of-{shard.count}{path.suffix}")
 
 
 def row_names(rows: Sequence[Row]) -> list[str]:
-    """Names of rows, with as many folders in front as tell rows of one name apart."""
+    """Return the names of rows, with parent folders where rows have the same name."""
     paths = [row.path or Path("/", row.name) for row in rows]
     return distinct_names(paths, names=[row.name for row in rows])
 
@@ -52,7 +40,7 @@ def read_report(path: Path) -> Report:
     Raises
     ------
     InputError
-        If it is none.
+        If the file is not a report of a batch.
     """
     content = read_record(path)
     try:
@@ -61,7 +49,7 @@ def read_report(path: Path) -> Report:
                 name=Path(row["input"]).name,
                 status=Status(row["status"]),
                 seconds=row["seconds"],
-                figures=row["figures"],
+                columns=row["columns"],
                 outputs=tuple(map(Path, row["outputs"])),
                 message=row["message"],
                 path=Path(row["input"]),
@@ -70,39 +58,37 @@ def read_report(path: Path) -> Report:
         ]
         status = int(content["exit_status"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is no report of a batch. Run the batch again.") from error
+        raise InputError(f"{path}: is not a report of a batch. Run the batch again.") from error
     return Report(rows=rows, interrupted_by=status - 128 if status > 128 else None)
 
 
-def write_report(path: Path, report: Report, *, command: str, shard: Shard | None = None) -> Path:
-    """Write every row; a report of an earlier run is replaced.
+def write_report(path: Path, report: Report, *, shard: Shard | None = None) -> Path:
+    """Write every row of a report to a file, and replace the file of an earlier run.
 
     Parameters
     ----------
     path
-        Ends in .csv or .json.
+        File name that ends in .csv or .json.
     report
-        Of the run.
-    command
-        What was run, for the JSON.
+        Report of the run.
     shard
-        Puts its number into the name, so that the shards of a run do not replace each other's report.
+        Shard whose number is added to the file name, so that shards do not replace each other's report.
 
     Returns
     -------
     Path
-        What was written.
+        The written file.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     path = report_name(path, shard)
     if path.suffix.lower() == ".json":
         content = {
             "cryoseg": __version__,
-            "command": command,
+            "command": command_line(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "shard": None if shard is None else str(shard),
@@ -112,16 +98,16 @@ def write_report(path: Path, report: Report, *, command: str, shard: Shard | Non
         }
         write_record(path, content, overwrite=True)
         return path
-    figures = list(dict.fromkeys(name for row in report.rows for name in row.figures))
+    columns = list(dict.fromkeys(name for row in report.rows for name in row.columns))
     with atomic_text(path, overwrite=True) as stream:
         table = csv.writer(stream)
-        table.writerow(["input", "status", *figures, "seconds", "message", "outputs"])
+        table.writerow(["input", "status", *columns, "seconds", "message", "outputs"])
         for row in report.rows:
             table.writerow(
                 [
                     row.name if row.path is None else row.path,
                     row.status.value,
-                    *(row.figures.get(name, "") for name in figures),
+                    *(row.columns.get(name, "") for name in columns),
                     f"{row.seconds:.2f}",
                     row.message,
                     " ".join(output.name for output in row.outputs),
@@ -135,7 +121,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "input": row.name if row.path is None else str(row.path),
         "status": row.status.value,
         "seconds": round(row.seconds, 2),
-        "figures": row.figures,
+        "columns": row.columns,
         "outputs": [str(path) for path in row.outputs],
         "message": row.message,
     }

@@ -1,4 +1,4 @@
-"""A batch: every input becomes a row, a broken input stops nothing, and a killed run can be repeated."""
+"""Batches, in which a failed input does not end the run and a killed run can be continued."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cryoseg.pipelines.batches.finished import Job, Leftovers, as_recorded, is_f
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
 from cryoseg.pipelines.batches.records import Done, joined, write_job_record
 
-# Whether this process is to do the n-th input; asked once for each.
+# Whether this process works on the n-th input; called once for each input.
 Turn = Callable[[int, Path], bool]
 # The outputs of one input and what decides their content.
 Plan = Callable[[Path], Job]
-# Reads one input and raises what the work would raise for an input that cannot be used.
+# Reads one input and raises the error that the work on it would raise.
 Examine = Callable[[Path], object]
-# The work on one input: it writes every output but the record under the temporary name that it is given.
+# The work on one input: it writes every output except the record under the temporary name in its argument.
 Work = Callable[[Path, Mapping[str, Path]], Done]
 
 NOT_BEGUN = "not begun"
@@ -34,40 +34,43 @@ _KEPT = "finished outputs are kept; --overwrite replaces them"
 
 
 def every_turn(index: int, path: Path) -> bool:
-    """The `Turn` of a process that works alone."""
+    """Return True; the `Turn` of a process that works alone."""
     return True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Which inputs of a batch are done, where, and by how many processes.
+    """The part of a list of inputs to process, the devices, and whether finished outputs are replaced.
 
     Attributes
     ----------
     shard
-        The part to do; None takes it from Slurm's array variables, if there are any.
+        Part of the inputs to process; None uses the array variables of Slurm, if they are set.
     device
-        Where this process computes, as in `select_device`.
+        Device of this process, as in `select_device`.
     devices
-        One worker process for each of these, instead of `device`; empty for this process alone.
+        Devices of the worker processes, one each, in place of `device`; empty to work in this process.
     is_dry
-        Report what would be done and do nothing.
+        Whether the outputs are only listed and not written.
+    overwrite
+        Whether finished outputs are made again.
     turn
-        Asked before each input, where several workers share a list.
+        Function that decides for each input whether this process takes it, where workers share a list.
     workers
-        Processes that share this machine's memory.
+        Number of processes that share the memory of this machine.
     """
 
     shard: Shard | None = None
     device: str = "auto"
     devices: tuple[str, ...] = ()
     is_dry: bool = False
+    overwrite: bool = False
     turn: Turn = every_turn
     workers: int = 1
 
     @property
     def is_whole(self) -> bool:
-        """Whether this process answers for the run, and not for a worker's part of it or for nothing."""
+        """Whether this process sees all rows of the run: it is not a worker, and not a dry run."""
         return self.turn is every_turn and not self.is_dry
 
 
@@ -78,40 +81,37 @@ def run_batch(
     plan: Plan | None = None,
     examine: Examine | None = None,
     batch: Batch = Batch(),
-    overwrite: bool = False,
     on_event: OnEvent,
 ) -> Report:
-    """Do the work on every input that exists, write its outputs with their record, and collect the rows.
+    """Process every input, write its outputs with their record, and collect the rows.
 
-    Finished outputs are kept, inputs that another process works on are left to it, and what a killed
-    process left half-written is removed. The outputs of an input get their names together, after the
-    work on it has ended well.
+    Finished outputs are kept, inputs that another process works on are skipped, and partial files of
+    killed processes are removed. The outputs of an input get their final names together, after the work
+    on it has succeeded.
 
     Parameters
     ----------
     items
-        From `io.inputs.resolve_inputs`; an item with an error is a failed row at once.
+        Inputs from `io.inputs.resolve_inputs`; an item with an error becomes a failed row.
     work
-        Does one input.
+        Work on one input.
     plan
-        The outputs of one input. None writes none, and does every input.
+        Outputs of one input; None writes no outputs and processes every input.
     examine
-        Of a dry run, so that it refuses the inputs that the run would refuse.
+        Check of one input in a dry run, which refuses the inputs that the run would refuse.
     batch
-        The part of the list to do, and how.
-    overwrite
-        Do finished inputs again.
+        Part of the list to process, device, and whether finished outputs are replaced.
     on_event
-        Receives every row as soon as it is known.
+        Callback for warnings, and for each row as soon as it is known.
 
     Returns
     -------
     Report
-        One row per item of the shard, in order. A signal ends the batch early: the input in work
-        leaves nothing, and the rest are rows that say so.
+        One row per item of the shard, in order. If a signal ends the batch early, the interrupted input
+        leaves no outputs, and the remaining rows have the status `not done`.
     """
     items = _part(items, batch, on_event)
-    runner = _Runner(work, plan, examine, batch, overwrite, on_event)
+    runner = _Runner(work, plan, examine, batch, on_event)
     interrupted_by: int | None = None
     with interruptible():
         try:
@@ -127,7 +127,7 @@ def run_batch(
 
 def _part(items: Sequence[InputItem], batch: Batch, on_event: OnEvent) -> list[InputItem]:
     shard, why = batch.shard, ""
-    # Tasks that were each given files of their own are recognized by having few.
+    # A task that was given its own list of files has fewer inputs than the array has tasks.
     if shard is None and (own := slurm_shard(os.environ)) is not None and len(items) >= own.count:
         shard, why = own, " (from Slurm's array; --shard 1/1 takes all)"
     if shard is None or shard.count == 1:
@@ -139,26 +139,20 @@ def _part(items: Sequence[InputItem], batch: Batch, on_event: OnEvent) -> list[I
 
 
 class _Runner:
-    """Does one item after another and keeps the rows."""
+    """Process items one after another and collect their rows."""
 
     def __init__(
-        self,
-        work: Work,
-        plan: Plan | None,
-        examine: Examine | None,
-        batch: Batch,
-        overwrite: bool,
-        on_event: OnEvent,
+        self, work: Work, plan: Plan | None, examine: Examine | None, batch: Batch, on_event: OnEvent
     ) -> None:
         self.rows: dict[int, Row] = {}
-        self._work, self._plan, self._examine, self._batch = work, plan, examine, batch
-        self._overwrite, self._on_event = overwrite, on_event
+        self._work, self._plan, self._examine = work, plan, examine
+        self._batch, self._on_event = batch, on_event
         self._left: list[tuple[int, InputItem]] = []
         self._leftovers: dict[Path, Leftovers] = {}
         self._current: tuple[int, InputItem, float] | None = None
 
     def do(self, index: int, item: InputItem, *, is_last_try: bool = False) -> None:
-        """Do one item, or put it off if another process is at it."""
+        """Process one item, or postpone it if another process works on it."""
         begun = time.monotonic()
         self._current = (index, item, begun)
         row = _row_without_work(item) or self._one(item.path)
@@ -169,12 +163,12 @@ class _Runner:
         self._current = None
 
     def do_left(self) -> None:
-        """Try again what others were at; by now they may have finished, or died."""
+        """Try the postponed items again; the other processes may have finished or ended."""
         for index, item in self._left:
             self.do(index, item, is_last_try=True)
 
     def give_up(self, items: Sequence[InputItem]) -> None:
-        """Rows for what an interrupt left undone."""
+        """Add rows for the items that an interrupted batch has not finished."""
         if self._current is not None and self._current[0] not in self.rows:
             index, item, begun = self._current
             row = Row(name=item.path.name, status=Status.NOT_DONE, message="interrupted")
@@ -197,12 +191,13 @@ class _Runner:
             return _failed(path, str(error))
         except MemoryError:
             return _failed(
-                path, f"{path}: not enough memory for this volume; bin it, or use a larger machine."
+                path,
+                f"{path}: not enough memory for this volume. Bin it, or use a computer with more.",
             )
         except OSError as error:
             reason = error.strerror or error
             return _failed(path, f"{path}: {error.filename or 'a file'} cannot be used ({reason}).")
-        except Exception as error:  # a defect of ours must not end the batch either
+        except Exception as error:  # a defect of cryoseg must not end the batch either
             self._on_event(Note(text=traceback.format_exc(), detail=True))
             return _failed(
                 path,
@@ -215,8 +210,8 @@ class _Runner:
         check_names(job.outputs.values())
         outputs = tuple(job.outputs.values())
         kept = Row(name=item.name, status=Status.SKIPPED, outputs=outputs, message=_KEPT)
-        if not self._overwrite and is_finished(job):
-            # A process may have been killed after its last file, or beside one that then finished.
+        if not self._batch.overwrite and is_finished(job):
+            # A process may have been killed after it had written its last file.
             if not self._batch.is_dry and is_free(job.record):
                 self._leftovers_in(job.record.parent).remove(outputs)
             return kept
@@ -231,7 +226,7 @@ class _Runner:
                 busy = f"{holder(job.record)} is working on it"
                 return Row(name=item.name, status=Status.ELSEWHERE, message=busy)
             # Another process may have finished it between the first check and the lock.
-            if not self._overwrite and is_finished(job):
+            if not self._batch.overwrite and is_finished(job):
                 return kept
             leftovers.remove(outputs)
             done = self._write(item, job)
@@ -239,7 +234,7 @@ class _Runner:
             return _done(item, done, outputs)
 
     def _write(self, item: Path, job: Job) -> Done:
-        """Do the work under temporary names, and write the record."""
+        """Write the outputs under temporary names, and write the record."""
         source = {} if job.path is None else {"input": describe_input(job.path)}
         with staged_outputs(job.outputs) as staged:
             done = self._work(item, staged)
@@ -256,7 +251,7 @@ def _done(item: Path, done: Done, outputs: tuple[Path, ...] = ()) -> Row:
     return Row(
         name=done.name or item.name,
         status=Status.DONE,
-        figures=done.columns,
+        columns=done.columns,
         outputs=outputs,
         message=done.message,
     )
@@ -266,7 +261,7 @@ def _row_without_work(item: InputItem) -> Row | None:
     if item.error is not None:
         return _failed(item.path, item.error)
     if item.same_as is not None:
-        message = f"is the same file as {item.same_as} and is done once, under that name"
+        message = f"is the same file as {item.same_as} and is processed once, under that name"
         return Row(name=item.path.name, status=Status.SKIPPED, message=message)
     return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -56,7 +55,7 @@ class Part:
         if status in (1, 2) and not self.report.exists():
             message = f"the command ended with status {status} before its first input; see the log"
             row = Row(name=self.report.stem, status=Status.FAILED, message=message)
-            write_report(self.report, Report(rows=[row]), command=shlex.join(self.arguments))
+            write_report(self.report, Report(rows=[row]))
         return status
 
     def checkpoint(self) -> Any:

@@ -121,7 +121,7 @@ def _row(planned: Planned, status: Status, *, outputs: tuple[Path, ...], message
     return Row(
         name=planned.name,
         status=status,
-        figures={"files": str(len(planned.files)), "size": readable_bytes(planned.size)},
+        columns={"files": str(len(planned.files)), "size": readable_bytes(planned.size)},
         outputs=outputs,
         message=message or str(planned.folder),
     )

@@ -162,7 +162,7 @@ def _verify_file(entry: Weights | None, path: Path, *, on_event: OnEvent) -> Row
     digests = file_digests(path, ("sha256", "md5"), on_bytes=_progress(path.name, "hashing", on_event))
     size = path.stat().st_size
     sha256 = digests["sha256"]
-    figures = {"size": readable_size(size), "SHA-256": f"{sha256[:12]}..."}
+    columns = {"size": readable_size(size), "SHA-256": f"{sha256[:12]}..."}
     again = "delete it and " + (
         f"run `cryoseg weights download {entry.name}`" if entry and entry.url else "get it again"
     )
@@ -176,11 +176,11 @@ def _verify_file(entry: Weights | None, path: Path, *, on_event: OnEvent) -> Row
     if expected.has_digest:
         record_sha256(path, sha256)
         by = "SHA-256" if expected.sha256 else "MD5"
-        return Row(name=str(path), status=Status.DONE, figures=figures, message=f"{by} as published")
+        return Row(name=str(path), status=Status.DONE, columns=columns, message=f"{by} as published")
     if recorded is not None:
-        return Row(name=str(path), status=Status.DONE, figures=figures, message="SHA-256 as recorded")
+        return Row(name=str(path), status=Status.DONE, columns=columns, message="SHA-256 as recorded")
     message = f"no digest to compare with; the {kind.value} file is whole, SHA-256 {sha256}"
-    return Row(name=str(path), status=Status.SKIPPED, figures=figures, message=message)
+    return Row(name=str(path), status=Status.SKIPPED, columns=columns, message=message)
 
 
 def download_weights(
@@ -269,7 +269,7 @@ def _download(entry: Weights, destination: Path, *, retry: Retry, on_event: OnEv
     return Row(
         name=entry.name,
         status=Status.DONE,
-        figures={"size": size, "SHA-256": f"{fetched.sha256[:12]}..."},
+        columns={"size": size, "SHA-256": f"{fetched.sha256[:12]}..."},
         outputs=(destination,),
         message=message,
     )

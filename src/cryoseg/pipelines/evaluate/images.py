@@ -1,10 +1,10 @@
-"""`cryoseg evaluate images`: masks of ordinary pictures against a truth, with means per data set."""
+"""Score masks of ordinary pictures, with means per data set."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg import __version__
-from cryoseg.config.invocation import recorded_options
+from cryoseg.config.invocation import command_line, recorded_options
 from cryoseg.config.pictures import Smoothing
 from cryoseg.core.grids.resample import area_weights
 from cryoseg.core.metrics.picture import PictureScore, score_picture
@@ -31,12 +31,22 @@ from cryoseg.types import BoolArray, FloatArray
 SUFFIXES = (".csv", ".json")
 _SKIPPED = re.compile(r"_overlay$", re.I)
 _HALF = 0.5
-UPPER_BOUND = "the points of these masks come from the truth, so that the scores are an upper bound."
+UPPER_BOUND = "the points of these masks were taken from the truth, so the scores are an upper bound."
 
 
 @dataclass(frozen=True, kw_only=True)
 class PicturePair:
-    """One mask to score; `dataset` is the folder below the truth's that holds it, or empty."""
+    """Mask of one picture and its truth.
+
+    Attributes
+    ----------
+    name
+        Name of the picture.
+    dataset
+        Folder of the mask, relative to the folder of true masks; empty if they are the same.
+    pred, truth
+        Files; the prediction is None if it is missing.
+    """
 
     name: str
     dataset: str
@@ -46,35 +56,51 @@ class PicturePair:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureEvaluation:
-    """All scores of one run.
+    """Scores of all pictures of one run.
 
     Attributes
     ----------
     report
-        Rows for the summary; a broken pair is a failed row.
+        Rows of the summary; a pair that cannot be scored is a failed row.
     scores
-        (pair, score) of those that could be scored.
+        Pairs that could be scored, with their scores.
     means
-        Data set to metric to mean; the last entry, `all`, is over all pictures. NaN where no picture
-        defines the metric.
+        Means by data set and metric; the last entry, `all`, is over all pictures. The mean is NaN if no
+        picture defines the metric.
+    settings
+        Smoothing and side that were used.
+    upper_bound
+        Whether points of the truth were used to segment the pictures.
     """
 
     report: Report
     scores: list[tuple[PicturePair, PictureScore]]
     means: dict[str, dict[str, float]]
+    settings: dict[str, Any]
+    upper_bound: bool
 
 
 def find_picture_pairs(pred: Path, truth: Path) -> list[PicturePair]:
-    """Match masks by name.
+    """Match predicted and true masks.
 
-    Two files are a pair whatever their names. Of folders, files match by stem without words such as
-    `_mask` or `_truth`, in folders of equal names below; each such folder is a data set. A truth
-    without prediction is a failed row, predictions without truth are left out.
+    Two files are a pair even if their names differ. In folders, files match by stem without words such
+    as `_mask` or `_truth`, in sub-folders of the same name; each sub-folder is a data set. Predictions
+    without truth are left out.
+
+    Parameters
+    ----------
+    pred, truth
+        Two folders of masks, or two files.
+
+    Returns
+    -------
+    list of PicturePair
+        One pair per true mask; `pred` is None if there is no prediction of the same name.
 
     Raises
     ------
     InputError
-        If a folder holds no picture, or two masks of a folder have one name.
+        If a folder holds no mask, or two masks of a folder have the same name.
     """
     if pred.is_file() and truth.is_file():
         return [PicturePair(name=base_name(truth, PICTURE_SUFFIXES), dataset="", pred=pred, truth=truth)]
@@ -105,46 +131,31 @@ def _masks(folder: Path) -> dict[tuple[str, str], Path]:
 
 
 def evaluate_images(
-    pred: Path,
-    truth: Path,
-    *,
-    smoothing: Smoothing,
-    side: int,
-    outputs: Sequence[Path] = (),
-    command: str = "",
-    overwrite: bool = False,
-    on_event: OnEvent = ignore,
+    pred: Path, truth: Path, *, smoothing: Smoothing, side: int, on_event: OnEvent = ignore
 ) -> PictureEvaluation:
     """Score all masks of two folders, or of two files.
 
     Parameters
     ----------
     pred, truth
-        See `find_picture_pairs`.
+        Predicted and true masks, as in `find_picture_pairs`.
     smoothing
-        Of the prediction, on the grid that is scored.
+        Smoothing of the predicted masks on the grid that is scored.
     side
-        Masks are brought to squares of so many pixels, each the mean of what it covers, and cut at
-        one half; 0 scores on the truth's own grid.
-    outputs
-        CSV with a row per picture, JSON with means too.
-    command, overwrite
-        For the record; whether files are replaced.
+        Side in pixels of the square to which masks are averaged before they are thresholded at 0.5; 0
+        scores on the grid of the truth.
     on_event
-        Told every row.
+        Callback for warnings and rows.
 
     Raises
     ------
     InputError
         If there is nothing to score.
     ConfigError
-        If an output has an unknown suffix, or the side is below 0.
+        If the side is negative.
     """
     if side < 0:
-        raise ConfigError(f"--side {side}: must be 0 for the truth's own grid, or more.")
-    for path in outputs:
-        if path.suffix.lower() not in SUFFIXES:
-            raise ConfigError(f"--output {path}: give a name that ends in {' or '.join(SUFFIXES)}.")
+        raise ConfigError(f"--side {side}: must be at least 0; 0 scores on the grid of the truth.")
     pairs = find_picture_pairs(pred, truth)
     by_truth = {pair.truth: pair for pair in pairs}
     scores: list[tuple[PicturePair, PictureScore]] = []
@@ -161,28 +172,50 @@ def evaluate_images(
     if is_bound:
         on_event(Warn(text=f"{pred}: {UPPER_BOUND}"))
     report = run_batch([InputItem(path=pair.truth) for pair in pairs], work, on_event=on_event)
-    means = _means(scores)
     settings = {"smoothing": smoothing.to_dict(), "side": side}
+    return PictureEvaluation(
+        report=report, scores=scores, means=_means(scores), settings=settings, upper_bound=is_bound
+    )
+
+
+def write_picture_scores(
+    outputs: Iterable[Path], evaluation: PictureEvaluation, *, overwrite: bool = False
+) -> None:
+    """Write the scores of every picture as CSV, or with settings and means as JSON.
+
+    Parameters
+    ----------
+    outputs
+        File names that end in one of `SUFFIXES`.
+    evaluation
+        Scores of the pictures.
+    overwrite
+        Whether existing files are replaced.
+
+    Raises
+    ------
+    OutputError
+        If a file exists or cannot be written.
+    """
     for path in outputs:
         if path.suffix.lower() == ".csv":
-            _write_csv(path, scores, overwrite=overwrite)
-        else:
-            record = {
-                "cryoseg": __version__,
-                "command": command,
-                **recorded_options(),
-                "settings": settings,
-                "upper_bound": is_bound,
-                "files": [{"dataset": p.dataset, "name": p.name, **asdict(s)} for p, s in scores],
-                "failed": [row.message for row in report.rows if row.status is Status.FAILED],
-                "means": means,
-            }
-            write_record(path, record, overwrite=overwrite)
-    return PictureEvaluation(report=report, scores=scores, means=means)
+            _write_csv(path, evaluation.scores, overwrite=overwrite)
+            continue
+        record = {
+            "cryoseg": __version__,
+            "command": command_line(),
+            **recorded_options(),
+            "settings": evaluation.settings,
+            "upper_bound": evaluation.upper_bound,
+            "files": [{"dataset": p.dataset, "name": p.name, **asdict(s)} for p, s in evaluation.scores],
+            "failed": [row.message for row in evaluation.report.rows if row.status is Status.FAILED],
+            "means": evaluation.means,
+        }
+        write_record(path, record, overwrite=overwrite)
 
 
 def _is_upper_bound(pred: Path) -> bool:
-    """Whether the record beside a mask says that its points came from the truth."""
+    """Whether the record of a mask says that its points were taken from the truth."""
     record = pred.with_suffix(".json")
     return record.is_file() and read_record(record).get("upper_bound") is True
 
@@ -192,7 +225,7 @@ def _aligned(pred: Path, truth: Path, smoothing: Smoothing, side: int) -> tuple[
     if values.shape != mask.shape:
         raise InputError(
             f"{pred}: is {values.shape[1]} x {values.shape[0]} px, its truth {mask.shape[1]} x "
-            f"{mask.shape[0]}; both must lie on one grid."
+            f"{mask.shape[0]}; both must have the same size."
         )
     if side:
         values, mask = _shrunk(values, side), _shrunk(mask.astype(np.float32), side) >= _HALF
@@ -209,7 +242,7 @@ def _label(pair: PicturePair) -> str:
 
 
 def shown(metrics: dict[str, float]) -> dict[str, str]:
-    """Metrics as the tables print them; `-` for what is not defined."""
+    """Format metrics for tables; `-` if a metric is undefined."""
     return {name: "-" if np.isnan(value) else f"{value:.4f}" for name, value in metrics.items()}
 
 

@@ -9,6 +9,7 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES
 from cryoseg.methods.particles.model import ParticleModel
+from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.segment.image import segment_images
 
 
@@ -21,38 +22,38 @@ def segment_pictures(
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> Path:
-    """Write the masks of pictures in the same folders, each of which is a data set.
+    """Segment pictures and write their masks into sub-folders of the same names.
 
     Parameters
     ----------
     pictures
-        One picture, or a folder of pictures and of folders of them.
+        One picture, or a folder of pictures, whose sub-folders are data sets.
     output_dir
-        Receives the masks.
+        Folder of the masks.
     model
-        From `load_particle_model`.
+        Model from `load_particle_model`.
     points
-        True masks from which the points are drawn, in the folders of the pictures.
+        True masks from which the points are drawn, in the same sub-folders; None lets the model prompt
+        itself.
     overwrite
-        Replace finished masks.
+        Whether finished masks are replaced.
     on_event
-        Receives warnings and failed rows.
+        Callback for warnings and rows.
 
     Returns
     -------
     Path
-        The folder of the masks, or the mask of the one picture.
+        Folder of the masks, or the mask of the only picture.
 
     Raises
     ------
     InputError
         If there is no picture.
     """
+    batch = Batch(overwrite=overwrite)
     if pictures.is_file():
         settings = ImageSettings(points=points)
-        (row,) = segment_images(
-            [pictures], output_dir, model, settings, overwrite=overwrite, on_event=on_event
-        ).rows
+        (row,) = segment_images([pictures], output_dir, model, settings, batch=batch, on_event=on_event).rows
         if not row.outputs:
             raise InputError(row.message)
         return row.outputs[0]
@@ -67,7 +68,7 @@ def segment_pictures(
             output_dir / place,
             model,
             ImageSettings(points=own),
-            overwrite=overwrite,
+            batch=batch,
             on_event=on_event,
         )
     return output_dir

@@ -1,4 +1,4 @@
-"""The output files of an evaluation; the HTML report takes its pictures while pairs are scored."""
+"""Write the output files of an evaluation; pictures for the HTML report are drawn while pairs are scored."""
 
 from __future__ import annotations
 
@@ -11,63 +11,52 @@ from numpy.typing import NDArray
 
 from cryoseg import __version__
 from cryoseg.config import EvaluateConfig
+from cryoseg.config.invocation import command_line
 from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics.masks import Score, split_truth
 from cryoseg.core.metrics.overlap import Overlap, count_overlap
 from cryoseg.core.metrics.picks import PickScore, join_curves
-from cryoseg.errors import OutputError
-from cryoseg.io.outputs import atomic_text
+from cryoseg.io.outputs import atomic_text, check_outputs
 from cryoseg.pipelines.evaluate.scores import FileScore
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_metric
-from cryoseg.pipelines.evaluate.tables import check_output_names, write_csv, write_json
+from cryoseg.pipelines.evaluate.tables import SUFFIXES, write_csv, write_json
 from cryoseg.view import report as view
 
-# Pictures weigh about 20 kB each; the worst and best files of a long batch say enough.
+# A picture has about 20 kB; a report of many files shows the worst and the best ones.
 _MOST_PICTURED_FILES = 20
 
 
 class EvaluationWriter:
-    """Writes an evaluation under every name that was asked for.
+    """Writer of the output files of an evaluation.
 
     Parameters
     ----------
     outputs
-        Names that end in .csv, .json or .html.
+        File names that end in .csv, .json or .html.
     config
-        Of the evaluation, for pictures of masks; None for picks.
-    command
-        What was typed, for the record.
+        Settings of an evaluation of masks, for pictures; None for picks.
     overwrite
-        Replace existing files.
+        Whether existing files are replaced.
 
     Raises
     ------
     OutputError
-        If an output exists and may not be replaced: known before the work begins.
+        If an output exists and may not be replaced.
     ConfigError
-        If a suffix means no format.
+        If an output has another suffix.
     """
 
     def __init__(
-        self,
-        outputs: Sequence[Path],
-        *,
-        config: EvaluateConfig | None = None,
-        command: str = "",
-        overwrite: bool = False,
+        self, outputs: Sequence[Path], *, config: EvaluateConfig | None = None, overwrite: bool = False
     ) -> None:
-        check_output_names(outputs)
-        for path in outputs:
-            if path.exists() and not overwrite:
-                raise OutputError(f"{path}: exists already. Pass --overwrite to replace it.")
+        check_outputs(outputs, SUFFIXES, overwrite=overwrite)
         self._outputs = outputs
         self._config = config
-        self._command = command
         self._overwrite = overwrite
         self._pictures: dict[tuple[str, str], list[str]] = {}
 
     def on_scored(self, file: FileScore, pred: NDArray[Any], truth: NDArray[Any]) -> None:
-        """Draw the best and the worst slice of one (z, y, x) pair, if a report was asked for."""
+        """Draw the best and the worst slice of one pair (z, y, x), if an HTML report is to be written."""
         if self._config is None or not any(path.suffix.lower() == ".html" for path in self._outputs):
             return
         self._pictures[file.method, file.name] = [
@@ -81,35 +70,31 @@ class EvaluationWriter:
         Raises
         ------
         OutputError
-            If one cannot be written.
+            If a file cannot be written.
         """
         for path in self._outputs:
             match path.suffix.lower():
                 case ".csv":
                     write_csv(path, evaluation, overwrite=self._overwrite)
                 case ".json":
-                    write_json(path, evaluation, command=self._command, overwrite=self._overwrite)
+                    write_json(path, evaluation, overwrite=self._overwrite)
                 case ".html":
-                    text = render_report(evaluation, pictures=self._pictures, command=self._command)
+                    text = render_report(evaluation, pictures=self._pictures)
                     with atomic_text(path, overwrite=self._overwrite) as stream:
                         stream.write(text)
 
 
-def render_report(
-    evaluation: Evaluation, *, pictures: dict[tuple[str, str], list[str]] | None = None, command: str = ""
-) -> str:
-    """The report as one HTML text that needs no network.
+def render_report(evaluation: Evaluation, *, pictures: dict[tuple[str, str], list[str]] | None = None) -> str:
+    """Return a report as one HTML text that needs no network.
 
     Parameters
     ----------
     evaluation
-        What to tell.
+        Scores, means and comparisons.
     pictures
-        (method, file) to metrics in HTML.
-    command
-        What was typed.
+        Pictures in HTML by names of method and file.
     """
-    blocks = [view.paragraph(f"cryoseg {__version__}. {command}")]
+    blocks = [view.paragraph(f"cryoseg {__version__}. {command_line()}")]
     good = [file for file in evaluation.files if not file.error]
     failed = [file for file in evaluation.files if file.error]
     blocks += [view.paragraph(f"{file.method}, {file.name}: {file.error}", is_error=True) for file in failed]
@@ -124,7 +109,9 @@ def render_report(
     if pictures:
         blocks.append(view.heading("Slices"))
         blocks.append(
-            view.paragraph("Green: found. Orange: marked in error. Blue: missed. Gray: truth not known.")
+            view.paragraph(
+                "Green: true positives. Orange: false positives. Blue: false negatives. Gray: not labeled."
+            )
         )
         ranked = sorted(good, key=lambda file: file.metrics.get("dice", 0.0))
         if len(ranked) > _MOST_PICTURED_FILES:
@@ -200,7 +187,7 @@ def _files_table(good: list[FileScore]) -> str:
 
 
 def _curves(good: list[FileScore]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Recall and precision by method, where every file has a curve."""
+    """Return recall and precision by method, for methods whose files all have a curve."""
     lines = {}
     for method in dict.fromkeys(file.method for file in good):
         scores = [file.score for file in good if file.method == method]
@@ -216,7 +203,7 @@ def _curves(good: list[FileScore]) -> dict[str, tuple[NDArray[np.float64], NDArr
 
 
 def _slice_pictures(pred: NDArray[Any], truth: NDArray[Any], config: EvaluateConfig) -> list[tuple[str, str]]:
-    """Pictures and captions of the worst and the best slice that hold membrane, by Dice."""
+    """Draw the slices with the lowest and the highest Dice; return pictures with captions."""
     scored: list[tuple[float, int]] = []
     for z in range(len(truth)):
         overlap = _slice_overlap(pred, truth, z, config)
@@ -240,7 +227,7 @@ def _slice_masks(
     pred: NDArray[Any], truth: NDArray[Any], z: int, config: EvaluateConfig
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     membrane, known = split_truth(truth[z], config)
-    # A slice of logits may happen to hold 0 and 1 only, but it is thresholded as the volume was.
+    # A slice of logits may hold only 0 and 1, but it is thresholded as the volume was.
     if pred.dtype.kind == "f" and config.logit_threshold is not None:
         return pred[z] > np.float32(config.logit_threshold), membrane, known
     return to_mask(pred[z : z + 1], logit_threshold=None)[0], membrane, known

@@ -1,10 +1,9 @@
-"""The score of one pair of files, and keeping it for later runs."""
+"""Scores of pairs of files, and the records that keep them for later runs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +19,30 @@ from cryoseg.pipelines.evaluate.pairs import ScoredPair
 
 @dataclass(frozen=True, kw_only=True)
 class FileScore:
-    """One prediction of one method.
+    """Score of one prediction of one method.
 
     Attributes
     ----------
     method, name
-        Which method, which tomogram.
+        Names of the method and of the image.
     pred, truth
-        The files; None where one is missing.
+        Files of the prediction and the truth; None if one is missing.
     metrics
-        Column name to value; empty if `error` is set.
+        Metrics by column name; empty if `error` is set.
     score
-        What they were computed from, for sums over files: a `Score` or a `PickScore`.
+        `Score` or `PickScore` from which the metrics were computed, for sums over files.
     counts
-        Of it, what goes into records.
+        Counts of the score that are written to records.
     voxel_size
-        (z, y, x) in angstrom, or None if no header or option gives it.
+        Voxel size (z, y, x) in angstrom; None if neither a header nor an option gives it.
     seconds
-        Time to read and score.
+        Time in seconds to read and score the pair.
     error
-        One sentence if it failed, else empty.
+        Error message in one sentence; empty if the pair was scored.
     is_kept
-        An earlier run computed it.
+        Whether an earlier run computed the score.
     record
-        Where it is kept, if it is.
+        Record that keeps the score, if any.
     """
 
     method: str
@@ -63,7 +62,7 @@ class FileScore:
 def plan_score(
     method: str, pair: ScoredPair, config: EvaluateConfig, *, pixel_size: float | None, scores_dir: Path
 ) -> Job:
-    """Where the score of a pair is kept, and what it depends on besides the prediction."""
+    """Return the job of scoring a pair: its record, and all that decides the score besides the prediction."""
     if pair.pred is None or pair.truth is None:
         raise InputError(pair.error or f"{pair.name}: a file is missing.")
     name = re.sub(r"[^\w.+-]+", "_", f"{method}_{pair.name}")
@@ -91,7 +90,7 @@ def plan_score(
 
 
 def score_record(file: FileScore) -> dict[str, Any]:
-    """What the record of a score holds besides what its job knows."""
+    """Return the content of the record of a score, without the settings of its job."""
     return {
         "method": file.method,
         "name": file.name,
@@ -102,12 +101,12 @@ def score_record(file: FileScore) -> dict[str, Any]:
     }
 
 
-def kept_score(path: Path, config: EvaluateConfig, about: Mapping[str, Any]) -> FileScore:
-    """The score in a record that an earlier run wrote."""
+def kept_score(empty: FileScore, path: Path, config: EvaluateConfig) -> FileScore:
+    """Fill an empty score with that in the record of an earlier run."""
     record, score = read_record(path), read_score(path)
     size = record.get("voxel_size")
-    return FileScore(
-        **about,
+    return replace(
+        empty,
         metrics=metrics_of(score, config),
         score=score,
         counts=score.overlap,

@@ -1,4 +1,4 @@
-"""Score predictions against truths: read, check, measure, summarize."""
+"""Score predicted segmentations against true ones, file by file, and summarize the scores."""
 
 from __future__ import annotations
 
@@ -29,30 +29,53 @@ from cryoseg.pipelines.evaluate.pairs import ScoredPair, match_predictions
 from cryoseg.pipelines.evaluate.read_pair import bytes_needed, read_pair
 from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, score_record
 
-# Arrays of a pair just scored: prediction, truth (both as read) and the score, for pictures.
-OnScored = Callable[["FileScore", NDArray[Any], NDArray[Any]], None]
+# Receives the score of a pair, and its prediction and truth as read.
+OnScored = Callable[[FileScore, NDArray[Any], NDArray[Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions:
+    """Options of scoring besides the metrics.
+
+    Attributes
+    ----------
+    region
+        Masks of the voxels to score: a file, folder, quoted glob or `.txt` list; None scores all voxels.
+    pixel_size
+        Pixel size in angstrom; overrides the headers.
+    scores_dir
+        Folder that keeps the score of every pair; finished scores of earlier runs are reused.
+    on_scored
+        Callback for every pair that is scored in this run.
+    """
+
+    region: str | Path | None = None
+    pixel_size: float | None = None
+    scores_dir: Path | None = None
+    on_scored: OnScored | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All scores of one run and what they say together.
+    """Scores of all files of a run with their means and the comparison of methods.
 
     Attributes
     ----------
     config
-        The settings.
+        Metrics and their settings.
     files
-        One per method and tomogram, failed ones included.
+        One score per method and image, including failed ones.
     macro
-        Method to metric to mean over files.
+        Means over files by method and metric.
     micro
-        Method to metric of all voxels together.
+        Metrics of all voxels or picks together, by method and metric.
     comparisons
-        Pairs of methods; empty for one method.
+        Comparisons of all pairs of methods; empty for one method.
     unscored
-        Rows of what this run left: to another process, to a dry run, or because it was interrupted.
+        Rows of pairs that this run did not score: another process does, it is a dry run, or it was
+        interrupted.
     interrupted_by
-        As in `Report`.
+        Number of the signal that interrupted the run, as in `Report`.
     """
 
     config: EvaluateConfig | EvaluatePicksConfig
@@ -65,7 +88,7 @@ class Evaluation:
 
     @property
     def report(self) -> Report:
-        """The rows for a summary; its exit status is 1 if a file failed."""
+        """Return the rows of all files as the report of a batch."""
         several = len({file.method for file in self.files}) > 1
         rows = [_row(file, several=several) for file in self.files] + self.unscored
         return Report(rows=rows, interrupted_by=self.interrupted_by)
@@ -76,91 +99,67 @@ def evaluate_files(
     truth: str | Path,
     config: EvaluateConfig,
     *,
-    region: str | Path | None = None,
-    pixel_size: float | None = None,
-    scores_dir: Path | None = None,
+    options: ScoringOptions = ScoringOptions(),
     batch: Batch = Batch(shard=ALL),
-    overwrite: bool = False,
     on_event: OnEvent = ignore,
-    on_scored: OnScored | None = None,
 ) -> Evaluation:
     """Score every prediction of every method.
 
     Parameters
     ----------
     methods
-        Name of a method to its predictions: a file, folder, quoted glob or `.txt` list, or the
-        files themselves.
+        Predictions by name of the method: a file, folder, quoted glob or `.txt` list, or the files.
     truth
-        The same of truths.
+        True masks: a file, folder, quoted glob or `.txt` list.
     config
         Metrics and their settings.
-    region
-        The same of masks of where to score; None scores everywhere.
-    pixel_size
-        In angstrom; overrides all headers.
-    scores_dir
-        Every pair's score is kept there; those that another run finished are taken from there.
-    batch
-        The part of the pairs to score.
-    overwrite
-        Score again what is finished.
-    on_event
-        Told progress, warnings and rows.
-    on_scored
-        Given the arrays of every pair scored in this run.
+    options, batch, on_event
+        As in `score_pairs`.
 
     Returns
     -------
     Evaluation
-        A broken file is a `FileScore` with an error and stops nothing.
+        Scores and means; a file that cannot be scored is a `FileScore` with an error.
 
     Raises
     ------
     InputError
-        If a method, the truth or the region names no file at all.
+        If the predictions of a method, the truth or the region name no file.
     """
+    prefer_logits = config.logit_threshold is not None
     work = [
         (method, pair)
         for method, pred in methods.items()
-        for pair in match_predictions(
-            pred, truth, region=region, prefer_logits=config.logit_threshold is not None
-        )
+        for pair in match_predictions(pred, truth, region=options.region, prefer_logits=prefer_logits)
     ]
     if len(methods) > 1:
-        # One file of each method may be called anything; what is compared is the truth's.
+        # Predictions of two methods may have different names; the name of the truth compares them.
         work = [(m, replace(p, name=base_name(p.truth)) if p.truth else p) for m, p in work]
-    return score_pairs(
-        work,
-        config,
-        pixel_size=pixel_size,
-        scores_dir=scores_dir,
-        batch=batch,
-        overwrite=overwrite,
-        on_event=on_event,
-        on_scored=on_scored,
-    )
+    return score_pairs(work, config, options=options, batch=batch, on_event=on_event)
 
 
 def score_pairs(
     work: Sequence[tuple[str, ScoredPair]],
     config: EvaluateConfig,
     *,
-    pixel_size: float | None = None,
-    scores_dir: Path | None = None,
+    options: ScoringOptions = ScoringOptions(),
     batch: Batch = Batch(shard=ALL),
-    overwrite: bool = False,
     on_event: OnEvent = ignore,
-    on_scored: OnScored | None = None,
 ) -> Evaluation:
-    """Score pairs that are known already.
+    """Score pairs of prediction and truth.
 
     Parameters
     ----------
     work
-        Name of the method, and what to score; a pair with an error becomes a failed file.
-    config, pixel_size, scores_dir, batch, overwrite, on_event, on_scored
-        As in `evaluate_files`.
+        Name of the method and pair to score; a pair with an error gives a failed file.
+    config
+        Metrics and their settings.
+    options
+        Pixel size, folder of scores and callback; the region is part of the pairs.
+    batch
+        Part of the pairs to score, and whether finished scores are computed again.
+    on_event
+        Callback for progress, warnings and rows.
     """
     several = len({method for method, _ in work}) > 1
     pairs = {
@@ -171,25 +170,24 @@ def score_pairs(
     tell_plan(inputs, bytes_needed, workers=batch.workers, on_event=on_event)
 
     def plan(label: Path) -> Job:
-        assert scores_dir is not None
-        return plan_score(*pairs[label], config, pixel_size=pixel_size, scores_dir=scores_dir)
+        assert options.scores_dir is not None
+        return plan_score(*pairs[label], config, pixel_size=options.pixel_size, scores_dir=options.scores_dir)
 
     def score(label: Path, outputs: Mapping[str, Path]) -> Done:
         on_event(
             StageProgress(name="Scoring", stage="pairs", done=len(files), total=len(pairs), unit="pairs")
         )
-        file = _score_pair(*pairs[label], config, pixel_size, on_event, on_scored)
+        file = _score_pair(*pairs[label], config, options, on_event)
         files[label] = file
         row = _row(file, several=several)
-        return Done(record=score_record(file) if outputs else {}, columns=row.figures, name=row.name)
+        return Done(record=score_record(file) if outputs else {}, columns=row.columns, name=row.name)
 
     report = run_batch(
         [InputItem(path=label, error=pair.error) for label, (_, pair) in pairs.items()],
         score,
-        plan=None if scores_dir is None else plan,
-        examine=lambda label: read_pair(pairs[label][1], config, pixel_size, on_event),
+        plan=None if options.scores_dir is None else plan,
+        examine=lambda label: read_pair(pairs[label][1], config, options.pixel_size, on_event),
         batch=batch,
-        overwrite=overwrite,
         on_event=on_event,
     )
     on_event(StageProgress(name="Scoring", stage="pairs", done=len(pairs), total=len(pairs), unit="pairs"))
@@ -201,12 +199,11 @@ def score_pairs(
             if row.outputs:
                 files[row.path] = replace(files[row.path], record=row.outputs[-1])
             continue
-        method, pair = pairs[row.path]
-        about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
         if row.status is Status.SKIPPED:
-            files[row.path] = kept_score(row.outputs[-1], config, about)
+            files[row.path] = kept_score(_empty_score(*pairs[row.path]), row.outputs[-1], config)
         elif row.status is Status.FAILED:
-            files[row.path] = FileScore(**about, seconds=row.seconds, error=row.message)
+            empty = _empty_score(*pairs[row.path])
+            files[row.path] = replace(empty, seconds=row.seconds, error=row.message)
         else:
             unscored.append(row)
     scored = [files[label] for label in pairs if label in files]
@@ -220,16 +217,16 @@ def summarize(
     *,
     micro_metrics: Callable[[list[Any]], dict[str, float]],
 ) -> Evaluation:
-    """Means over files and comparison of methods.
+    """Compute means over files and compare the methods.
 
     Parameters
     ----------
     files
-        Scores, failed ones included.
+        Scores of all files, including failed ones.
     config
-        The settings; gives the seed.
+        Settings, with the samples and the seed of the bootstrap.
     micro_metrics
-        From the scores of all files to the metrics of all of them together.
+        Function from the scores of the files of a method to the metrics of all of them together.
     """
     methods = list(dict.fromkeys(file.method for file in files))
     macro: dict[str, dict[str, Mean]] = {}
@@ -278,13 +275,11 @@ def _score_pair(
     method: str,
     pair: ScoredPair,
     config: EvaluateConfig,
-    pixel_size: float | None,
+    options: ScoringOptions,
     on_event: OnEvent,
-    on_scored: OnScored | None,
 ) -> FileScore:
     begun = time.monotonic()
-    about: dict[str, Any] = {"method": method, "name": pair.name, "pred": pair.pred, "truth": pair.truth}
-    pred, truth, region, voxel_size = read_pair(pair, config, pixel_size, on_event)
+    pred, truth, region, voxel_size = read_pair(pair, config, options.pixel_size, on_event)
     try:
         score = evaluate_mask(
             pred.data,
@@ -296,18 +291,22 @@ def _score_pair(
     except InputError as error:
         raise InputError(f"{pair.pred}: {error}") from error
     if Metric.AUPRC in config.metrics and config.logit_threshold is not None and score.sweep is None:
-        on_event(Warn(text=f"{pred.source.name}: holds a mask, so it has no AUPRC and no threshold."))
-    file = FileScore(
-        **about,
+        on_event(Warn(text=f"{pred.source.name}: is a mask, which has no AUPRC and no threshold."))
+    file = replace(
+        _empty_score(method, pair),
         metrics=metrics_of(score, config),
         score=score,
         counts=score.overlap,
         voxel_size=voxel_size,
         seconds=time.monotonic() - begun,
     )
-    if on_scored is not None:
-        on_scored(file, pred.data, truth.data)
+    if options.on_scored is not None:
+        options.on_scored(file, pred.data, truth.data)
     return file
+
+
+def _empty_score(method: str, pair: ScoredPair) -> FileScore:
+    return FileScore(method=method, name=pair.name, pred=pair.pred, truth=pair.truth)
 
 
 def _row(file: FileScore, *, several: bool) -> Row:
@@ -315,15 +314,15 @@ def _row(file: FileScore, *, several: bool) -> Row:
         name=f"{file.method}: {file.name}" if several else file.name,
         status=Status.FAILED if file.error else Status.SKIPPED if file.is_kept else Status.DONE,
         seconds=0.0 if file.is_kept else file.seconds,
-        figures={name: show_metric(value) for name, value in file.metrics.items()},
+        columns={name: show_metric(value) for name, value in file.metrics.items()},
         outputs=() if file.record is None else (file.record,),
-        message="a finished score is kept; --overwrite scores again" if file.is_kept else file.error,
+        message="the finished score is kept; --overwrite computes it again" if file.is_kept else file.error,
         path=file.pred,
     )
 
 
 def show_metric(value: float) -> str:
-    """A metric for a table: four decimals, `-` where it is undefined."""
+    """Format a metric for a table: four decimals, `-` if it is undefined."""
     if np.isnan(value):
         return "-"
     return f"{value:.0f}" if np.isfinite(value) and value == int(value) and abs(value) > 1 else f"{value:.4f}"

@@ -1,17 +1,15 @@
-"""Evaluations as CSV and JSON files."""
+"""Write evaluations as CSV and JSON files."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cryoseg import __version__
-from cryoseg.config.invocation import recorded_options
-from cryoseg.errors import ConfigError
+from cryoseg.config.invocation import command_line, recorded_options
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.records import write_record
 from cryoseg.pipelines.evaluate.segmentations import Evaluation
@@ -19,21 +17,8 @@ from cryoseg.pipelines.evaluate.segmentations import Evaluation
 SUFFIXES = (".csv", ".json", ".html")
 
 
-def check_output_names(outputs: Sequence[Path]) -> None:
-    """Refuse names whose suffix means no format, before anything is computed.
-
-    Raises
-    ------
-    ConfigError
-        With the name and the known suffixes.
-    """
-    for path in outputs:
-        if path.suffix.lower() not in SUFFIXES:
-            raise ConfigError(f"--output {path}: give a name that ends in {', '.join(SUFFIXES)}.")
-
-
 def write_csv(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
-    """Write one row per method and file; undefined metrics are empty.
+    """Write one row per method and file; cells of undefined metrics are empty.
 
     Raises
     ------
@@ -49,22 +34,22 @@ def write_csv(path: Path, evaluation: Evaluation, *, overwrite: bool = False) ->
             writer.writerow([file.method, file.name, file.pred or "", file.truth or "", *values, file.error])
 
 
-def write_json(path: Path, evaluation: Evaluation, *, command: str = "", overwrite: bool = False) -> None:
-    """Write settings, every file, macro and micro means and comparisons.
+def write_json(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
+    """Write the settings, the scores of all files, macro and micro means, and comparisons.
 
     Raises
     ------
     OutputError
         If the file exists or cannot be written.
     """
-    write_record(path, evaluation_record(evaluation, command=command), overwrite=overwrite)
+    write_record(path, evaluation_record(evaluation), overwrite=overwrite)
 
 
-def evaluation_record(evaluation: Evaluation, *, command: str = "") -> dict[str, Any]:
-    """What `write_json` writes."""
+def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the content of the JSON file of an evaluation."""
     return {
         "version": __version__,
-        "command": command,
+        "command": command_line(),
         **recorded_options(),
         "settings": evaluation.config,
         "notes": {

@@ -184,7 +184,11 @@ def _pick_signal(
     if config.view is PickView.WHOLE:
         logits = _whole(image, model, diameter, invert=invert)
     else:
-        logits = _tiled(image, model, diameter, name=name, invert=invert, blank=blank, on_event=on_event)
+
+        def show(done: int, total: int) -> None:
+            on_event(StageProgress(name=name, stage="picking", done=done, total=total, unit="tiles"))
+
+        logits = _tiled(image, model, diameter, invert=invert, blank=blank, on_tiles=show)
     check_logits(logits, micrograph.source)
     if blank is not None:
         logits[nearest(blank, logits.shape)] = BLANK_LOGIT
@@ -257,12 +261,11 @@ def _tiled(
     model: PicksParticles,
     diameter: float,
     *,
-    name: str,
     invert: bool,
     blank: BoolArray | None,
-    on_event: OnEvent,
+    on_tiles: Callable[[int, int], None],
 ) -> FloatArray:
-    """Logits on the network's own scale, tiles blended."""
+    """Compute the logits of blended tiles on the grid of the network."""
     recipe = model.recipe
     view = particle_view(image, diameter_px=diameter, particle_pixels=recipe.particle_pixels, invert=invert)
     height, width = view.shape
@@ -270,11 +273,7 @@ def _tiled(
     if blank is not None:
         grid = grid.over(~nearest(blank, view.shape))
     tiles = grid.cut(view[None])[:, 0]
-
-    def show(done: int) -> None:
-        on_event(StageProgress(name=name, stage="picking", done=done, total=len(tiles), unit="tiles"))
-
-    return grid.stitch(model.tile_logits(tiles, show))
+    return grid.stitch(model.tile_logits(tiles, lambda done: on_tiles(done, len(tiles))))
 
 
 def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert: bool) -> FloatArray:

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -156,8 +156,7 @@ def _pick_here(
         work,
         plan=plan,
         examine=examine,
-        batch=batch,
-        overwrite=request.outputs.overwrite,
+        batch=replace(batch, overwrite=request.outputs.overwrite),
         on_event=on_event,
     )
 

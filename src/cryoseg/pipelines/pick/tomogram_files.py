@@ -202,8 +202,7 @@ def _pick_here(
         work,
         plan=plan,
         examine=examine,
-        batch=batch,
-        overwrite=request.outputs.overwrite,
+        batch=replace(batch, overwrite=request.outputs.overwrite),
         on_event=on_event,
     )
 

@@ -265,8 +265,7 @@ def segment_files(
         examine=partial(
             _open, run=run, mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event
         ),
-        batch=batch,
-        overwrite=request.outputs.overwrite,
+        batch=replace(batch, overwrite=request.outputs.overwrite),
         on_event=on_event,
     )
 

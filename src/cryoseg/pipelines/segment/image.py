@@ -112,7 +112,6 @@ def segment_images(
     settings: ImageSettings = ImageSettings(),
     *,
     batch: Batch = Batch(),
-    overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> Report:
     """Segment every picture and write its mask.
@@ -128,8 +127,6 @@ def segment_images(
         From `load_particle_model`.
     settings
         How, and what to write.
-    overwrite
-        Replace finished outputs.
 
     Returns
     -------
@@ -198,7 +195,7 @@ def segment_images(
             message=_message(is_empty=not mask.any(), is_bound=truth is not None),
         )
 
-    return run_batch(items, work, plan=plan, batch=batch, overwrite=overwrite, on_event=on_event)
+    return run_batch(items, work, plan=plan, batch=batch, on_event=on_event)
 
 
 def _message(*, is_empty: bool, is_bound: bool) -> str:

@@ -35,7 +35,6 @@ def postprocess_files(
     config: PostprocessConfig,
     *,
     batch: Batch = Batch(),
-    overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> Report:
     """Write `<stem>_post_processed_mask.mrc`, with a .json beside it, for every input.
@@ -53,8 +52,6 @@ def postprocess_files(
         Steps and their lengths.
     batch
         As in `segment_files`.
-    overwrite
-        Replace outputs; finished ones of the same input and settings are kept otherwise.
     on_event
         Told progress, notes and rows.
 
@@ -82,7 +79,7 @@ def postprocess_files(
         chosen.setdefault(outputs[path], path)
 
     def plan(path: Path) -> Job:
-        _refuse_others(path, outputs[path], overwrite=overwrite)
+        _refuse_others(path, outputs[path], overwrite=batch.overwrite)
         return _job(path, outputs[path], config)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
@@ -94,7 +91,6 @@ def postprocess_files(
         work,
         plan=plan,
         batch=batch,
-        overwrite=overwrite,
         on_event=on_event,
     )
     for path in given_way:

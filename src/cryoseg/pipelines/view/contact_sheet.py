@@ -61,5 +61,5 @@ def _tile(row: Row, name: str) -> Tile:
     if row.status is Status.FAILED:
         return Tile(name=name, note=row.message, is_failed=True)
     previews = [file for file in row.outputs if file.name.endswith(PREVIEW_ENDINGS) and file.is_file()]
-    figures = ", ".join(f"{key} {value}" for key, value in row.figures.items() if key != "peak memory")
-    return Tile(name=name, note=figures or row.status, preview=previews[0] if previews else None)
+    columns = ", ".join(f"{key} {value}" for key, value in row.columns.items() if key != "peak memory")
+    return Tile(name=name, note=columns or row.status, preview=previews[0] if previews else None)
