@@ -153,33 +153,25 @@ def build_transfer(shape: tuple[int, int, int], voxel_size: float, imaging: Imag
         Voxel size in angstrom.
     """
     nz, nu, nt = shape
+    # Spatial frequencies in cycles per voxel along z, across and along the tilt axis.
     kz = scipy.fft.fftfreq(nz).astype(np.float32)[:, None]
     ku = scipy.fft.fftfreq(nu).astype(np.float32)[None, :]
     kt = scipy.fft.rfftfreq(nt).astype(np.float32)
-    frequencies = _Frequencies(kz=kz, ku=ku, kt=kt, voxel_size=voxel_size)
     signal = np.zeros((nz * nu, kt.size), dtype=np.complex64)
     noise = np.zeros((nz * nu, kt.size), dtype=np.float32)
-    if imaging.reconstruction is Reconstruction.MASK:
-        _fill_mask(signal, noise, frequencies, imaging)
-    else:
-        _fill_tilts(signal, noise, frequencies, imaging)
+    fill = _fill_mask if imaging.reconstruction is Reconstruction.MASK else _fill_tilts
+    fill(signal, noise, (kz, ku, kt), voxel_size, imaging)
     return Transfer(signal=signal.reshape(nz, nu, -1), noise=np.sqrt(noise).reshape(nz, nu, -1))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Frequencies:
-    """Spatial frequencies in cycles per voxel along z, across the tilt axis (u) and along it (t)."""
-
-    kz: FloatArray
-    ku: FloatArray
-    kt: FloatArray
-    voxel_size: float
-
-
 def _fill_mask(
-    signal: NDArray[np.complex64], noise: FloatArray, frequencies: _Frequencies, imaging: Imaging
+    signal: NDArray[np.complex64],
+    noise: FloatArray,
+    frequencies: tuple[FloatArray, FloatArray, FloatArray],
+    voxel_size: float,
+    imaging: Imaging,
 ) -> None:
-    kz, ku, kt, voxel_size = frequencies.kz, frequencies.ku, frequencies.kt, frequencies.voxel_size
+    kz, ku, kt = frequencies
     largest = np.tan(np.deg2rad(max(abs(imaging.tilt_angles[0]), abs(imaging.tilt_angles[-1]))))
     inside = np.flatnonzero(np.abs(kz) <= largest * np.abs(ku) + 0.5 / kz.size)
     across2 = (kz**2 + ku**2).ravel()[inside]
@@ -195,9 +187,13 @@ def _local_mean(frequency_px: NDArray[Any], imaging: Imaging) -> NDArray[Any]:
 
 
 def _fill_tilts(
-    signal: NDArray[np.complex64], noise: FloatArray, frequencies: _Frequencies, imaging: Imaging
+    signal: NDArray[np.complex64],
+    noise: FloatArray,
+    frequencies: tuple[FloatArray, FloatArray, FloatArray],
+    voxel_size: float,
+    imaging: Imaging,
 ) -> None:
-    kz, ku, kt, voxel_size = frequencies.kz, frequencies.ku, frequencies.kt, frequencies.voxel_size
+    kz, ku, kt = frequencies
     depth = float(kz.size)
     angles = np.deg2rad(np.asarray(imaging.tilt_angles))
     step = float(np.mean(np.diff(angles))) if angles.size > 1 else 0.05

@@ -83,21 +83,21 @@ def build_specimen(
         "membrane_unevenness": lipids.unevenness,
         "membrane_min_gap_angstrom": build.gap,
     }
-    record["membrane_proteins"] = _stud_membranes(rng, build, recipe, crowding)
+    record["membrane_proteins"] = _add_membrane_proteins(rng, build, recipe, crowding)
     record["cytosol"] = _fill_compartments(rng, scene, recipe, crowding)
-    record["filaments"] = _filaments(rng, scene, recipe, crowding)
-    record["surroundings"] = _surround(rng, scene, recipe, crowding)
+    record["filaments"] = _add_filaments(rng, scene, recipe, crowding)
+    record["surroundings"] = _add_surroundings(rng, scene, recipe, crowding)
     return Specimen(scene=scene, thickness=lipids.bilayer.thickness, record=record)
 
 
-def _stud_membranes(
+def _add_membrane_proteins(
     rng: np.random.Generator, build: Builder, recipe: TomogramRecipe, crowding: float
 ) -> dict[str, Any]:
     """Add proteins on and in the membranes, and sometimes ribosomes on them."""
     scene, grid = build.scene, build.grid
-    studded = recipe is TomogramRecipe.HELDOUT or rng.random() < 0.75
+    has_proteins = recipe is TomogramRecipe.HELDOUT or rng.random() < 0.75
     crowd, bound = Crowd(scene, Kind.MEMBRANE_PROTEIN), Crowd(scene, Kind.RIBOSOME)
-    if studded and recipe is not TomogramRecipe.SAMPLE:
+    if has_proteins and recipe is not TomogramRecipe.SAMPLE:
         species = [
             membrane_protein(
                 rng,
@@ -194,7 +194,7 @@ def _fill_compartments(
     }
 
 
-def _filaments(
+def _add_filaments(
     rng: np.random.Generator, scene: Scene, recipe: TomogramRecipe, crowding: float
 ) -> dict[str, Any]:
     chance = {TomogramRecipe.TRAIN: 0.45, TomogramRecipe.HELDOUT: 0.7, TomogramRecipe.SAMPLE: 0.0}[recipe]
@@ -213,7 +213,7 @@ def _filaments(
     return counts
 
 
-def _surround(
+def _add_surroundings(
     rng: np.random.Generator, scene: Scene, recipe: TomogramRecipe, crowding: float
 ) -> dict[str, Any]:
     """Add gold, ice, carbon and lamella surfaces with a limited share of the variance."""

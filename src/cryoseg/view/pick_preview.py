@@ -29,22 +29,6 @@ def score_color(score: float) -> Color:
     return red, green, blue
 
 
-def score_histogram(
-    scores: FloatArray, *, candidates: FloatArray | None = None, threshold: float | None = None
-) -> Image.Image:
-    """Draw the histogram of the scores of all candidates, or of the picks without candidates."""
-    title = f"scores of {len(scores)} picks"
-    if candidates is not None:
-        title = f"scores of {len(candidates)} candidates; {len(scores)} picks"
-    return histogram(
-        scores if candidates is None else candidates,
-        title=title,
-        threshold=threshold,
-        above_rgb=score_color(1.0),
-        limits=(0.0, 1.0),
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class ShownPicks:
     """The picks of a preview and the content of its histogram.
@@ -108,9 +92,12 @@ def draw_picks(
 
     side = []
     if scores is not None:
-        side.append(
-            score_histogram(scores, candidates=picks.candidate_scores, threshold=picks.score_threshold)
-        )
+        shown, title = scores, f"scores of {len(scores)} picks"
+        if picks.candidate_scores is not None:
+            shown = picks.candidate_scores
+            title = f"scores of {len(shown)} candidates; {len(scores)} picks"
+        line, color = picks.score_threshold, score_color(1.0)
+        side.append(histogram(shown, title=title, threshold=line, above_rgb=color, limits=(0.0, 1.0)))
     return draw_sections(data, panel, side, pixel_size=pixel_size)
 
 

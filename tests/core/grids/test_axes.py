@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.grids.axes import picks_look_turned
+from cryoseg.core.grids.axes import find_changed_axes
 
 SHAPE = (300, 400)
 TRUTH = np.random.default_rng(0).uniform(0, [300, 400], (40, 2))
@@ -34,7 +34,7 @@ def mirrored(points: np.ndarray, shape: tuple[int, ...], *axes: int) -> np.ndarr
     ],
 )
 def test_micrographs(pred: np.ndarray, words: str | None, shape: tuple[int, int] | None) -> None:
-    assert picks_look_turned(pred, TRUTH, radius_px=6, shape=shape) == words
+    assert find_changed_axes(pred, TRUTH, radius_px=6, shape=shape) == words
 
 
 @pytest.mark.parametrize("shape", [DEEP_SHAPE, None])
@@ -48,13 +48,13 @@ def test_micrographs(pred: np.ndarray, words: str | None, shape: tuple[int, int]
     ],
 )
 def test_tomograms(pred: np.ndarray, words: str | None, shape: tuple[int, ...] | None) -> None:
-    assert picks_look_turned(pred, DEEP, radius_px=6, shape=shape) == words
+    assert find_changed_axes(pred, DEEP, radius_px=6, shape=shape) == words
 
 
 def test_few_picks_do_not_tell_an_unknown_mirror() -> None:
     pred = mirrored(TRUTH, SHAPE, 0)[:6]
-    assert picks_look_turned(pred, TRUTH[:6], radius_px=6, shape=SHAPE) == "with y mirrored"
-    assert picks_look_turned(pred[:4], TRUTH[:4], radius_px=6, shape=SHAPE) is None
+    assert find_changed_axes(pred, TRUTH[:6], radius_px=6, shape=SHAPE) == "with y mirrored"
+    assert find_changed_axes(pred[:4], TRUTH[:4], radius_px=6, shape=SHAPE) is None
 
 
 def test_chance_does_not_look_like_a_mirror() -> None:
@@ -62,4 +62,4 @@ def test_chance_does_not_look_like_a_mirror() -> None:
     generator = np.random.default_rng(2)
     for _ in range(50):
         pred, truth = (generator.uniform(0, 1000, (count, 2)) for count in (30, 200))
-        assert picks_look_turned(pred, truth, radius_px=12) is None
+        assert find_changed_axes(pred, truth, radius_px=12) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cryoseg.core.grids.axes import looks_turned, shape_mismatch, voxel_size_mismatch
+from cryoseg.core.grids.axes import find_exchanged_axes, shape_mismatch, voxel_size_mismatch
 from cryoseg.core.metrics.statistics import compare_methods, holm, mean_with_interval
 
 
@@ -62,13 +62,13 @@ def test_shapes_that_do_not_fit_are_named() -> None:
 def test_turned_masks_of_equal_shape_are_named() -> None:
     truth = np.zeros((5, 30, 30), bool)
     truth[:, 3:5, :] = True
-    assert looks_turned(truth.transpose(0, 2, 1), truth) == "z, x, y"
-    assert looks_turned(truth, truth) is None
-    assert looks_turned(np.zeros_like(truth), truth) is None
-    assert looks_turned(truth, np.zeros_like(truth)) is None
+    assert find_exchanged_axes(truth.transpose(0, 2, 1), truth) == "z, x, y"
+    assert find_exchanged_axes(truth, truth) is None
+    assert find_exchanged_axes(np.zeros_like(truth), truth) is None
+    assert find_exchanged_axes(truth, np.zeros_like(truth)) is None
     oblong = np.zeros((5, 30, 31), bool)
     oblong[:, 2] = True
-    assert looks_turned(~oblong, oblong) is None
+    assert find_exchanged_axes(~oblong, oblong) is None
 
 
 def test_voxel_sizes_that_differ_are_named() -> None:

@@ -12,9 +12,9 @@ from cryoseg.core.metrics.overlap import count_overlap
 from cryoseg.types import BoolArray, Points
 
 _AXES = "zyx"
-# Axes count as exchanged if the overlap is at most UPRIGHT_DICE as given and TURNED_DICE after the exchange.
-TURNED_DICE = 0.5
-UPRIGHT_DICE = 0.25
+# Axes count as exchanged if the Dice is below GIVEN_DICE as given and at least EXCHANGED_DICE exchanged.
+EXCHANGED_DICE = 0.5
+GIVEN_DICE = 0.25
 _SMALL = 32
 _FEW_PICKS = 5
 _MANY_PICKS = 300  # Largest number of points whose pairs are compared to find a mirror.
@@ -42,12 +42,12 @@ def shape_mismatch(pred: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
     return f"{shapes}. Give a pair of one shape."
 
 
-def might_be_turned(shape: tuple[int, ...]) -> bool:
+def can_exchange_axes(shape: tuple[int, ...]) -> bool:
     """Return whether two axes have the same length, so that their exchange keeps the shape."""
     return len(set(shape)) < len(shape)
 
 
-def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
+def find_exchanged_axes(pred: BoolArray, truth: BoolArray) -> str | None:
     """Find an order of axes in which a prediction overlaps the truth much better than as given.
 
     Only orders that keep the shape are tried, such as exchanged x and y in square slices.
@@ -72,15 +72,15 @@ def looks_turned(pred: BoolArray, truth: BoolArray) -> str | None:
     # A subset of the slices is sufficient and fast.
     step = max(1, len(truth) // _SMALL)
     chosen = truth[::step]
-    if count_overlap(pred[::step], chosen).dice >= UPRIGHT_DICE:
+    if count_overlap(pred[::step], chosen).dice >= GIVEN_DICE:
         return None
     for order in orders:
-        if count_overlap(pred.transpose(order)[::step], chosen).dice >= TURNED_DICE:
+        if count_overlap(pred.transpose(order)[::step], chosen).dice >= EXCHANGED_DICE:
             return ", ".join(_AXES[axis] for axis in order)
     return None
 
 
-def picks_look_turned(
+def find_changed_axes(
     pred: Points, truth: Points, *, radius_px: float, shape: tuple[int, ...] | None = None
 ) -> str | None:
     """Find exchanged or mirrored axes with which picks match the truth much better than as given.
@@ -110,7 +110,7 @@ def picks_look_turned(
     def matches(points: Points) -> int:
         return int((assign(find_neighbors(points, truth, radius_px=radius_px)) >= 0).sum())
 
-    if matches(pred) >= UPRIGHT_DICE * smaller:
+    if matches(pred) >= GIVEN_DICE * smaller:
         return None
     axes = range(dimensions)
     names = _AXES[-dimensions:]
@@ -127,7 +127,7 @@ def picks_look_turned(
                         else np.asarray(shape, np.float64)[mirrored] - 1
                     )
                     points[:, mirrored] = ends - points[:, mirrored]
-                if matches(points) < max(TURNED_DICE * smaller, min(needed, smaller)):
+                if matches(points) < max(EXCHANGED_DICE * smaller, min(needed, smaller)):
                     continue
                 changes = []
                 if order != tuple(axes):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
-from cryoseg.core.picking.mask_picks import LONE_AREA, PEAK_REACH
+from cryoseg.core.picking.mask_picks import PEAK_REACH, SINGLE_AREA
 from cryoseg.types import BoolArray, FloatArray, Points
 
 # Standard deviations of the Gaussian before the search for peaks, in particle diameters. A small one
@@ -96,7 +96,7 @@ def _centers(smooth: FloatArray, peaks: NDArray[np.int64], mask: BoolArray, *, d
     labels = components[tuple(peaks.T)]
     areas = np.bincount(components.ravel(), minlength=count + 1)[labels]
     peak_counts = np.bincount(labels, minlength=count + 1)[labels]
-    single = (labels > 0) & (peak_counts == 1) & (areas <= LONE_AREA * np.pi / 4 * diameter_px**2)
+    single = (labels > 0) & (peak_counts == 1) & (areas <= SINGLE_AREA * np.pi / 4 * diameter_px**2)
     if single.any():
         centers[single] = ndimage.center_of_mass(mask, components, labels[single])
     return centers

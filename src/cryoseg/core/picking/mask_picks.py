@@ -11,7 +11,7 @@ from skimage.segmentation import watershed
 from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.types import BoolArray, Points
 
-LONE_AREA = 1.5  # Largest area of a component that is one particle, in discs.
+SINGLE_AREA = 1.5  # Largest area of a component that is one particle, in discs.
 SMALLEST_AREA = 0.2  # Smallest area of a particle in discs.
 PEAK_SIGMA = 0.12  # Standard deviation of the Gaussian before the search for peaks, in diameters.
 NEAREST_PEAKS = 0.45  # Smallest distance of two particles of one component in diameters.
@@ -41,17 +41,17 @@ def mask_centers(mask: BoolArray, *, diameter_px: float) -> Points:
     components, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count == 0:
         return np.empty((0, 2))
-    crowded = np.bincount(components.ravel(), minlength=count + 1) > LONE_AREA * disc
-    crowded[0] = False
-    lone = np.where(crowded[components], 0, components)
+    merged = np.bincount(components.ravel(), minlength=count + 1) > SINGLE_AREA * disc
+    merged[0] = False
+    single = np.where(merged[components], 0, components)
     table = regionprops_table(  # type: ignore[no-untyped-call]
-        lone, properties=("area", "centroid")
+        single, properties=("area", "centroid")
     )
     whole = table["area"] >= SMALLEST_AREA * disc
     centers: Points = np.stack([table["centroid-0"], table["centroid-1"]], axis=1)[whole]
-    if not crowded.any():
+    if not merged.any():
         return centers
-    return np.concatenate([centers, _split(crowded[components], diameter_px=diameter_px)])
+    return np.concatenate([centers, _split(merged[components], diameter_px=diameter_px)])
 
 
 def _split(together: BoolArray, *, diameter_px: float) -> Points:

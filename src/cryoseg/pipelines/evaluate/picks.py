@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
-from cryoseg.core.grids.axes import picks_look_turned, voxel_size_mismatch
+from cryoseg.core.grids.axes import find_changed_axes, voxel_size_mismatch
 from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickScore, evaluate_picks, join_curves
 from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import CryosegError, InputError
@@ -260,7 +260,7 @@ def _check_pair(pred: Picks, truth: Picks, config: EvaluatePicksConfig, radius_p
     if config.pixel_size is None and (problem := voxel_size_mismatch(*((size,) * 3 for size in sizes))):
         raise InputError(f"{pred.source}: {problem}")
     shape = config.shape or truth.shape or pred.shape
-    if how := picks_look_turned(pred.centers, truth.centers, radius_px=radius_px, shape=shape):
+    if how := find_changed_axes(pred.centers, truth.centers, radius_px=radius_px, shape=shape):
         raise InputError(
             f"{pred.source}: the picks fit {truth.source.name} only {how}. Write both in one order, mirrored "
             "axes with `cryoseg convert --flip` (CryoPPP's tables count rows from below)."

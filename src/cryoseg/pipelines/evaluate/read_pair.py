@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from cryoseg.config import EvaluateConfig, Metric
-from cryoseg.core.grids.axes import looks_turned, might_be_turned, shape_mismatch, voxel_size_mismatch
+from cryoseg.core.grids.axes import (
+    can_exchange_axes,
+    find_exchanged_axes,
+    shape_mismatch,
+    voxel_size_mismatch,
+)
 from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics.masks import split_truth
 from cryoseg.errors import InputError
@@ -109,10 +114,10 @@ def _marked(pred: Tomogram, config: EvaluateConfig) -> BoolArray:
 
 
 def _refuse_turned(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> None:
-    if not might_be_turned(pred.data.shape):
+    if not can_exchange_axes(pred.data.shape):
         return
     membrane, _ = split_truth(truth.data, config)
-    if order := looks_turned(_marked(pred, config), membrane):
+    if order := find_exchanged_axes(_marked(pred, config), membrane):
         raise InputError(
             f"{pred.source}: the axes are exchanged: it fits {truth.source.name} only with its axes taken in "
             f"the order {order}. Write it in the order z, y, x of the truth."
