@@ -1,11 +1,14 @@
-"""Picks that fit only with exchanged or mirrored axes are found out."""
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from cryoseg.core.grids.axes import find_changed_axes
+from cryoseg.core.grids.axes import (
+    find_changed_axes,
+    find_exchanged_axes,
+    shape_mismatch,
+    voxel_size_mismatch,
+)
 
 SHAPE = (300, 400)
 TRUTH = np.random.default_rng(0).uniform(0, [300, 400], (40, 2))
@@ -63,3 +66,31 @@ def test_chance_does_not_look_like_a_mirror() -> None:
     for _ in range(50):
         pred, truth = (generator.uniform(0, 1000, (count, 2)) for count in (30, 200))
         assert find_changed_axes(pred, truth, radius_px=12) is None
+
+
+def test_shapes_that_do_not_fit_are_named() -> None:
+    assert shape_mismatch((3, 4, 5), (3, 4, 5)) is None
+    assert "exchanged (the prediction's z, y, x are the truth's x, y, z)" in str(
+        shape_mismatch((5, 4, 3), (3, 4, 5))
+    )
+    assert "single image" in str(shape_mismatch((1, 4, 5), (9, 4, 5)))
+    assert "one shape" in str(shape_mismatch((3, 4, 5), (3, 4, 6)))
+
+
+def test_exchanged_axes_of_equal_shape_are_named() -> None:
+    truth = np.zeros((5, 30, 30), bool)
+    truth[:, 3:5, :] = True
+    assert find_exchanged_axes(truth.transpose(0, 2, 1), truth) == "z, x, y"
+    assert find_exchanged_axes(truth, truth) is None
+    assert find_exchanged_axes(np.zeros_like(truth), truth) is None
+    assert find_exchanged_axes(truth, np.zeros_like(truth)) is None
+    oblong = np.zeros((5, 30, 31), bool)
+    oblong[:, 2] = True
+    assert find_exchanged_axes(~oblong, oblong) is None
+
+
+def test_voxel_sizes_that_differ_are_named() -> None:
+    assert voxel_size_mismatch((10.0,) * 3, (10.09,) * 3) is None
+    assert "10.5 x 10.5 x 10.5" in str(voxel_size_mismatch((10.5,) * 3, (10.0,) * 3))
+    assert voxel_size_mismatch((0.0,) * 3, (10.0,) * 3) is None
+    assert voxel_size_mismatch((1.0,) * 3, (10.0,) * 3) is None

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cryoseg.core.grids.axes import find_exchanged_axes, shape_mismatch, voxel_size_mismatch
 from cryoseg.core.metrics.statistics import compare_methods, holm, mean_with_interval
 
 
@@ -48,31 +47,3 @@ def test_comparison_by_hand() -> None:
     assert same[1].p_corrected == pytest.approx(3 * 2 / 32)
     (nothing,) = compare_methods("dice", {"a": [math.nan], "b": [1.0]})
     assert math.isnan(nothing.p_value)
-
-
-def test_shapes_that_do_not_fit_are_named() -> None:
-    assert shape_mismatch((3, 4, 5), (3, 4, 5)) is None
-    assert "exchanged (the prediction's z, y, x are the truth's x, y, z)" in str(
-        shape_mismatch((5, 4, 3), (3, 4, 5))
-    )
-    assert "single image" in str(shape_mismatch((1, 4, 5), (9, 4, 5)))
-    assert "one shape" in str(shape_mismatch((3, 4, 5), (3, 4, 6)))
-
-
-def test_turned_masks_of_equal_shape_are_named() -> None:
-    truth = np.zeros((5, 30, 30), bool)
-    truth[:, 3:5, :] = True
-    assert find_exchanged_axes(truth.transpose(0, 2, 1), truth) == "z, x, y"
-    assert find_exchanged_axes(truth, truth) is None
-    assert find_exchanged_axes(np.zeros_like(truth), truth) is None
-    assert find_exchanged_axes(truth, np.zeros_like(truth)) is None
-    oblong = np.zeros((5, 30, 31), bool)
-    oblong[:, 2] = True
-    assert find_exchanged_axes(~oblong, oblong) is None
-
-
-def test_voxel_sizes_that_differ_are_named() -> None:
-    assert voxel_size_mismatch((10.0,) * 3, (10.09,) * 3) is None
-    assert "10.5 x 10.5 x 10.5" in str(voxel_size_mismatch((10.5,) * 3, (10.0,) * 3))
-    assert voxel_size_mismatch((0.0,) * 3, (10.0,) * 3) is None
-    assert voxel_size_mismatch((1.0,) * 3, (10.0,) * 3) is None
