@@ -106,61 +106,58 @@ class Builder:
 
     def vesicles(self, n: int, *, median_radius: float, spread: float, roughness: float = 0.06) -> None:
         """Add up to `n` vesicles with log-normally distributed radii in angstrom."""
+        rng, grid = self.rng, self.grid
         for _ in range(3 * n):
             if n == 0:
                 return
-            radius = float(np.clip(median_radius * np.exp(self.rng.normal(0.0, spread)), 130.0, 1500.0))
+            radius = float(np.clip(median_radius * np.exp(rng.normal(0.0, spread)), 130.0, 1500.0))
             surface = vesicle(
-                self.rng,
-                self.grid,
+                rng,
+                grid,
                 center=self._anywhere(0.4 * radius),
                 radius=radius,
-                elongation=float(1.0 + self.rng.gamma(1.5, 0.25)),
-                roughness=self.rng.uniform(0.0, roughness),
+                elongation=float(1.0 + rng.gamma(1.5, 0.25)),
+                roughness=rng.uniform(0.0, roughness),
             )
-            if surface is not None and self.rng.random() < 0.05:
-                surface = open_window(self.rng, self.grid, surface, fraction=self.rng.uniform(0.05, 0.5))
+            if surface is not None and rng.random() < 0.05:
+                surface = open_window(rng, grid, surface, fraction=rng.uniform(0.05, 0.5))
             n -= self.accept(surface)
 
     def touching_cluster(self, n: int, *, radius: float) -> None:
         """Add up to `n` + 1 vesicles in contact: their mid-surfaces are about one bilayer apart."""
-        first = vesicle(
-            self.rng, self.grid, center=self._anywhere(0.0), radius=radius, elongation=1.1, roughness=0.02
-        )
+        rng, grid = self.rng, self.grid
+        first = vesicle(rng, grid, center=self._anywhere(0.0), radius=radius, elongation=1.1, roughness=0.02)
         if not self.accept(first):
             return
         contact = self.lipids.bilayer.thickness
         for _ in range(4 * n):
             if n == 0:
                 return
-            seed = self.surfaces[-1 - int(self.rng.integers(0, min(3, len(self.surfaces))))]
+            seed = self.surfaces[-1 - int(rng.integers(0, min(3, len(self.surfaces))))]
             inside = np.argwhere(seed.distance < 0)
             if len(inside) == 0:
                 return
-            middle = (inside.mean(axis=0) + [part.start for part in seed.box]) * self.grid.voxel_size
-            own = radius * float(np.exp(self.rng.normal(0.0, 0.25)))
+            middle = (inside.mean(axis=0) + [part.start for part in seed.box]) * grid.voxel_size
+            own = radius * float(np.exp(rng.normal(0.0, 0.25)))
             depth = -float(seed.distance.min())
-            center = middle + random_direction(self.rng) * (
-                depth + own + contact + self.rng.uniform(0.0, 12.0)
-            )
-            surface = vesicle(self.rng, self.grid, center=center, radius=own, elongation=1.05, roughness=0.01)
+            center = middle + random_direction(rng) * (depth + own + contact + rng.uniform(0.0, 12.0))
+            surface = vesicle(rng, grid, center=center, radius=own, elongation=1.05, roughness=0.01)
             n -= self.accept(surface, min_gap=0.8 * contact)
 
     def nested(self, n: int) -> None:
         """Add up to `n` vesicles inside existing closed membranes."""
+        rng, grid = self.rng, self.grid
         for _ in range(4 * n):
             if n == 0 or not self.scene.closed:
                 return
-            number = int(self.rng.choice(self.scene.closed))
+            number = int(rng.choice(self.scene.closed))
             inside = np.argwhere(self.scene.compartment[::4, ::4, ::4] == number) * 4
             if len(inside) < 10:
                 continue
-            size = (len(inside) * 64.0) ** (1 / 3) * self.grid.voxel_size
-            radius = float(np.clip(size * self.rng.uniform(0.1, 0.35), 130.0, 900.0))
-            center = inside[int(self.rng.integers(0, len(inside)))] * self.grid.voxel_size
-            surface = vesicle(
-                self.rng, self.grid, center=center, radius=radius, elongation=1.25, roughness=0.04
-            )
+            size = (len(inside) * 64.0) ** (1 / 3) * grid.voxel_size
+            radius = float(np.clip(size * rng.uniform(0.1, 0.35), 130.0, 900.0))
+            center = inside[int(rng.integers(0, len(inside)))] * grid.voxel_size
+            surface = vesicle(rng, grid, center=center, radius=radius, elongation=1.25, roughness=0.04)
             n -= self.accept(surface)
 
     def organelle(
@@ -190,85 +187,80 @@ class Builder:
         kind
             Name in the record of the volume.
         """
-        normal = random_direction(self.rng, max_z=0.35 if upright else 1.0)
-        through = self.rng.uniform(0.1, 0.9, 3) * self.grid.extent
+        rng, grid = self.rng, self.grid
+        normal = random_direction(rng, max_z=0.35 if upright else 1.0)
+        through = rng.uniform(0.1, 0.9, 3) * grid.extent
         outer = vesicle(
-            self.rng,
-            self.grid,
+            rng,
+            grid,
             center=through - normal * radius,
             radius=radius,
-            elongation=self.rng.uniform(1.0, 1.6),
+            elongation=rng.uniform(1.0, 1.6),
             roughness=roughness,
         )
         outer = None if outer is None else replace(outer, kind=kind)
         if not self.accept(outer) or outer is None:
             return False
         if walls == 2:
-            gap = float(self.lipids.bilayer.thickness + self.rng.uniform(15.0, 160.0))
+            gap = float(self.lipids.bilayer.thickness + rng.uniform(15.0, 160.0))
             if folded:
                 inner = folded_inner(
-                    self.rng,
-                    self.grid,
+                    rng,
+                    grid,
                     outer,
                     gap=gap,
-                    fold_spacing=self.rng.uniform(350.0, 900.0),
-                    fold_width=self.rng.uniform(110.0, 220.0),
+                    fold_spacing=rng.uniform(350.0, 900.0),
+                    fold_width=rng.uniform(110.0, 220.0),
                 )
             else:
                 inner = offset_surface(
-                    self.rng, self.grid, outer, offset=-gap, jitter=self.rng.uniform(0.0, 12.0), kind="inner"
+                    rng, grid, outer, offset=-gap, jitter=rng.uniform(0.0, 12.0), kind="inner"
                 )
             self.accept(inner, min_gap=self.lipids.bilayer.thickness)
         return True
 
     def stack(self, n: int, *, spacing: float, half_width: float) -> None:
         """Add `n` parallel sheets, as in a Golgi stack."""
+        rng, grid = self.rng, self.grid
         base = sheet(
-            self.rng,
-            self.grid,
-            Pose(self._anywhere(0.0), random_direction(self.rng)),
+            rng,
+            grid,
+            Pose(self._anywhere(0.0), random_direction(rng)),
             half_width=half_width,
-            bend_radius=float(half_width * self.rng.uniform(0.8, 6.0)),
-            wave=Wave(self.rng.uniform(0.0, 40.0), self.rng.uniform(400.0, 1500.0)),
+            bend_radius=float(half_width * rng.uniform(0.8, 6.0)),
+            wave=Wave(rng.uniform(0.0, 40.0), rng.uniform(400.0, 1500.0)),
         )
         if base is None:
             return
         for i in range(n):
             layer = offset_surface(
-                self.rng,
-                self.grid,
-                base,
-                offset=i * spacing,
-                jitter=0.06 * spacing if i else 0.0,
-                kind="sheet",
+                rng, grid, base, offset=i * spacing, jitter=0.06 * spacing if i else 0.0, kind="sheet"
             )
             self.accept(layer, min_gap=0.9 * self.lipids.bilayer.thickness)
 
     def tubules(self, n: int, *, radius: float, flat: bool) -> None:
         """Add up to `n` membrane tubes."""
+        rng, grid = self.rng, self.grid
         for _ in range(3 * n):
             if n == 0:
                 return
-            own = radius * float(np.exp(self.rng.normal(0.0, 0.2)))
+            own = radius * float(np.exp(rng.normal(0.0, 0.2)))
             surface = tubule(
-                self.rng,
-                self.grid,
-                Pose(self._anywhere(0.0), random_direction(self.rng, max_z=0.3 if flat else 1.0)),
+                rng,
+                grid,
+                Pose(self._anywhere(0.0), random_direction(rng, max_z=0.3 if flat else 1.0)),
                 radius=own,
-                half_length=own * self.rng.uniform(2.0, 12.0),
-                bend=Wave(float(self.rng.uniform(0.0, 0.8) * own), float(own * self.rng.uniform(5.0, 12.0))),
+                half_length=own * rng.uniform(2.0, 12.0),
+                bend=Wave(float(rng.uniform(0.0, 0.8) * own), float(own * rng.uniform(5.0, 12.0))),
             )
             n -= self.accept(surface)
 
     def sponge(self) -> None:
         """Add one membrane of arbitrary topology through the whole field of view."""
+        rng, grid = self.rng, self.grid
         self.accept(
             sponge(
-                self.rng,
-                self.grid,
-                self.grid.full_box,
-                wavelength=self.rng.uniform(900.0, 2500.0),
-                level=self.rng.uniform(-1.0, 1.4),
+                rng, grid, grid.full_box, wavelength=rng.uniform(900.0, 2500.0), level=rng.uniform(-1.0, 1.4)
             )
         )
 
