@@ -25,6 +25,8 @@ from sam2.modeling.sam.transformer import TwoWayTransformer
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
+from cryoseg.methods.sam.sam2_volume import VolumePredictor
+
 SliceMemory = deque[dict[str, Any]]  # maxlen is the length of the training clips less one
 FINE_LEVELS = 2  # maps finer than SAM 2's own: full and half resolution
 
@@ -284,3 +286,7 @@ class FineSam2(SAM2Base):
         # Only the memory is read again; the masks would hold most of the bytes.
         memory.append({key: out[key] for key in ("maskmem_features", "maskmem_pos_enc", "obj_ptr")})
         return out["pred_masks"][:, 0].float()
+
+
+class FineVolumePredictor(FineSam2, VolumePredictor):
+    """The fine network as a predictor, for `--sam2-config` of a network with its encoder and decoder."""

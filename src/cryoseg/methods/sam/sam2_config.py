@@ -77,7 +77,9 @@ def build_predictor(config: str | Path) -> VolumePredictor:
         network module of sam2 or cryoseg.
     """
     path, model = _model_section(config)
-    model["_target_"] = "cryoseg.methods.sam.sam2_volume.VolumePredictor"
+    is_fine = str(model["_target_"]).startswith("cryoseg.methods.sam.fine_sam2.")
+    place = "fine_sam2.FineVolumePredictor" if is_fine else "sam2_volume.VolumePredictor"
+    model["_target_"] = f"cryoseg.methods.sam.{place}"
     model["non_overlap_masks"] = False
     model["fill_hole_area"] = 0
     predictor = _instantiate(path, model)
