@@ -1,1 +1,1 @@
-"""Files in and out; the only room that turns axes around."""
+"""Input and output files; the only room that turns axes around."""
