@@ -300,6 +300,9 @@ def _take(held: FileLock, path: Path, on_wait: Callable[[], None] | None) -> boo
         held.acquire(timeout=0)
     except (Timeout, PermissionError) as error:
         if isinstance(error, PermissionError) and not path.exists():
+            # filelock opens the absolute path, which a user who may not search the folders above cannot.
+            if os.access(path.parent, os.W_OK | os.X_OK):
+                return True
             raise
         if on_wait is None:
             return False
