@@ -23,7 +23,7 @@ from cryoseg.core.grids.slicestack import LOGIT_OFFSETS, SLICE_OFFSETS
 from cryoseg.core.metrics.statistics import mean_with_interval
 from cryoseg.methods.membrane_tiny.runs import VALIDATION_TILE, best_network
 from cryoseg.methods.membrane_tiny.samples import volume_logits
-from cryoseg.methods.membranes.data import find_pairs, load_volume, logits_path
+from cryoseg.methods.membranes.data import TrainingPairs, find_pairs, load_volume
 from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
 
 WINDOW = 4
@@ -53,9 +53,15 @@ def main() -> None:
     parser.add_argument("--logits", type=Path, required=True)
     arguments = parser.parse_args()
     network = best_network(arguments.run, TrainMembraneConfig(stage=2), VALIDATION_TILE)
+    data = TrainingPairs(
+        training=(),
+        held_out=find_pairs([arguments.folder]),
+        polarity=Polarity.DARK,
+        logits=arguments.logits,
+    )
     volumes = [
-        load_volume(pair, polarity=Polarity.DARK, stage1_logits=logits_path(arguments.logits, pair))
-        for pair in find_pairs([arguments.folder])
+        load_volume(pair, polarity=data.polarity, stage1_logits=data.stage1_logits(pair))
+        for pair in data.held_out
     ]
 
     def run(channels: list[int], window: int, directions: tuple[bool, ...]) -> list[np.ndarray]:

@@ -24,8 +24,7 @@ from cryoseg.config.train_sam2 import ClipPrompts, Part, Sam2ClipConfig, TrainSa
 from cryoseg.methods.etsam.loss import clip_loss, etsam_loss
 from cryoseg.methods.etsam.train import train_sam2_stage
 from cryoseg.methods.etsam.training_network import ClipBatch, build_clip_network, layered_groups
-from cryoseg.methods.membranes.data import split_pairs
-from cryoseg.methods.membranes.training import TrainingPairs
+from cryoseg.methods.membranes.data import TrainingPairs, split_pairs
 
 NANO = str(Path(__file__).parents[2] / "conformance" / "sam2_nano.yaml")
 

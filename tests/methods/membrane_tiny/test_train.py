@@ -19,8 +19,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import read_tomogram, write_logits, write_mask
 from cryoseg.methods.membrane_tiny.train import train_membrane, train_stage
-from cryoseg.methods.membranes.data import Pair, find_pairs, load_volume, split_pairs
-from cryoseg.methods.membranes.training import TrainingPairs
+from cryoseg.methods.membranes.data import Pair, TrainingPairs, find_pairs, load_volume, split_pairs
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.training.loop import TrainingError
 from cryoseg.types import Geometry
@@ -216,7 +215,7 @@ def test_volumes_are_learned_on_the_grid_of_the_packaged_model(
 def test_a_tenth_but_at_least_one_volume_is_held_out(data: Path) -> None:
     training, held_out = split_pairs([str(data)], [], seed=0)
     assert (len(training), len(held_out)) == (2, 1)
-    with pytest.raises(ConfigError, match="nothing is left to learn from"):
+    with pytest.raises(ConfigError, match="none is left for training"):
         split_pairs([str(data)], [str(data)], seed=0)
 
 

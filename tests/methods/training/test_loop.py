@@ -200,7 +200,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     content = (tmp_path / CHECKPOINT).read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"no checkpoint"):
         (tmp_path / CHECKPOINT).write_bytes(damaged)
-        with pytest.raises(TrainingError, match=r"last\.pt: is no checkpoint .* delete it to begin anew"):
+        with pytest.raises(
+            TrainingError, match=r"last\.pt: is damaged or not a checkpoint .* delete it to start again"
+        ):
             train(tmp_path)
 
 

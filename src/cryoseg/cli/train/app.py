@@ -52,8 +52,7 @@ def package(
     """
     from cryoseg.methods.membrane_tiny.runs import package as write_package
     from cryoseg.methods.membrane_tiny.runs import run_settings, write_logits_of_run
-    from cryoseg.methods.membranes.data import find_pairs, logits_folder
-    from cryoseg.methods.membranes.training import TrainingPairs
+    from cryoseg.methods.membranes.data import TrainingPairs, find_pairs, logits_folder
     from cryoseg.methods.training.loop import BEST
     from cryoseg.methods.training.run import Runtime
 

@@ -21,7 +21,7 @@ from cryoseg.config.train import ClipConfig, LoopConfig, MembraneStage, TrainMem
 from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cryoseg.methods.membranes.training import TrainingPairs
+    from cryoseg.methods.membranes.data import TrainingPairs
     from cryoseg.methods.training.run import Runtime
 
 
@@ -75,8 +75,7 @@ def membrane(
     Example: cryoseg train membrane my_pairs -o runs/mine --start membrane-tiny --steps 300
     """
     from cryoseg.methods.membrane_tiny.train import train_membrane
-    from cryoseg.methods.membranes.data import split_pairs
-    from cryoseg.methods.membranes.training import TrainingPairs
+    from cryoseg.methods.membranes.data import TrainingPairs, split_pairs
 
     if stages.stage is MembraneStage.BOTH and run.devices > 1:
         raise ConfigError("--devices: is for one stage; add --stage 1 or --stage 2.")

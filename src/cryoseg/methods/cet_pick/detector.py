@@ -1,4 +1,4 @@
-"""A trained 3D detector with everything that it needs to be used: grid, scale, threshold."""
+"""A trained 3D detector with its settings: grid, scale and threshold."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ from cryoseg.methods.state import load_strict
 from cryoseg.types import FloatArray
 
 METHOD = "cet-pick"
-CANDIDATE_LOGIT = -6.0  # lower peaks are never reported
-RIDGE_LOGIT = -3.0  # nor lower points of a ridge
-RIDGE_SPACING = 0.15  # of points of a ridge before they slide to its middle, in filament widths
+CANDIDATE_LOGIT = -6.0  # lower peaks are ignored
+RIDGE_LOGIT = -3.0  # lower points of a ridge are ignored
+RIDGE_SPACING = 0.15  # distance of points of a ridge before their centers are refined, in filament widths
 CENTER_REACH = 0.5  # half side of the window whose center of mass is a pick, in particle diameters
-# Of two picks, in particle diameters; a curve needs more points than a ball.
+# Smallest distance of two picks in particle diameters; a filament needs more points than a globule.
 MIN_DISTANCE = {Specimen.GLOBULAR: 0.5, Specimen.FILAMENT: 0.25}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorSettings:
-    """What travels with the weights.
+    """Settings of a detector, which its model file contains.
 
     Attributes
     ----------
+    arch, specimen, particle_diameter_angstrom, z_compression, z_pool
+        Settings of `CetPickConfig`.
     voxel_size
-        (z, y, x) of a working voxel before z is compressed, in angstrom.
+        (z, y, x) size in angstrom of a voxel of the working grid, before z is compressed.
     score_threshold
-        In [0, 1], found on the training tomograms.
+        Threshold in [0, 1], chosen on the training tomograms.
     thickness_axis
-        Of their files.
+        Axis of the thickness in the files of the training tomograms.
     """
 
     arch: Arch
@@ -58,7 +60,7 @@ class DetectorSettings:
     thickness_axis: ThicknessAxis = ThicknessAxis.Z
 
     def grid(self, shape: tuple[int, int, int], voxel_size: tuple[float, float, float]) -> WorkingGrid:
-        """The working grid of a tomogram of this shape and voxel size (z, y, x; angstrom)."""
+        """Return the working grid of a tomogram of this shape and voxel size, (z, y, x) in angstrom."""
         scale = tuple(ours / theirs for ours, theirs in zip(self.voxel_size, voxel_size, strict=True))
         return plan_grid(
             shape,
@@ -69,7 +71,7 @@ class DetectorSettings:
 
 
 def settings_for(config: CetPickConfig, voxel_size: tuple[float, float, float]) -> DetectorSettings:
-    """Settings of a detector trained on tomograms of this voxel size (z, y, x; angstrom)."""
+    """Return the settings of a detector for tomograms of this voxel size, (z, y, x) in angstrom."""
     wanted = config.particle_diameter_angstrom / config.grid.diameter_px if config.grid.diameter_px else 0.0
     working = tuple(max(size, wanted) for size in voxel_size)
     return DetectorSettings(
@@ -84,16 +86,16 @@ def settings_for(config: CetPickConfig, voxel_size: tuple[float, float, float]) 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreMap:
-    """A detector's answer for a whole tomogram.
+    """Scores of a detector for a whole tomogram.
 
     Attributes
     ----------
     logits
-        (z, y / 2, x / 2) on the working grid.
+        (z, y / 2, x / 2) logits on the working grid.
     grid
-        Between tomogram and working grid.
+        Working grid, with the map from it to the tomogram.
     voxel_size
-        (z, y, x) of the tomogram, in angstrom.
+        (z, y, x) voxel size of the tomogram in angstrom.
     """
 
     logits: FloatArray
@@ -102,27 +104,27 @@ class ScoreMap:
 
     @property
     def cell_voxels(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Tomogram voxels per cell, (z, y, x)."""
+        """Number of tomogram voxels per cell, (z, y, x)."""
         return self.grid.scale * np.array([1.0, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE])
 
     def candidates(
         self, *, diameter_angstrom: float, min_distance_angstrom: float, ridge: bool = False
     ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], FloatArray]:
-        """All peaks, however low, one per `min_distance_angstrom`.
+        """Find all peaks, of which no two are closer than `min_distance_angstrom`.
 
         Parameters
         ----------
         diameter_angstrom
-            Of a particle; the window in which its center is sought.
+            Diameter of a particle, which sets the window for the refinement of its center.
         min_distance_angstrom
-            Between two peaks.
+            Smallest distance of two peaks.
         ridge
-            Points all along a ridge, which has few maxima of its own; for filaments.
+            Whether to return points along ridges, which have few maxima; for filaments.
 
         Returns
         -------
         tuple
-            (n, 3) centers z, y, x in tomogram voxels and (n,) logits, highest first.
+            (n, 3) centers z, y, x in tomogram voxels and (n,) logits, in descending order.
         """
         cell = self.cell_voxels * self.voxel_size
         if ridge:
@@ -146,7 +148,7 @@ class ScoreMap:
     def near(
         self, points: np.ndarray[Any, np.dtype[np.float64]], *, radius_angstrom: float
     ) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """(n,) highest logit in a box around each of (n, 3) points in tomogram voxels."""
+        """Return the highest logit, (n,), in a box around each of (n, 3) points in tomogram voxels."""
         stride = np.array([1, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE])
         cells = self.grid.to_working(points) / stride
         half = radius_angstrom / (self.cell_voxels * self.voxel_size)
@@ -166,7 +168,9 @@ class Detector:
     Attributes
     ----------
     network
-        In eval mode, on `device`.
+        Network in evaluation mode on `device`.
+    settings, device
+        Settings of the detector and device to compute on.
     """
 
     network: nn.Module
@@ -183,18 +187,18 @@ class Detector:
         intensity: IntensityMap | None = None,
         on_block: Callable[[int, int], None] | None = None,
     ) -> ScoreMap:
-        """Heat map of a tomogram.
+        """Compute the heat map of a tomogram.
 
         Parameters
         ----------
         volume
-            (z, y, x), finite.
+            (z, y, x) grey values, all finite.
         voxel_size
-            (z, y, x) in angstrom.
+            (z, y, x) voxel size in angstrom.
         symmetric, blocks, on_block
-            As in `score_volume`.
+            Parameters of `score_volume`.
         intensity
-            Normalization on the working grid; computed from the volume if None.
+            Normalization on the working grid; None to compute it from the volume.
         """
         shape = (int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2]))
         grid = self.settings.grid(shape, voxel_size)
@@ -212,7 +216,7 @@ class Detector:
 def save_detector(
     path: Path, weights: Mapping[str, torch.Tensor], settings: DetectorSettings, card: Mapping[str, Any]
 ) -> str:
-    """Write a packaged model and give its SHA-256; `card` says how it was trained."""
+    """Write a packaged model with a `card` about its training, and return its SHA-256."""
     metadata = {
         "method": METHOD,
         "config": {
@@ -231,12 +235,12 @@ def save_detector(
 
 
 def read_settings(path: Path) -> DetectorSettings:
-    """Settings of a packaged detector, without its weights.
+    """Read the settings of a packaged detector without its weights.
 
     Raises
     ------
     WeightsError
-        If the file is no packaged model, or one of another method.
+        If the file is not a packaged model of CET-pick.
     """
     metadata = read_model_metadata(path)
     if metadata["method"] != METHOD:
@@ -257,12 +261,12 @@ def read_settings(path: Path) -> DetectorSettings:
 
 
 def load_detector(path: Path, device: torch.device) -> Detector:
-    """Read a packaged detector, strictly.
+    """Load a packaged detector.
 
     Raises
     ------
     WeightsError
-        As `read_settings`, and if the tensors do not fit the architecture.
+        If the file is not a packaged model of CET-pick, or its tensors do not fit the architecture.
     """
     settings = read_settings(path)
     network = cet_pick.build(settings.arch)

@@ -1,4 +1,4 @@
-"""What CET-pick gives to the training loop: its network, its schedule and the loss of a step."""
+"""Network, learning rate and loss of CET-pick's training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cryoseg.config.cet_pick import CetPickConfig, Contrast, Risk
 from cryoseg.config.train import LoopConfig
-from cryoseg.methods.cet_pick import losses as losses
+from cryoseg.methods.cet_pick import losses
 from cryoseg.methods.cet_pick import network as cet_pick
 from cryoseg.methods.cet_pick.samples import CropSampler
 
@@ -18,14 +18,14 @@ AVERAGE_WARMUP = 11
 
 
 def new_network(config: CetPickConfig) -> nn.Module:
-    """An untrained network whose heads are initialized as published; its weights follow torch's seed."""
+    """Build an untrained network with initialized heads; its weights follow from torch's seed."""
     network = cet_pick.build(config.arch)
     cet_pick.initialize_heads(network)
     return network
 
 
 def schedule(step: int, config: LoopConfig) -> float:
-    """Learning rate of a step: a linear warm-up times a cosine that ends at zero."""
+    """Return the learning rate of a step: a linear warm-up times a cosine that ends at zero."""
     warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     return config.learning_rate * warmup * (1 + math.cos(math.pi * step / config.steps)) / 2
 
@@ -33,13 +33,13 @@ def schedule(step: int, config: LoopConfig) -> float:
 def loss_of_crops(
     network: nn.Module, sampler: CropSampler, config: CetPickConfig, device: torch.device
 ) -> Callable[[int], dict[str, Tensor]]:
-    """Function from the number of a step to its loss and the terms of which it is the weighted sum."""
+    """Return the function from the number of a step to its loss and the terms of this weighted sum."""
 
     def loss(step: int) -> dict[str, Tensor]:
         batch = sampler.batch(step)
         crops = torch.from_numpy(batch.crops).to(device)
         target = torch.from_numpy(batch.targets).to(device)
-        # The generator of a step serves the second view and the contrastive samples, in this order.
+        # The second view and the contrastive samples use this generator in this order.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         risk, contrast, consistency = _terms(network, crops, target, config, generator)
         total = risk + config.contrast_weight * contrast + config.consistency_weight * consistency
@@ -51,7 +51,7 @@ def loss_of_crops(
 def _terms(
     network: nn.Module, crops: Tensor, target: Tensor, config: CetPickConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Risk, contrastive term and consistency of one batch, each a scalar, without their factors."""
+    """Return risk, contrastive term and consistency of one batch as scalars without their factors."""
     logits, features = network(crops)
     p = losses.probabilities(logits[:, 0])
     if config.risk is Risk.PU:
@@ -61,8 +61,8 @@ def _terms(
     zero = risk.detach() * 0
     if not config.needs_second_view:
         return risk, zero, zero
-    # Cell (z, i, j) lies on pixel (2 i, 2 j). Flipping z keeps cells on cells; flipping y or x
-    # of an even side would shift them by a pixel, so that the first row or column rolls round.
+    # Cell (z, i, j) lies on pixel (2 i, 2 j). A flip of y or x with an even side shifts cells by a pixel,
+    # which a cyclic shift of the crop corrects.
     axis = int(torch.randint(1, 4, (), generator=generator))
     other_logits, other_features = network(_flip_onto_cells(crops, axis))
     flipped_p = losses.probabilities(_flip_cells(other_logits[:, 0], axis))

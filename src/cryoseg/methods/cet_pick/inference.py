@@ -1,6 +1,6 @@
-"""Run a CET-pick detector over a tomogram in overlapping blocks.
+"""Apply a CET-pick detector to a tomogram in overlapping blocks.
 
-Memory holds the score map (a quarter of the working grid, float32) and one block.
+Only the score map (a quarter of the working grid, float32) and one block are in memory.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from cryoseg.types import FloatArray
 
 @dataclass(frozen=True, kw_only=True)
 class BlockShape:
-    """How a volume is cut, in voxels of the working grid.
+    """Size of the blocks in voxels of the working grid.
 
     Attributes
     ----------
     slices
-        Slices computed at once, without the three more on either side that the heads need.
+        Number of slices of a block, without the three on either side that the heads need.
     tile
-        Side of a tile in y and x, without the halo.
+        Side of a block in y and x, without the margin.
     halo
-        Voxels around a tile that are computed and thrown away.
+        Width of the margin around a block, whose scores are discarded.
     """
 
     slices: int = 24
@@ -40,7 +40,7 @@ class BlockShape:
 
 
 def _spans(size: int, core: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
-    """(begin, end, padded begin, padded end) of pieces that cover `size`; one piece if it fits."""
+    """Yield (begin, end, padded begin, padded end) of pieces that cover `size`; one piece if it is small."""
     if size <= core + 2 * halo:
         yield 0, size, 0, size
         return
@@ -50,9 +50,9 @@ def _spans(size: int, core: int, halo: int) -> Iterator[tuple[int, int, int, int
 
 
 def _symmetric_logits(network: nn.Module, block: Tensor) -> Tensor:
-    """Mean of a block's logits and those of its point reflection, reflected back.
+    """Return the mean of a block's logits and those of its point reflection.
 
-    A network's systematic shift changes sign with the reflection, so that it cancels here.
+    A systematic shift of the network changes sign with the reflection and cancels in the mean.
     """
     logits = network(block)[0][:, 0]
     # Only with odd sides do the cells of the reflection lie on the cells of the block.
@@ -71,22 +71,23 @@ def score_volume(
     blocks: BlockShape | None = None,
     on_block: Callable[[int, int], None] | None = None,
 ) -> FloatArray:
-    """Heat-map logits of a whole volume.
+    """Compute the heat-map logits of a whole volume.
 
     Parameters
     ----------
     network
-        From `cet_pick.build`, in eval mode, on `device`.
+        Network from `cet_pick.build` in evaluation mode on `device`.
     volume
-        The tomogram on its working grid. Blocks without signal are not computed.
+        Tomogram on its working grid. Blocks without signal are not computed.
     device
-        Where to compute.
+        Device to compute on.
     symmetric
-        Average with the point reflection: twice the time, and no systematic shift.
+        Whether to average with the point reflection, which takes twice the time and cancels systematic
+        shifts.
     blocks
-        How to cut.
+        Size of the blocks; None for the default.
     on_block
-        Called with (done, total).
+        Function to call with the numbers of blocks done and of all blocks.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Tomograms and labels made ready for CET-pick's training."""
+"""Check labels and prepare tomograms for the training of CET-pick."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ REMEDY = "--picks-pixel-size converts"
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledTomogram:
-    """One tomogram to train from.
+    """A training tomogram.
 
     Attributes
     ----------
     tomogram
-        With a voxel size; finite.
+        Tomogram with a voxel size and finite values.
     labels
-        (n, 3) z, y, x, voxels; may be empty.
+        (n, 3) z, y, x of particles in voxels; may be empty.
     negatives
-        (n, 3) centers of what looks like a particle and is none.
+        (n, 3) z, y, x of objects that look like a particle but are none, in voxels.
     mask
-        (z, y, x) True where particles may be; None for everywhere.
+        (z, y, x) mask of voxels where particles can be; None for everywhere.
     """
 
     tomogram: Tomogram
@@ -45,13 +45,13 @@ class LabeledTomogram:
 
     @property
     def name(self) -> str:
-        """Of the file, for messages."""
+        """Name of the file for messages."""
         return self.tomogram.source.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A tomogram ready for training; labels in tomogram voxels."""
+    """A tomogram on the working grid, with its labels in voxels of the tomogram."""
 
     source: LabeledTomogram
     intensity: IntensityMap
@@ -63,7 +63,7 @@ class Prepared:
 def _nearest_within(
     shape: tuple[int, ...], points: NDArray[np.float64], reach: NDArray[np.float64]
 ) -> BoolArray:
-    """True where a voxel lies within `reach` (per axis) of a point."""
+    """Return the mask of voxels inside ellipsoids around points, with half axes `reach`."""
     near = np.zeros(shape, bool)
     for point in points:
         low = np.maximum(np.floor(point - reach).astype(int), 0)
@@ -79,7 +79,7 @@ def _nearest_within(
 
 
 def known_voxel_size(item: LabeledTomogram) -> tuple[float, float, float]:
-    """(z, y, x) in angstrom.
+    """Return the (z, y, x) voxel size of a tomogram in angstrom.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def known_voxel_size(item: LabeledTomogram) -> tuple[float, float, float]:
 def _distinct(
     labels: NDArray[np.float64], voxel_size: tuple[float, float, float], apart: float
 ) -> NDArray[np.bool_]:
-    """(n,) False for labels that repeat an earlier one within `apart` angstrom."""
+    """Return an (n,) mask of the labels that are not within `apart` angstrom of an earlier one."""
     keep = np.ones(len(labels), bool)
     if len(labels) > 1:
         for first, second in sorted(cKDTree(labels * np.asarray(voxel_size)).query_pairs(apart)):
@@ -113,7 +113,7 @@ def prepare(
     settings: DetectorSettings,
     held: NDArray[np.bool_],
 ) -> Prepared:
-    """Bring a tomogram to the working grid; labels that are `held` (n,) do not reach the sampler."""
+    """Resample a tomogram to the working grid, without the labels in the (n,) mask `held`."""
     shape = item.tomogram.data.shape
     grid = settings.grid((shape[0], shape[1], shape[2]), known_voxel_size(item))
     normalized = normalize_volume(item.tomogram.data, grid)
@@ -140,7 +140,7 @@ def prepare(
 
 
 def checked(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEvent) -> list[LabeledTomogram]:
-    """Labels inside, none twice, and one voxel size for all."""
+    """Remove labels outside the tomogram and repeated labels; warn of few labels."""
     good = []
     for item in items:
         if not len(item.labels) and not len(item.negatives):
@@ -179,7 +179,7 @@ def checked(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEve
 
 
 def held_out_labels(items: list[LabeledTomogram], config: CetPickConfig) -> list[NDArray[np.bool_]]:
-    """(n,) which labels are kept out of training, per tomogram; the same for the same seed."""
+    """Choose the labels to hold out of training; return an (n,) mask per tomogram."""
     counts = [len(item.labels) for item in items]
     total = sum(counts)
     flags = np.zeros(total, bool)

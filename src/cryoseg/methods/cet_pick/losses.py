@@ -1,7 +1,6 @@
 """Losses of CET-pick: positive-unlabeled focal risk, debiased contrast, consistency.
 
-A target holds 1 on hard positives, values in (0, 1) on soft voxels around them, -1 where nothing
-is known, and 0 where there is known to be nothing.
+A target is 1 on positives, in (0, 1) around them, -1 on unlabeled voxels and 0 on empty ones.
 
 Source: Huang et al., ECCV 2022, doi 10.1007/978-3-031-19803-8_38, as released for MiLoPYP.
 """
@@ -18,13 +17,14 @@ from torch.nn import functional
 from cryoseg.errors import InputError
 
 PROBABILITY_FLOOR = 1e-4  # the publication's clamp of the sigmoid
-CONFIDENT = 0.99  # unlabeled anchors above this (or below 1 minus it) form their own mean
+CONFIDENT = 0.99  # unlabeled anchors above this or below 1 - this are averaged separately
 FOCAL_POWER = 2  # CornerNet's alpha
 SOFT_POWER = 4  # CornerNet's beta
+ROWS = 1024  # anchors that are compared with all voxels at a time, which limits memory
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Sigmoid, any shape, kept away from 0 and 1 so that its logarithm stays finite."""
+    """Return the sigmoid, any shape, clamped so that its logarithm is finite."""
     return torch.sigmoid(logits).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
 
 
@@ -33,25 +33,25 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def pu_risk(p: Tensor, target: Tensor, *, prior: float, positive_weight: float | None = None) -> Tensor:
-    """Non-negative positive-unlabeled risk with focal weights.
+    """Return the non-negative positive-unlabeled risk with focal weights.
 
     Parameters
     ----------
     p
-        Probabilities, any shape.
+        Probabilities of any shape.
     target
-        Same shape; voxels below -1 are left out. Voxels at 0, known to be empty, add a risk of
-        their own; the publication has none.
+        Targets of the same shape; voxels below -1 are ignored. Empty voxels add a risk that the
+        publication does not have.
     prior
-        Fraction of unlabeled voxels that are particle, tau.
+        Fraction of unlabeled voxels that belong to particles, tau.
     positive_weight
-        Factor of the positives' risk; None takes the prior, as published. Particles fill so few
-        voxels that a true prior leaves the positives next to no say.
+        Weight of the positives' risk; None for the prior, as published. Since particles fill few voxels,
+        the true prior gives the positives a very small weight.
 
     Raises
     ------
     InputError
-        Without any hard positive.
+        If the target contains no positive.
     """
     positive = target == 1
     if not positive.any():
@@ -68,13 +68,13 @@ def pu_risk(p: Tensor, target: Tensor, *, prior: float, positive_weight: float |
     unlabeled = _mean(-(p_unlabeled**FOCAL_POWER) * (1 - p_unlabeled).log())
     empty = _mean(-(p_empty**FOCAL_POWER) * (1 - p_empty).log())
     negative = unlabeled - prior * as_negative
-    # A negative estimate can only come from over-fitting; the publication then drops the term.
+    # A negative estimate is a sign of overfitting; the publication then omits the term.
     weight = prior if positive_weight is None else positive_weight
     return weight * as_positive + torch.where(negative >= 0, negative, torch.zeros_like(negative)) + empty
 
 
 def focal_risk(p: Tensor, target: Tensor) -> Tensor:
-    """CornerNet's focal loss, any shape, for tomograms in which every particle is labeled."""
+    """Return CornerNet's focal loss, any shape, for tomograms in which every particle is labeled."""
     p, target = p[target >= -1], target[target >= -1]
     positive = target == 1
     g = target.clamp(min=0)
@@ -84,12 +84,12 @@ def focal_risk(p: Tensor, target: Tensor) -> Tensor:
 
 
 def consistency(p_first: Tensor, p_second: Tensor) -> Tensor:
-    """Mean squared difference of two views of one shape of the same voxels, flipped back onto each other."""
+    """Return the mean squared difference of the probabilities of two views of the same voxels, any shape."""
     return functional.mse_loss(p_first, p_second)
 
 
 def _debiased(positive: Tensor, negative: Tensor, prior: float, floor: float) -> Tensor:
-    """Loss of each anchor: contrast with the positives' share removed from the negatives."""
+    """Return the loss of each anchor, with the expected positives removed from the negatives."""
     noise = ((negative - prior * positive) / (1 - prior)).clamp(min=floor)
     return -(positive / (positive + noise)).log()
 
@@ -114,27 +114,25 @@ class ContrastSettings:
 
 
 def published_contrast(
-    features: Tensor, labels: Tensor, p: Tensor, settings: ContrastSettings, *, rows: int = 1024
+    features: Tensor, labels: Tensor, p: Tensor, settings: ContrastSettings
 ) -> tuple[Tensor, Tensor]:
-    """Debiased contrast exactly as published, self term and all, computed in blocks of rows.
+    """Return the debiased contrast as published, including the similarity of an anchor with itself.
 
     Parameters
     ----------
     features
-        (2, n, channels), unit vectors of two views of the same n voxels.
+        (2, n, channels) unit vectors of two views of the same n voxels.
     labels
         (n,) target values.
     p
         (2, n) probabilities.
     settings
         Constants of the term.
-    rows
-        Anchors at a time; the memory is `rows` x 2n.
 
     Returns
     -------
     tuple
-        Supervised and unsupervised part, unweighted scalars.
+        Supervised and unsupervised part as scalars without factors.
     """
     both = features.reshape(-1, features.shape[-1])
     labels2 = labels.repeat(2)
@@ -151,11 +149,11 @@ def published_contrast(
     supervised: list[Tensor] = []
     a_parts: list[Tensor] = []
     b_parts: list[Tensor] = []
-    for start in range(0, 2 * n, rows):
-        index = torch.arange(start, min(start + rows, 2 * n), device=labels.device)
+    for start in range(0, 2 * n, ROWS):
+        index = torch.arange(start, min(start + ROWS, 2 * n), device=labels.device)
         similarity = both[index] @ both.T / settings.temperature
         similarity = similarity - similarity.detach().amax(dim=1, keepdim=True)
-        # The publication zeroes the diagonal after the shift, so the self term is exp(0) = 1.
+        # The publication sets the diagonal to 0 after the shift, so that exp gives 1.
         diagonal = functional.one_hot(index, 2 * n).bool()
         e = similarity.masked_fill(diagonal, 0.0).exp()
         anchors = positive[index]
@@ -166,7 +164,7 @@ def published_contrast(
         free = unlabeled[index]
         if free.any():
             a = e[free, partner[index[free]]]
-            rest = e[free].sum(dim=1) - a  # the self term stays in, as published
+            rest = e[free].sum(dim=1) - a  # includes the anchor itself, as published
             a_parts.append(a)
             b_parts.append(rest)
     zero = features.sum() * 0
@@ -200,21 +198,21 @@ def sampled_contrast(
     samples: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Debiased contrast without the self term, on a random sample of anchors and columns.
+    """Return the debiased contrast of a random sample, without the similarity of an anchor with itself.
 
-    The publication compares an anchor with itself too; that similarity, 1 after the shift by the
-    row's maximum, outweighs all others and leaves the supervised part with nothing to learn. Here
-    the diagonal is left out, and the noise floor is exp(-2 / T), the least that exp of a shifted
-    similarity of unit vectors can be. Cost: `samples` squared instead of all voxels squared.
+    The publication includes this similarity, which is larger than all others and leaves the supervised part
+    almost constant. Here it is left out, and the smallest noise term is exp(-2 / T), the minimum of the
+    exponential of a shifted similarity of unit vectors. The cost is `samples` squared instead of the number
+    of voxels squared.
 
     Parameters
     ----------
     features, labels, p, settings
-        As in `published_contrast`.
+        Parameters of `published_contrast`.
     samples
-        Most positive anchors, most unlabeled anchors, and columns.
+        Largest number of positive anchors, of unlabeled anchors and of columns.
     generator
-        Source of the sample, on the CPU.
+        Random generator on the CPU.
     """
     n = labels.numel()
     both = features.reshape(-1, features.shape[-1])

@@ -1,10 +1,10 @@
-"""CET-pick's U-Net detectors: slices through one 2D network, then light 3D heads.
+"""CET-pick's detectors: a 2D network for every slice, then small 3D heads.
 
-Input is (batch, z, y, x), one channel implied. Both outputs keep z and halve y and x; the
-first convolution has stride 2 and padding 3, so cell (z, i, j) of an output is centered on
-voxel (z, 2 i, 2 j) of the input, with no half-voxel in between.
+The input is (batch, z, y, x) with one channel. Both outputs keep z and halve y and x. The first
+convolution has stride 2 and padding 3, so that cell (z, i, j) of an output is centered on voxel
+(z, 2 i, 2 j) of the input.
 
-Module names follow the publication's state dict, so that its weights load strictly.
+The names of modules are those of the published state dict.
 
 Source: Huang et al., ECCV 2022, doi 10.1007/978-3-031-19803-8_38 (detector of MiLoPYP, 2024).
 """
@@ -21,10 +21,10 @@ STEM_CHANNELS = 16
 START_FILTERS = 32
 HEAD_CHANNELS = 32
 XY_STRIDE = 2
-Z_HALO = 3  # three z-kernels of size 3 in the heads
+Z_HALO = 3  # the heads have three kernels of size 3 along z
 HEAD_INIT_STD = 0.001
 HEAT_MAP_INIT_GAIN = 0.3
-# Cells of the deepest map are 2**(levels - 1) cells of the heat map; tiles must start on a multiple.
+# Number of resolutions; a cell of the coarsest map has 2**(levels - 1) cells of the heat map.
 LEVELS = {Arch.UNET_4: 4, Arch.UNET_5: 5}
 
 
@@ -53,7 +53,7 @@ class _UpBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         up = functional.relu(self.norm0(self.upconv(x)))
-        # Pooling rounds odd sides up, so the way back can be one cell too wide.
+        # Pooling rounds odd sides up, so the upsampled map can be one cell too wide.
         up = up[..., : skip.shape[-2], : skip.shape[-1]]
         joined = torch.cat((up, skip), dim=1)
         joined = functional.relu(self.norm1(self.conv1(joined)))
@@ -90,7 +90,7 @@ class TomoConvUNet(nn.Module):
     Parameters
     ----------
     levels
-        Resolutions of the U-Net: 4 (unet_4) or 5 (unet_5).
+        Number of resolutions of the U-Net: 4 (unet_4) or 5 (unet_5).
     """
 
     def __init__(self, levels: int = 4) -> None:
@@ -119,12 +119,12 @@ class TomoConvUNet(nn.Module):
                 nn.init.normal_(module.weight, std=HEAD_INIT_STD)
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """Heat-map logits and embeddings.
+        """Compute heat-map logits and embeddings.
 
         Parameters
         ----------
         volume
-            (batch, z, y, x), normalized.
+            (batch, z, y, x) normalized grey values.
 
         Returns
         -------
@@ -135,7 +135,7 @@ class TomoConvUNet(nn.Module):
         batch, depth = volume.shape[:2]
         slices = volume.reshape(batch * depth, 1, *volume.shape[2:])
         features = functional.relu(self.bn1(self.conv1(slices)))
-        # A quarter less CPU time for the many small convolutions.
+        # This memory format takes a quarter less CPU time for the many small convolutions.
         features = self.unet(features.contiguous(memory_format=torch.channels_last))
         features = features.reshape(batch, depth, *features.shape[1:]).transpose(1, 2)
         features = self.feature_head(features)
@@ -143,17 +143,17 @@ class TomoConvUNet(nn.Module):
 
 
 def build(arch: Arch) -> nn.Module:
-    """An untrained detector; every architecture maps (batch, z, y, x) to logits and embeddings."""
+    """Build an untrained detector, which maps (batch, z, y, x) to logits and embeddings."""
     if arch is Arch.RESSMALL_18:
         return SmallResNetDetector()
     return TomoConvUNet(LEVELS[arch])
 
 
 def initialize_heads(network: nn.Module) -> None:
-    """Give the 3D heads gradients from the first step on.
+    """Initialize the 3D heads so that they have gradients from the first step on.
 
-    The publication draws three layers in a row with a standard deviation of 0.001, so that the
-    heat map stays at 0.5 for some hundred steps before anything is learned.
+    The publication initializes three consecutive layers with a standard deviation of 0.001, so that the
+    heat map stays at 0.5 for some hundred steps.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv3d):
@@ -164,11 +164,11 @@ def initialize_heads(network: nn.Module) -> None:
 
 
 def remap_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of a published checkpoint (bare, or saved from a data-parallel wrapper) to ours."""
+    """Return a published state dict without the prefix of a data-parallel wrapper."""
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-INITIAL_PROBABILITY_BIAS = -2.19  # sigmoid(-2.19) = 0.1, CornerNet's start
+INITIAL_PROBABILITY_BIAS = -2.19  # sigmoid(-2.19) = 0.1, as in CornerNet
 
 
 class _BasicBlock(nn.Module):
@@ -191,7 +191,7 @@ class _BasicBlock(nn.Module):
 
 
 def _bilinear_kernel(weight: Tensor) -> None:
-    """Fill a transposed 4 x 4 convolution with bilinear magnification by 2, channel by channel."""
+    """Set a transposed 4 x 4 convolution to bilinear upsampling by 2 of every channel."""
     ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
     with torch.no_grad():
         weight.zero_()
@@ -213,7 +213,7 @@ def _up_stage(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class SmallResNetDetector(nn.Module):
-    """ResNet-18's first half and back up to half resolution."""
+    """First half of a ResNet-18, upsampled to half of the input's resolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,13 +228,13 @@ class SmallResNetDetector(nn.Module):
         nn.init.constant_(self.hm.bias, INITIAL_PROBABILITY_BIAS)  # type: ignore[arg-type]
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """Heat-map logits and embeddings of (batch, z, y, x), as `TomoConvUNet.forward`."""
+        """Compute heat-map logits and embeddings of (batch, z, y, x), as `TomoConvUNet.forward` does."""
         batch, depth, height, width = volume.shape
         x = volume.reshape(batch * depth, 1, height, width)
         x = functional.relu(self.bn1(self.conv1(x)))
         x = functional.max_pool2d(x, 3, stride=2, padding=1)
         x = self.deconv_layers(self.layer2(self.layer1(x)))
-        # Strided convolutions round sides up, so the way back is up to three cells too wide.
+        # Strided convolutions round sides up, so the upsampled map is up to three cells too wide.
         x = x[..., : (height + 1) // 2, : (width + 1) // 2]
         x = x.reshape(batch, depth, *x.shape[1:]).transpose(1, 2)
         x = self.feature_head(x)

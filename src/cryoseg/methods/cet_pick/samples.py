@@ -1,7 +1,7 @@
-"""Training crops of CET-pick: around labels and elsewhere, with exact sub-cell targets.
+"""Training crops of CET-pick around labels and elsewhere, with their targets.
 
-The publication floors a label to a cell of the heat map, which shifts it by up to a voxel. Here
-the Gaussian is drawn around the label's true position, and a flip moves it as it moves the crop.
+The publication rounds a label down to a cell of the heat map, which shifts it by up to a voxel. Here the
+Gaussian is centered on the exact position of the label, also after a flip.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cryoseg.types import BoolArray, FloatArray
 UNLABELED = -1.0
 EMPTY = 0.0
 IGNORED = -2.0
-TRIES = 8  # to find a crop in which there is something to learn from
-SOFT_FLOOR = 0.05  # Gaussian values below this count as unlabeled
+TRIES = 8  # number of attempts to find a crop that overlaps the mask
+SOFT_FLOOR = 0.05  # smaller values of the Gaussian become unlabeled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +29,16 @@ class LabeledVolume:
     Attributes
     ----------
     data
-        (z, y, x) normalized, float16 to spare memory.
+        (z, y, x) normalized grey values, float16 to save memory.
     labels
-        (n, 3) z, y, x of the labels to train from, working voxels.
+        (n, 3) z, y, x of the training labels in voxels of the working grid.
     diameter
-        (z, y, x) of a particle, working voxels.
+        (z, y, x) diameter of a particle in voxels of the working grid.
     empty
-        (z, y, x) True where there is known to be no particle, or None.
+        (z, y, x) mask of voxels that are known to contain no particle, or None.
     mask
-        (z, y, x) True where particles may be; elsewhere nothing is learned. None for everywhere.
+        (z, y, x) mask of voxels where particles can be, which excludes all others from the training; None
+        for everywhere.
     """
 
     data: NDArray[np.float16]
@@ -54,10 +55,10 @@ class CropBatch:
     Attributes
     ----------
     crops
-        (batch, z, y, x).
+        (batch, z, y, x) grey values.
     targets
-        (batch, z, y / 2, x / 2): 1 hard positive, (0, 1) soft, 0 known to be empty, -1 unlabeled,
-        -2 to be left out.
+        (batch, z, y / 2, x / 2) targets: 1 positive, (0, 1) near a positive, 0 empty, -1 unlabeled,
+        -2 ignored.
     """
 
     crops: FloatArray
@@ -67,23 +68,23 @@ class CropBatch:
 def gaussian_target(
     labels: NDArray[np.float64], shape: tuple[int, int, int], *, diameter: NDArray[np.float64], sigma: float
 ) -> FloatArray:
-    """Largest of the Gaussians around the labels, on heat-map cells.
+    """Return the maximum of the Gaussians around the labels on the cells of the heat map.
 
     Parameters
     ----------
     labels
-        (n, 3) z, y, x, voxels of the crop; may lie outside.
+        (n, 3) z, y, x in voxels of the crop, also outside it.
     shape
-        (z, y, x) of the crop in cells.
+        (z, y, x) shape of the crop in cells.
     diameter
-        (z, y, x) of a particle, voxels of the crop.
+        (z, y, x) diameter of a particle in voxels.
     sigma
-        As a fraction of the diameter.
+        Standard deviation as a fraction of the diameter.
 
     Returns
     -------
     FloatArray
-        (z, y, x) in [0, 1]; 1 only where a label falls on a cell's center. 0 below `SOFT_FLOOR`.
+        (z, y, x) values in [0, 1], with 0 instead of values below `SOFT_FLOOR`.
     """
     target = np.zeros(shape, np.float32)
     steps = (1, XY_STRIDE, XY_STRIDE)
@@ -100,7 +101,7 @@ def gaussian_target(
 
 
 def _padded(volume: LabeledVolume, crop: tuple[int, int, int]) -> LabeledVolume:
-    """The volume, extended by its mirror image (but never to be learned from) to hold a crop."""
+    """Pad a volume by reflection to the size of a crop; its mask excludes the padding."""
     missing = [max(0, side - n) for side, n in zip(crop, volume.data.shape, strict=True)]
     if not any(missing):
         return volume
@@ -118,14 +119,14 @@ def _padded(volume: LabeledVolume, crop: tuple[int, int, int]) -> LabeledVolume:
 
 @dataclass(frozen=True, kw_only=True)
 class CropSampler:
-    """Random crops; those of step n follow from the seed and n alone.
+    """Sampler of random crops; those of step n depend on the seed and n only.
 
     Attributes
     ----------
     volumes
-        At least one holds a label.
+        Volumes, at least one with a label.
     config
-        Crop size, augmentation, target, seed.
+        Crop size, augmentation, target and seed.
     """
 
     volumes: list[LabeledVolume]
@@ -139,7 +140,7 @@ class CropSampler:
         object.__setattr__(self, "_owners", owners)
 
     def batch(self, step: int) -> CropBatch:
-        """The crops of one step; the first always holds a label."""
+        """Draw the crops of one step, of which the first contains a label."""
         rng = np.random.default_rng([self.config.seed, step])
         pairs = [self._sample(rng, centered=not number) for number in range(self.config.batch)]
         crops, targets = zip(*pairs, strict=True)
@@ -176,7 +177,7 @@ class CropSampler:
         return crop * np.float32(gain) + noise + np.float32(rng.normal(0, 0.1)), target
 
     def _window(self, volume: LabeledVolume, center: NDArray[np.float64]) -> tuple[slice, ...]:
-        """The crop about a point, moved into the volume."""
+        """Return the window of a crop around a point, moved into the volume."""
         size = np.asarray(self.config.crop)
         begin = np.round(center - (size - 1) / 2).astype(int)
         begin = np.clip(begin, 0, np.asarray(volume.data.shape) - size)
@@ -194,7 +195,7 @@ class CropSampler:
         target = gaussian_target(labels, shape, diameter=volume.diameter, sigma=self.config.target_sigma)
         nothing = target == 0
         target[target >= self.config.hard_positive_above] = 1.0
-        # A label between cells can leave every cell below the bar; its nearest one must not be lost.
+        # A label between cells can leave every cell below the limit; its nearest cell is always positive.
         steps = np.array([1, XY_STRIDE, XY_STRIDE])
         nearest = np.round(labels / steps).astype(int)
         inside = ((nearest >= 0) & (nearest < shape)).all(axis=1)

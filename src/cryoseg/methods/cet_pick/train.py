@@ -1,4 +1,4 @@
-"""Train a 3D detector from a few labels: tomograms and points in, a packaged model out."""
+"""Train a 3D detector from tomograms with a few labels."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from cryoseg.methods.cet_pick.samples import CropSampler
 from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.run import Runtime, TrainingRun
 
-LABEL_RADIUS = 0.35  # a peak this near to a label, in particle diameters, is the label's
+LABEL_RADIUS = 0.35  # a peak within this distance of a label, in particle diameters, belongs to it
 FIRST_CHECK = 0.6  # fraction of all steps; earlier networks are not checked
 SAME_VOXEL_SIZE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedDetector:
-    """A detector and the history of its training.
+    """A detector and the results of its training.
 
     Attributes
     ----------
     detector
-        The detector with its threshold.
+        Detector with its threshold.
     weights
-        Its weights, on the CPU.
+        Weights of the detector on the CPU.
     checks
-        What `examine` gave at every check, with its `step`.
+        Results of `examine` at every check, with its `step`.
     selected_step
-        Step of the check whose weights and threshold are kept.
+        Step of the check whose weights and threshold the detector has.
     held_out, labels
-        Number of labels that were held out, and of all labels.
+        Number of held-out labels and of all labels.
     """
 
     detector: Detector
@@ -63,7 +63,7 @@ class TrainedDetector:
     labels: int
 
     def card(self, config: CetPickConfig) -> dict[str, Any]:
-        """What the model file says about its training, as plain JSON."""
+        """Return the entries of the model card about the training as plain JSON."""
         training = config.to_dict()
         del training["max_minutes"]  # it does not change the model
         return {
@@ -81,9 +81,8 @@ def examine(prepared: list[Prepared], detector: Detector) -> dict[str, float]:
     Returns
     -------
     dict
-        `threshold_logit`, the threshold that suits the peaks; `recall`, the share of the held-out labels
-        (of all labels where none are held out) that is found above it; `peaks`, the number of peaks
-        above it.
+        `threshold_logit`, the threshold chosen from the peaks; `recall`, the fraction of the held-out labels
+        (of all labels if none are held out) above it; `peaks`, the number of peaks above it.
     """
     diameter, specimen = detector.settings.particle_diameter_angstrom, detector.settings.specimen
     unknown: list[NDArray[np.floating[Any]]] = []
@@ -122,7 +121,7 @@ def train_detector(
     runtime: Runtime = Runtime(),
     on_check: Callable[[int, Detector], None] | None = None,
 ) -> TrainedDetector | None:
-    """Train from arrays, going on where an earlier call in `folder` stopped.
+    """Train from arrays; continue where an earlier call in `folder` stopped.
 
     Parameters
     ----------
@@ -131,12 +130,12 @@ def train_detector(
     config
         All settings.
     folder
-        Receives `config.json`, `log.csv`, `last.pt` and `best.pt`.
+        Folder of `config.json`, `log.csv`, `last.pt` and `best.pt`.
     runtime
         Device and receiver of events.
     on_check
-        Called at every check, also where no labels are held out, with the step and the detector as
-        it is then, threshold included.
+        Function to call at every check with the step and the detector of that step. With it, checks are
+        made even if no labels are held out.
 
     Returns
     -------
@@ -146,9 +145,9 @@ def train_detector(
     Raises
     ------
     InputError
-        If there is no label, or labels do not fit their tomogram; see `check_labels`.
+        If there is no label, or labels do not fit their tomogram (see `check_labels`).
     TrainingError
-        If the folder holds another run, or the loss is not finite.
+        If the folder contains another run, or the loss is not finite.
     """
     on_event, device = runtime.on_event, runtime.device
     settings = _settings(items, config, on_event)
@@ -189,7 +188,7 @@ def train_detector(
         validate=validate,
         validate_after=_check_steps(config, watched=on_check is not None or held_out > 0),
         score_name="recall",
-        # The latest check is kept that finds as many held-out labels as the best one, give or take one.
+        # The latest check that finds at most one held-out label fewer than the best is selected.
         tolerance=(1 / held_out if held_out else 1.0) + 1e-9,
         groups=[{"params": list(network.parameters()), "weight_decay": config.weight_decay}],
         learning_rate=schedule,
@@ -220,7 +219,7 @@ def train_detector(
 
 
 def _settings(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEvent) -> DetectorSettings:
-    """The detector's settings for the voxels of the first tomogram, to which the others are resampled."""
+    """Return the settings for the voxel size of the first tomogram; the others are resampled to it."""
     if not items:
         raise InputError("No tomograms to train from. Pass --tomograms.")
     voxel_sizes = [known_voxel_size(item) for item in items]
@@ -242,7 +241,7 @@ def _settings(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnE
 
 
 def _digest(items: list[LabeledTomogram]) -> str:
-    """Hash of the labels and of the names and shapes of their tomograms."""
+    """Return a hash of the labels and of the names and shapes of their tomograms."""
     found = hashlib.sha256()
     for item in items:
         found.update(item.name.encode() + repr(item.tomogram.data.shape).encode())
@@ -252,7 +251,7 @@ def _digest(items: list[LabeledTomogram]) -> str:
 
 
 def _check_steps(config: CetPickConfig, *, watched: bool) -> set[int]:
-    """Steps after which the labels are looked at; only the last one if nobody watches."""
+    """Return the steps with a check; only the last one if its result would not be used."""
     if not watched or config.checks < 2:
         return {config.steps}
     first = max(1, round(FIRST_CHECK * config.steps))

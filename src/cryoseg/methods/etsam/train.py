@@ -31,8 +31,7 @@ from cryoseg.methods.etsam.clips import SliceVolume, sample_slice_clips
 from cryoseg.methods.etsam.loss import clip_loss, etsam_loss
 from cryoseg.methods.etsam.network import StagePass, empty_mask, grid_mask, whole
 from cryoseg.methods.etsam.training_network import build_clip_network, layered_groups
-from cryoseg.methods.membranes.data import Pair, read_labels
-from cryoseg.methods.membranes.training import TrainingPairs, write_stage1_logits
+from cryoseg.methods.membranes.data import Pair, TrainingPairs, read_labels, write_stage1_logits
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 from cryoseg.methods.segmenter import Execution

@@ -1,4 +1,4 @@
-"""Runs of the bundled model's recipe on disk: their weights, settings and logits, and the packaged model."""
+"""Read the runs of the membrane model and write its packaged file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from cryoseg.config.train import ClipConfig, TrainMembraneConfig
 from cryoseg.errors import WeightsError
 from cryoseg.methods.membrane_tiny.network import CONFIG, build_stage
 from cryoseg.methods.membrane_tiny.samples import STEM, volume_logits
-from cryoseg.methods.membranes.data import Pair, load_volume
+from cryoseg.methods.membranes.data import Pair, TrainingPairs, load_volume, write_stage1_logits
 from cryoseg.methods.membranes.recipe import MembraneRecipe
-from cryoseg.methods.membranes.training import TrainingPairs, write_stage1_logits
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.sam.fine_sam2 import FineSam2
 from cryoseg.methods.state import load_strict
@@ -34,7 +33,7 @@ VALIDATION_TILE = 256
 
 
 def load_start(path: Path, stage: int) -> dict[str, Tensor]:
-    """Weights of one stage from a packaged model (file or `membrane-tiny`) or from a run's `best.pt`."""
+    """Read the weights of one stage from a packaged model, by file or name, or from a run's `best.pt`."""
     if not path.exists():
         known = canonical_name(str(path))
         if known is None:
@@ -53,29 +52,29 @@ def load_start(path: Path, stage: int) -> dict[str, Tensor]:
 
 
 def run_settings(run: Path, stage: int) -> tuple[TrainMembraneConfig, Polarity]:
-    """Settings of a finished stage, and the polarity where its pairs did not say.
+    """Read the settings of a finished stage, and the polarity where its pairs did not say.
 
     Raises
     ------
     WeightsError
-        If the folder holds no run of this stage.
+        If the folder contains no run of this stage.
     """
     require_run(run)
     record = json.loads((run / RUN_CONFIG).read_text(encoding="utf-8"))
     config = record["config"]
     if record.get("recipe") or config["stage"] != stage:
-        raise WeightsError(f"{run}: is no run of the bundled model's stage {stage}.")
+        raise WeightsError(f"{run}: is not a run of stage {stage} of the bundled model.")
     clip = ClipConfig(**config["clip"])
     return TrainMembraneConfig(stage=stage, clip=clip), Polarity(record.get("polarity", Polarity.DARK))
 
 
 def require_run(run: Path) -> None:
-    """Stop if a folder holds no weights of a training.
+    """Check that a folder contains the weights of a training.
 
     Raises
     ------
     WeightsError
-        With what to do.
+        If it does not.
     """
     if not (run / BEST).exists():
         raise WeightsError(
@@ -84,7 +83,7 @@ def require_run(run: Path) -> None:
 
 
 def best_network(run: Path, config: TrainMembraneConfig, size: int, device: torch.device = CPU) -> FineSam2:
-    """The best averaged network of a run, ready for tiles of `size` pixels."""
+    """Load the best averaged network of a run, for tiles of `size` pixels."""
     require_run(run)
     path = run / BEST
     network = build_stage(config.stage, size)
@@ -96,7 +95,7 @@ def best_network(run: Path, config: TrainMembraneConfig, size: int, device: torc
 def write_logits_of_run(
     config: TrainMembraneConfig, folder: Path, data: TrainingPairs, runtime: Runtime
 ) -> None:
-    """Write the stage-1 logits of every pair with the best weights of a stage-1 run; existing ones stay."""
+    """Write the stage-1 logits of every pair with the best weights of a run; existing files are kept."""
 
     def build() -> Callable[[Pair], NDArray[np.float32]]:
         network = best_network(folder, config, VALIDATION_TILE, runtime.device)
@@ -116,7 +115,7 @@ def package(
     card: Mapping[str, Any] | None = None,
     device: torch.device = CPU,
 ) -> tuple[float, float]:
-    """Write both stages as one model file, with the threshold that suits the validation volumes.
+    """Write both stages as one model file, with the best threshold of the validation volumes.
 
     Parameters
     ----------
@@ -127,7 +126,7 @@ def package(
     output
         The model file.
     card
-        Facts to add to its card.
+        Entries to add to its card.
     device
         Device to compute on.
 
@@ -167,6 +166,6 @@ def package(
 
 
 def _history(run: Path) -> dict[str, Any]:
-    """What a run says about itself, with the number of its volumes instead of their names."""
+    """Return the record of a run, with the numbers of its volumes instead of their names."""
     record: dict[str, Any] = json.loads((run / RUN_CONFIG).read_text(encoding="utf-8"))
     return {**record, **{key: len(record[key]) for key in ("training", "validation")}}

@@ -1,4 +1,4 @@
-"""Training of one stage of the fine membrane network on volumes with labels."""
+"""Loss and validation score of one stage of the membrane network on labeled volumes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normaliz
 def volume_logits(
     model: FineSam2, volume: TrainingVolume, *, window: int, reverse: bool = False
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """(z, y, x) logits of a training volume, by the propagation that inference uses."""
+    """Compute the (z, y, x) logits of a training volume as inference does."""
     out = np.empty(volume.data.shape, np.float32)
     stage1 = None if volume.stage1_logits is None else volume.stage1_logits.astype(np.float32)
     grid = tile_grid((volume.data.shape[1], volume.data.shape[2]), model.image_size, model.image_size // 8)
@@ -38,7 +38,7 @@ def volume_logits(
 def validation_score(
     network: FineSam2, volumes: Sequence[TrainingVolume], *, window: int, reverse: bool = False
 ) -> float:
-    """Mean Dice over volumes, at the one threshold that suits them best together."""
+    """Return the mean Dice over volumes at the threshold with the highest mean."""
     curves = [
         dice_by_threshold(volume_logits(network, volume, window=window, reverse=reverse), volume.labels)
         for volume in volumes
@@ -52,7 +52,7 @@ def loss_of_clips(
     config: TrainMembraneConfig,
     processes: Processes = ALONE,
 ) -> Callable[[int], Tensor]:
-    """Function from the number of a step to the membrane loss over its batch of clips."""
+    """Return the function from the number of a step to the membrane loss over its batch of clips."""
     part = processes.share(config.clip.batch)
     device = next(network.parameters()).device
 
@@ -67,12 +67,12 @@ STEM = "image_encoder.stem.to_full.0.weight"
 
 
 def widen_input(state: dict[str, Tensor], in_channels: int) -> dict[str, Tensor]:
-    """Weights of stage 1 as a start for stage 2: new input channels begin at zero.
+    """Return the weights of stage 1 as a start for stage 2, with zeros for the new input channels.
 
     Raises
     ------
     WeightsError
-        If the weights belong to neither stage 1 nor a network with so many channels.
+        If the weights have neither the channels of stage 1 nor `in_channels`.
     """
     kernel = state[STEM]
     given = kernel.shape[1]

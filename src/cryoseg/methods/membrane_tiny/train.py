@@ -1,4 +1,4 @@
-"""Training of the bundled membrane model: one stage, or both up to a file that `segment --model` takes."""
+"""Train one stage of the membrane model, or both up to a packaged file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from cryoseg.methods.membrane_tiny.network import build_stage
 from cryoseg.methods.membrane_tiny.runs import VALIDATION_TILE, load_start, package, write_logits_of_run
 from cryoseg.methods.membrane_tiny.samples import loss_of_clips, validation_score, widen_input
 from cryoseg.methods.membranes.clips import TrainingVolume
-from cryoseg.methods.membranes.data import Pair, digest, load_volume, logits_folder
-from cryoseg.methods.membranes.training import TrainingPairs
+from cryoseg.methods.membranes.data import Pair, TrainingPairs, digest, load_volume, logits_folder
 from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.loop import BEST
 from cryoseg.methods.training.run import Runtime, TrainingRun
@@ -32,7 +31,7 @@ def train_stage(
     start: Mapping[str, Tensor] | None = None,
     runtime: Runtime = Runtime(),
 ) -> bool:
-    """Train one stage in a folder, going on where an earlier call stopped.
+    """Train one stage in a folder; continue where an earlier call stopped.
 
     Parameters
     ----------
@@ -43,27 +42,27 @@ def train_stage(
     folder
         Receives `config.json`, `log.csv`, `last.pt` and `best.pt`.
     start
-        Weights to begin with; stage-1 weights are widened for stage 2.
+        Weights to start with; stage-1 weights are widened for stage 2.
     runtime
         Device, processes and receiver of events.
 
     Returns
     -------
     bool
-        True when all steps are done, False when the time limit ended the run earlier.
+        Whether all steps are done; False if the time limit came first.
     """
     run = TrainingRun(folder, f"stage {config.stage}", config.loop, runtime)
     network = build_stage(config.stage, config.clip.size)
     if start is not None:
         network.load_state_dict(widen_input(dict(start), CHANNELS[config.stage]))
     network.to(runtime.device)
-    judge = build_stage(config.stage, VALIDATION_TILE).eval().to(runtime.device)
+    validated = build_stage(config.stage, VALIDATION_TILE).eval().to(runtime.device)
     volumes = _load(data, data.training, "reading training volumes", runtime)
     held_out = _load(data, data.held_out, "reading validation volumes", runtime)
 
     def validate(trained: nn.Module, step: int) -> float:
-        judge.load_state_dict(trained.state_dict())
-        return validation_score(judge, held_out, window=config.clip.length, reverse=config.stage == 2)
+        validated.load_state_dict(trained.state_dict())
+        return validation_score(validated, held_out, window=config.clip.length, reverse=config.stage == 2)
 
     learner = Learner(
         network=network,
@@ -99,10 +98,10 @@ def train_membrane(
     card: Mapping[str, Any] | None = None,
     runtime: Runtime = Runtime(),
 ) -> Path | None:
-    """From data to one model file: stage 1, its logits, stage 2, threshold, package.
+    """Train stage 1, write its logits, train stage 2, choose the threshold and write the model file.
 
-    Every part that is done is kept, so that an equal call goes on after a crash or a time limit. The
-    limit of stage 2's settings is that of the whole call, which takes at least one step.
+    Finished parts are kept, so that an equal call continues after a crash or a time limit. The time limit
+    in the settings of stage 2 holds for the whole call, which takes at least one step.
 
     Parameters
     ----------
@@ -111,11 +110,11 @@ def train_membrane(
     data
         Pairs of both stages.
     output_dir
-        Receives the runs of the stages and `membrane.safetensors`.
+        Folder of the runs of the stages and of `membrane.safetensors`.
     start
-        Model file or name whose weights both stages begin with.
+        Model file or name of the weights that both stages start with.
     card
-        Facts to add to the model's card.
+        Entries to add to the model's card.
     runtime
         Device and receiver of events.
 

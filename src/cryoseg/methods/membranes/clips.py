@@ -1,6 +1,6 @@
-"""Clips of consecutive slices, cut from volumes and augmented.
+"""Cut clips of consecutive slices from volumes and augment them.
 
-Every choice of step n follows from (seed, n), so that a resumed run sees the same clips.
+The clips of step n follow from (seed, n), so that a resumed run gets the same clips.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from cryoseg.config.train import ClipConfig
 from cryoseg.core.grids.slicestack import LOGIT_CLIP, LOGIT_OFFSETS, REACH, SLICE_OFFSETS
+from cryoseg.methods.training.augment import add_noise, gaussian_blur
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +26,13 @@ class TrainingVolume:
     Attributes
     ----------
     name
-        For messages.
+        Name for messages.
     data
-        (z, y, x) float16, normalized, membranes dark.
+        (z, y, x) float16 normalized grey values, with dark membranes.
     labels
-        (z, y, x) int8: 1 membrane, 0 free of it, -1 unknown.
+        (z, y, x) int8 labels: 1 membrane, 0 background, -1 unknown.
     stage1_logits
-        (z, y, x) float16, for the second stage.
+        (z, y, x) float16 logits of stage 1, for training stage 2.
     """
 
     name: str
@@ -41,7 +42,7 @@ class TrainingVolume:
 
     @cached_property
     def labeled_slices(self) -> NDArray[np.int64]:
-        """(n,) numbers of the slices with a known voxel."""
+        """Indices of the slices with a known voxel, (n,)."""
         return np.flatnonzero((self.labels >= 0).any(axis=(1, 2)))
 
 
@@ -51,32 +52,32 @@ def _span(rng: np.random.Generator, extent: int, wanted: int) -> slice:
 
 
 def _labeled_span(rng: np.random.Generator, volume: TrainingVolume, wanted: int) -> slice:
-    """Slices of a clip of which at least one has labels; a few painted slices may be all there is."""
+    """Choose the slices of a clip of which at least one has labels."""
     depth = len(volume.data)
     known = volume.labeled_slices
     if len(known) == depth:
         return _span(rng, depth, wanted)
-    painted = int(known[rng.integers(len(known))])
-    start = int(np.clip(painted - rng.integers(wanted), 0, max(0, depth - wanted)))
+    labeled = int(known[rng.integers(len(known))])
+    start = int(np.clip(labeled - rng.integers(wanted), 0, max(0, depth - wanted)))
     return slice(start, min(depth, start + wanted))
 
 
 def _place(
     volume: TrainingVolume, rng: np.random.Generator, length: int, side: int
 ) -> tuple[int, slice, slice]:
-    """First slice, rows and columns of a clip."""
+    """Choose first slice, rows and columns of a clip."""
     _, height, width = volume.data.shape
     z = _labeled_span(rng, volume, length)
     return z.start, _span(rng, height, side), _span(rng, width, side)
 
 
 def _rows(volume: TrainingVolume, start: int, stop: int) -> NDArray[np.intp]:
-    """Numbers of slices; those beyond the ends are the last ones again."""
+    """Return the indices of slices; beyond the ends the outermost slices repeat."""
     return np.clip(np.arange(start, stop), 0, len(volume.data) - 1)
 
 
 def _planes(volume: TrainingVolume, place: tuple[int, slice, slice], length: int) -> NDArray[np.float32]:
-    """(z + 2 reach, planes, y, x): all that the slices of a clip read."""
+    """Return all planes that the slices of a clip read, (z + 2 reach, planes, y, x)."""
     z, y, x = place
     reach = REACH[1 if volume.stage1_logits is None else 2]
     rows = _rows(volume, z - reach, z + length + reach)
@@ -89,14 +90,14 @@ def _planes(volume: TrainingVolume, place: tuple[int, slice, slice], length: int
 def sample_clip(
     volumes: list[TrainingVolume], rng: np.random.Generator, config: ClipConfig
 ) -> tuple[Tensor, Tensor]:
-    """One augmented clip.
+    """Draw one augmented clip.
 
     Parameters
     ----------
     volumes
-        To draw from.
+        Volumes to draw from.
     rng
-        Of this clip alone.
+        Random generator of this clip alone.
     config
         Size, length and augmentation.
 
@@ -118,8 +119,8 @@ def sample_clip(
     images, targets = _resize(torch.from_numpy(planes), torch.from_numpy(labels), config.size)
     images, targets = _flip(images, targets, rng)
     first = (len(images) - len(targets)) // 2
-    seen = slice(first - REACH[1], first + len(targets) + REACH[1])
-    images[seen, 0] = _shade(images[seen, 0], rng, config)
+    used = slice(first - REACH[1], first + len(targets) + REACH[1])
+    images[used, 0] = _change_intensity(images[used, 0], rng, config)
     offsets = (SLICE_OFFSETS, LOGIT_OFFSETS)[: images.shape[1]]
     stacks = [
         torch.cat(
@@ -131,7 +132,7 @@ def sample_clip(
 
 
 def _resize(images: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Scale y and x to `size`, or pad with the edge (labels: unknown) where the volume is smaller."""
+    """Resize y and x to `size`; a smaller volume is padded, its images with the edge, its labels with -1."""
     height, width = images.shape[-2:]
     if height != width:
         pad = (0, max(0, height - width), 0, max(0, width - height))
@@ -139,7 +140,7 @@ def _resize(images: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
         labels = functional.pad(labels, pad, value=-1)
     if images.shape[-1] != size:
         images = functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
-        # Nearest keeps -1 apart from 0 and 1.
+        # Nearest-neighbor interpolation does not mix -1 with 0 and 1.
         labels = functional.interpolate(labels[:, None].float(), size=(size, size), mode="nearest")[:, 0].to(
             torch.int8
         )
@@ -151,30 +152,21 @@ def _flip(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Ten
     for coin, axis in zip(coins[:2], (-2, -1), strict=True):
         if coin:
             images, labels = images.flip(axis), labels.flip(axis)
-    if coins[2]:  # both tilt axes and both directions of propagation become alike
+    if coins[2]:
         images, labels = images.transpose(-1, -2), labels.transpose(-1, -2)
     if coins[3]:
         images, labels = images.flip(0), labels.flip(0)
     return images.contiguous(), labels.contiguous()
 
 
-def _shade(images: Tensor, rng: np.random.Generator, config: ClipConfig) -> Tensor:
-    """Blur, noise, contrast, offset and a slow ramp on (z, y, x) intensities."""
+def _change_intensity(images: Tensor, rng: np.random.Generator, config: ClipConfig) -> Tensor:
+    """Change (z, y, x) intensities by blur, noise, contrast, offset and a linear ramp."""
     if rng.random() < 0.3 and config.blur:
         sigma = float(rng.uniform(0.3, config.blur))
-        reach = torch.arange(-3, 4, dtype=torch.float32)
-        kernel = torch.exp(-0.5 * (reach / sigma) ** 2)
-        kernel /= kernel.sum()
-        padded = functional.pad(images[:, None], (3, 3, 3, 3), mode="replicate")
-        images = functional.conv2d(
-            functional.conv2d(padded, kernel.view(1, 1, 7, 1)), kernel.view(1, 1, 1, 7)
-        )[:, 0]
+        images = gaussian_blur(images, sigma)
         images = images / images.std().clamp(min=0.3)
     if rng.random() < 0.4 and config.noise:
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        sigma = float(rng.uniform(0, config.noise))
-        images = images + sigma * torch.randn(images.shape, generator=generator)
-        images = images / (1 + sigma**2) ** 0.5
+        images = add_noise(images, rng, config.noise)
     images = images * float(np.exp(rng.uniform(-0.3, 0.3))) + float(rng.uniform(-0.3, 0.3))
     if rng.random() < 0.2:
         ramp = torch.linspace(-1, 1, images.shape[-1])
@@ -185,9 +177,9 @@ def _shade(images: Tensor, rng: np.random.Generator, config: ClipConfig) -> Tens
 def sample_clips(
     volumes: list[TrainingVolume], config: ClipConfig, *, seed: int, step: int, part: range | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The clips of one step: (B, T, C, S, S) and (B, T, S, S).
+    """Draw the clips of one step: images (B, T, C, S, S) and labels (B, T, S, S).
 
-    `part` names those to make, of `range(config.batch)`; None makes all.
+    `part` selects from `range(config.batch)` the clips to draw; None draws all.
     """
     numbers = range(config.batch) if part is None else part
     clips = [sample_clip(volumes, np.random.default_rng([seed, step, i]), config) for i in numbers]

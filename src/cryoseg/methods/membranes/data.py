@@ -1,12 +1,13 @@
-"""Pairs of tomogram and labels on disk, found and read for training."""
+"""Find and read pairs of tomogram and labels for training."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,30 +23,42 @@ from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.pixel_size import settle_pixel_size
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, check_finite, read_mask, read_tomogram
+from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.pairs import find_labeled
 from cryoseg.io.records import hash_file
 from cryoseg.methods.membranes.clips import TrainingVolume
 from cryoseg.methods.membranes.recipe import MembraneRecipe
+from cryoseg.methods.training.run import Runtime
 from cryoseg.types import Tomogram
 
 
 class Fold(StrEnum):
-    """Which of a tomogram's labeled slices count; the others become unknown."""
+    """The part of a tomogram's labeled slices that is used; the labels of the others become unknown."""
 
     TRAINING = "training"
     VALIDATION = "validation"
 
 
 VALIDATION_SHARE = 0.1  # of several volumes
-FOLDS = 4  # every fourth labeled slice judges, the second one first
+FOLDS = 4  # every fourth labeled slice is held out, from the second on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A tomogram and its labels (1 membrane, 0 free of it, -1 unknown).
+    """A tomogram and its labels.
 
-    `polarity` is what a CSV column or the simulation's JSON says, or None. `fold` keeps only some of
-    the labeled slices, so that one tomogram can both teach and judge. `mode0` is how bytes are read.
+    Attributes
+    ----------
+    name
+        Name of the tomogram.
+    tomogram, labels
+        Files of the tomogram and of the labels: 1 membrane, 0 background, -1 unknown.
+    polarity
+        Polarity from a CSV column or the JSON file of a simulation, or None.
+    fold
+        Part of the labeled slices to use, so that one tomogram can serve for training and validation.
+    mode0
+        How bytes of MRC files are read.
     """
 
     name: str
@@ -57,7 +70,7 @@ class Pair:
 
 
 def find_pairs(sources: Sequence[str], *, mode0: Mode0 = Mode0.AUTO) -> list[Pair]:
-    """Find the pairs of folders and CSV lists; `io.pairs.find_labeled` says what those look like.
+    """Find the pairs in folders and CSV lists, which `io.pairs.find_labeled` describes.
 
     Raises
     ------
@@ -84,10 +97,10 @@ def split_pairs(
     seed: int,
     mode0: Mode0 = Mode0.AUTO,
 ) -> tuple[list[Pair], list[Pair]]:
-    """Training and validation pairs.
+    """Return training and validation pairs.
 
-    Without validation data a tenth of the volumes is held out, or, of a single volume, every fourth
-    labeled slice.
+    Without validation data a tenth of the volumes is held out; of a single volume, every fourth labeled
+    slice.
     """
     pairs = find_pairs(data, mode0=mode0)
     if validation_data:
@@ -96,8 +109,8 @@ def split_pairs(
         training = [pair for pair in pairs if pair.tomogram.resolve() not in known]
         if not training:
             raise ConfigError(
-                "--validation: holds every training volume, so nothing is left to learn from. Give other "
-                "volumes, or leave it out: a tenth is held out then."
+                "--validation: contains every training volume, so none is left for training. Give other "
+                "volumes, or leave the option out to hold out a tenth."
             )
         return training, held_out
     if len(pairs) == 1:
@@ -114,18 +127,18 @@ def load_volume(
     stage1_logits: Path | None = None,
     on_event: OnEvent = ignore,
 ) -> TrainingVolume:
-    """Read and normalize one pair, on the grid on which the packaged model will see such a tomogram.
+    """Read and normalize one pair on the grid that the packaged model uses for such a tomogram.
 
     Parameters
     ----------
     pair
-        From `find_pairs`.
+        Pair from `find_pairs`.
     polarity
-        Of the membranes where the pair does not say.
+        Polarity of the membranes where the pair does not say.
     stage1_logits
         `.npy` file of (z, y, x) float16 logits on that grid, for training stage 2.
     on_event
-        Receives what was doubtful about the files.
+        Receiver of warnings about the files.
 
     Raises
     ------
@@ -142,10 +155,10 @@ def load_volume(
     recipe = MembraneRecipe()
     size, _ = settle_pixel_size(tomogram, override=None, assumed=recipe.assumed_pixel_size)
     shape = model_shape(tomogram.data.shape, size.angstrom, recipe.pixel_size_range)
-    seen: Slices = source if shape == tomogram.data.shape else Resampled(source, shape)
+    resampled: Slices = source if shape == tomogram.data.shape else Resampled(source, shape)
     data = np.empty(shape, np.float16)
     for z in range(len(data)):
-        data[z] = intensity(seen[z])
+        data[z] = intensity(resampled[z])
     return TrainingVolume(
         name=pair.name,
         data=data,
@@ -155,27 +168,26 @@ def load_volume(
 
 
 def _labels_on_grid(labels: NDArray[np.int8], shape: tuple[int, int, int]) -> NDArray[np.int8]:
-    """(z, y, x) labels on another grid; on a coarser one, a few painted slices are not passed over."""
+    """Resample (z, y, x) labels; on a coarser grid every labeled slice is kept."""
     if shape[0] >= len(labels):
         return np.asarray(nearest(labels, shape))
     moved = np.full(shape, -1, np.int8)
     for z in np.flatnonzero((labels >= 0).any(axis=(1, 2))):
-        place = int((z + 0.5) * shape[0] / len(labels))
+        target = int((z + 0.5) * shape[0] / len(labels))
         slice_ = nearest(labels[z], shape[1:])
-        moved[place] = np.where(slice_ >= 0, slice_, moved[place])
+        moved[target] = np.where(slice_ >= 0, slice_, moved[target])
     return moved
 
 
 def read_labels(pair: Pair, tomogram: Tomogram, on_event: OnEvent = ignore) -> NDArray[np.int8]:
-    """(z, y, x) labels of a pair: 1 membrane, 0 none, -1 unknown; only those of its fold.
+    """Read the (z, y, x) labels of a pair's fold: 1 membrane, 0 background, -1 unknown.
 
-    Voxels in blank regions of the tomogram are unknown. `on_event` receives what was doubtful about the
-    two files.
+    Voxels in blank regions of the tomogram are unknown. `on_event` receives warnings about the two files.
 
     Raises
     ------
     InputError
-        If they do not lie on the tomogram's grid, hold other values, or hold no membrane.
+        If the labels have another shape than the tomogram, other values, or no membrane.
     """
     labels = read_mask(pair.labels, mode0=pair.mode0)
     for volume in (tomogram, labels):
@@ -184,7 +196,7 @@ def read_labels(pair: Pair, tomogram: Tomogram, on_event: OnEvent = ignore) -> N
     if tomogram.data.shape != labels.data.shape:
         raise InputError(
             f"{pair.labels}: has shape {labels.data.shape} (z, y, x) and its tomogram {tomogram.data.shape}; "
-            "labels must lie on the tomogram's grid."
+            "labels must have the shape of the tomogram."
         )
     values = labels.data.astype(np.int8)
     if not np.isin(np.unique(labels.data), (-1, 0, 1)).all():
@@ -192,18 +204,18 @@ def read_labels(pair: Pair, tomogram: Tomogram, on_event: OnEvent = ignore) -> N
     if (blank := find_blank(tomogram.data)) is not None:
         values[blank] = -1
     if pair.fold is not None:
-        painted = np.flatnonzero((values >= 0).any(axis=(1, 2)))
+        labeled = np.flatnonzero((values >= 0).any(axis=(1, 2)))
         with_membrane = np.flatnonzero((values > 0).any(axis=(1, 2)))
         if len(with_membrane) < 2:
             raise InputError(
-                f"{pair.labels}: {len(with_membrane) or 'no'} slice has membrane; paint at least two, so "
-                "that one can judge, or name another volume with --validation."
+                f"{pair.labels}: {len(with_membrane) or 'no'} slice has membrane; label at least two, so "
+                "that one can be held out, or give another volume with --validation."
             )
-        judging = painted[1::FOLDS]
-        shared = np.isin(with_membrane, judging)
-        if shared.all() or not shared.any():  # nothing to learn from, or nothing to judge by
-            judging = with_membrane[1::FOLDS]
-        dropped = judging if pair.fold is Fold.TRAINING else np.setdiff1d(painted, judging)
+        held_out = labeled[1::FOLDS]
+        shared = np.isin(with_membrane, held_out)
+        if shared.all() or not shared.any():  # no membrane for training, or none for validation
+            held_out = with_membrane[1::FOLDS]
+        dropped = held_out if pair.fold is Fold.TRAINING else np.setdiff1d(labeled, held_out)
         values[dropped] = -1
     if not (values > 0).any():
         raise InputError(
@@ -212,19 +224,13 @@ def read_labels(pair: Pair, tomogram: Tomogram, on_event: OnEvent = ignore) -> N
     return values
 
 
-def logits_path(folder: Path, pair: Pair) -> Path:
-    """Where the stage-1 logits of a pair are kept; two folders may hold volumes of one name."""
-    place = hashlib.sha256(str(pair.tomogram.resolve()).encode()).hexdigest()[:10]
-    return folder / f"{pair.name}_{place}.npy"
-
-
 def logits_folder(run: Path, stage1: Path, polarity: Polarity) -> Path:
-    """Where a stage-2 run keeps the logits of one stage 1; another one has another folder.
+    """Return the folder in which a stage-2 run keeps the logits of these stage-1 weights.
 
     Raises
     ------
     WeightsError
-        If there are no such weights.
+        If the file of the weights is missing.
     """
     if not stage1.is_file():
         raise WeightsError(
@@ -234,8 +240,75 @@ def logits_folder(run: Path, stage1: Path, polarity: Polarity) -> Path:
 
 
 def digest(weights: Mapping[str, Tensor]) -> str:
-    """Of weights by content; the files that hold them may have any name."""
+    """Return a hash of the values of weights, which does not depend on their file."""
     found = hashlib.sha256()
     for name in sorted(weights):
         found.update(weights[name].contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPairs:
+    """Pairs of tomogram and labels of one training.
+
+    Attributes
+    ----------
+    training
+        Pairs to learn from.
+    held_out
+        Pairs that choose the best weights and the threshold.
+    polarity
+        Polarity of the membranes where a pair does not say.
+    logits
+        Folder of stage-1 logits, for stage 2.
+    """
+
+    training: Sequence[Pair]
+    held_out: Sequence[Pair]
+    polarity: Polarity
+    logits: Path | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return the names of the pairs and the polarity as plain JSON."""
+        return {
+            "training": [pair.name for pair in self.training],
+            "validation": [pair.name for pair in self.held_out],
+            "polarity": str(self.polarity),
+        }
+
+    def stage1_logits(self, pair: Pair) -> Path:
+        """Return the file of the stage-1 logits of a pair, named by a hash of the tomogram's path."""
+        assert self.logits is not None
+        place = hashlib.sha256(str(pair.tomogram.resolve()).encode()).hexdigest()[:10]
+        return self.logits / f"{pair.name}_{place}.npy"
+
+
+def write_stage1_logits(
+    data: TrainingPairs, runtime: Runtime, build: Callable[[], Callable[[Pair], NDArray[np.float32]]]
+) -> None:
+    """Write the stage-1 logits of every pair as float16 `.npy` files; existing files are kept.
+
+    Several processes share the volumes.
+
+    Parameters
+    ----------
+    data
+        Pairs, and the folder for the logits.
+    runtime
+        Processes and receiver of events.
+    build
+        Function that returns the function from a pair to its (z, y, x) logits. It is called only if logits
+        are missing.
+    """
+    assert data.logits is not None
+    make_folder(data.logits)
+    files = {data.stage1_logits(pair): pair for pair in (*data.training, *data.held_out)}
+    missing = [(file, pair) for file, pair in files.items() if not file.exists()]
+    mine = missing[runtime.processes.rank :: runtime.processes.count]
+    if mine:
+        logits_of = build()
+        for file, pair in runtime.progress(mine, "stage-1 logits", "volumes"):
+            logits = logits_of(pair).astype(np.float16)
+            with atomic_output(file, overwrite=True) as temporary, temporary.open("wb") as stream:
+                np.save(stream, logits)
+    runtime.processes.wait()

@@ -1,4 +1,4 @@
-"""How a membrane model prepares its inputs and reads its results."""
+"""Settings that a membrane model carries in its file."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class MembraneRecipe:
-    """How inputs are prepared and results are read; kept in the metadata of the model file.
+    """Settings of preprocessing and thresholding, which the metadata of the model file contain.
 
     Attributes
     ----------
     window
-        Slices of a training clip: the memory of inference.
+        Number of slices of a training clip, and so of the memory of inference.
     tile, overlap
-        Largest side of the square tiles, and what neighbors share, in pixels.
+        Largest side of the square tiles and overlap of neighboring tiles in pixels.
     pixel_size_range
-        (lowest, highest) pixel size in angstrom that the network saw in training.
+        Lowest and highest pixel size of the training data in angstrom.
     assumed_pixel_size
-        Taken where the header does not say.
+        Pixel size in angstrom for tomograms whose header gives none.
     logit_threshold
-        Chosen on held-out validation volumes.
+        Threshold chosen on validation volumes.
     """
 
     window: int = 4

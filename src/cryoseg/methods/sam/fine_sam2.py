@@ -1,14 +1,14 @@
-"""A small SAM 2.1 that works at the voxel: the network of `membrane-tiny`.
+"""A small SAM 2.1 with masks of full resolution: the network of `membrane-tiny`.
 
-SAM 2 draws masks at a quarter of the image's resolution. A bilayer is three to five voxels thick,
-so that is too coarse for a small model at its own voxel size. This variant keeps SAM 2's image
-encoder, memory encoder, memory attention and mask decoder, and adds three things around them:
+The masks of SAM 2 have a quarter of the resolution of the image, which is too coarse for a bilayer of
+three to five voxels. This variant keeps the image encoder, memory encoder, memory attention and mask
+decoder of SAM 2 and changes three things:
 
 - the input is a short stack of neighboring slices instead of three equal color channels;
-- a convolutional stem replaces the patch embedding and keeps its full- and half-resolution maps;
-- the mask decoder climbs two more octaves with those maps, so that its logits have the image's size.
+- a convolutional stem, which also returns maps of full and half resolution, replaces the patch embedding;
+- the mask decoder upsamples twice more with those maps, so that its logits have the size of the image.
 
-Everything else is sam2's own code, reached by subclassing.
+All other code is that of sam2, whose classes are subclassed.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from torch import Tensor, nn
 
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
-SliceMemory = deque[dict[str, Any]]  # maxlen is the length of the training clips less one
-FINE_LEVELS = 2  # maps finer than SAM 2's own: full and half resolution
+SliceMemory = deque[dict[str, Any]]  # its maxlen is the length of the training clips - 1
+FINE_LEVELS = 2  # number of maps with a higher resolution than those of SAM 2: full and half resolution
 
 
 class _ChannelsLast(nn.Module):
-    """(B, C, H, W) to Hiera's (B, H, W, C)."""
+    """Permutation of (B, C, H, W) to the (B, H, W, C) of Hiera."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1)
 
 
 class TokenHiera(Hiera):
-    """sam2's Hiera fed with a quarter-resolution map of `embed_dim` channels instead of an image."""
+    """sam2's Hiera whose input is a quarter-resolution map of `embed_dim` channels instead of an image."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -55,16 +55,16 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Stem(nn.Module):
-    """Neighboring slices to maps at full, half and quarter resolution.
+    """Convolutions from neighboring slices to maps at full, half and quarter resolution.
 
     Parameters
     ----------
     in_channels
-        Slices (and logit slices) stacked as channels.
+        Number of slices (and logit slices) stacked as channels.
     widths
-        Channels at full and half resolution.
+        Numbers of channels at full and half resolution.
     embed_dim
-        Channels at quarter resolution, Hiera's own width.
+        Number of channels at quarter resolution, that of Hiera.
     """
 
     def __init__(self, in_channels: int, widths: tuple[int, int], embed_dim: int) -> None:
@@ -75,14 +75,14 @@ class Stem(nn.Module):
         self.to_quarter = nn.Conv2d(half, embed_dim, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C, S, S) to (B, full, S, S), (B, half, S/2, S/2), (B, embed_dim, S/4, S/4)."""
+        """Map (B, C, S, S) to (B, full, S, S), (B, half, S/2, S/2) and (B, embed_dim, S/4, S/4)."""
         full = self.to_full(x)
         half = self.to_half(full)
         return full, half, self.to_quarter(half)
 
 
 class FineImageEncoder(ImageEncoder):
-    """sam2's image encoder behind a `Stem`; its pyramid begins with the stem's two fine maps."""
+    """sam2's image encoder after a `Stem`; its feature pyramid starts with the two fine maps of the stem."""
 
     def __init__(
         self,
@@ -99,10 +99,10 @@ class FineImageEncoder(ImageEncoder):
         self.stem = Stem(in_channels, (fine_widths[0], fine_widths[1]), embed_dim)
 
     def forward(self, sample: Tensor) -> dict[str, Any]:
-        """(B, C, S, S) to sam2's dictionary, with the fine maps in front of `backbone_fpn`."""
+        """Map (B, C, S, S) to the dictionary of sam2, with the fine maps at the start of `backbone_fpn`."""
         full, half, quarter = self.stem(sample)
         output = super().forward(quarter)
-        # sam2 reads only the shapes of the position codes of all but the coarsest level.
+        # sam2 uses only the shapes of the position encodings, except at the coarsest level.
         fine = [full, half]
         output["backbone_fpn"] = fine + output["backbone_fpn"]
         output["vision_pos_enc"] = [torch.zeros_like(x) for x in fine] + output["vision_pos_enc"]
@@ -110,7 +110,7 @@ class FineImageEncoder(ImageEncoder):
 
 
 class FineMaskDecoder(MaskDecoder):
-    """sam2's mask decoder, whose masks have the size of the image."""
+    """sam2's mask decoder with masks of the size of the image."""
 
     def __init__(self, *, fine_widths: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -132,13 +132,13 @@ class FineMaskDecoder(MaskDecoder):
         repeat_image: bool,
         high_res_features: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As sam2's, but `high_res_features` are full, half, quarter and eighth resolution.
+        """Predict masks as sam2 does, from `high_res_features` of full, half, quarter and eighth resolution.
 
         Returns
         -------
         tuple
             Mask logits (B, masks, S, S), predicted IoU (B, masks), mask tokens, and object score
-            logits (B, 1): constant, since a slice without membrane is an ordinary slice here.
+            logits (B, 1), which are constant because many slices contain no membrane.
         """
         if repeat_image or high_res_features is None:
             raise ValueError("the fine mask decoder takes one image per prompt and four feature levels")
@@ -166,16 +166,16 @@ class FineMaskDecoder(MaskDecoder):
 
 
 class FineSam2(SAM2Base):
-    """SAM 2 with the fine encoder and decoder, for slices of a volume in order.
+    """SAM 2 with the fine encoder and decoder, for consecutive slices of a volume.
 
     Parameters
     ----------
     fine_widths
-        Channels of the stem at full and half resolution.
+        Numbers of channels of the stem at full and half resolution.
     decoder_mlp_dim
         Width of the MLP in the mask decoder's transformer.
     **kwargs
-        Of sam2's `SAM2Base`.
+        Arguments of sam2's `SAM2Base`.
     """
 
     def __init__(self, *, fine_widths: Sequence[int], decoder_mlp_dim: int = 512, **kwargs: Any) -> None:
@@ -199,7 +199,7 @@ class FineSam2(SAM2Base):
         )
 
     def forward_image(self, img_batch: Tensor) -> dict[str, Any]:
-        """Features of (B, 3, S, S) images, with sam2's two skip projections where its own levels stand."""
+        """Compute the features of (B, C, S, S) images, with sam2's skip projections at its own levels."""
         output = self.image_encoder(img_batch)
         pyramid = output["backbone_fpn"]
         pyramid[FINE_LEVELS] = self.sam_mask_decoder.conv_s0(pyramid[FINE_LEVELS])
@@ -207,15 +207,15 @@ class FineSam2(SAM2Base):
         return output
 
     def track_clip(self, images: Tensor) -> Tensor:
-        """Logits of a clip of consecutive slices, with gradients.
+        """Compute the logits of a clip of consecutive slices, with gradients.
 
-        The first slice is segmented without memory, each later one with the memory of those
-        before it; this is what `propagate` does with its sliding window of the same length.
+        The first slice is segmented without memory, each later one with the memory of the previous ones,
+        as `propagate` does with a sliding window of the same length.
 
         Parameters
         ----------
         images
-            (B, T, C, S, S).
+            (B, T, C, S, S) slice stacks.
 
         Returns
         -------
@@ -248,17 +248,17 @@ class FineSam2(SAM2Base):
 
     @torch.inference_mode()
     def track_slice(self, images: Tensor, memory: SliceMemory) -> Tensor:
-        """Logits of one more slice, with the memory of those before it.
+        """Compute the logits of the next slice, with the memory of the previous ones.
 
-        The oldest remembered slice stands where `track_clip` has its first one, so every step
-        looks like the last step of a training clip, and memory does not grow with the volume.
+        The oldest slice in memory takes the place of the first slice of a training clip. So every step is
+        like the last step of a clip, and memory does not grow with the volume.
 
         Parameters
         ----------
         images
-            (B, C, S, S).
+            (B, C, S, S) slice stacks.
         memory
-            Of the same B tiles; the slice is added to it.
+            Memory of the same B tiles, to which the slice is added.
 
         Returns
         -------
@@ -283,7 +283,7 @@ class FineSam2(SAM2Base):
             num_frames=z + 1,
             run_mem_encoder=memory.maxlen != 0,
         )
-        # Only the memory is read again; the masks would hold most of the bytes.
+        # The masks are not needed again and are most of the memory.
         memory.append({key: out[key] for key in ("maskmem_features", "maskmem_pos_enc", "obj_ptr")})
         return out["pred_masks"][:, 0].float()
 

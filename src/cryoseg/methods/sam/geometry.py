@@ -1,7 +1,6 @@
-"""Any Segment Anything network from its geometry: the published three, and small ones.
+"""Build Segment Anything networks of any size from the parts of `segment_anything`.
 
-`segment_anything` is a dependency whose parts are put together here; its mask decoder is subclassed
-so that a batch of images with one prompt each stays a batch.
+The mask decoder is subclassed, so that it accepts a batch of images with one prompt each.
 """
 
 from __future__ import annotations
@@ -18,30 +17,31 @@ from torch.nn import functional
 
 from cryoseg.errors import ConfigError, WeightsError
 
-# Source: segment_anything.build_sam, in 8-bit RGB.
+# Mean and standard deviation of 8-bit RGB images. Source: segment_anything.build_sam.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamGeometry:
-    """Sizes that decide every tensor of a SAM; the defaults are those that all published ones share.
+    """Sizes that determine all tensors of a SAM; the defaults are those of all published networks.
 
     Attributes
     ----------
     embed_dim, depth, num_heads, global_blocks
-        Of the image encoder; blocks that are not in `global_blocks` attend within windows.
+        Width, number of blocks, number of heads and blocks with global attention of the image encoder; the
+        other blocks attend within windows.
     image_size, patch_size, window
-        In pixels, pixels and tokens.
+        Sides of the image and of a patch in pixels, and of a window in tokens.
     out_channels
-        Of the image embedding, the prompts and the mask decoder.
+        Number of channels of the image embedding, the prompts and the mask decoder.
     in_channels
-        3, or 1 for networks of our own that see grey values.
+        3, or 1 for networks that read grey values.
     decoder_mlp_dim, decoder_heads, iou_hidden_dim
-        Of the mask decoder.
+        Sizes of the mask decoder.
     fine_widths
-        Channels of a convolutional stem at half and quarter resolution, whose maps the mask decoder
-        uses too (see `cryoseg.methods.sam.geometry`); empty for SAM's own patch embedding.
+        Numbers of channels of a convolutional stem at half and quarter resolution, whose maps the mask
+        decoder uses too (see `FineStem`); empty for the patch embedding of SAM.
     """
 
     embed_dim: int
@@ -68,12 +68,12 @@ class SamGeometry:
 
     @property
     def grid(self) -> int:
-        """Tokens along one side of the image."""
+        """Number of tokens along one side of the image."""
         return self.image_size // self.patch_size
 
     @property
     def logit_side(self) -> int:
-        """Side of the mask logits that the decoder gives."""
+        """Side of the mask logits of the decoder."""
         return 4 * self.grid
 
 
@@ -84,7 +84,7 @@ PUBLISHED: dict[str, SamGeometry] = {
     "sam_vit_b": SamGeometry(embed_dim=768, depth=12, num_heads=12, global_blocks=(2, 5, 8, 11)),
 }
 
-# 2.5 million parameters; a token is a third of a particle and a logit two pixels.
+# 2.5 million parameters; a token has a third of the diameter of a particle.
 TINY = SamGeometry(
     embed_dim=160,
     depth=6,
@@ -105,23 +105,23 @@ TINY = SamGeometry(
 class BatchedMaskDecoder(MaskDecoder):
     """SAM's mask decoder for a batch of images with one prompt each, or one image with many prompts.
 
-    Upstream repeats every embedding by the number of prompts, which squares a batch.
+    The original decoder repeats every embedding by the number of prompts.
     """
 
-    # A method that shifts the mask tokens by image puts its function here: (B, C, h, w) to (B, tokens, C).
+    # Function that returns offsets of the mask tokens (B, tokens, C) for image embeddings (B, C, h, w).
     token_offsets: Callable[[Tensor], Tensor] | None = None
 
     def mask_token_rows(self, image_embeddings: Tensor, batch: int) -> Tensor:
-        """Mask tokens of every prompt, (batch, tokens, C)."""
+        """Return the mask tokens of every prompt, (batch, tokens, C)."""
         rows = self.mask_tokens.weight.expand(batch, -1, -1)
         return rows if self.token_offsets is None else rows + self.token_offsets(image_embeddings)
 
     def upscale(self, source: Tensor, image_embeddings: Tensor) -> Tensor:
-        """(B, C, h, w) after the transformer to the map that mask tokens are multiplied with."""
+        """Upsample the (B, C, h, w) output of the transformer to the map for the mask tokens."""
         return self.output_upscaling(source)
 
     def image_part(self, image_embeddings: Tensor) -> Tensor:
-        """The channels of (B, C, h, w) that the transformer attends to; all of them."""
+        """Return the channels of (B, C, h, w) that the transformer attends to, here all."""
         return image_embeddings
 
     def predict_masks(
@@ -131,14 +131,14 @@ class BatchedMaskDecoder(MaskDecoder):
         sparse_prompt_embeddings: Tensor,
         dense_prompt_embeddings: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Mask logits (B, masks, 4h, 4w) and predicted IoU (B, masks).
+        """Predict mask logits (B, masks, 4h, 4w) and their IoU (B, masks).
 
         Parameters
         ----------
         image_embeddings
-            (B, C, h, w) for B prompts, or (1, C, h, w) for any number.
+            (B, C, h, w) for B prompts, or (1, C, h, w) for any number of prompts.
         image_pe
-            (1, C, h, w).
+            Position encoding, (1, C, h, w).
         sparse_prompt_embeddings, dense_prompt_embeddings
             (B, N, C) and (B, C, h, w).
         """
@@ -166,10 +166,7 @@ class BatchedMaskDecoder(MaskDecoder):
 
 
 def build_sam(geometry: SamGeometry) -> Sam:
-    """An untrained SAM, in evaluation mode.
-
-    Under ``torch.device("meta")`` nothing is allocated, so that parameters can be counted.
-    """
+    """Build an untrained SAM in evaluation mode."""
     width = geometry.out_channels
     encoder_settings: dict[str, Any] = {
         "depth": geometry.depth,
@@ -221,12 +218,12 @@ def build_sam(geometry: SamGeometry) -> Sam:
 
 
 def geometry_of_state(state: Mapping[str, Tensor], source: object) -> SamGeometry:
-    """The published geometry that a SAM state dict has.
+    """Recognize the published geometry of a SAM state dict.
 
     Raises
     ------
     WeightsError
-        If it is none of the three.
+        If it is none of the three published ones.
     """
     key = "image_encoder.patch_embed.proj.weight"
     width = state[key].shape[0] if key in state else None
@@ -234,10 +231,10 @@ def geometry_of_state(state: Mapping[str, Tensor], source: object) -> SamGeometr
         if geometry.embed_dim == width:
             return geometry
     found = f"an image encoder of width {width}" if width else f"no tensor {key}"
-    raise WeightsError(f"{source}: is no published SAM (ViT-H, L or B): it has {found}.")
+    raise WeightsError(f"{source}: is not a published SAM (ViT-H, L or B): it has {found}.")
 
 
-QUARTER, HALF = 2, 4  # how much finer than the token grid the two maps are
+QUARTER, HALF = 2, 4  # resolution of the two maps relative to the token grid
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -247,7 +244,7 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class FineStem(nn.Module):
-    """An image to maps at half, quarter and eighth resolution."""
+    """Convolutions from an image to maps at half, quarter and eighth resolution."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...], embed_dim: int) -> None:
         super().__init__()
@@ -257,33 +254,33 @@ class FineStem(nn.Module):
         self.to_tokens = nn.Conv2d(quarter, embed_dim, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C, S, S) to (B, half, S/2, S/2), (B, quarter, S/4, S/4), (B, embed_dim, S/8, S/8)."""
+        """Map (B, C, S, S) to (B, half, S/2, S/2), (B, quarter, S/4, S/4) and (B, embed_dim, S/8, S/8)."""
         half = self.to_half(x)
         quarter = self.to_quarter(half)
         return half, quarter, self.to_tokens(quarter)
 
 
 class FineSamEncoder(ImageEncoderViT):
-    """SAM's image encoder behind a `FineStem`.
+    """SAM's image encoder after a `FineStem`.
 
     Parameters
     ----------
     widths
-        Channels of the stem at half and quarter resolution.
+        Numbers of channels of the stem at half and quarter resolution.
     **settings
-        Of `ImageEncoderViT`.
+        Arguments of `ImageEncoderViT`.
     """
 
     def __init__(self, *, widths: tuple[int, ...], **settings: Any) -> None:
         super().__init__(**settings)
         self.patch_embed = FineStem(settings["in_chans"], widths, settings["embed_dim"])
-        # The widths of the mask decoder's two upscaling steps.
+        # The widths are those of the two upsampling steps of the mask decoder.
         self.quarter_skip = nn.Conv2d(widths[1], settings["out_chans"] // 4, 1)
         self.half_skip = nn.Conv2d(widths[0], settings["out_chans"] // 8, 1)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, S, S) to (B, out + folded, S/8, S/8)."""
+        """Map (B, C, S, S) to (B, out + folded, S/8, S/8), with the stem's maps folded into channels."""
         half, quarter, tokens = self.patch_embed(x)
         tokens = tokens.permute(0, 2, 3, 1) + self.pos_embed
         for block in self.blocks:
@@ -297,7 +294,7 @@ class FineSamEncoder(ImageEncoderViT):
 
 
 class FineSamMaskDecoder(BatchedMaskDecoder):
-    """SAM's mask decoder that adds the stem's maps on its way up; takes the same arguments."""
+    """SAM's mask decoder that adds the maps of the stem while it upsamples."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -306,11 +303,11 @@ class FineSamMaskDecoder(BatchedMaskDecoder):
         self.half_mix = _conv(width // 8, width // 8)
 
     def image_part(self, image_embeddings: Tensor) -> Tensor:
-        """The embedding (B, C, h, w) without the folded maps."""
+        """Return the embedding (B, C, h, w) without the folded maps."""
         return image_embeddings[:, : self.transformer_dim]
 
     def upscale(self, source: Tensor, image_embeddings: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, C/8, 4h, 4w), with the stem's maps."""
+        """Upsample (B, C, h, w) to (B, C/8, 4h, 4w) and add the maps of the stem."""
         width = self.transformer_dim
         split = width + width // 4 * QUARTER**2
         quarter = functional.pixel_shuffle(image_embeddings[:, width:split], QUARTER)

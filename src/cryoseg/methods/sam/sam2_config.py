@@ -1,7 +1,7 @@
-"""From a sam2 YAML configuration to a `VolumePredictor`.
+"""Build SAM 2 networks from YAML configurations.
 
-A configuration names the classes that it wants built, so a file from a stranger could name
-anything. Only network modules of sam2 and of cryoseg are built.
+A configuration names the classes to build, so that a file from elsewhere could name any callable. Only
+network modules of sam2 and of cryoseg are built.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _FOLDERS = ("", "configs", "configs/sam2.1", "configs/sam2", "weights")
 
 
 def find_config(name: str | Path) -> Path:
-    """Path of a configuration: a file, or one that sam2 or cryoseg carries.
+    """Find a configuration: a file, or one in the packages sam2 and cryoseg.
 
     Parameters
     ----------
     name
-        A path, or a name such as `configs/sam2.1/sam2.1_hiera_b+.yaml` or `sam2.1_hiera_b+`.
+        Path, or a name such as `configs/sam2.1/sam2.1_hiera_b+.yaml` or `sam2.1_hiera_b+`.
 
     Raises
     ------
@@ -54,27 +54,27 @@ def find_config(name: str | Path) -> Path:
                     if candidate.is_file() and candidate.suffix in {".yaml", ".yml"}:
                         return candidate
     raise ConfigError(
-        f"{name}: no such SAM 2 configuration. Give the path of a YAML file, or the name of one that sam2 "
-        "carries, such as sam2.1_hiera_b+."
+        f"{name}: no such SAM 2 configuration. Give the path of a YAML file, or the name of one of "
+        "sam2, such as sam2.1_hiera_b+."
     )
 
 
 def build_predictor(config: str | Path) -> VolumePredictor:
-    """Build an untrained network, in evaluation mode, on the CPU.
+    """Build an untrained predictor in evaluation mode on the CPU.
 
-    As sam2's own builder with `apply_postprocessing=False`: no hole filling, no fallback between
-    masks, no constraint between objects.
+    Like the builder of sam2 with `apply_postprocessing=False`, it fills no holes and sets no constraints
+    between masks or objects.
 
     Parameters
     ----------
     config
-        See `find_config`.
+        Name or path for `find_config`.
 
     Raises
     ------
     ConfigError
-        If the file is missing, is no YAML, holds no model, or names something that is not a
-        network module of sam2 or cryoseg.
+        If the file is missing, is not YAML, contains no model, or names something that is not a network
+        module of sam2 or cryoseg.
     """
     path, model = _model_section(config)
     is_fine = str(model["_target_"]).startswith("cryoseg.methods.sam.fine_sam2.")
@@ -95,11 +95,11 @@ def build_network(
     Parameters
     ----------
     config
-        See `find_config`.
+        Name or path for `find_config`.
     root
-        Takes the place of the configuration's own class; has the same weights.
+        Class to build instead of that in the configuration, with the same weights.
     overrides
-        Dotted key to value, below `model`.
+        Values by dotted key below `model`.
 
     Raises
     ------
@@ -109,19 +109,21 @@ def build_network(
     path, model = _model_section(config, overrides)
     model["_target_"] = f"{root.__module__}.{root.__qualname__}"
     for key in ("non_overlap_masks", "fill_hole_area", "clear_non_cond_mem_around_input"):
-        model.pop(key, None)  # of the predictor, which follows a video; not of the network
+        model.pop(key, None)  # arguments of the predictor, not of the network
     network = _instantiate(path, model)
     assert isinstance(network, root)
     return network
 
 
 def _model_section(config: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[Path, DictConfig]:
-    """The checked `model` section of a configuration, with `overrides`."""
+    """Return the path and the checked `model` section of a configuration, with `overrides`."""
     path = find_config(config)
     try:
         loaded = OmegaConf.load(path)
         if not isinstance(loaded, DictConfig) or not isinstance(loaded.get("model"), DictConfig):
-            raise ConfigError(f"{path}: holds no `model` section; give an inference configuration of SAM 2.")
+            raise ConfigError(
+                f"{path}: contains no `model` section; give an inference configuration of SAM 2."
+            )
         model = loaded.model
         for key, value in (overrides or {}).items():
             OmegaConf.update(model, key, value, force_add=True)
@@ -146,7 +148,7 @@ def _instantiate(path: Path, model: DictConfig) -> Any:
 
 
 def _check_targets(node: Any, path: Path) -> None:
-    """Refuse any `_target_`, at any depth, that is not a network module of sam2 or cryoseg."""
+    """Raise for any `_target_`, at any depth, that is not a network module of sam2 or cryoseg."""
     if OmegaConf.is_dict(node):
         if "_target_" in node:
             _module_class(str(node["_target_"]), path)
@@ -164,7 +166,7 @@ def _module_class(target: str, path: Path) -> type[nn.Module]:
     )
     if not target.startswith(ALLOWED):
         raise refusal
-    # `sam2.build_sam.os.system` begins with sam2 as well; what counts is where the object was defined.
+    # `sam2.build_sam.os.system` starts with sam2 too, so the module that defines the object is checked.
     module_name, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), name)

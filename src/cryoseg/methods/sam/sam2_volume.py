@@ -1,8 +1,8 @@
-"""sam2's video predictor fed with the slices of a volume instead of the frames of a video.
+"""sam2's video predictor for the slices of a volume instead of the frames of a video.
 
-The network, the prompting and every tracking step are sam2's own. What differs is the loading
-(slices come one by one from the caller) and the forgetting: memory that no later slice can
-reach is dropped at once, so a long volume costs no more memory than a short one.
+Network, prompting and tracking are those of sam2. Only two things differ: slices are read when they are
+needed, and memory that no later slice can use is freed at once, so that a long volume needs no more memory
+than a short one.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ OBJECT_ID = 1  # a volume is segmented as one object
 
 
 class SliceImages(Protocol):
-    """Slices in the network's input form, made when they are asked for."""
+    """Slices as the network reads them, computed on access."""
 
     def __len__(self) -> int:
-        """Give the number of slices."""
+        """Return the number of slices."""
         ...
 
     def __getitem__(self, z: int, /) -> Tensor:
-        """Slice `z` as (C, S, S) float32, S being the network's image size."""
+        """Return slice `z` as (C, S, S) float32, with the image size S of the network."""
         ...
 
 
 class VolumePredictor(SAM2VideoPredictor):
     """sam2's `SAM2VideoPredictor` for volumes whose slices are read lazily.
 
-    Prompt with `prompt_with_mask` or `start_without_prompt`, then iterate over `propagate`. A
-    state serves one pass; make a new one for the next.
+    Call `prompt_with_mask` or `start_without_prompt`, then iterate over `propagate`. Each pass needs a new
+    state.
     """
 
     @torch.inference_mode()
     def init_state_from_slices(
         self, slices: SliceImages, height: int, width: int, *, offload_state: bool = False
     ) -> State:
-        """Make what `init_state` makes, without reading a slice.
+        """Return the state that `init_state` returns, without reading a slice.
 
         Parameters
         ----------
         slices
-            Anything with `len()` and `[z]`; each slice is asked for when it is encoded, once.
+            Slices, each of which is read once, when it is encoded.
         height, width
             Size of the logits that `propagate` yields, in pixels.
         offload_state
-            Keep the memory of past slices on the CPU.
+            Whether to keep the memory of past slices on the CPU.
 
         Returns
         -------
         dict
-            The same keys as upstream's state; `tests/contracts` compares them.
+            State with the keys of `init_state`, which `tests/contracts` compares.
         """
         return {
             "images": slices,
@@ -84,27 +84,27 @@ class VolumePredictor(SAM2VideoPredictor):
 
     @torch.inference_mode()
     def prompt_with_mask(self, state: State, z: int, mask: Tensor) -> None:
-        """Fix the segmentation of slice `z`, as sam2's `add_new_mask` does.
+        """Set the segmentation of slice `z`, as sam2's `add_new_mask` does.
 
         Parameters
         ----------
         state
-            From `init_state_from_slices`.
+            State from `init_state_from_slices`.
         z
-            Slice to prompt.
+            Index of the slice.
         mask
-            (Y, X) bool, of any size; it is resized to the network's image size.
+            (Y, X) bool mask of any size, which is resized to the image size of the network.
         """
         self.add_new_mask(state, z, OBJECT_ID, mask)
-        # Encoding the memory now uses the features that add_new_mask has just computed; upstream
-        # waits for the start of the propagation and has to compute them a second time.
+        # Encoding the memory now reuses the features that add_new_mask has computed; sam2 encodes it at the
+        # start of the propagation and computes them a second time.
         self.propagate_in_video_preflight(state)
         state["mask_inputs_per_obj"][0].clear()
         state["cached_features"] = {}
 
     @torch.inference_mode()
     def start_without_prompt(self, state: State, z: int) -> None:
-        """Segment slice `z` from its image alone and let the propagation start from it."""
+        """Segment slice `z` from its image alone, as the start of the propagation."""
         index = self._obj_id_to_idx(state, OBJECT_ID)
         outputs = state["output_dict_per_obj"][index]
         outputs["cond_frame_outputs"][z], _ = self._run_single_frame_inference(
@@ -124,26 +124,26 @@ class VolumePredictor(SAM2VideoPredictor):
     def propagate(
         self, state: State, *, reverse: bool = False, encode_ahead: int = 1
     ) -> Generator[tuple[int, Tensor], None, None]:
-        """Carry the prompts through the slices, from the first prompted one in the direction of travel.
+        """Segment all slices in order, from the first prompted one on.
 
         Parameters
         ----------
         state
-            Prompted; spent afterwards.
+            State with a prompt, which cannot be used again.
         reverse
-            Go from high z to low z.
+            Whether to go from high z to low z.
         encode_ahead
-            Slices per pass of the image encoder. 1 gives upstream's bits; more is faster on CUDA.
+            Number of slices per pass of the image encoder. 1 repeats sam2 exactly; more is faster on CUDA.
 
         Yields
         ------
         tuple
-            z and the logits of that slice, (height, width) float32 on the model's device.
+            Index z and logits of that slice, (height, width) float32 on the device of the model.
 
         Raises
         ------
         ValueError
-            If the state holds no prompt.
+            If the state contains no prompt.
         """
         if not state["output_dict_per_obj"] or not state["output_dict_per_obj"][0]["cond_frame_outputs"]:
             raise ValueError("prompt the state before propagating")
@@ -155,7 +155,7 @@ class VolumePredictor(SAM2VideoPredictor):
         encoded = self._encode(state, [z for z in order if z not in prompted], max(1, encode_ahead))
         for z in order:
             if z in prompted:
-                # Only the memory of a prompted slice is needed from here on.
+                # Later slices need only the memory of a prompted slice.
                 masks = prompted[z].pop("pred_masks").to(state["device"])
             else:
                 state["cached_features"] = {z: next(encoded)}
@@ -177,14 +177,14 @@ class VolumePredictor(SAM2VideoPredictor):
             yield z, logits[0, 0].float()
 
     def _reach(self) -> int:
-        """How many slices back the memory attention of sam2 looks, at most."""
+        """Return the largest distance of a slice that the memory attention of sam2 uses."""
         frames = (self.num_maskmem - 1) * self.memory_temporal_stride_for_eval + 1
         return max(frames, self.max_obj_ptrs_in_encoder - 1)
 
     def _encode(
         self, state: State, order: Sequence[int], batch: int
     ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        """Image and features of one slice after the other, in the form of sam2's feature cache."""
+        """Yield image and features of each slice in the form of sam2's feature cache."""
         device = state["device"]
         for images in _read_ahead(state["images"], order, batch, device):
             features = self.forward_image(images.to(device, non_blocking=True).float())
@@ -199,7 +199,7 @@ class VolumePredictor(SAM2VideoPredictor):
 def _read_ahead(
     slices: SliceImages, order: Sequence[int], batch: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Batches of slices, (B, C, S, S), each prepared on another thread while the last one is used."""
+    """Yield batches of slices, (B, C, S, S), and prepare the next one in another thread."""
 
     def read(first: int) -> Tensor:
         images = torch.stack([slices[z] for z in order[first : first + batch]])

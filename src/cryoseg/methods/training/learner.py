@@ -1,4 +1,4 @@
-"""What a method gives to the training loop."""
+"""The functions and settings that a method supplies to the training loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AVERAGE_WARMUP = 10
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then a cosine to `final_learning_rate_fraction` of the peak."""
+    """Return the learning rate of a step: a linear warm-up, then a cosine to a fraction of the peak."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -25,7 +25,7 @@ def learning_rate(step: int, config: LoopConfig) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """What a method gives to the training loop.
+    """A network to train, and the functions that the training loop calls.
 
     Attributes
     ----------
@@ -44,20 +44,20 @@ class Learner:
     score_name
         Name of the score in messages.
     tolerance
-        A validation replaces the weights that are kept if its score is higher than the best score so
-        far minus this.
+        A validation replaces the best weights if its score is higher than the best score so far minus
+        `tolerance`.
     groups
         Groups of parameters for the optimizer; `scale` in a group multiplies its learning rate. None
         for all trainable parameters, with weight decay on matrices and kernels only.
     clip_together
-        Beginnings of parameter names. The gradients of each such part are clipped by their own norm,
-        so that a part whose gradient explodes does not silence the others. Every parameter belongs to
-        one part.
+        Prefixes of parameter names. The gradients of the parameters with one prefix are clipped by their
+        own norm, so that a very large gradient of one part does not reduce those of the others. Every
+        parameter has one of the prefixes.
     learning_rate
         Function from the number of a step to its learning rate.
     average_warmup
         After step n the decay of the averaged weights is at most (n + 1) / (n + `average_warmup`), so
-        that the average forgets the random start.
+        that the random initialization soon drops out of the average.
     """
 
     network: nn.Module
@@ -72,7 +72,7 @@ class Learner:
     average_warmup: int = AVERAGE_WARMUP
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for the optimizer."""
+        """Return the parameter groups for the optimizer."""
         if self.groups is not None:
             return list(self.groups)
         trainable = [p for p in self.network.parameters() if p.requires_grad]

@@ -1,7 +1,7 @@
 """The training loop of every method: steps, averaged weights, validation, checkpoints and the log.
 
-The loop itself makes no random choice. A method whose choices follow from the seed and the number
-of the step ends with the same weights, to the bit, however often its training is interrupted.
+The loop makes no random choice itself. If the random choices of a method follow from the seed and the
+number of the step, an interrupted training ends with exactly the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COLUMNS = ("step", "loss", "learning_rate", "score", "best", "seconds")
 
 
 class TrainingError(CryosegError):
-    """Training cannot go on; the text says why and what helps."""
+    """Error that ends a training; its message says what to change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class StepResult:
     best
         Whether the weights of this validation are kept.
     seconds
-        Time since the run, or its resumed part, began.
+        Seconds since the run or its resumed part began.
     terms
         Means of the other terms of the loss since the last line, by name.
     """
@@ -75,7 +75,7 @@ class _Average:
         self.values = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def restore(self, values: Mapping[str, Tensor]) -> None:
-        """Take up saved values, each on the device where its parameter is."""
+        """Replace the averages by saved values, each on the device of its parameter."""
         self.values = {name: values[name].to(old.device) for name, old in self.values.items()}
 
     @torch.no_grad()
@@ -90,22 +90,22 @@ class _Average:
 
 
 class TrainingLoop:
-    """Trains a network in a folder, going on from the checkpoint that it finds there.
+    """Training of a network in a folder, continued from the checkpoint in it if there is one.
 
-    The averaged weights of the best validation are kept in `best.pt`, the state to resume from in
-    `last.pt`, a line for every checkpoint and validation in `log.csv`.
+    `best.pt` holds the averaged weights of the best validation, `last.pt` the state to resume from, and
+    `log.csv` a line for every checkpoint and validation.
 
     Parameters
     ----------
     learner
-        What the method supplies.
+        Network, loss and validation of the method.
     config
         Settings of the loop.
     folder
-        An existing folder, for the checkpoints and the log.
+        Existing folder for the checkpoints and the log.
     record
-        Everything that decides the result, as plain JSON; written to `config.json`. A run is resumed
-        only with an equal record; its `version` and every `max_minutes` in it may differ.
+        Everything that determines the result, as plain JSON, which is written to `config.json`. A run is
+        resumed only with an equal record; only `version` and `max_minutes` may differ.
     processes
         The processes that train together. The first one validates and writes.
 
@@ -114,7 +114,7 @@ class TrainingLoop:
     step
         Number of steps done.
     validations
-        What every validation so far gave, with its `step`.
+        Results of every validation so far, with its `step`.
 
     Raises
     ------
@@ -136,7 +136,7 @@ class TrainingLoop:
         self._learner, self._config, self._folder, self._processes = learner, config, folder, processes
         self._begun = time.monotonic()
         self._best_score = -math.inf
-        self._fingerprint = json.dumps(_deciding(record), sort_keys=True)
+        self._fingerprint = json.dumps(_comparable(record), sort_keys=True)
         self._optimizer = torch.optim.AdamW(
             learner.parameter_groups(config.weight_decay), lr=config.learning_rate
         )
@@ -164,7 +164,7 @@ class TrainingLoop:
         Yields
         ------
         StepResult
-            At every checkpoint and validation.
+            Result at every checkpoint and validation.
 
         Raises
         ------
@@ -197,8 +197,7 @@ class TrainingLoop:
                 terms=means,
             )
             if processes.first:
-                # A line without its checkpoint is cut off when the run goes on; a checkpoint without its
-                # line would leave a gap.
+                # A resumed run removes log lines after its checkpoint, so the line is written first.
                 _log(self._folder / LOG, result)
                 self._save()
             yield result
@@ -206,7 +205,7 @@ class TrainingLoop:
                 return
 
     def _advance(self, rate: float) -> dict[str, float]:
-        """Take one step; give the values of the loss and its terms."""
+        """Take one step and return the values of the loss and its terms."""
         network = self._learner.network
         network.train()
         for group in self._optimizer.param_groups:
@@ -239,7 +238,7 @@ class TrainingLoop:
         return self.step % self._config.validate_every == 0 or self.is_finished
 
     def _validate(self) -> tuple[float, bool]:
-        """Score the averaged weights and keep them if they are the best; give score and decision."""
+        """Return the score of the averaged weights and whether it is the best; save the best weights."""
         network, validate = self._learner.network, self._learner.validate
         assert validate is not None
         network.eval()
@@ -282,7 +281,7 @@ class TrainingLoop:
             is_ours = state["fingerprint"] == self._fingerprint
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
             raise TrainingError(
-                f"{path}: is no checkpoint of a training, or is damaged; delete it to begin anew."
+                f"{path}: is damaged or not a checkpoint of a training; delete it to start again."
             ) from error
         if not is_ours:
             raise TrainingError(
@@ -297,11 +296,11 @@ class TrainingLoop:
         self.validations = state["validations"]
 
 
-def _deciding(record: Any) -> Any:
-    """A record without what may differ when a run goes on, at any depth."""
+def _comparable(record: Any) -> Any:
+    """Remove from a record, at any depth, the entries that may differ when a run is resumed."""
     if not isinstance(record, Mapping):
         return record
-    return {key: _deciding(value) for key, value in record.items() if key not in ("version", "max_minutes")}
+    return {key: _comparable(value) for key, value in record.items() if key not in ("version", "max_minutes")}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -310,7 +309,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps that will be taken again."""
+    """Remove the lines of steps that will be repeated."""
     if step == 0:
         path.unlink(missing_ok=True)
     elif path.exists():

@@ -1,7 +1,7 @@
 """One process or several that train together, through Lightning Fabric.
 
-Every process draws its share of the clips of a step. Losses are built from sums over all clips,
-and gradients are averaged, so N processes learn what one process learns from the same step.
+Every process draws its share of the clips of a step. Losses use sums over all clips, and gradients are
+averaged, so that N processes take the same step as a single one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """One process among those that train together; alone by default.
+    """One of the processes that train together; by default there is one.
 
     Attributes
     ----------
     rank, count
-        Number of this process, from 0, and how many there are.
+        Index of this process, from 0, and number of processes.
     fabric
-        Lightning Fabric's object, or None for one process.
+        Object of Lightning Fabric, or None for one process.
     """
 
     rank: int = 0
@@ -39,12 +39,12 @@ class Processes:
         return self.rank == 0
 
     def share(self, batch: int) -> range:
-        """Numbers of the clips of a step that this process draws.
+        """Return the indices of the clips of a step that this process draws.
 
         Raises
         ------
         ConfigError
-            If the batch cannot be dealt out evenly.
+            If the batch size is not a multiple of the number of processes.
         """
         if batch % self.count:
             raise ConfigError(f"--batch {batch}: must be a multiple of the {self.count} processes.")
@@ -52,7 +52,7 @@ class Processes:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def total(self, value: Tensor) -> Tensor:
-        """Sum over the processes, any shape, with gradient."""
+        """Return the sum of a tensor of any shape over the processes, with gradient."""
         if self.count == 1:
             return value
         from torch.distributed.nn.functional import all_reduce
@@ -62,8 +62,8 @@ class Processes:
     def average_gradients(self, model: nn.Module) -> None:
         """Replace every gradient by its mean over the processes.
 
-        A plain all-reduce rather than a wrapper around the network: losses here call more than
-        `forward`, and sam2 leaves parameters without a gradient in some steps.
+        A wrapper such as DistributedDataParallel cannot be used, since losses call other methods than
+        `forward` and sam2 leaves parameters without a gradient in some steps.
         """
         if self.count == 1:
             return
@@ -81,11 +81,11 @@ class Processes:
             start += count
 
     def broadcast(self, value: T) -> T:
-        """What the first process holds."""
+        """Return the value of the first process."""
         return value if self.count == 1 else self.fabric.broadcast(value)
 
     def wait(self) -> None:
-        """Go on when all are here."""
+        """Wait until all processes have called this."""
         if self.count > 1:
             self.fabric.barrier()
 
@@ -99,15 +99,15 @@ def launch(count: int, device: torch.device) -> Processes:
     Parameters
     ----------
     count
-        Processes; one per GPU on CUDA, and any number on a CPU (for tests). Under `torchrun` the
-        processes exist already and `count` is torchrun's.
+        Number of processes: one per GPU on CUDA, any number on a CPU (for tests). `torchrun` has started
+        them already; `count` is then its number.
     device
-        Its type decides between NCCL and gloo.
+        Device whose type selects the backend, NCCL or gloo.
 
     Returns
     -------
     Processes
-        `ALONE` for one.
+        This process; `ALONE` if `count` is 1.
 
     Raises
     ------

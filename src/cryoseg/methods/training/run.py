@@ -1,4 +1,4 @@
-"""One training in its folder: what every method does before, during and after the loop."""
+"""One training in its folder: seed, loop, messages, TensorBoard and best weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where a training runs, and how it reports.
+    """Device, processes and reporting of a training.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Runtime:
     processes
         Processes that train together.
     tensorboard
-        Write TensorBoard's event files into the run's folder.
+        Whether to write event files of TensorBoard into the folder of the run.
     on_event
-        Receives progress, notes and warnings.
+        Receiver of progress, notes and warnings.
     """
 
     device: torch.device = CPU
@@ -47,7 +47,7 @@ class Runtime:
     on_event: OnEvent = ignore
 
     def progress(self, items: Sequence[T], stage: str, unit: str) -> Iterator[T]:
-        """Give the items one by one and report each as done when the next one is asked for."""
+        """Yield the items and report each as done when the next one is requested."""
         for done, item in enumerate(items, start=1):
             yield item
             self.on_event(StageProgress(name="data", stage=stage, done=done, total=len(items), unit=unit))
@@ -56,13 +56,13 @@ class Runtime:
 class TrainingRun:
     """One training of one network in its folder.
 
-    A method makes the run first, since this seeds torch; then it builds its network, reads its data,
-    calls `fit`, and continues with `best` when `fit` has come to the end.
+    A method creates the run first, since this seeds torch. Then it builds its network, reads its data,
+    calls `fit`, and reads the weights from `best` if `fit` returns True.
 
     Parameters
     ----------
     folder
-        Receives `config.json`, `log.csv`, `last.pt` and `best.pt`. It is made if it is missing.
+        Folder of `config.json`, `log.csv`, `last.pt` and `best.pt`; created if it is missing.
     label
         Name of the run in messages.
     loop
@@ -73,9 +73,9 @@ class TrainingRun:
     Attributes
     ----------
     record
-        What `config.json` holds, after `fit`.
+        Content of `config.json`, set by `fit`.
     validations
-        What every validation gave, with its `step`, after `fit`.
+        Results of every validation with its `step`, set by `fit`.
     """
 
     def __init__(self, folder: Path, label: str, loop: LoopConfig, runtime: Runtime) -> None:
@@ -88,7 +88,7 @@ class TrainingRun:
 
     @property
     def seconds(self) -> float:
-        """Time since the run was made, with the reading of the data."""
+        """Seconds since the run was created, including the time to read the data."""
         return time.monotonic() - self._begun
 
     def fit(self, learner: Learner, record: Mapping[str, Any]) -> bool:
@@ -97,21 +97,21 @@ class TrainingRun:
         Parameters
         ----------
         learner
-            What the method supplies.
+            Network, loss and validation of the method.
         record
-            Settings, names of the data and whatever else decides the result, as plain JSON.
+            Settings, names of the data and whatever else determines the result, as plain JSON.
 
         Returns
         -------
         bool
-            Whether all steps are done. If not, an equal call goes on.
+            Whether all steps are done. If not, an equal call continues.
 
         Raises
         ------
         TrainingError
             If the folder holds another run, or the loss is not finite.
         ConfigError
-            If event files are asked for and TensorBoard is not installed.
+            If event files are requested and TensorBoard is not installed.
         """
         on_event, processes = self.runtime.on_event, self.runtime.processes
         self.record = {"version": __version__, **record}
@@ -140,7 +140,7 @@ class TrainingRun:
         return loop.is_finished
 
     def best(self) -> tuple[int, dict[str, Tensor]]:
-        """Step and weights of the best validation, on the CPU."""
+        """Return the step and the weights (on the CPU) of the best validation."""
         state = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)
         return state["step"], state["model"]
 

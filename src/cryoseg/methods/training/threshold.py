@@ -14,17 +14,17 @@ LOGIT_BINS = np.linspace(-6, 6, 97)  # candidate thresholds, an eighth apart
 def dice_by_threshold(
     logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
-    """Dice at each of `LOGIT_BINS`.
+    """Compute the Dice at each threshold of `LOGIT_BINS`.
 
     Parameters
     ----------
     logits, labels
-        (z, y, x) or (y, x). Labels above 0 are positive, 0 is negative, -1 is left out.
+        (z, y, x) or (y, x) arrays. Labels above 0 are positive, 0 is negative, -1 is ignored.
 
     Returns
     -------
     NDArray
-        (bins,) Dice; 1 where neither labels nor prediction hold a positive.
+        (bins,) Dice; 1 where neither labels nor prediction contain a positive.
     """
     edges = np.concatenate([[-np.inf], LOGIT_BINS, [np.inf]])
     positive = np.histogram(logits[labels > 0], edges)[0]
@@ -36,12 +36,12 @@ def dice_by_threshold(
 
 
 def best_threshold(curves: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    """Threshold with the highest mean Dice, and that Dice.
+    """Return the threshold with the highest mean Dice, and that Dice.
 
     Parameters
     ----------
     curves
-        `dice_by_threshold`, (bins,), of every image or volume.
+        Dice curves of all images or volumes, (bins,) each, from `dice_by_threshold`.
     """
     mean = np.mean(curves, axis=0)
     return float(LOGIT_BINS[mean.argmax()]), float(mean.max())
