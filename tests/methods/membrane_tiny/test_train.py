@@ -223,7 +223,7 @@ def test_a_tenth_but_at_least_one_volume_is_held_out(data: Path) -> None:
     ("labels", "message"),
     [
         (np.zeros((8, 64, 64), np.int8), "no voxel is labelled membrane"),
-        (np.ones((4, 64, 64), np.int8), "tomogram's grid"),
+        (np.ones((4, 64, 64), np.int8), "the shape of the tomogram"),
         (np.full((8, 64, 64), 3, np.int8), r"1 \(membrane\)"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused() -> None:
         Processes(rank=0, count=2).share(3)
 
 
-def test_one_tomogram_with_a_few_painted_slices_teaches_and_judges(tmp_path: Path) -> None:
+def test_one_tomogram_with_a_few_labeled_slices_trains_and_validates(tmp_path: Path) -> None:
     labels = np.full((40, 64, 64), -1, np.int8)
     for z in (3, 9, 20, 30, 38):
         labels[z] = 0
@@ -87,7 +87,7 @@ def test_one_tomogram_with_a_few_painted_slices_teaches_and_judges(tmp_path: Pat
     labels[[20, 30, 38]] = 0
     write_pair(tmp_path / "one", "few", labels)
     (training,), _ = split_pairs([str(tmp_path / "one")], [], seed=0)
-    with pytest.raises(InputError, match="1 slice has membrane; paint at least two"):
+    with pytest.raises(InputError, match="1 slice has membrane; label at least two"):
         load_volume(training)
     config = ClipConfig(size=64, length=4, zoom=1.0)
     for seed in range(10):
