@@ -158,7 +158,7 @@ def judge(path, method, names, folder, base):
     truth = truth_of(folder)
     loaded = read_particle_file(path, base=None if method.startswith("native") else base)
     recipe = loaded.recipe
-    model = ParticleModel(loaded.network, recipe, name=method, device=torch.device("cpu"))
+    model = ParticleModel(loaded, name=method, device=torch.device("cpu"))
     inner = slice(MARGIN_PX, -MARGIN_PX)
     dices, discs, papers, curves, seconds = [], [], [], [], []
     hits = wrong = missed = 0

@@ -36,7 +36,7 @@ from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.cet_pick.losses import ContrastSettings, probabilities, pu_risk, published_contrast
 from cryoseg.methods.cet_pick.network import build as build_cet_pick
 from cryoseg.methods.cet_pick.network import remap_keys as remap_cet_pick
-from cryoseg.methods.promise.network import DEAD_HEAD, PromiseSam
+from cryoseg.methods.promise.network import UNUSED_HEAD, PromiseSam
 from cryoseg.methods.promise.network import import_names as import_promise
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
@@ -302,7 +302,7 @@ def check_promise(vector: Vector, tmp_path: Path, variant: str = "") -> None:
     config = PromptConfig(method=PromptMethod.PROMISE, promise=promise, input_scale=InputScale.UNIT)
     network = PromiseSam(sam_geometry(vector.meta["geometry"]), config).eval()
     ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    extra = {n: tuple(s) for n, s in vector.meta["extra_keys"].items() if not n.startswith(DEAD_HEAD)}
+    extra = {n: tuple(s) for n, s in vector.meta["extra_keys"].items() if not n.startswith(UNUSED_HEAD)}
     added = {name: shape for name, shape in ours.items() if not name.startswith("sam.")}
     assert added == extra if variant == own else extra.items() < added.items()
     # Weights follow from the publication's names, which our importer reads.

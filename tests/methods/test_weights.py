@@ -421,7 +421,7 @@ def test_two_stages_in_one_file(tmp_path):
         tensors = read_model_tensors(path, f"stage{stage}.")
         assert set(tensors) == set(STATE)
         assert torch.equal(tensors["layer.bias"], STATE["layer.bias"] + stage)
-    with pytest.raises(WeightsError, match=r"holds no tensors stage3\.\*; it holds stage1, stage2"):
+    with pytest.raises(WeightsError, match=r"contains no tensors stage3\.\*; it contains stage1, stage2"):
         read_model_tensors(path, "stage3.")
 
 
@@ -452,7 +452,7 @@ def test_other_formats_are_named_with_the_fix(tmp_path):
     save_file(STATE, plain)
     torch.save({"model": STATE}, tmp_path / "w.pt")
     for path, words in (
-        (plain, "no cryoseg card; give it as --stage1-checkpoint"),
+        (plain, "no cryoseg metadata; give it as --stage1-checkpoint"),
         (tmp_path / "w.pt", "torch checkpoint"),
     ):
         assert not is_model_file(path)

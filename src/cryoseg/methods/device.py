@@ -1,4 +1,4 @@
-"""The one place that names CUDA, MPS, data types and autocast."""
+"""Choose and describe devices and precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryoseg.errors import ConfigError, DeviceError
 
 
 def select_device(name: str) -> torch.device:
-    """The device to compute on.
+    """Return the device to compute on.
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ def select_device(name: str) -> torch.device:
     Raises
     ------
     DeviceError
-        If this machine does not offer it.
+        If this machine does not have it.
     ConfigError
-        If there is no such name.
+        If the name is unknown.
     """
     name = DeviceName(name)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -50,12 +50,12 @@ def select_device(name: str) -> torch.device:
 
 
 def select_gpus(text: str) -> tuple[str, ...]:
-    """CUDA devices by number.
+    """Return the names of CUDA devices.
 
     Parameters
     ----------
     text
-        `0,1` and the like, or `all`.
+        Indices such as `0,1`, or `all`.
 
     Returns
     -------
@@ -65,9 +65,9 @@ def select_gpus(text: str) -> tuple[str, ...]:
     Raises
     ------
     ConfigError
-        For another text.
+        If the text has another form.
     DeviceError
-        If this machine does not offer them.
+        If this machine does not have these devices.
     """
     count = torch.cuda.device_count()
     if text.strip().lower() == "all":
@@ -84,7 +84,7 @@ def select_gpus(text: str) -> tuple[str, ...]:
 
 
 def select_precision(precision: Precision, device: torch.device) -> Precision:
-    """Replace `auto` by what suits the device.
+    """Return the precision to use on a device instead of `auto`.
 
     Raises
     ------
@@ -100,47 +100,44 @@ def select_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """The context in which a network runs; does nothing for float32."""
+    """Return the context in which a network runs; for float32 it does nothing."""
     if select_precision(precision, device) is Precision.BFLOAT16:
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def slices_at_once(device: torch.device) -> int:
-    """Slices per pass of an image encoder.
-
-    One on a CPU, where a larger batch was measured to be no faster and costs memory.
-    """
+    """Return the number of slices per pass of an image encoder; on a CPU more than one are no faster."""
     return 4 if device.type == "cuda" else 1
 
 
 def ready_for_transfer(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor, of any shape, where it can be copied to the device while the device computes."""
+    """Return a tensor of any shape in memory from which it can be copied while the device computes."""
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what a deleted model held."""
+    """Free the memory of deleted models."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that host or device have no memory left."""
+    """Whether an error means that host or device have no memory left."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # PyTorch's CPU allocator has no error of its own.
+    # The CPU allocator of PyTorch raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def peak_device_memory(device: torch.device) -> int:
-    """Bytes that PyTorch has held on a CUDA device at most; 0 elsewhere."""
+    """Return the most bytes that PyTorch has allocated on a CUDA device; 0 for others."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def list_devices() -> dict[str, str]:
-    """Every device besides the CPU: its name for `select_device`, and what it is, with free memory."""
+    """Return a description, with free memory, of every device but the CPU by its name for `select_device`."""
     found = {}
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free, total = torch.cuda.mem_get_info(index)
@@ -152,7 +149,7 @@ def list_devices() -> dict[str, str]:
 
 
 def overlooked_device() -> tuple[str, str] | None:
-    """What is wrong and what to do where this machine seems to have a device that PyTorch does not see."""
+    """Return problem and remedy if this machine seems to have a device that PyTorch cannot use."""
     has_driver = Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi")
     if torch.cuda.is_available() or not has_driver:
         return None
@@ -163,7 +160,7 @@ def overlooked_device() -> tuple[str, str] | None:
 
 
 def describe(device: torch.device) -> str:
-    """Name for the user: `cpu`, or `cuda:0 (NVIDIA ...)`."""
+    """Return the name of a device for messages, such as `cpu` or `cuda:0 (NVIDIA ...)`."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)

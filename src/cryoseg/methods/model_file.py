@@ -1,21 +1,19 @@
-"""cryoseg's own model file: one safetensors file that carries its recipe and card.
+"""Model files of cryoseg: safetensors files with a recipe and a model card.
 
-The header holds a single metadata entry, `cryoseg`, with a JSON object: the format version, the
-method, the SAM2 config as text, preprocessing, thresholds, and the card. One entry, not many,
-because safetensors writes several in random order and the same model should be the same bytes.
-A two-stage model in one file prefixes its tensors with `stage1.` and `stage2.`.
+The header has a single metadata entry, `cryoseg`: a JSON object with the format version, the method, its
+settings, thresholds and the card. A single entry makes equal models equal bytes, since safetensors writes
+several entries in random order. The names of tensors of a two-stage model start with `stage1.` and `stage2.`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cryoseg.errors import OutputError, WeightsError
+from cryoseg.errors import WeightsError
+from cryoseg.io.outputs import atomic_output
 from cryoseg.io.web.weight_files import Kind, file_digests, read_safetensors_header, require_kind
 
 if TYPE_CHECKING:
@@ -32,17 +30,16 @@ def write_model_file(
     *,
     precision: Literal["as-is", "float16", "float32"] = "as-is",
 ) -> str:
-    """Write a packaged model under a temporary name, then rename it.
+    """Write a packaged model.
 
     Parameters
     ----------
     path
-        Ends in `.safetensors`; replaced if it exists.
+        Path with the suffix `.safetensors`; an existing file is replaced.
     tensors
-        By parameter name, with the prefixes `stage1.` and `stage2.` where both stages share a file.
+        Tensors by name.
     metadata
-        JSON values: `method` is required; `stage`, `config`, `preprocessing`, `logit_threshold`
-        and `card` are usual. The format version, key `cryoseg`, is added.
+        JSON values, of which `method` is required. The format version is added as `cryoseg`.
     precision
         Data type of the floating-point tensors in the file.
 
@@ -54,7 +51,7 @@ def write_model_file(
     Raises
     ------
     WeightsError
-        If a tensor is not finite in the asked precision, or the metadata are no JSON.
+        If a tensor is not finite in this precision, or the metadata are not JSON.
     OutputError
         If the file cannot be written.
     """
@@ -76,21 +73,13 @@ def write_model_file(
             if not torch.isfinite(value).all():
                 raise WeightsError(f"{path}: tensor {name} is not finite in {value.dtype}; keep float32.")
         stored[name] = value
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_output(path, overwrite=True) as temporary:
         temporary.write_bytes(save(stored, metadata={_ENTRY: text}))
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
     return file_digests(path)["sha256"]
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a file is a safetensors file with cryoseg's card, of any format version."""
+    """Whether a file is a model file of cryoseg, of any format version."""
     try:
         return require_kind(path) is Kind.SAFETENSORS and _ENTRY in _metadata(path)
     except WeightsError:
@@ -103,17 +92,17 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def read_model_metadata(path: Path) -> dict[str, Any]:
-    """Recipe and card of a packaged model, from the header alone.
+    """Read the metadata of a packaged model from its header.
 
     Returns
     -------
     dict
-        As given to `write_model_file`, with the format version under `cryoseg`.
+        Metadata that `write_model_file` got, with the format version as `cryoseg`.
 
     Raises
     ------
     WeightsError
-        If the file is no packaged model, is damaged, or has a format this version cannot read.
+        If the file is damaged, is not a packaged model, or has an unknown format version.
     """
     if require_kind(path) is not Kind.SAFETENSORS:
         raise WeightsError(
@@ -123,7 +112,7 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
     text = _metadata(path).get(_ENTRY)
     if text is None:
         raise WeightsError(
-            f"{path}: holds tensors but no cryoseg card; give it as --stage1-checkpoint or "
+            f"{path}: contains tensors but no cryoseg metadata; give it as --stage1-checkpoint or "
             "--stage2-checkpoint with its --sam2-config."
         )
     try:
@@ -142,19 +131,19 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_model_tensors(path: Path, prefix: str | None = None) -> dict[str, Tensor]:
-    """Tensors of a packaged model, on the CPU, as stored.
+    """Read the tensors of a packaged model to the CPU.
 
     Parameters
     ----------
     path
-        The model file.
+        Model file.
     prefix
-        Only tensors whose name begins so, with the prefix cut off; `stage1.` for example.
+        Prefix such as `stage1.` of the tensors to read, which is removed from their names; None for all.
 
     Raises
     ------
     WeightsError
-        As `read_model_metadata`; also if no tensor has the prefix.
+        If the file is damaged or not a packaged model, or no tensor has the prefix.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -170,5 +159,7 @@ def read_model_tensors(path: Path, prefix: str | None = None) -> dict[str, Tenso
         raise WeightsError(f"{path}: the safetensors file is damaged ({error}); get it again.") from None
     if not tensors:
         groups = sorted({name.split(".")[0] for name in names})
-        raise WeightsError(f"{path}: holds no tensors {cut}*; it holds {', '.join(groups) or 'none at all'}.")
+        raise WeightsError(
+            f"{path}: contains no tensors {cut}*; it contains {', '.join(groups) or 'none at all'}."
+        )
     return tensors

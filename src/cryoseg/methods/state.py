@@ -1,4 +1,4 @@
-"""Tensors out of a file and into a module, strictly; every refusal says what the file is."""
+"""Read tensors from a file and load them into a module strictly."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ _SHOWN = 3
 
 
 def load_state_dict(path: Path, *, key: str = "model") -> dict[str, Tensor]:
-    """Named tensors of a checkpoint, on the CPU.
+    """Read the named tensors of a checkpoint to the CPU.
 
     Parameters
     ----------
     path
-        A torch file in ETSAM's form, ``{key: tensors, ...}`` with any further keys ignored, or one
-        that holds tensors only; or a safetensors file.
+        A torch file with the entry `key`, as ETSAM writes it, or with tensors only; or a safetensors file.
     key
-        Entry of a torch file that holds the tensors.
+        Entry of a torch file that contains the tensors.
 
     Returns
     -------
     dict
-        Tensors as stored (data type, shape); memory-mapped where the container allows. The prefixes that
-        DistributedDataParallel (`module.`) and torch.compile (`_orig_mod.`) put before names are removed.
+        Tensors as stored, memory-mapped where the format allows. The prefixes of
+        DistributedDataParallel (`module.`) and torch.compile (`_orig_mod.`) are removed from names.
 
     Raises
     ------
     WeightsError
         If the file is missing, empty, truncated, an error page, a pickle that would run code, or
-        holds no tensors.
+        contains no tensors.
     """
     kind = require_kind(path)
     if kind is Kind.SAFETENSORS:
@@ -116,23 +115,23 @@ def _damaged(path: Path) -> WeightsError:
 
 
 def load_strict(module: Module, state: dict[str, Tensor], source: Path | str) -> None:
-    """Copy tensors into a module; every name and shape has to agree.
+    """Copy tensors into a module; all names and shapes must agree.
 
-    Half precision in the file is widened to the module's own type.
+    Values are converted to the data type of the module.
 
     Parameters
     ----------
     module
-        Receives the tensors.
+        Module that receives the tensors.
     state
         Tensors by parameter name.
     source
-        Where they came from, for the error.
+        Origin of the tensors, for the error message.
 
     Raises
     ------
     WeightsError
-        With the counts and first names of missing, unexpected and differently shaped tensors.
+        If tensors are missing, unexpected or of another shape.
     """
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in state]

@@ -1,6 +1,6 @@
-"""Which weights are known, where each is looked for, and what to say when one is missing.
+"""The table of known weights, and the search for their files.
 
-`cryoseg.pipelines.data.weights` fetches files, and `cryoseg.methods.state` loads them.
+`cryoseg.pipelines.data.weights` downloads files, and `cryoseg.methods.state` loads them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 CHECKPOINTS_VARIABLE = "CRYOSEG_CHECKPOINTS"
-# Of platforms with habits of their own: the variable that names the cache folder, and its default.
+# Environment variable and default of the cache folder by platform; others follow XDG.
 _CACHES = {
     "win32": ("LOCALAPPDATA", "~/AppData/Local"),
     "darwin": ("", "~/Library/Caches"),
@@ -42,25 +42,25 @@ class Weights:
     Attributes
     ----------
     name
-        What the user types.
+        Name on the command line.
     file_name
-        Name on disk, as published.
+        Published name of the file.
     purpose
-        One line for the table.
+        Description for the table of weights.
     url
-        Address for a browser or wget; empty for a bundled file.
+        Address of the file; empty for a bundled file.
     md5, sha256
-        Published digests; None if the publisher's record has to be asked, or gives none.
+        Published digests; None if `record_url` lists them or there are none.
     size
-        In bytes; None if not known. For display only: digests decide.
+        Size in bytes for display; None if it is not known.
     licence, paper
-        As the publisher states them.
+        Licence and paper as the publisher states them.
     source
-        Page that a person reads.
+        Web page of the weights.
     record_url
-        JSON record of the publisher that lists digests (Zenodo).
+        JSON record of the publisher (Zenodo) that lists digests.
     hub
-        (repository, file) on the Hugging Face hub.
+        Repository and file on the Hugging Face hub.
     """
 
     name: str
@@ -206,7 +206,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def canonical_name(name: str) -> str | None:
-    """Key of `WEIGHTS` that a name, a spelling with hyphens, or a file name stands for."""
+    """Return the key of `WEIGHTS` for a name in any spelling or a file name; None if it is unknown."""
     plain = name.lower().replace("-", "_")
     for key, entry in WEIGHTS.items():
         if plain in {key, entry.file_name.lower().replace("-", "_")}:
@@ -215,12 +215,12 @@ def canonical_name(name: str) -> str | None:
 
 
 def expand_names(names: list[str]) -> list[str]:
-    """Keys of `WEIGHTS` for names and groups (`etsam` is both its stages), each once.
+    """Return the keys of `WEIGHTS` for names and groups such as `etsam`, each once.
 
     Raises
     ------
     WeightsError
-        For a name that is neither.
+        If a name is neither.
     """
     keys: list[str] = []
     for name in names:
@@ -234,12 +234,12 @@ def expand_names(names: list[str]) -> list[str]:
 
 
 def package_folder() -> Path:
-    """Folder of the bundled weights."""
+    """Return the folder of the bundled weights."""
     return Path(__file__).resolve().parents[1] / "weights"
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for cryoseg, by the habits of the platform; it may not exist.
+    """Return the user's cache folder for cryoseg on this platform, which may not exist.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def cache_folder() -> Path:
 
 
 def search_path(*, checkpoints_dir: Path | None = None) -> dict[str, Path]:
-    """Folders where weights are looked for, first wins, by the words that describe each."""
+    """Return the folders to search for weights, in order, by their description."""
     folders: dict[str, Path] = {}
     if checkpoints_dir is not None:
         folders["--checkpoints-dir"] = expand_home(checkpoints_dir)
@@ -265,18 +265,18 @@ def search_path(*, checkpoints_dir: Path | None = None) -> dict[str, Path]:
 
 
 def download_folder(*, checkpoints_dir: Path | None = None) -> Path:
-    """Where a download goes: `--checkpoints-dir`, else `CRYOSEG_CHECKPOINTS`, else the user's cache."""
+    """Return the folder for downloads: `--checkpoints-dir`, `CRYOSEG_CHECKPOINTS` or the user's cache."""
     folders = search_path(checkpoints_dir=checkpoints_dir)
     return folders.get("--checkpoints-dir") or folders.get(CHECKPOINTS_VARIABLE) or cache_folder()
 
 
 def locate(name: str, *, checkpoints_dir: Path | None = None) -> Path | None:
-    """File of known weights, from the first folder of `search_path` that has it; None if none has.
+    """Find the file of known weights in the folders of `search_path`; None if it is in none.
 
     Raises
     ------
     WeightsError
-        For an unknown name.
+        If the name is unknown.
     """
     entry = lookup(name)
     for folder in search_path(checkpoints_dir=checkpoints_dir).values():
@@ -287,12 +287,12 @@ def locate(name: str, *, checkpoints_dir: Path | None = None) -> Path | None:
 
 
 def require(name: str, *, checkpoints_dir: Path | None = None) -> Path:
-    """As `locate`, but a missing file is an error that says how to put it in place.
+    """Find the file of known weights, or raise an error that says how to get it.
 
     Raises
     ------
     WeightsError
-        If no folder has it; names the file, the folders looked in, the address and the place.
+        If the name is unknown or no folder of `search_path` contains the file.
     """
     path = locate(name, checkpoints_dir=checkpoints_dir)
     if path is not None:
@@ -312,12 +312,12 @@ def require(name: str, *, checkpoints_dir: Path | None = None) -> Path:
 
 
 def lookup(name: str) -> Weights:
-    """Entry of a name in any accepted spelling.
+    """Return the entry of a name in any accepted spelling.
 
     Raises
     ------
     WeightsError
-        For an unknown name.
+        If the name is unknown.
     """
     key = canonical_name(name)
     if key is None:

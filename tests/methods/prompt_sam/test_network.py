@@ -10,6 +10,7 @@ import torch
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.config.restore import restore
 from cryoseg.errors import ConfigError
+from cryoseg.methods.particles.files import Loaded
 from cryoseg.methods.particles.model import ParticleModel, ParticleRecipe
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import PUBLISHED, TINY, SamGeometry, build_sam
@@ -147,7 +148,8 @@ def test_tiles_and_whole_images_go_through_the_particle_model() -> None:
     torch.manual_seed(2)
     network = PromptSam(GREY, PromptConfig(input_scale=InputScale.GREY, grid_side=4))
     recipe = ParticleRecipe(image_size=64, overlap=16)
-    model = ParticleModel(network, recipe, name="test", device=torch.device("cpu"))
+    loaded = Loaded(network=network, recipe=recipe)
+    model = ParticleModel(loaded, name="test", device=torch.device("cpu"))
     tiles = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
     logits = model.tile_logits(tiles, [].append)
     assert (logits.shape, logits.dtype) == ((3, 64, 64), np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +16,11 @@ from cryoseg.events import Event, Note, Warn, ignore
 from cryoseg.io.images.memory import GIB
 from cryoseg.io.images.volumes import write_mask
 from cryoseg.io.inputs import InputItem
+from cryoseg.methods.particles.files import Loaded
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.registry import METHODS
-from cryoseg.methods.segmenter import ModelFiles
+from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput
 from cryoseg.methods.weights import require
 from cryoseg.pipelines.batches import memory
 from cryoseg.pipelines.segment.files import segment_tomogram
@@ -116,11 +116,17 @@ def filled(shape: tuple[int, ...]) -> Tomogram:
 def test_a_tomogram_is_segmented_with_less_where_memory_ends() -> None:
     asked = []
 
-    def segment(data: Any, config: SegmentConfig, files: ModelFiles, **given: Any) -> SegmentResult:
-        asked.append(given["memory_level"])
-        if given["memory_level"] < 1:
+    def segment(
+        volume: SegmentInput,
+        config: SegmentConfig,
+        files: ModelFiles,
+        execution: Execution,
+        on_slice: OnSlice,
+    ) -> SegmentResult:
+        asked.append(execution.memory_level)
+        if execution.memory_level < 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return SegmentResult(mask=data > 1, logits=data)
+        return SegmentResult(mask=volume.data > 1, logits=volume.data)
 
     known = METHODS[ModelName.MEMBRANE_TINY]
     files = ModelFiles(stages=(require("membrane_tiny"),))
@@ -160,7 +166,8 @@ class Narrow(torch.nn.Module):
 def test_a_micrograph_is_picked_tile_by_tile_where_memory_ends() -> None:
     network = Narrow()
     recipe = ParticleRecipe(image_size=8, particle_pixels=4.0, overlap=2)
-    model = ParticleModel(network, recipe, name="narrow", device=torch.device("cpu"))  # type: ignore[arg-type]
+    loaded = Loaded(network=network, recipe=recipe)  # type: ignore[arg-type]
+    model = ParticleModel(loaded, name="narrow", device=torch.device("cpu"))
     tiles = np.random.default_rng(1).normal(size=(5, 8, 8)).astype(np.float32)
     done: list[int] = []
     np.testing.assert_allclose(model.tile_logits(tiles, done.append), 2 * tiles, rtol=1e-6)

@@ -1,19 +1,20 @@
-"""Particle models on disk: published SAM files, the authors' adapted checkpoints, and our own.
+"""Read and write particle models, and adapt a SAM for training.
 
-Our own file holds either the whole network, or only the tensors that a method trained together with
-the name and hash of the SAM they belong to.
+A model file contains either the whole network, or only the tensors that a method trained together with the
+name and hash of the SAM that was adapted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from cryoseg.config.prompt_sam import PromptConfig
+from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.restore import restore
 from cryoseg.errors import WeightsError
 from cryoseg.io.outputs import atomic_text
@@ -25,31 +26,23 @@ from cryoseg.methods.model_file import (
     write_model_file,
 )
 from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry, geometry_of_state
 from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.methods.weights import WEIGHTS, canonical_name, require
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-from torch import Tensor
-
-from cryoseg.config.prompt_sam import PromptMethod
-from cryoseg.methods.promise.network import PromiseSam
-
 METHOD = "prompt-sam"
-# A particle of the published training sets is about this wide in their 1024-pixel images; a choice of
-# ours for networks that carry no recipe.
+# Typical diameter of a particle in the 1024-pixel images of the published training sets; for networks
+# without a recipe.
 NATIVE_PARTICLE_PIXELS = 48.0
 RUNNING = ("running_mean", "running_var")
-BASE_NOTE = "base.txt"  # in a run's folder: the path of the SAM that was adapted
+BASE_NOTE = "base.txt"  # file in the folder of a run with the path of the SAM that was adapted
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseModel:
-    """The SAM that trained tensors belong to."""
+    """Name and hash of the SAM that was adapted."""
 
     name: str
     sha256: str
@@ -57,12 +50,25 @@ class BaseModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A network as read, with everything that its file said."""
+    """A network and the content of its file.
+
+    Attributes
+    ----------
+    network, recipe
+        Network and its recipe.
+    hashes
+        SHA-256 of the files by name.
+    card
+        Model card.
+    remarks
+        Sentences about changes to what the file contains.
+    """
 
     network: PromptSam
     recipe: ParticleRecipe
-    hashes: dict[str, str]
-    card: dict[str, Any]
+    hashes: dict[str, str] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def save_particle_model(
@@ -72,22 +78,20 @@ def save_particle_model(
     *,
     base: BaseModel | None,
     card: Mapping[str, Any] | None = None,
-    half: bool = True,
 ) -> str:
-    """Write a model file.
+    """Write a model file, whose tensors are float16 except for running statistics.
 
     Parameters
     ----------
     path
-        Ends in `.safetensors`; replaced if it exists.
+        Path with the suffix `.safetensors`; an existing file is replaced.
     network, recipe
-        What to keep.
+        Network and recipe to write.
     base
-        With it, only the tensors that the method trains are written; without, the whole network.
+        SAM that was adapted. With it, only the tensors that the method trains are written; without it, the
+        whole network.
     card
-        Facts for the reader: data, figures, commands.
-    half
-        Store float16, except for running statistics.
+        Model card: data, metrics, commands.
 
     Returns
     -------
@@ -97,11 +101,8 @@ def save_particle_model(
     state = network.state_dict()
     if base is not None:
         state = {name: value for name, value in state.items() if network.is_trained(name)}
-    if half:
-        # Variances of a batch normalization may lie outside the range of float16.
-        state = {
-            n: v if n.endswith(RUNNING) or not v.is_floating_point() else v.half() for n, v in state.items()
-        }
+    # Variances of a batch normalization may lie outside the range of float16.
+    state = {n: v if n.endswith(RUNNING) or not v.is_floating_point() else v.half() for n, v in state.items()}
     metadata = {
         "method": METHOD,
         "geometry": asdict(network.geometry),
@@ -110,27 +111,27 @@ def save_particle_model(
         "base": None if base is None else asdict(base),
         "card": dict(card or {}),
     }
-    return write_model_file(path, state, metadata, precision="as-is" if half else "float32")
+    return write_model_file(path, state, metadata)
 
 
 def read_particle_file(
     path: Path, *, base: Path | None = None, checkpoints_dir: Path | None = None
 ) -> Loaded:
-    """A network from a file of ours.
+    """Read a model file of cryoseg.
 
     Parameters
     ----------
     path
-        The file.
+        Model file.
     base
-        Where its SAM lies; None looks for it by name, in the usual folders and beside the file.
+        File of the SAM that was adapted; None to search for it beside the model file and by name.
     checkpoints_dir
         Folder of downloaded weights.
 
     Raises
     ------
     WeightsError
-        If the file is no particle model, or its SAM is missing or another one than it was trained with.
+        If the file is not a particle model, or its SAM is missing or has another hash.
     """
     metadata = read_model_metadata(path)
     if metadata["method"] != METHOD:
@@ -139,7 +140,8 @@ def read_particle_file(
         restore(SamGeometry, metadata["geometry"], source=f"{path}: geometry"),
         restore(PromptConfig, metadata["prompt"], source=f"{path}: prompt"),
     )
-    state = read_model_tensors(path) if _has_tensors(network, metadata) else {}
+    trained = {name for name in network.state_dict() if network.is_trained(name)}
+    state = read_model_tensors(path) if trained or metadata["base"] is None else {}
     hashes = {path.name: file_digests(path)["sha256"]}
     if metadata["base"] is not None:
         wanted = restore(BaseModel, metadata["base"], source=f"{path}: base")
@@ -151,7 +153,6 @@ def read_particle_file(
                 f"(SHA-256 {found[:12]} instead of {wanted.sha256[:12]}); give that one."
             )
         hashes[place.name] = found
-        trained = {name for name in network.state_dict() if network.is_trained(name)}
         if set(state) != trained:
             load_strict(_Subset(network, trained), state, path)
         state = {**base_state(place), **state}
@@ -164,12 +165,8 @@ def read_particle_file(
     )
 
 
-def _has_tensors(network: PromptSam, metadata: Mapping[str, Any]) -> bool:
-    return metadata["base"] is None or any(map(network.is_trained, network.state_dict()))
-
-
 class _Subset(torch.nn.Module):
-    """Stands for part of a state dict, so that a misfit is reported in `load_strict`'s words."""
+    """Part of the tensors of a network, which `load_strict` compares with those of a file."""
 
     def __init__(self, network: PromptSam, names: set[str]) -> None:
         super().__init__()
@@ -194,8 +191,8 @@ def _find_base(wanted: BaseModel, path: Path, checkpoints_dir: Path | None) -> P
 
 
 def note_base(folder: Path, base: Path) -> None:
-    """Let a folder of trained tensors tell where their SAM lies; its hash is checked all the same."""
-    # A link would do too, but whoever writes to it writes to the SAM.
+    """Write the path of the adapted SAM into the folder of a run."""
+    # A link is not used because writing to it would change the SAM.
     with atomic_text(folder / BASE_NOTE, overwrite=True) as stream:
         stream.write(f"{base.resolve()}\n")
 
@@ -209,7 +206,7 @@ def _noted_base(folder: Path) -> Path | None:
 
 
 def base_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a whole, unadapted SAM by `PromptSam`'s names: a published file or one of ours."""
+    """Read the tensors of an unadapted SAM, from a published file or a model file, by `PromptSam`'s names."""
     if is_model_file(path):
         return {
             name: value.float() for name, value in read_model_tensors(path).items() if name.startswith("sam.")
@@ -218,11 +215,11 @@ def base_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_base(path: Path) -> tuple[SamGeometry, ParticleRecipe | None, dict[str, Tensor]]:
-    """Geometry, recipe (None for published files) and tensors of a SAM to adapt."""
+    """Read geometry, recipe (None for published files) and tensors of a SAM to adapt."""
     if is_model_file(path):
         metadata = read_model_metadata(path)
         if metadata["method"] != METHOD or metadata["base"] is not None:
-            raise WeightsError(f"{path}: is no whole SAM; give the one that it was adapted from.")
+            raise WeightsError(f"{path}: is an adapted SAM or no SAM; give the SAM that was adapted.")
         return (
             restore(SamGeometry, metadata["geometry"], source=f"{path}: geometry"),
             restore(ParticleRecipe, metadata["recipe"], source=f"{path}: recipe"),
@@ -233,19 +230,24 @@ def load_base(path: Path) -> tuple[SamGeometry, ParticleRecipe | None, dict[str,
 
 
 def adapt(path: Path, config: PromptConfig) -> tuple[PromptSam, ParticleRecipe, BaseModel]:
-    """A SAM with an untrained prompt on top, ready for training.
+    """Load a SAM and add the untrained modules of a method.
 
     Parameters
     ----------
     path
-        A published SAM file, or a whole particle model of ours.
+        Published SAM file, or model file with a whole network.
     config
-        Of the method; its input scale is replaced by the base's own where that has one.
+        Settings of the method, whose input scale and grid are replaced by those of a model file.
+
+    Returns
+    -------
+    tuple
+        Network, its recipe, and name and hash of the SAM.
 
     Raises
     ------
     WeightsError
-        If the file does not fit.
+        If the file does not contain a SAM.
     """
     geometry, recipe, state = load_base(path)
     if recipe is not None:
@@ -261,7 +263,7 @@ def adapt(path: Path, config: PromptConfig) -> tuple[PromptSam, ParticleRecipe, 
 
 
 def native_recipe(config: PromptConfig, geometry: SamGeometry) -> ParticleRecipe:
-    """Settings for a network that comes without any."""
+    """Return the recipe for a network without one."""
     return ParticleRecipe(
         image_size=geometry.image_size,
         particle_pixels=NATIVE_PARTICLE_PIXELS,
@@ -271,7 +273,7 @@ def native_recipe(config: PromptConfig, geometry: SamGeometry) -> ParticleRecipe
 
 
 def build_prompt_sam(geometry: SamGeometry, config: PromptConfig) -> PromptSam:
-    """The network that a config names; untrained."""
+    """Build the untrained network of a configuration."""
     if config.method is PromptMethod.PROMISE:
         return PromiseSam(geometry, config)
     return PromptSam(geometry, config)

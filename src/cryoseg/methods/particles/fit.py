@@ -1,4 +1,4 @@
-"""What promptable networks give to the training loop: the trained part, losses, validation curves."""
+"""Trained parameters, losses and validation of promptable networks."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ from cryoseg.methods.prompt_sam.network import Points, PromptSam, tile_logits
 from cryoseg.methods.training.threshold import dice_by_threshold
 from cryoseg.types import FloatArray
 
-TRUTH_STREAM = 1 << 21  # keeps these draws apart from all others of a step
-OVERLAP = 8  # tiles share an eighth of their side in validation
+TRUTH_STREAM = 1 << 21  # separates these random draws from all others of a step
+OVERLAP = 8  # tiles overlap by an eighth of their side in validation
 
 
 class TrainedPart(nn.Module):
-    """The tensors that a method trains, and nothing else, as a module for the training loop.
+    """A module with only the tensors that a method trains, so that checkpoints are small.
 
-    Its checkpoints stay small and its average leaves the frozen SAM alone. Tensors are shared with
-    the network, so a state that is loaded here reaches it.
+    It shares its tensors with the network.
     """
 
     def __init__(self, network: PromptSam) -> None:
         super().__init__()
         network.freeze()
-        # Not as a sub-module, whose every tensor would become part of this one.
+        # The network must not become a sub-module, since this module would then include all its tensors.
         self._followers = (network.set_training,)
         self.clip_together = tuple(begin.replace(".", "/") for begin in network.clip_together)
         for name, parameter in network.named_parameters():
@@ -50,38 +49,33 @@ class TrainedPart(nn.Module):
                 self.register_buffer(name.replace(".", "/"), buffer)
 
     def train(self, mode: bool = True) -> TrainedPart:
-        """Also switch the network, whose batch normalization behaves otherwise in training."""
+        """Set the training mode of this module and of the network's batch normalization."""
         super().train(mode)
         for set_training in self._followers:
             set_training(mode)
         return self
 
-    @staticmethod
-    def original_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state of this module by the network's names."""
-        return {name.replace("/", "."): value for name, value in state.items()}
-
 
 def truth_points(
     network: PromptSam, labels: NDArray[Any], key: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
-    """Points for a network that is prompted by the truth; None for any other.
+    """Draw points for a network that needs points from the truth; return None for any other.
 
     Parameters
     ----------
     network
-        Asked whether it needs them.
+        Network for which to draw.
     labels
-        (B, y, x) over the whole of every image, of any resolution: above 0 particle, -1 not known.
+        (B, y, x) labels of whole images at any resolution: above 0 particle, -1 unknown.
     key
-        What the draw follows from, together with the place in the batch.
+        Seed of the random draw, together with the index in the batch.
     device
-        Of the points.
+        Device of the points.
 
     Returns
     -------
     tuple or None
-        (B, K, 2) as x, y in pixels of the network's image, and (B, K) labels.
+        (B, K, 2) points as x, y in pixels of the network's image, and (B, K) labels.
     """
     if not (isinstance(network, PromiseSam) and network.needs_truth):
         return None
@@ -91,19 +85,19 @@ def truth_points(
 def given_points(
     network: PromiseSam, labels: NDArray[Any], key: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Points of the truth for any ProMISe network.
+    """Draw points from the truth for any ProMISe network.
 
     Parameters
     ----------
     network
-        Says how many points it takes.
+        Network for which to draw.
     labels, key, device
-        (B, y, x), and as in `truth_points`.
+        (B, y, x) labels, seed and device as in `truth_points`.
 
     Returns
     -------
     tuple
-        (B, K, 2) as x, y in pixels of the network's image, and (B, K) labels.
+        (B, K, 2) points as x, y in pixels of the network's image, and (B, K) labels.
     """
     scale = network.geometry.image_size / labels.shape[-1]
     places, kinds = [], []
@@ -124,7 +118,7 @@ def adaptation_loss(
     config: TrainSamConfig,
     device: torch.device,
 ) -> Callable[[int], Tensor]:
-    """Loss of step n for a prompt or a mask decoder, with the method's own prompt as the only one."""
+    """Return the function from the number of a step to the loss of an adapted network."""
     geometry = network.geometry
     seed = config.loop.seed
 
@@ -152,7 +146,10 @@ def pretraining_loss(
     config: PretrainConfig,
     device: torch.device,
 ) -> Callable[[int], Tensor]:
-    """Loss of step n for a whole SAM: the grid to all particles, points and boxes to single ones."""
+    """Return the function from the number of a step to the loss of a whole SAM.
+
+    The grid of points prompts all particles; single points and boxes prompt one particle.
+    """
     geometry = network.geometry
 
     def loss(step: int) -> Tensor:
@@ -180,9 +177,9 @@ def pretraining_loss(
 
 
 def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device: torch.device) -> FloatArray:
-    """(y, x) logits of a view, by the tiles and blending that picking uses.
+    """Compute the (y, x) logits of a micrograph, with tiles and blending as in picking.
 
-    A network that is prompted by the truth gets points from the micrograph's labels.
+    A network that needs points from the truth gets them from the micrograph's labels.
     """
     grey = micrograph.grey
     side = network.geometry.image_size
@@ -199,7 +196,7 @@ def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device
 def validation_curves(
     network: PromptSam, micrographs: list[TrainingMicrograph], view: TrainView, device: torch.device
 ) -> list[NDArray[np.float64]]:
-    """`dice_by_threshold`, (bins,), of every micrograph."""
+    """Return the Dice curve, (bins,), of every micrograph from `dice_by_threshold`."""
     network.eval()
     curves = []
     for micrograph in micrographs:
@@ -218,24 +215,25 @@ def validation_curves(
     return curves
 
 
-# Source: yangyang-69/Prompt_sam_cryoPPP notebooks/function_token.py@d4f8b28, which takes MONAI's default.
+# Default of MONAI, as in the publication.
+# Source: yangyang-69/Prompt_sam_cryoPPP notebooks/function_token.py@d4f8b28.
 SMOOTH = 1e-5
 
 
 def squared_dice_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """1 - Dice with squares in the denominator, of every mask.
+    """Return 1 - Dice with squares in the denominator for every mask.
 
     Parameters
     ----------
     logits, target
-        (B, y, x); targets from 0 to 1.
+        (B, y, x) logits, and targets from 0 to 1.
     weight
-        (B, y, x), 0 where nothing is known; None for 1 everywhere.
+        (B, y, x) weights, 0 where the target is unknown; None for 1 everywhere.
 
     Returns
     -------
     Tensor
-        (B,).
+        (B,) losses.
     """
     weight = torch.ones_like(target) if weight is None else weight
     p = torch.sigmoid(logits)
@@ -245,17 +243,17 @@ def squared_dice_loss(logits: Tensor, target: Tensor, weight: Tensor | None = No
 
 
 def bce_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of every mask, (B,); arguments as `squared_dice_loss`."""
+    """Return the mean cross-entropy of every mask, (B,), with the parameters of `squared_dice_loss`."""
     weight = torch.ones_like(target) if weight is None else weight
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (loss * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1)
 
 
 def double_sigmoid_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """The released ProMISe loss, (B,): cross-entropy and Dice of a sigmoid of probabilities.
+    """Return the released loss of ProMISe, (B,): cross-entropy and Dice of a sigmoid of probabilities.
 
-    Probabilities of 0 to 1 become 0.5 to 0.73, so that no prediction is free of loss; the smoothing
-    of its Dice is inside the factor of two, and the mean over the batch is clamped.
+    The second sigmoid maps probabilities to 0.5 to 0.73, so that no prediction has a loss of 0. The factor of
+    two of the Dice includes its smoothing term, and the mean over the batch is clamped.
 
     Source: xinkunwang111/ProMISe ProMISe/train.py@ce0cfdb.
     """
@@ -270,7 +268,7 @@ def double_sigmoid_loss(logits: Tensor, target: Tensor, weight: Tensor | None = 
 def sam_loss(
     logits: Tensor, target: Tensor, weight: Tensor | None = None, *, kind: SamLoss = SamLoss.DICE_BCE
 ) -> Tensor:
-    """The loss of every mask, (B,); arguments as `squared_dice_loss`."""
+    """Return the loss of every mask, (B,), with the parameters of `squared_dice_loss`."""
     if kind is SamLoss.DOUBLE_SIGMOID:
         return double_sigmoid_loss(logits, target, weight)
     dice = squared_dice_loss(logits, target, weight)
@@ -278,21 +276,21 @@ def sam_loss(
 
 
 def prompted_loss(logits: Tensor, iou: Tensor, target: Tensor) -> Tensor:
-    """SAM's training loss for one object per prompt: the best of several masks, and their predicted IoU.
+    """Return SAM's training loss for one object per prompt: the best of several masks, and their IoU.
 
     Parameters
     ----------
     logits
-        (B, masks, y, x).
+        (B, masks, y, x) logits.
     iou
-        (B, masks), the network's own judgment.
+        (B, masks) IoU that the network predicts.
     target
-        (B, y, x) of 0 and 1.
+        (B, y, x) targets of 0 and 1.
 
     Returns
     -------
     Tensor
-        Scalar mean.
+        Mean loss, a scalar.
 
     Source: Segment Anything, 2023, training algorithm; Dice with squares and cross-entropy instead of
     its Dice and focal loss.

@@ -1,4 +1,4 @@
-"""Checkpoints of SAM and of the Prompt_sam_cryoPPP and ProMISe authors as networks of ours, strictly.
+"""Import published checkpoints of SAM, Prompt_sam_cryoPPP and ProMISe.
 
 Sources: yangyang-69/Prompt_sam_cryoPPP notebooks/train_*.py@d4f8b28
 and xinkunwang111/ProMISe ProMISe/eval.py@ce0cfdb.
@@ -7,17 +7,16 @@ and xinkunwang111/ProMISe ProMISe/eval.py@ce0cfdb.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
-from cryoseg.methods.particles.files import build_prompt_sam
-from cryoseg.methods.promise.network import DEAD_HEAD, config_of_promise, import_names
+from cryoseg.io.web.weight_files import file_digests
+from cryoseg.methods.particles.files import Loaded, build_prompt_sam, native_recipe
+from cryoseg.methods.promise.network import UNUSED_HEAD, config_of_promise, import_names
 from cryoseg.methods.prompt_sam.adapters import MLP, SPACE
-from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry, geometry_of_state
 from cryoseg.methods.state import load_state_dict, load_strict
 
@@ -26,52 +25,32 @@ _UNUSED_LINEAR = re.compile(r"\.blocks\.\d+\.linear\.(weight|bias)$")
 _PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Imported:
-    """A checkpoint as a network, and what became of each of its tensors.
-
-    Attributes
-    ----------
-    network
-        With the settings of the released scripts, or native SAM.
-    ignored
-        Tensors that the released code stores and never uses.
-    remarks
-        Sentences about what was changed.
-    """
-
-    network: PromptSam
-    ignored: tuple[str, ...]
-    remarks: tuple[str, ...]
-
-
-def remap_keys(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The authors' names as those of `PromptSam`.
+def remap_keys(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Rename published tensors to those of `PromptSam`; drop those that the released code does not use.
 
     Returns
     -------
     tuple
-        Tensors by our names, ignored names, and remarks.
+        Tensors by name, and sentences about changes.
     """
     kept: dict[str, Tensor] = {}
-    ignored, remarks = [], []
+    remarks = []
     for name, value in state.items():
         plain = name.removeprefix("sam.sam.")
-        if _UNUSED_LINEAR.search(plain) or plain.startswith(DEAD_HEAD):
-            ignored.append(name)
+        if _UNUSED_LINEAR.search(plain) or plain.startswith(UNUSED_HEAD):
             continue
         ours = f"sam.{plain}" if plain.startswith(_PARTS) else plain
         if ours.endswith(".prompt_embeddings") and value.ndim == 4 and value.shape[0] > 1:
             remarks.append(
-                f"{name}: {value.shape[0]} sets of tokens, one per slot of a batch; took the first"
+                f"{name}: {value.shape[0]} sets of tokens, one per image of a batch; the first one is used"
             )
             value = value[:1]
         kept[ours] = value
-    return import_names(kept), ignored, remarks
+    return import_names(kept), remarks
 
 
 def config_of_state(state: dict[str, Tensor], depth: int) -> PromptConfig:
-    """The method and its choice per block, from the tensors that a checkpoint has."""
+    """Recognize the method and its choice per block from the tensors of a checkpoint."""
     choices = [0] * depth
     tokens = 0
     grid = state["sam.image_encoder.pos_embed"].shape[2] if "sam.image_encoder.pos_embed" in state else 0
@@ -95,25 +74,25 @@ def config_of_state(state: dict[str, Tensor], depth: int) -> PromptConfig:
     return PromptConfig.faithful(method, blocks=tuple(choices), num_tokens=tokens or None)
 
 
-def import_checkpoint(path: Path, *, geometry: SamGeometry | None = None) -> Imported:
-    """Read SAM's own file, or a head, prefix, encoder, fine-tuned or ProMISe checkpoint of the authors.
+def import_checkpoint(path: Path, *, geometry: SamGeometry | None = None) -> Loaded:
+    """Read a published file of SAM, or a head, prefix, encoder, fine-tuned or ProMISe checkpoint.
 
-    The method is recognized by the tensors. What the released scripts call fine-tuning trains
-    adapters, so such a file comes out as `encoder`.
+    The method is recognized by the tensors. The fine-tuning of the released scripts trains adapters, so that
+    such a file has the method `encoder`.
 
     Parameters
     ----------
     path
-        A torch file or safetensors.
+        A torch file or safetensors file.
     geometry
-        Of the SAM; None recognizes ViT-H, L and B by their width.
+        Geometry of the SAM; None to recognize ViT-H, L and B by their width.
 
     Raises
     ------
     WeightsError
-        If a tensor is missing, unexpected or of another shape; the counts and first names are given.
+        If a tensor is missing, unexpected or of another shape.
     """
-    state, ignored, remarks = remap_keys(load_state_dict(path, key="state_dict"))
+    state, remarks = remap_keys(load_state_dict(path, key="state_dict"))
     plain = {name.removeprefix("sam."): value for name, value in state.items()}
     geometry = geometry or geometry_of_state(plain, path)
     try:
@@ -127,4 +106,9 @@ def import_checkpoint(path: Path, *, geometry: SamGeometry | None = None) -> Imp
         )
     network = build_prompt_sam(geometry, config)
     load_strict(network, state, path)
-    return Imported(network=network, ignored=tuple(ignored), remarks=tuple(remarks))
+    return Loaded(
+        network=network,
+        recipe=native_recipe(config, geometry),
+        hashes={path.name: file_digests(path)["sha256"]},
+        remarks=tuple(remarks),
+    )

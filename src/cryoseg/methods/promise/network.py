@@ -1,4 +1,4 @@
-"""ProMISe: a frozen SAM that prompts itself and shifts its mask tokens by what it sees.
+"""ProMISe: a frozen SAM that predicts its own prompts and shifts its mask tokens by the image embedding.
 
 Source: ProMISe (arXiv 2403.04164, MIT licence), xinkunwang111/ProMISe
 ProMISe/utilities/Networks/modeling/sam.py@ce0cfdb. The paper's incremental pattern shifting is
@@ -22,23 +22,23 @@ from cryoseg.methods.promise.points import LEVELS, FeatureFusion, PointQueries, 
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
 
-MASK_TOKENS = 4  # SAM's single mask and its three
-SHIFT_WIDTH = 1024  # of the hidden layer of the published ViT-B, four times the embedding
+MASK_TOKENS = 4  # one token for a single mask and three for ambiguous prompts
+SHIFT_WIDTH = 1024  # width of the hidden layer for an embedding of 256 channels, as published
 FOREGROUND, BACKGROUND = 1, 0
-RESNET_SHRINKS = 16  # tokens of the encoder that become one in the last layer of the prompter
-PARTS = ("apm_", "ips_", "sam.")  # beginnings of names; their gradients are clipped apart
-DEAD_HEAD = "apm_resnet.fc2."  # published, computed and never used
+RESNET_SHRINKS = 16  # the stride of the prompter's last layer in tokens of the encoder
+PARTS = ("apm_", "ips_", "sam.")  # prefixes of parameters whose gradients are clipped together
+UNUSED_HEAD = "apm_resnet.fc2."  # part of published checkpoints whose output is never used
 
 
 class MaskTokenShift(nn.Module):
-    """Incremental pattern shifting: an offset of every mask token from the mean image embedding.
+    """Incremental pattern shifting: offsets of the mask tokens, computed from the mean image embedding.
 
     Parameters
     ----------
     channels
-        Of the image embedding.
+        Number of channels of the image embedding.
     zero_start
-        Begin with an offset of zero.
+        Whether the offsets are zero at the start.
     """
 
     def __init__(self, channels: int, *, zero_start: bool) -> None:
@@ -51,28 +51,28 @@ class MaskTokenShift(nn.Module):
             nn.init.zeros_(self.lin2.bias)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """(B, C, h, w) to offsets (B, 4, C)."""
+        """Map (B, C, h, w) to offsets (B, 4, C)."""
         hidden = functional.gelu(self.lin1(embedding.mean(dim=(-2, -1))))
         return self.lin2(hidden).unflatten(1, (MASK_TOKENS, -1))
 
 
 def prompting_blocks(geometry: SamGeometry) -> tuple[int, ...]:
-    """Encoder blocks whose features prompt: up to three global ones, the deepest first.
+    """Return the encoder blocks that the prompter reads: up to three global ones, the deepest first.
 
-    ViT-B's are its published 12, 9 and 6; the same rule serves ViT-L, ViT-H and small ones.
+    For ViT-B these are the published blocks 12, 9 and 6.
     """
     return tuple(sorted(geometry.global_blocks, reverse=True)[:LEVELS])
 
 
 class PromiseSam(PromptSam):
-    """A SAM of any geometry with the additions that a `PromiseConfig` names; untrained.
+    """An untrained SAM of any geometry with the modules that a `PromiseConfig` selects.
 
     Attributes
     ----------
     promise
-        The settings of ProMISe.
+        Settings of ProMISe.
     apm_feature_map, apm_resnet, apm_cross, ips_ffn
-        The additions under their published names, or None.
+        Modules of ProMISe under their published names, or None.
     """
 
     def __init__(self, geometry: SamGeometry, config: PromptConfig) -> None:
@@ -97,7 +97,7 @@ class PromiseSam(PromptSam):
         self.eval()
 
     def is_trained(self, name: str) -> bool:
-        """Whether the tensor of that name in the state dict learns; running statistics do."""
+        """Whether training changes this tensor of the state dict, which may be a running statistic."""
         free = {
             FreezeType.ALL: (),
             FreezeType.PROMPT_ENCODER_FREE: ("sam.prompt_encoder.",),
@@ -109,42 +109,42 @@ class PromiseSam(PromptSam):
 
     @property
     def clip_together(self) -> tuple[str, ...]:
-        """Beginnings of names of the parts whose gradients are clipped by their own norms."""
+        """Prefixes of the parameters whose gradients are clipped together."""
         return PARTS
 
     @property
     def needs_truth(self) -> bool:
-        """Whether the points come from the true mask."""
+        """Whether the points are drawn from the true mask."""
         return self.promise.prompter is Prompter.GT
 
     @property
     def smallest_batch(self) -> int:
-        """Images that a training step needs for the batch normalization of the last layer."""
+        """Number of images that a training step needs for the batch normalization of the last layer."""
         return 2 if self.apm_resnet is not None and self.geometry.grid <= RESNET_SHRINKS else 1
 
     def set_training(self, training: bool) -> None:
-        """Let the point networks' batch normalization use, and keep, the statistics of the batch."""
+        """Set whether the batch normalization of the point networks uses the statistics of the batch."""
         for module in (self.apm_feature_map, self.apm_resnet, self.apm_cross):
             if module is not None:
                 module.train(training)
 
     def token_offsets(self, embedding: Tensor) -> Tensor:
-        """(B, 4, C) offsets of the mask tokens for image embeddings (B, C, h, w)."""
+        """Compute the offsets of the mask tokens, (B, 4, C), for image embeddings (B, C, h, w)."""
         assert self.ips_ffn is not None
         return self.ips_ffn(embedding[:, : self.geometry.out_channels])
 
     def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Image embedding, and the features that prompt.
+        """Compute the image embedding and the features for the prompter.
 
         Parameters
         ----------
         images
-            As `encoder_input` takes them.
+            Images for `encoder_input`.
 
         Returns
         -------
         tuple
-            (B, C, h, w), and (B, D, h, w) of each of `blocks`, deepest first.
+            Embedding (B, C, h, w), and features (B, D, h, w) of each of `blocks`, the deepest first.
         """
         kept: dict[int, Tensor] = {}
 
@@ -162,7 +162,7 @@ class PromiseSam(PromptSam):
         return embedding, [kept[number] for number in self.blocks]
 
     def raw_points(self, features: list[Tensor]) -> Tensor:
-        """(B, 2 K) before the sigmoid, from the features of `encode`."""
+        """Compute the points before the sigmoid, (B, 2 K), from the features of `encode`."""
         if self.apm_cross is not None:
             return self.apm_cross(features)
         assert self.apm_feature_map is not None
@@ -170,13 +170,13 @@ class PromiseSam(PromptSam):
         return self.apm_resnet(self.apm_feature_map(torch.cat(features, dim=1)))
 
     def points(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Points that the network gives itself.
+        """Compute the points of the prompter.
 
         Returns
         -------
         tuple
-            (B, K, 2) as x, y in pixels of the input, with gradient, and (B, K) labels: the first
-            half is foreground by definition, and nothing but the mask's loss teaches where it lies.
+            (B, K, 2) points as x, y in pixels of the input, with gradient, and (B, K) labels. The first half
+            of the points is foreground; only the loss of the mask trains their positions.
         """
         raw = self.raw_points(features)
         places = torch.sigmoid(raw).unflatten(1, (-1, 2)) * self.geometry.image_size
@@ -188,7 +188,7 @@ class PromiseSam(PromptSam):
     def prompts(
         self, features: list[Tensor], given: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor] | None:
-        """Points (B, n, 2) x, y and labels (B, n): those that are given, else the prompter's own."""
+        """Return points (B, n, 2) x, y and labels (B, n): the given ones, or those of the prompter."""
         if given is not None:
             return given
         device, batch = features[0].device, len(features[0])
@@ -209,24 +209,23 @@ class PromiseSam(PromptSam):
     def all_masks(
         self, images: Tensor, given: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        """SAM's three masks of every image.
+        """Predict the three masks of SAM for every image.
 
         Parameters
         ----------
         images
-            As `encoder_input` takes them.
+            Images for `encoder_input`.
         given
-            Points (B, K, 2) and labels (B, K) of the ground truth, which take the place of the
-            prompter's.
+            Points (B, K, 2) and labels (B, K) of the ground truth, which replace those of the prompter.
 
         Returns
         -------
         tuple
-            Logits (B, 3, 4h, 4w), predicted IoU (B, 3), and the points and labels used.
+            Logits (B, 3, 4h, 4w), predicted IoU (B, 3), and points and labels.
         """
         embedding, features = self.encode(images)
         prompts = self.prompts(features, given)
-        if prompts is None:  # SAM then takes an empty prompt for one image
+        if prompts is None:  # SAM's empty prompt is for one image
             sparse = torch.zeros(len(images), 0, self.geometry.out_channels, device=images.device)
             _, dense = self.sam.prompt_encoder(points=None, boxes=None, masks=None)
             dense = dense.expand(len(images), -1, -1, -1)
@@ -242,12 +241,12 @@ class PromiseSam(PromptSam):
         return logits, iou, prompts
 
     def forward(self, images: Tensor, given: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """The mask of every image: the first of the three as published, or the one SAM thinks best.
+        """Predict a mask for every image: the first of three, as published, or that with the highest IoU.
 
         Parameters
         ----------
         images, given
-            As for `all_masks`.
+            Parameters of `all_masks`.
 
         Returns
         -------
@@ -269,24 +268,24 @@ def points_from_mask(
     *,
     known: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Points drawn from a true mask: half inside, half outside, with replacement, shuffled.
+    """Draw points from a true mask, half inside and half outside, with replacement and in random order.
 
     Parameters
     ----------
     mask
-        (y, x).
+        (y, x) true mask.
     count
-        K. A single point is inside if anything is.
+        Number K of points; a single point lies inside.
     rng
-        Of this draw alone.
+        Random generator of this draw alone.
     known
-        (y, x), where the mask can be believed; None for everywhere.
+        (y, x) mask of the pixels whose label is known; None for all.
 
     Returns
     -------
     tuple
-        (K, 2) as x, y in pixels, and (K,) labels. An empty mask gives only outside points and a
-        full one only inside points, where the published code stops with an error.
+        (K, 2) points as x, y in pixels, and (K,) labels. For an empty mask all points lie outside and for
+        a full one all inside; the published code stops with an error.
     """
     outside = ~mask if known is None or not (mask | known).any() else ~mask & known
     pools = {FOREGROUND: np.argwhere(mask), BACKGROUND: np.argwhere(outside)}
@@ -298,18 +297,18 @@ def points_from_mask(
 
 
 def config_of_promise(state: Mapping[str, Tensor]) -> PromiseConfig | None:
-    """Settings that a checkpoint of the authors has, by `import_names`; None if it is none of theirs.
+    """Recognize the settings of a published checkpoint with names by `import_names`; None if it is another.
 
-    It takes the first of SAM's masks, as it was trained to, and one without a prompter needs the truth.
+    Published networks use the first of SAM's masks; those without a prompter need points from the truth.
 
     Raises
     ------
     WeightsError
-        If it holds the older prompter, of which no description of the tensors exists.
+        If the checkpoint contains the older prompter, whose tensors are not documented.
     """
     if any(name.startswith("apm_cross") for name in state):
         raise WeightsError(
-            "holds ProMISe's older cross-attention prompter, whose tensors nobody described; take a "
+            "contains ProMISe's older cross-attention prompter, whose tensors are not documented; use a "
             "checkpoint with the ResNet prompter, or train with --apm cross."
         )
     shifts = any(name.startswith("ips_ffn.") for name in state)
@@ -320,10 +319,10 @@ def config_of_promise(state: Mapping[str, Tensor]) -> PromiseConfig | None:
 
 
 def import_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' checkpoint under our names: SAM below `sam.`, `ffn.` renamed, the dead head dropped."""
+    """Rename the tensors of a published checkpoint to those of `PromiseSam`; drop the unused head."""
     ours = {}
     for name, value in state.items():
-        if name.startswith(DEAD_HEAD):
+        if name.startswith(UNUSED_HEAD):
             continue
         if name.startswith("ffn."):
             name = f"ips_{name}"

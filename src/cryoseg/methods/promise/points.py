@@ -1,4 +1,4 @@
-"""The two auto-prompting networks of ProMISe: features of the image encoder to points.
+"""The two networks of ProMISe that predict points from features of the image encoder.
 
 Source: xinkunwang111/ProMISe
 ProMISe/utilities/Networks/modeling/{featuremap,resnet,transformer_decoder}.py@ce0cfdb.
@@ -18,12 +18,12 @@ LEVELS = 3
 
 
 class FeatureFusion(nn.Module):
-    """Three convolutions that join the features of several encoder blocks.
+    """Three convolutions that combine the features of several encoder blocks.
 
     Parameters
     ----------
     channels
-        Of all blocks together.
+        Number of channels of all blocks together.
     """
 
     def __init__(self, channels: int) -> None:
@@ -33,14 +33,14 @@ class FeatureFusion(nn.Module):
         self.fusion_conv3 = nn.Conv2d(FUSED, FUSED, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, h, w) to (B, 256, h, w)."""
+        """Map (B, channels, h, w) to (B, 256, h, w)."""
         x = functional.relu(self.fusion_conv1(features))
         x = functional.relu(self.fusion_conv2(x))
         return self.fusion_conv3(x)
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions with a shortcut, which has weights where `project` says so."""
+    """Residual block of two 3x3 convolutions, whose shortcut has weights if `project` is set."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, project: bool) -> None:
         super().__init__()
@@ -60,15 +60,15 @@ class _Block(nn.Module):
 
 
 class PointResNet(nn.Module):
-    """The 34-layer residual network that ends in K points.
+    """A residual network of 34 layers that predicts K points.
 
-    The last block has a projection though neither stride nor width changes there; published
-    weights need it. The publication's second head, computed and thrown away, is left out.
+    The last block has a projection although neither stride nor width changes, as in the published weights.
+    The second head of the publication, whose output is not used, is left out.
 
     Parameters
     ----------
     points
-        K.
+        Number K of points.
     """
 
     def __init__(self, points: int) -> None:
@@ -90,16 +90,16 @@ class PointResNet(nn.Module):
         return nn.Sequential(first, *rest)
 
     def forward(self, fused: Tensor) -> Tensor:
-        """(B, 256, h, w) to (B, 2 K); their sigmoid is x, y as fractions of the image."""
+        """Map (B, 256, h, w) to (B, 2 K), whose sigmoid is x, y as fractions of the image."""
         x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(fused))), 3, stride=2, padding=1)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(x.mean(dim=(-2, -1)))
 
 
 def _position_code(height: int, width: int, channels: int) -> Tensor:
-    """(height * width, channels): sines on even, cosines on odd channels, y before x.
+    """Return a position encoding, (height * width, channels): sines and cosines of y, then of x.
 
-    The published code divides by 1, 2, 3, ... and not by a geometric series.
+    The frequencies are divided by 1, 2, 3, ..., as in the published code, and not by a geometric series.
     """
     half = channels // 2
     divisors = torch.arange(1, half + 1, dtype=torch.float32)
@@ -115,7 +115,7 @@ def _position_code(height: int, width: int, channels: int) -> Tensor:
 
 
 class _Enlarge(nn.Sequential):
-    """Twice the size less two: the published convolution has no padding."""
+    """Upsampling to twice the size minus two, since the published convolution has no padding."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(
@@ -127,7 +127,7 @@ class _Enlarge(nn.Sequential):
 
 
 class _QueryLayer(nn.Module):
-    """Queries attend to one level; norms come after, and queries do not see each other."""
+    """Attention of queries to the features of one level, followed by an MLP."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -145,18 +145,18 @@ class _QueryLayer(nn.Module):
 
 
 class PointQueries(nn.Module):
-    """The older, cross-attention prompter: K learned queries look at three levels in turn.
+    """The older prompter: K learned queries with cross-attention to one level after the other.
 
     Parameters
     ----------
     channels
-        Of the encoder.
+        Number of channels of the encoder.
     heads
-        Of the attention.
+        Number of attention heads.
     points
-        K.
+        Number K of points.
     levels
-        Of features, `LEVELS` at most.
+        Number of feature levels, at most `LEVELS`.
     """
 
     def __init__(self, channels: int, heads: int, points: int, levels: int = LEVELS) -> None:
@@ -171,7 +171,7 @@ class PointQueries(nn.Module):
         self.point = nn.Linear(channels, 2)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Three (B, C, h, w), deepest first, to (B, 2 K) as `PointResNet`."""
+        """Map features (B, C, h, w) of every level, the deepest first, to (B, 2 K) as `PointResNet` does."""
         batch = len(features[0])
         queries = self.queries.expand(batch, -1, -1)
         for level, enlarge, layer, embedding in zip(

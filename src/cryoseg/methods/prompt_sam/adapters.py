@@ -1,4 +1,4 @@
-"""Prefix prompt: rows of learned tokens above the token grid, replaced from block to block."""
+"""Modules that adapt a frozen SAM: prefix tokens, a U-Net before it, and adapters in its blocks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from cryoseg.errors import ConfigError
 
 
 class PrefixBlock(Block):
-    """A block of SAM's image encoder that puts its own token rows in front.
+    """A block of SAM's image encoder that adds its own rows of tokens before the token grid.
 
-    The rows of an earlier block are replaced, so that their number never grows. Tensors keep the
-    names of the block they come from.
+    They replace the rows of an earlier block. Tensors keep the names of the original block.
 
     Parameters
     ----------
     block
-        Gives its parts.
+        Block whose parts are used.
     rows, columns
-        Of tokens; `columns` is the width of the grid.
+        Numbers of rows and columns of tokens; `columns` is the width of the token grid.
     patch_size
-        Of the encoder, for the size of the random start.
+        Patch size of the encoder in pixels, which sets the range of the initial values.
     """
 
     def __init__(self, block: Block, rows: int, columns: int, *, patch_size: int) -> None:
@@ -34,8 +33,7 @@ class PrefixBlock(Block):
         self.norm1, self.attn, self.norm2, self.mlp = block.norm1, block.attn, block.norm2, block.mlp
         self.window_size = block.window_size
         width = block.norm1.normalized_shape[0]
-        # The publication repeats this tensor for every image of the training batch; one row set is
-        # shared here.
+        # The publication repeats this tensor for every image of the training batch.
         self.prompt_embeddings = nn.Parameter(torch.empty(1, rows, columns, width))
         # Source: yangyang-69/Prompt_sam_cryoPPP
         # segment_anything/modeling/image_encoder_prompting_new_token.py@d4f8b28.
@@ -43,7 +41,7 @@ class PrefixBlock(Block):
         nn.init.uniform_(self.prompt_embeddings, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, h, w, C), with or without the rows of an earlier block, to (B, rows + h, w, C)."""
+        """Map (B, h, w, C), with or without the rows of an earlier block, to (B, rows + h, w, C)."""
         if x.shape[1] > x.shape[2]:
             x = x[:, self.prompt_embeddings.shape[1] :]
         prompt = self.prompt_embeddings.expand(x.shape[0], -1, -1, -1)
@@ -51,33 +49,33 @@ class PrefixBlock(Block):
 
 
 class DropRows(nn.Module):
-    """Cuts the token rows off again, after the neck."""
+    """Removal of the rows of tokens after the neck."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, rows + side, side) to (B, C, side, side)."""
+        """Map (B, C, rows + side, side) to (B, C, side, side)."""
         return x[:, :, -self.side :]
 
 
 def add_prefix(sam: Sam, per_block: tuple[int, ...], num_tokens: int | None) -> None:
-    """Give the chosen blocks of a SAM their token rows, in place.
+    """Add rows of tokens to blocks of a SAM in place.
 
     Parameters
     ----------
     sam
-        Square images only.
+        Network for square images.
     per_block
-        1 where a block has tokens.
+        1 for blocks with tokens, else 0.
     num_tokens
-        A multiple of the width of the grid; None for one row.
+        Number of tokens, a multiple of the width of the token grid; None for one row.
 
     Raises
     ------
     ConfigError
-        If `num_tokens` is no multiple.
+        If `num_tokens` is not such a multiple.
     """
     encoder = sam.image_encoder
     assert isinstance(encoder, ImageEncoderViT)
@@ -94,7 +92,7 @@ def add_prefix(sam: Sam, per_block: tuple[int, ...], num_tokens: int | None) -> 
     encoder.neck.append(DropRows(columns))
 
 
-# Widths, slope, and where activations are absent.
+# Widths, slope and positions of activations.
 # Source: yangyang-69/Prompt_sam_cryoPPP notebooks/unet_model.py@d4f8b28.
 WIDTH = 48
 SLOPE = 0.1
@@ -113,14 +111,14 @@ def _act() -> nn.LeakyReLU:
 
 
 class HeadUNet(nn.Module):
-    """Residual for an image of `channels` channels; 410,019 parameters for 3.
+    """U-Net that predicts a residual to add to the image; 410,019 parameters for 3 channels.
 
     Parameters
     ----------
     channels
-        Of the image.
+        Number of channels of the image.
     zero_start
-        Begin with a residual of zero, so that training starts from unchanged SAM.
+        Whether the residual is zero at the start, so that training starts from the unchanged SAM.
     """
 
     def __init__(self, channels: int = 3, *, zero_start: bool = True) -> None:
@@ -143,7 +141,7 @@ class HeadUNet(nn.Module):
             nn.init.zeros_(self.output_layer.weight)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, S, S) to a residual of the same shape; S is a multiple of 4."""
+        """Map (B, C, S, S) to a residual of the same shape; S is a multiple of 4."""
         half = self.encode1(image)
         coarse = self.encode3(self.encode2(half))
         fine = self.decode2(torch.cat([coarse, half], dim=1))
@@ -153,18 +151,18 @@ class HeadUNet(nn.Module):
 # Source: yangyang-69/Prompt_sam_cryoPPP segment_anything/modeling/image_encoder_adapter.py@d4f8b28.
 BOTTLENECK = 4
 MLP_ADAPTER_SCALE = 0.5
-SPACE, MLP = 1, 2  # bits of a block's number
+SPACE, MLP = 1, 2  # bits of the choice of a block
 
 
 class Adapter(nn.Module):
-    """Linear to a quarter of the width, GELU, and back.
+    """Linear layer to a quarter of the width, GELU, and linear layer to the full width.
 
     Parameters
     ----------
     width
-        Of the tokens.
+        Number of channels of the tokens.
     zero_start
-        Begin with an output of zero.
+        Whether the output is zero at the start.
     """
 
     def __init__(self, width: int, *, zero_start: bool) -> None:
@@ -176,23 +174,23 @@ class Adapter(nn.Module):
             nn.init.zeros_(self.D_fc2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to the same shape, without a skip."""
+        """Map (..., width) to the same shape, without a skip connection."""
         return self.D_fc2(functional.gelu(self.D_fc1(x)))
 
 
 class AdapterBlock(Block):
-    """A block of SAM's image encoder with adapters; tensors keep the publication's names.
+    """A block of SAM's image encoder with adapters, whose tensors have the published names.
 
     Parameters
     ----------
     block
-        Gives its parts.
+        Block whose parts are used.
     choice
-        0 no adapter, 1 after the attention, 2 beside the MLP, 3 both.
+        0 for no adapter, 1 for one after the attention, 2 for one beside the MLP, 3 for both.
     norm_before_window
-        False for the order of the released code, which pads windows before it normalizes.
+        Whether to normalize before windows are padded; the released code pads first.
     zero_start
-        See `Adapter`.
+        Whether the outputs of the adapters are zero at the start.
     """
 
     def __init__(self, block: Block, choice: int, *, norm_before_window: bool, zero_start: bool) -> None:
@@ -210,7 +208,7 @@ class AdapterBlock(Block):
         return x if self.Space_Adapter is None else x + self.Space_Adapter(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, h, w, C) to the same shape."""
+        """Map (B, h, w, C) to the same shape."""
         y = self.norm1(x) if self.norm_before_window else x
         if self.window_size > 0:
             windows, padded = window_partition(y, self.window_size)
@@ -224,10 +222,10 @@ class AdapterBlock(Block):
 
 
 def add_adapters(sam: Sam, per_block: tuple[int, ...], *, norm_before_window: bool, zero_start: bool) -> None:
-    """Give the blocks of a SAM their adapters, in place."""
+    """Add adapters to blocks of a SAM in place."""
     blocks = sam.image_encoder.blocks
     for i, choice in enumerate(per_block):
-        # In the released order even a block without adapters computes something else than SAM's.
+        # With the order of the released code even a block without adapters differs from that of SAM.
         if choice or not norm_before_window:
             blocks[i] = AdapterBlock(
                 blocks[i], choice, norm_before_window=norm_before_window, zero_start=zero_start

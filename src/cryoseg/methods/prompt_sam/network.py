@@ -1,7 +1,7 @@
-"""Segment Anything with one fixed prompt, a grid of foreground points: native or adapted.
+"""Segment Anything with a grid of foreground points as its only prompt, native or adapted.
 
-The five methods of Prompt_sam_cryoPPP share this forward pass; they differ in what is added to SAM
-and in what is trained.
+The five methods of Prompt_sam_cryoPPP share this forward pass. They differ in the modules that are added to
+SAM and in the parameters that are trained.
 
 Source: arXiv 2311.16140; yangyang-69/Prompt_sam_cryoPPP notebooks/function_token.py@d4f8b28.
 """
@@ -15,29 +15,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoseg.config.common import Precision
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
 from cryoseg.core.grids.robust import RGB_SPAN
 from cryoseg.errors import ConfigError
-from cryoseg.methods.device import autocast, is_out_of_memory, release_memory
+from cryoseg.methods.device import is_out_of_memory, release_memory
 from cryoseg.methods.prompt_sam.adapters import HeadUNet, add_adapters, add_prefix
 from cryoseg.methods.sam.geometry import PIXEL_MEAN, PIXEL_STD, SamGeometry, build_sam
 from cryoseg.types import FloatArray
 
-FAITHFUL_CLAMP = (0.0, 255.0)  # the released script's, on values in [0, 1]
+PUBLISHED_CLAMP = (0.0, 255.0)  # the released script applies it to values in [0, 1]
 UNIT_CLAMP = (0.0, 1.0)
 EIGHT_BIT = 255.0
 
 
 class PromptSam(nn.Module):
-    """A SAM of any geometry, adapted as a `PromptConfig` says; untrained.
+    """An untrained SAM of any geometry with the adaptation that a `PromptConfig` selects.
 
     Attributes
     ----------
     sam
-        Upstream's network after surgery; the names of its tensors are the publication's.
+        Adapted network, whose tensors have the published names.
     unet
-        The head prompt, or None.
+        Head prompt, or None.
     """
 
     unit_mean: Tensor
@@ -47,7 +46,7 @@ class PromptSam(nn.Module):
         super().__init__()
         if (config.input_scale is InputScale.GREY) != (geometry.in_channels == 1):
             raise ConfigError(
-                f"input scale {config.input_scale}: unfit for a network of {geometry.in_channels} channels."
+                f"input scale {config.input_scale}: not for a network of {geometry.in_channels} channels."
             )
         self.geometry, self.config = geometry, config
         self.sam = build_sam(geometry)
@@ -73,7 +72,7 @@ class PromptSam(nn.Module):
         self.register_buffer("unit_std", std, persistent=False)
 
     def is_trained(self, name: str) -> bool:
-        """Whether the method trains the tensor of that name in the state dict."""
+        """Whether the method trains this tensor of the state dict."""
         config, method = self.config, self.config.method
         decoder = name.startswith("sam.mask_decoder.")
         match method:
@@ -92,16 +91,16 @@ class PromptSam(nn.Module):
         return chosen or (config.train_decoder and decoder)
 
     def freeze(self) -> None:
-        """Leave gradients to the tensors that the method trains."""
+        """Compute gradients only for the parameters that the method trains."""
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(self.is_trained(name))
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that the method trains."""
+        """Return the parameters that the method trains."""
         return (value for name, value in self.named_parameters() if self.is_trained(name))
 
     def from_grey(self, tiles: Tensor) -> Tensor:
-        """(B, S, S) of zero mean and unit deviation to what `forward` takes."""
+        """Convert (B, S, S) grey values of zero mean and unit deviation to the input of `forward`."""
         if self.config.input_scale is InputScale.GREY:
             return tiles[:, None]
         unit = (tiles / (2 * RGB_SPAN) + 0.5).clamp(0, 1)
@@ -109,40 +108,41 @@ class PromptSam(nn.Module):
 
     @property
     def needs_truth(self) -> bool:
-        """Whether `forward` is asked with points that were drawn from the true mask."""
+        """Whether `forward` needs points that are drawn from the true mask."""
         return False
 
     @property
     def clip_together(self) -> tuple[str, ...]:
-        """Beginnings of names of the parts whose gradients are clipped by their own norms."""
+        """Prefixes of the parameters whose gradients are clipped together."""
         return ("",)
 
     @property
     def smallest_batch(self) -> int:
-        """Images that a training step needs."""
+        """Number of images that a training step needs."""
         return 1
 
     def set_training(self, training: bool) -> None:
-        """Let modules whose arithmetic differs in training know; SAM itself has none that should."""
+        """Set the mode of modules that compute differently in training; SAM itself has none."""
 
     def encoder_input(self, images: Tensor) -> Tensor:
-        """What the image encoder sees: after the head prompt and the normalization.
+        """Apply the head prompt and the normalization to images.
 
         Parameters
         ----------
         images
-            (B, C, S, S); RGB in [0, 1], or grey of zero mean and unit deviation for `InputScale.GREY`.
+            (B, C, S, S) RGB values in [0, 1], or grey values of zero mean and unit deviation for
+            `InputScale.GREY`.
         """
         scale = self.config.input_scale
         if self.unet is not None:
             images = images + self.unet(images)
             if scale is not InputScale.GREY:
-                low, high = FAITHFUL_CLAMP if scale is InputScale.UNIT else UNIT_CLAMP
+                low, high = PUBLISHED_CLAMP if scale is InputScale.UNIT else UNIT_CLAMP
                 images = images.clamp(low, high)
         return (images - self.unit_mean) / self.unit_std if scale is InputScale.SAM else images
 
     def grid_points(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The fixed prompt: (1, n, 2) points as x, y in pixels, rows first, and (1, n) labels of 1."""
+        """Return the fixed prompt: (1, n, 2) points as x, y in pixels, row by row, and (1, n) labels of 1."""
         side = self.config.grid_side
         steps = (torch.arange(side, device=device, dtype=torch.float32) + 0.5) / side
         steps = steps * self.geometry.image_size
@@ -158,18 +158,18 @@ class PromptSam(nn.Module):
         boxes: Tensor | None = None,
         multimask: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Masks for prompts.
+        """Predict masks for prompts.
 
         Parameters
         ----------
         embeddings
-            (B, C, h, w) for B prompts, or (1, C, h, w) for any number.
+            (B, C, h, w) for B prompts, or (1, C, h, w) for any number of prompts.
         points
-            (B, n, 2) as x, y in pixels, and (B, n) labels: 1 inside, 0 outside, -1 no point.
+            (B, n, 2) points as x, y in pixels, and (B, n) labels: 1 inside, 0 outside, -1 no point.
         boxes
-            (B, 4) as x0, y0, x1, y1 in pixels.
+            (B, 4) boxes as x0, y0, x1, y1 in pixels.
         multimask
-            SAM's three masks for ambiguous prompts instead of the single one.
+            Whether to predict the three masks for ambiguous prompts instead of a single mask.
 
         Returns
         -------
@@ -187,14 +187,14 @@ class PromptSam(nn.Module):
         return logits, iou
 
     def forward(self, images: Tensor, given: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Logits of everything that the grid of points touches.
+        """Predict the mask for the grid of points.
 
         Parameters
         ----------
         images
-            As `encoder_input` takes them.
+            Images for `encoder_input`.
         given
-            Points (B, n, 2) and labels (B, n) instead of the grid.
+            Points (B, n, 2) and labels (B, n) that replace the grid.
 
         Returns
         -------
@@ -209,20 +209,12 @@ class PromptSam(nn.Module):
         return self.decode(embeddings, points=(points.expand(batch, -1, -1), labels.expand(batch, -1)))
 
 
-TILES_AT_ONCE = {"cpu": 2}  # more were no faster on a CPU and cost memory
+TILES_AT_ONCE = {"cpu": 2}  # by type of device; more are no faster on a CPU and need more memory
 TILES_AT_ONCE_ELSEWHERE = 16
 
-# Points for the images from one index to another, and their labels; see `particles.fit.truth_points`.
+# Function from the first and last index of a batch to its points and labels.
 Points = tuple[Tensor, Tensor] | None
 PointsOfBatch = Callable[[int, int], Points]
-
-
-def _no_points(begin: int, end: int) -> Points:
-    return None
-
-
-def _ignore(done: int) -> None:
-    pass
 
 
 @torch.inference_mode()
@@ -231,31 +223,30 @@ def image_logits(
     images: Tensor,
     device: torch.device,
     *,
-    precision: Precision = Precision.FLOAT32,
-    points: PointsOfBatch = _no_points,
-    on_done: Callable[[int], None] = _ignore,
+    points: PointsOfBatch = lambda begin, end: None,
+    on_done: Callable[[int], None] = lambda done: None,
 ) -> Tensor:
-    """Logits of images at the resolution of the network's decoder.
+    """Compute logits of images at the resolution of the network's decoder.
 
-    Where memory does not suffice, the batches are halved.
+    If memory does not suffice, the batches are halved.
 
     Parameters
     ----------
     network
         Network on `device`.
     images
-        (n, C, S, S), as the network takes them.
-    device, precision
-        Where and how to compute.
+        (n, C, S, S) input of the network.
+    device
+        Device to compute on.
     points
-        Points of a batch, for a network that is prompted by the truth.
+        Function from the first and last index of a batch to its points, for a network that needs them.
     on_done
-        Receives the number of images that are done.
+        Function to call with the number of images that are done.
 
     Returns
     -------
     Tensor
-        (n, side, side) float32 on the CPU.
+        (n, side, side) float32 logits on the CPU.
 
     Raises
     ------
@@ -269,8 +260,7 @@ def image_logits(
         batch = images[begin : begin + at_once]
         end = begin + len(batch)
         try:
-            with autocast(device, precision):
-                logits = network(batch.to(device), points(begin, end))[0]
+            logits = network(batch.to(device), points(begin, end))[0]
             parts.append(logits[:, 0].float().cpu())
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -291,20 +281,19 @@ def tile_logits(
     tiles: FloatArray,
     device: torch.device,
     *,
-    precision: Precision = Precision.FLOAT32,
-    points: PointsOfBatch = _no_points,
-    on_done: Callable[[int], None] = _ignore,
+    points: PointsOfBatch = lambda begin, end: None,
+    on_done: Callable[[int], None] = lambda done: None,
 ) -> FloatArray:
-    """Logits (n, S, S) of tiles (n, S, S) with grey values of zero mean and unit deviation.
+    """Compute logits (n, S, S) of tiles (n, S, S) with grey values of zero mean and unit deviation.
 
     The other parameters are those of `image_logits`.
     """
     images = network.from_grey(torch.from_numpy(np.ascontiguousarray(tiles, np.float32)))
-    raw = image_logits(network, images, device, precision=precision, points=points, on_done=on_done)
+    raw = image_logits(network, images, device, points=points, on_done=on_done)
     return enlarged(raw, network.geometry.image_size)
 
 
 def enlarged(logits: Tensor, side: int) -> FloatArray:
-    """Logits (n, a, a) at the size of the tiles, (n, side, side)."""
+    """Resample logits (n, a, a) to (n, side, side)."""
     full = functional.interpolate(logits[:, None], (side, side), mode="bilinear", align_corners=False)
     return full[:, 0].numpy()

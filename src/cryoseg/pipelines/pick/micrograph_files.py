@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from cryoseg.config.common import Precision
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
@@ -256,7 +257,7 @@ def _pick_one(
         "dropped": result.dropped,
         "mean_score": mean,
         "device": describe(model.device),
-        "precision": model.precision,
+        "precision": Precision.FLOAT32,
         "seconds": {"pick": round(picked - begun, 2), "write": round(time.monotonic() - picked, 2)},
         "peak_memory_bytes": peak,
         "warnings": list(micrograph.warnings),
