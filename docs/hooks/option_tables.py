@@ -1,7 +1,7 @@
-"""Tables of a command's options, read from the command itself when the site is built.
+"""Generate the tables of options from the commands when the site is built.
 
-A line `<!-- options: train membrane -->` in a page becomes a folded table of every argument and
-option of `cryoseg train membrane`. Texts and defaults thus have one source, the help.
+The line `<!-- options: train membrane -->` in a page is replaced by a collapsed table of all arguments and
+options of `cryoseg train membrane`. The texts and defaults are those of the help.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MARKER = re.compile(r"^<!-- options: ([a-z0-9 -]+?) -->$", re.MULTILINE)
 
 
 def leaves(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every command below a group, as ('train membrane', command)."""
+    """Yield all commands of a group, as ('train membrane', command)."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from leaves(command, (*words, name))
@@ -26,7 +26,7 @@ def leaves(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]
 
 @cache
 def commands() -> dict[str, Any]:
-    """Every command of cryoseg by its words."""
+    """Return all commands of cryoseg by name."""
     import typer
 
     from cryoseg.cli.app import app
@@ -35,12 +35,12 @@ def commands() -> dict[str, Any]:
 
 
 def shown(command: Any) -> list[Any]:
-    """The arguments and options of a command that its help lists."""
+    """Return the arguments and options that the help of a command lists."""
     return [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
 
 
 def names(parameter: Any) -> list[str]:
-    """How a parameter is typed: `--store-mask`, `--no-store-mask`, or `INPUTS...`."""
+    """Return the spellings of a parameter: `--store-mask`, `--no-store-mask`, or `INPUTS...`."""
     if parameter.param_type_name == "argument":
         return [parameter.name.upper() + ("..." if parameter.nargs == -1 else "")]
     return [*parameter.opts, *parameter.secondary_opts]
@@ -53,9 +53,9 @@ def _plain(text: str) -> str:
 def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
-    told = getattr(parameter, "show_default", None)
-    if isinstance(told, str):
-        return _plain(told)
+    shown_default = getattr(parameter, "show_default", None)
+    if isinstance(shown_default, str):
+        return _plain(shown_default)
     value = parameter.default
     if value is None or value == () or value == [] or value is False or callable(value):
         return ""
@@ -65,12 +65,12 @@ def _default(parameter: Any) -> str:
 
 
 def table(words: str) -> str:
-    """The folded table of one command, as Markdown of the site."""
+    """Return the collapsed table of one command as Markdown."""
     command = commands()[words]
     rows = [
-        f'??? info "Every option of `cryoseg {words}`"',
+        f'??? info "All options of `cryoseg {words}`"',
         "",
-        "    | name | meaning | default |",
+        "    | name | description | default |",
         "    |---|---|---|",
     ]
     for parameter in shown(command):
@@ -80,16 +80,16 @@ def table(words: str) -> str:
 
 
 def with_tables(markdown: str) -> str:
-    """A page with its markers replaced.
+    """Replace the markers in a page by tables.
 
     Raises
     ------
     KeyError
-        If a marker names no command; the build stops there.
+        If a marker names an unknown command; the build then fails.
     """
     return MARKER.sub(lambda found: table(found.group(1)), markdown)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for every page."""
+    """Replace the markers in a page; mkdocs calls this function for every page."""
     return with_tables(markdown)
