@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from cryoseg.cli.app import COMMANDS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TUTORIALS = sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))
 # Pages that train or segment take minutes on idle cores; the others seconds.
@@ -25,7 +27,10 @@ FAST = {"clusters.md", "index.md"}
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "docs" / "index.md", *TUTORIALS]
 
 COMMENT = re.compile(r"<!-- (not run|makes|expect): (.*?) -->", re.DOTALL)
-COMMAND = re.compile(r"^(?: {4})?(?:cryoseg|pip|conda env|sbatch|pytest|python) ")
+# A line of prose may begin with the name of the program too.
+COMMAND = re.compile(
+    rf"^(?: {{4}})?(?:cryoseg (?:-|(?:{'|'.join(COMMANDS)})\b)|(?:pip|conda env|sbatch|pytest|python) )"
+)
 EXPECTED = re.compile(r"(\S+) ([\d.]+) to ([\d.]+)")
 SECONDS = 1800
 
@@ -108,12 +113,12 @@ def test_every_command_is_run_or_says_why_not(page: Path) -> None:
 
 def test_blocks_are_told_apart() -> None:
     page = (
-        "Text with `cryoseg doctor`.\n\n    cryoseg one\n\n"
-        "<!-- not run: needs\nyours -->\n```bash\ncryoseg two\n```\n\n```toml\ncryoseg = 1\n```\n\n"
+        "Text with `cryoseg doctor`.\n\n    cryoseg pick one\n\n"
+        "<!-- not run: needs\nyours -->\n```bash\ncryoseg view two\n```\n\n```toml\ncryoseg = 1\n```\n\n"
         "<!-- makes: a b -->\n<!-- expect: dice 0.5 to 0.75 -->\n```bash\nls\n```\n\n    no command\n"
     )
     blocks = command_blocks(page)
-    assert [block.text for block in blocks] == ["cryoseg one", "cryoseg two", "ls"]
+    assert [block.text for block in blocks] == ["cryoseg pick one", "cryoseg view two", "ls"]
     assert [block.reason for block in blocks] == ["", "needs yours", ""]
     assert (blocks[2].makes, blocks[2].figures) == (["a", "b"], [("dice", 0.5, 0.75)])
 

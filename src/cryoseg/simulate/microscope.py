@@ -123,6 +123,10 @@ def store(
 
     Parameters
     ----------
+    rng
+        Generator of the range.
+    volume
+        (z, y, x) volume.
     storage
         Data type: `int8` with mean 0, `float32` with any mean and deviation, or `int16` with positive values.
 

@@ -54,7 +54,7 @@ class Bilayer:
     core_density: float = -0.2
 
     def profile(self, distance: FloatArray, *, voxel_size: float) -> FloatArray:
-        """Return the density at signed distances in angstrom from the mid-surface, blurred by the voxel."""
+        """Return the density at (z, y, x) signed distances in angstrom, blurred by the voxel; same shape."""
         # The variance of a box with the width of a voxel is 1/12 of its square.
         sigma2 = self.leaflet_sigma**2 + voxel_size**2 / 12.0
         height = self.leaflet_sigma / np.sqrt(sigma2)

@@ -16,7 +16,7 @@ def _soft_step(field: FloatArray, width: float) -> FloatArray:
 
 
 def ice_contamination(rng: np.random.Generator, scene: Scene, *, radius: float, density: float) -> None:
-    """Add an ice crystal, usually on the upper or lower surface of the grid."""
+    """Add an ice crystal of `radius` angstrom, usually on the upper or lower surface of the grid."""
     grid = scene.grid
     center = rng.uniform(0.0, 1.0, 3) * grid.extent
     if rng.random() < 0.7:

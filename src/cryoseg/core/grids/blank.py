@@ -74,7 +74,7 @@ def signal_values(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def signal_box(blank: BoolArray) -> tuple[slice, ...]:
-    """Return the smallest box that contains all signal; `blank` must have a False value."""
+    """Return the smallest box with all signal of a (z, y, x) or (y, x) mask that has a False value."""
     box = []
     for axis in range(blank.ndim):
         others = tuple(other for other in range(blank.ndim) if other != axis)

@@ -54,7 +54,7 @@ def robust_map(volume: NDArray[Any], *, invert: bool = False, blank: BoolArray |
     Parameters
     ----------
     volume
-        Volume or image of any type with finite values.
+        (z, y, x) volume or (y, x) image of any type with finite values.
     invert
         Whether the map exchanges dark and bright.
     blank

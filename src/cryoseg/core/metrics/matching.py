@@ -79,7 +79,7 @@ def assign_cetpick(neighbors: Neighbors, *, radius_px: float) -> NDArray[np.int6
 
     It minimizes the sum of squared distance minus `radius_px` cubed, so that pairs up to a distance of
     `radius_px` to the power of 1.5 count (22.6 voxels for a radius of 8). `neighbors` must contain these
-    pairs. The result is that of `assign`.
+    pairs. The result has the shape of that of `assign`: (n,) for the n picks.
 
     Notes
     -----

@@ -36,7 +36,7 @@ def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
 
 
 def above_floor(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
-    """Return all voxels above `floor` in the form of `local_maxima`."""
+    """Return the (n, 3) indices of the voxels of a (z, y, x) map above `floor`, highest first."""
     return _highest_first(scores, scores > floor)
 
 

@@ -47,7 +47,7 @@ class Filament:
 
 
 def group_points(points: Points, *, link_distance: float) -> NDArray[np.int64]:
-    """Return the (n,) numbers of the groups of (n, d) points that are linked within `link_distance`."""
+    """Return the (n,) numbers of the groups of (n, d) points linked within `link_distance` angstrom."""
     if len(points) < 2:
         return np.zeros(len(points), dtype=np.int64)
     pairs = cKDTree(points).query_pairs(link_distance, output_type="ndarray")
