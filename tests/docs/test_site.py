@@ -67,7 +67,7 @@ def test_the_site_is_searched_from_a_folder_without_a_network(tmp_path: Path) ->
         page.wait_for_selector(".md-search-result__link", timeout=60_000)
         assert "negatives" in page.inner_text(".md-search-result__list").lower()
         page.goto((site / "commands" / "segment.html").as_uri())
-        table = page.locator("details", has_text="Every option of")
+        table = page.locator("details", has_text="All options of")
         assert not table.locator("table").is_visible()
         table.locator("summary").click()
         assert table.locator("table").is_visible()
