@@ -496,7 +496,7 @@ def test_points_that_do_not_fit_are_refused(
     assert "no mask of the name lesion6" in output
     assert "other_mask.png" in output
     small = promises / "few" / "other_mask.png"
-    assert "must lie on the picture's grid" in run_main(monkeypatch, capsys, *promise, "--points", small)
+    assert "both must have the same size" in run_main(monkeypatch, capsys, *promise, "--points", small)
     output = run_main(monkeypatch, capsys, *command, "-m", base, "--points", lesions.parent / "masks")
     assert "is for models of `cryoseg train promise`" in output
     score = ["evaluate", "images", promises, promises, "--points", promises]

@@ -139,7 +139,7 @@ def test_a_tomogram_is_segmented_with_less_where_memory_ends() -> None:
     )
     assert asked == [0, 1]
     assert [event.text for event in events if isinstance(event, Warn)] == [
-        "ts.mrc: out of memory; going on with smaller batches."
+        "ts.mrc: out of memory; continuing with smaller batches."
     ]
     assert result.mask.shape == (3, 8, 8)
 

@@ -296,7 +296,7 @@ def test_a_single_run_brings_tomogram_and_annotations(
     assert "the first is taken (--tomogram-id)" in text
     before = len(internet.asked)
     status, text = run("10000/247")
-    assert "there already" in text
+    assert "exists already" in text
     assert all(method == "POST" for method, *_ in internet.asked[before:])
 
 
@@ -416,7 +416,7 @@ def test_cryoppp_is_unpacked_and_its_archive_removed(
     assert status == 0, text
     out = tmp_path / "out" / "cryoppp"
     assert below(out) == ["10017/ground_truth/a.csv", "10017/micrographs/a.mrc"]
-    assert "there already" in run("cryoppp:10017")[1]
+    assert "exists already" in run("cryoppp:10017")[1]
     assert len(internet.gets("/cryoppp/10017.tar.gz")) == 1
 
 
@@ -434,7 +434,7 @@ def test_a_login_page_is_no_tomogram(internet: Internet, tmp_path: Path) -> None
     report = fetch_planned(plan, retry=Retry(pause=0))
     assert "sent a web page instead of data" in report.rows[0].message
     assert "--output-dir" not in report.rows[0].message
-    assert "By hand: fetch http" in report.rows[0].message
+    assert "by hand, save http" in report.rows[0].message
 
 
 def test_offline_asks_nobody(internet: Internet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

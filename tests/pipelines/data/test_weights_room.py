@@ -222,7 +222,7 @@ def test_hub_behind_a_firewall(file_server, served, home, monkeypatch):
         entry(file_server, url="https://huggingface.co/x", hub=("facebook/none", "w.pt")), home / "out"
     )
     assert row.status is Status.FAILED
-    assert "the hub does not answer" in row.message
+    assert "the hub does not respond" in row.message
     assert f"get https://huggingface.co/x on any machine, put it at {home / 'out' / 'w.pt'}" in row.message
 
 

@@ -1,1 +1,1 @@
-"""Batches that can be left alone: one implementation for every command that works file by file."""
+"""Batches of files: records, shards, worker processes, clusters and memory."""

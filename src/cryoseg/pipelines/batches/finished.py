@@ -1,4 +1,4 @@
-"""What earlier runs left in the output folder: finished outputs, pieces, and other people's files."""
+"""Finished outputs, partial outputs and files of other programs in an output folder."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ from cryoseg.events import OnEvent, Warn
 from cryoseg.io.outputs import TEMPORARY_PREFIX, shortened_name
 from cryoseg.io.records import is_same_input, plain, read_record
 
-_LABELS = slice(224, 1024)  # the ten label lines of an MRC header, in bytes
+_LABELS = slice(224, 1024)  # bytes of the ten labels of an MRC header
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is known about one input before the work begins.
+    """The work on one input: its outputs, and everything that decides their content.
 
     Attributes
     ----------
     path
-        The input; None for a simulation, which reads none.
+        The input; None for a simulation, which has no input.
     outputs
-        Every file that the run writes, by kind. `record` is the last one and marks completion.
+        Output files by kind. The last one, `record`, marks completion.
     identity
-        What decides the result besides the input: settings and hashes of weights, under the keys that
-        they have in the record.
+        Settings and hashes of weights, under their keys in the record.
     options
-        Options of the command that limit it to this input, in place of those that were given; see
-        `config.invocation.recorded_options`.
+        Options that limit the command to this input, as the `changes` of `recorded_options`.
     """
 
     path: Path | None
@@ -44,20 +42,20 @@ class Job:
 
     @property
     def record(self) -> Path:
-        """The record of the outputs."""
+        """Record of the outputs."""
         return self.outputs["record"]
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the outputs of a job are complete, so that the input need not be done.
+    """Whether the outputs of a job are complete.
 
-    Pieces that an interrupted run of cryoseg left without a record may be replaced. Files of other
-    programs and outputs of a finished run with other settings may not.
+    Outputs without a record, which an interrupted run of cryoseg has left, may be replaced. Files of
+    other programs and outputs of a finished run with other settings may not.
 
     Raises
     ------
     OutputError
-        If a file that must be kept would be replaced; the message names what differs.
+        If a file that must be kept would be replaced; the message names the differences.
     """
     existing = [path for path in job.outputs.values() if path.exists()]
     missing = [path for path in job.outputs.values() if not path.exists()]
@@ -85,13 +83,13 @@ def is_finished(job: Job) -> bool:
 
 
 def all_differences(job: Job, record: Mapping[str, Any]) -> list[str]:
-    """Where a record disagrees with a job: the input, and as in `differences`."""
+    """Return the differences between a record and a job, including those of the input."""
     other_input = [] if job.path is None else _other_input(job.path, record)
     return [*other_input, *differences(job.identity, record)]
 
 
 def as_recorded(job: Job, on_event: OnEvent) -> Job:
-    """Compare a job with the record of the run that it repeats, if it repeats one.
+    """Compare a job with the record of the run that it repeats, if any.
 
     Returns
     -------
@@ -101,7 +99,7 @@ def as_recorded(job: Job, on_event: OnEvent) -> Job:
     Raises
     ------
     InputError
-        If input, weights or settings are not those of the record; the message names what differs.
+        If input, weights or settings differ from those of the record; the message names the differences.
     """
     repetition = current_repetition()
     if repetition is None:
@@ -120,16 +118,15 @@ def as_recorded(job: Job, on_event: OnEvent) -> Job:
 
 
 def differences(identity: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    """What a record says otherwise, as `name (then, now ...)`.
+    """Return the differences between settings and a record, as `name (recorded, now ...)`.
 
     Parameters
     ----------
     identity
-        As `Job.identity`; values as `write_record` takes them. Under `sha256`, names of files
-        do not count.
+        Settings as in `Job.identity`. Names of files under `sha256` are ignored.
     record
-        As read. What it does not name, an older cryoseg did not know, and is passed over; only the
-        command must be there.
+        Content of the record. Keys that it lacks are ignored, since older versions did not write them;
+        only the command is required.
     """
     if "command" in identity and "command" not in record:
         return ["origin (it names no command)"]
@@ -160,12 +157,12 @@ def _words(value: Any) -> str:
 
 
 def _other_input(path: Path, record: Mapping[str, Any]) -> list[str]:
-    about = record.get("input")
-    if not isinstance(about, Mapping) or "sha256" not in about:
+    recorded = record.get("input")
+    if not isinstance(recorded, Mapping) or "sha256" not in recorded:
         return ["input (its hash is not recorded)"]
-    if is_same_input(path, about):
+    if is_same_input(path, recorded):
         return []
-    return [f"input ({about.get('name', 'unnamed')} had other content)"]
+    return [f"input ({recorded.get('name', 'unnamed')} had other content)"]
 
 
 def _made_by_cryoseg(path: Path) -> bool:
@@ -174,7 +171,7 @@ def _made_by_cryoseg(path: Path) -> bool:
 
 
 class Leftovers:
-    """Half-written files of processes that were killed before the batch began."""
+    """Temporary files of processes that were killed before the batch began."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, list[Path]] = {}
@@ -186,7 +183,7 @@ class Leftovers:
                     self._files.setdefault(words[1], []).append(path)
 
     def remove(self, outputs: Iterable[Path]) -> None:
-        """Delete those of `outputs`; the caller holds their lock, so that no process is writing them."""
+        """Delete the temporary files of some outputs; the caller holds the lock of the outputs."""
         for output in outputs:
             for path in self._files.pop(shortened_name(output.name), []):
                 if path.is_dir():

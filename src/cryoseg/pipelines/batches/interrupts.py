@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception that ends a batch in good order."""
+"""Exception for Ctrl-C and SIGTERM, so that a batch ends without partial outputs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# A Ctrl-C reaches every process of a terminal and is passed on by the first besides; an impatient
-# user's second one comes later than that.
-DEAF_SECONDS = 2.0
+# Ctrl-C reaches a worker twice, from the terminal and from the first process; a second Ctrl-C of the user
+# comes later.
+IGNORED_SECONDS = 2.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,21 +24,21 @@ class Interrupted(KeyboardInterrupt):
 
 
 def signal_of(interrupt: KeyboardInterrupt) -> int:
-    """The number of the signal behind an interrupt."""
+    """Return the number of the signal that caused an interrupt."""
     return interrupt.signum if isinstance(interrupt, Interrupted) else int(signal.SIGINT)
 
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Raise `Interrupted` in the block on the first signal, and on further ones after two seconds.
+    """Raise `Interrupted` within the block on a signal, except within two seconds of the first one.
 
-    A signal that was ignored before (`nohup`, a shell's background job) stays so. Outside of the main
-    thread, where Python allows no handlers, this does nothing.
+    A signal that was ignored before (`nohup`, background jobs of a shell) stays ignored. Outside of the
+    main thread, where Python allows no handlers, signals are not handled.
 
     Yields
     ------
     list of int
-        Numbers of the signals that it has raised.
+        Numbers of the raised signals.
     """
     raised: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -47,7 +47,7 @@ def interruptible() -> Iterator[list[int]]:
     times: list[float] = []
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        if times and time.monotonic() - times[0] < DEAF_SECONDS:
+        if times and time.monotonic() - times[0] < IGNORED_SECONDS:
             return
         times.append(time.monotonic())
         raised.append(signum)

@@ -1,4 +1,4 @@
-"""The memory plan of a batch: what the largest input needs, and what is done where that is too much."""
+"""The memory that the inputs of a batch need, and the memory level at which they are processed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from cryoseg.io.inputs import InputItem
 
 Result = TypeVar("Result")
 
-# Memory levels: batches and tiles of the network are halved with each.
+# Each memory level halves the batches and tiles of the network.
 MEMORY_LEVELS = (0, 1, 2)
 _PACKED = (".gz", ".bz2", ".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", *HDF5_SUFFIXES)
 
 
 def mapped_shape(path: Path) -> tuple[int, ...] | None:
-    """Shape of a volume that need not be read for it; None of a compressed one and where it is broken."""
+    """Return the shape of a memory-mapped volume; None if it is compressed or cannot be read."""
     if split_dataset(path)[0].suffix.lower() in _PACKED:
         return None
     try:
-        # A fixed reading of bytes, since finding it out would read the file.
+        # A fixed mode of bytes, since detecting it would read the file.
         data = read_tomogram(path, mode0=Mode0.SIGNED).data
     except CryosegError:
         return None
@@ -46,18 +46,18 @@ def tell_plan(
     workers: int = 1,
     on_event: OnEvent,
 ) -> None:
-    """Say before the work begins what its largest input needs.
+    """Report the memory that the largest input needs, before the work begins.
 
     Parameters
     ----------
     items
-        The inputs; those whose shape is unknown until they are read are left out.
+        Inputs; those that are not memory-mapped are left out.
     need
-        From a shape to bytes, one number for each of `MEMORY_LEVELS`.
+        Function from a shape to the bytes that are needed at each of `MEMORY_LEVELS`.
     workers
-        Processes that share the machine.
+        Number of processes that share the memory.
     on_event
-        Told the plan.
+        Callback for the note or the warning.
     """
     shapes = {item.path: shape for item in items if not item.error and (shape := mapped_shape(item.path))}
     if not shapes:
@@ -76,25 +76,25 @@ def tell_plan(
     elif min(needs) <= free / workers:
         on_event(Warn(text=f"{text}, so smaller batches are used where needed."))
     else:
-        on_event(Warn(text=f"{text}, so that inputs of this size will be refused."))
+        on_event(Warn(text=f"{text}, so inputs of this size will be refused."))
 
 
 def choose_memory_level(path: Path, needs: Sequence[int], *, workers: int = 1) -> int:
-    """Return the first memory level whose need is met.
+    """Return the first memory level for which the free memory suffices.
 
     Parameters
     ----------
     path
-        The input, for the message.
+        Input, for the message.
     needs
-        Bytes for each of `MEMORY_LEVELS`.
+        Bytes that are needed at each of `MEMORY_LEVELS`.
     workers
-        Processes that share the machine.
+        Number of processes that share the memory.
 
     Raises
     ------
     InputError
-        If none is.
+        If the free memory does not suffice at any level.
     """
     free = available_memory()
     if free is None:
@@ -111,27 +111,27 @@ def choose_memory_level(path: Path, needs: Sequence[int], *, workers: int = 1) -
 def step_down(
     run: Callable[[int], Result], *, name: str, first: int = 0, on_event: OnEvent, release: Callable[[], None]
 ) -> Result:
-    """Run, and where memory does not suffice run again at the next memory level.
+    """Run a function, again at the next memory level if memory does not suffice.
 
     Parameters
     ----------
     run
-        Takes the memory level.
+        Function of the memory level.
     name
-        Of the input, for the warning.
+        Name of the input, for the warning.
     first
-        Step to begin with.
+        First memory level.
     on_event
-        Told each step.
+        Callback for a warning at each change of the level.
     release
-        Gives back what the failed attempt held.
+        Function that frees the memory of the failed attempt.
 
     Raises
     ------
     MemoryError
-        If the last step runs out of memory too.
+        If memory does not suffice at the last level.
     """
-    from cryoseg.methods.device import is_out_of_memory  # torch, which evaluations do without
+    from cryoseg.methods.device import is_out_of_memory  # imports torch, which evaluations do not need
 
     for memory_level in MEMORY_LEVELS[first:]:
         try:
@@ -142,5 +142,5 @@ def step_down(
             if memory_level == MEMORY_LEVELS[-1]:
                 raise MemoryError(str(error)) from error
         release()
-        on_event(Warn(text=f"{name}: out of memory; going on with smaller batches."))
+        on_event(Warn(text=f"{name}: out of memory; continuing with smaller batches."))
     raise AssertionError(first)

@@ -24,13 +24,13 @@ class Done:
     Attributes
     ----------
     record
-        Content of the record besides what the job knows, joined as in `write_job_record`.
+        Content that is added to the record, as in `write_job_record`.
     columns
-        Column name to printed value in the table of the run.
+        Printed value of each column in the table of the run.
     message
-        A remark for the table.
+        Remark in the table.
     name
-        Name of the row; None takes the name of the input.
+        Name of the row; None uses the name of the input.
     """
 
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -45,10 +45,10 @@ def write_job_record(job: Job, content: Mapping[str, Any]) -> None:
     Parameters
     ----------
     job
-        The job; its entry `record` in `outputs` is the file.
+        The job; `outputs["record"]` is the file.
     content
-        What the work adds: `input`, metrics, seconds. It replaces entries of the job with the same keys;
-        where both are mappings, they are joined.
+        Results of the work, such as metrics and seconds. They replace entries of the job with the same
+        keys; two mappings are joined.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def write_job_record(job: Job, content: Mapping[str, Any]) -> None:
 
 
 def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Both contents of a record; mappings under the same key are joined, other values are the second's."""
+    """Return the second content over the first; mappings under the same key are joined."""
     both = {
         key: {**first[key], **second[key]}
         for key in first.keys() & second.keys()
@@ -78,18 +78,18 @@ def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def why_no_picks(dropped: Mapping[str, int]) -> str:
-    """For the row of an input without picks, where each rule dropped so many of them."""
+    """Return the message for an input without picks, with the number of picks that each rule dropped."""
     rules = [f"--{rule} dropped {count}" for rule, count in dropped.items() if rule != "score-threshold"]
     return f"no particle left: {', '.join(rules)}" if rules else "no particle above the thresholds"
 
 
 def own_file(model: str) -> Path | str:
-    """The whole path of a model that was given as a file; else its name."""
+    """Return the absolute path of a model file, or the unchanged name of a known model."""
     path = expand_home(model)
     return path.resolve() if is_file(path) else model
 
 
 def peak_bytes() -> int:
-    """Largest memory that this process has held so far, without that of a device."""
+    """Return the peak memory of this process in bytes, without that of a device."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes if sys.platform == "darwin" else kilobytes * 1024

@@ -1,4 +1,4 @@
-"""A plain sbatch script for a command: nothing that needs cryoseg to be understood."""
+"""Plain sbatch script for a command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryoseg.config.batch import DEFAULT_TIME, ClusterConfig
 
-# Seconds between SIGTERM, on which a batch ends in good order, and the time limit.
+# Seconds between SIGTERM, on which a batch ends without partial outputs, and the time limit.
 WARNING_SECONDS = 60
 SHARD = '"$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"'
 
@@ -22,18 +22,18 @@ def sbatch_script(
     folder: Path,
     python: str = sys.executable,
 ) -> str:
-    """The text of a script that runs a command as an array, one shard a task.
+    """Return the text of a script that runs a command as an array, with one shard per task.
 
     Parameters
     ----------
     arguments
-        Of cryoseg: the command and its options, without `--shard`.
+        Command of cryoseg and its options, without `--shard`.
     cluster
-        Tasks, and options of sbatch.
+        Number of tasks and options of sbatch.
     folder
-        Where the command runs; relative paths mean the same there.
+        Working folder of the command, to which relative paths refer.
     python
-        The interpreter that has cryoseg.
+        Python interpreter with cryoseg.
     """
     name = re.sub(r"[^\w-]", "", arguments[0]) if arguments else "batch"
     options = {

@@ -1,4 +1,4 @@
-"""A batch as a Slurm array: submit, follow, submit again what was preempted, collect one table."""
+"""Run a batch as a Slurm array: submit it, submit preempted tasks again, and collect the rows."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from cryoseg.errors import ConfigError, CryosegError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn
 from cryoseg.pipelines.batches.report import read_report, report_name, write_report
 
-# Set in tasks, where a configuration file may ask for a cluster once more.
+# Set in tasks, so that a configuration file with `cluster` does not submit again.
 INSIDE = "CRYOSEG_CLUSTER_TASK"
 _QUEUE_FAILURES = 10
 
 
 @dataclass(frozen=True)
 class Part:
-    """One shard of a command; submitit carries it to the node.
+    """One shard of a command, which submitit runs on a node.
 
     Attributes
     ----------
     arguments
-        Of cryoseg, with `--shard` and `--report`.
+        Command of cryoseg and its options, with `--shard` and `--report`.
     folder
-        Where the command was given.
+        Working folder of the command.
     report
-        What it writes at its end.
+        Report that the command writes at its end.
     """
 
     arguments: tuple[str, ...]
@@ -43,12 +43,12 @@ class Part:
     report: Path
 
     def __call__(self) -> int:
-        """Run the command; gives its exit status."""
+        """Run the command and return its exit status."""
         status = subprocess.run(
             [sys.executable, "-m", "cryoseg", *self.arguments],
             cwd=self.folder,
             env={**os.environ, INSIDE: "1"},
-            # submitit's own signal for a coming time limit; the command would die of it unprepared.
+            # submitit announces the time limit with this signal, which would end the command.
             preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
             check=False,
         ).returncode
@@ -59,49 +59,47 @@ class Part:
         return status
 
     def checkpoint(self) -> Any:
-        """For submitit: the same again, since finished outputs are kept."""
+        """Return the same task for submitit to run again; it keeps finished outputs."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def is_inside_task() -> bool:
-    """Whether this process is a task of a batch that was submitted from here."""
+    """Whether this process is a task of a batch that cryoseg submitted."""
     return INSIDE in os.environ
 
 
 def run_on_slurm(
     arguments: Sequence[str], cluster: ClusterConfig, *, logs: Path, on_event: OnEvent
 ) -> Report:
-    """Run a command as an array and wait for it.
+    """Run a command as an array and wait for its end.
 
     Parameters
     ----------
     arguments
-        Of cryoseg: the command and its options, without `--shard` and `--report`.
+        Command of cryoseg and its options, without `--shard` and `--report`.
     cluster
-        Tasks, options of sbatch, retries.
+        Number of tasks, options of sbatch, and retries.
     logs
-        Folder for scripts, logs and the tables of the tasks; on a disk that all nodes see.
+        Folder for scripts, logs and reports of the tasks, which all nodes can access.
     on_event
-        Told job numbers, progress and resubmissions.
+        Callback for job numbers, progress and resubmissions.
 
     Returns
     -------
     Report
-        Rows of all shards; an interrupt leaves the tasks running and gives the rows so far.
+        Rows of all shards; after an interrupt, the rows so far, while the tasks continue.
 
     Raises
     ------
     ConfigError
         If submitit or sbatch is missing.
     CryosegError
-        If Slurm takes no job or answers no more.
+        If Slurm refuses the job or does not respond.
     """
     if which("sbatch") is None:
-        raise ConfigError(
-            "--cluster slurm: there is no sbatch here. Run this on a login node of the cluster."
-        )
+        raise ConfigError("--cluster slurm: sbatch was not found. Run this on a login node of the cluster.")
     table = logs.absolute() / "rows.json"
     shards = [Shard(index=index + 1, count=cluster.tasks) for index in range(cluster.tasks)]
     parts = {}
@@ -119,7 +117,7 @@ def run_on_slurm(
         while open_shards := [shard for shard in shards if shard not in lost and not _done(table, shard)]:
             queue = _queue({tasks[shard].split("_")[0] for shard in open_shards})
             gone = [shard for shard in open_shards if tasks[shard] not in queue and not _done(table, shard)]
-            # A result may reach this host a moment after the task has left the queue.
+            # The report of a task may appear shortly after the task has left the queue.
             if gone:
                 time.sleep(cluster.poll_seconds)
             for shard in [shard for shard in gone if not _done(table, shard)]:
@@ -139,18 +137,18 @@ def run_on_slurm(
     except KeyboardInterrupt:
         interrupted_by = int(signal.SIGINT)
         numbers = " ".join(sorted({task.split("_")[0] for task in tasks.values()}))
-        on_event(Warn(text=f"The tasks go on; stop them with `scancel {numbers}`."))
+        on_event(Warn(text=f"The tasks continue; stop them with `scancel {numbers}`."))
     return Report(rows=_rows(table, shards, lost), interrupted_by=interrupted_by)
 
 
 def _submit(parts: list[Part], cluster: ClusterConfig, logs: Path) -> list[str]:
-    """Task numbers such as 12_0, one per part."""
+    """Submit parts and return their task numbers, such as 12_0."""
     try:
         import submitit
     except ImportError as error:
         raise ConfigError(
             '--cluster slurm: needs submitit; run pip install "cryoseg[cluster]", or use `cryoseg cluster '
-            "script`, which needs nothing."
+            "script`, which does not need it."
         ) from error
     options = dict(cluster.options)
     executor = submitit.SlurmExecutor(folder=logs / "submitit")
@@ -169,7 +167,7 @@ def _submit(parts: list[Part], cluster: ClusterConfig, logs: Path) -> list[str]:
 
 
 def _queue(jobs: set[str]) -> set[str]:
-    """Tasks that Slurm still has, waiting or running."""
+    """Return the tasks that are waiting or running."""
     for _ in range(_QUEUE_FAILURES):
         answer = subprocess.run(
             ["squeue", "-h", "-r", "-o", "%i", "-j", ",".join(sorted(jobs))],
@@ -183,13 +181,13 @@ def _queue(jobs: set[str]) -> set[str]:
             return set()
         time.sleep(2)  # the controller is restarting, or busy
     raise CryosegError(
-        f"squeue answers no more ({answer.stderr.strip()}). The tasks may go on; run the same command again "
+        f"squeue does not respond ({answer.stderr.strip()}). The tasks may continue; run the command again "
         "later."
     )
 
 
 def _done(table: Path, shard: Shard) -> bool:
-    """Whether a task went through its whole shard; one that was stopped says so in its table."""
+    """Whether a task has processed all inputs of its shard, according to its report."""
     path = report_name(table, shard)
     try:
         return bool(json.loads(path.read_text(encoding="utf-8"))["exit_status"] < 128)
@@ -198,7 +196,7 @@ def _done(table: Path, shard: Shard) -> bool:
 
 
 def _rows(table: Path, shards: Sequence[Shard], lost: dict[Shard, str]) -> list[Row]:
-    """Rows in the order of the inputs: every shard has each `count`-th of them."""
+    """Return the rows of all shards in the order of the inputs, which alternate between the shards."""
     columns = []
     for shard in shards:
         path = report_name(table, shard)

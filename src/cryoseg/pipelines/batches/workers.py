@@ -1,4 +1,4 @@
-"""One worker process per device, all on one list of inputs."""
+"""Worker processes, one per device, that share a list of inputs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from cryoseg.openmp import shorten_waits
 from cryoseg.pipelines.batches.interrupts import Interrupted, interruptible, signal_of
 from cryoseg.pipelines.batches.run import NOT_BEGUN, Batch
 
-# A worker that is to end finishes its current pass of the network first.
+# A worker completes the current pass of the network before it ends.
 GRACE_SECONDS = 60.0
 
 
 class Runs(Protocol):
-    """A pipeline with its inputs and settings filled in; it travels to other processes."""
+    """A pipeline with its inputs and settings, which can be pickled."""
 
     def __call__(self, *, batch: Batch, on_event: OnEvent) -> Report:
-        """Do the inputs whose turn it is."""
+        """Process the inputs that `batch.turn` accepts."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class _Worker:
 def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
     """Run a pipeline in one process per device.
 
-    Every input is given to one worker; one that dies over an input is a failed row, and another worker
-    takes its place.
+    Each input is processed by one worker. If a worker process ends unexpectedly, its input becomes a
+    failed row, and a new worker takes its place.
 
     Parameters
     ----------
     run
-        The pipeline; everything in it can be pickled.
+        The pipeline.
     batch
-        With `devices`.
+        Part of the inputs to process; `devices` are those of the workers.
     on_event
-        Receives rows and warnings of all workers, notes of the first, and the progress of the whole.
+        Callback for rows and warnings of all workers, each note once, and the progress of the batch.
 
     Returns
     -------
@@ -75,12 +75,12 @@ def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
     Raises
     ------
     CryosegError
-        If a worker could not begin: no weights, no device.
+        If a worker cannot start, for example because weights or device are missing.
     """
     (device, *others) = batch.devices
     if not others:
         return run(batch=replace(batch, device=device, devices=()), on_event=on_event)
-    shorten_waits()  # a script that calls this function may not have come through the command line
+    shorten_waits()  # the command line does so, but scripts do not
     pool = _WorkerPool(run, replace(batch, devices=(), workers=len(batch.devices)), on_event)
     interrupted_by: int | None = None
     with interruptible():
@@ -90,7 +90,7 @@ def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
             pool.listen()
         except KeyboardInterrupt as stop:
             interrupted_by = signal_of(stop)
-            # A second interrupt ends the waiting, and the workers.
+            # A second interrupt ends the workers at once.
             with suppress(KeyboardInterrupt):
                 pool.close(signal.SIGTERM)
         finally:
@@ -101,12 +101,12 @@ def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
 
 
 class _WorkerPool:
-    """Give out inputs to workers and collect their rows and events."""
+    """Distribute inputs to workers and collect their rows and events."""
 
     def __init__(self, run: Runs, batch: Batch, on_event: OnEvent) -> None:
         self.error: CryosegError | None = None
         self._run, self._batch, self._on_event = run, batch, on_event
-        # Workers load CUDA, which does not live through a fork.
+        # CUDA does not work in a forked process.
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._order: dict[Path, int] = {}
@@ -132,7 +132,7 @@ class _WorkerPool:
                 self._receive(lines[line])  # type: ignore[index]
 
     def close(self, signum: int) -> None:
-        """End what still runs; with SIGTERM, rows of what they leave are collected first."""
+        """End the running workers; with SIGTERM, their last rows are collected first."""
         for worker in self._workers:
             if worker.process.is_alive() and worker.process.pid is not None and not worker.ended:
                 with suppress(ProcessLookupError):
@@ -150,7 +150,7 @@ class _WorkerPool:
                 worker.process.join()
 
     def report_rows(self) -> list[Row]:
-        """All rows, in the order of the inputs."""
+        """Return all rows in the order of the inputs."""
         return [self._rows[path] for path in sorted(self._rows, key=lambda path: self._order.get(path, 0))]
 
     def _receive(self, worker: _Worker, *, replaces: bool = True) -> None:
@@ -179,7 +179,7 @@ class _WorkerPool:
             case Row(path=Path() as path):
                 worker.inputs = [one for one in worker.inputs if one != path]
                 if event.message == NOT_BEGUN and path in self._rows:
-                    return  # an interrupted worker does not know what the others did
+                    return  # another worker has processed this input
                 self._order.setdefault(path, len(self._order))
                 self._rows[path] = event
                 self._on_event(event)
@@ -193,7 +193,7 @@ class _WorkerPool:
                     )
                 )
             case Note(text=text) | Warn(text=text):
-                # Each worker says the same about model and settings.
+                # All workers report the same model and settings.
                 if text not in self._shown:
                     self._shown.add(text)
                     self._on_event(event)
@@ -208,7 +208,7 @@ class _WorkerPool:
             row = Row(
                 name=path.name,
                 status=Status.FAILED if replaces else Status.NOT_DONE,
-                message=f"{path}: the worker on {worker.device} ended {how}, perhaps for want of memory. "
+                message=f"{path}: the worker on {worker.device} ended {how}, possibly for lack of memory. "
                 "Run again; finished outputs are kept.",
                 path=path,
             )
@@ -226,7 +226,7 @@ class _WorkerPool:
 
 @dataclass(frozen=True)
 class _Connection:
-    """The connection of a worker to the first process; the worker ends where that process is gone."""
+    """Connection of a worker to the first process; the worker ends if that process has ended."""
 
     connection: Connection
 
@@ -237,7 +237,7 @@ class _Connection:
     def send(self, message: Event | _Request | _End) -> None:
         try:
             self.connection.send(message)
-        except OSError as error:  # the first process is gone
+        except OSError as error:  # the first process has ended
             raise Interrupted(signal.SIGTERM) from error
 
 

@@ -1,1 +1,1 @@
-"""Published data and weights: finding, fetching and checking them."""
+"""Download and verification of published data and weights."""

@@ -1,4 +1,4 @@
-"""Bring published tomograms, annotations and micrographs to a folder of this machine."""
+"""Download published tomograms, annotations and micrographs."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _PARTLY = ".incomplete"
 
 
 def fetch_planned(plan: Sequence[Planned], *, retry: Retry = Retry(), on_event: OnEvent = ignore) -> Report:
-    """Fetch what was planned; files that are there in full are kept.
+    """Download planned runs; complete files are kept.
 
     Parameters
     ----------
     plan
-        From `plan_fetch`.
+        Runs from `plan_fetch`.
     retry
-        When a connection counts as broken, and how often it is tried again.
+        Time limit of a connection, and the number of attempts.
     on_event
-        Told progress, notes and rows.
+        Callback for progress, notes and rows.
 
     Returns
     -------
     Report
-        A row per run; one that fails stops no other, and the same call resumes it.
+        One row per run; calling the function again continues failed runs.
     """
     rows = []
     for planned in plan:
@@ -59,7 +59,7 @@ def fetch_planned(plan: Sequence[Planned], *, retry: Retry = Retry(), on_event: 
 
 
 def readable_bytes(count: int) -> str:
-    """Decimal gigabytes or megabytes."""
+    """Format a number of bytes as decimal gigabytes or megabytes."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
@@ -74,7 +74,7 @@ def _fetch_file(file: RemoteFile, destination: Path, *, retry: Retry, on_bytes: 
             retry=retry,
         )
     except WeightsError as error:
-        raise WeightsError(f"{error} By hand: fetch {file.url} to {destination}.") from None
+        raise WeightsError(f"{error} To download it by hand, save {file.url} as {destination}.") from None
 
 
 def _fetch_one(planned: Planned, *, retry: Retry, on_event: OnEvent) -> Row:
@@ -83,24 +83,24 @@ def _fetch_one(planned: Planned, *, retry: Retry, on_event: OnEvent) -> Row:
     for text in planned.notes:
         on_event(Note(text=text))
     if planned.archive and planned.folder.is_dir():
-        return _row(planned, Status.SKIPPED, message="there already", outputs=(planned.folder,))
+        return _row(planned, Status.SKIPPED, message="exists already", outputs=(planned.folder,))
     if not planned.archive and all(_is_whole(planned.folder / file.path, file) for file in planned.files):
         outputs = _volumes(planned)
-        return _row(planned, Status.SKIPPED, message="there already", outputs=tuple(outputs))
+        return _row(planned, Status.SKIPPED, message="exists already", outputs=tuple(outputs))
     make_folder(planned.folder.parent if planned.archive else planned.folder)
     needed = sum(file.size or 0 for file in planned.files if _present(planned, file) is None)
     free = shutil.disk_usage(planned.folder.parent).free
     if needed > free:
         raise InputError(
             f"{planned.folder}: {readable_bytes(needed)} are needed and {readable_bytes(free)} are free. "
-            "Make room, or give another folder with --output-dir."
+            "Free some space, or give another folder with --output-dir."
         )
     meter = _Meter(planned, on_event)
     for file in planned.files:
         destination = _destination(planned, file)
         if _present(planned, file) is None:
             with lock(destination, on_wait=meter.wait):
-                # Whoever held the lock may have finished the file meanwhile.
+                # The process that held the lock may have downloaded the file.
                 if _present(planned, file) is None:
                     _fetch_file(file, destination, retry=retry, on_bytes=meter.on_bytes)
         meter.finish(file)
@@ -128,7 +128,7 @@ def _row(planned: Planned, status: Status, *, outputs: tuple[Path, ...], message
 
 
 def _zarr_root(file: RemoteFile) -> str | None:
-    """Path of the .zarr folder that a file belongs to, relative to its run; None for single files."""
+    """Return the .zarr folder of a file, relative to its run; None for a single file."""
     head, separator, _ = file.path.partition(".zarr/")
     return f"{head}.zarr" if separator else None
 
@@ -136,14 +136,14 @@ def _zarr_root(file: RemoteFile) -> str | None:
 def _destination(planned: Planned, file: RemoteFile) -> Path:
     if planned.archive:
         return planned.folder.parent / file.path
-    # A volume without some of its chunks reads as zeros there, so that its folder gets its name last.
+    # Missing chunks are read as zeros, so the folder gets its final name when it is complete.
     if root := _zarr_root(file):
         return planned.folder / f"{root}{_PARTLY}" / file.path.removeprefix(f"{root}/")
     return planned.folder / file.path
 
 
 def _present(planned: Planned, file: RemoteFile) -> Path | None:
-    """Where the whole file lies, if it was fetched."""
+    """Return the path of a complete file, if it was downloaded."""
     for path in (planned.folder / file.path, _destination(planned, file)):
         if _is_whole(path, file):
             return path
@@ -151,8 +151,7 @@ def _present(planned: Planned, file: RemoteFile) -> Path | None:
 
 
 def _is_whole(path: Path, file: RemoteFile) -> bool:
-    # A file gets its name when it is complete. The portal's sizes are not exact enough to compare,
-    # those that come with a digest are.
+    # A file gets its name when it is complete. Only sizes that come with a digest are exact.
     return path.is_file() and (file.md5 is None or file.size == path.stat().st_size)
 
 
@@ -161,14 +160,14 @@ def _zarr_roots(planned: Planned) -> list[str]:
 
 
 def _volumes(planned: Planned) -> list[Path]:
-    """What the run consists of now, each OME-Zarr folder once."""
+    """Return the downloaded files of a run, each OME-Zarr folder once."""
     single = [file.path for file in planned.files if _zarr_root(file) is None]
     found = [planned.folder / path for path in (*_zarr_roots(planned), *single)]
     return [*found, _join(planned)] if planned.join_masks else found
 
 
 def _unpack(planned: Planned, archive: Path) -> Path:
-    """Unpack beside the archive, and remove that when all of it is out."""
+    """Unpack an archive beside it, and remove it afterwards."""
     partly = planned.folder.with_name(planned.folder.name + _PARTLY)
     shutil.rmtree(partly, ignore_errors=True)
     try:
@@ -189,7 +188,7 @@ def _unpack(planned: Planned, archive: Path) -> Path:
 
 
 def _join(planned: Planned) -> Path:
-    """One target mask of the masks of several annotations."""
+    """Write the union of the masks of all annotations as the target mask."""
     target = planned.folder / "target_mask" / f"{planned.folder.name}_target_mask.mrc"
     if target.exists():
         return target
@@ -197,7 +196,7 @@ def _join(planned: Planned) -> Path:
     first, *others = masks
     for other in others:
         if other.data.shape != first.data.shape:
-            raise InputError(f"{other.source}: has another shape than {first.source}; list one of them only.")
+            raise InputError(f"{other.source}: has another shape than {first.source}. List only one of them.")
     union = np.zeros(first.data.shape, np.bool_)
     for mask in masks:
         for z, image in enumerate(mask.data):
@@ -207,7 +206,7 @@ def _join(planned: Planned) -> Path:
 
 
 class _Meter:
-    """Progress over all files of one run."""
+    """Progress of the download of all files of one run."""
 
     def __init__(self, planned: Planned, on_event: OnEvent) -> None:
         self._name = planned.name
@@ -217,7 +216,7 @@ class _Meter:
         self._on_event = on_event
 
     def wait(self) -> None:
-        self._on_event(Note(text=f"{self._name}: another process is fetching it; waiting."))
+        self._on_event(Note(text=f"{self._name}: another process is downloading it; waiting."))
 
     def on_bytes(self, done: int, total: int) -> None:
         whole = max(self._total, self._finished + total)

@@ -1,4 +1,4 @@
-"""Find out what a fetch would bring, and from where, before the first byte."""
+"""Find the files of published runs and their addresses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cryoseg.io.web.testset import ListedRun, read_testset
 CRYOPPP = "https://calla.rnet.missouri.edu"
 _CRYOPPP = re.compile(r"(cryoppp|cryoppp_lite):(\d{5})")
 _RUN = re.compile(r"([A-Za-z0-9][\w.-]*)/([A-Za-z0-9][\w.-]*)")
-# Two voxel sizes of one run differ by percents, one size in two records by rounding.
+# Voxel sizes of two tomograms of a run differ by percents; the same size in two records, by rounding.
 _SAME_VOXEL_SIZE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Addresses of everything that is asked."""
+    """Addresses of the services."""
 
     portal_api: str = PORTAL_API
     portal_bucket: str = PORTAL_BUCKET
@@ -37,24 +37,24 @@ class Services:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What one run, or one archive, consists of.
+    """Files of one run or of one archive.
 
     Attributes
     ----------
     name
-        Such as 10000/247 or cryoppp:10017.
+        Name of the run, such as 10000/247 or cryoppp:10017.
     folder
-        Where its files go.
+        Folder of the files.
     files
-        What to fetch; empty if `error` is set.
+        Files to download; empty if `error` is set.
     join_masks
-        Make a target mask of the fetched annotations.
+        Whether a target mask is made from the downloaded annotations.
     archive
-        The one file is to be unpacked into `folder`.
+        Whether the only file is an archive, which is unpacked into `folder`.
     notes
-        Sentences for the user.
+        Messages for the user.
     error
-        One sentence if it cannot be fetched.
+        Error message in one sentence if the run cannot be downloaded.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Planned:
 
     @property
     def size(self) -> int:
-        """Bytes in all, as far as the servers say."""
+        """Total size in bytes, as far as the servers report it."""
         return sum(file.size or 0 for file in self.files)
 
 
@@ -78,32 +78,32 @@ def plan_fetch(
     *,
     services: Services | None = None,
 ) -> list[Planned]:
-    """Ask the services what there is.
+    """Find the files of published runs.
 
     Parameters
     ----------
     wanted
-        CSV lists in ETSAM's form, `DATASET/RUN` (the run by number or name), `cryoppp:ID` and
-        `cryoppp_lite:ID`.
+        CSV lists in the form of ETSAM, `DATASET/RUN` with the number or name of the run, `cryoppp:ID`
+        and `cryoppp_lite:ID`.
     output_dir
-        Runs go to `<output_dir>/<dataset>/<run>`.
+        Output folder; the files of a run are in `<output_dir>/<dataset>/<run>`.
     config
-        What to fetch; defaults if None.
+        Files to download; None uses the defaults.
     services
-        Where to ask; the real ones if None.
+        Addresses of the services; None uses the public ones.
 
     Returns
     -------
     list of Planned
-        In order, each once; what cannot be had is an entry with an error.
+        Each run once, in order; a run that cannot be downloaded has an error.
 
     Raises
     ------
     InputError
-        If something is none of the above, a list cannot be read, or the network is forbidden.
+        If an entry has another form, a list cannot be read, or the network is forbidden.
     """
     if variable := offline_variable():
-        raise InputError(f"{variable} is set, so nothing is asked or fetched. Unset it to use the network.")
+        raise InputError(f"{variable} is set, so nothing is downloaded. Unset it to use the network.")
     planner = _Planner(output_dir, config or FetchConfig(), services or Services())
     plan: dict[str, Planned] = {}
     for text in wanted:
@@ -129,7 +129,7 @@ class _Planner:
     _listing: dict[str, dict[str, list[RemoteFile]]] = field(default_factory=dict)
 
     def single(self, dataset: str, run: str) -> Planned:
-        """A run with what the portal has of it; other runs of ETSAM's from the Dataverse."""
+        """Plan a run of the portal, or another run of ETSAM from the Dataverse."""
         folder = self.output_dir / dataset / run
         try:
             if not dataset.isdigit():
@@ -152,7 +152,7 @@ class _Planner:
         return Planned(name=f"{dataset}/{run}", folder=folder, files=tuple(files), notes=notes)
 
     def listed(self, row: ListedRun) -> Planned:
-        """A row of ETSAM's list: its tomogram and its target mask."""
+        """Plan the tomogram and the target mask of a row of the list of ETSAM."""
         folder = self.output_dir / row.dataset_id / row.run_id
         notes: tuple[str, ...] = ()
         join = False
@@ -190,7 +190,7 @@ class _Planner:
         return Planned(name=row.name, folder=folder, files=(*files, *masks), join_masks=join, notes=notes)
 
     def cryoppp(self, kind: str, number: str) -> Planned:
-        """One data set of CryoPPP, which is one archive."""
+        """Plan the archive of one data set of CryoPPP."""
         name, url = f"{kind}:{number}", f"{self.services.cryoppp}/{kind}/{number}.tar.gz"
         folder = self.output_dir / kind / number
         try:
@@ -199,7 +199,7 @@ class _Planner:
             return Planned(name=name, folder=folder, error=f"{name}: {error}")
         note = (
             f"{name}: the coordinate tables of CryoPPP count rows from below in its MRC files; "
-            "`cryoseg convert --flip-y --image MICROGRAPH` turns them."
+            "`cryoseg convert --flip-y --image MICROGRAPH` converts them."
         )
         return Planned(name=name, folder=folder, files=(file,), archive=True, notes=(note,))
 
@@ -207,16 +207,16 @@ class _Planner:
         wanted = self.config.tomogram_id
         usable = [one for one in run.tomograms if one.mrc is not None or one.omezarr_key]
         chosen = [one for one in usable if wanted in (None, one.number)]
-        known = ", ".join(f"{one.number} ({one.processing}, {one.voxel_size:g} A)" for one in usable)
+        names = ", ".join(f"{one.number} ({one.processing}, {one.voxel_size:g} A)" for one in usable)
         if not chosen:
             raise InputError(
-                f"{run.dataset}/{run.number}: has no tomogram {wanted}; there are {known}."
+                f"{run.dataset}/{run.number}: has no tomogram {wanted}; there are {names}."
                 if usable
                 else f"{run.dataset}/{run.number}: the CryoET Data Portal has no tomogram of this run."
             )
         if len(chosen) == 1:
             return chosen[0], ()
-        note = f"{run.dataset}/{run.number}: of the tomograms {known} the first is taken (--tomogram-id)."
+        note = f"{run.dataset}/{run.number}: the first of the tomograms {names} is used (--tomogram-id)."
         return chosen[0], (note,)
 
     def _tomogram_files(self, run: PortalRun, tomogram: PortalTomogram) -> list[RemoteFile]:

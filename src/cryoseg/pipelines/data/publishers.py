@@ -1,4 +1,4 @@
-"""What publishers say about their weights: Zenodo's record and the Hugging Face hub."""
+"""Digests and sizes that publishers give for their weights, on Zenodo and the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HUB_ENDPOINT = "https://huggingface.co"
 
 
 def address(entry: Weights) -> str:
-    """Address that a download asks; on the hub it follows `HF_ENDPOINT`."""
+    """Return the address of a download; on the hub, `HF_ENDPOINT` replaces the server."""
     if entry.hub is None:
         return entry.url
     from huggingface_hub import hf_hub_url
@@ -29,12 +29,12 @@ def _endpoint() -> str:
 
 
 def published(entry: Weights) -> Expected:
-    """Digests and size as the publisher gives them now.
+    """Return the digests and the size that the publisher gives.
 
     Raises
     ------
     WeightsError
-        If the publisher's record does not answer, or lists no digest for the file.
+        If the server does not respond, or gives no digest for the file.
     """
     if entry.hub is not None:
         return _published_on_hub(entry)
@@ -56,7 +56,7 @@ def _published_on_zenodo(record: Any, entry: Weights) -> Expected:
     except (KeyError, TypeError, ValueError, StopIteration, AttributeError):
         raise WeightsError(
             f"{entry.record_url}: the record gives no MD5 sum for {entry.file_name}, "
-            "so a download could not be checked."
+            "so a download cannot be verified."
         ) from None
 
 
@@ -65,11 +65,9 @@ def _published_on_hub(entry: Weights) -> Expected:
 
     try:
         metadata = get_hf_file_metadata(address(entry), token=False)
-    except (
-        Exception
-    ) as error:  # the hub's client raises its HTTP library's own types, which changed between versions
+    except Exception as error:  # the types that the client raises differ between its versions
         text = explain(error) if isinstance(error, OSError) else " ".join(str(error).split())[:200]
-        raise WeightsError(f"{address(entry)}: the hub does not answer ({text}).") from None
+        raise WeightsError(f"{address(entry)}: the hub does not respond ({text}).") from None
     etag = (metadata.etag or "").lower()
     sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
     if entry.sha256 and sha256 and sha256 != entry.sha256:

@@ -1,4 +1,4 @@
-"""List, verify and download weights: the sentences behind `cryoseg weights`."""
+"""List, verify and download weights."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from cryoseg.pipelines.data.publishers import address, published
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """One line of `cryoseg weights list`.
+    """Known weights and their file.
 
     Attributes
     ----------
     path
-        Where the file was found, or where it should be put.
+        Path of the file; if it is missing, the path where it is expected.
     size
-        In bytes: of the found file, else as published; None if unknown.
+        Size of the file in bytes, or the published size if it is missing; None if unknown.
     """
 
     weights: Weights
@@ -48,9 +48,9 @@ class Listed:
 
 
 def list_weights(*, checkpoints_dir: Path | None = None) -> list[Listed]:
-    """Every known file, where it is or where it should be put. Reads no file and no network."""
+    """Return all known weights with the paths of their files."""
     rows = []
-    downloads = Path()  # an account without a home folder has no place for them
+    downloads = Path()  # an account may have no home folder
     with suppress(InputError):
         downloads = download_folder(checkpoints_dir=checkpoints_dir)
     for entry in WEIGHTS.values():
@@ -81,12 +81,12 @@ def _hash_status(entry: Weights, path: Path | None) -> str:
 
 
 def readable_size(n_bytes: int | None) -> str:
-    """Decimal megabytes, as download pages give them."""
+    """Format a number of bytes as decimal megabytes."""
     return "" if n_bytes is None else f"{n_bytes / 1e6:.1f} MB"
 
 
 def markdown_table() -> str:
-    """The table of `checkpoints/README.md`; digests of bundled files are those of the files."""
+    """Return the table of `checkpoints/README.md`, with computed digests of the bundled files."""
     lines = ["| name | file | size | digest | licence | source |", "|---|---|---|---|---|---|"]
     for entry in WEIGHTS.values():
         size, digest = entry.size, "MD5 in the Zenodo record, read at download"
@@ -109,22 +109,22 @@ def verify_weights(
     checkpoints_dir: Path | None = None,
     on_event: OnEvent = ignore,
 ) -> Report:
-    """Check files against their published or recorded digests, and their containers for damage.
+    """Compare files with their published or recorded digests, and check their structure.
 
     Parameters
     ----------
     names
-        Known names, groups, or files; empty for everything that is installed.
+        Known names, groups, or files; empty for all installed files.
     checkpoints_dir
-        Looked in first.
+        Folder that is searched first.
     on_event
-        Hears progress, warnings and rows.
+        Callback for progress, warnings and rows.
 
     Returns
     -------
     Report
-        A row per file: done if a digest agrees, skipped if there was none to compare with and the
-        container is whole, failed otherwise.
+        One row per file: done if a digest agrees, skipped if there is no digest and the structure is
+        valid, failed otherwise.
     """
 
     def targets() -> list[str]:
@@ -179,7 +179,7 @@ def _verify_file(entry: Weights | None, path: Path, *, on_event: OnEvent) -> Row
         return Row(name=str(path), status=Status.DONE, columns=columns, message=f"{by} as published")
     if recorded is not None:
         return Row(name=str(path), status=Status.DONE, columns=columns, message="SHA-256 as recorded")
-    message = f"no digest to compare with; the {kind.value} file is whole, SHA-256 {sha256}"
+    message = f"no digest to compare with; the {kind.value} file is complete, SHA-256 {sha256}"
     return Row(name=str(path), status=Status.SKIPPED, columns=columns, message=message)
 
 
@@ -190,24 +190,24 @@ def download_weights(
     on_event: OnEvent = ignore,
     retry: Retry = Retry(),
 ) -> Report:
-    """Fetch weights by name into `download_folder`, verified, one process at a time.
+    """Download weights into `download_folder` and verify them.
 
     Parameters
     ----------
     names
         Known names or groups.
     checkpoints_dir
-        Folder for the files; made if missing. A file that is already on the search path is
-        verified and kept; with this folder given, only a file in it counts.
+        Folder of the files, which is made if it is missing; existing files elsewhere are ignored then.
+        Without it, an existing file on the search path is verified and kept.
     on_event
-        Hears progress, notes and rows.
+        Callback for progress, notes and rows.
     retry
-        When a connection counts as broken, and how often it is tried again.
+        Time limit of a connection, and the number of attempts.
 
     Returns
     -------
     Report
-        A row per file; skipped where it was there already.
+        One row per file; skipped if it existed already.
     """
 
     def download(name: str) -> Row:
@@ -221,11 +221,11 @@ def download_weights(
             return _kept(entry, present, on_event=on_event)
         if variable := offline_variable():
             raise WeightsError(
-                f"{name}: {variable} is set, so nothing is fetched. {by_hand(entry, destination)}"
+                f"{name}: {variable} is set, so nothing is downloaded. {by_hand(entry, destination)}"
             )
 
         def wait() -> None:
-            on_event(Note(text=f"{name}: another process is fetching it; waiting."))
+            on_event(Note(text=f"{name}: another process is downloading it; waiting."))
 
         with lock(destination, on_wait=wait):
             if destination.is_file():

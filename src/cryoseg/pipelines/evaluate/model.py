@@ -1,4 +1,4 @@
-"""Run a model over tomograms first, so that one command gives a method's table."""
+"""Run a model on images before its outputs are scored."""
 
 from __future__ import annotations
 
@@ -28,51 +28,39 @@ def segment_first(
     batch: Batch = Batch(shard=ALL),
     on_event: OnEvent = ignore,
 ) -> list[Row]:
-    """Segment tomograms and name what was written.
-
-    Parameters
-    ----------
-    tomograms
-        Files, folders, globs, lists.
-    output_dir
-        Folder of the masks and logits; finished ones are kept and used.
-    request, batch, on_event
-        As in `segment_files`.
+    """Segment tomograms, with parameters and errors as in `segment_files`.
 
     Returns
     -------
     list of Row
-        One for each tomogram, in order; see `predictions`. A tomogram that failed has no outputs, and
-        will be missing as a prediction.
+        Rows of the tomograms, in order; a failed one has no outputs.
 
     Raises
     ------
     InputError
-        If no tomogram could be segmented; with the first reason.
-    CryosegError
-        As `segment_files`.
+        If no tomogram could be segmented; the message is that of the first one.
     """
     report = segment_files(tomograms, output_dir, request, batch=batch, on_event=on_event)
     return _refuse_nothing(report).rows
 
 
 def predictions(row: Row) -> list[Path]:
-    """Masks and logits of one segmented tomogram."""
+    """Return the masks and logits of one segmented tomogram."""
     return [path for path in row.outputs if path.suffix == ".mrc"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesToPick:
-    """Images in which a model picks before it is scored.
+    """Images in which a model picks particles.
 
     Attributes
     ----------
     images
-        Files, folders, globs, lists.
+        Files, folders, globs or lists of files.
     diameter_angstrom
-        Diameter of the particle; micrographs only.
+        Diameter of the particle in angstrom, for micrographs.
     pixel_size
-        In angstrom; overrides the headers.
+        Pixel size in angstrom; overrides the headers.
     mode0
         How bytes of MRC files are read.
     """
@@ -92,32 +80,32 @@ def pick_first(
     device: str = "auto",
     on_event: OnEvent = ignore,
 ) -> list[Row]:
-    """Pick particles in micrographs or tomograms, as the model can, and name what was written.
+    """Pick particles in micrographs or tomograms, whichever the model was trained on.
 
     Parameters
     ----------
     given
         The images and their scale.
     output_dir
-        Folder of the coordinates; finished ones are kept and used.
+        Folder of the coordinates; finished files are reused.
     model
-        A name or a file, as `cryoseg pick` takes it.
+        Name or file of the model, as in `cryoseg pick`.
     overwrite
-        Pick again what is finished.
+        Whether finished files are replaced.
     device
-        As in `select_device`.
+        Device, as in `select_device`.
     on_event
-        Receives notes, warnings, progress and rows.
+        Callback for notes, warnings, progress and rows.
 
     Returns
     -------
     list of Row
-        One for each image, in order; see `coordinates`.
+        Rows of the images, in order.
 
     Raises
     ------
     InputError
-        If no image could be picked; with the first reason.
+        If picking failed in all images; the message is that of the first one.
     CryosegError
         If there is no such model or device.
     """
@@ -146,7 +134,7 @@ def pick_first(
 
 
 def coordinates(row: Row) -> list[Path]:
-    """Files of coordinates of one image."""
+    """Return the coordinate files of one image."""
     return [path for path in row.outputs if path.suffix in (".csv", ".star")]
 
 

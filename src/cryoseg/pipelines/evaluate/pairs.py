@@ -1,4 +1,4 @@
-"""Which prediction belongs to which truth."""
+"""Match predictions with truths."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from cryoseg.io.picks.names import ImageName, match_names
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPair:
-    """One file to score.
+    """Prediction and truth of one image.
 
     Attributes
     ----------
     name
-        Name of the tomogram, shared by prediction and truth.
+        Name of the image.
     pred, truth
-        The files, or None where one is missing.
+        Files; None if one is missing.
     region
-        A mask of where to score.
+        Mask of the voxels to score; None for all.
     error
-        One sentence if the pair cannot be scored.
+        Error message in one sentence if the pair cannot be scored.
     """
 
     name: str
@@ -46,41 +46,41 @@ def match_predictions(
 ) -> list[ScoredPair]:
     """Match predictions and truths.
 
-    Two files are a pair whatever their names. Of folders, globs and lists, files match by stem, or by
-    the stem without words such as `_membrane_mask` or `_labels`. Of several predictions of one
-    tomogram the post-processed mask is taken, then the mask, then the logits; with
-    `prefer_logits` the logits first. A truth without prediction is an error of its row; predictions
-    without truth are left out. Truths of one name in several folders have the predictions that
-    `cryoseg segment` names after them, or those in folders of the same names.
+    Two files are a pair even if their names differ. In folders, globs and lists, files match by stem, or
+    by the stem without words such as `_membrane_mask` or `_labels`. Of several predictions of one
+    tomogram, the post-processed mask is preferred, then the mask, then the logits. A truth without
+    prediction gives a pair with an error; predictions without truth are left out. Truths of the same
+    name in several folders match the predictions that `cryoseg segment` names after them, or those in
+    folders of the same names.
 
     Parameters
     ----------
     pred, truth
-        A file, folder, quoted glob or `.txt` list; or for predictions the files themselves.
+        File, folder, quoted glob or `.txt` list; `pred` may be a list of files.
     region
-        The same, of masks of where to score; None scores everywhere.
+        Masks of the voxels to score, in the same form; None scores all voxels.
     prefer_logits
-        See above.
+        Whether logits are preferred to masks.
 
     Returns
     -------
     list of ScoredPair
-        Sorted by name.
+        Pairs in the order of their names.
 
     Raises
     ------
     InputError
-        If one of the three names no file at all, or two truths share a name.
+        If one of the three names no file, or two truths have the same name.
     """
     preds, truths = _files(pred), _files(truth)
-    where = pred if isinstance(pred, str | Path) else "what the model wrote"
+    where = pred if isinstance(pred, str | Path) else "the outputs of the model"
     regions = [] if region is None else _files(region)
     one_pred = not isinstance(pred, str | Path) or is_volume(Path(pred))
     if one_pred and len(truths) == 1 and is_volume(Path(truth)) and len({*map(base_name, preds)}) == 1:
         best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
         chosen = regions[0] if len(regions) == 1 else None
         return [ScoredPair(name=base_name(best), pred=best, truth=truths[0], region=chosen)]
-    # Truths of one name in several folders are called as outputs of a batch are: g1_TS_01, g2_TS_01.
+    # Truths of the same name get the names of outputs of a batch, such as g1_TS_01 and g2_TS_01.
     names = {path: base_name(Path(f"{name}.mrc")) for path, name in output_stems(truths).items()}
     found, found_regions = _by_truth(preds, names), _by_truth(regions, names)
     pairs: dict[str, ScoredPair] = {}
@@ -108,14 +108,14 @@ def match_predictions(
 
 
 def _by_truth(files: Sequence[Path], names: Mapping[Path, str]) -> dict[Path, list[Path]]:
-    """The files of every truth: by name and, where truths share one, by folders.
+    """Return the files of every truth, matched by name, and by folders where truths have the same name.
 
     Parameters
     ----------
     files
         Predictions, or masks of regions.
     names
-        The name of every truth, different from those of the others.
+        Unique names of the truths.
     """
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in files:
@@ -126,18 +126,18 @@ def _by_truth(files: Sequence[Path], names: Mapping[Path, str]) -> dict[Path, li
         if base_name(path) != name and not found[path]:
             shared[base_name(path)].append(path)
     for base, truths in shared.items():
-        alike, known = (
+        candidates, targets = (
             [ImageName(str(path.absolute().with_name(base)), path) for path in paths]
             for paths in (by_name[base], truths)
         )
-        for path, index in zip(by_name[base], match_names(alike, known), strict=True):
+        for path, index in zip(by_name[base], match_names(candidates, targets), strict=True):
             if index is not None:
                 found[truths[index]] = [*found[truths[index]], path]
     return found
 
 
 def two_alike(candidates: Sequence[Path], *, prefer_logits: bool) -> str | None:
-    """Return why none of several predictions, sorted by `pred_rank`, is the best; None if one is."""
+    """Return an error message if the two best of several predictions, sorted by `pred_rank`, rank equally."""
     ranks = [pred_rank(found, prefer_logits=prefer_logits) for found in candidates[:2]]
     if len(ranks) < 2 or ranks[0] != ranks[1]:
         return None
@@ -145,7 +145,7 @@ def two_alike(candidates: Sequence[Path], *, prefer_logits: bool) -> str | None:
 
 
 def pred_rank(path: Path, *, prefer_logits: bool) -> int:
-    """Which of several predictions of one tomogram to score: the lowest."""
+    """Return the rank of a prediction; of several for one tomogram, the lowest is scored."""
     name = stem(path).lower()
     if name.endswith("logits"):
         return -1 if prefer_logits else 2

@@ -30,31 +30,30 @@ def evaluate_pick_files(
     failed: Mapping[str, Mapping[str, str]] | None = None,
     on_event: OnEvent = ignore,
 ) -> Evaluation:
-    """Score every method's picks, image by image.
+    """Score the picks of every method, image by image.
 
-    Images match by name: as the file has it, without the suffix of an image, or the file's own stem
-    where it names none; folders decide where that is not enough. One image on either side is a pair
-    whatever the names. An image of the truth that a method's files do not name counts as one without
-    picks, unless its file is broken; picks of images without truth are left out.
+    Images match by the name in the file without suffix, or by the stem of the file if it names no image;
+    folders decide if the names are ambiguous. A single image on each side is a pair even if the names
+    differ. An image of the truth that a method does not name has no picks, unless its file cannot be
+    read; picks of images without truth are left out.
 
     Parameters
     ----------
     methods
-        Name of a method to its picks: a file of any known format, folder, quoted glob or list, or
-        the files themselves.
+        Picks by name of the method: a file of any known format, folder, quoted glob or list, or the files.
     truth
-        The same of true positions.
+        True positions, in the same form.
     config
-        Radius and all other settings.
+        Matching radius and other settings.
     failed
-        Method to image to the reason why it has no picks; such images are not scored.
+        Reasons why images have no picks, by method and image; such images are not scored.
     on_event
-        Told progress, warnings and rows.
+        Callback for progress, warnings and rows.
 
     Returns
     -------
     Evaluation
-        One `FileScore` per method and image, with an error where it could not be scored.
+        One `FileScore` per method and image, with an error if it could not be scored.
 
     Raises
     ------
@@ -65,7 +64,7 @@ def evaluate_pick_files(
     if problems:
         raise InputError(problems[0])
     for _, picks in wanted.values():
-        _tell_doubts(picks, config.shape, on_event)
+        _warn(picks, config.shape, on_event)
     files = []
     for done, (method, given) in enumerate(methods.items()):
         on_event(StageProgress(name="Scoring", stage="picks", done=done, total=len(methods), unit="methods"))
@@ -77,7 +76,7 @@ def evaluate_pick_files(
 
 
 def pick_metrics(score: PickScore, config: EvaluatePicksConfig) -> dict[str, float]:
-    """Column name to value, in the order of the tables; undefined values are NaN."""
+    """Return the metrics of a score by column name, in the order of the tables; NaN if undefined."""
     dimensions = score.errors_px.shape[1]
     metrics = _counted(score.counts, config) | {
         "duplicates": float(score.duplicates),
@@ -108,7 +107,7 @@ def _counted(counts: PickCounts, config: EvaluatePicksConfig) -> dict[str, float
 
 
 def _micro(scores: list[PickScore], config: EvaluatePicksConfig) -> dict[str, float]:
-    """All images together, under one score threshold."""
+    """Return the metrics of all images together, at one score threshold."""
     counts = PickCounts(
         true_positives=sum(score.counts.true_positives for score in scores),
         false_positives=sum(score.counts.false_positives for score in scores),
@@ -149,7 +148,7 @@ def _score_method(
     if not read and problems:
         return files
     names, truths = [own for own, _ in read.values()], [own for own, _ in wanted.values()]
-    where = str(given) if isinstance(given, str | Path) else "what the model wrote"
+    where = str(given) if isinstance(given, str | Path) else "the outputs of the model"
     meant: list[int | None] = [0]
     if len(read) == len(wanted) == 1 and not failed:
         if names[0].core != truths[0].core and names[0].name and truths[0].name:
@@ -179,19 +178,19 @@ def _score_method(
             files.append(FileScore(method=method, name=name, pred=own.file, truth=None, error=twice))
         elif index is not None:
             found[name] = picks
-    broken = {ImageName("", Path(file.name)).core for file in files}
-    broken |= set(failed)
+    unreadable = {ImageName("", Path(file.name)).core for file in files}
+    unreadable |= set(failed)
     for name, (_, truth) in wanted.items():
-        if name in broken and name not in found:
+        if name in unreadable and name not in found:
             continue
         if name in found:
-            _tell_doubts(found[name], config.shape or truth.shape, on_event)
+            _warn(found[name], config.shape or truth.shape, on_event)
         files.append(_score_image(method, name, found.get(name), truth, config))
     return files
 
 
-def _tell_doubts(picks: Picks, shape: tuple[int, ...] | None, on_event: OnEvent) -> None:
-    """Tell what the reader doubted, and how many picks lie outside their image."""
+def _warn(picks: Picks, shape: tuple[int, ...] | None, on_event: OnEvent) -> None:
+    """Report the warnings of the reader, and how many picks lie outside their image."""
     for warning in picks.warnings:
         on_event(Warn(text=warning))
     shape = shape or picks.shape
@@ -248,7 +247,7 @@ def _score_image(
 
 
 def _check_pair(pred: Picks, truth: Picks, config: EvaluatePicksConfig, radius_px: float) -> None:
-    """Refuse picks that lie on another grid than the truth."""
+    """Refuse picks whose grid differs from that of the truth."""
     if pred.centers.shape[1:] != truth.centers.shape[1:]:
         return  # 2D against 3D, which the score itself refuses
     if pred.shape and truth.shape and pred.shape != truth.shape:
@@ -270,8 +269,8 @@ def _check_pair(pred: Picks, truth: Picks, config: EvaluatePicksConfig, radius_p
 def _read_all(
     given: str | Path | Sequence[Path], config: EvaluatePicksConfig
 ) -> tuple[dict[str, tuple[ImageName, Picks]], list[str]]:
-    """Picks with the name of their image by the shortest name that tells it apart, and problems."""
-    # Topaz's coordinates end in .txt, as lists of files do.
+    """Read picks; return them with their image by the shortest unique name, and the error messages."""
+    # Coordinates of Topaz have the suffix .txt, like lists of files.
     if (
         isinstance(given, str | Path)
         and str(given).lower().endswith(".txt")

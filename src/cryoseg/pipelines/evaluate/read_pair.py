@@ -23,36 +23,36 @@ from cryoseg.types import BoolArray, Tomogram
 
 
 def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Memory that one pair takes, besides the mapped files; measured, docs/results/evaluate-speed.md.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x).
-    """
+    """Return the bytes that scoring a pair of shape (z, y, x) needs, without memory-mapped files."""
+    # Measured; see docs/results/evaluate-speed.md.
     return (300 * 2**20 + 4 * int(np.prod(shape, dtype=np.int64)),)
 
 
 def read_pair(
     pair: ScoredPair, config: EvaluateConfig, pixel_size: float | None, on_event: OnEvent
 ) -> tuple[Tomogram, Tomogram, Tomogram | None, tuple[float, float, float] | None]:
-    """Prediction, truth, region or None, and voxel size or None, of a pair that can be scored.
+    """Read a pair and check that it can be scored.
 
     Parameters
     ----------
     pair
-        From `match_predictions`.
+        Pair from `match_predictions`.
     config
-        Says which values of the truth mean membrane.
+        Settings, with the labels of membrane.
     pixel_size
-        In angstrom; overrides the headers.
+        Pixel size in angstrom; overrides the headers.
     on_event
-        Receives warnings.
+        Callback for warnings.
+
+    Returns
+    -------
+    tuple
+        Prediction, truth, region or None, and voxel size (z, y, x) in angstrom or None.
 
     Raises
     ------
     InputError
-        If a file cannot be read, the volumes do not fit each other, or a value of the truth means nothing.
+        If a file cannot be read, shapes or voxel sizes differ, or a label of the truth is unknown.
     """
     if pair.error is not None or pair.pred is None or pair.truth is None:
         raise InputError(pair.error or f"{pair.name}: a file is missing.")
@@ -82,7 +82,7 @@ def read_pair(
 def _check_pair(
     pred: Tomogram, truth: Tomogram, pixel_size: float | None
 ) -> tuple[float, float, float] | None:
-    """The voxel size of a pair that fits, in angstrom; None if it is unknown."""
+    """Check shapes and voxel sizes; return the voxel size in angstrom, or None if it is unknown."""
     if problem := shape_mismatch(pred.data.shape, truth.data.shape):
         raise InputError(f"{pred.source}: {problem}")
     if pixel_size is not None:
@@ -95,7 +95,7 @@ def _check_pair(
 
 
 def _refuse_empty(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> None:
-    """Refuse a truth without membrane under a prediction that marks some; labels read wrongly look so."""
+    """Refuse a truth without membrane if the prediction marks some: its labels may have been misread."""
     if any(split_truth(image, config)[0].any() for image in truth.data):
         return
     marked = int(_marked(pred, config).sum())
@@ -125,17 +125,17 @@ def _refuse_turned(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> N
 
 
 def _check_labels(truth: Tomogram, config: EvaluateConfig) -> None:
-    """Refuse a truth whose values leave open what membrane is."""
+    """Refuse a truth with several positive labels, unless one was chosen."""
     if config.truth_label is not None:
         return
     label: int | None = None
     for z, image in enumerate(truth.data):
         label = int(image.max()) if label is None and image.max() > 0 else label
-        known = (image == 0) | (image == config.ignore_label)
+        expected = (image == 0) | (image == config.ignore_label)
         if label is not None:
-            known |= image == label
-        if not known.all():
-            found = np.unique(image[~known])
+            expected |= image == label
+        if not expected.all():
+            found = np.unique(image[~expected])
             raise InputError(
                 f"{truth.source}: slice {z} holds {', '.join(map(str, found[:4]))} beside 0, {label or 1} "
                 f"and the ignore label {config.ignore_label}. Say with --truth-label which value is membrane."

@@ -1,4 +1,4 @@
-"""Pairs of a published test set, and its table in ETSAM's columns."""
+"""Pairs of a published test set, and the table with the columns of ETSAM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RATIOS = ("dice", "iou", "precision", "recall")
 
 
 def find_tomograms(runs: Sequence[ListedRun], collection: Path) -> dict[str, Path]:
-    """Name of a run to its tomogram; runs that have none, or several, are left out."""
+    """Return the tomograms by name of the run; runs without a single tomogram are left out."""
     found = {}
     for run in runs:
         try:
@@ -38,24 +38,24 @@ def listed_pairs(
     *,
     prefer_logits: bool = False,
 ) -> list[ScoredPair]:
-    """What to score: one pair for each run, in the order of the list.
+    """Return one pair for each run, in the order of the list.
 
     Parameters
     ----------
     runs
         Rows of the list.
     collection
-        Folder with `<dataset>/<run>/target_mask/` and, for names, `<dataset>/<run>/tomogram/`.
+        Folder with `<dataset>/<run>/target_mask/` and `<dataset>/<run>/tomogram/`.
     preds
-        Folder of predictions: `<dataset>/<run>/`, or files called after `<dataset>_<run>`, the run
-        or its tomogram, with words such as `_membrane_mask` behind. Or run to files.
+        Predictions by run, or their folder. It holds `<dataset>/<run>/`, or files named after
+        `<dataset>_<run>`, the run or its tomogram, followed by words such as `_membrane_mask`.
     prefer_logits
-        Of several predictions take the logits, not the mask.
+        Whether logits are preferred to masks.
 
     Returns
     -------
     list of ScoredPair
-        A run that cannot be scored has an error.
+        Pairs; a run that cannot be scored has an error.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def listed_pairs(
         )
         candidates = sorted(candidates, key=lambda path: (pred_rank(path, prefer_logits=prefer_logits), path))
         if not candidates:
-            where = "what the model wrote" if isinstance(preds, dict) else str(preds)
+            where = "the outputs of the model" if isinstance(preds, dict) else str(preds)
             pairs.append(
                 ScoredPair(name=run.name, truth=truth, error=f"{run.name}: no prediction in {where}.")
             )
@@ -93,8 +93,8 @@ def write_etsam_table(
 ) -> None:
     """Write dataset_id, run_id and the four ratios of stage 1 and of the final mask.
 
-    Runs that could not be scored, and a stage that nobody scored, are empty cells. As in ETSAM's own
-    tables Dice and IoU of an empty truth are nan, and an undefined precision or recall is 0.
+    Cells without a score are empty. As in the tables of ETSAM, Dice and IoU of an empty truth are nan,
+    and an undefined precision or recall is 0.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def write_etsam_table(
 def _etsam_cell(ratio: str, metrics: dict[str, float] | None) -> str:
     if metrics is None:
         return ""
-    # Our recall is NaN exactly where the truth is empty.
+    # The recall of cryoseg is NaN only if the truth is empty.
     is_empty = math.isnan(metrics["recall"])
     if ratio in ("dice", "iou"):
         return "nan" if is_empty else repr(metrics[ratio])
@@ -130,7 +130,7 @@ def _etsam_cell(ratio: str, metrics: dict[str, float] | None) -> str:
 def _only_volume(collection: Path, run: ListedRun, kind: str) -> Path:
     folder = collection / run.dataset_id / run.run_id / kind
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder. `cryoseg data fetch` brings it.")
+        raise InputError(f"{folder}: no such folder. Download it with `cryoseg data fetch`.")
     items = resolve_inputs([folder], leave_out=None)
     if len(items) != 1 or items[0].error is not None:
         raise InputError(items[0].error or f"{folder}: holds {len(items)} volumes. Keep the one to score.")
@@ -138,12 +138,12 @@ def _only_volume(collection: Path, run: ListedRun, kind: str) -> Path:
 
 
 class _PredictionFinder:
-    """Looks up predictions in one folder; its own files are listed once."""
+    """Finder of predictions in one folder, whose files are listed once."""
 
     def __init__(self, runs: Sequence[ListedRun], collection: Path, folder: Path) -> None:
         self._folder = folder
         self._tomograms = {name: base_name(path) for name, path in find_tomograms(runs, collection).items()}
-        # A name that two runs share identifies neither.
+        # A name of two runs identifies neither.
         counts = Counter([*self._tomograms.values(), *(run.run_id for run in runs)])
         self._shared = {name for name, count in counts.items() if count > 1}
         self._files = [item.path for item in resolve_inputs([folder], leave_out=None) if item.error is None]

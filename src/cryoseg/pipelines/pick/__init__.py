@@ -1,1 +1,1 @@
-"""Picking particles in files."""
+"""Particle picking in files."""

@@ -1,4 +1,4 @@
-"""Particles in one micrograph: contrast, scale, tiles, logits, mask, picks, scores."""
+"""Pick particles in one micrograph."""
 
 from __future__ import annotations
 
@@ -35,43 +35,43 @@ from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 
 
 class PicksParticles(Protocol):
-    """A network with its recipe; `methods.particles.model.ParticleModel` is one."""
+    """A network with its recipe, such as `methods.particles.model.ParticleModel`."""
 
     @property
     def recipe(self) -> ParticleRecipe:
-        """How micrographs are prepared."""
+        """Preparation of micrographs."""
 
     def tile_logits(self, tiles: FloatArray, on_done: Callable[[int], None]) -> FloatArray:
-        """(n, S, S) grey values to (n, S, S) logits; `on_done` receives the number of tiles that are done."""
+        """Return logits (n, S, S) of grey values (n, S, S); call `on_done` with the number of tiles."""
 
     def whole_image_logits(self, rgb: NDArray[np.uint8]) -> FloatArray:
-        """(y, x, 3) to (256, 256) logits."""
+        """Return logits (256, 256) of a picture (y, x, 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicrographPickResult:
-    """Picks of one micrograph, and what they were found on.
+    """Picks of one micrograph with the logits from which they were computed.
 
     Attributes
     ----------
     picks
-        In pixels of the micrograph, best first.
+        Picks in pixels of the micrograph, in the order of decreasing score.
     logits
-        (y, x) on the grid that the network saw, which covers the box that contains all signal.
+        Logits (y, x) on the grid of the network, which covers the box that contains all signal.
     shape
-        (y, x) of the micrograph.
+        Shape (y, x) of the micrograph.
     logit_threshold
-        That was used.
+        Logit threshold that was used.
     diameter_px
-        Of the particle in the micrograph.
+        Diameter of the particle in pixels of the micrograph.
     core
-        Part of the particle's diameter that the network was taught to draw.
+        Fraction of the diameter of a particle that the network marks.
     candidates
-        Picks before the score threshold and the other limits.
+        Number of picks before the score threshold and the other limits.
     dropped
-        How many picks each rule removed.
+        Number of picks that each rule removed.
     blank
-        (y, x), True where the micrograph holds no signal; None if there is signal everywhere.
+        Mask (y, x) of the pixels without signal; None if there are none.
     """
 
     picks: Picks
@@ -85,7 +85,7 @@ class MicrographPickResult:
     blank: BoolArray | None = None
 
     def native_logits(self) -> FloatArray:
-        """(y, x) logits at the size of the micrograph."""
+        """Return the logits (y, x) at the size of the micrograph."""
         if self.blank is None:
             return resample_image(self.logits, self.shape)
         whole = np.full(self.shape, BLANK_LOGIT, np.float32)
@@ -95,10 +95,10 @@ class MicrographPickResult:
         return whole
 
     def mask(self) -> BoolArray:
-        """(y, x) pixels of particles.
+        """Return the mask (y, x) of particles.
 
-        A network that draws cores was taught discs around centers, so its mask is the discs of the
-        picks; any other one drew the particles themselves, above the logit threshold.
+        A network that marks cores was trained on discs, so its mask holds the discs of the picks; the
+        mask of other networks holds the logits above the threshold.
         """
         if self.core < 1:
             mask = draw_discs(self.picks.centers, self.shape, diameter_px=self.diameter_px) > 0
@@ -108,7 +108,7 @@ class MicrographPickResult:
 
 
 def read_for_picking(path: Path, config: MicrographPickConfig, on_event: OnEvent) -> Micrograph:
-    """Read a micrograph; warn of a doubtful pixel size only if a length in angstrom needs it."""
+    """Read a micrograph, and warn of a doubtful pixel size if a length in angstrom needs it."""
     micrograph = read_micrograph(path, pixel_size=config.pixel_size, mode0=config.mode0)
     lengths = (config.particle_diameter_angstrom, config.border_angstrom, config.min_distance_angstrom)
     for warning in read_warnings(micrograph, needs_pixel_size=any(lengths)):
@@ -123,23 +123,23 @@ def pick_micrograph(
     *,
     on_event: OnEvent = ignore,
 ) -> MicrographPickResult:
-    """Find particles.
+    """Pick particles in one micrograph.
 
     Parameters
     ----------
     micrograph
-        From `read_micrograph`.
+        Micrograph from `read_micrograph`.
     model
-        From `load_particle_model`.
+        Model from `load_particle_model`.
     config
-        Size of the particle, thresholds, limits.
+        Diameter of the particle, thresholds and limits.
     on_event
-        Receives progress and warnings.
+        Callback for progress and warnings.
 
     Raises
     ------
     InputError
-        If the image is constant, its pixel size is needed and unknown, the particle is larger than
+        If the image is constant, its pixel size is needed but unknown, the particle is larger than
         half of the image or smaller than five pixels, or the image at the network's scale does not fit
         into memory.
     """
@@ -157,11 +157,11 @@ def pick_micrograph(
     if hidden.any():
         image = fill_by_mirror(image, hidden)
     result = _pick_signal(replace(micrograph, data=image), model, config, hidden, on_event)
-    return replace(result, picks=_outside(result.picks, blank, box), shape=blank.shape, blank=blank)
+    return replace(result, picks=_in_micrograph(result.picks, blank, box), shape=blank.shape, blank=blank)
 
 
-def _outside(picks: Picks, blank: BoolArray, box: tuple[slice, ...]) -> Picks:
-    """Picks within a box of the micrograph in its own coordinates, without those in blank regions."""
+def _in_micrograph(picks: Picks, blank: BoolArray, box: tuple[slice, ...]) -> Picks:
+    """Move picks from a box to the micrograph, and remove those in blank regions."""
     centers = picks.centers + [side.start for side in box]
     y, x = np.clip(np.rint(centers).astype(int), 0, np.array(blank.shape) - 1).T
     kept = ~blank[y, x]
@@ -176,7 +176,7 @@ def _pick_signal(
     blank: BoolArray | None,
     on_event: OnEvent,
 ) -> MicrographPickResult:
-    """Find particles in a micrograph whose blank pixels, if any, look like signal."""
+    """Pick particles in a micrograph whose blank pixels have been filled."""
     name = micrograph.source.name
     diameter = particle_diameter(micrograph, config)
     image = _prepared(micrograph, config, diameter)
@@ -227,7 +227,7 @@ def _prepared(micrograph: Micrograph, config: MicrographPickConfig, diameter: fl
     if config.flatten_diameters is not None:
         image = flatten_background(image, sigma_px=config.flatten_diameters * diameter)
     if config.low_pass_angstrom is not None:
-        # Both lengths in pixels, so that the function's ratio of angstroms comes out.
+        # Both lengths are given in pixels, of which the function needs the ratio only.
         blur = length_in_pixels(config.low_pass_angstrom, micrograph, config, "--low-pass")
         image = low_pass(image, resolution_angstrom=blur, pixel_size=1.0)
     return image
@@ -241,7 +241,7 @@ def _is_inverted(
     name: str,
     on_event: OnEvent,
 ) -> bool:
-    """Whether dark and bright must change places for the model; warns where the image says otherwise."""
+    """Whether to invert the contrast for the model; warn if the image has another polarity."""
     if config.polarity is Polarity.AS_IS:
         return False
     skewness = particle_skewness(image, diameter_px=diameter)
@@ -277,8 +277,8 @@ def _tiled(
 
 
 def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert: bool) -> FloatArray:
-    """Logits of the squeezed image, brought to the scale at which picks are made."""
-    # Eight-bit images go in as they are: the publication did no more.
+    """Compute the logits of the whole image, resampled to the scale at which particles are picked."""
+    # Eight-bit images are not normalized, as in the publication.
     is_eight_bit = bool(image.min() >= 0 and image.max() <= 255 and image.max() > 1) and bool(
         (image == np.rint(image)).all()
     )
@@ -301,7 +301,7 @@ def _selected(
     recipe: ParticleRecipe,
     diameter: float,
 ) -> tuple[Picks, dict[str, int]]:
-    """Scores, limits, and coordinates of the micrograph."""
+    """Calibrate the scores, apply the limits, and return picks in pixels of the micrograph."""
     calibration = Calibration(slope=recipe.score_slope, intercept=recipe.score_intercept)
     scores = calibration(found.raw_scores)
     stretch = np.asarray(micrograph.data.shape) / np.asarray(view)

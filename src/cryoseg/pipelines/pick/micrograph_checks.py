@@ -1,4 +1,4 @@
-"""What a micrograph must be so that particles can be picked in it."""
+"""Check that particles can be picked in a micrograph."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cryoseg.io.images.memory import GIB, available_memory
 from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.types import BoolArray, Micrograph
 
-MOST_ENLARGED = 2.5  # more adds no detail and much time
-VIEW_BYTES = 40  # for each pixel of the network's scale, measured with tracemalloc: the view, tiles, logits
-LARGEST_PARTICLE = 0.5  # of the image's shorter side
+MOST_ENLARGED = 2.5  # a larger factor takes long and adds no detail
+VIEW_BYTES = 40  # per pixel at the scale of the network; measured with tracemalloc
+LARGEST_PARTICLE = 0.5  # fraction of the shorter side of the image
 
 
 def check_micrograph(
@@ -26,25 +26,12 @@ def check_micrograph(
     *,
     on_event: OnEvent = ignore,
 ) -> BoolArray | None:
-    """Where a micrograph is blank, (y, x), or None where it is nowhere.
-
-    Parameters
-    ----------
-    micrograph, config, on_event
-        As in `pick_micrograph`.
-    recipe
-        Of the model.
-
-    Raises
-    ------
-    InputError
-        As `pick_micrograph`.
-    """
+    """Check a micrograph, with the errors of `pick_micrograph`; return its blank pixels (y, x), if any."""
     blank = find_blank_pixels(micrograph.data)
     if is_constant(micrograph.data) or (blank is not None and blank.all()):
         raise InputError(
             f"{micrograph.source}: every pixel has the value {float(micrograph.data.flat[0]):g}; there is "
-            "nothing to see. Export the image again."
+            "no signal. Export the image again."
         )
     signal = micrograph if blank is None else replace(micrograph, data=micrograph.data[signal_box(blank)])
     diameter = particle_diameter(signal, config)
@@ -63,12 +50,12 @@ def check_micrograph(
 def length_in_pixels(
     length_angstrom: float, micrograph: Micrograph, config: MicrographPickConfig, option: str
 ) -> float:
-    """A length in angstrom as pixels of the micrograph.
+    """Convert a length in angstrom to pixels of the micrograph.
 
     Raises
     ------
     InputError
-        If nothing gives the pixel size; `option` is named.
+        If the pixel size is unknown; the message names `option`.
     """
     size = config.pixel_size or micrograph.pixel_size
     if size <= 0:
@@ -80,13 +67,13 @@ def length_in_pixels(
 
 
 def particle_diameter(micrograph: Micrograph, config: MicrographPickConfig) -> float:
-    """Diameter of the particle in pixels of the micrograph, within what can be picked.
+    """Return the diameter of the particle in pixels of the micrograph.
 
     Raises
     ------
     InputError
         If the particle is larger than half of the image or smaller than five pixels, or the pixel size
-        is needed and unknown.
+        is needed but unknown.
     """
     if config.particle_diameter_px is not None:
         diameter, how = config.particle_diameter_px, "--particle-diameter-px"
@@ -110,13 +97,13 @@ def particle_diameter(micrograph: Micrograph, config: MicrographPickConfig) -> f
 
 
 def _check_scale(micrograph: Micrograph, recipe: ParticleRecipe, diameter: float, on_event: OnEvent) -> None:
-    """Warn of an image that must be enlarged much, and refuse one that does not fit into memory then."""
+    """Warn if an image must be enlarged much, and refuse it if it does not fit into memory then."""
     if recipe.particle_pixels / diameter <= MOST_ENLARGED:
         return
     height, width = micrograph.data.shape
     rows, columns = view_shape((height, width), diameter_px=diameter, particle_pixels=recipe.particle_pixels)
     found = (
-        f"the particle is {diameter:.0f} pixels wide and the model wants {recipe.particle_pixels:g}, so that "
+        f"the particle is {diameter:.0f} pixels wide and the model needs {recipe.particle_pixels:g}, so "
         f"the image is enlarged to {columns} x {rows}"
     )
     advice = "Check --particle-diameter and --pixel-size, or use less binned images."

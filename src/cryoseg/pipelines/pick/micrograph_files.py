@@ -1,4 +1,4 @@
-"""`cryoseg pick` on micrographs: files in; masks, coordinates, pictures and records out."""
+"""Pick particles in micrographs and write coordinates, masks, pictures and records."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from cryoseg.pipelines.pick.tomogram_files import existing_stars, write_combined
 from cryoseg.types import Micrograph
 from cryoseg.view.micrograph_overlay import write_overlay
 
-# What `csv` means for a micrograph: the table of its own that CryoPPP has.
+# For micrographs, `csv` is the table of CryoPPP.
 _MICROGRAPH_FORMAT = {PickFormat.CSV: PickFormat.CRYOPPP}
 COMBINED_NAME = "particles"
 PROGRAM_BYTES = 600 * 2**20
@@ -46,14 +46,14 @@ OWN_OUTPUTS = re.compile(r"_particles_(mask|logits|overlay|heat_map|preview)\.|_
 
 @dataclass(frozen=True, kw_only=True)
 class MicrographPickRequest:
-    """What a user asks of `cryoseg pick` on micrographs, apart from the files and the device.
+    """Request to pick particles in micrographs.
 
     Attributes
     ----------
     model
-        From `load_particle_model`, or a name or file for it.
+        Model from `load_particle_model`, or its name or file.
     config, outputs
-        How, and what to write.
+        Settings, and the outputs to write.
     """
 
     model: ParticleModel | str
@@ -76,14 +76,14 @@ def pick_micrograph_files(
     inputs, output_dir, on_event
         As in `segment_files`.
     request
-        The model, how to pick, and what to write.
+        Model, settings, and the outputs to write.
     batch
-        As in `segment_files`; several devices need a model given by name.
+        As in `segment_files`; with several devices, the model is a name or a file.
 
     Returns
     -------
     Report
-        One row per input; a broken one is a failed row.
+        One row per input, as in `segment_files`.
     """
     outputs = request.outputs
     items = resolve_inputs(inputs, suffixes=MICROGRAPH_SUFFIXES, leave_out=OWN_OUTPUTS)
@@ -121,12 +121,12 @@ def _pick_here(
     batch: Batch,
     on_event: OnEvent,
 ) -> Report:
-    """Pick in this process; `outputs` has the files of every input by kind."""
+    """Pick in this process; `outputs` holds the output files of every input by kind."""
     model, config = request.model, request.config
     if isinstance(model, str):
         model = particle_model.load_particle_model(model, select_device(batch.device), mode=config.mode)
     model.require_prompter()
-    _tell_settings(model, config, on_event)
+    _note_settings(model, config, on_event)
     need = partial(bytes_needed, model=model)
     tell_plan(items, need, workers=batch.workers, on_event=on_event)
     identity = {
@@ -163,27 +163,20 @@ def _pick_here(
 
 
 def bytes_needed(shape: tuple[int, ...], *, model: ParticleModel) -> tuple[int, ...]:
-    """Memory that one micrograph takes: program, network, the image and its views.
+    """Return the bytes that a micrograph of a shape needs.
 
-    Activations are not counted; where they do not fit, tiles go through the network in smaller batches.
-
-    Parameters
-    ----------
-    shape
-        Of the micrograph.
-    model
-        Loaded.
+    Activations are not included, since smaller batches of tiles are used if they do not fit.
     """
     return (PROGRAM_BYTES + model.weight_bytes + BYTES_PER_PIXEL * math.prod(shape),)
 
 
 def _recommended(recipe: ParticleRecipe) -> str:
-    """The model's own score threshold, in words; empty where its training fitted none."""
+    """Return the score threshold that the model recommends, in words; empty if there is none."""
     own = recipe.score_threshold
     return f", on its validation micrographs {own:g} was best" if own else ""
 
 
-def _tell_settings(model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> None:
+def _note_settings(model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> None:
     recipe = model.recipe
     threshold = recipe.logit_threshold if config.logit_threshold is None else config.logit_threshold
     on_event(
@@ -203,14 +196,14 @@ def _warn_of_flipped_rows(paths: Sequence[Path], on_event: OnEvent) -> None:
     if any(path.suffix.lower() in TIFF_SUFFIXES for path in paths):
         on_event(
             Warn(
-                text="Coordinates count rows as the TIFF stores them; RELION and EMAN read TIFF upside down. "
+                text="Coordinates count rows in the order of the TIFF file; RELION and EMAN read TIFF upside down. "
                 "For these, use MRC images, or `cryoseg convert --flip-y --image FILE.tif`."
             )
         )
 
 
 def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str, Path]:
-    """Every file of one input, by kind; the record comes last."""
+    """Return the output files of one input by kind; the record is the last one."""
     base = f"{name}{PICKS_TAG}"
     paths: dict[str, Path] = {}
     for chosen in outputs.formats:

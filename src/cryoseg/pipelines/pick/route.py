@@ -12,16 +12,16 @@ from cryoseg.methods.particles.files import METHOD
 
 
 class Task(StrEnum):
-    """What a model was trained on."""
+    """Kind of the images on which a model was trained."""
 
     MICROGRAPHS = "micrographs"
     TOMOGRAMS = "tomograms"
 
 
 def task_of(model: str) -> Task:
-    """What a model, by name or file, picks in.
+    """Return the images in which a model, given by name or file, picks particles.
 
-    Names, and checkpoints that are no model files of ours, are networks for micrographs.
+    Names, and checkpoints that are not model files of cryoseg, are models for micrographs.
     """
     path = expand_home(model)
     if is_file(path) and is_model_file(path) and read_model_metadata(path)["method"] != METHOD:
@@ -30,19 +30,19 @@ def task_of(model: str) -> Task:
 
 
 def refuse_options(given: Mapping[str, bool], model: str, task: Task) -> None:
-    """Refuse options that mean nothing for a model's task.
+    """Refuse options that a model does not use.
 
     Parameters
     ----------
     given
-        Option of the other task to whether the user gave it.
+        Options of the other task, and whether the user gave them.
     model, task
-        The model, and what it picks in.
+        The model and its task.
 
     Raises
     ------
     ConfigError
-        With the first such option.
+        If such an option was given; the message names the first one.
     """
     other = Task.TOMOGRAMS if task is Task.MICROGRAPHS else Task.MICROGRAPHS
     for option, is_given in given.items():

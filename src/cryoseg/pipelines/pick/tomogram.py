@@ -1,4 +1,4 @@
-"""Particles in one tomogram: heat map, peaks, threshold, regions, filaments."""
+"""Pick particles in one tomogram."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from cryoseg.types import BoolArray, FloatArray, Geometry, Picks, Tomogram
 
 @dataclass(frozen=True, kw_only=True)
 class PickResult:
-    """Picks of one tomogram, and what they were found on.
+    """Picks of one tomogram with the heat map from which they were computed.
 
     Attributes
     ----------
     picks
-        Above the threshold, in voxels of the tomogram.
+        Picks above the threshold, in voxels of the tomogram.
     candidates
-        Every peak before threshold and regions, for those who want another threshold.
+        All peaks, before threshold and regions.
     heat_map
-        Probabilities in the tomogram's order of axes.
+        Probabilities in the axis order of the tomogram.
     heat_geometry
-        Voxel size and origin of the heat map, so that it lies over the tomogram.
+        Voxel size and origin of the heat map in the frame of the tomogram.
     threshold
-        In [0, 1].
+        Score threshold in [0, 1].
     dropped
-        How many picks above the threshold each rule removed.
+        Number of picks above the threshold that each rule removed.
     """
 
     picks: Picks
@@ -62,23 +62,23 @@ def pick_tomogram(
     memory_level: int = 0,
     on_event: OnEvent = ignore,
 ) -> PickResult:
-    """Find particles.
+    """Pick particles in one tomogram.
 
     Parameters
     ----------
     tomogram
-        With a voxel size.
+        Tomogram (z, y, x) with a known voxel size.
     detector
-        From `load_detector`, or freshly trained.
+        Detector from `load_detector` or from a training.
     config
-        Threshold, limits, regions.
+        Threshold, limits and regions.
     mask
-        (z, y, x) of the tomogram; picks are kept by `config.mask_side` of it.
+        Mask (z, y, x) on the grid of the tomogram; `config.mask_side` selects the picks to keep.
     memory_level
-        0, 1 or 2: smaller blocks for the sake of memory. Where memory does not suffice, the next step is
-        taken by itself.
+        First memory level: 0, 1 or 2. Higher levels use smaller blocks; the level rises if memory does
+        not suffice.
     on_event
-        Receives progress.
+        Callback for progress and warnings.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def pick_tomogram(
     check_logits(scores.logits, tomogram.source)
     blank = float((scores.logits == BLANK_LOGIT).mean())
     if blank == 1:
-        on_event(Warn(text=f"{name}: every voxel has the same value; there is nothing to find in it."))
+        on_event(Warn(text=f"{name}: every voxel has the same value, so nothing is picked."))
     elif blank:
         text = f"{100 * blank:.1f} % of the volume is blank (regions of one repeated value)"
         on_event(Note(text=f"{name}: {text}; nothing is picked there."))
@@ -151,18 +151,7 @@ def pick_tomogram(
 
 
 def check_tomogram(tomogram: Tomogram, mask: BoolArray | None = None) -> None:
-    """Refuse a tomogram in which nothing can be picked.
-
-    Parameters
-    ----------
-    tomogram, mask
-        As in `pick_tomogram`.
-
-    Raises
-    ------
-    InputError
-        As `pick_tomogram`.
-    """
+    """Check that particles can be picked in a tomogram, with the errors of `pick_tomogram`."""
     name, voxel_size = tomogram.source.name, tomogram.geometry.voxel_size
     if tomogram.data.ndim != 3 or min(tomogram.data.shape) < 2:
         raise InputError(
@@ -180,7 +169,7 @@ def check_tomogram(tomogram: Tomogram, mask: BoolArray | None = None) -> None:
 
 
 def take(picks: Picks, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Picks:
-    """Some of the picks, by mask (n,) or index (m,)."""
+    """Return the picks that a mask (n,) or an index (m,) selects."""
     return replace(
         picks,
         centers=picks.centers[chosen],
@@ -245,7 +234,7 @@ def _as_filaments(
 
 
 def _heat_geometry(scores: ScoreMap, geometry: Geometry, axis: ThicknessAxis) -> Geometry:
-    """Cell centers lie on even working voxels, so that the first cell reaches out of the volume."""
+    """Return the geometry of the heat map, whose cell centers lie on even voxels of the working grid."""
     cell = scores.cell_voxels
     first = scores.grid.to_source(np.zeros((1, 3)))[0]
     corner = first + 0.5 - cell / 2

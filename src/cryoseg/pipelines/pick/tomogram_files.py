@@ -1,4 +1,4 @@
-"""`cryoseg pick` on tomograms: files in; coordinates, heat maps, pictures and records out."""
+"""Pick particles in tomograms and write coordinates, heat maps, previews and records."""
 
 from __future__ import annotations
 
@@ -45,26 +45,26 @@ from cryoseg.view.sections import write_png
 MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
 RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
 COMBINED_NAME = "particles"
-# Peak of a process on a CPU less its volumes, by the size of the blocks; docs/results/cet-pick.md.
+# Peak memory on a CPU without the volumes, at each memory level; see docs/results/cet-pick.md.
 HOST_BYTES = (1300 * 2**20, 900 * 2**20, 750 * 2**20)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TomogramPickRequest:
-    """What a user asks of `cryoseg pick` on tomograms, apart from the files and the device.
+    """Request to pick particles in tomograms.
 
     Attributes
     ----------
     model
-        A packaged detector.
+        Packaged detector.
     config, outputs
-        How, and what to write.
+        Settings, and the outputs to write.
     relion
-        Frames by tomogram name; "" for all. Needed for RELION's kinds of STAR file.
+        Frames by name of the tomogram, for the STAR formats of RELION; the name "" matches all.
     mask
-        A mask for the only tomogram, or a folder of masks named after the tomograms.
+        Mask of the only tomogram, or a folder of masks named after the tomograms.
     pixel_size
-        In angstrom; overrides the headers.
+        Pixel size in angstrom; overrides the headers.
     """
 
     model: Path
@@ -76,11 +76,11 @@ class TomogramPickRequest:
 
     @property
     def wants_frames(self) -> bool:
-        """Whether a format needs the frames of RELION."""
+        """Whether an output format needs frames of RELION."""
         return any(flavor in RELION_FORMATS for flavor in self.outputs.formats)
 
     def frame_of(self, path: Path) -> RelionFrame | None:
-        """The frame of a tomogram, if there is one."""
+        """Return the frame of a tomogram, if there is one."""
         return PickFrame(relion=self.relion).relion_for(str(path))
 
 
@@ -99,17 +99,17 @@ def pick_files(
     inputs, output_dir, batch, on_event
         As in `segment_files`.
     request
-        The model, how to pick, and what to write.
+        Model, settings, and the outputs to write.
 
     Returns
     -------
     Report
-        One row per input; a broken one is a failed row.
+        One row per input, as in `segment_files`.
 
     Raises
     ------
     CryosegError
-        If nothing can be done at all: no such model or device, RELION formats without a frame.
+        If there is no such model or device, or a format of RELION lacks its frame.
     """
     outputs, mask = request.outputs, request.mask
     if request.wants_frames and not request.relion:
@@ -208,20 +208,14 @@ def _pick_here(
 
 
 def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Memory that one tomogram takes, for each memory level.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x).
-    """
-    # The heat map on the working grid, which is no finer, and its probabilities for the file.
+    """Return the bytes that a tomogram of shape (z, y, x) needs at each memory level."""
+    # The heat map on the working grid, which is not finer, and its probabilities.
     volumes = 4 * int(np.prod(shape, dtype=np.int64))
     return tuple(fixed + volumes for fixed in HOST_BYTES)
 
 
 def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
-    """Every file of one input, by kind; the record comes last."""
+    """Return the output files of one input by kind; the record is the last one."""
     base = f"{name}{PICKS_TAG}"
     paths: dict[str, Path] = {}
     for flavor in outputs.formats:
@@ -238,7 +232,7 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
 def _open(
     path: Path, request: TomogramPickRequest, *, workers: int, on_event: OnEvent
 ) -> tuple[Tomogram, BoolArray | None, int]:
-    """Read a tomogram and its mask, and choose the memory level; `request.mask` is the file."""
+    """Read a tomogram and the mask `request.mask`, and choose the memory level."""
     mode0, pixel_size = request.config.mode0, request.pixel_size
     if is_single_image(path):
         raise InputError(
@@ -250,9 +244,7 @@ def _open(
         tomogram = with_pixel_size(tomogram, pixel_size)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
-    if (
-        pixel_size is None and len(tomogram.data) > 1
-    ):  # a single image has other faults, which are reported later
+    if pixel_size is None and len(tomogram.data) > 1:  # `check_tomogram` refuses a single image
         require_voxel_size(tomogram)
     memory_level = choose_memory_level(path, bytes_needed(tomogram.data.shape), workers=workers)
     mask = None if request.mask is None else np.asarray(read_mask(request.mask, mode0=mode0).data > 0)
@@ -260,21 +252,21 @@ def _open(
 
 
 def mask_file(mask: Path, name: str) -> Path:
-    """The mask of a tomogram: `mask` itself, or the file in that folder with the name of its outputs.
-
-    What `cryoseg segment` writes there for the same inputs is found.
+    """Return the mask of a tomogram: `mask`, or the file in this folder that is named after its outputs.
 
     Raises
     ------
     InputError
-        If the folder has none.
+        If the folder holds no such mask.
     """
     if not mask.is_dir():
         return mask
     wanted = {name + ending for ending in MASK_ENDINGS}
     files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
     if not files:
-        raise InputError(f"{mask}: no mask for {name}; looked for {name}_membrane_mask.mrc and the like.")
+        raise InputError(
+            f"{mask}: no mask for {name}, such as {name}_membrane_mask.mrc. Add it, or give another folder."
+        )
     return max(files, key=lambda file: len(stem(file)))
 
 
@@ -337,7 +329,7 @@ def _pick_one(
 
 
 def _write_combined(folder: Path, jobs: dict[str, dict[str, Path]], outputs: PickOutputs) -> None:
-    """One STAR per flavor for the run; tomograms of several voxel sizes share none in RELION's frames."""
+    """Write one STAR file per flavor; in frames of RELION, all tomograms need the same voxel size."""
     done = [paths for paths in jobs.values() if paths["record"].exists()]
     if len(done) < 2:
         return
@@ -354,14 +346,14 @@ def _write_combined(folder: Path, jobs: dict[str, dict[str, Path]], outputs: Pic
 
 
 def existing_stars(jobs: Mapping[str, Mapping[str, Path]], flavor: PickFormat) -> dict[Path, str]:
-    """Finished files of one flavor, each with a name that no other image of the run has.
+    """Return the finished STAR files of one flavor with the names of their images.
 
     Parameters
     ----------
     jobs
-        Outputs by kind, by that name.
+        Output files by kind, by unique name of the image.
     flavor
-        A format of STAR.
+        STAR format.
     """
     return {
         paths[flavor.value]: name
@@ -376,10 +368,10 @@ def write_combined_star(output: Path, finished: Callable[[], Mapping[Path, str]]
     Parameters
     ----------
     output
-        Replaced if it exists.
+        Joined file; an existing one is replaced.
     finished
-        Names the files that are there now, as `join_stars` takes them. Of several processes that end at
-        about the same time, the last one to ask sees the files of all.
+        Function that returns the files as in `join_stars`. It is called under a lock, so that of several
+        processes the last one sees all files.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Segmenting and post-processing files."""
+"""Segmentation and post-processing of files."""

@@ -1,4 +1,4 @@
-"""`cryoseg segment`: tomograms in; masks, logits, pictures and records out."""
+"""Segment tomograms and write masks, logits, previews and records."""
 
 from __future__ import annotations
 
@@ -50,32 +50,32 @@ def segment_tomogram(
     precision: Precision = Precision.AUTO,
     on_event: OnEvent = ignore,
 ) -> SegmentResult:
-    """Segment one tomogram; `cryoseg segment` without its files.
+    """Segment one tomogram.
 
     Parameters
     ----------
     tomogram
-        (z, y, x), any real type.
+        Tomogram (z, y, x) of any real type.
     config
-        Settings; fields that are None are filled by the model.
+        Settings; fields that are None are set by the model.
     model
-        From `resolve_model`, or a choice for it.
+        Model from `resolve_model`, or a choice for it.
     device
-        As in `select_device`.
+        Device, as in `select_device`.
     precision
-        `auto` is bfloat16 on CUDA, else float32.
+        Precision of the networks; `auto` is bfloat16 on CUDA, otherwise float32.
     on_event
-        Receives warnings and progress.
+        Callback for warnings and progress.
 
     Returns
     -------
     SegmentResult
-        On the grid of the tomogram; `post_processed` is None if `config.postprocess` is empty.
+        Mask and logits (z, y, x); `post_processed` is None if `config.postprocess` is empty.
 
     Raises
     ------
     CryosegError
-        If the data are not finite, or settings, weights or device do not fit.
+        If the data are not finite, or settings, weights or device cannot be used.
     MemoryError
         If memory does not suffice.
     """
@@ -84,7 +84,7 @@ def segment_tomogram(
 
 
 def check_tomogram(tomogram: Tomogram, run: SegmentRun, on_event: OnEvent = ignore) -> PixelSize:
-    """The pixel size at which a tomogram is segmented; warns of a doubtful one.
+    """Return the pixel size at which a tomogram is segmented, and warn if it is doubtful.
 
     Raises
     ------
@@ -113,18 +113,18 @@ def segment_in_run(
     Parameters
     ----------
     tomogram
-        (z, y, x), any real type, finite.
+        Tomogram (z, y, x) of any real type, with finite data.
     run
-        From `prepare_run`.
+        Model and settings from `prepare_run`.
     pixel_size
-        From `check_tomogram`.
+        Pixel size from `check_tomogram`.
     memory_level
-        0, 1 or 2: smaller batches, which take less memory and give the same result. Where memory does
-        not suffice, the next step is taken.
+        First memory level: 0, 1 or 2. Higher levels use smaller batches, which need less memory and give
+        the same result; the level rises if memory does not suffice.
     keep_stages
-        Keep the logits of stage 1 too.
+        Whether the logits of stage 1 are kept.
     on_event
-        Receives warnings and progress.
+        Callback for warnings and progress.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def segment_in_run(
     name, config = tomogram.source.name, run.config
     blank = find_blank(tomogram.data)
     if blank is not None and blank.all():
-        on_event(Warn(text=f"{name}: every voxel has the same value; there is nothing to find in it."))
+        on_event(Warn(text=f"{name}: every voxel has the same value, so nothing is marked."))
         logits = np.full(blank.shape, BLANK_LOGIT, np.float32)
         nothing = np.zeros(blank.shape, bool)
         return SegmentResult(
@@ -172,7 +172,7 @@ def segment_in_run(
     )
     check_logits(result.logits, tomogram.source)
     if blank is not None:
-        result.mask[blank] = False  # a threshold below the logit of blank voxels marks nothing there
+        result.mask[blank] = False  # the threshold may be below the logit of blank voxels
     if not config.postprocess:
         return result
     processed = postprocess_mask(result.mask, config.postprocess, config)
@@ -191,31 +191,29 @@ def segment_files(
 ) -> Report:
     """Segment every input and write its outputs.
 
-    Other batches take `inputs`, `output_dir`, `batch` and `on_event` in the same sense.
-
     Parameters
     ----------
     inputs
-        What the user typed: files, folders, globs, lists.
+        Files, folders, globs or lists of files.
     output_dir
-        Made if missing.
+        Output folder, which is made if it is missing.
     request
-        Settings, weights, and what to write.
+        Settings, weights, and the outputs to write.
     batch
-        The part of the inputs to do, and on which devices.
+        Part of the inputs to process, and the devices.
     on_event
-        Receives notes, warnings, progress and rows.
+        Callback for notes, warnings, progress and rows.
 
     Returns
     -------
     Report
-        One row per input; a broken one is a failed row.
+        One row per input; an input that cannot be processed is a failed row.
 
     Raises
     ------
     CryosegError
-        If nothing can be done at all: no weights, no such device, no output folder, settings that
-        the model cannot follow.
+        If no input can be processed, because weights, device or output folder are missing or the model
+        does not support the settings.
     """
     if batch.devices:
         return run_workers(partial(segment_files, inputs, output_dir, request), batch, on_event=on_event)
@@ -238,7 +236,7 @@ def segment_files(
         "reading": {"mode0": request.outputs.mode0},
     }
     if request.precision is not Precision.AUTO:
-        # What `auto` means depends on the device, and a batch may be repeated on another one.
+        # `auto` depends on the device, and a batch may be repeated on another one.
         identity["precision"] = request.precision
 
     def plan(path: Path) -> Job:
@@ -355,7 +353,7 @@ class _Stopwatch:
         self._on_event(event)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by stage; the first stage includes what came before it."""
+        """Return the seconds by stage; the first stage includes the time before it."""
         return {stage: round(spent, 2) for stage, spent in self._spent.items()}
 
 
@@ -364,7 +362,7 @@ def _words(value: object) -> str:
 
 
 def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: SegmentOutputs) -> dict[str, Path]:
-    """All files that a run writes for one input, by kind; the record is the last one."""
+    """Return the output files of one input by kind; the record is the last one."""
     base = f"{stem}_membrane"
     if outputs.naming is Naming.ETSAM:
         base = f"{stem}_etsam{'_split_processing' if config.split_processing else ''}_predicted"

@@ -1,4 +1,4 @@
-"""`cryoseg segment-image`: masks of ordinary pictures."""
+"""Segment ordinary pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import BoolArray, FloatArray
 from cryoseg.view.picture_overlay import draw_mask
 
-UPPER_BOUND = "the points come from the truth, so that the masks are an upper bound and no prediction."
+UPPER_BOUND = "the points are taken from the truth, so the masks are an upper bound and not a prediction."
 OWN_OUTPUTS = re.compile(r"_(mask|overlay)\.png$", re.I)
 
 
@@ -42,24 +42,24 @@ def segment_picture(
     crop_black: bool | None = None,
     truth: BoolArray | None = None,
 ) -> FloatArray:
-    """Logits of a picture on its own grid.
+    """Compute the logits of a picture.
 
     Parameters
     ----------
     rgb
-        (y, x, 3), 8 bit; it is filled to a square with black.
+        Picture (y, x, 3) in 8 bits; it is padded to a square with black.
     model
-        From `load_particle_model`.
+        Model from `load_particle_model`.
     crop_black
-        Leave out a black border; None does as the model was trained.
+        Whether a black border is left out; None uses the setting of the training.
     truth
-        (y, x) of the picture, from which the points of a ProMISe model are drawn; None lets the model
-        prompt itself.
+        True mask (y, x), from which the points of a ProMISe model are drawn; None lets the model prompt
+        itself.
 
     Returns
     -------
     FloatArray
-        (y, x); minus infinity where a border was cut off.
+        Logits (y, x); minus infinity in a border that was left out.
     """
     crop = model.recipe.crop_black if crop_black is None else crop_black
     frame = frame_picture(rgb, crop_black=crop)
@@ -71,7 +71,7 @@ def segment_picture(
 
 
 def _points_by_picture(points: Path | None, pictures: Sequence[Path]) -> dict[Path, Path]:
-    """The true mask of every picture, of those that have one; a single mask belongs to any one picture."""
+    """Return the true masks of pictures by name; a single mask belongs to the only picture."""
     if points is None:
         return {}
     if points.is_file():
@@ -91,7 +91,7 @@ def _points_by_picture(points: Path | None, pictures: Sequence[Path]) -> dict[Pa
 
 
 def _read_truth(path: Path, points: Path, masks: Mapping[Path, Path], shape: tuple[int, ...]) -> BoolArray:
-    """The true mask of a picture, (y, x)."""
+    """Read the true mask (y, x) of a picture."""
     if path not in masks:
         found = ", ".join(sorted(one.name for one in points.iterdir() if one.is_file())[:4]) or "nothing"
         name = base_name(path, PICTURE_SUFFIXES)
@@ -100,7 +100,7 @@ def _read_truth(path: Path, points: Path, masks: Mapping[Path, Path], shape: tup
     if truth.shape != shape:
         raise InputError(
             f"{masks[path]}: is {truth.shape[1]} x {truth.shape[0]} px, its picture {shape[1]} x {shape[0]}; "
-            "a mask must lie on the picture's grid."
+            "both must have the same size."
         )
     return truth
 
@@ -121,17 +121,16 @@ def segment_images(
     inputs, batch, on_event
         As in `segment_files`.
     output_dir
-        Made if missing; receives `<stem>_mask.png`, its record `<stem>_mask.json`, and
-        `<stem>_overlay.png`.
+        Folder for `<stem>_mask.png`, its record `<stem>_mask.json`, and `<stem>_overlay.png`.
     model
-        From `load_particle_model`.
+        Model from `load_particle_model`.
     settings
-        How, and what to write.
+        Threshold, smoothing, points, and the outputs to write.
 
     Returns
     -------
     Report
-        One row per input; a broken one is a failed row.
+        One row per input, as in `segment_files`.
     """
     threshold, crop = settings.logit_threshold, settings.crop_black
     threshold = model.recipe.logit_threshold if threshold is None else threshold

@@ -1,4 +1,4 @@
-"""What a run of `cryoseg segment` decides once: network, weights, settings, device, precision."""
+"""Model, settings, device and precision of a run of `cryoseg segment`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cryoseg.methods.weights import WEIGHTS, locate, require
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """A method with its weights, and why it was taken."""
+    """A method with its weights, and the reason for the choice."""
 
     name: ModelName
     method: Method
@@ -36,11 +36,11 @@ class SegmentRun:
     Attributes
     ----------
     model
-        The method with its weights.
+        Method with its weights.
     config
         Settings; only `pixel_size` may be None.
     device, precision
-        Where and how the networks compute.
+        Device and precision of the networks.
     """
 
     model: ResolvedModel
@@ -49,15 +49,12 @@ class SegmentRun:
     precision: Precision
 
     def bytes_needed(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Memory that one tomogram takes, for each memory level.
+        """Return the bytes that a tomogram of shape (z, y, x) needs at each memory level.
 
-        Parameters
-        ----------
-        shape
-            (z, y, x). Resampling to the network's scale is not counted.
+        Resampling to the scale of the network is not included.
         """
-        # A float32 volume of logits, with several views one for each of them and their sum; the mask; the
-        # component labels and masks of post-processing.
+        # Float32 logits, of several views each and their sum; the mask; labels and masks of
+        # post-processing.
         views = len(self.config.views or ())
         each = 4 * (views + 1 if views > 1 else 1) + 1 + (8 if self.config.postprocess else 0)
         volumes = each * int(np.prod(shape, dtype=np.int64))
@@ -71,12 +68,12 @@ def prepare_run(
     device: str = "auto",
     precision: Precision = Precision.AUTO,
 ) -> SegmentRun:
-    """Find weights, settings, device and precision.
+    """Resolve weights, settings, device and precision.
 
     Raises
     ------
     CryosegError
-        If weights or device are missing, or the model cannot follow the settings.
+        If weights or device are missing, or the model does not support the settings.
     """
     chosen = select_device(device)
     found = resolve_model(model) if isinstance(model, ModelChoice) else model
@@ -89,12 +86,12 @@ def prepare_run(
 
 
 def resolve_model(choice: ModelChoice) -> ResolvedModel:
-    """Find the weights that a choice means.
+    """Find the weights of a choice of model.
 
     Raises
     ------
     WeightsError
-        If weights are missing; the text says where they were looked for.
+        If weights are missing; the message lists the folders that were searched.
     """
     if choice.model_file is not None:
         if not choice.model_file.is_file():

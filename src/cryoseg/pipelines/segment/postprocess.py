@@ -1,4 +1,4 @@
-"""Threshold and filter saved masks and logits again, without a model."""
+"""Threshold and filter saved masks and logits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
 
-# What a name that `cryoseg segment` or ETSAM's script gave ends with.
+# End of the names that `cryoseg segment` and the script of ETSAM give.
 _KIND = re.compile(
     r"_(?P<what>membrane|etsam(?:_split_processing)?_predicted)_(?:mask|logits|post_processed_mask)$", re.I
 )
@@ -37,28 +37,22 @@ def postprocess_files(
     batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
-    """Write `<stem>_post_processed_mask.mrc`, with a .json beside it, for every input.
+    """Write `<stem>_post_processed_mask.mrc` and its record for every input.
 
     `<name>_membrane_logits.mrc` and `<name>_membrane_mask.mrc` give
-    `<name>_membrane_post_processed_mask.mrc`; without steps it is `<name>_membrane_mask.mrc`.
+    `<name>_membrane_post_processed_mask.mrc`; without steps, they give `<name>_membrane_mask.mrc`.
 
     Parameters
     ----------
-    inputs
-        What the user typed: files, folders, globs, lists.
-    output_dir
-        Made if missing.
-    config
-        Steps and their lengths.
-    batch
+    inputs, output_dir, batch, on_event
         As in `segment_files`.
-    on_event
-        Told progress, notes and rows.
+    config
+        Steps and their settings.
 
     Returns
     -------
     Report
-        One row per input; a broken input is a failed row and stops nothing.
+        One row per input, as in `segment_files`.
 
     Raises
     ------
@@ -67,14 +61,14 @@ def postprocess_files(
     """
     if not batch.is_dry:
         make_folder(output_dir)
-    # In a folder, every volume may be meant; masks and logits are the very outputs of segment.
+    # Masks and logits are outputs of segment, which other commands leave out of folders.
     items = resolve_inputs(inputs, leave_out=re.compile(r"_post_processed_mask\."))
     stems = output_stems(item.path for item in items if item.is_new)
     outputs = {
         path: output_dir / output_name(name, has_steps=bool(config.steps)) for path, name in stems.items()
     }
     chosen: dict[Path, Path] = {}
-    # Logits come first: they say more than the mask that was made from them.
+    # Logits are preferred to the mask that was computed from them.
     for path in sorted(outputs, key=lambda path: "_logits." not in path.name.lower()):
         chosen.setdefault(outputs[path], path)
 
@@ -85,20 +79,20 @@ def postprocess_files(
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         return _write_one(path, outputs["mask"], config, on_event)
 
-    given_way = [path for path in outputs if chosen[outputs[path]] != path]
+    left_out = [path for path in outputs if chosen[outputs[path]] != path]
     report = run_batch(
-        [item for item in items if item.path not in given_way],
+        [item for item in items if item.path not in left_out],
         work,
         plan=plan,
         batch=batch,
         on_event=on_event,
     )
-    for path in given_way:
+    for path in left_out:
         taken, output = chosen[outputs[path]], outputs[path]
         row = Row(
             name=path.name,
             status=Status.SKIPPED,
-            message=f"{taken.name} gives {output.name} and is taken instead",
+            message=f"{taken.name} gives {output.name} and is used instead",
             path=path,
         )
         on_event(row)
@@ -109,7 +103,7 @@ def postprocess_files(
 def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
     settings = asdict(config)
     if config.logit_threshold is None:
-        # A mask has none; of logits it is the one that would be taken now.
+        # A mask has no threshold; logits have that of their record.
         del settings["logit_threshold"]
         if "_logits." in path.name.lower():
             settings["logit_threshold"] = recorded_threshold(path)[0]
@@ -123,18 +117,18 @@ def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
 
 
 def _refuse_others(path: Path, output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace the input, and the mask that `cryoseg segment` wrote under the same name."""
+    """Refuse to replace the input, or a mask that `cryoseg segment` wrote under the same name."""
     if output.exists() and output.resolve() == path.resolve():
         raise InputError(f"{path}: the output would replace the input. Choose another --output-dir.")
     if output.exists() and not output.with_suffix(".json").exists() and not overwrite:
         raise OutputError(
-            f"{output}: exists already and is not of a finished `cryoseg postprocess`. Pass --overwrite to "
+            f"{output}: exists already and was not written by `cryoseg postprocess`. Pass --overwrite to "
             "replace it, or choose another --output-dir."
         )
 
 
 def output_name(stem: str, *, has_steps: bool) -> str:
-    """Name of the output for an input of this stem."""
+    """Return the name of the output for an input with this stem."""
     suffix = "post_processed_mask" if has_steps else "mask"
     if match := _KIND.search(stem):
         return f"{stem[: match.start()]}_{match['what']}_{suffix}.mrc"
@@ -156,7 +150,7 @@ def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: On
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if not is_logits and config.logit_threshold is not None:
-        on_event(Warn(text=f"{path.name}: holds a mask, so --logit-threshold changes nothing."))
+        on_event(Warn(text=f"{path.name}: is a mask, for which --logit-threshold has no effect."))
     before = float(mask.mean())
     result = postprocess_mask(mask, settings.steps, settings)
     after = float(result.mean())
@@ -178,26 +172,26 @@ def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: On
 
 
 def recorded_threshold(path: Path) -> tuple[float, str]:
-    """The threshold in the .json that lies beside logits of `cryoseg segment`, and where it is from.
+    """Return the threshold in the record of logits, and its origin in words.
 
     Parameters
     ----------
     path
-        Of the logits; where nothing is recorded the threshold is ETSAM's.
+        File of the logits. Without a recorded threshold, the default of ETSAM is returned.
     """
     fallback = PRESET_LOGIT_THRESHOLD[Preset.V1]
     name = path.name.split("_logits.", 1)[0] + ".json"
     beside = path.with_name(name)
     if name == path.name + ".json" or not beside.is_file():
-        return fallback, "ETSAM's default, since no record lies beside it; --logit-threshold changes it"
+        return fallback, "default of ETSAM, since there is no record; --logit-threshold changes it"
     found = _find_number(read_record(beside), "logit_threshold")
     if found is None:
-        return fallback, f"ETSAM's default, since {name} records none; --logit-threshold changes it"
+        return fallback, f"default of ETSAM, since {name} records none; --logit-threshold changes it"
     return found, f"recorded in {name}"
 
 
 def _find_number(record: dict[str, Any], key: str) -> float | None:
-    """The first number under `key`, at the top of the record or in one of its sections."""
+    """Return the first number under a key of the record or of one of its sections."""
     for section in (record, *(value for value in record.values() if isinstance(value, dict))):
         value = section.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):
