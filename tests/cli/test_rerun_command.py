@@ -138,7 +138,7 @@ def test_a_missing_input_is_refused_and_may_lie_elsewhere(copy: Path, tmp_path: 
     moved = copy.with_name("ts.mrc").rename(tmp_path / "moved.mrc")
     status, text = run("rerun", copy, "--dry-run", "--device", "cpu")
     assert status == 1
-    assert "the input of this run is gone" in text
+    assert "the input of this run was not found" in text
     assert "--input FILE" in text
     options = ["--input", moved, "-o", tmp_path / "again", "--device", "cpu"]
     status, text = run("rerun", copy, *options)
@@ -160,11 +160,11 @@ def test_a_missing_input_is_refused_and_may_lie_elsewhere(copy: Path, tmp_path: 
         (lambda record: record["options"].update(preset="v9"), "preset = 'v9'"),
         (
             lambda record: record["options"].update(model="/no/such.safetensors"),
-            "the model of this run is gone",
+            "the model of this run was not found",
         ),
         (lambda record: record.update(command="invent"), "there is no command `cryoseg invent`"),
         (lambda record: record.pop("options"), "or `cryoseg rerun` of version 0.1.0"),
-        (lambda record: record.pop("command"), "is no record of a run"),
+        (lambda record: record.pop("command"), "is not a record of a run"),
     ],
 )
 def test_what_differs_is_named(change: Any, told: str, copy: Path) -> None:

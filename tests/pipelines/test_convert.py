@@ -29,7 +29,7 @@ def test_the_name_of_what_pick_wrote_is_that_of_the_image(tmp_path: Path) -> Non
 
 def test_a_threshold_without_scores_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("x,y,z\n1,2,3\n")
-    with pytest.raises(InputError, match="gives no scores"):
+    with pytest.raises(InputError, match="holds no scores"):
         convert_picks(tmp_path / "in.csv", tmp_path / "out.csv", ABOVE_HALF, frame=PickFrame())
 
 

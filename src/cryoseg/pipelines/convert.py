@@ -1,4 +1,4 @@
-"""`cryoseg convert`: coordinates from one format to another."""
+"""Convert coordinates from one format to another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.io.picks.text import is_topaz_table
 from cryoseg.types import Picks
 
-# What a format has no place for.
+# Formats that do not hold scores, filament numbers or fractions of a voxel.
 WITHOUT_SCORES = (PickFormat.BOX, PickFormat.CRYOPPP, PickFormat.MOD)
 WITHOUT_TRACKS = (PickFormat.COORDS, *FLAT_FORMATS[:-1])
 WHOLE_NUMBERS = (PickFormat.BOX, PickFormat.COORDS)
@@ -27,12 +27,12 @@ SHOWN = 5  # columns in a message
 
 
 def flavor_for(path: Path) -> PickFormat:
-    """The format that a file name asks for; STAR is in tomogram voxels.
+    """Return the format of a file name; STAR files hold voxels of the tomogram.
 
     Raises
     ------
     ConfigError
-        If the suffix is none that can be written.
+        If no format with this suffix can be written.
     """
     for flavor, suffix in SUFFIXES.items():
         if path.suffix.lower() == suffix:
@@ -51,33 +51,34 @@ def convert_picks(
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> int:
-    """Read, transform, write.
+    """Read, transform and write coordinates.
 
     Parameters
     ----------
     source, target
-        Files; the suffixes name the formats.
+        Input and output file; the suffixes give the formats.
     config
-        What is changed. Voxel k of a mirrored axis becomes n - 1 - k of the scaled volume, whose shape is
-        `frame.shape`. Without a name the image has that of `source`, less `PICKS_TAG`.
+        Scale, mirrored axes and other changes. Voxel k of a mirrored axis becomes n - 1 - k of the scaled
+        volume, whose shape is `frame.shape`. Without a name, the image is named after `source` without
+        `PICKS_TAG`.
     frame
         Frame of the tomogram, for formats that need it.
     overwrite
-        Replace `target`.
+        Whether an existing `target` is replaced.
     on_event
-        Told what is doubtful or lost.
+        Callback for notes, and for warnings of doubtful points and lost columns.
 
     Returns
     -------
     int
-        Points written.
+        Number of written points.
 
     Raises
     ------
     InputError
-        If a flip lacks the shape, or a threshold the scores.
+        If the shape for a flip or the scores for a threshold are missing.
     """
-    # The size is that of OUT, and the order of columns a question of IN.
+    # The shape is that of the output, so it cannot decide the order of columns in a scaled input.
     reading = frame if config.scale == 1.0 else replace(frame, shape=None)
     sets = read_picks(source, reading, unbinned=config.from_relion4)
     downsampling = config.downsampling or (
@@ -113,13 +114,13 @@ def convert_picks(
         moved.append((key or config.name or own, image))
     written = collect(moved)
     flavor = config.flavor or flavor_for(target)
-    _tell(source, written, flavor, on_event)
+    _warn_of_losses(source, written, flavor, on_event)
     write_picks(target, written, frame, flavor=flavor, overwrite=overwrite)
     return sum(len(picks) for picks in written.values())
 
 
-def _tell(source: Path, sets: PickSets, flavor: PickFormat, on_event: OnEvent) -> None:
-    """Tell doubts of the reader, points outside the image, and what the written format does not hold."""
+def _warn_of_losses(source: Path, sets: PickSets, flavor: PickFormat, on_event: OnEvent) -> None:
+    """Warn of doubts of the reader, points outside the image, and columns that the output format lacks."""
     picks = sets.values()
     texts = [text for one in picks for text in one.warnings]
     for name, one in sets.items():
@@ -128,7 +129,7 @@ def _tell(source: Path, sets: PickSets, flavor: PickFormat, on_event: OnEvent) -
             points_outside(one.centers, one.shape[-axes:]) if one.shape and len(one.shape) >= axes else None
         )
         if outside:
-            texts.append(f"{name}: {outside}. Check which voxels they count in.")
+            texts.append(f"{name}: {outside}. Check the voxel size of the coordinates.")
     lost = list(dict.fromkeys(column for one in picks for column in one.left_out))
     lost += ["scores"] if flavor in WITHOUT_SCORES and any(one.scores is not None for one in picks) else []
     lost += ["filaments"] if flavor in WITHOUT_TRACKS and any(one.tracks is not None for one in picks) else []
@@ -143,7 +144,7 @@ def _tell(source: Path, sets: PickSets, flavor: PickFormat, on_event: OnEvent) -
 
 def _above(picks: Picks, threshold: float, source: Path) -> Picks:
     if picks.scores is None:
-        raise InputError(f"{source}: gives no scores, which --score-threshold needs. Leave the option out.")
+        raise InputError(f"{source}: holds no scores, which --score-threshold needs. Leave the option out.")
     chosen = picks.scores > threshold
     return replace(
         picks,

@@ -1,4 +1,4 @@
-"""`cryoseg rerun`: what a record says about a run, and what of it has changed since."""
+"""Repeat the run of a record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cryoseg.io.images.volumes import is_volume
 from cryoseg.io.records import read_record
 from cryoseg.methods.device import describe, select_device, select_precision
 
-# Names of the argument that takes the input, by the commands that have one.
+# Names of the argument for the input, in the commands that have one.
 _INPUT_ARGUMENTS = ("inputs", "pred")
-# Where a record holds the metric that two runs are compared by, and its unit.
+# Keys of the metric by which two runs are compared, and its unit.
 _METRICS = (
     (("fraction_marked",), "marked"),
     (("membrane_fraction",), "membrane"),
@@ -30,14 +30,14 @@ _METRICS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Elsewhere:
-    """Where input and weights are now, if not where the record says.
+    """Input and model, if they are not where the record says.
 
     Attributes
     ----------
     input
-        The input.
+        File of the input.
     model
-        The model, by name or file.
+        Name or file of the model.
     """
 
     input: Path | None = None
@@ -51,15 +51,15 @@ class Rerun:
     Attributes
     ----------
     record, content
-        The record of the first run.
+        File name and content of the record.
     command
         Names of the command and of its groups.
     options
         Plain values of the options, as `--config` reads them.
     input
-        The input; None for a simulation, which has none.
+        Input of the run; None for a simulation.
     notes
-        Differences that need not change the result: versions and the device.
+        Differences in versions and device, which may change the result.
     """
 
     record: Path
@@ -86,16 +86,16 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
     Parameters
     ----------
     record
-        The .json beside an output.
+        Record of an output.
     device
-        Where to compute.
+        Device, as in `select_device`.
     elsewhere
-        Where input and weights are now.
+        Input and model, if they have been moved.
 
     Raises
     ------
     CryosegError
-        If the file is no record of one output, or its input or model file is missing.
+        If the file is not the record of one output, or the input or model file is missing.
     """
     content = read_record(record)
     if (reason := _why_not(content)) is not None:
@@ -108,7 +108,7 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
     if elsewhere.model is not None:
         options["model"] = elsewhere.model
     elif (model := Path(options.get("model", ""))).is_absolute() and not model.is_file():
-        raise InputError(f"{record}: the model of this run is gone ({model}). Pass --model FILE.")
+        raise InputError(f"{record}: the model of this run was not found ({model}). Pass --model FILE.")
     notes = []
     chosen = select_device(device)
     for name, now in (
@@ -135,30 +135,30 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
 
 
 def _find_input(record: Path, content: Mapping[str, Any], recorded: Any, given: Path | None) -> Path:
-    """The input as given, where it was, or beside the record.
+    """Find the input: the given file, its recorded path, or a file of its name beside the record.
 
-    Files of coordinates name a micrograph as it was given, so that a relative path that still leads to the
-    same place stays relative.
+    Coordinate files hold the path of a micrograph as it was given, so a relative path stays relative if it
+    still leads to the same file.
     """
     if given is not None:
         if not is_volume(given):
             raise InputError(f"--input {given}: no such file.")
         return given
-    about = content.get("input") or {}
+    entry = content.get("input") or {}
     places = [Path(one) for one in (recorded if isinstance(recorded, list) else [recorded])]
-    if (first := Path(about.get("given", ""))).absolute() in places:
+    if (first := Path(entry.get("given", ""))).absolute() in places:
         places = [first]
-    if "name" in about:
-        places.append(record.parent / about["name"])
+    if "name" in entry:
+        places.append(record.parent / entry["name"])
     for place in places:
         if is_volume(place):
             return place
-    looked = " or ".join(map(str, dict.fromkeys(places)))
-    raise InputError(f"{record}: the input of this run is gone ({looked}). Pass --input FILE.")
+    searched = " or ".join(map(str, dict.fromkeys(places)))
+    raise InputError(f"{record}: the input of this run was not found ({searched}). Pass --input FILE.")
 
 
 def _why_not(content: Mapping[str, Any]) -> str | None:
-    """Why a run is not repeated from this file, and what to do instead; None if it can be repeated."""
+    """Return why a run cannot be repeated from this file, and an alternative; None if it can."""
     command = str(content.get("command") or "")
     if "rows" in content and command:
         return f"is the table of a batch. Run `cryoseg {command}` again; finished outputs are kept."
@@ -172,10 +172,10 @@ def _why_not(content: Mapping[str, Any]) -> str | None:
     if command and isinstance(content.get("options"), Mapping):
         return None
     if command.startswith("data") or ({"name", "files"} <= set(content) and not command):
-        return "lists what was fetched. Run `cryoseg data fetch` again; complete files are kept."
+        return "is the list of a download. Run `cryoseg data fetch` again; complete files are kept."
     version = content.get("cryoseg") or str(content.get("software", "")).removeprefix("cryoseg ")
     if not command or not version:
-        return "is no record of a run. Give the .json beside an output of cryoseg."
+        return "is not a record of a run. Give the .json file beside an output of cryoseg."
     return (
         f"holds no options of `cryoseg {command}`, since a Python program called the functions of "
         f"cryoseg {version}, or that version does not keep them. Run the program again, or "

@@ -1,4 +1,4 @@
-"""`cryoseg simulate`: settings in; images, their truth and their records out."""
+"""Simulate images and write them with their truth and records."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class _Simulator:
-    """What differs between the commands.
+    """Functions of one kind of simulation.
 
     Attributes
     ----------
     command
         Name of the command.
     endings
-        Ends of the names of its files by kind, for a configuration.
+        Function from a configuration to the endings of the output files by kind.
     make
-        Writes these files for a configuration and a number; gives what the record holds.
+        Function that writes the files of one image and returns its record.
     columns
-        The table's columns, from that record.
+        Function from the record to the columns of the table.
     """
 
     command: str
@@ -97,7 +97,7 @@ _SIMULATORS: dict[type, _Simulator] = {
 
 
 def output_paths(config: Config, folder: Path, stem: str) -> dict[str, Path]:
-    """Files of one simulated image by kind; the first is the image, and the last is the record."""
+    """Return the files of one simulated image by kind; the image is the first and the record the last."""
     endings = _SIMULATORS[type(config)].endings(config) | {"record": ".json"}
     return {kind: folder / f"{stem}{ending}" for kind, ending in endings.items()}
 

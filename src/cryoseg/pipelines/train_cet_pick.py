@@ -1,4 +1,4 @@
-"""`cryoseg train cet-pick`: tomograms and coordinate files in, a packaged model out."""
+"""Train CET-pick on tomograms and coordinate files."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from cryoseg.view.sections import write_png
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFiles(CetPickFiles):
-    """What the user names.
+    """Files for a training.
 
     Attributes
     ----------
     relion
-        Frames by tomogram name, for RELION's STAR files.
+        Frames by name of the tomogram, for the STAR files of RELION.
     """
 
     relion: dict[str, RelionFrame] | None = None
 
 
 def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
-    """Name to file; the name is CET-pick's image_name, or as much of the path as tells files apart."""
+    """Return files by image_name of CET-pick, or by as much of their paths as makes names unique."""
     found: dict[str, Path] = {}
     others: list[str | Path] = []
     for text in inputs:
@@ -92,13 +92,13 @@ def _read(path: Path, pixel_size: float | None, mode0: Mode0, on_event: OnEvent)
 def _assign(
     files: Sequence[Path], tomograms: dict[str, Tomogram], given: TrainingFiles, on_event: OnEvent
 ) -> dict[str, NDArray[np.float64]]:
-    """(n, 3) z, y, x in voxels of the file, by tomogram name."""
+    """Read the points (n, 3) of all tomograms, z, y, x in voxels of the file, by name of the tomogram."""
     points: dict[str, list[NDArray[np.float64]]] = {name: [] for name in tomograms}
     names = list(tomograms)
     images = [ImageName(str(tomogram.source), tomogram.source) for tomogram in tomograms.values()]
-    # A list gives tomograms names of their own, and labels may use either.
+    # A list may give tomograms other names than their files, and labels may use either.
     aliases = [index for index, name in enumerate(names) if image_stem(name) != images[index].stem]
-    known = [*images, *(ImageName(names[index], images[index].file) for index in aliases)]
+    candidates = [*images, *(ImageName(names[index], images[index].file) for index in aliases)]
     meant = [*range(len(images)), *aliases]
     warnings: dict[str, None] = {}
     for path in files:
@@ -115,7 +115,7 @@ def _assign(
             )
             sets = read_picks(path, frame, unbinned=given.unbinned)
             keys = [ImageName(key, path) for key in sets]
-            for key, own, picks in zip(keys, match_names(keys, known), sets.values(), strict=True):
+            for key, own, picks in zip(keys, match_names(keys, candidates), sets.values(), strict=True):
                 is_own = own is not None and meant[own] == index
                 if not is_own and (key.name or len(tomograms) > 1):
                     continue
@@ -136,12 +136,12 @@ def _assign(
 
 
 def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[LabeledTomogram]:
-    """Tomograms with their labels, thin axis first.
+    """Read tomograms with their labels, with the thin axis first.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged; labels are checked later, against the volume.
+        If a file is missing or damaged.
     """
     tomograms = {
         name: _read(path, given.pixel_size, given.mode0, on_event)
@@ -158,7 +158,9 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
             mask = mask_file(given.mask, stems[tomogram.source])
             region = thin_first(np.asarray(read_mask(mask, mode0=given.mode0).data > 0), axis)
             if region.shape != thin_first(tomogram.data, axis).shape:
-                raise InputError(f"{mask}: the mask's shape is not that of {tomogram.source.name}.")
+                raise InputError(
+                    f"{mask}: its shape differs from that of {tomogram.source.name}. Give its mask."
+                )
         geometry = replace(
             tomogram.geometry, voxel_size=triple_thin_first(tomogram.geometry.voxel_size, axis)
         )
@@ -174,7 +176,7 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
 
 
 def _load_validation(given: TrainingFiles, training: list[LabeledTomogram]) -> list[LabeledTomogram]:
-    """Validation tomograms; a nameless coordinate file stays with the training tomogram."""
+    """Read the validation tomograms; coordinates without a name belong to the training tomogram."""
     if not given.validation:
         return []
     both = replace(given, tomograms=(*given.tomograms, *given.validation), mask=None)
@@ -184,18 +186,18 @@ def _load_validation(given: TrainingFiles, training: list[LabeledTomogram]) -> l
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorOutput:
-    """What a training writes.
+    """Outputs of a training.
 
     Attributes
     ----------
     folder
-        Folder of the run and of the model. It is made if it is missing.
+        Folder of the run and the model, which is made if it is missing.
     name
-        Name of the model, without suffix.
+        Name of the model without suffix.
     pictures
-        Write slices of the training tomograms with labels, heat map and picks.
+        Whether slices of the training tomograms are drawn with labels, heat map and picks.
     overwrite
-        Replace a finished model.
+        Whether a finished model is replaced.
     """
 
     folder: Path
@@ -209,28 +211,28 @@ def train_files(
 ) -> Path | None:
     """Train and write `<name>.safetensors`, the log, and a picture of each training tomogram.
 
-    An interrupted run leaves a checkpoint, and an equal call goes on from there to the same model.
+    The same call continues an interrupted training from its checkpoint.
 
     Parameters
     ----------
     given
-        Files.
+        Tomograms and coordinates.
     config
-        Settings.
+        Settings of the training.
     output
-        Folder and name of the model, and what is written beside it.
+        Folder and name of the model.
     runtime
-        Device and receiver of events.
+        Device and callback for events.
 
     Returns
     -------
     Path or None
-        The model, or None if the time limit came first.
+        File of the model; None if the time limit was reached.
 
     Raises
     ------
     CryosegError
-        If inputs do not fit, or the model exists.
+        If the inputs cannot be used, or the model exists.
     """
     folder, on_event = output.folder, runtime.on_event
     model = folder / f"{output.name}.safetensors"
@@ -250,14 +252,14 @@ def train_files(
     trained = train_detector(items, config, folder, runtime=runtime, on_check=watch if validation else None)
     if trained is None:
         return None
-    card = {
+    model_card = {
         **trained.card(config),
         "cryoseg": __version__,
         "tomograms": distinct_names([item.tomogram.source for item in items]),
     }
-    # Training saw the tomograms with their thin axis first; the model is for files like theirs.
+    # The thin axis was moved first for the training; the model is for files with their own axis order.
     settings = replace(trained.detector.settings, thickness_axis=given.thickness_axis)
-    digest = save_detector(model, trained.weights, settings, card)
+    digest = save_detector(model, trained.weights, settings, model_card)
     if output.pictures:
         for item in items:
             _draw(item, trained.detector, folder / f"{stems[item.tomogram.source]}_picks.png", on_event)
@@ -265,10 +267,10 @@ def train_files(
         "command": "train cet-pick",
         "model": {"name": model.name, "sha256": digest},
         **recorded_options("train cet-pick", {}),
-        **card,
+        **model_card,
     }
     write_record(model.with_suffix(".json"), record, overwrite=True)
-    # The model holds the weights that are needed, and a training with --overwrite begins anew.
+    # The checkpoints are not needed any more, and a training with --overwrite starts from the beginning.
     for name in (CHECKPOINT, BEST):
         (folder / name).unlink(missing_ok=True)
     on_event(Note(text=f"Model: {model}, threshold {trained.detector.settings.score_threshold:.3f}."))
@@ -276,7 +278,7 @@ def train_files(
 
 
 def _draw(item: LabeledTomogram, detector: Detector, path: Path, on_event: OnEvent) -> float | None:
-    """Write a picture with labels, heat map and picks; give the share of labels found, if any."""
+    """Write a picture with labels, heat map and picks; return the fraction of labels that were found."""
     tomogram = item.tomogram
     result = pick_tomogram(tomogram, detector, TomogramPickConfig(), on_event=on_event)
     size = np.asarray(tomogram.geometry.voxel_size)

@@ -293,7 +293,7 @@ def test_a_single_run_brings_tomogram_and_annotations(
         "tomogram/TS_037.mrc",
     ]
     np.testing.assert_array_equal(read_tomogram(folder / "tomogram" / "TS_037.mrc").data, TOMOGRAM)
-    assert "the first is taken (--tomogram-id)" in text
+    assert "the first of the tomograms" in text
     before = len(internet.asked)
     status, text = run("10000/247")
     assert "exists already" in text

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.pipelines.doctor import doctor
 from cryoseg.pipelines.doctor.doctor import Check, Diagnosis, Verdict, examine
-from cryoseg.pipelines.doctor.self_test import CROP, SHARE_MARKED, judge, run_self_test
+from cryoseg.pipelines.doctor.self_test import CROP, SHARE_MARKED, run_self_test
 
 
 def half_marked(shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -34,13 +34,13 @@ def test_the_crop_lies_within_the_sample() -> None:
 
 
 def test_a_right_answer_a_wrong_place_and_a_wrong_amount() -> None:
-    assert judge(*half_marked()).is_right
-    assert judge(*half_marked()).dice == 1.0
+    assert compare_mask(*half_marked()).is_right
+    assert compare_mask(*half_marked()).dice == 1.0
     shifted, truth = half_marked(shift=8)
-    assert judge(shifted, truth).dice == 0.0
-    assert not judge(shifted, truth).is_right
-    assert not judge(np.zeros_like(truth), truth).is_right
-    assert not judge(truth, truth, came_back=False).is_right
+    assert compare_mask(shifted, truth).dice == 0.0
+    assert not compare_mask(shifted, truth).is_right
+    assert not compare_mask(np.zeros_like(truth), truth).is_right
+    assert not compare_mask(truth, truth, is_unchanged=False).is_right
 
 
 def named(diagnosis: Diagnosis, name: str) -> Check:

@@ -136,7 +136,7 @@ def test_a_picture_is_one_slice(tmp_path: Path) -> None:
     [
         ({"logits": "mask.mrc"}, "holds a mask, not logits. Pass it with --mask"),
         ({"logits": "small.mrc"}, "2 x 4 x 4 voxels"),
-        ({"mask": "small.mrc"}, "Give what belongs to this tomogram"),
+        ({"mask": "small.mrc"}, "Give the file of this tomogram"),
         ({"tomogram": "nan.mrc"}, "NaN"),
         ({"picks": "none.csv"}, "no such file"),
     ],

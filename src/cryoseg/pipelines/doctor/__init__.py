@@ -1,1 +1,1 @@
-"""Checks of the installation and the machine."""
+"""Checks of the installation and the computer."""

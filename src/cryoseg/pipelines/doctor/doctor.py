@@ -1,7 +1,7 @@
-"""`cryoseg doctor`: whether this installation and this machine can do the work.
+"""Check the installation and the computer.
 
-No check ends the others: what is broken becomes a row. torch is imported by the checks that need it,
-since a torch that cannot be loaded is one of the things to report.
+A failed check does not end the others. The checks that need torch import it, so that a torch that cannot
+be imported is reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryoseg import __version__
 from cryoseg.errors import CryosegError
 from cryoseg.io.images.memory import available_memory
 
-# What the commands compute with; each is imported, since a package can be installed and broken.
+# Module of each required package; each is imported, since an installed package may not work.
 PACKAGES = {
     "torch": "torch",
     "torchvision": "torchvision",
@@ -41,7 +41,7 @@ LEAST_DISK_GB = 2.0
 
 
 class Verdict(StrEnum):
-    """How a check ended; `wrong` makes the exit status 1."""
+    """Result of a check; `wrong` makes the exit status 1."""
 
     OK = "ok"
     DOUBTFUL = "doubtful"
@@ -50,16 +50,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of the report.
+    """Result of one check.
 
     Attributes
     ----------
     name
-        What was looked at.
+        Name of the check.
     found
-        What there is.
+        Version, device or state that was found.
     advice
-        What to do about it; empty where nothing need be done.
+        Advice to the user; empty if none is needed.
     """
 
     name: str
@@ -70,29 +70,29 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """All checks."""
+    """Results of all checks."""
 
     checks: tuple[Check, ...]
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is wrong; doubts are allowed."""
+        """Whether no check is wrong; doubtful ones are allowed."""
         return all(check.verdict is not Verdict.WRONG for check in self.checks)
 
 
 def examine(
     *, device: str = "auto", checkpoints_dir: Path | None = None, self_test: bool = True
 ) -> Diagnosis:
-    """Look at versions, devices, memory, weights and folders, and segment a sample.
+    """Check versions, devices, memory, weights and folders, and segment a sample.
 
     Parameters
     ----------
     device
-        That the self test runs on; `auto` as the commands take it.
+        Device of the self-test, as in `select_device`.
     checkpoints_dir
-        Where weights are looked for first.
+        Folder that is searched for weights first.
     self_test
-        Run it; about ten seconds.
+        Whether to run the self-test, which takes about ten seconds.
     """
     parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("python", _python),
@@ -116,7 +116,7 @@ def examine(
                     name=name,
                     verdict=Verdict.WRONG,
                     found=f"{type(error).__name__}: {error}",
-                    advice="Install cryoseg again in a fresh environment; if it stays, report this line.",
+                    advice="Install cryoseg in a new environment; if the error remains, report this line.",
                 )
             )
     return Diagnosis(checks=tuple(checks))
@@ -150,7 +150,7 @@ def _packages() -> Iterator[Check]:
                 advice=f"pip install '{package}{wanted.get(package, '')}'",
             )
             continue
-        except Exception as error:  # a library that is missing or does not fit raises OSError, among others
+        except Exception as error:  # a missing or incompatible library raises OSError, among others
             yield Check(
                 name=package,
                 verdict=Verdict.WRONG,
@@ -171,7 +171,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _requirements() -> dict[str, Any]:
-    """Versions that cryoseg asks for, by package; empty where it runs from an uninstalled folder."""
+    """Return the required versions by package; empty if cryoseg is not installed as a package."""
     from packaging.requirements import Requirement
 
     try:
@@ -197,7 +197,7 @@ def _machine() -> Iterator[Check]:
     )
     free = available_memory()
     if free is None:
-        yield Check(name="memory", verdict=Verdict.DOUBTFUL, found="this system does not tell")
+        yield Check(name="memory", verdict=Verdict.DOUBTFUL, found="this system does not report it")
         return
     total = ""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
@@ -207,7 +207,7 @@ def _machine() -> Iterator[Check]:
         name="memory",
         verdict=Verdict.DOUBTFUL if short else Verdict.OK,
         found=f"{free / 1e9:.1f}{total} GB free for this process",
-        advice="Enough for small tomograms only; bin larger ones first." if short else "",
+        advice="This suffices for small tomograms only; bin larger ones first." if short else "",
     )
 
 
@@ -243,7 +243,7 @@ def _weights(checkpoints_dir: Path | None) -> Iterator[Check]:
                 name=row.weights.name,
                 verdict=Verdict.WRONG,
                 found=f"missing: {row.path}",
-                advice="It belongs to the package; install cryoseg again.",
+                advice="This file is part of the package; install cryoseg again.",
             )
         else:
             missing.append(row.weights.name)
@@ -277,7 +277,7 @@ def _folders(checkpoints_dir: Path | None) -> Iterator[Check]:
             name=name,
             verdict=Verdict.DOUBTFUL if short else Verdict.OK,
             found=f"{folder}: writable, {free:.1f} GB free",
-            advice="Little room; logits of a large tomogram take a gigabyte." if short else "",
+            advice="There is little free space; logits of a large tomogram need a gigabyte." if short else "",
         )
 
 
@@ -296,5 +296,5 @@ def _self_test(device: str, checkpoints_dir: Path | None) -> Iterator[Check]:
         name="self test",
         verdict=Verdict.WRONG,
         found=found,
-        advice="This installation computes wrongly here. Try --device cpu; report what this prints.",
+        advice="The result is wrong on this device. Try --device cpu, and report this output.",
     )

@@ -1,4 +1,4 @@
-"""The answer that a healthy installation gives: the bundled model on a part of the bundled sample."""
+"""Self-test: segment a part of the bundled sample with the bundled model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cryoseg.types import BoolArray
 
 SAMPLES = Path(cryoseg.__file__).parent / "samples"
 CROP = (slice(12, 28), slice(32, 160), slice(32, 160))  # z, y, x of the sample
-# The bundled model gave a Dice of 0.88 and marked 8.5 % here (the truth: 8.3 %). The limits leave room
-# for another device's rounding and for a retrained model, not for an installation that computes nonsense.
+# The bundled model gave a Dice of 0.88 and marked 8.5 % here (the truth: 8.3 %). The limits allow for the
+# rounding of other devices and for a retrained model.
 SHARE_MARKED = 0.085
 SHARE_TOLERANCE = 0.02
 LOWEST_DICE = 0.8
@@ -27,18 +27,18 @@ LOWEST_DICE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTest:
-    """What the test gave.
+    """Result of the self-test.
 
     Attributes
     ----------
     dice
-        Of the mask with the simulated truth.
+        Dice of the mask and the simulated truth.
     share_marked
-        Of the voxels.
+        Fraction of marked voxels.
     seconds
-        Model loading included.
+        Time in seconds, including the loading of the model.
     is_right
-        Both figures are within their tolerances, and the mask came back from a file unchanged.
+        Whether both metrics are within their limits, and the mask was read as it had been written.
     """
 
     dice: float
@@ -48,14 +48,14 @@ class SelfTest:
 
 
 def run_self_test(*, device: str = "cpu", checkpoints_dir: Path | None = None) -> SelfTest:
-    """Read, segment, write and read again, and compare with the truth of the simulated sample.
+    """Segment the simulated sample, write and read the mask, and compare it with the truth.
 
     Parameters
     ----------
     device
-        As in `select_device`.
+        Device, as in `select_device`.
     checkpoints_dir
-        Where weights are looked for first.
+        Folder that is searched for weights first.
 
     Raises
     ------
@@ -71,21 +71,23 @@ def run_self_test(*, device: str = "cpu", checkpoints_dir: Path | None = None) -
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mask.mrc"
         write_mask(path, mask, tomogram.geometry, label=made_by("doctor"))
-        came_back = np.array_equal(read_mask(path).data != 0, mask)
-    return judge(mask, truth, seconds=time.monotonic() - begun, came_back=came_back)
+        is_unchanged = np.array_equal(read_mask(path).data != 0, mask)
+    return compare_mask(mask, truth, seconds=time.monotonic() - begun, is_unchanged=is_unchanged)
 
 
-def judge(mask: BoolArray, truth: BoolArray, *, seconds: float = 0.0, came_back: bool = True) -> SelfTest:
-    """Hold a mask against the truth and against what was recorded.
+def compare_mask(
+    mask: BoolArray, truth: BoolArray, *, seconds: float = 0.0, is_unchanged: bool = True
+) -> SelfTest:
+    """Compare a mask with the truth and with the expected fraction of marked voxels.
 
     Parameters
     ----------
     mask, truth
-        (z, y, x), of one shape.
+        Masks (z, y, x) of the same shape.
     seconds
-        That it took.
-    came_back
-        The mask was written and read unchanged.
+        Time in seconds that the segmentation took.
+    is_unchanged
+        Whether the mask was read as it had been written.
     """
     overlap, share = count_overlap(mask, truth).dice, float(mask.mean())
     near = abs(share - SHARE_MARKED) <= SHARE_TOLERANCE
@@ -93,5 +95,5 @@ def judge(mask: BoolArray, truth: BoolArray, *, seconds: float = 0.0, came_back:
         dice=overlap,
         share_marked=share,
         seconds=seconds,
-        is_right=bool(came_back and near and overlap >= LOWEST_DICE),
+        is_right=bool(is_unchanged and near and overlap >= LOWEST_DICE),
     )

@@ -196,7 +196,7 @@ def _warn_of_flipped_rows(paths: Sequence[Path], on_event: OnEvent) -> None:
     if any(path.suffix.lower() in TIFF_SUFFIXES for path in paths):
         on_event(
             Warn(
-                text="Coordinates count rows in the order of the TIFF file; RELION and EMAN read TIFF upside down. "
+                text="Coordinates count rows in the order of the TIFF file; RELION and EMAN reverse it. "
                 "For these, use MRC images, or `cryoseg convert --flip-y --image FILE.tif`."
             )
         )

@@ -1,1 +1,1 @@
-"""Pages and pictures of files."""
+"""HTML pages and pictures of files."""

@@ -1,4 +1,4 @@
-"""`--contact-sheet`: a picture with a tile for every input of a batch."""
+"""Write a picture with a tile for every input of a batch."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ PREVIEW_ENDINGS = ("_preview.png", "_overlay.png")
 
 
 def sheet_path(folder: Path, shard: Shard | None = None) -> Path:
-    """Where the sheet of a run lies; tasks of one array have a name each."""
+    """Return the file of the contact sheet; the tasks of an array have different names."""
     shard = shard or ALL
     part = "" if shard.count == 1 else f"_{shard.index}_of_{shard.count}"
     return folder / f"contact_sheet{part}.png"
 
 
 def write_contact_sheet(path: Path, report: Report) -> Path | None:
-    """Write the sheet of a run that made previews; an older one is replaced.
+    """Write the contact sheet of a run with previews; an existing one is replaced.
 
     Parameters
     ----------
     path
-        Of the PNG.
+        PNG file.
     report
-        Finished, kept and failed inputs have a tile, those that were not begun have none.
+        Report of the run; finished, skipped and failed inputs have a tile.
 
     Returns
     -------
     Path or None
-        `path`, or None if there is nothing to show.
+        `path`; None if there are no tiles.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the page of `cryoseg view` holds: small voxels, and the facts that its script needs."""
+"""Build the page of `cryoseg view`: binned volumes, and the values that its script needs."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from cryoseg.io.inputs import stem
 from cryoseg.types import Geometry, Picks, Tomogram
 from cryoseg.view.volume_page import VolumePage
 
-MARKED_SHARE = 0.25  # of a block; membranes are thin, and half a block would lose them
+MARKED_SHARE = 0.25  # fraction of a block; membranes are thinner than half a block
 CONTRAST_PERCENTILES = (1.0, 99.0)
-UNKNOWN_DENSITY = (0.0, -1.0, -2.0, -1.0)  # MRC2014's sign for statistics that nobody computed
+UNKNOWN_DENSITY = (0.0, -1.0, -2.0, -1.0)  # MRC2014: the statistics were not computed
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSources:
-    """The files of one page.
+    """Files of one page.
 
     Attributes
     ----------
     tomogram
         Volume, micrograph or picture.
     logits, mask, picks
-        Of the same grid; None leaves them out.
+        Files on the same grid; None leaves them out.
     """
 
     tomogram: Path
@@ -53,14 +53,14 @@ class ViewSources:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewMaterial:
-    """What the files hold, at full size.
+    """Content of the files of one page.
 
     Attributes
     ----------
     tomogram, logits, mask, picks
-        On one grid; picks in three dimensions.
+        Volumes (z, y, x) of the same shape, and picks in three dimensions.
     threshold
-        Where the slider begins.
+        Initial logit threshold.
     """
 
     tomogram: Tomogram
@@ -73,35 +73,35 @@ class ViewMaterial:
 def build_page(
     sources: ViewSources, material: ViewMaterial, config: ViewConfig, factors: Factors
 ) -> VolumePage:
-    """Bin and quantize, and tell the page's script what it shows.
+    """Bin and quantize volumes, and build the page.
 
     Parameters
     ----------
     sources
-        For names and commands.
+        Files, for names and commands.
     material
-        What they hold.
+        Content of the files.
     config
-        Settings.
+        Settings of the page.
     factors
-        Voxels of the file in one of the page, (z, y, x).
+        Binning factors (z, y, x).
 
     Raises
     ------
     InputError
-        If the diameter of picks is in angstrom and the voxel size is not known.
+        If the diameter of picks is in angstrom and the voxel size is unknown.
     """
     tomogram = material.tomogram
     geometry = tomogram.geometry
     size_z, size_y, size_x = (
         size * factor for size, factor in zip(geometry.voxel_size, factors, strict=True)
     )
-    # Corners coincide, and the origin names the corner.
+    # Binning keeps the corner of the volume, which the origin gives.
     page_geometry = replace(geometry, voxel_size=(size_z, size_y, size_x), start=(0, 0, 0))
     greys = to_greys(bin_volume(tomogram.data, factors))
     volumes: dict[str, Any] = {"tomogram": greys.data}
     blobs: dict[str, bytes] = {}
-    logit_facts = step = None
+    logit_entry = step = None
     if material.logits is not None:
         assert sources.logits is not None
         binned = bin_volume(material.logits.data, factors)
@@ -109,7 +109,7 @@ def build_page(
         volumes["logits"] = quantize_logits(binned, step)
         blobs = _headers(greys.data.shape, page_geometry)
         name = stem(sources.logits)
-        logit_facts = {
+        logit_entry = {
             "step": step,
             "threshold": material.threshold,
             "command": f"cryoseg postprocess {_quoted(sources.logits)}",
@@ -130,16 +130,16 @@ def build_page(
         "grey": {"low": greys.low, "step": greys.step},
         "contrast": _contrast(greys),
         "minSlices": min(config.min_slices, tomogram.data.shape[0]),
-        "logits": logit_facts,
+        "logits": logit_entry,
         "mask": None if sources.mask is None else {"name": sources.mask.name},
-        "picks": _pick_facts(sources, material, config),
+        "picks": _pick_entry(sources, material, config),
         "notes": _notes(material, factors, greys, step),
     }
     return VolumePage(title=f"{sources.tomogram.name} · cryoseg", facts=facts, volumes=volumes, blobs=blobs)
 
 
 class _Marked:
-    """A label volume, read slice by slice as 0 and 1."""
+    """A label volume whose slices are read as 0 and 1."""
 
     def __init__(self, labels: Tomogram) -> None:
         self._labels = labels.data
@@ -168,7 +168,7 @@ def _contrast(greys: Greys) -> dict[str, int]:
     return {"black": black, "white": max(white, black + 1)}
 
 
-def _pick_facts(sources: ViewSources, material: ViewMaterial, config: ViewConfig) -> dict[str, Any] | None:
+def _pick_entry(sources: ViewSources, material: ViewMaterial, config: ViewConfig) -> dict[str, Any] | None:
     picks = material.picks
     if picks is None or sources.picks is None:
         return None
@@ -199,30 +199,30 @@ def _notes(material: ViewMaterial, factors: Factors, greys: Greys, step: float |
         notes = [f"Binning 1: the {size} voxels (x, y, z) of the file."]
     else:
         blocks = " x ".join(str(n) for n in reversed(factors))
-        notes = [f"Binning {blocks} (x, y, z): means of blocks of the file's {size} voxels."]
-    notes.append(f"Grey values in steps of {greys.step:.3g}; black and white in the file's units.")
+        notes = [f"Binning {blocks} (x, y, z): means of blocks of the {size} voxels of the file."]
+    notes.append(f"Grey values in steps of {greys.step:.3g}; black and white in the units of the file.")
     if step is not None:
         notes.append(
-            f"Logits are quantized in steps of {step:g}, rounded up, so that a threshold that is a multiple "
-            f"of the step marks what it would mark without rounding. Beyond {-128 * step:g} and "
-            f"{127 * step:g} they are cut off."
+            f"Logits are quantized in steps of {step:g}, rounded up, so that thresholds that are multiples "
+            f"of the step give the same mask as without rounding. They are clipped to {-128 * step:g} and "
+            f"{127 * step:g}."
         )
         if factors[0] > 1:
-            notes.append(
-                f"The minimum of slices counts the file's; this page divides it by {factors[0]}, rounded up."
-            )
+            notes.append(f"The page divides the minimum number of slices by {factors[0]}, rounded up.")
         if max(factors) > 1:
-            notes.append("The command works on the whole file, where thin membranes are not averaged.")
+            notes.append(
+                "The command uses the file without binning, in which thin membranes are not averaged."
+            )
     if material.mask is not None and max(factors) > 1:
-        notes.append("The mask is marked where at least a quarter of a block is.")
+        notes.append("A block is marked if at least a quarter of its voxels is.")
     if 0.0 in material.tomogram.geometry.voxel_size:
-        notes.append("The voxel size is not known, so that there is no scale.")
+        notes.append("The voxel size is unknown, so there is no scale bar.")
     else:
         notes.append("Positions count from 0 at the center of the first voxel.")
     return notes
 
 
 def _quoted(path: Path) -> str:
-    """For a shell, and safe where the name looks like an option."""
+    """Quote a path for a shell, also if it begins like an option."""
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)

@@ -1,4 +1,4 @@
-"""`cryoseg view`: a volume with its logits, mask and picks in one HTML file."""
+"""Write a volume with its logits, mask and picks as one HTML file."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from cryoseg.types import Picks, Tomogram
 from cryoseg.view.volume_page import render
 
 LARGEST_BINNING = 16
-# A tomogram's noise leaves gzip little to save; from this estimate the search for a binning begins.
+# Compressed size of noise; the search for a binning starts from this estimate.
 LEAST_PAGE_BYTES_PER_VOXEL = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewResult:
-    """What was written.
+    """A written page.
 
     Attributes
     ----------
     path
-        The page.
+        File of the page.
     binning
-        (z, y, x).
+        Binning factors (z, y, x).
     logit_step
-        Of the quantized logits; None without logits.
+        Step of the quantized logits; None without logits.
     megabytes
-        Size of the page.
+        Size of the file in megabytes.
     """
 
     path: Path
@@ -63,31 +63,31 @@ def write_view(
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> ViewResult:
-    """Write the page.
+    """Write a page.
 
     Parameters
     ----------
     sources
-        What to show.
+        Files to show.
     output
-        Ends in .html.
+        File of the page, which ends in .html.
     config
-        Settings.
+        Settings of the page.
     overwrite
-        Replace an existing page.
+        Whether an existing page is replaced.
     on_event
-        Told warnings and progress.
+        Callback for warnings and progress.
 
     Raises
     ------
     InputError
-        If a file cannot be used or does not fit the tomogram, or the page would be too large.
+        If a file cannot be used or has another shape than the tomogram, or the page is too large.
     OutputError
         If the page exists or cannot be written.
     """
     config = config or ViewConfig()
     if output.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{output}: the page is HTML. Give a name that ends in .html.")
+        raise InputError(f"{output}: the page is an HTML file. Give a name that ends in .html.")
     material = _read(sources, config, on_event)
     shape = material.tomogram.data.shape
     limit = config.max_megabytes * 1e6
@@ -139,7 +139,7 @@ def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMa
             raise InputError(f"{sources.logits}: holds {found}, not logits. Pass it with --mask instead.")
         if config.logit_threshold is None:
             threshold, origin = recorded_threshold(sources.logits)
-            on_event(Note(text=f"The threshold begins at {threshold:g} ({origin})."))
+            on_event(Note(text=f"The initial threshold is {threshold:g} ({origin})."))
         else:
             threshold = config.logit_threshold
     if sources.mask is not None:
@@ -173,7 +173,7 @@ def _read_fitting(path: Path, tomogram: Tomogram, read: Callable[[Path], Tomogra
         found, wanted = (" x ".join(map(str, data.shape)) for data in (volume.data, tomogram.data))
         raise InputError(
             f"{path}: has {found} voxels (z, y, x), and {tomogram.source.name} has {wanted}. "
-            "Give what belongs to this tomogram."
+            "Give the file of this tomogram."
         )
     return volume
 
@@ -191,8 +191,8 @@ def _read_picks(path: Path, tomogram: Tomogram, on_event: OnEvent) -> Picks:
     elif len(sets) == 1:
         (picks,) = sets.values()
         if keys[0].name:
-            said = f"{path}: holds picks of {keys[0].name}, which are shown on {tomogram.source.name}."
-            on_event(Warn(text=said))
+            text = f"{path}: holds picks of {keys[0].name}, which are shown on {tomogram.source.name}."
+            on_event(Warn(text=text))
     else:
         example = ", ".join(list(sets)[:3])
         raise InputError(
@@ -203,7 +203,9 @@ def _read_picks(path: Path, tomogram: Tomogram, on_event: OnEvent) -> Picks:
         on_event(Warn(text=warning))
     if picks.centers.shape[1] == 2:
         if not is_flat:
-            raise InputError(f"{path}: holds points without a z, and {tomogram.source.name} is a volume.")
+            raise InputError(
+                f"{path}: holds points without z, and {tomogram.source.name} is a volume. Give points with z."
+            )
         centers = np.column_stack([np.zeros(len(picks)), picks.centers])
         picks = replace(picks, centers=centers)
     if outside := points_outside(picks.centers, shape):
