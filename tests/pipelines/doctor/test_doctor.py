@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.pipelines.doctor import doctor
 from cryoseg.pipelines.doctor.doctor import Check, Diagnosis, Verdict, examine
-from cryoseg.pipelines.doctor.self_test import CROP, SHARE_MARKED, run_self_test
+from cryoseg.pipelines.doctor.self_test import CROP, SHARE_MARKED, compare_mask, run_self_test
 
 
 def half_marked(shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
