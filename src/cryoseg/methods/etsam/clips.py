@@ -1,9 +1,9 @@
-"""Clips of whole slices for SAM 2 networks, augmented as ETSAM's.
+"""Clips of whole slices for SAM 2 networks, with the augmentation of ETSAM.
 
-Two traps of the published augmentation are repaired. Its color jitter clamps to [0, 1], though
-inputs of stage 2 reach 2; here nothing is clamped. Its affine transform fills corners with 123 on
-data in [0, 1]; here they get the clip's mean, and their labels are unknown. Saturation and random
-grey do nothing to three equal channels and are left out.
+Two faults of the published augmentation are corrected. Its color jitter clamps to [0, 1], although the
+inputs of stage 2 reach 2; here nothing is clamped. Its affine transform fills corners with 123 although the
+data lie in [0, 1]; here they get the mean of the clip, and their labels are unknown. Saturation and random
+grey do not change three equal channels and are left out.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from cryoseg.methods.etsam.network import NetworkInput
 from cryoseg.methods.etsam.training_network import ClipBatch
 from cryoseg.types import BoolArray
 
-MASK_LEVEL = 0.5  # where sam2 cuts a resized prompt mask
+MASK_LEVEL = 0.5  # threshold of sam2 for a resized prompt mask
 
 
 @dataclass(frozen=True, kw_only=True)
 class SliceVolume:
-    """A tomogram from which clips of slices are read when they are needed.
+    """A tomogram whose slices are read when they are needed.
 
     Attributes
     ----------
     name
-        For messages.
+        Name for messages.
     plane
-        Gives slice z as (y, x) floats, as the network of this stage sees it.
+        Function that returns slice z as (y, x) floats, the input of this stage.
     labels
-        (z, y, x): 1 membrane, 0 none, -1 unknown.
+        (z, y, x) labels: 1 membrane, 0 background, -1 unknown.
     prompt
-        Gives the (y, x) mask that would prompt slice z at inference, or None.
+        Function that returns the (y, x) mask that prompts slice z in inference, or None.
     """
 
     name: str
@@ -51,7 +51,7 @@ class SliceVolume:
     prompt: Callable[[int], BoolArray | None]
 
     def first_slices(self, length: int) -> NDArray[np.int64]:
-        """Slices with membrane after which `length` slices fit (or the last ones, if none fit)."""
+        """Return the slices with membrane that can start a clip, or else the first slice with membrane."""
         holding = np.flatnonzero((self.labels > 0).any(axis=(1, 2)))
         latest = max(len(self.labels) - length, 0)
         return holding[holding <= latest] if (holding <= latest).any() else holding[:1]
@@ -60,18 +60,18 @@ class SliceVolume:
 def sample_slice_clip(
     volumes: list[SliceVolume], rng: np.random.Generator, config: Sam2ClipConfig, side: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """One augmented clip.
+    """Draw one augmented clip.
 
     Parameters
     ----------
     volumes
-        To draw from; each holds membrane.
+        Volumes to draw from, each with membrane.
     rng
-        Of this clip alone.
+        Random generator of this clip alone.
     config
         Length and augmentation.
     side
-        Of the network's square input, in pixels.
+        Side of the network's square input in pixels.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def sample_slice_clip(
 
 
 def resize_mask(mask: Tensor, side: int) -> Tensor:
-    """(y, x) bool to (side, side) bool, as sam2's predictor resizes a prompt."""
+    """Resize a (y, x) mask to (side, side) as sam2's predictor resizes a prompt."""
     resized = functional.interpolate(
         mask[None, None].float(), size=(side, side), mode="bilinear", align_corners=False, antialias=True
     )
@@ -115,32 +115,32 @@ def resize_mask(mask: Tensor, side: int) -> Tensor:
 def _warp(
     images: Tensor, labels: Tensor, prompt: Tensor | None, rng: np.random.Generator, config: Sam2ClipConfig
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Mirror, rotate and shear all slices alike."""
+    """Mirror, rotate and shear all slices in the same way."""
     if rng.random() < config.flip:
         images, labels = images.flip(-1), labels.flip(-1)
         prompt = None if prompt is None else prompt.flip(-1)
     angle, shear = (float(rng.uniform(-most, most)) for most in (config.rotation, config.shear))
     if angle == 0 and shear == 0:
         return images, labels, prompt
-    still: dict[str, Any] = {"angle": angle, "translate": [0, 0], "scale": 1.0, "shear": [shear, 0.0]}
-    known = labels.to(torch.float32) + 1  # 0 where nothing is known, so that corners become unknown
-    moved = affine(known, **still, interpolation=InterpolationMode.NEAREST, fill=[0.0] * len(known)) - 1
+    transform: dict[str, Any] = {"angle": angle, "translate": [0, 0], "scale": 1.0, "shear": [shear, 0.0]}
+    known = labels.to(torch.float32) + 1  # 0 where a label is unknown, so that corners become unknown
+    moved = affine(known, **transform, interpolation=InterpolationMode.NEAREST, fill=[0.0] * len(known)) - 1
     if not bool((moved[0] > 0).any()):
         return images, labels, prompt
     mean = float(images.mean())
     images = (
-        affine(images - mean, **still, interpolation=InterpolationMode.BILINEAR, fill=[0.0] * len(images))
+        affine(images - mean, **transform, interpolation=InterpolationMode.BILINEAR, fill=[0.0] * len(images))
         + mean
     )
     if prompt is not None:
         prompt = (
-            affine(prompt[None].float(), **still, interpolation=InterpolationMode.NEAREST)[0] > MASK_LEVEL
+            affine(prompt[None].float(), **transform, interpolation=InterpolationMode.NEAREST)[0] > MASK_LEVEL
         )
     return images, moved.to(torch.int8), prompt
 
 
 def _jitter(images: Tensor, rng: np.random.Generator, config: Sam2ClipConfig) -> Tensor:
-    """Brightness and contrast, alike for all slices."""
+    """Change brightness and contrast of all slices in the same way."""
     brightness, contrast = (1 + float(rng.uniform(-c, c)) for c in (config.brightness, config.contrast))
     mean = images.mean(dim=(-2, -1), keepdim=True)
     return brightness * (mean + contrast * (images - mean))
@@ -149,16 +149,16 @@ def _jitter(images: Tensor, rng: np.random.Generator, config: Sam2ClipConfig) ->
 def sample_slice_clips(
     volumes: list[SliceVolume], config: Sam2ClipConfig, *, side: int, seed: int, step: int, part: range
 ) -> ClipBatch:
-    """Those clips of a step whose numbers lie in `part`.
+    """Draw the clips of a step with indices in `part`.
 
     Parameters
     ----------
     volumes, config, side
-        As for `sample_slice_clip`.
+        Parameters of `sample_slice_clip`.
     seed, step
-        Every choice follows from (seed, step, number of the clip).
+        All random choices follow from (seed, step, index of the clip).
     part
-        Of `range(config.batch)`; one process takes all.
+        Part of `range(config.batch)` that this process draws.
     """
     clips = [sample_slice_clip(volumes, np.random.default_rng([seed, step, i]), config, side) for i in part]
     prompts = [prompt for _, _, prompt in clips if prompt is not None]

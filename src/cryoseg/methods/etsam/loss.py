@@ -1,4 +1,4 @@
-"""sam2's own loss on clips whose labels may be unknown in places."""
+"""Loss of sam2 on clips with unknown labels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ except ImportError as error:
         f'Training ETSAM needs {error.name}, which is not installed; run pip install "cryoseg[train]".'
     ) from error
 
-SURELY_NOT = -100.0  # a logit whose probability, focal loss and gradient are 0
+BACKGROUND_LOGIT = -100.0  # a logit whose probability, focal loss and gradient are 0
 
 
 def etsam_loss() -> MultiStepMultiMasksAndIous:
-    """Focal, Dice, IoU and presence terms with ETSAM's weights.
+    """Return the loss of sam2: focal, Dice, IoU and presence terms with the weights of ETSAM.
 
     Notes
     -----
@@ -38,35 +38,35 @@ def etsam_loss() -> MultiStepMultiMasksAndIous:
 
 
 def clip_loss(loss: MultiStepMultiMasksAndIous, outputs: list[dict[str, Any]], clips: ClipBatch) -> Tensor:
-    """Loss of a batch of clips, a scalar with gradient.
+    """Return the loss of a batch of clips, a scalar with gradient.
 
-    Voxels with label -1 count as a confident and right "no membrane", which adds nothing to any
-    term. A slice without a single known voxel is left out.
+    Voxels with label -1 get the logit of certain background, which adds nothing to any term. Slices without
+    a known voxel are left out.
 
     Parameters
     ----------
     loss
-        From `etsam_loss`.
+        Loss from `etsam_loss`.
     outputs
-        Of `ClipNetwork`, one per slice.
+        Outputs of `ClipNetwork`, one per slice.
     clips
-        What the network saw.
+        Input of the network.
     """
     unknown = (clips.labels < 0).transpose(0, 1)  # (T, B, S, S)
-    taught = [t for t in range(clips.num_frames) if not bool(unknown[t].all())]
+    known = [t for t in range(clips.num_frames) if not bool(unknown[t].all())]
     key = "multistep_pred_multimasks_high_res"
     covered = [
         {
             **outputs[t],
             key: [
-                masks.float().masked_fill(unknown[t][:, None], SURELY_NOT)
+                masks.float().masked_fill(unknown[t][:, None], BACKGROUND_LOGIT)
                 if unknown[t].any()
                 else masks.float()
                 for masks in outputs[t][key]
             ],
         }
-        for t in taught
+        for t in known
     ]
     if not covered:
         return torch.stack([masks.sum() for masks in outputs[0][key]]).sum() * 0.0
-    return loss(covered, clips.masks[taught])[CORE_LOSS_KEY]
+    return loss(covered, clips.masks[known])[CORE_LOSS_KEY]

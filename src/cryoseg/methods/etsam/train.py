@@ -1,4 +1,4 @@
-"""`cryoseg train etsam-stage1|etsam-stage2`: any SAM 2 network, on whole slices."""
+"""Train a stage of ETSAM: any SAM 2 network on whole slices."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ def train_sam2_stage(
     start: Path | None = None,
     runtime: Runtime = Runtime(),
 ) -> bool:
-    """Train one stage in a folder, going on where an earlier call stopped.
+    """Train one stage in a folder; continue where an earlier call stopped.
 
     Parameters
     ----------
     config
-        Everything that decides the result.
+        Settings of the stage.
     data
         Pairs, with the folder of stage-1 logits for stage 2.
     folder
-        Receives `config.json`, `log.csv`, `last.pt` and `best.pt`, which `cryoseg segment
-        --stage1-checkpoint` takes with the same `--sam2-config`.
+        Folder of `config.json`, `log.csv`, `last.pt` and `best.pt`, which `cryoseg segment
+        --stage1-checkpoint` reads with the same `--sam2-config`.
     start
-        Checkpoint of SAM 2.1, of ETSAM or of a run; None starts from nothing.
+        Checkpoint of SAM 2.1, ETSAM or a run to start with; None to train from scratch.
     runtime
         Device, processes and receiver of events.
 
     Returns
     -------
     bool
-        True when all steps are done, False when the time limit ended the run earlier.
+        Whether all steps are done; False if the time limit came first.
     """
     run = TrainingRun(folder, f"stage {config.stage}", config.loop, runtime)
     device, processes = runtime.device, runtime.processes
@@ -91,14 +91,14 @@ def train_sam2_stage(
             outputs = network(clips)
         return clip_loss(criterion, outputs, clips)
 
-    judge = build_predictor(config.sam2_config).to(device) if processes.first else None
+    predictor = build_predictor(config.sam2_config).to(device) if processes.first else None
 
     def validate(trained: nn.Module, step: int) -> float:
-        assert judge is not None
-        judge.load_state_dict(trained.state_dict())
+        assert predictor is not None
+        predictor.load_state_dict(trained.state_dict())
         curves = [
             dice_by_threshold(
-                stage_logits(judge, pair, config, data, device),
+                stage_logits(predictor, pair, config, data, device),
                 read_labels(pair, read_tomogram(pair.tomogram, mode0=pair.mode0)),
             )
             for pair in data.held_out
@@ -123,7 +123,7 @@ def train_sam2_stage(
 def write_sam2_logits(
     config: TrainSam2Config, checkpoint: Path, data: TrainingPairs, runtime: Runtime
 ) -> None:
-    """ETSAM's preparation for stage 2: write the stage-1 logits of every pair; existing ones stay."""
+    """Write the stage-1 logits of every pair for stage 2; existing files are kept."""
     first = replace(config, stage=1)
 
     def build() -> Callable[[Pair], NDArray[np.float32]]:
@@ -142,7 +142,7 @@ def stage_logits(
     data: TrainingPairs,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """(z, y, x) logits of a pair's tomogram, by the propagation that `cryoseg segment` uses."""
+    """Compute the (z, y, x) logits of a pair's tomogram as `cryoseg segment` does."""
     values = read_tomogram(pair.tomogram, mode0=pair.mode0).data
     out = np.empty(values.shape, np.float32)
     if config.stage == 2:
@@ -166,12 +166,12 @@ def stage_logits(
 
 
 def _inverted(pair: Pair, polarity: Polarity) -> bool:
-    """ETSAM takes grey values as they are; only membranes known to be bright are inverted."""
+    """Whether to invert grey values: only if the membranes are known to be bright."""
     return (pair.polarity or polarity) is Polarity.BRIGHT
 
 
 def _slice_volume(pair: Pair, config: TrainSam2Config, data: TrainingPairs, on_event: OnEvent) -> SliceVolume:
-    """A pair whose slices are read when they are asked for."""
+    """Return a pair as a volume whose slices are read when they are needed."""
     tomogram = read_tomogram(pair.tomogram, mode0=pair.mode0)
     check_finite(tomogram)
     labels = read_labels(pair, tomogram, on_event)
@@ -188,7 +188,7 @@ def _slice_volume(pair: Pair, config: TrainSam2Config, data: TrainingPairs, on_e
             prompt=_prompter(config, config.stage1_prompt, shape, None),
         )
     if data.logits is None:
-        raise InputError(f"{pair.name}: stage 2 learns from stage-1 logits; name the run with --stage1.")
+        raise InputError(f"{pair.name}: stage 2 needs stage-1 logits; give the run with --stage1.")
     first: NDArray[np.float16] = np.load(data.stage1_logits(pair), mmap_mode="r")
     fused = fused_logits_map(np.array([first.min(), first.max()], np.float32))
     return SliceVolume(
@@ -205,7 +205,7 @@ def _prompter(
     shape: tuple[int, int],
     first: NDArray[np.float16] | None,
 ) -> Callable[[int], Any]:
-    """The mask with which inference would prompt slice z."""
+    """Return the function from slice z to the mask that prompts it in inference."""
     if config.prompts is ClipPrompts.SAM2 or kind.value == Stage1Prompt.NONE.value:
         return lambda z: None
     if kind.value == Stage1Prompt.ZERO.value:

@@ -1,7 +1,7 @@
-"""sam2's own training network, prompted for volumes.
+"""The training network of sam2 with prompts for volumes.
 
-sam2 carries the network with which it was trained: `training.model.sam2.SAM2Train`. It differs
-from the predictor only in how it is prompted, so its weights are the predictor's.
+`training.model.sam2.SAM2Train` differs from the predictor of sam2 only in its prompts; it has the same
+weights.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ TRUNK = "image_encoder.trunk."
 
 @dataclass(frozen=True, kw_only=True)
 class ClipBatch:
-    """Clips as sam2's training network reads them.
+    """Clips as the training network of sam2 reads them.
 
     Attributes
     ----------
     images
-        (B, T, 3, S, S) float32, normalized.
+        (B, T, 3, S, S) float32 normalized images.
     labels
-        (B, T, S, S) int8: 1 membrane, 0 none, -1 unknown.
+        (B, T, S, S) int8 labels: 1 membrane, 0 background, -1 unknown.
     prompts
-        (B, S, S) bool mask of the first slice for `ClipPrompts.INFERENCE`; None to start from the
-        image alone.
+        (B, S, S) bool masks that prompt the first slice with `ClipPrompts.INFERENCE`; None to start from
+        the images alone.
     """
 
     images: Tensor
@@ -70,44 +70,44 @@ class ClipBatch:
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """Number T of slices."""
         return self.images.shape[1]
 
     @property
     def masks(self) -> Tensor:
-        """(T, B, S, S) bool; unknown is not membrane."""
+        """Masks of membrane, (T, B, S, S) bool, without unknown voxels."""
         return (self.labels > 0).transpose(0, 1)
 
     @property
     def flat_img_batch(self) -> Tensor:
-        """(B * T, 3, S, S)."""
+        """Images of all clips, (B * T, 3, S, S)."""
         return self.images.flatten(0, 1)
 
     @property
     def flat_obj_to_img_idx(self) -> Tensor:
-        """(T, B) place of slice t of clip b in `flat_img_batch`."""
+        """Index of slice t of clip b in `flat_img_batch`, (T, B)."""
         clips, length = self.images.shape[:2]
         return torch.arange(length)[:, None] + length * torch.arange(clips)[None, :]
 
     def to(self, device: torch.device) -> ClipBatch:
-        """The same on `device`."""
+        """Copy the clips to a device."""
         prompts = None if self.prompts is None else self.prompts.to(device)
         return ClipBatch(images=self.images.to(device), labels=self.labels.to(device), prompts=prompts)
 
 
 class ClipNetwork(SAM2Train):
-    """sam2's training network whose prompts can also be those of `cryoseg segment`."""
+    """The training network of sam2, which can also use the prompts of `cryoseg segment`."""
 
     prompts: ClipPrompts = ClipPrompts.SAM2
 
     def reseed(self, seed: Sequence[int]) -> None:
-        """Make every random choice of the next clip follow from `seed`, here and in torch."""
+        """Seed all random choices of the next clip, here and in torch."""
         self.rng = np.random.default_rng(list(seed))
         torch.manual_seed(int(self.rng.integers(2**31)))
 
-    # sam2 names the argument so.
+    # The name of the argument is that of sam2.
     def forward(self, input: ClipBatch) -> list[dict[str, Any]]:  # noqa: A002
-        """sam2's outputs of every slice, for its own loss."""
+        """Return the outputs of sam2 for every slice, as its loss needs them."""
         return super().forward(input)
 
     def prepare_prompt_inputs(
@@ -116,7 +116,7 @@ class ClipNetwork(SAM2Train):
         input: ClipBatch,  # noqa: A002
         start_frame_idx: int = 0,
     ) -> dict[str, Any]:
-        """Choose prompts as sam2 does, or give the first slice the prompt of inference."""
+        """Choose prompts as sam2 does, or prompt the first slice as in inference."""
         if self.prompts is ClipPrompts.SAM2:
             return super().prepare_prompt_inputs(backbone_out, input, start_frame_idx)
         masks = {} if input.prompts is None else {start_frame_idx: input.prompts[:, None].float()}
@@ -140,18 +140,18 @@ def build_clip_network(
     drop_path: float = 0.0,
     freeze: Sequence[Part] = (),
 ) -> ClipNetwork:
-    """An untrained network of a SAM 2 configuration, ready for clips.
+    """Build the untrained training network of a SAM 2 configuration.
 
     Parameters
     ----------
     config
-        Name or path, see `find_config`.
+        Name or path for `find_config`.
     prompts
-        What starts a clip.
+        Kind of prompts of a clip.
     drop_path
-        Probability of leaving out a block of the encoder.
+        Probability of skipping a block of the encoder.
     freeze
-        Parts whose weights stay.
+        Parts whose weights do not change.
     """
     overrides: dict[str, Any] = {**PROMPTING, "image_encoder.trunk.drop_path_rate": drop_path}
     network = build_network(config, ClipNetwork, overrides=overrides)
@@ -167,23 +167,24 @@ def build_clip_network(
 def layered_groups(
     network: nn.Module, *, weight_decay: float, encoder_rate: float, layer_decay: float
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in groups of equal learning rate and weight decay.
+    """Return the trainable parameters in groups of equal learning rate and weight decay.
 
     Parameters
     ----------
     network
-        With a Hiera as `image_encoder.trunk`.
+        Network with a Hiera as `image_encoder.trunk`.
     weight_decay
-        Of everything but biases and norms.
+        Weight decay of all parameters but biases and norms.
     encoder_rate
         Learning rate of the image encoder relative to the rest.
     layer_decay
-        Factor per layer below the encoder's last one; its position embedding is spared.
+        Factor of the learning rate per layer below the last one of the encoder, except for its position
+        embedding.
 
     Returns
     -------
     list of dict
-        Of `params`, `weight_decay` and `scale`, by which the loop multiplies the learning rate.
+        Groups with `params`, `weight_decay` and `scale`, the factor of the learning rate.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Scores of a trained picker, fitted to what its picks on validation micrographs were worth."""
+"""Calibrate the scores of a trained picker on validation micrographs."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.types import FloatArray
 
-MATCH_RADIUS = 0.25  # a pick counts within half a radius of a particle; in diameters
+MATCH_RADIUS = 0.25  # largest distance of a correct pick from a particle, in diameters
 
 
 @dataclass(frozen=True, kw_only=True)
 class PickFit:
-    """Calibration of picks, and how good they are on the micrographs it was fitted to.
+    """Calibration of scores and metrics of the picks on the micrographs it was fitted to.
 
     Attributes
     ----------
     peak_sigma
-        Width of the blur with the best F1, in diameters.
+        Standard deviation of the blur with the best F1, in diameters.
     calibration
-        From raw scores to scores.
+        Function from raw scores to scores.
     score_threshold
-        With the best F1.
+        Threshold with the best F1.
     f1
-        At that threshold.
+        F1 at that threshold.
     error
-        Expected calibration error; on the same micrographs, so a little too good.
+        Expected calibration error, slightly too small since it is of the same micrographs.
     """
 
     peak_sigma: float
@@ -52,7 +52,7 @@ def pick_curve(
     peak_sigma: float,
     particle_pixels: float,
 ) -> PickCurve:
-    """Raw scores and hits of all picks in (y, x) logits on known pixels, best first."""
+    """Return raw scores and hits of all picks in (y, x) logits on pixels with a known label."""
     curves = []
     for micrograph, drawn in zip(micrographs, logits, strict=True):
         picks = logits_to_picks(
@@ -79,20 +79,20 @@ def fit_picks(
     particle_pixels: float,
     device: torch.device,
 ) -> PickFit:
-    """Calibrate the scores of a network's picks on micrographs with known centers.
+    """Calibrate the scores of a network's picks on micrographs with labels.
 
     Parameters
     ----------
     network
-        Trained.
+        Trained network on `device`.
     micrographs
-        That chose nothing but the best weights and the threshold.
+        Validation micrographs.
     logit_threshold
-        Of the mask that picks come from.
+        Logit threshold of the mask that is picked.
     particle_pixels
-        Diameter of a particle in the micrographs as the network sees them.
+        Diameter of a particle in pixels of the network.
     device
-        Where the network is.
+        Device to compute on.
     """
     logits = [micrograph_logits(network, micrograph, device) for micrograph in micrographs]
     curves = {
@@ -105,7 +105,7 @@ def fit_picks(
         )
         for sigma in PEAK_SIGMAS
     }
-    # Without a single hit F1 is not a number and the first width is as good as any.
+    # Without a single hit F1 is not a number, and the first width is used.
     peak_sigma = max(curves, key=lambda sigma: np.nan_to_num(curves[sigma].best_f1[1], nan=-1.0))
     curve = curves[peak_sigma]
     calibration = fit_calibration(curve.scores, curve.is_hit)
@@ -114,7 +114,7 @@ def fit_picks(
     return PickFit(
         peak_sigma=peak_sigma,
         calibration=calibration,
-        # Rounded down, so that the pick that sets it stays above it in float32.
+        # Rounded down, so that in float32 the pick with this score is above the threshold.
         score_threshold=0.0 if np.isnan(threshold) else float(np.floor(threshold * 1e4) / 1e4),
         f1=f1,
         error=expected_calibration_error(scores, curve.is_hit),

@@ -1,4 +1,4 @@
-"""Micrographs with labels on disk, found and read for training; always paired by name."""
+"""Find and read micrographs with labels for training."""
 
 from __future__ import annotations
 
@@ -37,20 +37,22 @@ _SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True)
 class MicrographPair:
-    """An image and what is known about its particles: a mask, numbered labels, or coordinates.
+    """A micrograph and its labels: a mask, numbered particles, or coordinates.
 
     Attributes
     ----------
+    name, image
+        Name and file of the micrograph.
     mask
-        Image file, or None where there are coordinates.
+        File of the mask or of numbered particles, or None for coordinates.
     numbered
-        `mask` holds the number of the particle in every pixel.
+        Whether the values of `mask` are numbers of particles.
     centers
-        (n, 2) y, x in pixels, or None.
+        (n, 2) y, x of particles in pixels, or None.
     polarity
-        Of the particles, if the data say.
+        Polarity of the particles, or None if the data do not contain it.
     warnings
-        Sentences about what was doubtful in the coordinates.
+        Warnings about the coordinates.
     """
 
     name: str
@@ -64,24 +66,24 @@ class MicrographPair:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How training micrographs are read.
+    """Settings for reading training micrographs.
 
     Attributes
     ----------
     particle_pixels
-        Diameter to which particles are scaled, of the recipe.
+        Diameter to which particles are scaled, in pixels.
     diameter_px, diameter_angstrom
-        Diameter of a particle in the micrographs, one of the two; neither measures it in the labels.
+        Diameter of a particle in pixels of the file or in angstrom; if both are None, it is measured.
     pixel_size
-        In angstrom; None believes the files.
+        Pixel size in angstrom; None for that of the files.
     polarity
-        Of the particles where the data do not say.
+        Polarity of the particles where the data do not contain it.
     border_px
-        Width of a frame in which particles are not labelled; what is unlabelled there is unknown.
+        Width in pixels of a border in which particles are not labeled; its background is unknown.
     core
-        Diameter of the discs that are learned, in particle diameters; at 1 the labels stay as they are.
+        Diameter of the target discs in particle diameters; 1 keeps the labels unchanged.
     square
-        Sides of the whole image and of its logits, for training on whole micrographs; or None.
+        Sides of the whole image and of its logits in pixels for training on whole micrographs, or None.
     mode0
         How bytes of MRC files are read.
     """
@@ -100,10 +102,10 @@ class ReadOptions:
 def find_micrographs(
     sources: Sequence[str], picks: Sequence[Path] = ()
 ) -> tuple[list[MicrographPair], list[MicrographPair]]:
-    """Find pairs for training, and those that the data themselves set apart for validation.
+    """Find pairs for training, and those in folders for validation.
 
-    A source is a folder or CSV list as `io.pairs.find_labeled` takes it, or a folder that holds such folders
-    named `train` and `valid`. With `picks`, the sources are images, folders and globs, and coordinate files
+    A source is a folder or CSV list for `io.pairs.find_labeled`, or a folder with subfolders `train` and
+    `valid`. With `picks`, the sources are images, folders and globs, and coordinate files
     name the image of every particle or carry the image's name themselves.
 
     Raises
@@ -175,10 +177,10 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
 
 
 def labelled_diameter(labels: NDArray[np.integer[Any]], *, numbered: bool) -> float:
-    """Typical diameter of the particles in (y, x) labels, in pixels; 0.0 without particles.
+    """Measure the diameter of the particles in (y, x) labels in pixels; 0.0 without particles.
 
-    Numbered particles have the diameter of a disc of their median area; in a plain mask, where
-    discs touch, it is twice the depth of the typical component.
+    For numbered particles it is the diameter of a disc of their median area. In a mask, where discs touch,
+    it is twice the median over components of the largest distance to the background.
     """
     if numbered:
         _, areas = np.unique(labels[labels > 0], return_counts=True)
@@ -194,18 +196,18 @@ def labelled_diameter(labels: NDArray[np.integer[Any]], *, numbered: bool) -> fl
 def load_micrograph(
     pair: MicrographPair, options: ReadOptions, *, on_event: OnEvent = ignore
 ) -> tuple[TrainingMicrograph, float]:
-    """Read one pair as the network will see it; `on_event` receives warnings about labels outside the image.
+    """Read one pair at the scale of the network; `on_event` receives warnings about its files.
 
     Returns
     -------
     tuple
-        The micrograph, and the particle's diameter in pixels of the file.
+        Micrograph, and diameter of a particle in pixels of the file.
 
     Raises
     ------
     InputError
-        If labels and image differ in shape, no particle is labelled, many labels lie outside the image,
-        or the diameter is unusable.
+        If labels and image differ in shape, no particle is labeled, many labels lie outside the image,
+        or the diameter does not fit the image.
     """
     micrograph = read_micrograph(pair.image, pixel_size=options.pixel_size, mode0=options.mode0)
     image = micrograph.data
@@ -279,7 +281,7 @@ def load_micrograph(
 
 
 def _centers(labels: NDArray[np.int32], pair: MicrographPair, particle_pixels: float) -> NDArray[np.float64]:
-    """(n, 2) y, x: of numbered particles, or of the discs that a plain mask is made of."""
+    """Return (n, 2) centers y, x of numbered particles or of the discs of a mask."""
     if pair.numbered:
         present = np.unique(labels[labels > 0])
         return np.array(ndimage.center_of_mass(labels > 0, labels, present)).reshape(-1, 2)
@@ -293,11 +295,11 @@ def _native_labels(pair: MicrographPair, shape: tuple[int, ...], mode0: Mode0) -
     if values.shape != shape:
         raise InputError(
             f"{pair.mask}: is {values.shape[1]} x {values.shape[0]} px, its image {shape[1]} x {shape[0]}; "
-            "labels must lie on the image's grid."
+            "labels must have the size of the image."
         )
     if pair.numbered:
         return np.asarray(values, np.int32)
-    # JPEG labels are not exactly black and white.
+    # Masks in JPEG files have values between black and white.
     return np.asarray(values > values.max() / 2, np.int32) if values.max() > 0 else values.astype(np.int32)
 
 
@@ -309,10 +311,9 @@ def _as_square(
     sides: tuple[int, int],
     invert: bool,
 ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-    """The whole micrograph as RGB in [0, 1] and its soft labels, without regard to its aspect.
+    """Resize a micrograph to a square RGB image in [0, 1], and its labels to a soft mask.
 
-    Source: yangyang-69/Prompt_sam_cryoPPP notebooks/dataset.py@d4f8b28; one filter for image and labels
-    instead of its three.
+    Source: yangyang-69/Prompt_sam_cryoPPP notebooks/dataset.py@d4f8b28, which uses three different filters.
     """
     if native is None:
         assert pair.centers is not None

@@ -1,4 +1,4 @@
-"""Training samples from ordinary pictures: prepared squares, the published augmentation, soft targets."""
+"""Training samples from ordinary pictures: squares, published augmentation and soft targets."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from cryoseg.config.prompt_sam import InputScale
 from cryoseg.core.picture_frame import PictureFrame, frame_picture
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pictures import PictureRow, read_picture_mask, read_rgb, read_size
+from cryoseg.methods.particles.samples import shuffled
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.types import FloatArray
 
-CACHE_BYTES = 1 << 30  # of prepared squares kept in memory
+CACHE_BYTES = 1 << 30  # largest memory for squares that are kept
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
-REFLECT = 4  # OpenCV's name for a border mode that mirrors without repeating the last pixel
+REFLECT = 4  # OpenCV's BORDER_REFLECT_101
 
 Square = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 Augment = Callable[[NDArray[np.uint8], NDArray[np.bool_], int], Square]
 
 
 def load_square(row: PictureRow, side: int, *, crop_black: bool) -> tuple[Square, PictureFrame]:
-    """A picture and its mask as squares of `side` pixels.
+    """Read a picture and its mask and resize them to squares of `side` pixels.
 
     Returns
     -------
     tuple
-        ((side, side, 3) 8 bit, (side, side) bool), and where they lie in the picture.
+        Squares (side, side, 3) 8-bit and (side, side) bool, and their position in the picture.
 
     Raises
     ------
     InputError
-        If one is unreadable, or they differ in size.
+        If one cannot be read, or they differ in size.
     """
     check_sizes(row)
     rgb, mask = read_rgb(row.image), read_picture_mask(row.mask)
@@ -49,32 +50,32 @@ def load_square(row: PictureRow, side: int, *, crop_black: bool) -> tuple[Square
 
 
 def check_sizes(row: PictureRow) -> None:
-    """Look at the first bytes of both files, so that a wrong one is found before training begins.
+    """Compare the sizes of a picture and its mask, which are read from their headers.
 
     Raises
     ------
     InputError
-        If one is no picture, or they differ in size.
+        If one is not a picture, or they differ in size.
     """
     (height, width), mask = read_size(row.image), read_size(row.mask)
     if (height, width) != mask:
         raise InputError(
-            f"{row.mask}: is {mask[1]} x {mask[0]} px, its picture {width} x {height}; a mask must lie on "
-            "the picture's grid."
+            f"{row.mask}: is {mask[1]} x {mask[0]} px, its picture {width} x {height}; a mask must have "
+            "the size of its picture."
         )
 
 
 class PictureSamples:
-    """Squares of many pictures, read when they are needed.
+    """Squares of pictures, which are read when they are needed.
 
     Parameters
     ----------
     rows
         Pictures and masks.
     side
-        Of the squares, in pixels.
+        Side of the squares in pixels.
     crop_black
-        Leave out black borders.
+        Whether to crop black borders.
     """
 
     def __init__(self, rows: Sequence[PictureRow], side: int, *, crop_black: bool) -> None:
@@ -96,15 +97,13 @@ class PictureSamples:
     def batch(
         self, size: int, *, seed: int, step: int, augment: Augment | None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Samples of one step, every picture once an epoch: (B, S, S, 3) and (B, S, S).
+        """Return the samples of one step, each picture once per epoch: (B, S, S, 3) and (B, S, S).
 
-        Every random choice follows from (seed, step) and the place in the batch.
+        All random choices follow from (seed, step) and the index in the batch.
         """
         images, masks = [], []
         for i in range(size):
-            epoch, place = divmod(step * size + i, len(self))
-            order = np.random.default_rng([seed, epoch]).permutation(len(self))
-            image, mask = self[int(order[place])]
+            image, mask = self[shuffled(step * size + i, len(self), seed)]
             if augment is not None:
                 draw = int(np.random.default_rng([seed, step, i]).integers(2**31))
                 image, mask = augment(image, mask, draw)
@@ -114,9 +113,9 @@ class PictureSamples:
 
 
 def picture_input(network: PromptSam, images: NDArray[np.uint8]) -> Tensor:
-    """(B, S, S, 3) 8-bit pictures as what the network takes.
+    """Convert (B, S, S, 3) 8-bit pictures to the input of a network.
 
-    Networks that see grey values get the luminance at zero mean and unit deviation.
+    Networks that read grey values get the luminance with zero mean and unit deviation.
     """
     rgb = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
     if network.config.input_scale is not InputScale.GREY:
@@ -127,16 +126,16 @@ def picture_input(network: PromptSam, images: NDArray[np.uint8]) -> Tensor:
 
 
 def soft_target(masks: NDArray[np.bool_], side: int) -> Tensor:
-    """(B, S, S) masks as (B, side, side) targets with soft edges, bilinear as published."""
+    """Resize (B, S, S) masks to (B, side, side) soft targets by bilinear interpolation, as published."""
     values = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
     return functional.interpolate(values, (side, side), mode="bilinear", align_corners=False)[:, 0]
 
 
 def published_augmentation(side: int) -> Augment:
-    """The augmentation set that ProMISe trained with, as Albumentations has it today.
+    """Return the augmentation of ProMISe.
 
-    Where the library no longer takes the published value, the nearest one that it takes stands: a
-    crop cannot be larger than the image (0.95 to 1 instead of 0.95 to 1.05).
+    Albumentations no longer accepts crops that are larger than the image, so their scale is 0.95 to 1 instead
+    of 0.95 to 1.05.
 
     Raises
     ------
@@ -145,14 +144,14 @@ def published_augmentation(side: int) -> Augment:
 
     Source: xinkunwang111/ProMISe ProMISe/utilities/transformers.py@ce0cfdb, `train2_color`.
     """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the internet for news otherwise
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it checks for updates on the internet
     try:
         import albumentations as library
     except ImportError:
         raise ConfigError(
             'the augmentation needs Albumentations: pip install "cryoseg[train]", or pass --no-augment.'
         ) from None
-    set_: Any = library.Compose(
+    transforms: Any = library.Compose(
         [
             library.RandomResizedCrop((side, side), scale=(0.95, 1.0), ratio=(0.95, 1.05), p=0.25),
             library.HorizontalFlip(p=0.25),
@@ -188,10 +187,9 @@ def published_augmentation(side: int) -> Augment:
     )
 
     def augment(image: NDArray[np.uint8], mask: NDArray[np.bool_], draw: int) -> Square:
-        # One stream for all: `set_random_seed` starts every transform from the same number, so that
-        # either all of them would happen or none.
-        set_.set_random_state(np.random.default_rng(draw), random.Random(draw))
-        changed = set_(image=image, mask=mask.astype(np.uint8))
+        # `set_random_seed` gives every transform the same seed, so that all or none of them would apply.
+        transforms.set_random_state(np.random.default_rng(draw), random.Random(draw))
+        changed = transforms(image=image, mask=mask.astype(np.uint8))
         return changed["image"], changed["mask"] > 0
 
     return augment
@@ -200,7 +198,7 @@ def published_augmentation(side: int) -> Augment:
 def picture_logits(
     network: PromptSam, image: NDArray[np.uint8], given: Any, device: torch.device
 ) -> FloatArray:
-    """(n, n) logits of one square (S, S, 3), at the resolution of the network's masks."""
+    """Compute the (n, n) logits of one (S, S, 3) square at the resolution of the network's masks."""
     with torch.inference_mode():
         logits = network(picture_input(network, image[None]).to(device), given)[0]
     return logits[0, 0].float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The recipe of a particle model: how micrographs are prepared for it and its logits are read."""
+"""Settings of preprocessing and picking that a particle model carries in its file."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from cryoseg.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ParticleRecipe:
-    """How micrographs are prepared and logits are read; kept in the metadata of the model file.
+    """Settings of preprocessing and picking, which the metadata of the model file contain.
 
     Attributes
     ----------
     image_size
-        Side of a tile, in pixels of the network.
+        Side of a tile in pixels of the network.
     particle_pixels
-        Diameter of a particle at the network's scale: a micrograph is scaled to it.
+        Diameter to which particles are scaled, in pixels of the network.
     overlap
-        What neighboring tiles share, in pixels of the network.
+        Overlap of neighboring tiles in pixels of the network.
     core
-        Diameter of the discs that the network draws, in particle diameters; logits grow to the whole.
+        Diameter of the discs that the network segments, in particle diameters; picking enlarges them.
     logit_threshold
-        Chosen on validation micrographs.
+        Threshold chosen on validation micrographs.
     peak_sigma
-        Of the blur before peaks are sought, in particle diameters; chosen there, too.
+        Standard deviation of the blur before the search for peaks, in particle diameters, chosen on them too.
     score_slope, score_intercept
-        A pick's score is the sigmoid of slope * raw score + intercept (Platt's calibration).
+        Platt's calibration: a score is the sigmoid of slope * raw score + intercept.
     score_threshold
         Score with the best F1 on the validation micrographs.
     polarity
-        Of the particles in what the network sees.
+        Polarity of the particles in the network's input.
     normalization
-        See `InputScale`.
+        Scale of the network's input.
     pixel_size
-        In angstrom, of the micrographs it was trained on; 0.0 if unknown. For information.
+        Pixel size of the training micrographs in angstrom, for information; 0.0 if unknown.
     crop_black
-        Ordinary pictures lose their black border before (`cryoseg segment-image`).
+        Whether `cryoseg segment-image` crops black borders of pictures.
     """
 
     image_size: int

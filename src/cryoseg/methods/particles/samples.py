@@ -1,6 +1,6 @@
-"""Training samples from micrographs: tiles or whole images, augmented, with their targets.
+"""Training samples from micrographs: augmented tiles or whole images, and their targets.
 
-Every random choice of step n follows from (seed, n), so a resumed run repeats exactly.
+All random choices of step n follow from (seed, n), so that a resumed run gets the same samples.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from cryoseg.config.train_sam import SampleConfig
+from cryoseg.methods.training.augment import add_noise, gaussian_blur
 
-TRIES = 8  # to find a tile in which something is known
-INTERESTING = 0.8  # share of tiles that are placed so that they hold a particle
-SMALLEST_OBJECT = 12  # visible pixels of a particle that is worth asking for
+TRIES = 8  # number of attempts to find a tile with a known pixel
+NEAR_PARTICLE = 0.8  # fraction of tiles that are placed on a particle
+SMALLEST_OBJECT = 12  # smallest number of pixels of a particle that is prompted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +28,17 @@ class TrainingMicrograph:
     Attributes
     ----------
     name
-        For messages.
+        Name for messages.
     grey
-        (y, x) float16, zero median and unit deviation, particles dark.
+        (y, x) float16 grey values of zero median and unit deviation, with dark particles.
     labels
-        (y, x) int32: number of the particle, 0 background, -1 not known.
+        (y, x) int32 labels: number of the particle, 0 background, -1 unknown.
     centers
         (n, 2) y, x of the particles in pixels of `grey`.
     square
         (3, S, S) float16 in [0, 1], the whole micrograph as a square, for `TrainView.WHOLE`.
     square_labels
-        (s, s) float16 in [0, 1] at the size of the network's logits.
+        (s, s) float16 in [0, 1], the soft mask at the size of the network's logits.
     """
 
     name: str
@@ -55,16 +56,16 @@ class TileBatch:
     Attributes
     ----------
     grey
-        (B, S, S) float32.
+        (B, S, S) float32 grey values.
     labels
-        (B, S, S) int64 as in `TrainingMicrograph`.
+        (B, S, S) int64 labels as in `TrainingMicrograph`.
     """
 
     grey: Tensor
     labels: Tensor
 
     def targets(self, side: int) -> tuple[Tensor, Tensor]:
-        """Share of particle, and weight, of every pixel of a (B, side, side) grid of logits."""
+        """Return the fraction of particle and the weight, (B, side, side) each, of the pixels of logits."""
         known = (self.labels >= 0).float()[:, None]
         particle = (self.labels > 0).float()[:, None]
         share = functional.adaptive_avg_pool2d(particle, side)[:, 0]
@@ -75,7 +76,7 @@ class TileBatch:
 def sample_tile(
     micrograph: TrainingMicrograph, rng: np.random.Generator, config: SampleConfig, side: int
 ) -> tuple[Tensor, Tensor]:
-    """One augmented tile: (side, side) float32 grey values and int64 labels."""
+    """Draw one augmented tile: (side, side) float32 grey values and int64 labels."""
     zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom)))
     crop = max(8, round(side / zoom))
     y, x = _corner(micrograph, rng, crop)
@@ -103,7 +104,7 @@ def sample_tile(
 def _corner(micrograph: TrainingMicrograph, rng: np.random.Generator, crop: int) -> tuple[int, int]:
     height, width = micrograph.grey.shape
     ends = np.maximum(0, [height - crop, width - crop])
-    if len(micrograph.centers) and rng.random() < INTERESTING:
+    if len(micrograph.centers) and rng.random() < NEAR_PARTICLE:
         center = micrograph.centers[rng.integers(len(micrograph.centers))]
         corner = center - rng.uniform(0.1, 0.9, 2) * crop
     else:
@@ -126,16 +127,9 @@ def _cut(
 def _augment_intensity(image: Tensor, rng: np.random.Generator, config: SampleConfig) -> Tensor:
     if config.blur and rng.random() < 0.3:
         sigma = float(rng.uniform(0.3, max(0.3, config.blur)))
-        reach = torch.arange(-3, 4, dtype=torch.float32)
-        kernel = torch.exp(-0.5 * (reach / sigma) ** 2)
-        kernel /= kernel.sum()
-        padded = functional.pad(image[None, None], (3, 3, 3, 3), mode="replicate")
-        rows = functional.conv2d(padded, kernel.view(1, 1, 7, 1))
-        image = functional.conv2d(rows, kernel.view(1, 1, 1, 7))[0, 0]
+        image = gaussian_blur(image[None], sigma)[0]
     if config.noise and rng.random() < 0.5:
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        sigma = float(rng.uniform(0, config.noise))
-        image = (image + sigma * torch.randn(image.shape, generator=generator)) / (1 + sigma**2) ** 0.5
+        image = add_noise(image, rng, config.noise)
     if config.gain > 1:
         image = image * float(np.exp(rng.uniform(-1, 1) * np.log(config.gain)))
         image = image + float(rng.uniform(-0.2, 0.2))
@@ -145,7 +139,7 @@ def _augment_intensity(image: Tensor, rng: np.random.Generator, config: SampleCo
 def sample_tiles(
     micrographs: list[TrainingMicrograph], config: SampleConfig, *, side: int, seed: int, step: int
 ) -> TileBatch:
-    """The tiles of one step."""
+    """Draw the tiles of one step."""
     tiles = []
     for i in range(config.batch):
         rng = np.random.default_rng([seed, step, i])
@@ -156,16 +150,19 @@ def sample_tiles(
     )
 
 
+def shuffled(number: int, count: int, seed: int) -> int:
+    """Return the index of sample `number` where each of `count` items occurs once per epoch, shuffled."""
+    epoch, place = divmod(number, count)
+    return int(np.random.default_rng([seed, epoch]).permutation(count)[place])
+
+
 def sample_squares(
     micrographs: list[TrainingMicrograph], config: SampleConfig, *, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
-    """Whole micrographs of one step, every one once an epoch: (B, 3, S, S) and (B, s, s)."""
+    """Return the whole micrographs of one step, each once per epoch: (B, 3, S, S) and (B, s, s)."""
     images, labels = [], []
     for i in range(config.batch):
-        number = step * config.batch + i
-        epoch, place = divmod(number, len(micrographs))
-        order = np.random.default_rng([seed, epoch]).permutation(len(micrographs))
-        micrograph = micrographs[order[place]]
+        micrograph = micrographs[shuffled(step * config.batch + i, len(micrographs), seed)]
         assert micrograph.square is not None
         assert micrograph.square_labels is not None
         images.append(torch.from_numpy(micrograph.square.astype(np.float32)))
@@ -175,18 +172,18 @@ def sample_squares(
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectPrompts:
-    """Single particles asked for by points or by boxes.
+    """Points and boxes that prompt single particles.
 
     Attributes
     ----------
     image
-        (n,) which tile of the batch.
+        (n,) indices of tiles in the batch.
     masks
-        (n, S, S) bool.
+        (n, S, S) bool masks of the particles.
     points, labels
-        (n, k, 2) x, y in pixels, and (n, k): 1 inside, 0 outside, -1 no point.
+        (n, k, 2) points x, y in pixels, and (n, k) labels: 1 inside, 0 outside, -1 no point.
     boxes
-        (n, 4) x0, y0, x1, y1.
+        (n, 4) boxes x0, y0, x1, y1 in pixels.
     """
 
     image: Tensor
@@ -200,14 +197,16 @@ POINTS = 3
 
 
 def draw_object_prompts(labels: Tensor, rng: np.random.Generator, *, each: int) -> ObjectPrompts | None:
-    """Prompts for up to `each` particles of every tile; None where there is no particle at all.
+    """Draw prompts for up to `each` particles of every tile; return None if there is no particle.
 
     Parameters
     ----------
     labels
-        (B, S, S) int64.
+        (B, S, S) int64 labels.
+    rng
+        Random generator of this draw alone.
     each
-        Most particles of a tile.
+        Largest number of particles of a tile.
     """
     chosen: list[tuple[int, NDArray[np.bool_]]] = []
     for i, tile in enumerate(labels.numpy()):
@@ -226,7 +225,7 @@ def draw_object_prompts(labels: Tensor, rng: np.random.Generator, *, each: int) 
         kinds[row, :count] = 1
         low, high = inside.min(axis=0), inside.max(axis=0) + 1
         extent = high - low
-        if rng.random() < 0.5:  # a point just outside, as a user corrects a mask that is too wide
+        if rng.random() < 0.5:  # a point outside the particle, as a user corrects a mask that is too large
             away = low + extent / 2 + extent * rng.choice([-0.8, 0.8], 2)
             y, x = np.clip(np.round(away), 0, np.array(mask.shape) - 1).astype(int)
             if not mask[y, x]:

@@ -1,11 +1,11 @@
-"""`cryoseg train head-prompt|prefix-prompt|encoder-prompt|finetune|sam`: from micrographs to a model file."""
+"""Train a prompt, a mask decoder or a whole SAM on micrographs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ from cryoseg.methods.weights import canonical_name, require
 
 VALIDATION_SHARE = 0.2
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MicrographData:
@@ -49,11 +51,11 @@ class MicrographData:
     Attributes
     ----------
     training
-        Micrographs to learn from.
+        Training micrographs.
     held_out
-        Micrographs that choose the best weights, the threshold and the calibration of scores.
+        Validation micrographs for the choice of weights, threshold and calibration of scores.
     read
-        How they are read; None for the defaults.
+        Settings for reading them; None for the defaults.
     """
 
     training: Sequence[MicrographPair]
@@ -61,19 +63,26 @@ class MicrographData:
     read: ReadOptions | None = None
 
     def record(self) -> dict[str, Any]:
-        """Names as plain JSON."""
+        """Return the names of the micrographs as plain JSON."""
         return {
             "training": [pair.name for pair in self.training],
             "validation": [pair.name for pair in self.held_out],
         }
 
     def card_entries(self, diameter_px: float) -> dict[str, Any]:
-        """What the card of a model says about its data."""
+        """Return the entries of a model card about the data."""
         return {
             "validation_micrographs": len(self.held_out),
             "training_micrographs": len(self.training),
             "particle_diameter_px": round(diameter_px, 2),
         }
+
+
+def hold_out(items: Sequence[T], seed: int) -> tuple[list[T], list[T]]:
+    """Split two or more items at random into four fifths for training and one fifth for validation."""
+    order = np.random.default_rng(seed).permutation(len(items))
+    count = max(1, round(VALIDATION_SHARE * len(items)))
+    return [items[i] for i in sorted(order[count:])], [items[i] for i in sorted(order[:count])]
 
 
 def split_micrographs(
@@ -83,12 +92,12 @@ def split_micrographs(
     *,
     seed: int,
 ) -> tuple[list[MicrographPair], list[MicrographPair]]:
-    """Training and validation micrographs; without any of the latter a fifth is held out.
+    """Return training and validation micrographs; without any of the latter a fifth is held out.
 
     Raises
     ------
     InputError
-        If nothing would be left to train on.
+        If no micrographs are left for training or validation.
     """
     training, held_out = find_micrographs(data, picks)
     if validation_data:
@@ -98,10 +107,7 @@ def split_micrographs(
         known = {pair.image.resolve() for pair in held_out}
         training = [pair for pair in training if pair.image.resolve() not in known]
     elif len(training) > 1:
-        order = np.random.default_rng(seed).permutation(len(training))
-        count = max(1, round(VALIDATION_SHARE * len(training)))
-        held_out = [training[i] for i in sorted(order[:count])]
-        training = [training[i] for i in sorted(order[count:])]
+        training, held_out = hold_out(training, seed)
     if not training or not held_out:
         raise InputError(
             f"{data[0]}: one micrograph alone cannot be split into training and validation; "
@@ -111,12 +117,12 @@ def split_micrographs(
 
 
 def find_base(name_or_path: str, checkpoints_dir: Path | None = None) -> Path:
-    """File of the SAM to adapt, by name (`particle-tiny`, `sam_vit_b`) or path.
+    """Find the file of a SAM by name (`particle-tiny`, `sam_vit_b`) or path.
 
     Raises
     ------
     WeightsError
-        If there is none.
+        If there is no such file.
     """
     path = expand_home(name_or_path)
     if is_file(path):
@@ -129,7 +135,7 @@ def find_base(name_or_path: str, checkpoints_dir: Path | None = None) -> Path:
 def load_all(
     pairs: Sequence[MicrographPair], options: ReadOptions, stage: str, runtime: Runtime
 ) -> tuple[list[TrainingMicrograph], float]:
-    """Micrographs as read, and their median particle diameter in pixels of the files."""
+    """Read micrographs, and return them with the median particle diameter in pixels of the files."""
     read = [
         load_micrograph(pair, options, on_event=runtime.on_event)
         for pair in runtime.progress(pairs, stage, "micrographs")
@@ -146,20 +152,20 @@ def train_prompt(
     output: ModelOutput = ModelOutput(),
     runtime: Runtime = Runtime(),
 ) -> TrainedModel | None:
-    """Adapt a SAM to micrographs, going on where an earlier call in `folder` stopped.
+    """Adapt a SAM to micrographs; continue where an earlier call in `folder` stopped.
 
     Parameters
     ----------
     config
-        Method, loop and samples.
+        Settings of method, loop and samples.
     base
-        The SAM: a published file or a whole particle model of ours.
+        SAM to adapt: a published file, or a model file with a whole network.
     data
-        Micrographs. Their scale and square are set by the model.
+        Micrographs, whose scale the model sets.
     folder
-        Receives `config.json`, `log.csv`, `last.pt`, `best.pt` and `<method>.safetensors`.
+        Folder of `config.json`, `log.csv`, `last.pt`, `best.pt` and `<method>.safetensors`.
     output
-        What the model file holds.
+        Content of the model file.
     runtime
         Device and receiver of events.
 
@@ -171,9 +177,9 @@ def train_prompt(
     Raises
     ------
     InputError
-        If data are unusable.
+        If the data cannot be used.
     WeightsError
-        If the base is no SAM.
+        If the base is not a SAM.
     ConfigError
         If the method does not fit it.
     """
@@ -218,20 +224,20 @@ def pretrain(
     output: ModelOutput = ModelOutput(),
     runtime: Runtime = Runtime(),
 ) -> TrainedModel | None:
-    """Train a small promptable SAM from nothing: grids, points and boxes to masks.
+    """Train a small SAM from scratch with grids, points and boxes as prompts.
 
     Parameters
     ----------
     config
-        Loop, samples and prompts.
+        Settings of loop, samples and prompts.
     data
-        Micrographs with numbered particles, as simulated.
+        Micrographs with numbered particles, such as simulated ones.
     folder
-        As for `train_prompt`; the model is `particle_sam.safetensors`.
+        Folder as for `train_prompt`; the model is `particle_sam.safetensors`.
     start
-        A model file of the same geometry whose weights are taken first.
+        Model file of the same geometry with the weights to start with.
     output, runtime
-        As for `train_prompt`.
+        Parameters of `train_prompt`.
 
     Returns
     -------
@@ -242,7 +248,7 @@ def pretrain(
     network = PromptSam(TINY, config.prompt)
     if start is not None:
         if not is_model_file(start):
-            raise WeightsError(f"{start}: is no model file of ours; training can begin with those only.")
+            raise WeightsError(f"{start}: is not a model file of cryoseg, with which training can start.")
         load_strict(network, base_state(start), start)
     options = ReadOptions(particle_pixels=config.particle_pixels)
     micrographs, diameter = load_all(data.training, options, "reading training micrographs", runtime)
@@ -275,12 +281,12 @@ def pretrain(
 
 
 def with_scores(
-    network: PromptSam, judged: list[TrainingMicrograph], recipe: ParticleRecipe, device: torch.device
+    network: PromptSam, held_out: list[TrainingMicrograph], recipe: ParticleRecipe, device: torch.device
 ) -> tuple[ParticleRecipe, dict[str, float]]:
-    """The recipe with calibrated scores, and their entries for the model card."""
+    """Calibrate scores on validation micrographs; return the new recipe and the entries of the model card."""
     fitted = fit_picks(
         network,
-        judged,
+        held_out,
         logit_threshold=recipe.logit_threshold,
         particle_pixels=recipe.particle_pixels,
         device=device,

@@ -1,4 +1,4 @@
-"""`cryoseg train promise LIST.csv`: from ordinary pictures with masks to a model file."""
+"""Train a promptable network on ordinary pictures with masks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cryoseg.methods.particles.picture_samples import (
     published_augmentation,
     soft_target,
 )
-from cryoseg.methods.particles.train import VALIDATION_SHARE
+from cryoseg.methods.particles.train import hold_out
 from cryoseg.methods.particles.trained import (
     UPPER_BOUND,
     Adapted,
@@ -48,18 +48,18 @@ from cryoseg.methods.training.run import Runtime, TrainingRun
 from cryoseg.methods.training.threshold import dice_by_threshold
 
 TEST_TABLE = "test.csv"
-OPENING = 5  # pixels, of the published evaluation
+OPENING = 5  # side of the morphological opening in the published evaluation, in pixels
 
 
 def split_pictures(lists: Sequence[Path], *, seed: int) -> dict[Split, list[PictureRow]]:
-    """Rows of all lists by what they are for; test rows never choose anything.
+    """Return the rows of all lists by their part: training, validation or test.
 
     Without a `val` row a fifth of the `train` rows is held out.
 
     Raises
     ------
     InputError
-        If a list is broken, nothing is left to train on, or a picture is in two parts.
+        If a list cannot be read, no rows are left for training or validation, or a picture is in two parts.
     """
     parts: dict[Split, list[PictureRow]] = {split: [] for split in Split}
     for path in lists:
@@ -67,10 +67,7 @@ def split_pictures(lists: Sequence[Path], *, seed: int) -> dict[Split, list[Pict
             parts[row.split].append(row)
     training = parts[Split.TRAIN]
     if not parts[Split.VAL] and len(training) > 1:
-        order = np.random.default_rng(seed).permutation(len(training))
-        count = max(1, round(VALIDATION_SHARE * len(training)))
-        parts[Split.VAL] = [training[i] for i in sorted(order[:count])]
-        parts[Split.TRAIN] = [training[i] for i in sorted(order[count:])]
+        parts[Split.TRAIN], parts[Split.VAL] = hold_out(training, seed)
     if not parts[Split.TRAIN] or not parts[Split.VAL]:
         raise InputError(
             f"{lists[0]}: has {len(training)} train rows and no val rows; give two train rows or more."
@@ -87,16 +84,16 @@ def split_pictures(lists: Sequence[Path], *, seed: int) -> dict[Split, list[Pict
 
 @dataclass(frozen=True, kw_only=True)
 class PictureData:
-    """Pictures of one training, and how they are changed.
+    """Pictures of one training and their preprocessing.
 
     Attributes
     ----------
     lists
-        CSV files, see `io.images.pictures.read_picture_list`.
+        CSV files for `io.images.pictures.read_picture_list`.
     prepare
-        Crop black borders; the model file remembers it.
+        Whether to crop black borders, also later with the trained model.
     augment
-        Take the published augmentation.
+        Whether to use the published augmentation.
     """
 
     lists: Sequence[Path]
@@ -113,21 +110,21 @@ def train_pictures(
     output: ModelOutput = ModelOutput(),
     runtime: Runtime = Runtime(),
 ) -> TrainedModel | None:
-    """Adapt a SAM to pictures, going on where an earlier call in `folder` stopped.
+    """Adapt a SAM to pictures; continue where an earlier call in `folder` stopped.
 
     Parameters
     ----------
     config
-        Method, loop and batch.
+        Settings of method, loop and batch.
     base
-        The SAM: a published file or a whole model of ours.
+        SAM to adapt: a published file, or a model file with a whole network.
     data
         Lists of pictures.
     folder
-        Receives `config.json`, `log.csv`, `last.pt`, `best.pt`, `<method>.safetensors`, and `test.csv`
-        where a list has test rows.
+        Folder of `config.json`, `log.csv`, `last.pt`, `best.pt`, `<method>.safetensors`, and of `test.csv`
+        if a list has test rows.
     output, runtime
-        As for `train_prompt`.
+        Parameters of `train_prompt`.
 
     Returns
     -------
@@ -137,7 +134,7 @@ def train_pictures(
     Raises
     ------
     InputError
-        If data are unusable.
+        If the data cannot be used.
     ConfigError
         If the batch is too small, or Albumentations is missing.
     """
@@ -175,7 +172,7 @@ def train_pictures(
         "training_pictures": len(training),
     }
     if len(tested):
-        means = judge_pictures(network, tested, threshold, folder / TEST_TABLE, runtime)
+        means = score_pictures(network, tested, threshold, folder / TEST_TABLE, runtime)
         entries["test"] = {"pictures": len(tested), "upper_bound": network.needs_truth, **means}
         bound = UPPER_BOUND if network.needs_truth else ""
         runtime.on_event(Note(text=f"test Dice {means['dice']:.4f}, IoU {means['iou']:.4f}{bound}"))
@@ -195,7 +192,7 @@ def picture_loss(
     augment: Augment | None,
     device: torch.device,
 ) -> Callable[[int], Tensor]:
-    """Loss of step n on augmented pictures."""
+    """Return the function from the number of a step to the loss of its pictures."""
     seed = config.loop.seed
 
     def loss(step: int) -> Tensor:
@@ -211,7 +208,7 @@ def picture_loss(
 def picture_curves(
     network: PromptSam, samples: PictureSamples, device: torch.device
 ) -> list[NDArray[np.float64]]:
-    """`dice_by_threshold`, (bins,), of every picture, at the resolution of the masks."""
+    """Return the Dice curve, (bins,), of every picture at the resolution of the network's masks."""
     network.eval()
     curves = []
     for i in range(len(samples)):
@@ -229,13 +226,13 @@ def _one(
     return logits, soft_target(mask[None], len(logits))[0].numpy() > 0.5
 
 
-def judge_pictures(
+def score_pictures(
     network: PromptSam, samples: PictureSamples, threshold: float, table: Path, runtime: Runtime
 ) -> dict[str, float]:
-    """Score pictures that chose nothing, a row each in `table`, which names the method; give the means.
+    """Score test pictures, write a row for each to `table`, and return the mean scores.
 
-    As the publication scores: at the resolution of the masks, after opening by 5 x 5, where
-    that resolution is the published 256; smaller networks are opened by less.
+    As in the publication, masks of 256 pixels are scored at this resolution after an opening by 5 x 5 pixels;
+    the opening is proportional to the size of the masks.
     """
     names = [field.name for field in fields(PictureScore)]
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""What the trainings of promptable networks share: weights chosen by Dice, and the model file."""
+"""Choice of the best weights and model file for trainings of promptable networks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ UPPER_BOUND = ", an upper bound: points come from the truth"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOutput:
-    """What a model file holds beside the trained tensors.
+    """Content of a model file besides the trained tensors.
 
     Attributes
     ----------
     standalone
-        The whole network, so that no base is needed.
+        Whether to write the whole network, so that no other file is needed.
     card
-        Facts to add to the model's card.
+        Entries to add to the model's card.
     """
 
     standalone: bool = False
@@ -50,13 +50,13 @@ class Adapted:
     Attributes
     ----------
     network
-        The network with its best weights.
+        Network with its best weights.
     recipe
-        How it picks, with the threshold.
+        Recipe with the threshold.
     dice
         Mean validation Dice at that threshold.
     base
-        File and name of the SAM that was adapted; None for a SAM trained from nothing.
+        File and name of the SAM that was adapted; None for a SAM trained from scratch.
     """
 
     network: PromptSam
@@ -67,20 +67,20 @@ class Adapted:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """What one training gave.
+    """Result of a training.
 
     Attributes
     ----------
     path
-        The model file.
+        Model file.
     dice
         Mean validation Dice at the chosen threshold.
     threshold
-        Logit threshold, chosen on the validation data.
+        Logit threshold chosen on the validation data.
     parameters
         Number of trained parameters.
     seconds
-        Duration of this call.
+        Duration of this call in seconds.
     """
 
     path: Path
@@ -102,20 +102,20 @@ def fit_by_dice(
     Parameters
     ----------
     run
-        The run, which `record` describes.
+        Run of the training.
     module
-        What is trained; it has its best weights afterwards.
+        Module to train, which has its best weights afterwards.
     loss
-        Function from the number of a step to a scalar.
+        Function from the number of a step to a scalar loss.
     curves
-        Gives `dice_by_threshold`, (bins,), of every validation image for the weights of the moment.
+        Function that returns the Dice curve, (bins,), of every validation image for the current weights.
     record
-        As for `TrainingRun.fit`.
+        Record for `TrainingRun.fit`.
 
     Returns
     -------
     tuple of float or None
-        The logit threshold and the Dice at it; None if the time limit came first.
+        Logit threshold and Dice at it; None if the time limit came first.
     """
     learner = Learner(
         network=module,
@@ -130,12 +130,12 @@ def fit_by_dice(
 
 
 def require_batch(config: TrainSamConfig, network: PromptSam) -> None:
-    """Stop if a step has fewer samples than the network normalizes over.
+    """Check that a step has enough samples for the batch normalization of the network.
 
     Raises
     ------
     ConfigError
-        With the number that is needed.
+        If it has not.
     """
     if config.sample.batch < network.smallest_batch:
         raise ConfigError(
@@ -147,7 +147,7 @@ def require_batch(config: TrainSamConfig, network: PromptSam) -> None:
 def write_model(
     run: TrainingRun, result: Adapted, output: ModelOutput, entries: Mapping[str, Any]
 ) -> TrainedModel:
-    """Write the model file of a finished run; `entries` are for its card."""
+    """Write the model file of a finished run, with `entries` in its card."""
     network, recipe = result.network, result.recipe
     if result.base is None:
         name, parameters = "particle_sam", sum(p.numel() for p in network.parameters())
