@@ -14,19 +14,6 @@ from pathlib import Path
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.inputs import expand_home, is_file
 
-__all__ = [
-    "GROUPS",
-    "WEIGHTS",
-    "Weights",
-    "canonical_name",
-    "download_folder",
-    "expand_names",
-    "locate",
-    "package_folder",
-    "require",
-    "search_path",
-]
-
 CHECKPOINTS_VARIABLE = "CRYOSEG_CHECKPOINTS"
 # Environment variable and default of the cache folder by platform; others follow XDG.
 _CACHES = {

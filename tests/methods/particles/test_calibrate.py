@@ -6,7 +6,8 @@ import torch
 
 from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.methods.particles import calibrate as calibrate_sam
-from cryoseg.methods.particles.calibrate import fit_picks
+from cryoseg.methods.particles.calibrate import with_scores
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.samples import TrainingMicrograph
 
 
@@ -23,16 +24,15 @@ def test_scores_of_picks_mean_what_they_say(monkeypatch: pytest.MonkeyPatch) -> 
         name="a", grey=np.zeros(shape, np.float16), labels=np.zeros(shape, np.int32), centers=places[real]
     )
     monkeypatch.setattr(calibrate_sam, "micrograph_logits", lambda network, grey, device: logits)
-    found = fit_picks(
+    recipe, metrics = with_scores(
         None,  # type: ignore[arg-type]
         [micrograph],
-        logit_threshold=0.0,
-        particle_pixels=diameter,
-        device=torch.device("cpu"),
+        ParticleRecipe(image_size=64, particle_pixels=diameter),
+        torch.device("cpu"),
     )
-    assert found.calibration.slope == pytest.approx(2, abs=0.3)
-    assert found.calibration.intercept == pytest.approx(-4, abs=0.6)
-    assert found.error < 0.05
-    assert 0.6 < found.f1 < 1
+    assert recipe.score_slope == pytest.approx(2, abs=0.3)
+    assert recipe.score_intercept == pytest.approx(-4, abs=0.6)
+    assert metrics["validation_calibration_error"] < 0.05
+    assert 0.6 < metrics["validation_f1"] < 1
     # The best F1 of such scores lies near half of itself.
-    assert found.score_threshold == pytest.approx(found.f1 / 2, abs=0.15)
+    assert recipe.score_threshold == pytest.approx(metrics["validation_f1"] / 2, abs=0.15)

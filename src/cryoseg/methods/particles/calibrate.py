@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from cryoseg.core.metrics.picks import MatchCriteria, PickCurve, evaluate_picks, join_curves
-from cryoseg.core.picking.calibration import Calibration, expected_calibration_error, fit_calibration
+from cryoseg.core.picking.calibration import expected_calibration_error, fit_calibration
 from cryoseg.core.picking.logit_picks import PEAK_SIGMAS, logits_to_picks
 from cryoseg.methods.particles.fit import micrograph_logits
+from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.types import FloatArray
@@ -19,67 +20,34 @@ from cryoseg.types import FloatArray
 MATCH_RADIUS = 0.25  # largest distance of a correct pick from a particle, in diameters
 
 
-@dataclass(frozen=True, kw_only=True)
-class PickFit:
-    """Calibration of scores and metrics of the picks on the micrographs it was fitted to.
-
-    Attributes
-    ----------
-    peak_sigma
-        Standard deviation of the blur with the best F1, in diameters.
-    calibration
-        Function from raw scores to scores.
-    score_threshold
-        Threshold with the best F1.
-    f1
-        F1 at that threshold.
-    error
-        Expected calibration error, slightly too small since it is of the same micrographs.
-    """
-
-    peak_sigma: float
-    calibration: Calibration
-    score_threshold: float
-    f1: float
-    error: float
-
-
 def pick_curve(
-    micrographs: Sequence[TrainingMicrograph],
-    logits: Sequence[FloatArray],
-    *,
-    logit_threshold: float,
-    peak_sigma: float,
-    particle_pixels: float,
+    micrographs: Sequence[TrainingMicrograph], logits: Sequence[FloatArray], recipe: ParticleRecipe
 ) -> PickCurve:
     """Return raw scores and hits of all picks in (y, x) logits on pixels with a known label."""
     curves = []
-    for micrograph, drawn in zip(micrographs, logits, strict=True):
+    for micrograph, found in zip(micrographs, logits, strict=True):
         picks = logits_to_picks(
-            drawn, diameter_px=particle_pixels, logit_threshold=logit_threshold, peak_sigma=peak_sigma
+            found,
+            diameter_px=recipe.particle_pixels,
+            logit_threshold=recipe.logit_threshold,
+            peak_sigma=recipe.peak_sigma,
         )
         rows, columns = np.rint(picks.centers).astype(int).T
         picks = picks.take(micrograph.labels[rows, columns] >= 0)
-        found = evaluate_picks(
-            picks.centers,
-            micrograph.centers,
-            MatchCriteria(radius_px=MATCH_RADIUS * particle_pixels),
-            scores=picks.raw_scores,
-        )
-        assert found.curve is not None
-        curves.append(found.curve)
+        criteria = MatchCriteria(radius_px=MATCH_RADIUS * recipe.particle_pixels)
+        score = evaluate_picks(picks.centers, micrograph.centers, criteria, scores=picks.raw_scores)
+        assert score.curve is not None
+        curves.append(score.curve)
     return join_curves(curves)
 
 
-def fit_picks(
+def with_scores(
     network: PromptSam,
     micrographs: Sequence[TrainingMicrograph],
-    *,
-    logit_threshold: float,
-    particle_pixels: float,
+    recipe: ParticleRecipe,
     device: torch.device,
-) -> PickFit:
-    """Calibrate the scores of a network's picks on micrographs with labels.
+) -> tuple[ParticleRecipe, dict[str, float]]:
+    """Calibrate the scores of a network's picks.
 
     Parameters
     ----------
@@ -87,23 +55,20 @@ def fit_picks(
         Trained network on `device`.
     micrographs
         Validation micrographs.
-    logit_threshold
-        Logit threshold of the mask that is picked.
-    particle_pixels
-        Diameter of a particle in pixels of the network.
+    recipe
+        Recipe with the logit threshold.
     device
         Device to compute on.
+
+    Returns
+    -------
+    tuple
+        Recipe with the blur, calibration and score threshold that have the best F1, and metrics of the
+        picks for the model card.
     """
     logits = [micrograph_logits(network, micrograph, device) for micrograph in micrographs]
     curves = {
-        sigma: pick_curve(
-            micrographs,
-            logits,
-            logit_threshold=logit_threshold,
-            peak_sigma=sigma,
-            particle_pixels=particle_pixels,
-        )
-        for sigma in PEAK_SIGMAS
+        sigma: pick_curve(micrographs, logits, replace(recipe, peak_sigma=sigma)) for sigma in PEAK_SIGMAS
     }
     # Without a single hit F1 is not a number, and the first width is used.
     peak_sigma = max(curves, key=lambda sigma: np.nan_to_num(curves[sigma].best_f1[1], nan=-1.0))
@@ -111,11 +76,14 @@ def fit_picks(
     calibration = fit_calibration(curve.scores, curve.is_hit)
     scores = calibration(curve.scores).astype(np.float64)
     threshold, f1 = PickCurve(scores=scores, is_hit=curve.is_hit, truths=curve.truths).best_f1
-    return PickFit(
+    recipe = replace(
+        recipe,
         peak_sigma=peak_sigma,
-        calibration=calibration,
+        score_slope=calibration.slope,
+        score_intercept=calibration.intercept,
         # Rounded down, so that in float32 the pick with this score is above the threshold.
         score_threshold=0.0 if np.isnan(threshold) else float(np.floor(threshold * 1e4) / 1e4),
-        f1=f1,
-        error=expected_calibration_error(scores, curve.is_hit),
     )
+    error = expected_calibration_error(scores, curve.is_hit)
+    metrics = {"validation_f1": f1, "validation_calibration_error": error}
+    return recipe, {name: round(value, 4) for name, value in metrics.items() if np.isfinite(value)}

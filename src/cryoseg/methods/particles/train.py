@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.methods.model_file import is_model_file
-from cryoseg.methods.particles.calibrate import fit_picks
+from cryoseg.methods.particles.calibrate import with_scores
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
 from cryoseg.methods.particles.files import adapt, base_state
 from cryoseg.methods.particles.fit import (
@@ -278,25 +277,3 @@ def pretrain(
     recipe, entries = with_scores(network, held_out, recipe, runtime.device)
     result = Adapted(network=network, recipe=recipe, dice=dice)
     return write_model(run, result, output, {**data.card_entries(diameter), **entries})
-
-
-def with_scores(
-    network: PromptSam, held_out: list[TrainingMicrograph], recipe: ParticleRecipe, device: torch.device
-) -> tuple[ParticleRecipe, dict[str, float]]:
-    """Calibrate scores on validation micrographs; return the new recipe and the entries of the model card."""
-    fitted = fit_picks(
-        network,
-        held_out,
-        logit_threshold=recipe.logit_threshold,
-        particle_pixels=recipe.particle_pixels,
-        device=device,
-    )
-    recipe = replace(
-        recipe,
-        peak_sigma=fitted.peak_sigma,
-        score_slope=fitted.calibration.slope,
-        score_intercept=fitted.calibration.intercept,
-        score_threshold=fitted.score_threshold,
-    )
-    found = {"validation_f1": fitted.f1, "validation_calibration_error": fitted.error}
-    return recipe, {name: round(value, 4) for name, value in found.items() if np.isfinite(value)}
