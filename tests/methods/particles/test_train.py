@@ -231,7 +231,7 @@ def test_unusable_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no particle is labelled"):
         load_micrograph(pair, ReadOptions(particle_pixels=12.0))
     Image.fromarray(np.zeros((80, 160), np.uint8)).save(tmp_path / "labels" / "a.png")
-    with pytest.raises(InputError, match="image's grid"):
+    with pytest.raises(InputError, match="size of the image"):
         load_micrograph(pair, ReadOptions(particle_pixels=12.0))
     with pytest.raises(InputError, match="cannot be split"):
         split_micrographs([str(tmp_path)], [], seed=0)
