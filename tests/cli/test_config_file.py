@@ -136,7 +136,7 @@ def test_a_group_s_table_is_for_all_its_commands(parsed) -> None:
         ("segment", "apix = 2\npixel_size = 3", "apix and pixel_size are one option"),
         ("segment", "preset = 'v3'", "preset = 'v3'"),
         ("segment", "device = 2026-01-01", "write a number or a text in quotes"),
-        ("segment", "device = ", "is no TOML"),
+        ("segment", "device = ", "is not TOML"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(parsed, tmp_path, words, toml, told) -> None:

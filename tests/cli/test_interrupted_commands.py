@@ -62,7 +62,7 @@ def test_a_simulation_keeps_what_is_whole_and_goes_on(
     status, text = stopped(signum, lambda: (out / "sim_0006.json").exists(), *begun, "-n", 4000)
     assert status == STATUS[signum], text
     assert "Simulated micrographs" in text
-    assert re.search(r"Interrupted: .*\. Run the same command again to go on\.", text)
+    assert re.search(r"Interrupted: .*\. Run the same command again to continue\.", text)
     assert "Traceback" not in text
     assert not scraps(out)
     # Two workers finish in any order: what is whole is kept, and the summary names it.
@@ -85,7 +85,7 @@ def test_a_training_leaves_a_state_to_go_on_from(stopped, tmp_path: Path) -> Non
         signal.SIGTERM, lambda: (run / "last.pt").exists(), *words, "--no-pictures", "--steps", 100000
     )
     assert status == 143, text
-    assert "Run the same command again to go on." in text
+    assert "Run the same command again to continue." in text
     assert "Traceback" not in text
     assert not scraps(run)
     assert not list(run.glob("*.safetensors"))
@@ -107,7 +107,7 @@ def test_an_evaluation_keeps_its_scores_and_goes_on(stopped, tmp_path: Path) -> 
     status, text = stopped(signal.SIGINT, lambda: len(list(scores.glob("*_score.json"))) > 2, *words)
     assert status == 130, text
     assert "Interrupted:" in text
-    assert "not done. Run the same command again to go on." in text
+    assert "not done. Run the same command again to continue." in text
     assert "Traceback" not in text
     assert not scraps(scores)
     assert not (tmp_path / "all.json").exists()

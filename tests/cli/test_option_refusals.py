@@ -119,7 +119,7 @@ class TestEvaluate:
     @pytest.mark.parametrize("option", ["--shard 1/2", "--dry-run"])
     def test_a_part_needs_a_folder_of_scores(self, tmp_path: Path, option: str) -> None:
         told = run(f"evaluate segmentation {tmp_path} {tmp_path} {option}")
-        assert "goes with --scores" in told
+        assert "needs --scores" in told
 
 
 class TestConsole:

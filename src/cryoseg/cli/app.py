@@ -1,4 +1,4 @@
-"""The `cryoseg` command: sub-commands and the one place where errors become exit statuses."""
+"""The command `cryoseg`, its sub-commands, and the exit status of errors."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    # sam2 draws its own tqdm bar over ours unless TQDM_DISABLE is set before it is imported.
+    # Without TQDM_DISABLE, sam2 draws its own progress bar.
     os.environ.setdefault("TQDM_DISABLE", "1")
     shorten_waits()
 
 
 def main() -> None:
-    """Run the command line; a `CryosegError` is one sentence on stderr and exit status 1."""
+    """Run the command line; a `CryosegError` is printed on stderr and gives the exit status 1."""
     protect_streams()
-    # typer turns an interrupt into an exit of its own, so that it is only known from the signal.
+    # typer handles an interrupt itself, so it is recognized by the signal.
     with interruptible() as raised:
         try:
             app()
@@ -99,7 +99,8 @@ def main() -> None:
                 typer.echo(f"Error: {loss}", err=True)
             if raised:
                 typer.echo(
-                    "Interrupted; finished outputs are kept. Run the same command again to go on.", err=True
+                    "Interrupted; finished outputs are kept. Run the same command again to continue.",
+                    err=True,
                 )
                 sys.exit(128 + raised[0])
             if loss is not None:

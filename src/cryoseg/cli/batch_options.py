@@ -1,4 +1,4 @@
-"""Options of the commands that work through many files, and the end of such a run."""
+"""Options of the commands that process many files, and the reports of their runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions(Settings):
-    """Which part of a batch is done by which GPUs, and what is written about it."""
+    """Part of a batch to process, its GPUs, and its reports."""
 
     gpus: str | None = setting(
         None,
@@ -51,12 +51,12 @@ class BatchOptions(Settings):
         check_outputs(self.report, REPORT_SUFFIXES, option="--report", overwrite=True)
 
     def batch(self) -> Batch:
-        """Which inputs this process does, and on which devices.
+        """Return the part of the inputs to process, and the devices.
 
         Raises
         ------
         CryosegError
-            If an option cannot be followed.
+            If the value of an option cannot be used.
         """
         from cryoseg.pipelines.batches.run import Batch
 
@@ -72,7 +72,7 @@ class BatchOptions(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SheetBatchOptions(BatchOptions):
-    """The options of a batch whose outputs have previews."""
+    """Options of a batch whose outputs have previews."""
 
     contact_sheet: bool = setting(
         False, help="Write one picture with a tile for each input; implies --preview."
@@ -81,17 +81,17 @@ class SheetBatchOptions(BatchOptions):
 
 CLUSTER_LOGS = "cluster_logs"  # within the output folder
 
-# What the command line that is sent to the cluster leaves out, each with its value.
+# Options that are removed with their values from the command line of a task.
 _NOT_SENT = ("--cluster", "--cluster-tasks", "--cluster-option", "--report", "--shard")
 
 
 def sent_arguments(arguments: list[str]) -> list[str]:
-    """The command line for a task: without the options that only matter here.
+    """Return the command line of a task, without the options of the cluster and of reports.
 
     Parameters
     ----------
     arguments
-        As typed, without the program's name.
+        Command line as typed, without the name of the program.
     """
     kept, skip = [], False
     for word in arguments:
@@ -104,7 +104,7 @@ def sent_arguments(arguments: list[str]) -> list[str]:
     return kept
 
 
-# One input after the other, with the console as listener.
+# Runs a pipeline and prints its events on the console.
 Work = Callable[["Batch", "BatchConsole"], "Report"]
 
 
@@ -117,23 +117,23 @@ def run_command(
     output_dir: Path,
     verbosity: Verbosity,
 ) -> NoReturn:
-    """Do a batch here or on a cluster, print and write what came of it, and leave.
+    """Run a batch in this process or on a cluster, write its reports, and exit.
 
     Parameters
     ----------
     title
-        Title of the table; its columns are the figures of the rows.
+        Title of the table.
     work
-        The pipeline with everything else filled in; torch may start there.
+        Pipeline with its inputs and settings, which may import torch.
     output_dir
-        Folder of the outputs; a contact sheet and the cluster's logs go there.
+        Folder of the outputs, of the contact sheet and of the logs of a cluster.
 
     Raises
     ------
     Exit
-        With the status of the run.
+        With the exit status of the run.
     CryosegError
-        If nothing can be done at all.
+        If no input can be processed.
     """
     from cryoseg.pipelines.batches.run import Batch
 
@@ -156,12 +156,12 @@ def run_command(
 def run_elsewhere(
     options: BatchOptions, cluster: ClusterChoice, output_dir: Path, console: BatchConsole
 ) -> Report | None:
-    """Run the whole command on a cluster; None if it is to run here, as it is within a cluster's task.
+    """Run the command on a cluster; return None if it is to run in this process, as within a task.
 
     Parameters
     ----------
     output_dir
-        The cluster's logs go into a folder within it.
+        Output folder, which holds the folder of the logs.
 
     Raises
     ------
@@ -189,13 +189,7 @@ def finish_batch(
     reports: Sequence[Path],
     sheet_folder: Path | None = None,
 ) -> int:
-    """Print and write the table of a run, and its contact sheet if a folder is given for it.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
+    """Print and write the table of a run and, with a folder, its contact sheet; return the exit status."""
     console.stop()
     console.summary(title, report.rows)
     if sheet_folder is not None:
@@ -208,11 +202,11 @@ def finish_batch(
 
 
 def write_reports(report: Report, *, batch: Batch, reports: Sequence[Path]) -> None:
-    """Write the table of a run to files, and say what an interrupt left."""
+    """Write the table of a run to files, and report an interrupt."""
     from cryoseg.pipelines.batches.report import write_report
 
     for path in reports:
         write_report(path, report, shard=batch.shard)
     if report.interrupted_by is not None:
         counts = ", ".join(f"{count} {status}" for status, count in report.counts().items())
-        typer.echo(f"Interrupted: {counts}. Run the same command again to go on.", err=True)
+        typer.echo(f"Interrupted: {counts}. Run the same command again to continue.", err=True)

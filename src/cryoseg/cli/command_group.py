@@ -1,4 +1,4 @@
-"""The root command: it imports a sub-command when that is called, and not for its own help."""
+"""Group of commands that imports a command when it is called, and not for the help of the group."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from cryoseg.config.invocation import invoked
 
 @dataclass(frozen=True)
 class Entry:
-    """A sub-command that is not imported yet.
+    """A command that is not imported yet.
 
     Attributes
     ----------
     place
-        `module:name` of its function, or of the `typer.Typer` of a group, in `cryoseg.cli`.
+        `module:name` of the function, or of the `typer.Typer` of a group, in `cryoseg.cli`.
     summary
-        The first paragraph of its help.
+        First paragraph of the help of the command.
     """
 
     place: str
     summary: str
 
     def load(self, name: str) -> Any:
-        """The command, every part of which takes `--config`."""
+        """Import the command, and add the option `--config` to it."""
         module, _, attribute = self.place.partition(":")
         found = getattr(importlib.import_module(f"cryoseg.cli.{module}"), attribute)
         if isinstance(found, typer.Typer):
@@ -49,12 +49,12 @@ class Entry:
         return command
 
     def stub(self, name: str) -> TyperCommand:
-        """What a list of commands shows of it."""
+        """Return a command with the summary only, for lists of commands."""
         return TyperCommand(name, help=self.summary)
 
 
 class CommandGroup(TyperGroup):
-    """A group whose commands are named in `table`, and imported one by one."""
+    """A group whose commands are listed in `table` and imported one by one."""
 
     table: ClassVar[dict[str, Entry]] = {}
 
@@ -63,11 +63,11 @@ class CommandGroup(TyperGroup):
         self.commands = _Loaded(self.table)
 
     def format_help(self, *arguments: Any) -> None:
-        """Write the help, for which summaries suffice."""
+        """Write the help with the summaries of the commands."""
         super(CommandGroup, self._listing()).format_help(*arguments)
 
     def shell_complete(self, context: Any, incomplete: str) -> Any:
-        """Names that complete a word, for which summaries suffice."""
+        """Return the names of commands that complete a word."""
         context.command = listing = self._listing()
         try:
             return super(CommandGroup, listing).shell_complete(context, incomplete)
@@ -81,7 +81,7 @@ class CommandGroup(TyperGroup):
 
 
 class _Loaded(MutableMapping[str, Any]):
-    """Name to command, imported when it is first asked for."""
+    """Commands by name, which are imported at their first use."""
 
     def __init__(self, table: dict[str, Entry]) -> None:
         self._found: dict[str, Any] = dict(table)
@@ -108,7 +108,7 @@ class _Loaded(MutableMapping[str, Any]):
 
 
 def _commands(command: Any) -> Iterator[Any]:
-    """The command itself, or all within a group."""
+    """Yield a command, or all commands within a group."""
     if not hasattr(command, "commands"):
         yield command
     else:
@@ -117,7 +117,7 @@ def _commands(command: Any) -> Iterator[Any]:
 
 
 def _recorded(invoke: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Run a command so that every record that it writes holds its options."""
+    """Wrap a command so that every record that it writes holds its options."""
 
     def run(context: Any) -> Any:
         with invoked(read_invocation(context)):
@@ -127,7 +127,7 @@ def _recorded(invoke: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _prepared(function: Callable[..., None]) -> Callable[..., None]:
-    # typer would evaluate the text of each annotation four times, which takes longer than the import.
+    # Annotations are evaluated once, which typer would do four times.
     function.__annotations__ = inspect.get_annotations(function, eval_str=True)
     return expand(function)
 
@@ -135,7 +135,7 @@ def _prepared(function: Callable[..., None]) -> Callable[..., None]:
 def _prepared_group(group: typer.Typer) -> typer.Typer:
     for command in group.registered_commands:
         if command.callback is not None:
-            # The name comes from the function, which an expanded one keeps.
+            # The expanded function keeps its name, from which the name of the command is derived.
             command.callback = _prepared(command.callback)
     for inner in group.registered_groups:
         if inner.typer_instance is not None:

@@ -1,6 +1,6 @@
-"""Options of every command as plain values: read from `--config FILE.toml` and written for records.
+"""Read options from `--config FILE.toml`, and write the options of a command to files and records.
 
-`cryoseg.cli.command_group` gives every command the option `--config`, so that no command knows of it.
+`cryoseg.cli.command_group` adds the option `--config` to every command.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ import typer
 from cryoseg import __version__
 from cryoseg.config.invocation import Invocation
 from cryoseg.errors import ConfigError
-from cryoseg.io.inputs import expand_home
 from cryoseg.io.outputs import atomic_text
 
 HELP = "Read options from a TOML file; those on the command line win."
-# Options of a run that do not decide the outputs of one input.
+# Options that do not affect the content of the outputs.
 OF_THE_RUN = frozenset(
     {"cluster", "cluster-option", "cluster-tasks", "device", "dry-run", "gpus", "output", "output-dir"}
     | {"overwrite", "quiet", "report", "scores", "shard", "verbose", "workers"}
@@ -33,7 +32,7 @@ OF_THE_RUN = frozenset(
 
 @cache
 def config_option() -> Any:
-    """The option as typer makes it, whatever arguments its class takes in this version."""
+    """Return the option `--config`, built by typer, whose classes differ between versions."""
     single = typer.Typer(add_completion=False)
 
     @single.command()
@@ -51,6 +50,8 @@ def config_option() -> Any:
 
 def _apply(context: typer.Context, value: Path | None) -> Path | None:
     if value is not None and not context.resilient_parsing:
+        from cryoseg.io.inputs import expand_home
+
         path = expand_home(value)
         options = read_options(_load(path), context, source=path)
         context.default_map = {**(context.default_map or {}), **options}
@@ -58,45 +59,44 @@ def _apply(context: typer.Context, value: Path | None) -> Path | None:
 
 
 def read_options(table: Mapping[str, Any], context: typer.Context, *, source: Path) -> dict[str, Any]:
-    """Options for the command of a context, from plain values.
+    """Convert plain values to options of a command.
 
-    Keys before any table are for the command that is run; a table is named as a command, `[segment]`
-    or `[train.membrane]`, and wins over them. Tables of other commands are passed over.
+    Keys before any table belong to the command that is run. A table is named after a command, such as
+    `[segment]` or `[train.membrane]`, and has priority. Tables of other commands are ignored.
 
     Parameters
     ----------
     table
-        The plain values, as TOML and JSON give them.
+        Plain values of a TOML or JSON file.
     context
-        Of the command, none of whose parameters need be known yet.
+        Context of the command.
     source
-        The file that holds them, for messages.
+        File of the values, for messages.
 
     Returns
     -------
     dict
-        Name of the parameter to the text, or list of texts, that the command line would have held;
-        flags are bool.
+        Texts, or lists of texts, as on the command line, by name of the parameter; flags are bool.
 
     Raises
     ------
     ConfigError
-        If a key is no option or command, or a value does not fit.
+        If a key is not an option or a command, or a value cannot be used.
     """
     words = _words(context)
     options = option_parameters(context.command)
     found: dict[str, Any] = {}
     group: Any = context.find_root().command
     for depth in range(len(words) + 1):
-        known = list(getattr(group, "commands", {}))
+        commands = list(getattr(group, "commands", {}))
         level: dict[str, str] = {}
         for key, value in table.items():
             where = ".".join((*words[:depth], key))
-            if isinstance(value, Mapping) and key in known:
+            if isinstance(value, Mapping) and key in commands:
                 continue
             name = key.replace("_", "-")
             if isinstance(value, Mapping) or name not in options:
-                raise ConfigError(_unknown(source, where, key, words, [*options, *known]))
+                raise ConfigError(_unknown(source, where, key, words, [*options, *commands]))
             parameter = options[name]
             if parameter.name in level:
                 raise ConfigError(f"{source}: {level[parameter.name]} and {key} are one option; give one.")
@@ -108,20 +108,20 @@ def read_options(table: Mapping[str, Any], context: typer.Context, *, source: Pa
 
 
 def write_options(path: Path, context: typer.Context) -> None:
-    """Write the options of a command so that `--config` reads them back.
+    """Write the options of a command to a file for `--config`.
 
-    What was left to a default is written too, lest another version have another one.
+    Defaults are written too, since they may differ in other versions.
 
     Parameters
     ----------
     path
-        The file; replaced if it is there.
+        TOML file; an existing one is replaced.
     context
-        Of the command, with all its parameters.
+        Context of the command with its parameters.
     """
     words = " ".join(_words(context))
     lines = [
-        f"# cryoseg {__version__}. The same again, from the same folder and into another one:",
+        f"# cryoseg {__version__}. To repeat this run from the same folder, with another output folder:",
         f"# cryoseg {words} --config {path.name} -o OTHER",
         f"[{words.replace(' ', '.')}]",
     ]
@@ -131,26 +131,20 @@ def write_options(path: Path, context: typer.Context) -> None:
 
 
 def read_invocation(context: typer.Context) -> Invocation:
-    """The command of a context with those of its options that decide its outputs.
-
-    Parameters
-    ----------
-    context
-        Of the command, with all its parameters. Paths become absolute.
-    """
+    """Return the command of a context with the options that affect its outputs; paths are absolute."""
     options = {
         name: value
         for name, value in _plain_options(context, folder=Path.cwd()).items()
         if name not in OF_THE_RUN
     }
-    if options.pop("contact-sheet", False):  # a picture of the whole batch, which needs every preview
+    if options.pop("contact-sheet", False):  # a picture of all previews
         options["preview"] = True
     line = shlex.join(sys.argv[1:])
     return Invocation(command=" ".join(_words(context)), options=options, line=line)
 
 
 def find_command(root: Any, command: str, *, source: Path) -> Any:
-    """The context of a command without any options.
+    """Return the context of a command without options.
 
     Parameters
     ----------
@@ -159,7 +153,7 @@ def find_command(root: Any, command: str, *, source: Path) -> Any:
     command
         Names of the command and of its groups.
     source
-        The file that names it, for messages.
+        File that names the command, for messages.
 
     Raises
     ------
@@ -178,46 +172,48 @@ def find_command(root: Any, command: str, *, source: Path) -> Any:
 
 
 def with_options(context: Any, options: Mapping[str, Any], *, source: Path) -> Any:
-    """The context of the same command, ready to be run with options in place of a command line.
+    """Return the context of a command with options in place of a command line.
 
     Parameters
     ----------
     context
-        From `find_command`.
+        Context from `find_command`.
     options
-        As `Invocation.options`.
+        Options as in `Invocation.options`.
     source
-        The file that holds them, for messages.
+        File of the options, for messages.
 
     Raises
     ------
     ConfigError
-        As `read_options`.
+        If an option is unknown or its value cannot be used.
     """
     values = read_options(options, context, source=source)
     return context.command.make_context(context.info_name, [], parent=context.parent, default_map=values)
 
 
 def _plain_options(context: typer.Context, *, folder: Path | None = None) -> dict[str, Any]:
-    """Long name of every option that has a value; paths are absolute if a folder is given for them."""
+    """Return the options that have a value, by long name; with a folder, paths are absolute."""
     names = {parameter.name: name for name, parameter in reversed(option_parameters(context.command).items())}
     values = {names[name]: _plain(value, folder) for name, value in context.params.items() if name in names}
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 
 def _plain(value: Any, folder: Path | None) -> Any:
-    """The value of an option in a form that JSON and TOML share."""
+    """Convert the value of an option to a form that JSON and TOML support."""
     if isinstance(value, list | tuple):
         return [_plain(part, folder) for part in value]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):
+        from cryoseg.io.inputs import expand_home  # imports numpy, which --help does not need
+
         return str(value if folder is None else folder / expand_home(value))
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _words(context: typer.Context) -> list[str]:
-    """Names of the command and of the groups around it, without the program's."""
+    """Return the names of the command and of its groups, without the name of the program."""
     words: list[str] = []
     here: Any = context
     while here.parent is not None:
@@ -227,7 +223,7 @@ def _words(context: typer.Context) -> list[str]:
 
 
 def option_parameters(command: Any) -> dict[str, Any]:
-    """Every long name that a key may have, with its parameter; arguments by their own name."""
+    """Return the parameters of a command by the long names of options, and by the names of arguments."""
     names: dict[str, Any] = {}
     for parameter in command.params:
         if parameter.param_type_name == "argument":
@@ -247,7 +243,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: cannot be read ({error.strerror}). Check the name.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"--config {path}: is no TOML ({error}). Write one `option = value` a line, texts in quotes."
+            f"--config {path}: is not TOML ({error}). Write one `option = value` a line, texts in quotes."
         ) from error
 
 

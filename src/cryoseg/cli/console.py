@@ -1,7 +1,7 @@
-"""Everything that cryoseg prints while it works: progress, notes, warnings, the summary table.
+"""Print progress, notes, warnings and the table of a batch.
 
-On a terminal progress is a live bar with rate and time left; elsewhere it is one plain line at
-every tenth of a stage, so that a batch log stays readable.
+On a terminal, progress is a bar with rate and remaining time; otherwise it is a line at every tenth of a
+stage.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class _Rate(ProgressColumn):
 
 
 class BatchConsole:
-    """Turns the events of a pipeline into text.
+    """Print the events of a pipeline.
 
     Parameters
     ----------
     quiet
-        Print warnings and errors only; the summary table is always printed.
+        Whether only warnings, errors and the table are printed.
     verbose
-        Print detail notes too.
+        Whether detailed notes are printed too.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
@@ -58,11 +58,11 @@ class BatchConsole:
         self._quiet = quiet
         self._verbose = verbose
         self._progress: Progress | None = None
-        self._bar: tuple[str, int] | None = None  # key and rich's task id of the stage on screen
+        self._bar: tuple[str, int] | None = None  # key and rich's task id of the current stage
         self._plain: tuple[str, float, int] | None = None  # key, start time, tenths printed
 
     def start(self) -> None:
-        """Open the live display where there is a terminal."""
+        """Start the progress bar if there is a terminal."""
         if self.err.is_terminal and not self._quiet:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -75,7 +75,7 @@ class BatchConsole:
             self._progress.start()
 
     def stop(self) -> None:
-        """Close the live display."""
+        """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -121,11 +121,11 @@ class BatchConsole:
         Parameters
         ----------
         title
-            Above the table.
+            Title of the table.
         rows
-            One per input.
+            Rows of the inputs.
         columns
-            Names of `Row.columns` to show between status and seconds; None shows all that there are.
+            Columns of `Row.columns` to show between status and seconds; None shows all.
         """
         if columns is None:
             columns = tuple(dict.fromkeys(name for row in rows for name in row.columns))
@@ -136,7 +136,9 @@ class BatchConsole:
             table.add_column(name, justify="right")
         table.add_column("seconds", justify="right")
         table.add_column("message", overflow="fold")
-        from cryoseg.pipelines.batches.report import row_names  # which reads images, and --help does not
+        from cryoseg.pipelines.batches.report import (
+            row_names,
+        )  # imports the readers of images, which --help does not need
 
         for row, name in zip(rows, row_names(rows), strict=True):
             table.add_row(
@@ -152,7 +154,7 @@ class BatchConsole:
 
 @contextmanager
 def batch_console(*, quiet: bool = False, verbose: bool = False) -> Iterator[BatchConsole]:
-    """A `BatchConsole` whose live display is closed however the block ends."""
+    """Yield a `BatchConsole`, whose progress bar is removed at the end of the block."""
     console = BatchConsole(quiet=quiet, verbose=verbose)
     console.start()
     try:

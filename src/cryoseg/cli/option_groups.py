@@ -4,10 +4,10 @@ A command that takes a dataclass has one option for every field that `cryoseg.co
 
     def segment(inputs: Inputs, *, config: SegmentConfig, device: Device = "auto") -> None: ...
 
-A default of the parameter gives the defaults of the options. A dataclass within the dataclass adds its
-own fields. A command whose other options choose the defaults takes `Changes[Config]` instead, which
-holds what was given. An option that several dataclasses have is one option that sets them all. A single
-option is a parameter of the type `Annotated[str, setting(help=...)]`.
+The default of the parameter gives the defaults of the options. The fields of an inner dataclass are options
+too. A command whose other options choose the defaults takes `Changes[Config]`, which holds the given values.
+An option of several dataclasses sets the fields of all. A single option is a parameter of the type
+`Annotated[str, setting(help=...)]`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,20 @@ from typing import Annotated, Any, Generic, Optional, TypeVar, Union, get_args, 
 from typer import BadParameter, Option
 
 from cryoseg.config.setting import Setting, option_of, setting_of
-from cryoseg.io.inputs import expand_home
 
 Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the help of one command shows as defaults: `Annotated[Changes[Config], Shown(...)]`.
+    """Defaults that the help of one command shows, as in `Annotated[Changes[Config], Shown(...)]`.
 
     Attributes
     ----------
     texts
-        Field to the text that stands for its default.
+        Texts in place of defaults, by field.
     base
-        Dataclass with the other defaults; None takes those of the class.
+        Dataclass with the other defaults; None uses those of the class.
     """
 
     texts: Mapping[str, str]
@@ -48,14 +47,14 @@ class Shown:
 
 
 class Changes(Generic[Config]):
-    """The settings that the command line gave, to be applied to a base that other options choose.
+    """Settings of the command line, which change defaults that other options choose.
 
     Parameters
     ----------
     kind
-        The dataclass.
+        Class of the settings.
     given
-        Field to value, of the options that were given; those of an inner dataclass as a mapping.
+        Values of the given options by field; those of an inner dataclass are a mapping.
     """
 
     def __init__(self, kind: type[Config], given: Mapping[str, Any]) -> None:
@@ -63,19 +62,19 @@ class Changes(Generic[Config]):
         self.given = given
 
     def over(self, base: Config | None = None) -> Config:
-        """The base with what was given; None takes the defaults of the dataclass."""
+        """Return the base with the given settings; None uses the defaults of the class."""
         changed: Config = _made(self.kind, self.given) if base is None else _changed(base, self.given)
         return changed
 
     def value(self, *path: str, default: Any = None) -> Any:
-        """What was given for a field, or for a field of an inner dataclass; else `default`."""
+        """Return the given value of a field, or of a field of an inner dataclass; otherwise `default`."""
         found: Any = self.given
         for name in path:
             found = found.get(name, {})
         return default if found == {} else found
 
     def differing(self) -> dict[str, bool]:
-        """Every option of the dataclass, and whether another value than the default was given for it."""
+        """Return for every option whether a value other than the default was given."""
         return {
             one.option: one.value_in(self.given, one.default) != one.default for one in _options(self.kind)
         }
@@ -88,9 +87,9 @@ class _Field:
     Attributes
     ----------
     path
-        Names of the fields that lead to it.
+        Names of the fields that lead to the field, and its own name.
     hint
-        Its type.
+        Type of the field.
     """
 
     path: tuple[str, ...]
@@ -106,7 +105,7 @@ class _Field:
 
     @property
     def kind(self) -> Any:
-        """The type without None."""
+        """Type of the field without None."""
         if get_origin(self.hint) in (Union, UnionType):
             (kind,) = [one for one in get_args(self.hint) if one is not NoneType]
             return kind
@@ -117,7 +116,7 @@ class _Field:
         return get_origin(self.kind) is tuple and get_args(self.kind)[-1] is ... and self.setting.repeat
 
     def value_in(self, values: Mapping[str, Any], missing: Any) -> Any:
-        """What nested mappings hold for the field."""
+        """Return the value of the field in nested mappings."""
         found: Any = values
         for name in self.path:
             if name not in found:
@@ -126,14 +125,14 @@ class _Field:
         return found
 
     def read(self, typed: Any) -> Any:
-        """The field's value from that of the option."""
+        """Convert the value of the option to that of the field."""
         parts = typed if self.is_repeated else [typed]
         if (read := self.setting.read) is not None:
             parts = [read(text, option=self.option) for text in parts]
         return tuple(dict.fromkeys(parts)) if self.is_repeated else parts[0]
 
     def value(self, typed: Any) -> Any:
-        """The value of a parameter of its own: read, checked, and the default where nothing was typed."""
+        """Return the checked value of a single option, or its default if it was not given."""
         if typed is None or typed == []:
             return self.default
         value = self.read(typed)
@@ -141,29 +140,29 @@ class _Field:
         return value
 
     def parameter(self, *, laid_over: bool, text: str | None) -> Parameter:
-        """The parameter of the command that is the option."""
-        about, default = self.setting, self.default
+        """Return the parameter of the command for the option."""
+        setting, default = self.setting, self.default
         kind: Any = get_args(self.kind)[0] if self.is_repeated else self.kind
-        kind = str if about.read else kind
-        spelled = text if text is not None else about.shown
+        kind = str if setting.read else kind
+        spelled = text if text is not None else setting.shown
         if spelled is None and default not in (None, False, MISSING, ()) and (laid_over or self.is_repeated):
             spelled = self._spelled()
         if default is not MISSING:
             if laid_over or default is None or self.is_repeated:
                 default = None
-            elif about.read:
-                default = about.spell(default)
-        text = f"{about.help.removesuffix('.')} ({about.limits})." if about.limits else about.help
+            elif setting.read:
+                default = setting.spell(default)
+        text = f"{setting.help.removesuffix('.')} ({setting.limits})." if setting.limits else setting.help
         option = Option(
             *_declared(self),
             help=text,
             show_default=True if spelled is None else spelled,
-            metavar=about.metavar,
-            hidden=about.hidden,
+            metavar=setting.metavar,
+            hidden=setting.hidden,
             rich_help_panel=self.panel or None,
         )
-        if about.words:
-            option.parser, option.metavar = _reader(kind, about.words), f"[{'|'.join(kind)}]"
+        if setting.words:
+            option.parser, option.metavar = _reader(kind, setting.words), f"[{'|'.join(kind)}]"
         kind = list[kind] if self.is_repeated else kind
         return Parameter(
             self.name,
@@ -192,7 +191,7 @@ class _Group:
         return list(_options(self.kind, self.base))
 
     def build(self, typed: Mapping[str, Any]) -> Any:
-        """The dataclass, or the changes to one, from the values of all options."""
+        """Build the dataclass, or the changes to one, from the values of all options."""
         values: dict[str, Any] = {}
         for option in self.options():
             value = typed[option.name]
@@ -207,22 +206,22 @@ class _Group:
 
 
 def expand(function: Callable[..., None]) -> Callable[..., None]:
-    """The form of a command that typer understands: every setting is a parameter of its own.
+    """Convert a command to a function in which every setting is a parameter, as typer needs.
 
     Parameters
     ----------
     function
-        A command. Its parameters are `Annotated[type, Option(...)]`, dataclasses or `Changes`.
+        Command whose parameters are `Annotated[type, Option(...)]`, dataclasses or `Changes`.
 
     Returns
     -------
     Callable
-        A function that takes keywords only and expands `~` in every path.
+        Function with keyword-only parameters, which expands `~` in paths.
 
     Raises
     ------
     TypeError
-        If one option is described in two ways.
+        If an option is described in two ways.
     """
     signature = inspect.signature(function, eval_str=True)
     groups = {name: group for name, one in signature.parameters.items() if (group := _group(one)) is not None}
@@ -261,7 +260,7 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def given_options(settings: Any) -> dict[str, bool]:
-    """Every option of a dataclass, and whether it has another value than the default."""
+    """Return for every option of a dataclass whether its value differs from the default."""
     return {
         option_of(one): getattr(settings, one.name) != one.default
         for one in dataclasses.fields(settings)
@@ -270,7 +269,9 @@ def given_options(settings: Any) -> dict[str, bool]:
 
 
 def _expand_homes(value: Any) -> Any:
-    """A value with `~` expanded, which shells leave in `--output-dir=~/out` and in quotes."""
+    """Expand `~` in a value, which shells do not do in `--output-dir=~/out` and in quotes."""
+    from cryoseg.io.inputs import expand_home  # imports numpy, which --help does not need
+
     match value:
         case Path():
             return expand_home(value)
@@ -282,17 +283,17 @@ def _expand_homes(value: Any) -> Any:
 
 
 def _single(parameter: Parameter) -> _Field | None:
-    """The option of a parameter that is `Annotated[type, setting(...)]`; None for other parameters."""
+    """Return the option of a parameter `Annotated[type, setting(...)]`; None for other parameters."""
     if get_origin(parameter.annotation) is not Annotated:
         return None
-    hint, about = get_args(parameter.annotation)[:2]
-    if not isinstance(about, dataclasses.Field):
+    hint, entry = get_args(parameter.annotation)[:2]
+    if not isinstance(entry, dataclasses.Field):
         return None
     return _Field(
         path=(parameter.name,),
-        option=option_of(about, parameter.name),
+        option=option_of(entry, parameter.name),
         hint=hint,
-        setting=setting_of(about) or Setting(help=""),
+        setting=setting_of(entry) or Setting(help=""),
         default=MISSING if parameter.default is Parameter.empty else parameter.default,
         panel="",
     )
@@ -301,8 +302,8 @@ def _single(parameter: Parameter) -> _Field | None:
 def _group(parameter: Parameter) -> _Group | None:
     annotation, shown = parameter.annotation, Shown({})
     if get_origin(annotation) is Annotated:
-        annotation, *about = get_args(annotation)
-        shown = next((one for one in about if isinstance(one, Shown)), shown)
+        annotation, *entries = get_args(annotation)
+        shown = next((one for one in entries if isinstance(one, Shown)), shown)
     laid_over = get_origin(annotation) is Changes
     kind = get_args(annotation)[0] if laid_over else annotation
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
@@ -312,20 +313,20 @@ def _group(parameter: Parameter) -> _Group | None:
 
 
 def _options(kind: type[Any], base: Any = None, path: tuple[str, ...] = ()) -> Iterator[_Field]:
-    """The options of a dataclass, its own before those that it inherits; `base` may hold the defaults."""
+    """Yield the options of a dataclass, own fields before inherited ones; `base` may hold the defaults."""
     hints = get_type_hints(kind, include_extras=True)
     for one in sorted(dataclasses.fields(kind), key=lambda one: one.name not in kind.__annotations__):
         if base is not None:
             default = getattr(base, one.name)
         else:
             default = one.default_factory() if one.default_factory is not MISSING else one.default
-        about, hint = setting_of(one), hints[one.name]
-        if about is not None:
+        setting, hint = setting_of(one), hints[one.name]
+        if setting is not None:
             yield _Field(
                 path=(*path, one.name),
                 option=option_of(one),
                 hint=hint,
-                setting=about,
+                setting=setting,
                 default=default,
                 panel=getattr(kind, "panel", ""),
             )
@@ -335,7 +336,7 @@ def _options(kind: type[Any], base: Any = None, path: tuple[str, ...] = ()) -> I
 
 
 def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """A dataclass with some values; those of an inner dataclass change the default that it has there."""
+    """Build a dataclass; values of an inner dataclass change the default of its field."""
     factories = {one.name: one.default_factory for one in dataclasses.fields(kind)}
     whole = {}
     for name, value in values.items():
@@ -345,7 +346,7 @@ def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:
 
 
 def _changed(base: Any, values: Mapping[str, Any]) -> Any:
-    """A dataclass with some fields replaced, also within the dataclasses that it holds."""
+    """Replace some fields of a dataclass, also in inner dataclasses."""
     return replace(
         base,
         **{
@@ -364,7 +365,7 @@ def _declared(one: _Field) -> tuple[str, ...]:
 
 
 def _reader(kind: type[Enum], words: Mapping[str, str]) -> Callable[[str], Enum]:
-    """Parser of an enumeration that takes further spellings."""
+    """Return a parser of an enumeration with alternative spellings."""
 
     def read(text: str) -> Enum:
         try:

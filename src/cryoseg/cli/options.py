@@ -1,4 +1,4 @@
-"""Options that mean the same in every command: one name, unit, default and help text each."""
+"""Options with the same name, unit, default and help in all commands."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Verbosity(Settings):
-    """How much is printed."""
+    """Amount of printed text."""
 
     quiet: bool = setting(False, help="Print only errors and the summary.", flags=("--quiet", "-q"))
     verbose: bool = setting(False, help="Print every setting and note.", flags=("--verbose", "-v"))
 
     def console(self) -> AbstractContextManager[BatchConsole]:
-        """The console, whose live display is closed when the block ends."""
-        from cryoseg.cli.console import batch_console  # rich starts here, not at --help
+        """Return a console, whose progress bar is removed at the end of the block."""
+        from cryoseg.cli.console import batch_console  # imports rich, which --help does not need
 
         return batch_console(quiet=self.quiet, verbose=self.verbose)
 
 
 def card_setting() -> Any:
-    """What is added to the card of a model."""
+    """Entries that are added to the model card."""
     return setting(
         None,
-        help='JSON object to add to the model\'s card, such as \'{"data": "..."}\'.',
+        help='JSON object to add to the model card, such as \'{"data": "..."}\'.',
         shown="none",
     )
 

@@ -1,4 +1,4 @@
-"""Standard streams that cannot fail, and errors of the operating system as sentences."""
+"""Standard streams that do not raise errors, and messages for errors of the operating system."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ OUT_OF_MEMORY = (
 
 
 class _Output(io.FileIO):
-    """A file descriptor; what it does not take is dropped, so that printing never ends a run."""
+    """A file descriptor that drops output after a failure, so that printing does not end a run."""
 
     loss: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write bytes, or pretend to after the first failure."""
+        """Write bytes; after the first failure, drop them."""
         if self.loss is None:
             try:
                 return super().write(data)
@@ -33,10 +33,10 @@ class _Output(io.FileIO):
 
 
 def protect_streams() -> None:
-    """Replace standard output and error by streams that take every text and never fail.
+    """Replace standard output and error by streams that do not raise errors.
 
-    A reader that leaves (`| head`), a full disk, a closed descriptor, or a character that the locale
-    lacks must not end a run whose outputs are files. `lost_output` says what was lost.
+    A closed pipe (`| head`), a full disk, a closed descriptor, or a character that the locale lacks must not
+    end a run whose outputs are files. `lost_output` reports lost output.
     """
     for descriptor in range(3):
         try:
@@ -46,9 +46,9 @@ def protect_streams() -> None:
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__"):
-            continue  # a caller collects what is printed
+            continue  # a caller has replaced the stream
         encoding = "utf-8" if stream is None else stream.encoding
-        # Names of files may hold bytes that are no UTF-8; they are printed as they are.
+        # File names may hold bytes that are not UTF-8; they are printed unchanged.
         is_utf8 = codecs.lookup(encoding).name == "utf-8"
         if stream is not None:
             stream.flush()
@@ -63,18 +63,18 @@ def protect_streams() -> None:
 
 
 def lost_output() -> str | None:
-    """What kept standard output from being written, as a sentence; None where a reader only left."""
+    """Return why standard output could not be written; None if it was, or if its reader closed the pipe."""
     buffer = getattr(sys.stdout, "buffer", None)
     if sys.stdout is not None:
         sys.stdout.flush()
     loss = getattr(getattr(buffer, "raw", None), "loss", None)
     if loss is None or loss.errno == errno.EPIPE:
         return None
-    return f"standard output: cannot be written ({loss.strerror}); part of what was printed is lost."
+    return f"standard output: cannot be written ({loss.strerror}); part of the output is lost."
 
 
 def describe_system_error(error: Exception) -> str | None:
-    """A sentence for an error that is no defect of cryoseg: memory, permissions, disks; else None."""
+    """Return a message for errors of memory, permissions and disks; None for defects of cryoseg."""
     text = str(error)
     if (
         isinstance(error, MemoryError)

@@ -217,7 +217,7 @@ class TestMembraneModel:
             f"train membrane mine -o {tmp_path} --steps 10 --stage2-steps 3 --max-minutes 0.1 --device cpu"
         )
         assert train.given[0][1].loop.steps == 3
-        assert "the same command goes on" in told.output
+        assert "Run the same command again to continue" in told.output
 
     def test_two_runs_are_packed(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
         stand_in("methods.membranes.data.find_pairs", ["pair"])
@@ -259,7 +259,7 @@ class TestSams:
         assert config.loop.learning_rate == default.loop.learning_rate
         assert config.sample == replace(default.sample, batch=2)
         assert config.prompts == 1
-        assert "the same command goes on" in told.output
+        assert "Run the same command again to continue" in told.output
 
     @pytest.fixture
     def train(self, stand_in: Callable[..., Call]) -> Call:

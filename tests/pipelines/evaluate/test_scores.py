@@ -153,7 +153,7 @@ def test_a_cluster_s_tasks_score_and_the_first_process_collects(
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [([], "goes with --scores"), (["--scores", "s", "--model", "auto"], "run `cryoseg segm")],
+    [([], "needs --scores"), (["--scores", "s", "--model", "auto"], "run `cryoseg segm")],
 )
 def test_a_cluster_needs_a_folder_where_the_tasks_meet(words: list[str], told: str) -> None:
     command = ["evaluate", "segmentation", "a.mrc", "b.mrc", "--cluster", "slurm", *words]

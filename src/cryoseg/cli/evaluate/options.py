@@ -1,4 +1,4 @@
-"""What the commands of `cryoseg evaluate` share: options, and the reading of their texts."""
+"""Options of the commands of `cryoseg evaluate`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Outputs = Annotated[
 
 
 def model_output_setting() -> Any:
-    """The folder where a model's outputs go before they are scored."""
+    """Folder of the outputs of a model that are scored."""
     return setting(Path(), help="With --model: folder for its outputs; finished ones are used.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Settings):
-    """How tomograms are segmented before they are scored."""
+    """Settings of the segmentation of tomograms that are scored."""
 
     model_output: Path = model_output_setting()
     preset: Preset = setting(SegmentConfig.preset, help="With --model: ETSAM's published settings.")
@@ -55,22 +55,20 @@ class ModelOptions(Settings):
         batch: Batch,
         on_event: OnEvent,
     ) -> list[Row]:
-        """Segment tomograms and name what was written; the logits too, where they are to be scored.
+        """Segment tomograms and return their rows; logits are written if they are scored.
 
         Parameters
         ----------
-        tomograms
-            Files, folders, globs or lists.
+        tomograms, batch, on_event
+            As in `segment_files`.
         model
-            A known model, or a packaged model file.
+            Name of a known model, or a packaged model file.
         config
             Pixel size, and logit threshold if logits are scored; the options of this group are added.
         outputs
             How bytes are read, and whether finished outputs are replaced.
-        batch, on_event
-            As in `segment_files`.
         """
-        from cryoseg.pipelines.evaluate.model import segment_first  # torch starts here
+        from cryoseg.pipelines.evaluate.model import segment_first  # imports torch
 
         store_logits = config.logit_threshold is not None and not self.post_process
         options = {
@@ -92,27 +90,27 @@ class ModelOptions(Settings):
 
 
 def evaluation_batch(scores: Path | None, options: BatchOptions) -> Batch:
-    """Who scores what.
+    """Return the part of the pairs to score.
 
     Raises
     ------
     ConfigError
-        For a part of the pairs whose scores nobody keeps.
+        If scores of a part of the pairs, or of a dry run, are not kept in a folder.
     """
     if options.shard is not None and scores is None:
-        raise ConfigError(f"--shard {options.shard}: goes with --scores, the folder where the shards meet.")
+        raise ConfigError(f"--shard {options.shard}: needs --scores, the folder that the shards share.")
     if options.dry_run and scores is None:
-        raise ConfigError("--dry-run: goes with --scores; without it every pair is scored.")
+        raise ConfigError("--dry-run: needs --scores; without it every pair is scored.")
     return options.batch() if scores is not None else replace(options.batch(), shard=ALL)
 
 
 def named_methods(name: str, pred: str, also: Sequence[str]) -> dict[str, str]:
-    """Name to predictions of the main method and of those of `--also`.
+    """Return the predictions of the main method and of those of `--also` by name.
 
     Raises
     ------
     ConfigError
-        For an entry that is not NAME=PRED, or a name that is taken.
+        If an entry is not NAME=PRED, or a name occurs twice.
     """
     methods = {name: pred}
     for entry in also:
@@ -120,7 +118,9 @@ def named_methods(name: str, pred: str, also: Sequence[str]) -> dict[str, str]:
         if not separator or not other or not files:
             raise ConfigError(f"--also {entry}: give NAME=PRED, such as membrain=results/membrain.")
         if other in methods:
-            raise ConfigError(f"--also {entry}: the name {other} is taken; give each method its own.")
+            raise ConfigError(
+                f"--also {entry}: the name {other} is used already. Give each method its own name."
+            )
         methods[other] = str(expand_home(files))
     return methods
 
@@ -132,27 +132,27 @@ def score_elsewhere(
     cluster: ClusterChoice,
     console: BatchConsole,
 ) -> Report | None:
-    """Score all pairs on a cluster, whose tasks keep the scores; None if they are to be scored here.
+    """Score all pairs on a cluster, whose tasks keep the scores; return None if there is no cluster.
 
     Raises
     ------
     CryosegError
-        If nobody keeps the scores, images are to be segmented first, or the cluster cannot be used.
+        If there is no folder of scores, images are to be segmented first, or the cluster cannot be used.
     """
     if cluster.cluster is ClusterKind.NONE:
         return None
     if scores is None:
-        raise ConfigError(f"--cluster {cluster.cluster}: goes with --scores, where the tasks meet.")
+        raise ConfigError(f"--cluster {cluster.cluster}: needs --scores, the folder that the tasks share.")
     if model is not None:
         raise ConfigError(
-            f"--cluster {cluster.cluster}: does not go with --model; run `cryoseg segment --cluster "
+            f"--cluster {cluster.cluster}: does not work with --model; run `cryoseg segment --cluster "
             f"{cluster.cluster}` first."
         )
     return run_elsewhere(options, cluster, scores, console)
 
 
 def outputs_here(outputs: Sequence[Path]) -> Sequence[Path]:
-    """The files to write; none within a task of a cluster, which knows a part of the scores."""
+    """Return the files to write; none within a task of a cluster, which has only a part of the scores."""
     from cryoseg.pipelines.batches.slurm import is_inside_task
 
     return () if is_inside_task() else outputs

@@ -1,4 +1,4 @@
-"""Options that the training commands share, and the settings they make."""
+"""Options of several training commands."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def tensorboard_setting() -> Any:
 
 
 def _remember(context: typer.Context, folder: Path) -> Path:
-    """Leave the command's options in the folder of its run, however the run ends."""
+    """Write the options of a command to the folder of its run when the run ends."""
 
     def save() -> None:
         kept = folder / COMMAND_FILE
         refused = isinstance(sys.exception(), CryosegError) and kept.exists()
-        if folder.is_dir() and not refused:  # without a folder nothing was begun
+        if folder.is_dir() and not refused:  # without a folder, the run did not start
             write_options(kept, context)
 
     context.call_on_close(save)
@@ -55,27 +55,27 @@ def _remember(context: typer.Context, folder: Path) -> Path:
 
 
 def say_unfinished() -> None:
-    """Say that the time limit ended a training."""
-    typer.echo("Stopped at --max-minutes; the same command goes on.", err=True)
+    """Report that a training was ended by the time limit."""
+    typer.echo("Stopped at --max-minutes. Run the same command again to continue.", err=True)
 
 
 def read_card(text: str | None) -> dict[str, Any] | None:
-    """What `--card` says.
+    """Read the entries of `--card` for the model card.
 
     Raises
     ------
     ConfigError
-        If it is no JSON object.
+        If the text is not a JSON object.
     """
     if not text:
         return None
     try:
-        card = json.loads(text)
+        entries = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"--card: is no JSON ({error}).") from error
-    if not isinstance(card, dict):
+        raise ConfigError(f"--card: is not JSON ({error}).") from error
+    if not isinstance(entries, dict):
         raise ConfigError('--card: give a JSON object, such as {"licence": "CC0"}.')
-    return card
+    return entries
 
 
 RunDir = Annotated[
@@ -84,7 +84,7 @@ RunDir = Annotated[
         "--output-dir",
         "-o",
         callback=_remember,
-        help="Folder of the run; the same folder goes on with it. Its command.toml repeats the run.",
+        help="Folder of the run. The same command continues the run, and its command.toml repeats it.",
     ),
 ]
 PolarityOption = Annotated[Polarity, polarity_setting(None)]
@@ -93,7 +93,7 @@ Tensorboard = Annotated[bool, tensorboard_setting()]
 
 @dataclass(frozen=True, kw_only=True)
 class PairTraining(Settings):
-    """A training on pairs of tomogram and labels: with what it begins, and where it runs."""
+    """Validation data, initial weights and devices of a training on tomograms with labels."""
 
     validation: tuple[str, ...] = validation_setting(shown="a tenth of the data")
     start: Path | None = setting(

@@ -109,7 +109,7 @@ class AdaptOptions(Verbosity):
     card: str | None = card_setting()
 
     def model_card(self) -> dict[str, Any] | None:
-        """What `--card` says."""
+        """Return the entries of `--card` for the model card."""
         return read_card(self.card)
 
 
