@@ -103,7 +103,7 @@ class TestEvaluate:
         for wrong in ("theirs", "=b", "theirs="):
             with pytest.raises(ConfigError, match="give NAME=PRED"):
                 named_methods("ours", "a", [wrong])
-        with pytest.raises(ConfigError, match="the name ours is taken"):
+        with pytest.raises(ConfigError, match="the name ours is used already"):
             named_methods("ours", "a", ["ours=b"])
 
     def test_models_by_name_or_file(self) -> None:

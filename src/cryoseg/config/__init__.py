@@ -1,7 +1,7 @@
-"""Every setting of the tool: frozen dataclasses, checked when they are made, and the enums they use.
+"""Settings: frozen dataclasses that check their values, and the enumerations that they use.
 
-The command line reads its defaults from here, so that each default has one source. Nothing
-here imports numpy or torch.
+The command line derives its options and defaults from these classes. The package does not import numpy or
+torch.
 """
 
 from cryoseg.config.common import DeviceName, Mode0, Naming, Precision

@@ -1,4 +1,4 @@
-"""Which part of a batch a process does."""
+"""Shards of a batch, and settings of clusters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One of `count` equal parts of a list of inputs, counted from 1."""
+    """One of `count` equal parts of a list of inputs; `index` counts from 1."""
 
     index: int = 1
     count: int = 1
@@ -32,12 +32,12 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `I/N`.
+        """Read a shard from `I/N`.
 
         Raises
         ------
         ConfigError
-            If it is not of that form, or I is not among 1 to N.
+            If the text has another form, or I is not from 1 to N.
         """
         match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
         if match is None:
@@ -45,19 +45,19 @@ class Shard:
         return cls(index=int(match[1]), count=int(match[2]))
 
     def of(self, items: Sequence[Item]) -> list[Item]:
-        """Every `count`-th item; the shards of one list share none and leave none out."""
+        """Return the items of this shard, which are every `count`-th one."""
         return list(items[self.index - 1 :: self.count])
 
 
 ALL = Shard()
 
 _SBATCH_OPTION = re.compile(r"-{0,2}([A-Za-z][\w-]*)(?:=(.*))?")
-# A limit of our own would be wrong on every cluster; this one is that of many default partitions.
+# Time limit of the default partition of many clusters.
 DEFAULT_TIME = "08:00:00"
 
 
 class ClusterKind(StrEnum):
-    """Where a batch runs: here, or as an array of a cluster."""
+    """Whether a batch runs in this process, or as an array of a cluster."""
 
     NONE = "none"
     SLURM = "slurm"
@@ -65,14 +65,14 @@ class ClusterKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig(Settings):
-    """How a batch runs as an array of a cluster.
+    """Settings of a batch that runs as an array of a cluster.
 
     Attributes
     ----------
     retries
-        How often a task that was preempted or lost is submitted again.
+        Number of times that a preempted or lost task is submitted again.
     poll_seconds
-        Seconds between two looks at the queue.
+        Interval in seconds between two queries of the queue.
     """
 
     tasks: int = setting(
@@ -98,7 +98,7 @@ class ClusterConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterChoice(ClusterConfig):
-    """Whether a batch runs here or on a cluster, and how it runs there."""
+    """Whether a batch runs on a cluster, and the settings of the cluster."""
 
     cluster: ClusterKind = setting(
         ClusterKind.NONE, help="slurm: run as an array of the cluster, wait for it and print one table."
@@ -106,12 +106,12 @@ class ClusterChoice(ClusterConfig):
 
 
 def parse_sbatch_options(texts: Sequence[str]) -> dict[str, str]:
-    """Read `partition=gpu` and the like; a flag without a value, such as `exclusive`, has the value "".
+    """Read options such as `partition=gpu`; a flag such as `exclusive` has the value "".
 
     Raises
     ------
     ConfigError
-        For another form, or an option that is set here already.
+        If a text has another form, or cryoseg sets the option itself.
     """
     options = {}
     for text in texts:
@@ -127,10 +127,10 @@ def parse_sbatch_options(texts: Sequence[str]) -> dict[str, str]:
 
 
 def slurm_shard(environment: Mapping[str, str]) -> Shard | None:
-    """The shard that a task of a Slurm array does, or None outside of one.
+    """Return the shard of a task of a Slurm array; None outside of arrays.
 
-    An array of irregular numbers (`--array=1,5,7`) gives None, since Slurm does not tell a task how
-    many of its fellows come before it.
+    An array of irregular numbers (`--array=1,5,7`) gives None, since the position of a task in the array is
+    not known.
 
     Source: sbatch(1), output environment variables.
     """

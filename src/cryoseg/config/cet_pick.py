@@ -27,11 +27,11 @@ from cryoseg.config.train import (
 )
 from cryoseg.errors import ConfigError
 
-CHECKPOINT_EVERY = 10  # steps; the progress bar and the log advance with the checkpoints
+CHECKPOINT_EVERY = 10  # steps between checkpoints, updates of the progress bar and lines of the log
 
 
 class Arch(StrEnum):
-    """Detectors: two U-Nets over slices, and a small ResNet."""
+    """Architectures: two U-Nets over slices, and a small ResNet."""
 
     UNET_4 = "unet_4"
     UNET_5 = "unet_5"
@@ -48,8 +48,8 @@ class Risk(StrEnum):
 class Contrast(StrEnum):
     """Contrastive term on the embeddings.
 
-    `off`; `sampled`: corrected (no self term), on a random sample of anchors and columns;
-    `published`: as released, self term and all, every voxel against every voxel in blocks.
+    `off`: no term. `sampled`: without the self term, on a random sample of anchors and columns.
+    `published`: as released, with the self term, between all voxels.
     """
 
     OFF = "off"
@@ -58,14 +58,14 @@ class Contrast(StrEnum):
 
 
 class ZPool(StrEnum):
-    """What becomes of two slices that are compressed to one; the publication takes the maximum."""
+    """How two slices are joined into one; the publication uses the maximum."""
 
     MEAN = "mean"
     MAX = "max"
 
 
 class Specimen(StrEnum):
-    """`globular`: one point a particle. `filament`: points along a curve."""
+    """`globular`: one point per particle. `filament`: points along a curve."""
 
     GLOBULAR = "globular"
     FILAMENT = "filament"
@@ -73,7 +73,7 @@ class Specimen(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig(Settings):
-    """The grid on which the network works."""
+    """Grid of the network."""
 
     diameter_px: float = setting(
         10.0,
@@ -96,7 +96,7 @@ class GridConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class CetPickFiles(Settings):
-    """Tomograms and labels that `cryoseg train cet-pick` learns from."""
+    """Tomograms and labels of a training of CET-pick."""
 
     tomograms: tuple[str, ...] = setting(
         help="Tomograms, folders, globs or CET-pick's tab-separated list; repeat for several.",
@@ -123,21 +123,21 @@ class CetPickFiles(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class CetPickConfig(Settings):
-    """Everything that changes the model that `cryoseg train cet-pick` makes.
+    """Settings of a training of CET-pick.
 
     Attributes
     ----------
     positive_weight
-        Factor of the labeled voxels' risk; None takes the prior, as published.
+        Weight of the risk of labeled voxels; None uses the prior, as published.
     contrast_unsupervised_weight
-        Factor of the unsupervised part within the contrastive term.
+        Weight of the unsupervised part of the contrastive term.
     noise, gain
-        Augmentation: largest standard deviation of added noise, in units of the normalized
-        volume, and largest factor of contrast.
+        Largest standard deviation of added noise in units of the normalized volume, and largest factor of
+        contrast, for augmentation.
     ema_decay
-        Decay of the averaged weights, which are the ones kept; 0 switches averaging off.
+        Decay of the averaged weights, which the model holds; 0 disables averaging.
     holdout_from
-        No labels are held out of fewer than this.
+        Smallest number of labels of which some are held out.
     """
 
     particle_diameter_angstrom: float = setting(
@@ -253,21 +253,20 @@ class CetPickConfig(Settings):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "crop": list(self.crop)}
 
     @property
     def needs_second_view(self) -> bool:
-        """Whether a step looks at every crop twice."""
+        """Whether a training step needs two views of every crop."""
         return self.consistency_weight > 0 or (self.contrast is not Contrast.OFF and self.contrast_weight > 0)
 
     @classmethod
     def preset(cls, specimen: Specimen, particle_diameter_angstrom: float) -> CetPickConfig:
-        """The settings of a kind of specimen; every field can be replaced.
+        """Return the defaults for a kind of specimen.
 
-        Filaments have a wide hard-positive zone, as the publication's `--fiber`, no held-out labels
-        (neighbors on one curve are no independent witnesses), and no label far from the crop's
-        center.
+        For filaments, the zone of hard positives is wide, as with `--fiber` of the publication, and no labels
+        are held out, since neighbors on a curve are not independent.
         """
         if specimen is Specimen.GLOBULAR:
             return cls(particle_diameter_angstrom=particle_diameter_angstrom)

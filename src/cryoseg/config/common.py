@@ -12,7 +12,7 @@ from cryoseg.errors import ConfigError
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 DEVICE_NAMES = "auto, cpu, cuda, cuda:N or mps"
 DEVICE_ORDER = "CUDA, then MPS, then CPU"  # of `auto`
-PLAUSIBLE_PIXEL_SIZES = (0.1, 1000.0)  # angstrom; others are taken for another unit or for no size at all
+PLAUSIBLE_PIXEL_SIZES = (0.1, 1000.0)  # angstrom; other values are errors or have another unit
 
 
 class Precision(StrEnum):
@@ -24,7 +24,7 @@ class Precision(StrEnum):
 
 
 class Naming(StrEnum):
-    """Names of output files: our own, or those of ETSAM's script."""
+    """Names of output files: those of cryoseg, or those of the script of ETSAM."""
 
     CRYOSEG = "cryoseg"
     ETSAM = "etsam"
@@ -33,7 +33,7 @@ class Naming(StrEnum):
 class Mode0(StrEnum):
     """How the bytes of an MRC file of mode 0 are read.
 
-    `auto` follows IMOD's stamp; without one, the header's statistics and the histogram decide.
+    `auto` follows the stamp of IMOD; without it, the statistics of the header and the histogram decide.
     """
 
     AUTO = "auto"
@@ -42,16 +42,16 @@ class Mode0(StrEnum):
 
 
 class DeviceName(str):
-    """One of `DEVICE_NAMES`.
+    """Name of a device, one of `DEVICE_NAMES`.
 
     Raises
     ------
     ConfigError
-        For any other text.
+        If the text is not such a name.
     """
 
     def __new__(cls, value: str) -> DeviceName:
-        """Check the spelling; whether the device exists is asked when it is used."""
+        """Check the spelling; whether the device exists is checked when it is used."""
         if not _DEVICE.fullmatch(value):
             raise ConfigError(f"--device {value}: unknown device; use {DEVICE_NAMES}.")
         return super().__new__(cls, value)
@@ -61,7 +61,7 @@ class DeviceName(str):
 
 
 def pixel_size_setting() -> Any:
-    """The pixel size that overrides the header."""
+    """Pixel size that overrides the header."""
     low, high = PLAUSIBLE_PIXEL_SIZES
     return setting(
         None,
@@ -83,7 +83,7 @@ def mode0_setting() -> Any:
 
 
 def logit_threshold_setting(*names: str, shown: str) -> Any:
-    """The logit above which something is marked; `names` are further names of the option."""
+    """Logit threshold; `names` are further names of the option."""
     return setting(
         None,
         help="Mark voxels or pixels whose logit is greater than this; logit 0 is probability 0.5.",
@@ -98,19 +98,19 @@ def overwrite_setting() -> Any:
 
 
 def checkpoints_dir_setting() -> Any:
-    """The folder where weights are looked for first."""
+    """Folder that is searched for weights first."""
     return setting(
         None, help="Folder where weights are looked for first.", shown="see `cryoseg weights path`"
     )
 
 
 def seed_setting(default: int = 0) -> Any:
-    """The seed of all random numbers."""
+    """Seed of the random numbers."""
     return setting(default, help="Seed of the random numbers.", at_least=0)
 
 
 def diameter_setting(default: float | None = None, *, shown: str | None = None) -> Any:
-    """The particle's diameter in angstrom."""
+    """Diameter of the particle in angstrom."""
     return setting(
         default,
         help="Largest diameter of the particle, or width of the filament.",
@@ -122,7 +122,7 @@ def diameter_setting(default: float | None = None, *, shown: str | None = None) 
 
 
 def diameter_px_setting(*, shown: str) -> Any:
-    """The particle's diameter in pixels."""
+    """Diameter of the particle in pixels."""
     return setting(
         None,
         help="The same diameter in pixels of the images.",
@@ -134,22 +134,22 @@ def diameter_px_setting(*, shown: str) -> Any:
 
 
 def device_setting() -> Any:
-    """Where networks run."""
+    """Device of the networks."""
     return setting("auto", help=f"{DEVICE_NAMES}; auto takes {DEVICE_ORDER}.")
 
 
 def precision_setting() -> Any:
-    """The arithmetic of networks."""
+    """Precision of the networks."""
     return setting(Precision.AUTO, help="auto: bfloat16 on CUDA, else float32.")
 
 
 def dry_run_setting() -> Any:
-    """Whether only the plan is printed."""
+    """Whether the outputs are only listed."""
     return setting(False, help="Print what would be done and write nothing.")
 
 
 def picks_setting(*default: Any, shown: str | None = None) -> Any:
-    """Coordinate files to learn from; required without a default."""
+    """Coordinate files for a training; required without a default."""
     return setting(
         *default,
         help="Coordinate files of any known format; repeat for several.",

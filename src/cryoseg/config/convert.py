@@ -12,7 +12,7 @@ from cryoseg.errors import ConfigError
 
 
 def from_relion4_setting() -> bool:
-    """Whether STAR files are RELION 4's."""
+    """Whether STAR files are those of RELION 4."""
     flag: bool = setting(
         False, help="Coordinates in STAR files are unbinned pixels, as RELION 4 writes them."
     )
@@ -20,10 +20,10 @@ def from_relion4_setting() -> bool:
 
 
 class Downsampling(StrEnum):
-    """How the smaller image of two was made, which says where its pixel i lies in the larger one.
+    """How an image was downsampled by a factor s, which gives the position of its pixel i in the larger one.
 
-    `average`: of s x s pixels, so that pixel i lies at s i + (s - 1) / 2, as in most programs.
-    `fourier`: by cropping the transform, so that pixel i lies at s i, as in Topaz.
+    `average`: averages of s x s pixels, with pixel i at s i + (s - 1) / 2, as in most programs. `fourier`:
+    cropping of the Fourier transform, with pixel i at s i, as in Topaz.
     """
 
     AVERAGE = "average"
@@ -32,7 +32,7 @@ class Downsampling(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig(Settings):
-    """What changes coordinates on their way from one file to another."""
+    """Settings of the conversion of coordinates."""
 
     flavor: PickFormat | None = setting(
         None,
@@ -70,7 +70,7 @@ class ConvertConfig(Settings):
 
     @property
     def mirrored(self) -> str:
-        """The axes to mirror, each once."""
+        """Axes to mirror, each once."""
         return "".join(dict.fromkeys(self.flip.lower() + ("y" if self.flip_y else "")))
 
 
@@ -80,7 +80,7 @@ def read_image_size(text: str, *, option: str) -> tuple[int, ...]:
     Raises
     ------
     ConfigError
-        For any other text.
+        If the text has another form.
     """
     if not re.fullmatch(r"\d+([xX,]\d+){1,2}", text):
         raise ConfigError(f"{option} {text}: write it as XxYxZ or XxY, such as 1024x1024x300.")
@@ -88,5 +88,5 @@ def read_image_size(text: str, *, option: str) -> tuple[int, ...]:
 
 
 def write_image_size(shape: tuple[int, ...]) -> str:
-    """The inverse of `read_image_size`."""
+    """Invert `read_image_size`."""
     return write_sizes(shape[::-1])

@@ -21,7 +21,7 @@ class Metric(StrEnum):
     surface Dice and distances. `cldice`: centerline Dice. `planes`: means over xy, xz and yz slices.
     `theta`: by the angle between membrane normal and beam. `auprc`: area under the
     precision-recall curve and best threshold, from logits. `prompt-sam`: Dice and IoU over five logit
-    thresholds as that paper has them, from logits.
+    thresholds as in that paper, from logits.
     """
 
     OVERLAP = "overlap"
@@ -35,7 +35,7 @@ class Metric(StrEnum):
     PROMPT_SAM = "prompt-sam"
 
 
-# Metrics that a table of many files has room for, on the terminal; a name that ends in _ is a beginning.
+# Metrics in the table of many files on the terminal; a name that ends in _ is a prefix.
 HEADLINES = (
     "dice",
     "iou",
@@ -72,7 +72,7 @@ class Length:
         Raises
         ------
         ConfigError
-            For a number without unit, another unit or a negative number; `option` is named.
+            If the text has another form; the message names `option`.
         """
         match = _LENGTH.fullmatch(text.strip())
         if match is None:
@@ -89,7 +89,7 @@ def read_metrics(text: str, *, option: str) -> tuple[Metric, ...]:
     Raises
     ------
     ConfigError
-        For an unknown group.
+        If a group is unknown.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == ["all"]:
@@ -101,18 +101,18 @@ def read_metrics(text: str, *, option: str) -> tuple[Metric, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Settings):
-    """Everything that changes the results of `cryoseg evaluate segmentation`.
+    """Settings of `cryoseg evaluate segmentation`.
 
     Attributes
     ----------
     metrics
-        Groups to compute; `overlap` always is.
+        Groups of metrics to compute; `overlap` is always computed.
     logit_threshold
-        Predictions of real numbers are logits, and voxels above this are marked. None refuses them.
+        Threshold of predictions that are logits; None refuses them.
     theta_edges_deg
-        Bins of the angle between membrane normal and beam.
+        Edges in degrees of the bins of the angle between membrane normal and beam.
     bootstrap_samples
-        Samples from which the confidence intervals over files are computed.
+        Number of samples for the confidence intervals over files.
     """
 
     metrics: tuple[Metric, ...] = setting(
@@ -128,7 +128,9 @@ class EvaluateConfig(Settings):
     )
     ignore_label: int = setting(-1, help="Voxels of the truth with this value are left out.")
     mode0: Mode0 = mode0_setting()
-    allow_empty: bool = setting(False, help="Score a truth that marks nothing, which else is an error.")
+    allow_empty: bool = setting(
+        False, help="Score a truth without marked voxels, which is an error otherwise."
+    )
     near_distance_px: float = setting(
         3.0,
         help="Predictions this near in the slice plane count as found.",

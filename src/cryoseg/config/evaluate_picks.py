@@ -14,7 +14,7 @@ _RADIUS = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(A|Å|px|vox|R)", re.I)
 
 
 class RadiusUnit(StrEnum):
-    """What a matching radius is given in; `R` is the particle's radius."""
+    """Unit of a matching radius; `R` is the radius of the particle."""
 
     ANGSTROM = "A"
     PIXEL = "px"
@@ -24,8 +24,8 @@ class RadiusUnit(StrEnum):
 class PickMatching(StrEnum):
     """How picks and truths are matched.
 
-    `optimal`: the largest one-to-one matching within the radius. `cetpick`: as CET-pick's published
-    script does, whose radius is in effect the given one to the power 1.5.
+    `optimal`: the largest one-to-one matching within the radius. `cetpick`: as in the published script of
+    CET-pick, whose effective radius is the given one to the power 1.5.
     """
 
     OPTIMAL = "optimal"
@@ -46,7 +46,7 @@ class Radius:
         Raises
         ------
         ConfigError
-            For anything else; `option` is named.
+            If the text has another form; the message names `option`.
         """
         match = _RADIUS.fullmatch(text.strip())
         if match is None:
@@ -55,12 +55,12 @@ class Radius:
         return cls(value=float(match[1]), unit=units.get(match[2].lower(), RadiusUnit.PIXEL))
 
     def in_pixels(self, *, pixel_size: float | None, diameter_angstrom: float | None, option: str) -> float:
-        """The length in pixels.
+        """Convert the length to pixels.
 
         Raises
         ------
         ConfigError
-            If it needs a pixel size or a diameter that is not known.
+            If the pixel size or the diameter is needed but unknown.
         """
         if self.unit is RadiusUnit.PIXEL:
             return self.value
@@ -69,7 +69,9 @@ class Radius:
         if self.unit is RadiusUnit.ANGSTROM:
             return self.value / pixel_size
         if not diameter_angstrom:
-            raise ConfigError(f"{option} {self}: needs the particle. Pass --particle-diameter in angstrom.")
+            raise ConfigError(
+                f"{option} {self}: needs the diameter of the particle. Pass --particle-diameter in angstrom."
+            )
         return self.value * diameter_angstrom / 2 / pixel_size
 
     def __str__(self) -> str:
@@ -82,7 +84,7 @@ def read_image_shape(text: str, *, option: str) -> tuple[int, ...]:
     Raises
     ------
     ConfigError
-        For any other text.
+        If the text has another form.
     """
     try:
         shape = tuple(int(word) for word in text.replace("x", ",").split(","))
@@ -95,12 +97,12 @@ def read_image_shape(text: str, *, option: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatePicksConfig(Settings):
-    """Everything that changes the results of `cryoseg evaluate picks`.
+    """Settings of `cryoseg evaluate picks`.
 
     Attributes
     ----------
     bootstrap_samples
-        Samples from which the confidence intervals over images are computed.
+        Number of samples for the confidence intervals over images.
     """
 
     radius: Radius = setting(

@@ -13,7 +13,7 @@ from cryoseg.config.setting import Settings, setting
 class ThicknessAxis(StrEnum):
     """Axis of the file along which the sample is thin.
 
-    `z` is the usual MRC; `y` an IMOD reconstruction that nobody has rotated.
+    `z` in usual MRC files; `y` in reconstructions of IMOD that were not rotated.
     """
 
     Z = "z"
@@ -22,11 +22,10 @@ class ThicknessAxis(StrEnum):
 
 
 class PickFormat(StrEnum):
-    """Coordinate files.
+    """Formats of coordinate files.
 
-    `star` is in voxels of the tomogram or pixels of the micrograph; `star-relion4` and
-    `star-relion5` in RELION's frames of a tomogram. `box`, `cbox`, `cryoppp` and `cryosparc` are for
-    micrographs.
+    `star` holds voxels of the tomogram or pixels of the micrograph; `star-relion4` and `star-relion5` use the
+    frames of RELION. `box`, `cbox`, `cryoppp` and `cryosparc` are for micrographs.
     """
 
     STAR = "star"
@@ -42,22 +41,22 @@ class PickFormat(StrEnum):
     CRYOSPARC = "cryosparc"
 
 
-# Others than these, STAR and CSV are for tomograms.
+# Formats for micrographs; the others, except STAR and CSV, are for tomograms.
 FLAT_FORMATS = (PickFormat.BOX, PickFormat.CBOX, PickFormat.CRYOPPP, PickFormat.CRYOSPARC)
 DEEP_FORMATS = tuple(one for one in PickFormat if one not in (PickFormat.STAR, PickFormat.CSV, *FLAT_FORMATS))
 
 
 class CoordsOrder(StrEnum):
-    """Columns of a .coords file: `xyz` as TomoTwin and crYOLO write them, `xzy` as CET-pick does."""
+    """Order of the columns of .coords files: `xyz` in TomoTwin and crYOLO, `xzy` in CET-pick."""
 
     XYZ = "xyz"
     XZY = "xzy"
 
 
 class CenterRule(StrEnum):
-    """Where RELION 5's centered coordinates have their zero, in unbinned pixels of a size N.
+    """Origin of the centered coordinates of RELION 5, along an axis of N unbinned pixels.
 
-    `picker`: N/2 - 1, as RELION's own picker subtracts. `half`: N/2, as its extraction adds.
+    `picker`: N/2 - 1, as in the picker of RELION. `half`: N/2, as in its extraction.
     """
 
     PICKER = "picker"
@@ -65,7 +64,7 @@ class CenterRule(StrEnum):
 
 
 class Side(StrEnum):
-    """Picks to keep, seen from a mask: within it, or outside of it."""
+    """Whether picks within a mask or outside of it are kept."""
 
     WITHIN = "within"
     OUTSIDE = "outside"
@@ -75,7 +74,7 @@ MICROGRAPH_SCORE_THRESHOLD = 0.4
 
 
 def score_threshold_setting(default: float | None, *, shown: str = "") -> Any:
-    """The score that picks must exceed."""
+    """Score threshold of picks."""
     return setting(
         default,
         help="Keep picks whose score is greater than this.",
@@ -86,7 +85,7 @@ def score_threshold_setting(default: float | None, *, shown: str = "") -> Any:
 
 
 def formats_setting() -> Any:
-    """The coordinate files to write."""
+    """Formats of the coordinate files to write."""
     return setting(
         (PickFormat.STAR,),
         help=f"Coordinate files to write; repeat for several. {', '.join(FLAT_FORMATS)} are for micrographs, "
@@ -105,7 +104,7 @@ def pick_picture_setting() -> Any:
 
 
 def thickness_axis_setting(default: ThicknessAxis | None, *, shown: str | None = None) -> Any:
-    """The axis along which the sample is thin."""
+    """Axis along which the sample is thin."""
     return setting(
         default,
         help="Axis of the file along which the sample is thin: z for usual MRC files, y for IMOD "
@@ -115,7 +114,7 @@ def thickness_axis_setting(default: ThicknessAxis | None, *, shown: str | None =
 
 
 def coords_order_setting() -> Any:
-    """The order of the columns of .coords files."""
+    """Order of the columns of .coords files."""
     return setting(
         None,
         help="Columns of .coords files: xyz of TomoTwin and crYOLO, or xzy of CET-pick, whose z is the "
@@ -125,7 +124,7 @@ def coords_order_setting() -> Any:
 
 
 def mask_setting() -> Any:
-    """The masks that restrict picks."""
+    """Masks that restrict the picks."""
     return setting(
         None, help="Mask, or a folder of masks named after the tomograms, as `cryoseg segment` writes them."
     )
@@ -133,7 +132,7 @@ def mask_setting() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class FilamentConfig(Settings):
-    """How points become curves."""
+    """Settings of the fit of curves to points."""
 
     panel: ClassVar[str] = "Filaments in tomograms"
 
@@ -170,7 +169,7 @@ class FilamentConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PickLimits(Settings):
-    """Which picks are kept, in micrographs and in tomograms."""
+    """Limits of picks in micrographs and in tomograms."""
 
     score_threshold: float | None = score_threshold_setting(None)
     max_picks: int | None = setting(
@@ -195,12 +194,12 @@ class PickLimits(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TomogramPickConfig(PickLimits):
-    """Everything that changes the picks of one tomogram.
+    """Settings of picking in tomograms.
 
     Attributes
     ----------
     filament
-        Fit curves and resample; None takes the model's own kind of specimen.
+        Settings of the fit of curves; None fits curves only with models of filaments.
     """
 
     panel: ClassVar[str] = "Tomograms"
@@ -230,12 +229,12 @@ class TomogramPickConfig(PickLimits):
 
 @dataclass(frozen=True, kw_only=True)
 class PickOutputs(Settings):
-    """What is written for every tomogram.
+    """Outputs of picking in tomograms.
 
     Attributes
     ----------
     combined
-        Whether one STAR of all tomograms of the run is written as well.
+        Whether a STAR file of all tomograms is written too.
     """
 
     panel: ClassVar[str] = "Tomograms"

@@ -34,10 +34,10 @@ MICROGRAPH_FORMATS = (PickFormat.STAR, PickFormat.CSV, *FLAT_FORMATS)
 
 
 class PickView(StrEnum):
-    """How a network sees a micrograph.
+    """Input of the network.
 
-    `tiles`: scaled to the network's particle size, in overlapping tiles. `whole`: squeezed into one
-    square, as in Prompt_sam_cryoPPP; its small particles are lost, so this is for comparison.
+    `tiles`: overlapping tiles at the scale of the network. `whole`: the image resized to one square, as in
+    Prompt_sam_cryoPPP, for comparison; small particles are lost.
     """
 
     TILES = "tiles"
@@ -46,7 +46,7 @@ class PickView(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class MicrographPickConfig(PickLimits):
-    """Everything that changes the picks of one micrograph.
+    """Settings of picking in micrographs.
 
     With calibrated scores, F1 is highest at a score threshold of half of its highest value (Lipton, Elkan
     and Naryanaswamy 2014, arXiv 1402.1892).
@@ -65,7 +65,7 @@ class MicrographPickConfig(PickLimits):
     )
     mode: NativeMode = setting(
         NativeMode.GRID,
-        help="How a published SAM is asked: one mask for a grid of points, or its automatic mask generator.",
+        help="Prompts of a published SAM: one mask for a grid of points, or its automatic mask generator.",
     )
     logit_threshold: float | None = logit_threshold_setting(shown="the model's; for micrographs")
     score_threshold: float = score_threshold_setting(MICROGRAPH_SCORE_THRESHOLD)
@@ -101,12 +101,12 @@ class MicrographPickConfig(PickLimits):
 
 @dataclass(frozen=True, kw_only=True)
 class MicrographPickOptions(Settings):
-    """What is written for every micrograph.
+    """Outputs of picking in micrographs.
 
     Attributes
     ----------
     combined
-        Whether one STAR of all micrographs of the run is written as well.
+        Whether a STAR file of all micrographs is written too.
     """
 
     panel: ClassVar[str] = "Micrographs"

@@ -13,7 +13,7 @@ from cryoseg.config.setting import Settings, setting
 
 
 class Morphology(StrEnum):
-    """What smooths a mask: opening drops thin parts, closing fills narrow gaps."""
+    """Smoothing of a mask: opening removes thin parts, closing fills narrow gaps."""
 
     NONE = "none"
     OPEN = "open"
@@ -22,7 +22,7 @@ class Morphology(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing(Settings):
-    """One step after the threshold."""
+    """Smoothing of masks after the threshold."""
 
     morphology: Morphology = setting(
         Morphology.NONE, help="open removes thin parts of the mask, close fills narrow gaps."
@@ -30,7 +30,7 @@ class Smoothing(Settings):
     kernel: int = setting(5, help="Side in pixels of the square that opens or closes.", at_least=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
@@ -45,7 +45,7 @@ def prepare_setting(*, shown: str) -> Any:
 
 
 def points_setting() -> Any:
-    """True masks that take the place of a ProMISe model's prompter."""
+    """True masks that replace the prompter of a ProMISe model."""
     return setting(
         None,
         help="True masks by name: take a ProMISe model's points from them, which gives an upper bound.",
@@ -56,7 +56,7 @@ def points_setting() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings(Settings):
-    """Settings of `cryoseg segment-image`; None takes what the model was trained with."""
+    """Settings of `cryoseg segment-image`; None uses the settings of the training."""
 
     logit_threshold: float | None = logit_threshold_setting(shown="the model's")
     smoothing: Smoothing = dataclasses.field(default_factory=Smoothing)

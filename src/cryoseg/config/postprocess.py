@@ -10,12 +10,12 @@ from cryoseg.config.segment import PostprocessLengths, PostprocessStep
 
 @dataclass(frozen=True, kw_only=True)
 class PostprocessConfig(PostprocessLengths):
-    """Everything that changes the result of `cryoseg postprocess`.
+    """Settings of `cryoseg postprocess`.
 
     Attributes
     ----------
     steps
-        Applied in this order; empty thresholds only.
+        Steps in the order in which they are applied; if empty, only the threshold is applied.
     """
 
     steps: tuple[PostprocessStep, ...] = (PostprocessStep.THIN_NOISE,)

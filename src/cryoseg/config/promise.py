@@ -1,4 +1,4 @@
-"""Settings of ProMISe: prompts without a person on a frozen Segment Anything network."""
+"""Settings of ProMISe, which prompts a frozen Segment Anything network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cryoseg.errors import ConfigError
 
 
 class Prompter(StrEnum):
-    """Where points come from.
+    """Origin of the points.
 
     `apm`: the auto-prompting module. `gt`: drawn from the true mask, an upper bound and never an
-    automatic result. `grid`: a regular grid of foreground points. `none`: no point at all.
+    automatic result. `grid`: a regular grid of foreground points. `none`: no points.
     """
 
     APM = "apm"
@@ -23,14 +23,14 @@ class Prompter(StrEnum):
 
 
 class ApmKind(StrEnum):
-    """The network that predicts points: a ResNet on fused features, or queries that attend to them."""
+    """Network that predicts points: a ResNet on fused features, or queries with cross-attention to them."""
 
     RESNET = "resnet"
     CROSS = "cross"
 
 
 class FreezeType(StrEnum):
-    """Parts of SAM that learn too. Source: ProMISe, _FZ0 (the default) to _FZ4."""
+    """Parts of SAM that are trained too. Source: ProMISe, _FZ0 (the default) to _FZ4."""
 
     ALL = "fz0"
     PROMPT_ENCODER_FREE = "fz1"
@@ -41,7 +41,7 @@ class FreezeType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PromiseConfig(Settings):
-    """What is added to SAM.
+    """Settings of the modules that ProMISe adds to SAM.
 
     The first half of the points of the auto-prompting module is labeled foreground, the rest background.
     """
@@ -79,7 +79,7 @@ class PromiseConfig(Settings):
 
     @property
     def label(self) -> str:
-        """Name in tables: `apm+ips`, `ips+grid`, and `ips+gt (upper bound)`, which knows the truth."""
+        """Name in tables: `apm+ips`, `ips+grid`, and `ips+gt (upper bound)`, which uses the truth."""
         if self.prompter is Prompter.APM:
             return "apm+ips" if self.ips else "apm"
         return f"ips+{self.prompter}" + (" (upper bound)" if self.prompter is Prompter.GT else "")

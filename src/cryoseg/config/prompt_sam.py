@@ -12,7 +12,7 @@ from cryoseg.errors import ConfigError
 
 
 class PromptMethod(StrEnum):
-    """What is added to SAM, or changed in it, and therefore trained.
+    """Part that is added to SAM, or changed in it, and trained.
 
     `native`: nothing. `head`: a U-Net before the encoder. `prefix`: rows of learned tokens above the
     grid. `encoder`: adapters inside the blocks. `finetune`: the mask decoder itself. `promise`: a network
@@ -28,10 +28,10 @@ class PromptMethod(StrEnum):
 
 
 class InputScale(StrEnum):
-    """Grey values that the image encoder sees.
+    """Normalization of the input of the image encoder.
 
-    `sam`: RGB in [0, 1], then SAM's mean and standard deviation. `unit`: RGB in [0, 1] as it is, which
-    the released Prompt-SAM scripts do. `grey`: one channel, zero mean and unit deviation.
+    `sam`: RGB in [0, 1], then SAM's mean and standard deviation. `unit`: RGB in [0, 1], as in the
+    released Prompt-SAM scripts. `grey`: one channel, zero mean and unit deviation.
     """
 
     SAM = "sam"
@@ -40,7 +40,7 @@ class InputScale(StrEnum):
 
 
 class NativeMode(StrEnum):
-    """How masks are asked for: one mask for a grid of points, or SAM's automatic mask generator."""
+    """Prompts: one mask for a grid of points, or the automatic mask generator of SAM."""
 
     GRID = "grid"
     AMG = "amg"
@@ -55,7 +55,7 @@ def read_numbers(text: str, *, option: str) -> tuple[int, ...]:
     Raises
     ------
     ConfigError
-        For any other text.
+        If the text has another form.
     """
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
@@ -64,28 +64,29 @@ def read_numbers(text: str, *, option: str) -> tuple[int, ...]:
 
 
 def write_numbers(numbers: tuple[int, ...]) -> str:
-    """The inverse of `read_numbers`."""
+    """Invert `read_numbers`."""
     return ",".join(map(str, numbers))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig(Settings):
-    """How a SAM is adapted. Defaults follow the paper; `faithful` follows the released scripts.
+    """Settings of the adaptation of a SAM. Defaults follow the paper, `faithful` the released scripts.
 
     Attributes
     ----------
     blocks
-        One number per encoder block. `prefix`: 0 none, 1 tokens. `encoder`: 0 none, 1 space adapter,
-        2 MLP adapter, 3 both. None: everything in every block.
+        Number for each encoder block. `prefix`: 0 none, 1 tokens. `encoder`: 0 none, 1 space adapter, 2 MLP
+        adapter, 3 both. None uses all of them in every block.
     norm_before_window
-        For `encoder`: normalize before the window partition, as SAM does; the released adapters
-        need the other order, in which padding reaches the attention as the norm's bias.
+        Whether `encoder` normalizes before the window partition, as SAM does. In the released adapters, the
+        padding is normalized too and becomes the bias of the normalization.
     grid_side
-        Points along one side of the fixed grid of foreground points.
+        Number of points along a side of the fixed grid of foreground points.
     zero_start
-        Begin as unchanged SAM (last layers at zero) instead of the publication's random start.
+        Whether the last layers start at zero, so that training starts from the unchanged SAM, and not at
+        random, as published.
     promise
-        Settings of `promise` alone; None takes its defaults.
+        Settings of `promise`; None uses its defaults.
     """
 
     method: PromptMethod = PromptMethod.NATIVE
@@ -120,7 +121,9 @@ class PromptConfig(Settings):
         if self.method is PromptMethod.PROMISE and self.promise is None:
             object.__setattr__(self, "promise", PromiseConfig())
         if self.method is not PromptMethod.PROMISE and self.promise is not None:
-            raise ConfigError(f"--prompter and its kin: are for promise, not {self.method}; leave out.")
+            raise ConfigError(
+                f"--prompter and related options: are for promise, not {self.method}; leave them out."
+            )
         largest = {PromptMethod.PREFIX: 1, PromptMethod.ENCODER: BOTH_ADAPTERS}.get(self.method)
         if self.blocks is not None and largest is None:
             raise ConfigError(f"--blocks: {self.method} has no choice per block; leave it out.")
@@ -137,7 +140,7 @@ class PromptConfig(Settings):
 
     @classmethod
     def faithful(cls, method: PromptMethod, **changes: Any) -> PromptConfig:
-        """The released scripts' settings, where they differ from the paper's.
+        """Return the settings of the released scripts, where they differ from the paper.
 
         Source: yangyang-69/Prompt_sam_cryoPPP notebooks/train_*.py@d4f8b28.
         """
@@ -151,11 +154,11 @@ class PromptConfig(Settings):
 
     @property
     def label(self) -> str:
-        """Name in tables."""
+        """Name of the adaptation in tables."""
         return self.method.value if self.promise is None else f"{self.method.value} {self.promise.label}"
 
     def per_block(self, depth: int) -> tuple[int, ...]:
-        """The number of every block of an encoder of `depth` blocks.
+        """Return the number for every block of an encoder of `depth` blocks.
 
         Raises
         ------
@@ -171,7 +174,7 @@ class PromptConfig(Settings):
         return self.blocks
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `promise` only where it means something."""
+        """Return plain values for JSON, without an empty `promise`."""
         values = asdict(self)
         if self.promise is None:
             del values["promise"]
@@ -179,13 +182,13 @@ class PromptConfig(Settings):
 
 
 def parse_blocks(text: str, method: PromptMethod, depth: int) -> tuple[int, ...] | None:
-    """Read the choice per encoder block as typed.
+    """Read the choice for each encoder block.
 
     Parameters
     ----------
     text
-        `all`, or blocks and ranges from 0, such as `0-3,7`; for adapters each may have `:1` (space),
-        `:2` (MLP) or `:3` (both, the default) behind it.
+        `all`, or blocks and ranges from 0, such as `0-3,7`; for adapters, each may be followed by
+        `:1` (space), `:2` (MLP) or `:3` (both, the default).
     method
         `prefix` or `encoder`.
     depth
@@ -194,12 +197,12 @@ def parse_blocks(text: str, method: PromptMethod, depth: int) -> tuple[int, ...]
     Returns
     -------
     tuple of int or None
-        The number for every block, as `PromptConfig.blocks` takes them; None for all blocks.
+        Number for every block, as in `PromptConfig.blocks`; None for all blocks.
 
     Raises
     ------
     ConfigError
-        If it cannot be understood, or the encoder has no such block.
+        If the text has another form, or the encoder has no such block.
     """
     if text.strip().lower() == "all":
         return None

@@ -1,4 +1,4 @@
-"""Settings from the plain values that a file of cryoseg holds: a model, a record."""
+"""Restore settings from the plain values in a model or a record."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ Settings = TypeVar("Settings")
 
 
 def restore(kind: type[Settings], values: Mapping[str, Any], *, source: str) -> Settings:
-    """Make a settings class from the plain values of one, as JSON gives them back.
+    """Build settings from plain values, as JSON holds them.
 
     Parameters
     ----------
     kind
-        A dataclass of this package.
+        Dataclass of the settings.
     values
-        Field to plain value: enums as their values, tuples as lists. Fields that are missing take
-        their defaults.
+        Plain values by field: enumerations as their values, tuples as lists. Missing fields have their
+        defaults.
     source
-        Begins the message of an error.
+        Beginning of error messages.
 
     Raises
     ------
     ConfigError
-        If there is a field that this version does not know, or a value that does not fit.
+        If a field is unknown, or a value has a wrong type.
     """
     hints = get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
+    extra = sorted(set(values) - set(hints))
+    if extra:
         raise ConfigError(
-            f"{source}: holds the setting {unknown[0]}, which this version of cryoseg does not know. "
+            f"{source}: holds the setting {extra[0]}, which this version of cryoseg does not know. "
             "Use the version that wrote it."
         )
     given = {name: _fit(hints[name], value, f"{source}: {name}") for name, value in values.items()}
@@ -69,5 +69,5 @@ def _fit(hint: Any, value: Any, where: str) -> Any:
     elif isinstance(hint, type) and type(value) is hint:
         return value
     raise ConfigError(
-        f"{where} is {value!r}, which does not fit. Make the file again, or use the version that wrote it."
+        f"{where} is {value!r}, which is not valid. Make the file again, or use the version that wrote it."
     )

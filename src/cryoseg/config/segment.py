@@ -22,7 +22,7 @@ from cryoseg.errors import ConfigError
 
 
 class ModelName(StrEnum):
-    """Models that segment membranes; `auto` takes ETSAM where both its checkpoints are installed."""
+    """Models that segment membranes; `auto` is ETSAM if both of its checkpoints are installed."""
 
     AUTO = "auto"
     ETSAM = "etsam"
@@ -30,17 +30,17 @@ class ModelName(StrEnum):
 
 
 class Preset(StrEnum):
-    """ETSAM's two published settings."""
+    """The two published settings of ETSAM."""
 
     V1 = "v1"
     V2 = "v2"
 
 
 class Stage1Prompt(StrEnum):
-    """The prompts that stage 1 gets before it propagates.
+    """Prompts of stage 1.
 
     `grid-zero` puts a dot every few pixels on slice 0, `grid` on every n-th slice, `zero` an empty
-    mask on slice 0; `none` gives no prompt at all.
+    mask on slice 0; `none` gives no prompt.
     """
 
     GRID_ZERO = "grid-zero"
@@ -60,7 +60,7 @@ class Stage2Prompt(StrEnum):
 
 
 class Normalize(StrEnum):
-    """Intensity map before the network.
+    """Normalization of the input of the network.
 
     `positive-max`: negatives to 0, divided by the maximum (ETSAM). `softplus`: softplus, then
     min-max (ETSAM's option). `robust`: median and interquartile range, clipped (membrane-tiny).
@@ -80,9 +80,9 @@ class Polarity(StrEnum):
 
 
 class PostprocessStep(StrEnum):
-    """Mask-to-mask steps, applied in this order.
+    """Post-processing steps of masks, in the order in which they are applied.
 
-    `thin-noise` drops components on few slices; `bridges` cuts short links between parallel
+    `thin-noise` removes components on few slices; `bridges` cuts short links between parallel
     membranes.
     """
 
@@ -110,20 +110,20 @@ ETSAM_SPLIT_PROMPT_INTERVAL = 10
 
 
 def polarity_setting(default: Polarity | None, *, shown: str | None = None) -> Any:
-    """Whether what is sought is dark or bright."""
+    """Whether membranes or particles are dark or bright."""
     return setting(
         default, help="Whether membranes or particles are dark or bright in the files.", shown=shown
     )
 
 
 def sam2_config_setting(default: str | None, *, shown: str | None = None) -> Any:
-    """The SAM 2 configuration of weights."""
+    """SAM 2 configuration of weights."""
     return setting(
         default, help="SAM 2 configuration of the weights: a YAML file, or a name in sam2.", shown=shown
     )
 
 
-# Spellings of ETSAM's own script.
+# Spellings of the script of ETSAM.
 _ETSAM_WORDS = {
     "grid_zero": "grid-zero",
     "etsam_stage1_partial": "stage1-masks",
@@ -134,7 +134,7 @@ _ETSAM_WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class PostprocessLengths(Settings):
-    """Numbers that the post-processing steps need, whichever command applies them."""
+    """Settings of the post-processing steps."""
 
     min_slices: int = setting(
         10,
@@ -158,7 +158,7 @@ class PostprocessLengths(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class NamedSteps(Settings):
-    """Post-processing steps that were named one by one; the last two are ETSAM's own options."""
+    """Post-processing steps that were given one by one; the last two are options of ETSAM."""
 
     step: tuple[PostprocessStep, ...] = setting((), help="Apply only this step; repeat for several.")
     thin_noise: bool = setting(
@@ -190,17 +190,17 @@ class NamedSteps(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig(PostprocessLengths):
-    """Everything that changes the result of `cryoseg segment`.
+    """Settings of `cryoseg segment`.
 
-    A field that is None is filled by the model: ETSAM takes it from `preset`, membrane-tiny from
-    the settings recorded with its weights.
+    The model sets the fields that are None: ETSAM by `preset`, membrane-tiny by the settings that its weights
+    hold.
 
     Attributes
     ----------
     stage1_threshold
-        Logit above which a voxel belongs to the stage-1 masks that prompt stage 2.
+        Logit threshold of the stage-1 masks that prompt stage 2.
     postprocess
-        Steps to apply; empty for none.
+        Post-processing steps; empty for none.
     """
 
     preset: Preset = setting(
@@ -247,14 +247,14 @@ class SegmentConfig(PostprocessLengths):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice(Settings):
-    """Which network segments, and where its weights are.
+    """Choice of a model and its weights.
 
     Attributes
     ----------
     name
-        A known model; with `model_file` or checkpoints it is taken from them.
+        Name of a known model; ignored with `model_file` or checkpoints.
     model_file
-        A packaged model that `cryoseg train membrane` wrote.
+        Packaged model from `cryoseg train membrane`.
     """
 
     name: ModelName = ModelName.AUTO
@@ -278,7 +278,7 @@ class ModelChoice(Settings):
             )
 
     def named(self, model: str) -> ModelChoice:
-        """The same choice with a model by its name, or by its file."""
+        """Return the choice with another model, given by its name or file."""
         if model in set(ModelName):
             return replace(self, name=ModelName(model), model_file=None)
         return replace(self, name=ModelName.AUTO, model_file=Path(model))
@@ -286,7 +286,7 @@ class ModelChoice(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentOutputs(Settings):
-    """What `cryoseg segment` writes, and how it reads bytes."""
+    """Outputs of `cryoseg segment`, and how it reads bytes."""
 
     store_logits: bool = setting(
         False,
@@ -301,18 +301,18 @@ class SegmentOutputs(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentRequest:
-    """What a user asks of `cryoseg segment`, apart from the files and the device.
+    """Request to segment tomograms.
 
     Attributes
     ----------
     config
-        Settings; fields that are None are filled by the model.
+        Settings; fields that are None are set by the model.
     choice
-        Which network, with which weights.
+        Model and its weights.
     outputs
-        What is written, and how inputs are read.
+        Outputs to write, and how inputs are read.
     precision
-        `auto` is bfloat16 on CUDA, else float32.
+        Precision of the networks; `auto` is bfloat16 on CUDA, otherwise float32.
     """
 
     config: SegmentConfig = SegmentConfig()

@@ -1,10 +1,10 @@
-"""Settings that describe themselves: a field carries its help text, its range and its option.
+"""Fields of dataclasses with a help text, a range and an option.
 
     @dataclass(frozen=True, kw_only=True)
     class DrawConfig(Settings):
         side: int = setting(64, help="Side of the picture in pixels.", at_least=1)
 
-The field is checked when the dataclass is made, and `cryoseg.cli.option_groups` makes the option
+The range is checked when the dataclass is made, and `cryoseg.cli.option_groups` makes the option
 `--side` of every command that takes a `DrawConfig`.
 """
 
@@ -23,34 +23,34 @@ _KEY = "setting"
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """The option of a field and the values that it takes.
+    """Option of a field, and the range of its values.
 
     Attributes
     ----------
     help
         Text of the help, without the range.
     flags
-        Names of the option, the first of which names it in errors. Empty: `--` and the field's name.
+        Names of the option, of which messages use the first; empty for the name of the field.
     at_least, at_most
         Smallest and largest value.
     above, below
-        Limits that are not values themselves.
+        Exclusive limits.
     unit
         Unit of the limits, for texts.
     shown
-        Text that stands for the default in the help; None shows the default itself.
+        Text in place of the default in the help; None shows the default.
     metavar
         Name of the value in the help.
     hidden
         Whether the help leaves the option out.
     words
-        Further spellings of the members of an enumeration.
+        Alternative spellings of the members of an enumeration.
     read
-        Function from a text and `option=`, the option's name, to the value. None: the type decides.
+        Function from a text and `option=`, the name of the option, to the value; None converts by type.
     write
         Inverse of `read`.
     repeat
-        Whether a tuple is given by repeating the option; otherwise `read` makes it of one text.
+        Whether a tuple is given by repeating the option, and not as one text for `read`.
     """
 
     help: str
@@ -70,7 +70,7 @@ class Setting:
 
     @property
     def limits(self) -> str:
-        """The range in words, such as "from 0.1 to 1000 angstrom"; empty where there is none."""
+        """The range in words, such as "from 0.1 to 1000 angstrom"; empty if there is none."""
         unit = f" {self.unit}" if self.unit else ""
         if self.at_least is not None and self.at_most is not None:
             return f"from {self.at_least:g} to {self.at_most:g}{unit}"
@@ -84,12 +84,12 @@ class Setting:
         return " and ".join(parts) + unit if parts else ""
 
     def check(self, option: str, value: Any) -> None:
-        """Stop at a number outside the range, or at one that is not finite.
+        """Check that numbers are finite and within the range.
 
         Raises
         ------
         ConfigError
-            In one sentence that begins with `option`.
+            If one is not; the message begins with `option`.
         """
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, bool) or not isinstance(number, int | float):
@@ -105,7 +105,7 @@ class Setting:
                 raise ConfigError(f"{option} {self.spell(value)}: must be {self.limits}.")
 
     def spell(self, value: Any) -> str:
-        """A value as it is typed on the command line."""
+        """Format a value as it is typed on the command line."""
         if self.write is str and isinstance(value, float):
             return f"{value:g}"
         return self.write(value)
@@ -113,16 +113,16 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of the dataclasses whose fields are settings; it checks the range of each of them."""
+    """Base of dataclasses whose fields are settings; it checks their ranges."""
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):
-            if (about := setting_of(one)) is not None:
-                about.check(option_of(one), getattr(self, one.name))
+            if (found := setting_of(one)) is not None:
+                found.check(option_of(one), getattr(self, one.name))
 
 
-def setting(default: Any = MISSING, *, help: str, **about: Any) -> Any:  # noqa: A002
-    """Field of a dataclass with the option that sets it.
+def setting(default: Any = MISSING, *, help: str, **attributes: Any) -> Any:  # noqa: A002
+    """Return a field of a dataclass with the option that sets it.
 
     Parameters
     ----------
@@ -130,35 +130,27 @@ def setting(default: Any = MISSING, *, help: str, **about: Any) -> Any:  # noqa:
         Value of the field. Without it the field and the option are required.
     help
         Text of the help.
-    about
+    attributes
         Further attributes of `Setting`.
     """
-    return dataclasses.field(default=default, metadata={_KEY: Setting(help=help, **about)})
+    return dataclasses.field(default=default, metadata={_KEY: Setting(help=help, **attributes)})
 
 
 def setting_of(field: dataclasses.Field[Any]) -> Setting | None:
-    """What `setting` says about a field; None for other fields."""
+    """Return the setting of a field; None for other fields."""
     return field.metadata.get(_KEY)
 
 
 def option_of(field: dataclasses.Field[Any], name: str | None = None) -> str:
-    """Name of the option of a field, such as `--pixel-size`; `name` stands for that of the field."""
-    about = setting_of(field)
-    if about is None or not about.flags:
+    """Return the name of the option of a field, such as `--pixel-size`; `name` replaces that of the field."""
+    found = setting_of(field)
+    if found is None or not found.flags:
         return f"--{(name or field.name).replace('_', '-')}"
-    return about.flags[0].partition("/")[0]
+    return found.flags[0].partition("/")[0]
 
 
 def read_sizes(axes: str, example: str) -> Callable[..., tuple[int, ...]]:
-    """Reader of sizes such as `6x64x64`.
-
-    Parameters
-    ----------
-    axes
-        The form that is asked for, such as `ZxYxX`.
-    example
-        A text of that form.
-    """
+    """Return a reader of sizes such as `6x64x64`; messages name the form `axes` and an example."""
 
     def read(text: str, *, option: str) -> tuple[int, ...]:
         try:
@@ -173,17 +165,17 @@ def read_sizes(axes: str, example: str) -> Callable[..., tuple[int, ...]]:
 
 
 def write_sizes(sizes: Sequence[int]) -> str:
-    """The inverse of what `read_sizes` makes."""
+    """Invert the reader of `read_sizes`."""
     return "x".join(map(str, sizes))
 
 
 def read_range(text: str, *, option: str) -> tuple[float, float]:
-    """One number, or a range as LOW:HIGH.
+    """Read one number, or a range as LOW:HIGH.
 
     Raises
     ------
     ConfigError
-        For any other text.
+        If the text has another form.
     """
     low, _, high = text.partition(":")
     try:
@@ -193,17 +185,17 @@ def read_range(text: str, *, option: str) -> tuple[float, float]:
 
 
 def write_range(ends: tuple[float, float]) -> str:
-    """The inverse of `read_range`."""
+    """Invert `read_range`."""
     return f"{ends[0]:g}:{ends[1]:g}"
 
 
 def require_rising(option: str, ends: tuple[float, float] | None) -> None:
-    """Stop at a range whose upper end is below the lower one.
+    """Refuse a range whose upper end is below the lower one.
 
     Raises
     ------
     ConfigError
-        With the name of the option.
+        If it is; the message names `option`.
     """
     if ends is not None and ends[0] > ends[1]:
-        raise ConfigError(f"{option} {write_range(ends)}: the range must rise.")
+        raise ConfigError(f"{option} {write_range(ends)}: the first number must not exceed the second.")
