@@ -45,7 +45,7 @@ def load_state_dict(path: Path, *, key: str = "model") -> dict[str, Tensor]:
     content = _load_torch(path, mmap=kind is Kind.TORCH_ZIP)
     if not isinstance(content, dict):
         raise WeightsError(
-            f'{path}: holds a {type(content).__name__}, not a checkpoint {{"{key}": tensors}}.'
+            f'{path}: contains a {type(content).__name__}, not a checkpoint {{"{key}": tensors}}.'
         )
     state = content.get(key, content)
     if not _is_state(state):
@@ -94,7 +94,7 @@ def _load_torch(path: Path, *, mmap: bool) -> Any:
         name = re.search(r"(?:GLOBAL|global|class)\s+([\w.]+\.[\w.]+)", str(error))
         if name is None and "weights_only" not in str(error) and "Weights only" not in str(error):
             raise _damaged(path) from None
-        what = f"names {name[1]}" if name else "holds more than tensors"
+        what = f"names {name[1]}" if name else "contains more than tensors"
         raise WeightsError(
             f"{path}: is a pickle that {what}, which would run code when loaded; refused. "
             "Save the tensors alone (torch.save of a state dict, or safetensors)."

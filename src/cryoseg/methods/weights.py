@@ -65,7 +65,7 @@ class Weights:
 
     @property
     def bundled(self) -> bool:
-        """Whether the package carries it."""
+        """Whether the package contains the file."""
         return not self.url
 
 

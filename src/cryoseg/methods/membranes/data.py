@@ -75,7 +75,7 @@ def find_pairs(sources: Sequence[str], *, mode0: Mode0 = Mode0.AUTO) -> list[Pai
     Raises
     ------
     InputError
-        If a source is missing or holds no pair, or a tomogram has no labels.
+        If a source is missing or contains no pair, or a tomogram has no labels.
     """
     pairs: dict[Path, Pair] = {}
     for source in sources:
@@ -254,7 +254,7 @@ class TrainingPairs:
     Attributes
     ----------
     training
-        Pairs to learn from.
+        Training pairs.
     held_out
         Pairs that choose the best weights and the threshold.
     polarity

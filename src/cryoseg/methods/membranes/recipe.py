@@ -1,4 +1,4 @@
-"""Settings that a membrane model carries in its file."""
+"""Settings in the file of a membrane model."""
 
 from __future__ import annotations
 

@@ -165,12 +165,12 @@ def pretraining_loss(
         prompts = draw_object_prompts(tiles.labels, rng, each=config.prompts)
         if prompts is None:
             return total
-        asked = embeddings[prompts.image.to(device)]
+        prompted = embeddings[prompts.image.to(device)]
         masks = nn.functional.adaptive_avg_pool2d(prompts.masks.float()[:, None], geometry.logit_side)[:, 0]
         masks = (masks > 0.5).float().to(device)
         points = (prompts.points.to(device), prompts.labels.to(device))
-        three, scores = network.decode(asked, points=points, multimask=True)
-        single, box_scores = network.decode(asked, boxes=prompts.boxes.to(device))
+        three, scores = network.decode(prompted, points=points, multimask=True)
+        single, box_scores = network.decode(prompted, boxes=prompts.boxes.to(device))
         return total + 0.5 * (prompted_loss(three, scores, masks) + prompted_loss(single, box_scores, masks))
 
     return loss

@@ -1,4 +1,4 @@
-"""Settings of preprocessing and picking that a particle model carries in its file."""
+"""Settings of preprocessing and picking in the file of a particle model."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def build_network(
     Raises
     ------
     ConfigError
-        As `build_predictor`.
+        If the file is missing, is not YAML, contains no SAM 2 network, or names other classes.
     """
     path, model = _model_section(config, overrides)
     model["_target_"] = f"{root.__module__}.{root.__qualname__}"

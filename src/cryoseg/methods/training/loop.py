@@ -119,7 +119,7 @@ class TrainingLoop:
     Raises
     ------
     TrainingError
-        If the folder holds a run with other settings, or a checkpoint that cannot be read.
+        If the folder contains a run with other settings, or a checkpoint that cannot be read.
     """
 
     def __init__(

@@ -109,7 +109,7 @@ class TrainingRun:
         Raises
         ------
         TrainingError
-            If the folder holds another run, or the loss is not finite.
+            If the folder contains another run, or the loss is not finite.
         ConfigError
             If event files are requested and TensorBoard is not installed.
         """
