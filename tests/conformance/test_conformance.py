@@ -209,13 +209,12 @@ def check_cet_pick_losses(vector: Vector, tmp_path: Path) -> None:
         else:
             match = re.fullmatch(r"contrast_temp([\d.]+)_tau([\d.]+)_(sup|unsup)", name)
             assert match, f"unknown loss {name}"
-            parts = published_contrast(
-                torch.nn.functional.normalize(arrays["features"], dim=-1),
-                arrays["labels"],
-                arrays["probabilities"],
-                ContrastSettings(temperature=float(match[1]), prior=float(match[2]), positive_above=0.5),
-                rows=257,
+            settings = ContrastSettings(
+                temperature=float(match[1]), prior=float(match[2]), positive_above=0.5
             )
+            features = torch.nn.functional.normalize(arrays["features"], dim=-1)
+            with mock.patch("cryoseg.methods.cet_pick.losses.ROWS", 257):  # several blocks
+                parts = published_contrast(features, arrays["labels"], arrays["probabilities"], settings)
             found = parts[("sup", "unsup").index(match[3])]
         assert found.item() == pytest.approx(expected, rel=1e-4), name
 
