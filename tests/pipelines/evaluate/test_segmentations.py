@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryoseg.cli.evaluate.app import app
+from cryoseg.cli.app import app
 from cryoseg.config import EvaluateConfig, Length, Metric, Mode0
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.volumes import read_mask
@@ -82,7 +82,9 @@ def test_twenty_pairs_survive_a_broken_one(tmp_path: Path, truth: np.ndarray) ->
         write(tmp_path / "pred" / f"t{number:02}_membrane_mask.mrc", pred)
         write(tmp_path / "truth" / f"t{number:02}.mrc", truth)
     (tmp_path / "pred" / "t05_membrane_mask.mrc").write_bytes(b"broken")
-    result = CliRunner().invoke(app, ["segmentation", str(tmp_path / "pred"), str(tmp_path / "truth")])
+    result = CliRunner().invoke(
+        app, ["evaluate", "segmentation", str(tmp_path / "pred"), str(tmp_path / "truth")]
+    )
     assert result.exit_code == 1
     assert "Scoring pairs: 10/20 pairs" in result.output
     assert "Scoring pairs: 20/20 pairs" in result.output
@@ -251,7 +253,17 @@ def test_the_command_prints_and_writes(tmp_path: Path, truth: np.ndarray) -> Non
     pred = write(tmp_path / "x_membrane_mask.mrc", (truth == 1).astype(np.int8))
     truth_path = write(tmp_path / "x_labels.mrc", truth)
     table, record = tmp_path / "a.csv", tmp_path / "a.json"
-    arguments = ["segmentation", str(pred), str(truth_path), "-o", str(table), "-o", str(record), "--quiet"]
+    arguments = [
+        "evaluate",
+        "segmentation",
+        str(pred),
+        str(truth_path),
+        "-o",
+        str(table),
+        "-o",
+        str(record),
+        "--quiet",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     assert "recall_3px" in result.output
@@ -263,7 +275,7 @@ def test_the_command_prints_and_writes(tmp_path: Path, truth: np.ndarray) -> Non
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1
     assert "--overwrite" in str(again.exception)
-    unknown = CliRunner().invoke(app, [*arguments[:3], "--metrics", "dise"])
+    unknown = CliRunner().invoke(app, [*arguments[:4], "--metrics", "dise"])
     assert "dise" in str(unknown.exception)
     suffix = CliRunner().invoke(app, [*arguments[:3], "-o", "a.xlsx"])
     assert ".csv" in str(suffix.exception)

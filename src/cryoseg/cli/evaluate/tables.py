@@ -1,4 +1,4 @@
-"""Tables of `cryoseg evaluate` on the terminal."""
+"""Print the tables of `cryoseg evaluate`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.text import Text
 
 from cryoseg.config.evaluate import HEADLINES
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_metric
+from cryoseg.pipelines.evaluate.tables import comparison_rows, means_rows
 
 _BEGINNINGS = tuple(name for name in HEADLINES if name.endswith("_"))
 
@@ -52,22 +53,8 @@ def _print_means(console: Console, evaluation: Evaluation) -> None:
     table = Table("metric", title="Means over files", title_justify="left")
     for column in ("method", "macro", "95 % interval", "files", "undefined", "micro"):
         table.add_column(column, justify="left" if column == "method" else "right")
-    metrics = dict.fromkeys(name for means in evaluation.macro.values() for name in means)
-    for metric in metrics:
-        for method, means in evaluation.macro.items():
-            if (mean := means.get(metric)) is None:
-                continue
-            micro = evaluation.micro[method].get(metric)
-            interval = f"{show_metric(mean.low)} to {show_metric(mean.high)}" if mean.files > 1 else "-"
-            table.add_row(
-                metric,
-                Text(method),
-                show_metric(mean.value),
-                interval,
-                str(mean.files),
-                str(mean.undefined),
-                "" if micro is None else show_metric(micro),
-            )
+    for row in means_rows(evaluation):
+        table.add_row(*map(Text, row))
     console.print(table)
 
 
@@ -80,13 +67,6 @@ def _print_comparisons(console: Console, evaluation: Evaluation) -> None:
     )
     for column in ("difference", "files", "p", "p corrected"):
         table.add_column(column, justify="right")
-    for one in evaluation.comparisons:
-        table.add_row(
-            one.metric,
-            Text(f"{one.first} - {one.second}"),
-            f"{one.difference:+.4f}",
-            str(one.files),
-            f"{one.p_value:.3g}",
-            f"{one.p_corrected:.3g}",
-        )
+    for row in comparison_rows(evaluation):
+        table.add_row(*map(Text, row))
     console.print(table)

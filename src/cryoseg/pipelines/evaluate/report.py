@@ -19,7 +19,7 @@ from cryoseg.core.metrics.picks import PickScore, join_curves
 from cryoseg.io.outputs import atomic_text, check_outputs
 from cryoseg.pipelines.evaluate.scores import FileScore
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_metric
-from cryoseg.pipelines.evaluate.tables import SUFFIXES, write_csv, write_json
+from cryoseg.pipelines.evaluate.tables import SUFFIXES, comparison_rows, means_rows, write_csv, write_json
 from cryoseg.view import report as view
 
 # A picture has about 20 kB; a report of many files shows the worst and the best ones.
@@ -132,45 +132,16 @@ def _bars(good: list[FileScore]) -> tuple[str, str]:
 
 
 def _means_table(evaluation: Evaluation) -> str:
-    rows = []
-    for method, means in evaluation.macro.items():
-        for name, mean in means.items():
-            interval = f"{show_metric(mean.low)} to {show_metric(mean.high)}" if mean.files > 1 else "-"
-            micro = evaluation.micro[method].get(name)
-            rows.append(
-                [
-                    name,
-                    method,
-                    show_metric(mean.value),
-                    interval,
-                    str(mean.files),
-                    str(mean.undefined),
-                    "" if micro is None else show_metric(micro),
-                ]
-            )
-    order = list(dict.fromkeys(row[0] for row in rows))
-    rows.sort(key=lambda row: order.index(row[0]))
     header = ["metric", "method", "macro mean", "95 % interval", "files", "undefined", "micro"]
-    return view.table(header, rows)
+    return view.table(header, means_rows(evaluation))
 
 
 def _comparisons(evaluation: Evaluation) -> list[str]:
     if not evaluation.comparisons:
         return []
-    rows = [
-        [
-            one.metric,
-            f"{one.first} - {one.second}",
-            f"{one.difference:+.4f}",
-            str(one.files),
-            f"{one.p_value:.3g}",
-            f"{one.p_corrected:.3g}",
-        ]
-        for one in evaluation.comparisons
-    ]
     note = "Two-sided Wilcoxon signed-rank test over files, corrected after Holm over the pairs of methods."
     header = ["metric", "methods", "difference", "files", "p", "p corrected"]
-    return [view.heading("Comparison"), view.paragraph(note), view.table(header, rows)]
+    return [view.heading("Comparison"), view.paragraph(note), view.table(header, comparison_rows(evaluation))]
 
 
 def _files_table(good: list[FileScore]) -> str:

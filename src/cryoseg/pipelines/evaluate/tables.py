@@ -12,7 +12,7 @@ from cryoseg import __version__
 from cryoseg.config.invocation import command_line, recorded_options
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.records import write_record
-from cryoseg.pipelines.evaluate.segmentations import Evaluation
+from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_metric
 
 SUFFIXES = (".csv", ".json", ".html")
 
@@ -75,6 +75,36 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "micro": evaluation.micro,
         "comparisons": evaluation.comparisons,
     }
+
+
+def means_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Return metric, method, macro mean, interval, files, undefined and micro mean, metric by metric."""
+    rows = []
+    for metric in dict.fromkeys(name for means in evaluation.macro.values() for name in means):
+        for method, means in evaluation.macro.items():
+            if (mean := means.get(metric)) is None:
+                continue
+            micro = evaluation.micro[method].get(metric)
+            interval = f"{show_metric(mean.low)} to {show_metric(mean.high)}" if mean.files > 1 else "-"
+            counts = [str(mean.files), str(mean.undefined)]
+            last = "" if micro is None else show_metric(micro)
+            rows.append([metric, method, show_metric(mean.value), interval, *counts, last])
+    return rows
+
+
+def comparison_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Return metric, methods, difference, files, p and corrected p of every comparison."""
+    return [
+        [
+            one.metric,
+            f"{one.first} - {one.second}",
+            f"{one.difference:+.4f}",
+            str(one.files),
+            f"{one.p_value:.3g}",
+            f"{one.p_corrected:.3g}",
+        ]
+        for one in evaluation.comparisons
+    ]
 
 
 def _cell(value: float) -> str:
