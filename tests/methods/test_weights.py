@@ -240,7 +240,7 @@ def test_checkpoint_without_tensors(tmp_path, content):
 
 def test_checkpoint_that_is_a_tensor(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match="holds a Tensor, not a checkpoint"):
+    with pytest.raises(WeightsError, match="contains a Tensor, not a checkpoint"):
         load_state_dict(tmp_path / "w.pt")
 
 
