@@ -5,8 +5,7 @@ import math
 import numpy as np
 
 from cryoseg.config import EvaluateConfig, Metric
-from cryoseg.core.metrics.columns import micro_metrics
-from cryoseg.core.metrics.masks import Score, evaluate_mask
+from cryoseg.core.metrics.masks import Score, evaluate_mask, micro_metrics
 
 
 def score(pred: list[int], truth: list[int], *, metrics: tuple[Metric, ...] = (Metric.NEAR,)) -> Score:

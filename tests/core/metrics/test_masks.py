@@ -10,14 +10,13 @@ from scipy import ndimage
 
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.masks.postprocess import find_components
-from cryoseg.core.metrics.columns import metrics_of
 from cryoseg.core.metrics.distance import (
     measure_component_recall,
     measure_plane_distance,
     near_hits,
     near_in_plane,
 )
-from cryoseg.core.metrics.masks import evaluate_mask
+from cryoseg.core.metrics.masks import evaluate_mask, metrics_of
 from cryoseg.core.metrics.overlap import Overlap, count_overlap
 from cryoseg.errors import InputError
 

@@ -13,8 +13,7 @@ from scipy.spatial.distance import cdist
 from skimage.feature import structure_tensor
 
 from cryoseg.config import EvaluateConfig, Length, Metric
-from cryoseg.core.metrics.columns import metrics_of
-from cryoseg.core.metrics.masks import evaluate_mask
+from cryoseg.core.metrics.masks import evaluate_mask, metrics_of
 from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
 from cryoseg.core.metrics.skeleton import compare_centerlines
 from cryoseg.core.metrics.surface import compare_surfaces

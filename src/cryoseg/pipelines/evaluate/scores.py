@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.config import EvaluateConfig
-from cryoseg.core.metrics.columns import metrics_of
+from cryoseg.core.metrics.masks import metrics_of
 from cryoseg.core.metrics.overlap import Overlap
 from cryoseg.core.metrics.picks import PickCounts
 from cryoseg.errors import InputError

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate_picks import EvaluatePicksConfig
-from cryoseg.core.metrics.columns import metrics_of, micro_metrics
-from cryoseg.core.metrics.masks import evaluate_mask
+from cryoseg.core.metrics.masks import evaluate_mask, metrics_of, micro_metrics
 from cryoseg.core.metrics.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
