@@ -1,4 +1,4 @@
-"""`cryoseg convert`: coordinate files from one format to another."""
+"""`cryoseg convert`: convert coordinate files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryoseg.config.setting import Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(Settings):
-    """The image in which the coordinates lie."""
+    """Image of the coordinates."""
 
     tomogram: Path | None = setting(
         None,

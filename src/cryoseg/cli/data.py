@@ -1,4 +1,4 @@
-"""`cryoseg data`: bring published test sets and single runs to this machine."""
+"""`cryoseg data`: download published test sets and single runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fetch(
     config: FetchConfig,
     verbosity: Verbosity,
 ) -> None:
-    """Fetch runs and data sets; the same command goes on where it was interrupted.
+    """Fetch runs and data sets; the same command continues an interrupted download.
 
     Example: cryoseg data fetch cryoppp_lite:10017 --dry-run
     """
@@ -51,7 +51,7 @@ def fetch(
             for file in planned.files:
                 size = "size unknown" if file.size is None else readable_bytes(file.size)
                 console(Note(text=f"  {file.path}  {size}  {file.url}", detail=not dry_run))
-        console(Note(text=f"In all: {readable_bytes(sum(planned.size for planned in plan))} to {output_dir}"))
+        console(Note(text=f"Total: {readable_bytes(sum(planned.size for planned in plan))} to {output_dir}"))
         if dry_run:
             rows = [Row(name=one.name, status=Status.FAILED, message=one.error) for one in plan if one.error]
             for row in rows:

@@ -1,4 +1,4 @@
-"""`cryoseg doctor`: what is installed, what the machine has, and whether it works."""
+"""`cryoseg doctor`: check the installation and the computer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cryoseg pick`: particles in micrographs and tomograms."""
+"""`cryoseg pick`: pick particles in micrographs and tomograms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TomogramFiles(Settings):
-    """What is read beside the tomograms, and their pixel size."""
+    """Masks and pixel size of the tomograms."""
 
     panel: ClassVar[str] = "Tomograms"
 

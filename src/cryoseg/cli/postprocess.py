@@ -1,4 +1,4 @@
-"""`cryoseg postprocess`: threshold and filter saved outputs again."""
+"""`cryoseg postprocess`: threshold and filter saved masks and logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that describe RELION's unbinned tomograms; shared by pick, convert and train cet-pick."""
+"""Options for the unbinned tomograms of RELION, in pick, convert and train cet-pick."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RelionOptions(Settings):
-    """Pixel sizes and sizes of RELION's unbinned tomograms."""
+    """Pixel sizes and sizes of the unbinned tomograms of RELION."""
 
     panel: ClassVar[str] = "RELION's frames of tomograms"
 
@@ -41,7 +41,7 @@ class RelionOptions(Settings):
     )
 
     def frames(self) -> dict[str, RelionFrame] | None:
-        """The frames by the name of the tomogram, "" for any; None if no option was given.
+        """Return the frames by name of the tomogram, "" for all; None if no option was given.
 
         Raises
         ------

@@ -68,7 +68,7 @@ def rerun(
     from cryoseg.pipelines.rerun import Elsewhere, plan_rerun
 
     if len(records) > 1 and input_file is not None:
-        raise ConfigError("--input: is for one record; move the inputs beside their records for several.")
+        raise ConfigError("--input: is for one record. With several, move the inputs beside their records.")
     console = BatchConsole(quiet=quiet, verbose=verbose)
     elsewhere = Elsewhere(input=input_file, model=model)
     settings = {
@@ -105,7 +105,7 @@ def rerun(
 
 
 def _run(context: typer.Context, plan: Rerun, settings: dict[str, Any]) -> int:
-    """Call the command of a record with its options, and those settings that it has; give its exit status."""
+    """Run the command of a record with its options and other settings; return its exit status."""
     bare = find_command(context.find_root(), plan.command, source=plan.record)
     own = {name: settings[name] for name in option_parameters(bare.command) if name in settings}
     if settings["dry-run"] and "dry-run" not in own:

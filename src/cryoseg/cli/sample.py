@@ -1,4 +1,4 @@
-"""`cryoseg sample`."""
+"""`cryoseg sample`: print the paths of sample data."""
 
 from __future__ import annotations
 

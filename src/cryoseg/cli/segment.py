@@ -1,4 +1,4 @@
-"""`cryoseg segment`: membranes in tomograms."""
+"""`cryoseg segment`: segment membranes in tomograms."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def segment(
 
     cryoseg segment tomo.mrc --model etsam --preset v2 --post-process
     """
-    # Naming a step selects that step alone, as in ETSAM's own script.
+    # A named step is applied alone, as in the script of ETSAM.
     steps = named.steps or (PRESET_POSTPROCESS[config.preset] if post_process else ())
     request = SegmentRequest(
         config=replace(config, postprocess=steps),

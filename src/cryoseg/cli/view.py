@@ -1,4 +1,4 @@
-"""`cryoseg view`: look at a volume and its segmentation in a browser."""
+"""`cryoseg view`: write a page with a volume and its segmentation."""
 
 from __future__ import annotations
 

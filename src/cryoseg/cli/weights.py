@@ -1,4 +1,4 @@
-"""`cryoseg weights`: which weights there are, where they lie, fetching and checking them."""
+"""`cryoseg weights`: list, find, download and verify weights."""
 
 from __future__ import annotations
 

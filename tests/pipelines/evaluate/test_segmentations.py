@@ -277,7 +277,7 @@ def test_the_command_prints_and_writes(tmp_path: Path, truth: np.ndarray) -> Non
     assert "--overwrite" in str(again.exception)
     unknown = CliRunner().invoke(app, [*arguments[:4], "--metrics", "dise"])
     assert "dise" in str(unknown.exception)
-    suffix = CliRunner().invoke(app, [*arguments[:3], "-o", "a.xlsx"])
+    suffix = CliRunner().invoke(app, [*arguments[:4], "-o", "a.xlsx"])
     assert ".csv" in str(suffix.exception)
 
 

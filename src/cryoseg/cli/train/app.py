@@ -1,4 +1,4 @@
-"""`cryoseg train`: networks from your own data."""
+"""`cryoseg train`: train networks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def package(
 
     first, polarity = run_settings(stage1, 1)
     second, _ = run_settings(stage2, 2)
-    first = replace(first, clip=second.clip)  # both stages of a packaged model have one memory window
+    first = replace(first, clip=second.clip)  # both stages of a packaged model have the same memory window
     data = TrainingPairs(
         training=[],
         held_out=find_pairs(validation, mode0=mode0),

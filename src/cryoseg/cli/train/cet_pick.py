@@ -1,4 +1,4 @@
-"""`cryoseg train cet-pick`: a particle detector from a few labels in one tomogram."""
+"""`cryoseg train cet-pick`: train a particle detector on a few labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cryoseg train etsam-stage1` and `etsam-stage2`: SAM 2, trained as ETSAM was."""
+"""`cryoseg train etsam-stage1` and `etsam-stage2`: train SAM 2 networks as in ETSAM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryoseg.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class StageTraining(PairTraining):
-    """What both stages have besides their settings."""
+    """Options of both stages besides their settings."""
 
     polarity: Polarity = polarity_setting(Polarity.AS_IS)
     recipe: str | None = setting(None, help="Only etsam, which needs not be given.", hidden=True)
@@ -60,7 +60,7 @@ def _train(
 
 
 def _config(stage: int, changes: Changes[TrainSam2Config]) -> TrainSam2Config:
-    """The published settings, whose steps follow from the number of clips in a step, with what was given."""
+    """Return the published settings for the number of clips in a step, with the given changes."""
     batch = changes.value("clip", "batch", default=ETSAM_GPUS)
     return changes.over(etsam_config(stage, batch=batch))
 

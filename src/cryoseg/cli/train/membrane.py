@@ -1,4 +1,4 @@
-"""`cryoseg train membrane`: membrane-tiny, both stages or one of them."""
+"""`cryoseg train membrane`: train both stages of membrane-tiny, or one of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(Settings):
-    """Which stages are trained."""
+    """Stages to train."""
 
     stage: MembraneStage = setting(
         MembraneStage.BOTH, help="Train both stages and pack them into one model file, or one stage alone."
@@ -47,7 +47,7 @@ class StageOptions(Settings):
             raise ConfigError(f"--stage2-steps: is for --stage both; give --steps with --stage {self.stage}.")
 
     def configs(self, loop: LoopConfig, clip: ClipConfig) -> list[TrainMembraneConfig]:
-        """The settings of the stages; of both, stage 2 takes half the steps and half the rate."""
+        """Return the settings of the stages; stage 2 has half of the steps and the learning rate."""
         first = TrainMembraneConfig(stage=1, loop=loop.with_short_warmup(), clip=clip)
         if self.stage is not MembraneStage.BOTH:
             return [replace(first, stage=int(self.stage))]

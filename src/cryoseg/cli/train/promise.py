@@ -1,4 +1,4 @@
-"""`cryoseg train promise`: a SAM that prompts itself, for micrographs and for ordinary pictures."""
+"""`cryoseg train promise`: train a SAM that prompts itself, on micrographs or ordinary pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LOOP = {
 
 
 def _refuse(reason: str, options: Mapping[str, object]) -> None:
-    """Stop at the first option that was given though it means nothing here."""
+    """Refuse options that were given but are not used."""
     for name, value in options.items():
         if value:
             raise ConfigError(f"{name}: {reason}.")
@@ -80,7 +80,7 @@ def promise(
     if lists:
         _refuse(
             "is for micrographs; a CSV list says with train_type what each picture is for",
-            # What the pictures of a list are for and how they are read stands in the list.
+            # The list gives the use of its pictures.
             {name: value for name, value in given_options(micrographs).items() if name != "--polarity"},
         )
     else:

@@ -1,4 +1,4 @@
-"""`cryoseg train head-prompt|prefix-prompt|encoder-prompt|finetune|sam`: pickers from micrographs."""
+"""`cryoseg train head-prompt|prefix-prompt|encoder-prompt|finetune|sam`: train on micrographs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LOOP = {
 
 
 def _train(method: PromptMethod) -> Callable[..., None]:
-    """The command of a method; the four differ only in the method."""
+    """Return the command of a method."""
 
     def command(
         data: Data,

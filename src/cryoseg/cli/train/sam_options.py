@@ -1,4 +1,4 @@
-"""Options of the trainings that adapt a SAM on micrographs, and what they start."""
+"""Options of the trainings that adapt a SAM on micrographs."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class TrainingMicrographs(Settings):
     core: float | None = core_setting(None, shown=f"{USUAL_CORE:g} with --picks, 1 with masks")
 
     def split(self, data: Sequence[str], *, seed: int) -> tuple[list[MicrographPair], list[MicrographPair]]:
-        """Micrographs for training, and those that choose the best weights."""
+        """Return the micrographs for training, and those for validation."""
         from cryoseg.methods.particles.train import split_micrographs
 
         return split_micrographs(data, self.validation, self.picks, seed=seed)
 
     def read(self, recipe: ParticleRecipe | None) -> ReadOptions:
-        """How they are read for a base with this recipe; None for a published SAM."""
+        """Return how micrographs are read for a base with this recipe; None for a published SAM."""
         from cryoseg.methods.particles.data import ReadOptions
 
         if None not in (self.particle_diameter, self.particle_diameter_px):
@@ -89,19 +89,19 @@ class TrainingMicrographs(Settings):
         )
 
     def with_core(self, config: TrainSamConfig) -> TrainSamConfig:
-        """The settings with the discs to learn: cores only where discs are drawn and can be learned."""
+        """Return the settings with the size of the discs: cores only if discs are drawn and can be learned."""
         core = self.core
         if core is None:
             promise = config.prompt.promise
             drawn = bool(self.picks) and config.sample.view is TrainView.TILES
-            # Points alone cannot make SAM draw less than a whole particle.
+            # With points alone, SAM marks whole particles.
             core = USUAL_CORE if drawn and (promise is None or promise.ips) else 1.0
         return replace(config, core=core)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions(Verbosity):
-    """Where a SAM is adapted and how the model is written."""
+    """Device of the adaptation of a SAM, and contents of the model file."""
 
     standalone: bool = setting(False, help="Write the whole network, so that no base is needed.")
     device: str = device_setting()
@@ -121,7 +121,7 @@ def train_on_micrographs(
     micrographs: TrainingMicrographs,
     run: AdaptOptions,
 ) -> None:
-    """Adapt the SAM of a file on micrographs, and say where the training did not come to its end."""
+    """Adapt the SAM of a file on micrographs, and report if the time limit ended the training."""
     from cryoseg.methods.device import select_device
     from cryoseg.methods.particles.files import load_base
     from cryoseg.methods.particles.train import MicrographData, train_prompt
