@@ -89,7 +89,7 @@ class TrainingMicrographs(Settings):
         )
 
     def with_core(self, config: TrainSamConfig) -> TrainSamConfig:
-        """Return the settings with the size of the discs: cores only if discs are drawn and can be learned."""
+        """Return the settings with the size of the discs; cores are used only if they can be learned."""
         core = self.core
         if core is None:
             promise = config.prompt.promise
