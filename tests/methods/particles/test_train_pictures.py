@@ -440,7 +440,7 @@ def test_points_of_the_truth_prompt_any_promise_and_are_an_upper_bound(
     command = ["segment-image", str(images), *model, "--points", str(masks), "-o", str(out)]
     done = RUNNER.invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "are an upper bound and no prediction" in done.output
+    assert "are an upper bound and not a prediction" in " ".join(done.output.split())
     record = json.loads((out / "lesion6_mask.json").read_text())
     assert record["upper_bound"] is True
     assert len(record["points"]["sha256"]) == 64
@@ -500,7 +500,7 @@ def test_points_that_do_not_fit_are_refused(
     output = run_main(monkeypatch, capsys, *command, "-m", base, "--points", lesions.parent / "masks")
     assert "is for models of `cryoseg train promise`" in output
     score = ["evaluate", "images", promises, promises, "--points", promises]
-    assert "goes with --model" in run_main(monkeypatch, capsys, *score)
+    assert "needs --model" in run_main(monkeypatch, capsys, *score)
 
 
 def test_a_standalone_model_segments_pictures_without_its_base(

@@ -208,7 +208,7 @@ def sampled_contrast(
     Parameters
     ----------
     features, labels, p, settings
-        Parameters of `published_contrast`.
+        The same values, with the same shapes, as in `published_contrast`.
     samples
         Largest number of positive anchors, of unlabeled anchors and of columns.
     generator

@@ -139,7 +139,7 @@ class PromiseSam(PromptSam):
         Parameters
         ----------
         images
-            Images for `encoder_input`.
+            Images with the shape that `encoder_input` takes.
 
         Returns
         -------
@@ -214,7 +214,7 @@ class PromiseSam(PromptSam):
         Parameters
         ----------
         images
-            Images for `encoder_input`.
+            Images with the shape that `encoder_input` takes.
         given
             Points (B, K, 2) and labels (B, K) of the ground truth, which replace those of the prompter.
 
@@ -246,7 +246,7 @@ class PromiseSam(PromptSam):
         Parameters
         ----------
         images, given
-            Parameters of `all_masks`.
+            Images, points and labels with the shapes that `all_masks` takes.
 
         Returns
         -------

@@ -192,7 +192,7 @@ class PromptSam(nn.Module):
         Parameters
         ----------
         images
-            Images for `encoder_input`.
+            Images with the shape that `encoder_input` takes.
         given
             Points (B, n, 2) and labels (B, n) that replace the grid.
 

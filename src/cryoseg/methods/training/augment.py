@@ -20,7 +20,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def add_noise(images: Tensor, rng: np.random.Generator, highest: float) -> Tensor:
-    """Add Gaussian noise of a random deviation up to `highest`; images of unit deviation keep it."""
+    """Add Gaussian noise of a random deviation up to `highest` to images (B, y, x) of unit deviation."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     sigma = float(rng.uniform(0, highest))
     return (images + sigma * torch.randn(images.shape, generator=generator)) / (1 + sigma**2) ** 0.5

@@ -151,7 +151,7 @@ def pick_tomogram(
 
 
 def check_tomogram(tomogram: Tomogram, mask: BoolArray | None = None) -> None:
-    """Check that particles can be picked in a tomogram, with the errors of `pick_tomogram`."""
+    """Check that `pick_tomogram` can take a tomogram and its (z, y, x) mask, with its errors."""
     name, voxel_size = tomogram.source.name, tomogram.geometry.voxel_size
     if tomogram.data.ndim != 3 or min(tomogram.data.shape) < 2:
         raise InputError(
