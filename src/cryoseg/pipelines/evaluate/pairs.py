@@ -92,7 +92,8 @@ def match_predictions(
         )
         error = None
         if not candidates:
-            error = f"{path}: no prediction of this name in {where}."
+            known = ", ".join(sorted({base_name(found) for found in preds})[:5]) or "none"
+            error = f"{path}: no prediction is named {name} in {where}; the predictions are named {known}."
         elif alike := two_alike(candidates, prefer_logits=prefer_logits):
             error = f"{path}: {alike}"
         elif region is not None and not found_regions[path]:
