@@ -53,7 +53,7 @@ def test_asked_ranges_are_kept() -> None:
     ("changes", "words"),
     [
         ({"shape": (8, 64, 64)}, "at least 16"),
-        ({"pixel_size": (12.0, 8.0)}, "range must rise"),
+        ({"pixel_size": (12.0, 8.0)}, "first number must not exceed the second"),
         ({"pixel_size": (0.8, 1.2)}, "angstrom"),
         ({"snr": (0.0, 1.0)}, "0.001"),
         ({"seed": -1}, "at least 0"),

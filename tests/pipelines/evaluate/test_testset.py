@@ -77,7 +77,7 @@ def test_the_table_has_the_columns_of_etsam(collection: Path, tmp_path: Path) ->
     result = CliRunner().invoke(app, [*arguments, "--etsam-table", str(out), "-o", str(plain)])
     assert result.exit_code == 1  # a shape that does not fit, and a run that was not fetched
     assert "4 x 10 x 12" in result.output
-    assert "`cryoseg data fetch` brings it" in result.output
+    assert "Download it with `cryoseg data fetch`" in " ".join(result.output.split())
     names = ("dice", "iou", "precision", "recall")
     with out.open() as stream:
         rows = list(csv.DictReader(stream))
