@@ -21,6 +21,7 @@ from cryoseg.config.view import ViewConfig
 from cryoseg.core.masks.postprocess import remove_thin_noise
 from cryoseg.io.images.volumes import read_tomogram, write_logits
 from cryoseg.io.picks.picks import read_picks
+from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.segment.postprocess import postprocess_files
 from cryoseg.pipelines.view.server import ViewSources
 from cryoseg.pipelines.view.volume import write_view
@@ -138,7 +139,9 @@ def test_the_saved_mask_is_what_postprocess_makes_of_the_saved_logits(page: Any,
         config = PostprocessConfig(
             steps=(PostprocessStep.THIN_NOISE,), logit_threshold=threshold, min_slices=-(-slices // 2)
         )
-        report = postprocess_files([tmp_path / "binned.mrc"], tmp_path / "out", config, overwrite=True)
+        report = postprocess_files(
+            [tmp_path / "binned.mrc"], tmp_path / "out", config, batch=Batch(overwrite=True)
+        )
         assert report.exit_status == 0
         wanted = read_tomogram(tmp_path / "out" / "binned_post_processed_mask.mrc").data != 0
         np.testing.assert_array_equal(mask, wanted, err_msg=f"{threshold}, {slices}")
