@@ -54,7 +54,7 @@ def test_text_that_the_locale_lacks_is_printed(tmp_path):
             "libtorch_cpu.so: .*ulimit",
         ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "does not suffice"),
-        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), "/data/x: Permission denied"),
     ],
 )
 def test_errors_of_the_system_are_sentences(error, words):
