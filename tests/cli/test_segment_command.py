@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import mrcfile
@@ -18,29 +17,6 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.io.records import hash_file
-from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
-from cryoseg.methods.membranes.recipe import MembraneRecipe
-from cryoseg.methods.model_file import write_model_file
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained packaged model: what it finds is meaningless, how it is handled is not."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    tensors = {
-        f"stage{stage}.{name}": value
-        for stage in (1, 2)
-        for name, value in build_stage(stage, 64).state_dict().items()
-    }
-    metadata = {
-        "method": METHOD,
-        "network": CONFIG,
-        "recipe": asdict(MembraneRecipe()),
-        "logit_threshold": 0.0,
-    }
-    write_model_file(path, tensors, metadata, precision="float16")
-    return path
 
 
 def write_tomogram(
