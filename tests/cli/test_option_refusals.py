@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from cryoseg.cli.app import app, main
 from cryoseg.cli.console import BatchConsole
 from cryoseg.cli.evaluate.options import named_methods
 from cryoseg.cli.relion_options import RelionOptions
+from cryoseg.config.common import ProgressStyle
 from cryoseg.config.evaluate import Metric, read_metrics
 from cryoseg.config.segment import ModelChoice, ModelName
 from cryoseg.errors import ConfigError, CryosegError
@@ -123,7 +126,7 @@ class TestEvaluate:
 
 
 class TestConsole:
-    def console(self, *, terminal: bool, **options: bool) -> BatchConsole:
+    def console(self, *, terminal: bool, **options: Any) -> BatchConsole:
         console = BatchConsole(**options)
         console.err = Console(
             record=True,
@@ -159,6 +162,37 @@ class TestConsole:
         console(Row(name="ts_02", status=Status.DONE))
         told = console.err.export_text()
         assert told.splitlines() == ["Warning: a warning [bold]", "Error: broken"]
+
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_other_programs_read_one_line_of_json_per_event(self, terminal: bool) -> None:
+        console = self.console(terminal=terminal, progress=ProgressStyle.JSON)
+        console.start()
+        console(StageProgress(name="ts_01", stage="stage 1", done=3, total=7))
+        console(Note(text="a [bold] :smile:\nnote of " + 30 * "many words "))
+        console(Note(text="a detail", detail=True))
+        console(Warn(text="a warning"))
+        console(Row(name="ts_01", status=Status.DONE, outputs=(Path("a.mrc"),), seconds=1.5))
+        first, note, *rest = map(json.loads, console.err.export_text().splitlines())
+        assert first == {
+            "event": "progress",
+            "name": "ts_01",
+            "stage": "stage 1",
+            "done": 3,
+            "total": 7,
+            "unit": "slices",
+        }
+        assert note["text"].startswith("a [bold] :smile:\nnote of many")
+        assert [one["event"] for one in rest] == ["warning", "row"]
+        assert rest[1]["status"] == "done"
+        assert rest[1]["outputs"] == ["a.mrc"]
+
+    @pytest.mark.parametrize(("style", "told"), [("plain", ["ts_01 a: 1/1 slices"]), ("none", [])])
+    def test_progress_is_plain_or_left_out_on_a_terminal(self, style: str, told: list[str]) -> None:
+        console = self.console(terminal=True, progress=ProgressStyle(style))
+        console.start()
+        console(StageProgress(name="ts_01", stage="a", done=1, total=1))
+        assert console._progress is None
+        assert [line.split(" (")[0] for line in console.err.export_text().splitlines()] == told
 
     def test_details_are_for_the_verbose(self) -> None:
         for verbose in (False, True):

@@ -82,7 +82,7 @@ class SheetBatchOptions(BatchOptions):
 CLUSTER_LOGS = "cluster_logs"  # within the output folder
 
 # Options that are removed with their values from the command line of a task.
-_NOT_SENT = ("--cluster", "--cluster-tasks", "--cluster-option", "--report", "--shard")
+_NOT_SENT = ("--cluster", "--cluster-tasks", "--cluster-option", "--progress", "--report", "--shard")
 
 
 def sent_arguments(arguments: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ HELP = "Read options from a TOML file; those on the command line win."
 # Options that do not affect the content of the outputs.
 OF_THE_RUN = frozenset(
     {"cluster", "cluster-option", "cluster-tasks", "device", "dry-run", "gpus", "output", "output-dir"}
-    | {"overwrite", "quiet", "report", "scores", "shard", "verbose", "workers"}
+    | {"overwrite", "progress", "quiet", "report", "scores", "shard", "verbose", "workers"}
 )
 
 

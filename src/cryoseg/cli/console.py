@@ -1,14 +1,16 @@
 """Print progress, notes, warnings and the table of a batch.
 
 On a terminal, progress is a bar with rate and remaining time; otherwise it is a line at every tenth of a
-stage.
+stage. Other programs can ask for one line of JSON per event.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from cryoseg.config.common import ProgressStyle
 from cryoseg.events import Event, Note, Row, StageProgress, Status, Warn
 
 _STYLE = {
@@ -33,6 +36,10 @@ _STYLE = {
     Status.ELSEWHERE: "cyan",
     Status.NOT_DONE: "magenta",
 }
+
+
+# Names of the events in lines of JSON.
+_EVENT_NAMES = {StageProgress: "progress", Note: "note", Warn: "warning", Row: "row"}
 
 
 class _Rate(ProgressColumn):
@@ -50,20 +57,25 @@ class BatchConsole:
         Whether only warnings, errors and the table are printed.
     verbose
         Whether detailed notes are printed too.
+    progress
+        How progress is printed; with `json`, all events are lines of JSON.
     """
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, progress: ProgressStyle = ProgressStyle.AUTO
+    ) -> None:
         self.out = Console(highlight=False, soft_wrap=True)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._verbose = verbose
+        self._style = progress
         self._progress: Progress | None = None
         self._bar: tuple[str, int] | None = None  # key and rich's task id of the current stage
         self._plain: tuple[str, float, int] | None = None  # key, start time, tenths printed
 
     def start(self) -> None:
         """Start the progress bar if there is a terminal."""
-        if self.err.is_terminal and not self._quiet:
+        if self._style is ProgressStyle.AUTO and self.err.is_terminal and not self._quiet:
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -83,12 +95,17 @@ class BatchConsole:
     def __call__(self, event: Event) -> None:
         """Print one event."""
         match event:
+            case StageProgress() if self._quiet or self._style is ProgressStyle.NONE:
+                pass
+            case Note(detail=detail) if self._quiet or (detail and not self._verbose):
+                pass
+            case _ if self._style is ProgressStyle.JSON:
+                line = {"event": _EVENT_NAMES[type(event)], **asdict(event)}
+                self.err.out(json.dumps(line, ensure_ascii=False, default=str))
             case StageProgress():
-                if not self._quiet:
-                    self._show_progress(event)
-            case Note(text=text, detail=detail):
-                if not self._quiet and (self._verbose or not detail):
-                    self.err.print(text, markup=False)
+                self._show_progress(event)
+            case Note(text=text):
+                self.err.print(text, markup=False)
             case Warn(text=text):
                 self.err.print(f"Warning: {text}", style="yellow", markup=False)
             case Row(status=Status.FAILED):
@@ -153,9 +170,11 @@ class BatchConsole:
 
 
 @contextmanager
-def batch_console(*, quiet: bool = False, verbose: bool = False) -> Iterator[BatchConsole]:
+def batch_console(
+    *, quiet: bool = False, verbose: bool = False, progress: ProgressStyle = ProgressStyle.AUTO
+) -> Iterator[BatchConsole]:
     """Yield a `BatchConsole`, whose progress bar is removed at the end of the block."""
-    console = BatchConsole(quiet=quiet, verbose=verbose)
+    console = BatchConsole(quiet=quiet, verbose=verbose, progress=progress)
     console.start()
     try:
         yield console

@@ -11,6 +11,7 @@ from typer import Argument
 
 from cryoseg.config import Mode0, Precision
 from cryoseg.config.common import (
+    ProgressStyle,
     checkpoints_dir_setting,
     device_setting,
     dry_run_setting,
@@ -33,12 +34,17 @@ class Verbosity(Settings):
 
     quiet: bool = setting(False, help="Print only errors and the summary.", flags=("--quiet", "-q"))
     verbose: bool = setting(False, help="Print every setting and note.", flags=("--verbose", "-v"))
+    progress: ProgressStyle = setting(
+        ProgressStyle.AUTO,
+        help="How progress is printed. auto: a bar on a terminal, else plain lines; json: every event as one "
+        "line of JSON on stderr.",
+    )
 
     def console(self) -> AbstractContextManager[BatchConsole]:
         """Return a console, whose progress bar is removed at the end of the block."""
         from cryoseg.cli.console import batch_console  # imports rich, which --help does not need
 
-        return batch_console(quiet=self.quiet, verbose=self.verbose)
+        return batch_console(quiet=self.quiet, verbose=self.verbose, progress=self.progress)
 
 
 def card_setting() -> Any:

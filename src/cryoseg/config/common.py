@@ -30,6 +30,15 @@ class Naming(StrEnum):
     ETSAM = "etsam"
 
 
+class ProgressStyle(StrEnum):
+    """How a command reports its progress; `auto` draws a bar on a terminal and prints lines elsewhere."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
+
+
 class Mode0(StrEnum):
     """How the bytes of an MRC file of mode 0 are read.
 
