@@ -58,7 +58,7 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "--pixel-size": ({"help", "default", "type"}, RANGE),
     "--polarity": ({"help", "default", "type"}, METHOD + "; a simulation chooses it"),
     "--post-process": ({"help"}, WITH_MODEL),
-    "--post-process-min-slices": ({"help"}, "in view it is where the slider begins"),
+    "--post-process-min-slices": ({"help", "default"}, "in view it is where the slider begins"),
     "--points": ({"help", "default", "type"}, TWO_THINGS),
     "--prepare": ({"default"}, "segment-image does what the model was trained with"),
     "--preset": ({"help", "default", "type"}, WITH_MODEL + "; of cet-pick, " + TWO_THINGS),

@@ -21,7 +21,7 @@ def postprocess(
     *,
     output_dir: OutputDir = Path(),
     config: PostprocessConfig,
-    named: Annotated[NamedSteps, Shown({"step": ", ".join(PostprocessConfig.steps)})],
+    named: Annotated[NamedSteps, Shown({"step": "recorded, else thin-noise"})],
     no_steps: Annotated[bool, setting(help="Apply the threshold only.")] = False,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
@@ -36,7 +36,7 @@ def postprocess(
 
     if no_steps and named.steps:
         raise ConfigError("--no-steps and --step contradict each other; give one of them.")
-    config = replace(config, steps=() if no_steps else named.steps or config.steps)
+    config = replace(config, steps=() if no_steps else named.steps or None)
     with verbosity.console() as console:
         batch = Batch(is_dry=dry_run, overwrite=overwrite)
         report = postprocess_files(inputs, output_dir, config, batch=batch, on_event=console)

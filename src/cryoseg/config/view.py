@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryoseg.config.common import Mode0, mode0_setting, pixel_size_setting
-from cryoseg.config.postprocess import PostprocessConfig
+from cryoseg.config.segment import PostprocessLengths
 from cryoseg.config.setting import Settings, setting
 
 
@@ -16,11 +16,12 @@ class ViewConfig(Settings):
     logit_threshold: float | None = setting(
         None, help="Logit at which the threshold slider begins.", shown="recorded, else -0.5"
     )
-    min_slices: int = setting(
-        PostprocessConfig.min_slices,
+    min_slices: int | None = setting(
+        None,
         help="Number of slices at which the slider of thin-noise begins.",
         flags=("--post-process-min-slices",),
         at_least=1,
+        shown=f"{PostprocessLengths.min_slices}; 1 if the record has other steps only",
     )
     pick_diameter_angstrom: float | None = setting(
         None,

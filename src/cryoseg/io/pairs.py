@@ -20,8 +20,8 @@ LABEL_TAGS = ("", "_labels", "_mask", "_label", "_target_mask")
 _SHOWN = 3
 # Words that programs put behind the name of an image, longest first.
 _TAIL = re.compile(
-    r"_(?:membrane_post_processed_mask|etsam(?:_split_processing)?_predicted_post_processed_mask"
-    r"|etsam(?:_split_processing)?_predicted_(?:mask|logits)|membrane_(?:mask|logits|labels?)"
+    r"_(?:membrane_post_processed_mask|etsam_predicted(?:_split_processing)?_post_processed_mask"
+    r"|etsam_predicted(?:_split_processing)?_(?:mask|logits)|membrane_(?:mask|logits|labels?)"
     r"|post_processed_mask|target_mask|masks?|logits|labels?|truth|gt|segmentation|pred(?:iction)?|tomogram)$",
     re.I,
 )

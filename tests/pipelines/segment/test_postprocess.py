@@ -76,6 +76,42 @@ def test_the_recorded_threshold_is_used_and_told(tmp_path: Path, logits: np.ndar
     assert read(tmp_path / "default" / "a_membrane_mask.mrc").sum() == 50
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps", "origin"),
+    [
+        (
+            {"preset": "v2", "postprocess": []},
+            ["thin-noise", "bridges"],
+            "of preset v2, which m_membrane",
+        ),
+        ({"preset": "v2", "postprocess": ["bridges"]}, ["bridges"], "recorded in m_membrane.json"),
+        ({"preset": "v1"}, ["thin-noise"], "of preset v1"),
+        ({"other": 1}, ["thin-noise"], "default; --step"),
+        (None, ["thin-noise"], "default; --step"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["logits", "mask"])
+def test_the_steps_are_those_of_the_record(
+    tmp_path: Path, logits: np.ndarray, settings: dict | None, steps: list[str], origin: str, kind: str
+) -> None:
+    data = logits if kind == "logits" else (logits > 0).astype(np.int8)
+    source = write(tmp_path / f"m_membrane_{kind}.mrc", data)
+    if settings is not None:
+        record = {"settings": {"logit_threshold": -0.25, **settings}}
+        (tmp_path / "m_membrane.json").write_text(json.dumps(record))
+    notes: list[str] = []
+    listen = lambda event: notes.append(event.text) if isinstance(event, Note) else None  # noqa: E731
+    config = PostprocessConfig(min_slices=4)
+    for _ in range(2):
+        report = postprocess_files([source], tmp_path / "out", config, on_event=listen)
+    assert report.rows[0].status is Status.SKIPPED
+    assert origin in notes[0]
+    written = json.loads((tmp_path / "out" / "m_membrane_post_processed_mask.json").read_text())["settings"]
+    assert written["steps"] == steps
+    if kind == "logits":
+        assert written["logit_threshold"] == (-0.5 if settings is None else -0.25)
+
+
 def test_outputs_are_kept_unless_told(tmp_path: Path, logits: np.ndarray) -> None:
     source = write(tmp_path / "m_membrane_mask.mrc", (logits > 0).astype(np.int8))
     postprocess_files([source], tmp_path, PostprocessConfig(min_slices=1))
@@ -154,8 +190,8 @@ def test_a_broken_input_stops_nothing(tmp_path: Path, logits: np.ndarray) -> Non
         ("ts_membrane_mask", "ts_membrane_post_processed_mask.mrc"),
         ("ts_etsam_predicted_mask", "ts_etsam_predicted_post_processed_mask.mrc"),
         (
-            "ts_etsam_split_processing_predicted_logits",
-            "ts_etsam_split_processing_predicted_post_processed_mask.mrc",
+            "ts_etsam_predicted_split_processing_logits",
+            "ts_etsam_predicted_split_processing_post_processed_mask.mrc",
         ),
         ("anything", "anything_post_processed_mask.mrc"),
     ],

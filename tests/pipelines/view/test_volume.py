@@ -90,6 +90,24 @@ def test_the_command_is_quoted_and_the_threshold_recorded(sources: ViewSources, 
     assert facts["threshold"] == -0.25
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps", "min_slices"),
+    [
+        ('{"preset": "v2"}', ["thin-noise", "bridges"], 10),
+        ('{"postprocess": ["bridges"]}', ["bridges"], 1),
+        ('{"preset": "v1"}', ["thin-noise"], 10),
+    ],
+)
+def test_the_steps_are_those_of_the_record(
+    sources: ViewSources, tmp_path: Path, settings: str, steps: list[str], min_slices: int
+) -> None:
+    (tmp_path / "ts 1_membrane.json").write_text(f'{{"settings": {settings}}}')
+    facts = facts_of(write_view(sources, tmp_path / "page.html").path)
+    assert facts["logits"]["steps"] == steps
+    assert facts["minSlices"] == min(min_slices, facts["fileShape"][0])
+    assert any("The step bridges" in note for note in facts["notes"]) == ("bridges" in steps)
+
+
 def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     name = tmp_path / "a<!--style--><b>.mrc"
     write_logits(name, np.zeros((2, 4, 4), np.float32), GEOMETRY, label="test")

@@ -10,7 +10,7 @@ from typing import Any
 
 from cryoseg.config import Preset
 from cryoseg.config.postprocess import PostprocessConfig
-from cryoseg.config.segment import PRESET_LOGIT_THRESHOLD
+from cryoseg.config.segment import PRESET_LOGIT_THRESHOLD, PRESET_POSTPROCESS, PostprocessStep
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.errors import InputError, OutputError
@@ -25,8 +25,10 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 
 # End of the names that `cryoseg segment` and the script of ETSAM give.
 _KIND = re.compile(
-    r"_(?P<what>membrane|etsam(?:_split_processing)?_predicted)_(?:mask|logits|post_processed_mask)$", re.I
+    r"_(?P<what>membrane|etsam_predicted(?:_split_processing)?)_(?:mask|logits|post_processed_mask)$", re.I
 )
+
+_OUTPUT = re.compile(r"_(?:mask|logits)\.\w.*$", re.I)
 
 
 def postprocess_files(
@@ -65,7 +67,7 @@ def postprocess_files(
     items = resolve_inputs(inputs, leave_out=re.compile(r"_post_processed_mask\."))
     stems = output_stems(item.path for item in items if item.is_new)
     outputs = {
-        path: output_dir / output_name(name, has_steps=bool(config.steps)) for path, name in stems.items()
+        path: output_dir / output_name(name, has_steps=config.steps != ()) for path, name in stems.items()
     }
     chosen: dict[Path, Path] = {}
     # Logits are preferred to the mask that was computed from them.
@@ -102,6 +104,8 @@ def postprocess_files(
 
 def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
     settings = asdict(config)
+    if config.steps is None:
+        settings["steps"] = recorded_steps(path)[0]
     if config.logit_threshold is None:
         # A mask has no threshold; logits have that of their record.
         del settings["logit_threshold"]
@@ -140,11 +144,15 @@ def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: On
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
     settings = config
+    if config.steps is None:
+        steps, origin = recorded_steps(path)
+        on_event(Note(text=f"{path.name}: the steps are {', '.join(steps)} ({origin})."))
+        settings = replace(config, steps=steps)
     is_logits = voxel_kind(tomogram.data) is VoxelKind.LOGITS
     if is_logits and config.logit_threshold is None:
         threshold, origin = recorded_threshold(path)
         on_event(Note(text=f"{path.name}: logits above {threshold:g} are membrane ({origin})."))
-        settings = replace(config, logit_threshold=threshold)
+        settings = replace(settings, logit_threshold=threshold)
     try:
         mask = to_mask(tomogram.data, logit_threshold=settings.logit_threshold)
     except InputError as error:
@@ -152,7 +160,7 @@ def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: On
     if not is_logits and config.logit_threshold is not None:
         on_event(Warn(text=f"{path.name}: is a mask, for which --logit-threshold has no effect."))
     before = float(mask.mean())
-    result = postprocess_mask(mask, settings.steps, settings)
+    result = postprocess_mask(mask, settings.steps or (), settings)
     after = float(result.mean())
     if reason := why_emptied(mask, result, settings):
         on_event(Warn(text=f"{path.name}: {reason}"))
@@ -180,14 +188,41 @@ def recorded_threshold(path: Path) -> tuple[float, str]:
         File of the logits. Without a recorded threshold, the default of ETSAM is returned.
     """
     fallback = PRESET_LOGIT_THRESHOLD[Preset.V1]
-    name = path.name.split("_logits.", 1)[0] + ".json"
-    beside = path.with_name(name)
-    if name == path.name + ".json" or not beside.is_file():
+    beside = _record_of(path)
+    if beside is None:
         return fallback, "default of ETSAM, since there is no record; --logit-threshold changes it"
     found = _find_number(read_record(beside), "logit_threshold")
     if found is None:
-        return fallback, f"default of ETSAM, since {name} records none; --logit-threshold changes it"
-    return found, f"recorded in {name}"
+        return fallback, f"default of ETSAM, since {beside.name} records none; --logit-threshold changes it"
+    return found, f"recorded in {beside.name}"
+
+
+def recorded_steps(path: Path) -> tuple[tuple[PostprocessStep, ...], str]:
+    """Return the post-processing steps in the record of logits or of a mask, and their origin in words.
+
+    Parameters
+    ----------
+    path
+        File of the logits or the mask. If its run applied no steps, those of the recorded preset are
+        returned; without a record, `thin-noise`.
+    """
+    beside = _record_of(path)
+    settings = None if beside is None else read_record(beside).get("settings")
+    if beside is not None and isinstance(settings, dict):
+        applied = settings.get("postprocess") or ()
+        if steps := tuple(one for one in PostprocessStep if one in applied):
+            return steps, f"recorded in {beside.name}"
+        for preset in Preset:
+            if preset == settings.get("preset"):
+                return PRESET_POSTPROCESS[preset], f"of preset {preset}, which {beside.name} records"
+    return PRESET_POSTPROCESS[Preset.V1], "default; --step changes them"
+
+
+def _record_of(path: Path) -> Path | None:
+    """Return the record that `cryoseg segment` wrote beside logits or a mask; None if there is none."""
+    name, found = _OUTPUT.subn(".json", path.name)
+    beside = path.with_name(name)
+    return beside if found and beside.is_file() else None
 
 
 def _find_number(record: dict[str, Any], key: str) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg import __version__
+from cryoseg.config.segment import PostprocessLengths, PostprocessStep
 from cryoseg.config.view import ViewConfig
 from cryoseg.core.grids.binning import (
     Factors,
@@ -61,6 +62,8 @@ class ViewMaterial:
         Volumes (z, y, x) of the same shape, and picks in three dimensions.
     threshold
         Initial logit threshold.
+    steps
+        Post-processing steps of the record of the logits.
     """
 
     tomogram: Tomogram
@@ -68,6 +71,7 @@ class ViewMaterial:
     mask: Tomogram | None
     picks: Picks | None
     threshold: float
+    steps: tuple[PostprocessStep, ...] = ()
 
 
 def build_page(
@@ -112,6 +116,7 @@ def build_page(
         logit_entry = {
             "step": step,
             "threshold": material.threshold,
+            "steps": material.steps,
             "command": f"cryoseg postprocess {_quoted(sources.logits)}",
             "into": "-o filtered",
             "logitsName": f"{name}_binned.mrc",
@@ -129,13 +134,19 @@ def build_page(
         "voxelSize": geometry.voxel_size,
         "grey": {"low": greys.low, "step": greys.step},
         "contrast": _contrast(greys),
-        "minSlices": min(config.min_slices, tomogram.data.shape[0]),
+        "minSlices": min(config.min_slices or _first_min_slices(material), tomogram.data.shape[0]),
         "logits": logit_entry,
         "mask": None if sources.mask is None else {"name": sources.mask.name},
         "picks": _pick_entry(sources, material, config),
         "notes": _notes(material, factors, greys, step),
     }
     return VolumePage(title=f"{sources.tomogram.name} · cryoseg", facts=facts, volumes=volumes, blobs=blobs)
+
+
+def _first_min_slices(material: ViewMaterial) -> int:
+    """Return the minimum number of slices with which the page begins; 1 keeps every component."""
+    filters = material.logits is None or PostprocessStep.THIN_NOISE in material.steps
+    return PostprocessLengths.min_slices if filters else 1
 
 
 class _Marked:
@@ -207,6 +218,8 @@ def _notes(material: ViewMaterial, factors: Factors, greys: Greys, step: float |
             f"of the step give the same mask as without rounding. They are clipped to {-128 * step:g} and "
             f"{127 * step:g}."
         )
+        if PostprocessStep.BRIDGES in material.steps:
+            notes.append("The step bridges is applied by the command, not on the page.")
         if factors[0] > 1:
             notes.append(f"The page divides the minimum number of slices by {factors[0]}, rounded up.")
         if max(factors) > 1:

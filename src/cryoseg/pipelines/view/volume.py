@@ -23,7 +23,7 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.sets import join_picks
-from cryoseg.pipelines.segment.postprocess import recorded_threshold
+from cryoseg.pipelines.segment.postprocess import recorded_steps, recorded_threshold
 from cryoseg.pipelines.view.server import ViewMaterial, ViewSources, build_page
 from cryoseg.types import Picks, Tomogram
 from cryoseg.view.volume_page import render
@@ -129,7 +129,7 @@ def _first_binning(shape: tuple[int, ...], limit: float) -> int:
 def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMaterial:
     tomogram = _read_image(sources.tomogram, config, on_event)
     logits = mask = picks = None
-    threshold = 0.0
+    threshold, steps = 0.0, ()
     if sources.logits is not None:
         logits = _read_fitting(sources.logits, tomogram, read_tomogram)
         check_finite(logits)
@@ -137,6 +137,7 @@ def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMa
         if kind is not VoxelKind.LOGITS:
             found = "a mask" if kind is VoxelKind.MASK else "labels"
             raise InputError(f"{sources.logits}: holds {found}, not logits. Pass it with --mask instead.")
+        steps = recorded_steps(sources.logits)[0]
         if config.logit_threshold is None:
             threshold, origin = recorded_threshold(sources.logits)
             on_event(Note(text=f"The initial threshold is {threshold:g} ({origin})."))
@@ -146,7 +147,9 @@ def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMa
         mask = _read_fitting(sources.mask, tomogram, partial(read_mask, mode0=config.mode0))
     if sources.picks is not None:
         picks = _read_picks(sources.picks, tomogram, on_event)
-    return ViewMaterial(tomogram=tomogram, logits=logits, mask=mask, picks=picks, threshold=threshold)
+    return ViewMaterial(
+        tomogram=tomogram, logits=logits, mask=mask, picks=picks, threshold=threshold, steps=steps
+    )
 
 
 def _read_image(path: Path, config: ViewConfig, on_event: OnEvent) -> Tomogram:

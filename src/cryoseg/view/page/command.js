@@ -3,9 +3,14 @@
 function commandLines(facts, chosen) {
   const lines = [];
   if (facts.logits) {
-    const filter =
-      facts.shape[0] > 1 && chosen.minSlices > 1 ? `--post-process-min-slices ${chosen.minSlices}` : "--no-steps";
-    lines.push(`${facts.logits.command} --logit-threshold ${chosen.threshold} ${filter} ${facts.logits.into}`);
+    const filters = facts.shape[0] > 1 && chosen.minSlices > 1;
+    const recorded = facts.logits.steps;
+    const steps = [...(filters ? ["thin-noise"] : []), ...recorded.filter((step) => step !== "thin-noise")];
+    const options = [`--logit-threshold ${chosen.threshold}`];
+    if (!steps.length) options.push("--no-steps");
+    else if (steps.join() !== recorded.join()) options.push(...steps.map((step) => `--step ${step}`));
+    if (filters) options.push(`--post-process-min-slices ${chosen.minSlices}`);
+    lines.push(`${facts.logits.command} ${options.join(" ")} ${facts.logits.into}`);
   }
   if (facts.picks && facts.picks.scores) {
     lines.push(`${facts.picks.command} --score-threshold ${chosen.score}`);

@@ -8,7 +8,7 @@
 //   grey                 { low, step }: value = low + step * byte
 //   contrast             { black, white }, in bytes, to begin with
 //   minSlices            of the file, to begin with
-//   logits               null or { step, threshold, command, into, logitsName, maskName }
+//   logits               null or { step, threshold, steps, command, into, logitsName, maskName }
 //   mask                 null or { name }
 //   picks                null or { centers (of the file), scores or null, diameter or null, score, command }
 //   notes                sentences
