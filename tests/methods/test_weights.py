@@ -109,18 +109,22 @@ def test_names_and_groups():
 
 def test_search_order(home, monkeypatch):
     monkeypatch.setenv("CRYOSEG_CHECKPOINTS", str(home / "env"))
+    monkeypatch.setenv("ETSAM_CHECKPOINT_DIR", str(home / "etsam"))
     folders = search_path(checkpoints_dir=home / "option")
     assert list(folders) == [
         "--checkpoints-dir",
         "CRYOSEG_CHECKPOINTS",
+        "ETSAM_CHECKPOINT_DIR",
         "./checkpoints",
         "user cache",
+        "cache of ETSAM",
         "package",
     ]
     assert folders["./checkpoints"] == home / "work" / "checkpoints"
+    assert folders["cache of ETSAM"] == Path("~/.cache/etsam").expanduser()
     assert folders["package"] == package_folder()
     # Filled from the last to the first, each find replaces the one before.
-    for label in ("user cache", "./checkpoints", "CRYOSEG_CHECKPOINTS", "--checkpoints-dir"):
+    for label in reversed(list(folders)[:-1]):
         folders[label].mkdir(parents=True)
         (folders[label] / "etsam_stage1_v1.pt").write_bytes(b"PK\x03\x04")
         assert (

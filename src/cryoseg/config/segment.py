@@ -164,7 +164,11 @@ class NamedSteps(Settings):
     thin_noise: bool = setting(
         False,
         help="The step thin-noise.",
-        flags=("--postprocess-remove-thin-noise", "--post-process-remove-thin-noise"),
+        flags=(
+            "--postprocess-remove-thin-noise",
+            "--post-process-remove-thin-noise",
+            "--postprocess-remove-small-noise",
+        ),
         hidden=True,
     )
     bridges: bool = setting(

@@ -15,6 +15,9 @@ from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.inputs import expand_home, is_file
 
 CHECKPOINTS_VARIABLE = "CRYOSEG_CHECKPOINTS"
+# Folders in which ETSAM 2.x keeps its checkpoints.
+ETSAM_VARIABLE = "ETSAM_CHECKPOINT_DIR"
+ETSAM_CACHE = "~/.cache/etsam"
 # Environment variable and default of the cache folder by platform; others follow XDG.
 _CACHES = {
     "win32": ("LOCALAPPDATA", "~/AppData/Local"),
@@ -244,9 +247,12 @@ def search_path(*, checkpoints_dir: Path | None = None) -> dict[str, Path]:
         folders["--checkpoints-dir"] = expand_home(checkpoints_dir)
     if variable := os.environ.get(CHECKPOINTS_VARIABLE):
         folders[CHECKPOINTS_VARIABLE] = expand_home(variable)
+    if variable := os.environ.get(ETSAM_VARIABLE):
+        folders[ETSAM_VARIABLE] = expand_home(variable)
     folders["./checkpoints"] = Path("checkpoints").absolute()
     with suppress(InputError):  # bundled weights need no home folder
         folders["user cache"] = cache_folder()
+        folders["cache of ETSAM"] = expand_home(ETSAM_CACHE)
     folders["package"] = package_folder()
     return folders
 

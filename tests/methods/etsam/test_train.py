@@ -78,6 +78,7 @@ def test_two_stages_train_and_their_checkpoints_segment(data: Path, tmp_path: Pa
         check=False,
     )
     assert segmented.returncode == 0, segmented.stderr
+    assert "ETSAM 2.x itself uses v2 by default" in segmented.stderr
     assert (tmp_path / "out" / "r0_tomogram_membrane_mask.mrc").exists()
 
 

@@ -31,9 +31,9 @@ def test_etsam_names(split: bool, tag: str) -> None:
     config = SegmentConfig(split_processing=split)
     theirs = output_paths(Path("o"), "ts", config, SegmentOutputs(store_logits=True, naming=Naming.ETSAM))
     assert [path.name for path in theirs.values()] == [
-        f"ts_etsam{tag}_predicted_mask.mrc",
-        f"ts_etsam{tag}_predicted_logits.mrc",
-        f"ts_etsam{tag}_predicted.json",
+        f"ts_etsam_predicted{tag}_mask.mrc",
+        f"ts_etsam_predicted{tag}_logits.mrc",
+        f"ts_etsam_predicted{tag}.json",
     ]
 
 

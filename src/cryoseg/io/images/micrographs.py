@@ -27,7 +27,10 @@ from cryoseg.io.images.volumes import READERS, describe_suffixes, known_suffix, 
 from cryoseg.types import FloatArray, Geometry, Micrograph
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-MRC_SUFFIXES = tuple(suffix for suffix, read in READERS.items() if read is read_mrc)
+# Beside micrographs, .mrcs files are movies or particles.
+MRC_SUFFIXES = tuple(
+    suffix for suffix, read in READERS.items() if read is read_mrc and not suffix.startswith(".mrcs")
+)
 MICROGRAPH_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES)
 SMALLEST_SIDE = 16
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601

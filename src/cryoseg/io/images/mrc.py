@@ -1,4 +1,4 @@
-"""Read and write MRC2014 volumes: .mrc .rec .map .st .ali .preali, plain, gzip or bzip2."""
+"""Read and write MRC2014 volumes: .mrc .mrcs .rec .map .st .ali .preali, plain, gzip or bzip2."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Reader(Protocol):
         """The volume in `path`."""
 
 
-_MRC_NAMES = (".mrc", ".rec", ".map", ".st", ".ali", ".preali")
+_MRC_NAMES = (".mrc", ".mrcs", ".rec", ".map", ".st", ".ali", ".preali")
 _COMPRESSIONS = ("", ".gz", ".bz2")
 
 READERS: dict[str, Reader] = {

@@ -13,8 +13,10 @@ import numpy as np
 from cryoseg.config import (
     Mode0,
     ModelChoice,
+    ModelName,
     Naming,
     Precision,
+    Preset,
     SegmentConfig,
     SegmentOutputs,
     SegmentRequest,
@@ -39,6 +41,12 @@ from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_r
 from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import draw_preview
 from cryoseg.view.sections import write_png
+
+_PRESET_NOTES = {
+    Preset.V1: "Preset: v1, the settings of ETSAM's first release. ETSAM 2.x itself uses v2 by default; "
+    "--preset v2 selects it.",
+    Preset.V2: "Preset: v2, the default of ETSAM 2.x itself.",
+}
 
 
 def segment_tomogram(
@@ -270,6 +278,8 @@ def segment_files(
 
 def _note_settings(run: SegmentRun, on_event: OnEvent) -> None:
     on_event(Note(text=f"Model: {run.model.name} ({run.model.reason})."))
+    if run.model.name is ModelName.ETSAM:
+        on_event(Note(text=_PRESET_NOTES[run.config.preset]))
     for stage, path in enumerate(run.model.files.stages, start=1):
         on_event(Note(text=f"Weights {stage}: {path}", detail=True))
     for key, value in asdict(run.config).items():
@@ -365,7 +375,8 @@ def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: Segmen
     """Return the output files of one input by kind; the record is the last one."""
     base = f"{stem}_membrane"
     if outputs.naming is Naming.ETSAM:
-        base = f"{stem}_etsam{'_split_processing' if config.split_processing else ''}_predicted"
+        # Source: jianlin-cheng/ETSAM etsam.py@9ad0d23.
+        base = f"{stem}_etsam_predicted{'_split_processing' if config.split_processing else ''}"
     paths = {"mask": folder / f"{base}_mask.mrc"}
     if outputs.store_logits:
         paths["logits"] = folder / f"{base}_logits.mrc"
