@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryoseg.config.segment import PostprocessStep
 from cryoseg.config.view import ViewConfig
 from cryoseg.core.grids.binning import Factors, binned_shape
 from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
@@ -129,7 +130,8 @@ def _first_binning(shape: tuple[int, ...], limit: float) -> int:
 def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMaterial:
     tomogram = _read_image(sources.tomogram, config, on_event)
     logits = mask = picks = None
-    threshold, steps = 0.0, ()
+    threshold = 0.0
+    steps: tuple[PostprocessStep, ...] = ()
     if sources.logits is not None:
         logits = _read_fitting(sources.logits, tomogram, read_tomogram)
         check_finite(logits)
