@@ -24,8 +24,28 @@ OWN_OUTPUTS = re.compile(
 
 # One of them lies in every Zarr group; formats 2 and 3.
 _ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
-# Columns of RELION's STAR files that name whole images, the first of them wins.
-_STAR_COLUMNS = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised", "rlnMicrographName")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedImage:
+    """An image as a STAR file of RELION lists it.
+
+    Attributes
+    ----------
+    name
+        Name in the file, relative to the folder of the project.
+    pixel_size
+        Pixel size in angstrom; None if the file does not give it.
+    tomogram
+        Name of the tilt series (`rlnTomoName`); empty if the file has none.
+    project
+        Folder of the project.
+    """
+
+    name: str
+    pixel_size: float | None = None
+    tomogram: str = ""
+    project: Path = Path()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +60,14 @@ class InputItem:
         One sentence that begins with what was typed, for the failed row of the summary.
     same_as
         An earlier input that is the same file under another name (a link), or None.
+    listed
+        Entry of the STAR file that names the input, or None.
     """
 
     path: Path
     error: str | None = None
     same_as: Path | None = None
+    listed: ListedImage | None = None
 
     @property
     def is_new(self) -> bool:
@@ -321,33 +344,37 @@ class _Finder:
 
     def _star(self, text: str) -> Iterator[InputItem]:
         """The images of a STAR file, in its order, each once."""
-        from cryoseg.io.picks.star import read_tables  # pandas, which other inputs do without
+        from cryoseg.io.picks.relion_images import read_image_list  # pandas, which other inputs do without
 
         path = Path(text)
         try:
             path = expand_home(text)
-            tables = read_tables(path)
+            images = read_image_list(path)
         except InputError as error:
             yield InputItem(path=path, error=str(error))
             return
-        columns = [name for name in _STAR_COLUMNS for _, table in tables if name in table.columns]
-        if not columns:
-            yield InputItem(
-                path=path,
-                error=f"{path}: names no images; a list of inputs is a STAR file with one of the columns "
-                f"{', '.join(_STAR_COLUMNS)}, or a .txt file with one path a line.",
-            )
-            return
-        names = [str(name) for _, table in tables for name in table.get(columns[0], ())]
         # RELION writes names relative to the project, below which the STAR file lies.
         folders = [*path.parents, *path.absolute().parents, Path()]
-        for name in dict.fromkeys(names):
-            found = next((folder / name for folder in folders if is_file(folder / name)), None)
-            if found is None:
-                missing = f"{name}: no such file in {path.parent} or a folder above it, which {path} names."
-                yield InputItem(path=Path(name), error=missing)
+        for image in images:
+            folder = next((folder for folder in folders if is_file(folder / image.name)), None)
+            if folder is None:
+                missing = (
+                    f"{image.name}: no such file in {path.parent} or a folder above it, which {path} names."
+                )
+                yield InputItem(path=Path(image.name), error=missing)
             else:
-                yield from self._entry(str(found), [Path()])
+                listed = replace(image, project=folder)
+                for item in self._entry(str(folder / image.name), [Path()]):
+                    yield replace(item, listed=listed)
+
+
+def listed_pixel_sizes(items: Iterable[InputItem]) -> dict[Path, float]:
+    """Return the pixel sizes in angstrom that STAR files give, by path of the input."""
+    return {
+        item.path: item.listed.pixel_size
+        for item in items
+        if item.listed is not None and item.listed.pixel_size is not None
+    }
 
 
 def expand_home(text: str | Path) -> Path:

@@ -21,7 +21,7 @@ from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
-from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, distinct_names, image_stem, match_names
 from cryoseg.io.picks.picks import read_picks
@@ -53,25 +53,28 @@ class TrainingFiles(CetPickFiles):
     relion: dict[str, RelionFrame] | None = None
 
 
-def _tomogram_paths(inputs: Sequence[str | Path]) -> dict[str, Path]:
-    """Return files by image_name of CET-pick, or by as much of their paths as makes names unique."""
-    found: dict[str, Path] = {}
+def _tomogram_inputs(inputs: Sequence[str | Path]) -> dict[str, InputItem]:
+    """Return files by image_name of CET-pick, by name in RELION, or by a unique part of their paths."""
+    found: dict[str, InputItem] = {}
     others: list[str | Path] = []
     for text in inputs:
         path = Path(text)
         if path.is_file() and is_image_list(path):
-            found.update(read_image_list(path))
+            found.update({name: InputItem(path=one) for name, one in read_image_list(path).items()})
         else:
             others.append(text)
     items = resolve_inputs(others)
     for item in items:
         if item.error:
             raise InputError(item.error)
-    paths = [item.path for item in items if item.is_new]
-    for name, path in zip(distinct_names(paths, bare=True), paths, strict=True):
-        if name in found and found[name].resolve() != path.resolve():
-            raise InputError(f"{path}: has the name of {found[name]} in the list. Change it in the list.")
-        found[name] = path
+    new = [item for item in items if item.is_new]
+    for name, item in zip(distinct_names([item.path for item in new], bare=True), new, strict=True):
+        name = (item.listed.tomogram if item.listed else "") or name
+        if name in found and found[name].path.resolve() != item.path.resolve():
+            raise InputError(
+                f"{item.path}: has the name of {found[name].path} in the list. Change it in the list."
+            )
+        found[name] = item
     if not found:
         raise InputError("--tomograms: no tomogram found. Give files, folders or a list.")
     return found
@@ -144,8 +147,13 @@ def load_items(given: TrainingFiles, *, on_event: OnEvent = ignore) -> list[Labe
         If a file is missing or damaged.
     """
     tomograms = {
-        name: _read(path, given.pixel_size, given.mode0, on_event)
-        for name, path in _tomogram_paths(given.tomograms).items()
+        name: _read(
+            item.path,
+            given.pixel_size or (item.listed.pixel_size if item.listed else None),
+            given.mode0,
+            on_event,
+        )
+        for name, item in _tomogram_inputs(given.tomograms).items()
     }
     labels = _assign(given.picks, tomograms, given, on_event)
     negatives = _assign(given.negatives, tomograms, given, on_event)

@@ -22,7 +22,7 @@ from cryoseg.core.picking.mask_picks import draw_discs, mask_centers
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph, read_warnings
-from cryoseg.io.inputs import resolve_inputs, stem
+from cryoseg.io.inputs import listed_pixel_sizes, resolve_inputs, stem
 from cryoseg.io.pairs import find_labeled, first_folder
 from cryoseg.io.picks.names import ImageName, distinct_names, match_names
 from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
@@ -51,6 +51,8 @@ class MicrographPair:
         (n, 2) y, x of particles in pixels, or None.
     polarity
         Polarity of the particles, or None if the data do not contain it.
+    pixel_size
+        Pixel size in angstrom that a list of the images gives, or None.
     warnings
         Warnings about the coordinates.
     """
@@ -61,6 +63,7 @@ class MicrographPair:
     numbered: bool = False
     centers: NDArray[np.float64] | None = None
     polarity: Polarity | None = None
+    pixel_size: float | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -147,6 +150,7 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
         if item.error is not None:
             raise InputError(item.error)
     images = [item.path for item in items if item.is_new]
+    sizes = listed_pixel_sizes(items)
     sets = [
         (ImageName(name, file.path), found)
         for file in files
@@ -163,7 +167,15 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
         if sum(map(len, parts)):
             centers = np.concatenate([found.centers[:, -2:] for found in parts])
             warnings = tuple(dict.fromkeys(text for found in parts for text in found.warnings))
-            pairs.append(MicrographPair(name=name, image=image, centers=centers, warnings=warnings))
+            pairs.append(
+                MicrographPair(
+                    name=name,
+                    image=image,
+                    centers=centers,
+                    pixel_size=sizes.get(image),
+                    warnings=warnings,
+                )
+            )
         else:
             missing.append(image.name)
     if missing or not pairs:
@@ -209,7 +221,9 @@ def load_micrograph(
         If labels and image differ in shape, no particle is labeled, many labels lie outside the image,
         or the diameter does not fit the image.
     """
-    micrograph = read_micrograph(pair.image, pixel_size=options.pixel_size, mode0=options.mode0)
+    micrograph = read_micrograph(
+        pair.image, pixel_size=options.pixel_size or pair.pixel_size, mode0=options.mode0
+    )
     image = micrograph.data
     needs_pixel_size = options.diameter_angstrom is not None
     for text in (*pair.warnings, *read_warnings(micrograph, needs_pixel_size=needs_pixel_size)):

@@ -17,7 +17,7 @@ from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
-from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
+from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
@@ -132,13 +132,25 @@ def _pick_here(
     identity = {
         "command": "pick",
         "model": {"sha256": model.hashes, "recipe": asdict(model.recipe)},
-        "settings": asdict(config),
     }
     model_file = own_file(model.name)
+    sizes = listed_pixel_sizes(items)
+
+    def own(path: Path) -> MicrographPickConfig:
+        return replace(config, pixel_size=config.pixel_size or sizes.get(path))
 
     def plan(path: Path) -> Job:
-        options = {"inputs": [path.absolute()], "model": model_file}
-        return Job(path=path, outputs=outputs[path], identity=identity, options=options)
+        settings = own(path)
+        return Job(
+            path=path,
+            outputs=outputs[path],
+            identity={**identity, "settings": asdict(settings)},
+            options={
+                "inputs": [path.absolute()],
+                "model": model_file,
+                "pixel_size": settings.pixel_size,
+            },
+        )
 
     def check_memory(path: Path) -> None:
         if (shape := mapped_shape(path)) is not None:
@@ -146,11 +158,14 @@ def _pick_here(
 
     def examine(path: Path) -> None:
         check_memory(path)
-        check_micrograph(read_for_picking(path, config, on_event), model.recipe, config, on_event=on_event)
+        settings = own(path)
+        micrograph = read_for_picking(path, settings, on_event)
+        check_micrograph(micrograph, model.recipe, settings, on_event=on_event)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         check_memory(path)
-        return _pick_one(read_for_picking(path, config, on_event), outputs, model, config, on_event)
+        settings = own(path)
+        return _pick_one(read_for_picking(path, settings, on_event), outputs, model, settings, on_event)
 
     return run_batch(
         items,

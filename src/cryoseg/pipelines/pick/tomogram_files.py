@@ -22,7 +22,7 @@ from cryoseg.io.images.volumes import (
     require_voxel_size,
     write_logits,
 )
-from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
+from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import lock, make_folder
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import distinct_names
@@ -163,14 +163,19 @@ def _pick_here(
     tell_plan(items, bytes_needed, workers=batch.workers, on_event=on_event)
     stems = output_stems([item.path for item in items if item.is_new])
     model_identity = {"sha256": hash_file(request.model), **asdict(settings)}
+    sizes = listed_pixel_sizes(items)
+
+    def own(path: Path) -> TomogramPickRequest:
+        mask = None if request.mask is None else mask_file(request.mask, stems[path])
+        return replace(request, mask=mask, pixel_size=request.pixel_size or sizes.get(path))
 
     def plan(path: Path) -> Job:
-        mask = None if request.mask is None else mask_file(request.mask, stems[path])
+        mask, pixel_size = own(path).mask, own(path).pixel_size
         identity = {
             "command": "pick",
             "model": model_identity,
             "settings": asdict(request.config),
-            "reading": {"pixel_size": request.pixel_size},
+            "reading": {"pixel_size": pixel_size},
             "mask": None if mask is None else {"sha256": hash_file(mask)},
             "relion": request.frame_of(path) if request.wants_frames else None,
         }
@@ -178,6 +183,7 @@ def _pick_here(
             "inputs": [path.absolute()],
             "model": request.model.absolute(),
             "mask": None if mask is None else mask.absolute(),
+            "pixel_size": pixel_size,
         }
         return Job(
             path=path,
@@ -185,10 +191,6 @@ def _pick_here(
             identity=identity,
             options=options,
         )
-
-    def own(path: Path) -> TomogramPickRequest:
-        mask = None if request.mask is None else mask_file(request.mask, stems[path])
-        return replace(request, mask=mask)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         return _pick_one(path, outputs, detector, own(path), workers=batch.workers, on_event=on_event)

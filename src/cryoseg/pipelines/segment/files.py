@@ -27,7 +27,7 @@ from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.events import Event, Note, OnEvent, Report, StageProgress, Warn, ignore
 from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
 from cryoseg.io.images.volumes import check_finite, made_by, read_tomogram, write_logits, write_mask
-from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.inputs import listed_pixel_sizes, output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe, peak_device_memory, release_memory
@@ -233,6 +233,7 @@ def segment_files(
     stems = output_stems([item.path for item in items if item.is_new], naming=request.outputs.naming)
     tell_plan(items, run.bytes_needed, workers=batch.workers, on_event=on_event)
     model_file = request.choice.model_file
+    sizes = listed_pixel_sizes(items)
     identity = {
         "command": "segment",
         "model": {
@@ -240,37 +241,43 @@ def segment_files(
             "sha256": {path.name: hash_file(path) for path in run.model.files.stages},
             "sam2_config": run.model.files.sam2_config,
         },
-        "settings": asdict(run.config),
         "reading": {"mode0": request.outputs.mode0},
     }
     if request.precision is not Precision.AUTO:
         # `auto` depends on the device, and a batch may be repeated on another one.
         identity["precision"] = request.precision
 
+    def own(path: Path) -> SegmentRun:
+        size = run.config.pixel_size or sizes.get(path)
+        return replace(run, config=replace(run.config, pixel_size=size))
+
     def plan(path: Path) -> Job:
+        config = own(path).config
         return Job(
             path=path,
-            outputs=output_paths(output_dir, stems[path], run.config, request.outputs),
-            identity=identity,
+            outputs=output_paths(output_dir, stems[path], config, request.outputs),
+            identity={**identity, "settings": asdict(config)},
             options={
                 "inputs": [path.absolute()],
                 "model": model_file.resolve() if model_file is not None else run.model.name,
                 "precision": run.precision,
+                "pixel_size": config.pixel_size,
             },
         )
 
+    def examine(path: Path) -> None:
+        _open(path, own(path), mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event)
+
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         return _segment_file(
-            path, outputs, run, mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event
+            path, outputs, own(path), mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event
         )
 
     return run_batch(
         items,
         work,
         plan=plan,
-        examine=partial(
-            _open, run=run, mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event
-        ),
+        examine=examine,
         batch=replace(batch, overwrite=request.outputs.overwrite),
         on_event=on_event,
     )

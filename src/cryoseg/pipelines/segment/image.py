@@ -166,12 +166,15 @@ def segment_images(
             own = {**identity, "points": {"sha256": hash_file(points[path])}}
         return Job(path=path, outputs=paths, identity=own, options=options)
 
+    def read(path: Path) -> tuple[NDArray[np.uint8], BoolArray | None]:
+        rgb = read_rgb(path)
+        if settings.points is None:
+            return rgb, None
+        return rgb, _read_truth(path, settings.points, points, rgb.shape[:2])
+
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         begun = time.monotonic()
-        rgb = read_rgb(path)
-        truth = None
-        if settings.points is not None:
-            truth = _read_truth(path, settings.points, points, rgb.shape[:2])
+        rgb, truth = read(path)
         logits = segment_picture(rgb, model, crop_black=crop, truth=truth)
         check_logits(logits, path)
         mask = smooth_mask(logits > threshold, settings.smoothing)
@@ -194,7 +197,7 @@ def segment_images(
             message=_message(is_empty=not mask.any(), is_bound=truth is not None),
         )
 
-    return run_batch(items, work, plan=plan, batch=batch, on_event=on_event)
+    return run_batch(items, work, plan=plan, examine=read, batch=batch, on_event=on_event)
 
 
 def _message(*, is_empty: bool, is_bound: bool) -> str:

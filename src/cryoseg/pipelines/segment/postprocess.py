@@ -22,6 +22,7 @@ from cryoseg.io.records import read_record
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.types import BoolArray, Tomogram
 
 # End of the names that `cryoseg segment` and the script of ETSAM give.
 _KIND = re.compile(
@@ -86,6 +87,7 @@ def postprocess_files(
         [item for item in items if item.path not in left_out],
         work,
         plan=plan,
+        examine=lambda path: _read_mask(path, config, on_event),
         batch=batch,
         on_event=on_event,
     )
@@ -139,7 +141,10 @@ def output_name(stem: str, *, has_steps: bool) -> str:
     return f"{stem}_{suffix}.mrc"
 
 
-def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: OnEvent) -> Done:
+def _read_mask(
+    path: Path, config: PostprocessConfig, on_event: OnEvent
+) -> tuple[Tomogram, BoolArray, PostprocessConfig]:
+    """Return the volume, its mask, and the settings with the threshold of logits."""
     tomogram = read_tomogram(path, mode0=config.mode0)
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
@@ -159,6 +164,12 @@ def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: On
         raise InputError(f"{path}: {error}") from error
     if not is_logits and config.logit_threshold is not None:
         on_event(Warn(text=f"{path.name}: is a mask, for which --logit-threshold has no effect."))
+    return tomogram, mask, settings
+
+
+def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: OnEvent) -> Done:
+    tomogram, mask, settings = _read_mask(path, config, on_event)
+    is_logits = voxel_kind(tomogram.data) is VoxelKind.LOGITS
     before = float(mask.mean())
     result = postprocess_mask(mask, settings.steps or (), settings)
     after = float(result.mean())
