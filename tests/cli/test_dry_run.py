@@ -36,6 +36,9 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(Path("nan_flat.mrc"), (1, 64, 64), nan=True)
     write(Path("tiny.mrc"), (1, 8, 8))
     Path("empty.mrc").touch()
+    Path("list.star").write_text("data_\nloop_\n_rlnMicrographName #1\n" + "\n".join(NAMES) + "\n")
+    Path("coordinates.star").write_text("data_\nloop_\n_rlnCoordinateX #1\n1\n")
+    Path("cut.star").write_text("data_\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\na.mrc\n")
     return tmp_path
 
 
@@ -57,6 +60,7 @@ NAMES = ["movie.eer", "notes.docx", "fake.mrc", "fake.mrc.gz", "fake.h5", "cut.m
         (SEGMENT, ["nan.mrc", "n" * 240 + ".mrc"]),
         (PICK, ["good.mrc", "flat.mrc", "nan_flat.mrc", "tiny.mrc"]),
         ([*PICK[:3], "--particle-diameter-px", "20", "--low-pass", "20"], ["flat.mrc"]),
+        (["postprocess", "--step", "thin-noise"], ["nan.mrc"]),
     ],
 )
 def test_dry_run_agrees_with_the_run(bad: Path, command: list[str], more: list[str]) -> None:
@@ -66,6 +70,14 @@ def test_dry_run_agrees_with_the_run(bad: Path, command: list[str], more: list[s
     assert dry == refusals(*command, *inputs, "-o", "out")
     assert len(dry) == len(inputs)
     assert not [path for path in Path("out").iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("command", [SEGMENT, PICK])
+def test_dry_run_agrees_with_the_run_on_a_list_of_relion(bad: Path, command: list[str]) -> None:
+    inputs = ["list.star", "coordinates.star", "cut.star"]
+    dry = refusals(*command, *inputs, "-o", "out", "--dry-run")
+    assert dry == refusals(*command, *inputs, "-o", "out")
+    assert len(dry) == len(NAMES) + 2
 
 
 def test_dry_run_of_an_evaluation_agrees_with_the_run(bad: Path) -> None:

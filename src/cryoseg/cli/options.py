@@ -58,7 +58,10 @@ def card_setting() -> Any:
 
 Inputs = Annotated[
     list[str],
-    Argument(help="Files, folders, quoted globs, or .txt lists of them.", show_default=False),
+    Argument(
+        help="Files, folders, quoted globs, .txt lists, or micrographs.star or tomograms.star of RELION.",
+        show_default=False,
+    ),
 ]
 OutputDir = Annotated[
     Path,

@@ -148,7 +148,7 @@ def _pick_here(
             options={
                 "inputs": [path.absolute()],
                 "model": model_file,
-                "pixel_size": settings.pixel_size,
+                "pixel-size": settings.pixel_size,
             },
         )
 

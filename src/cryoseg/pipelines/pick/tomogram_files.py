@@ -183,7 +183,7 @@ def _pick_here(
             "inputs": [path.absolute()],
             "model": request.model.absolute(),
             "mask": None if mask is None else mask.absolute(),
-            "pixel_size": pixel_size,
+            "pixel-size": pixel_size,
         }
         return Job(
             path=path,

@@ -261,7 +261,7 @@ def segment_files(
                 "inputs": [path.absolute()],
                 "model": model_file.resolve() if model_file is not None else run.model.name,
                 "precision": run.precision,
-                "pixel_size": config.pixel_size,
+                "pixel-size": config.pixel_size,
             },
         )
 
