@@ -93,13 +93,13 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
     import torch
 
     from cryoseg.config.train_sam import TrainSamConfig, TrainView
-    from cryoseg.methods.particles.calibrate import with_scores
     from cryoseg.methods.particles.data import ReadOptions
     from cryoseg.methods.particles.files import read_particle_file, save_particle_model
     from cryoseg.methods.particles.fit import validation_curves
     from cryoseg.methods.particles.train import MicrographData, load_all, train_prompt
+    from cryoseg.methods.particles.trained import with_scores
+    from cryoseg.methods.training.learner import best_threshold
     from cryoseg.methods.training.run import Runtime
-    from cryoseg.methods.training.threshold import best_threshold
 
     read = ReadOptions(particle_pixels=24.0, diameter_px=DIAMETER_PX, border_px=MARGIN_PX)
     if method == "native":

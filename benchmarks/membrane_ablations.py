@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from cryoseg.config.segment import Polarity
-from cryoseg.config.train import TrainMembraneConfig
-from cryoseg.core.grids.slicestack import LOGIT_OFFSETS, SLICE_OFFSETS
 from cryoseg.core.metrics.statistics import mean_with_interval
-from cryoseg.methods.membrane_tiny.runs import VALIDATION_TILE, best_network
-from cryoseg.methods.membrane_tiny.samples import volume_logits
-from cryoseg.methods.membranes.data import TrainingPairs, find_pairs, load_volume
-from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
+from cryoseg.methods.membrane_tiny.clips import load_volume
+from cryoseg.methods.membrane_tiny.propagation import LOGIT_OFFSETS, SLICE_OFFSETS
+from cryoseg.methods.membrane_tiny.train import best_network, volume_logits
+from cryoseg.methods.membranes import TrainingPairs, find_pairs
+from cryoseg.methods.training.learner import LOGIT_BINS, dice_by_threshold
 
 WINDOW = 4
 FAR = [len(SLICE_OFFSETS) + i for i, step in enumerate(LOGIT_OFFSETS) if abs(step) > SLICE_OFFSETS[-1]]
@@ -52,7 +51,7 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--logits", type=Path, required=True)
     arguments = parser.parse_args()
-    network = best_network(arguments.run, TrainMembraneConfig(stage=2), VALIDATION_TILE)
+    network = best_network(arguments.run, 2)
     data = TrainingPairs(
         training=(),
         held_out=find_pairs([arguments.folder]),

@@ -29,7 +29,7 @@ from cryoseg.config import ModelChoice, ModelName, PostprocessStep, SegmentConfi
 from cryoseg.core.metrics.statistics import mean_with_interval
 from cryoseg.core.metrics.threshold import sweep_thresholds
 from cryoseg.io.images.volumes import read_mask, read_tomogram
-from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
+from cryoseg.methods.training.learner import LOGIT_BINS, dice_by_threshold
 from cryoseg.pipelines.segment.files import check_tomogram, segment_in_run
 from cryoseg.pipelines.segment.model import prepare_run, resolve_model
 

@@ -35,8 +35,8 @@ from cryoseg.methods.particles.train import (
     split_micrographs,
     train_prompt,
 )
+from cryoseg.methods.training.learner import LOGIT_BINS, dice_by_threshold
 from cryoseg.methods.training.run import Runtime
-from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
 
 TABLE, PLOT = "study.csv", "study.svg"
 WIDTH, HEIGHT, MARGIN = 640, 400, 60

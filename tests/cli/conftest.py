@@ -13,8 +13,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained packaged model, whose masks are meaningless."""
     import torch  # most tests of the command line need no network
 
-    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
-    from cryoseg.methods.membranes.recipe import MembraneRecipe
+    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, MembraneRecipe, build_stage
     from cryoseg.methods.model_file import write_model_file
 
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ from cryoseg.errors import CryosegError
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.model_file import write_model_file
 from cryoseg.methods.particles import model as particle_model
-from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.pipelines.pick import micrograph_checks
 
 RUNNER = CliRunner()

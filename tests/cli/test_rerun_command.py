@@ -20,7 +20,7 @@ from cryoseg.cli.app import app
 from cryoseg.config.common import Precision
 from cryoseg.errors import CryosegError
 from cryoseg.methods.particles import model as particle_model
-from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.pipelines.segment import image as segment_image
 
 RUNNER = CliRunner()

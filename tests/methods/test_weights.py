@@ -27,11 +27,12 @@ from cryoseg.io.web.weight_files import (
 )
 from cryoseg.methods.model_file import (
     is_model_file,
+    load_state_dict,
+    load_strict,
     read_model_metadata,
     read_model_tensors,
     write_model_file,
 )
-from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.methods.weights import (
     GROUPS,
     WEIGHTS,

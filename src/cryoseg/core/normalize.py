@@ -68,21 +68,22 @@ def intensity_map(
         return values
 
     first, last = np.sort(prepared(np.array([low, high])))
-    if method is Normalize.SOFTPLUS:
-        floor, ceiling = _softplus(first), _softplus(last)
-        span = ceiling - floor
+    if method is Normalize.POSITIVE_MAX:
 
-        def softplus(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
-            raised = _softplus(prepared(plane)) - floor
-            return np.asarray(raised / span if span > 0 else np.zeros_like(raised))
+        def positive_max(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
+            values = np.clip(prepared(plane), 0, None)
+            return np.asarray(values / last) if last > 0 else values
 
-        return softplus
+        return positive_max
+    assert method is Normalize.SOFTPLUS
+    floor, ceiling = _softplus(first), _softplus(last)
+    span = ceiling - floor
 
-    def positive_max(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
-        values = np.clip(prepared(plane), 0, None)
-        return np.asarray(values / last) if last > 0 else values
+    def softplus(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        raised = _softplus(prepared(plane)) - floor
+        return np.asarray(raised / span if span > 0 else np.zeros_like(raised))
 
-    return positive_max
+    return softplus
 
 
 def fused_logits_map(logits: FloatArray) -> Callable[[FloatArray], FloatArray]:

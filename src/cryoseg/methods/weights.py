@@ -1,6 +1,6 @@
 """The table of known weights, and the search for their files.
 
-`cryoseg.pipelines.data.weights` downloads files, and `cryoseg.methods.state` loads them.
+`cryoseg.pipelines.data.weights` downloads files, and `cryoseg.methods.model_file` loads them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.text import is_image_list, read_image_list
 from cryoseg.io.records import write_record
 from cryoseg.methods.cet_pick.detector import Detector, save_detector
-from cryoseg.methods.cet_pick.labels import LabeledTomogram
+from cryoseg.methods.cet_pick.samples import LabeledTomogram
 from cryoseg.methods.cet_pick.train import LABEL_RADIUS, train_detector
 from cryoseg.methods.training.loop import BEST, CHECKPOINT
 from cryoseg.methods.training.run import Runtime

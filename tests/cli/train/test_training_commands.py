@@ -69,9 +69,9 @@ class TestOneStageOfMembraneTiny:
     @pytest.fixture(autouse=True)
     def pipelines(self, stand_in: Callable[..., Call]) -> None:
         self.launch = stand_in("methods.training.processes.launch", ALONE)
-        self.split = stand_in("methods.membranes.data.split_pairs", PAIRS)
-        self.start = stand_in("methods.membrane_tiny.runs.load_start", {"weights": 0})
-        self.logits = stand_in("methods.membrane_tiny.runs.write_logits_of_run")
+        self.split = stand_in("methods.membranes.split_pairs", PAIRS)
+        self.start = stand_in("methods.membrane_tiny.train.load_start", {"weights": 0})
+        self.logits = stand_in("methods.membrane_tiny.train.write_logits_of_run")
         self.stage = stand_in("methods.membrane_tiny.train.train_stage")
 
     def test_defaults_are_those_of_the_configuration(self, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ class TestStagesOfEtsam:
     @pytest.fixture(autouse=True)
     def pipelines(self, stand_in: Callable[..., Call]) -> None:
         self.launch = stand_in("methods.training.processes.launch", ALONE)
-        self.split = stand_in("methods.membranes.data.split_pairs", PAIRS)
+        self.split = stand_in("methods.membranes.split_pairs", PAIRS)
         self.logits = stand_in("methods.etsam.train.write_sam2_logits")
         self.stage = stand_in("methods.etsam.train.train_sam2_stage")
 
@@ -197,7 +197,7 @@ class TestMembraneModel:
     def test_stage_2_takes_half_the_steps_and_half_the_rate(
         self, stand_in: Callable[..., Call], tmp_path: Path
     ) -> None:
-        stand_in("methods.membranes.data.split_pairs", PAIRS)
+        stand_in("methods.membranes.split_pairs", PAIRS)
         train = stand_in("methods.membrane_tiny.train.train_membrane", tmp_path / "model.safetensors")
         told = succeed(
             f"train membrane mine -o {tmp_path} --steps 100 --learning-rate 0.001 "
@@ -211,7 +211,7 @@ class TestMembraneModel:
         assert "Stopped" not in told.output
 
     def test_a_run_that_is_out_of_time_says_so(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
-        stand_in("methods.membranes.data.split_pairs", PAIRS)
+        stand_in("methods.membranes.split_pairs", PAIRS)
         train = stand_in("methods.membrane_tiny.train.train_membrane", None)
         told = succeed(
             f"train membrane mine -o {tmp_path} --steps 10 --stage2-steps 3 --max-minutes 0.1 --device cpu"
@@ -220,9 +220,9 @@ class TestMembraneModel:
         assert "Run the same command again to continue" in told.output
 
     def test_two_runs_are_packed(self, stand_in: Callable[..., Call], tmp_path: Path) -> None:
-        stand_in("methods.membranes.data.find_pairs", ["pair"])
-        logits = stand_in("methods.membrane_tiny.runs.write_logits_of_run")
-        package = stand_in("methods.membrane_tiny.runs.package", (-0.25, 0.8765))
+        stand_in("methods.membranes.find_pairs", ["pair"])
+        logits = stand_in("methods.membrane_tiny.train.write_logits_of_run")
+        package = stand_in("methods.membrane_tiny.train.package", (-0.25, 0.8765))
         for stage in (1, 2):
             config = TrainMembraneConfig(stage=stage, clip=ClipConfig(length=6)).to_dict()
             run = tmp_path / str(stage)

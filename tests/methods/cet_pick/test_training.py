@@ -15,7 +15,7 @@ from cryoseg.config.train import LoopConfig
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.methods.cet_pick import losses as losses
 from cryoseg.methods.cet_pick import network as cet_pick
-from cryoseg.methods.cet_pick.fit import (
+from cryoseg.methods.cet_pick.losses import (
     AVERAGE_WARMUP,
     _flip_cells,
     _flip_onto_cells,

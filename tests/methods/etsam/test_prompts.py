@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from cryoseg.config.segment import Stage1Prompt, Stage2Prompt
 from cryoseg.errors import InputError
-from cryoseg.methods.etsam.network import empty_mask, grid_mask, prompted_slices, quadrants, whole
+from cryoseg.methods.etsam.network import grid_mask, prompt_mask, quadrants
 
 
 def test_grid_begins_at_the_corner() -> None:
@@ -18,15 +19,19 @@ def test_grid_of_a_small_slice_is_one_dot() -> None:
     assert np.argwhere(grid_mask((50, 50), 50)).tolist() == [[0, 0]]
 
 
-def test_empty_mask() -> None:
-    assert empty_mask((3, 4)).shape == (3, 4)
-    assert not empty_mask((3, 4)).any()
+def test_zero_is_an_empty_mask_and_none_is_no_mask() -> None:
+    for kind in (Stage1Prompt.ZERO, Stage2Prompt.ZERO):
+        mask = prompt_mask(kind, (3, 4), 50)
+        assert mask is not None
+        assert mask.shape == (3, 4)
+        assert not mask.any()
+    assert prompt_mask(Stage2Prompt.NONE, (3, 4), 50) is None
 
 
-def test_prompted_slices_stay_inside() -> None:
-    assert list(prompted_slices(100, 50)) == [0, 50]
-    assert list(prompted_slices(101, 50)) == [0, 50, 100]
-    assert list(prompted_slices(1, 50)) == [0]
+def test_the_masks_of_stage_1_are_its_logits_above_the_threshold() -> None:
+    mask = prompt_mask(Stage2Prompt.STAGE1_MASKS, (1, 3), 50, np.array([[-1.0, 0.5, 2.0]]), 0.5)
+    assert mask is not None
+    assert mask.tolist() == [[False, False, True]]
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 7), (2, 2)])
@@ -36,10 +41,6 @@ def test_quadrants_cover_every_pixel_once(height: int, width: int) -> None:
         covered[window] += 1
     assert (covered == 1).all()
     assert quadrants(5, 7)[0] == (slice(0, 2), slice(0, 3))
-
-
-def test_whole_is_one_window() -> None:
-    assert whole(3, 4) == [(slice(0, 3), slice(0, 4))]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 5), (5, 1)])

@@ -14,9 +14,8 @@ from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.grids.resample import TileGrid, tile_grid
 from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.working_grid import model_shape
-from cryoseg.methods.membrane_tiny.network import build_stage, run_stages
+from cryoseg.methods.membrane_tiny.network import MembraneRecipe, build_stage, run_stages
 from cryoseg.methods.membrane_tiny.propagation import TiledVolume, propagate
-from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.methods.sam.fine_sam2 import FineSam2
 from cryoseg.methods.segmenter import Execution, OnSlice, SegmentInput, no_progress
 

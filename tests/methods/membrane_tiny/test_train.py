@@ -1,6 +1,9 @@
+"""Finding the weights and settings of runs: what is no run is refused in one sentence."""
+
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,14 +18,45 @@ import torch
 
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
-from cryoseg.errors import ConfigError, InputError
+from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import read_tomogram, write_logits, write_mask
-from cryoseg.methods.membrane_tiny.train import train_membrane, train_stage
-from cryoseg.methods.membranes.data import Pair, TrainingPairs, find_pairs, load_volume, split_pairs
+from cryoseg.methods.membrane_tiny.clips import load_volume
+from cryoseg.methods.membrane_tiny.train import (
+    load_start,
+    membrane_loss,
+    require_run,
+    run_settings,
+    train_membrane,
+    train_stage,
+)
+from cryoseg.methods.membranes import Pair, TrainingPairs, find_pairs, split_pairs
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.training.loop import TrainingError
 from cryoseg.types import Geometry
+
+
+def test_unknown_voxels_cost_nothing_and_pull_nothing() -> None:
+    labels = torch.tensor([1, 0, -1, -1], dtype=torch.int8)
+    logits = torch.tensor([1.0, -2.0, 9.0, -9.0], requires_grad=True)
+    loss = membrane_loss(logits, labels)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[2:].tolist() == [0, 0]
+    assert loss.item() == pytest.approx(membrane_loss(logits[:2], labels[:2]).item())
+
+
+def test_values_by_hand() -> None:
+    labels = torch.tensor([1, 0], dtype=torch.int8)
+    logits = torch.zeros(2)
+    # Cross-entropy log 2; overlap 0.5, sums 1 and 1: (2 * 0.5 + 1) / (1 + 1 + 1)
+    assert membrane_loss(logits, labels).item() == pytest.approx(math.log(2) + 1 - 2 / 3)
+
+
+def test_an_empty_batch_without_false_positives_is_free_of_dice_loss() -> None:
+    loss = membrane_loss(torch.full((4,), -40.0), torch.zeros(4, dtype=torch.int8))
+    assert loss.item() == pytest.approx(0)
+
 
 GEOMETRY = Geometry(voxel_size=(12.0, 12.0, 12.0))
 
@@ -249,3 +283,32 @@ def test_simulated_polarity_is_believed(tmp_path: Path) -> None:
     write_pair(tmp_path, "s", 0)
     (tmp_path / "s.json").write_text(json.dumps({"polarity": "bright"}))
     assert find_pairs([str(tmp_path)])[0].polarity == "bright"
+
+
+def test_a_start_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="not found"):
+        load_start(tmp_path / "nothing.pt", 1)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"step": 3}, {"model": {"other": torch.zeros(1)}}])
+def test_a_start_of_another_kind_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match="neither a packaged membrane model"):
+        load_start(tmp_path / "other.pt", 1)
+
+
+def test_the_bundled_model_is_a_start_for_both_stages() -> None:
+    first, second = (load_start(Path("membrane-tiny"), stage) for stage in (1, 2))
+    assert set(first) == set(second)
+    assert {value.dtype for value in first.values()} == {torch.float32}
+
+
+def test_runs_of_another_stage_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="missing"):
+        require_run(tmp_path)
+    torch.save({}, tmp_path / "best.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"stage": 2, "clip": {}}}), encoding="utf-8")
+    config, _ = run_settings(tmp_path, 2)
+    assert config.stage == 2
+    with pytest.raises(WeightsError, match="not a run of stage 1"):
+        run_settings(tmp_path, 1)

@@ -25,7 +25,7 @@ from cryoseg.methods.particles.samples import (
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
-from cryoseg.methods.training.threshold import dice_by_threshold
+from cryoseg.methods.training.learner import dice_by_threshold
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from cryoseg.config.train_sam import SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pictures import Split, read_picture_mask
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
-from cryoseg.methods.particles.files import save_particle_model
+from cryoseg.methods.particles.files import ParticleRecipe, save_particle_model
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.methods.particles.picture_samples import (
     PictureSamples,
@@ -30,13 +30,12 @@ from cryoseg.methods.particles.picture_samples import (
     published_augmentation,
     soft_target,
 )
-from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.train_pictures import PictureData, split_pictures, train_pictures
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
+from cryoseg.methods.training.learner import LOGIT_BINS, dice_by_threshold
 from cryoseg.methods.training.run import Runtime
-from cryoseg.methods.training.threshold import LOGIT_BINS, dice_by_threshold
 from cryoseg.pipelines.segment.image import segment_picture
 
 RUNNER = CliRunner()

@@ -22,10 +22,9 @@ from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
-from cryoseg.methods.particles.files import adapt, read_particle_file, save_particle_model
+from cryoseg.methods.particles.files import ParticleRecipe, adapt, read_particle_file, save_particle_model
 from cryoseg.methods.particles.fit import TrainedPart, sam_loss, truth_points
 from cryoseg.methods.particles.model import load_particle_model
-from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.train import MicrographData, split_micrographs, train_prompt
 from cryoseg.methods.particles.trained import ModelOutput
 from cryoseg.methods.promise.network import PromiseSam

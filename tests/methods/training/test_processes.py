@@ -15,9 +15,9 @@ from cryoseg.config.train import ClipConfig
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import write_logits
+from cryoseg.methods.membrane_tiny.clips import load_volume, sample_clip
 from cryoseg.methods.membrane_tiny.network import build_stage
-from cryoseg.methods.membranes.clips import sample_clip
-from cryoseg.methods.membranes.data import Fold, load_volume, split_pairs
+from cryoseg.methods.membranes import Fold, split_pairs
 from cryoseg.methods.training.processes import Processes
 from cryoseg.types import Geometry
 

@@ -68,8 +68,7 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
         SegmentOutputs,
         SegmentRequest,
     )
-    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, build_stage
-    from cryoseg.methods.membranes.recipe import MembraneRecipe
+    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, MembraneRecipe, build_stage
     from cryoseg.methods.model_file import write_model_file
     from cryoseg.pipelines.segment.files import segment_files
 

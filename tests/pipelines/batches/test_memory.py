@@ -16,9 +16,8 @@ from cryoseg.events import Event, Note, Warn, ignore
 from cryoseg.io.images.memory import GIB
 from cryoseg.io.images.volumes import write_mask
 from cryoseg.io.inputs import InputItem
-from cryoseg.methods.particles.files import Loaded
+from cryoseg.methods.particles.files import Loaded, ParticleRecipe
 from cryoseg.methods.particles.model import ParticleModel
-from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.registry import METHODS
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput
 from cryoseg.methods.weights import require

@@ -50,9 +50,9 @@ def package(
 
     For example: cryoseg train package --stage1 runs/1 --stage2 runs/2 --validation val -o mine.safetensors
     """
-    from cryoseg.methods.membrane_tiny.runs import package as write_package
-    from cryoseg.methods.membrane_tiny.runs import run_settings, write_logits_of_run
-    from cryoseg.methods.membranes.data import TrainingPairs, find_pairs, logits_folder
+    from cryoseg.methods.membrane_tiny.train import package as write_package
+    from cryoseg.methods.membrane_tiny.train import run_settings, write_logits_of_run
+    from cryoseg.methods.membranes import TrainingPairs, find_pairs, logits_folder
     from cryoseg.methods.training.loop import BEST
     from cryoseg.methods.training.run import Runtime
 

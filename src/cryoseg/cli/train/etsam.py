@@ -42,7 +42,7 @@ def _train(
     stage1: Path | None = None,
 ) -> None:
     from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
-    from cryoseg.methods.membranes.data import TrainingPairs, logits_folder, split_pairs
+    from cryoseg.methods.membranes import TrainingPairs, logits_folder, split_pairs
     from cryoseg.methods.training.loop import BEST
     from cryoseg.methods.weights import canonical_name, require
 

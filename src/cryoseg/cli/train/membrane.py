@@ -21,7 +21,7 @@ from cryoseg.config.train import ClipConfig, LoopConfig, MembraneStage, TrainMem
 from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cryoseg.methods.membranes.data import TrainingPairs
+    from cryoseg.methods.membranes import TrainingPairs
     from cryoseg.methods.training.run import Runtime
 
 
@@ -75,7 +75,7 @@ def membrane(
     Example: cryoseg train membrane my_pairs -o runs/mine --start membrane-tiny --steps 300
     """
     from cryoseg.methods.membrane_tiny.train import train_membrane
-    from cryoseg.methods.membranes.data import TrainingPairs, split_pairs
+    from cryoseg.methods.membranes import TrainingPairs, split_pairs
 
     if stages.stage is MembraneStage.BOTH and run.devices > 1:
         raise ConfigError("--devices: is for one stage; add --stage 1 or --stage 2.")
@@ -108,9 +108,8 @@ def _train_one(
     stage1: Path | None,
     runtime: Runtime,
 ) -> None:
-    from cryoseg.methods.membrane_tiny.runs import load_start, write_logits_of_run
-    from cryoseg.methods.membrane_tiny.train import train_stage
-    from cryoseg.methods.membranes.data import logits_folder
+    from cryoseg.methods.membrane_tiny.train import load_start, train_stage, write_logits_of_run
+    from cryoseg.methods.membranes import logits_folder
     from cryoseg.methods.training.loop import BEST
 
     weights = load_start(start, config.stage) if start is not None else None

@@ -36,7 +36,7 @@ from cryoseg.methods.weights import GROUPS
 
 if TYPE_CHECKING:
     from cryoseg.methods.particles.data import MicrographPair, ReadOptions
-    from cryoseg.methods.particles.recipe import ParticleRecipe
+    from cryoseg.methods.particles.files import ParticleRecipe
 
 Data = Annotated[
     list[str],

@@ -21,8 +21,7 @@ from cryoseg.core.picking.detection import above_floor, local_maxima, refine_cen
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.cet_pick import network as cet_pick
 from cryoseg.methods.cet_pick.inference import BlockShape, score_volume
-from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
-from cryoseg.methods.state import load_strict
+from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.types import FloatArray
 
 METHOD = "cet-pick"

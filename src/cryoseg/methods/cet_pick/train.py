@@ -18,9 +18,10 @@ from cryoseg.core.picking.pick_threshold import expected_f1_threshold
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, DetectorSettings, settings_for
-from cryoseg.methods.cet_pick.fit import AVERAGE_WARMUP, loss_of_crops, new_network, schedule
-from cryoseg.methods.cet_pick.labels import (
+from cryoseg.methods.cet_pick.losses import AVERAGE_WARMUP, loss_of_crops, new_network, schedule
+from cryoseg.methods.cet_pick.samples import (
     FEW_LABELS,
+    CropSampler,
     LabeledTomogram,
     Prepared,
     checked,
@@ -28,7 +29,6 @@ from cryoseg.methods.cet_pick.labels import (
     known_voxel_size,
     prepare,
 )
-from cryoseg.methods.cet_pick.samples import CropSampler
 from cryoseg.methods.training.learner import Learner
 from cryoseg.methods.training.run import Runtime, TrainingRun
 

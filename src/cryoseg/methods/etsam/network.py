@@ -37,10 +37,10 @@ from cryoseg.core.grids.blank import set_blank
 from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.methods.device import autocast, release_memory, slices_at_once
+from cryoseg.methods.model_file import load_state_dict, load_strict
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput, no_progress
-from cryoseg.methods.state import load_state_dict, load_strict
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"
@@ -52,7 +52,12 @@ ASSUMED_PIXEL_SIZE_ANGSTROM = 10.0
 # Peak memory of a process on a CPU without its volumes; a CPU always encodes one slice at a time.
 HOST_BYTES = (1700 * 2**20, 1700 * 2**20, 1700 * 2**20)
 
+# Prompts of several slices; all others prompt the first slice only.
+REPEATED_PROMPTS = (Stage1Prompt.GRID.value, Stage2Prompt.STAGE1_MASKS.value)
+
 PlaneSource = Callable[[int], NDArray[np.floating[Any]]]
+Window = tuple[slice, slice]
+WHOLE: Window = (slice(None), slice(None))
 
 
 def resolve(config: SegmentConfig, files: ModelFiles) -> SegmentConfig:
@@ -121,7 +126,7 @@ def segment(
     assert config.logit_threshold is not None
     data, blank, device = volume.data, volume.blank, execution.device
     height, width = data.shape[1:]
-    windows = quadrants(height, width) if config.split_processing else whole(height, width)
+    windows = quadrants(height, width) if config.split_processing else [WHOLE]
     if blank is not None:
         windows = [window for window in windows if not blank[:, *window].all()]
     grey = intensity_map(
@@ -136,7 +141,7 @@ def segment(
     stage1_logits: FloatArray | None = None
     stage2_input = np.empty(data.shape, np.float32) if execution.keep_stages else None
     for stage, checkpoint in enumerate(files.stages, start=1):
-        predictor = _load(checkpoint, files.sam2_config or CONFIG, device)
+        predictor = load_predictor(checkpoint, files.sam2_config or CONFIG, device)
         done = 0
         for view, logits in volumes.items():
             backward = view is Direction.BACKWARD
@@ -242,11 +247,15 @@ class StagePass:
             slices, height, width, offload_state=execution.memory_level > 1
         )
         with autocast(execution.device, execution.precision):
-            prompts = _prompts(config.stage1_prompt if stage == 1 else config.stage2_prompt, config, logits)
-            if prompts is None:
-                predictor.start_without_prompt(state, 0)
-            else:
-                for z, mask in prompts:
+            kind = config.stage1_prompt if stage == 1 else config.stage2_prompt
+            threshold, interval = config.stage1_threshold, config.prompt_interval
+            assert kind is not None
+            assert interval is not None
+            for z in range(0, depth, interval) if kind.value in REPEATED_PROMPTS else (0,):
+                mask = prompt_mask(kind, (height, width), interval, logits[z], threshold)
+                if mask is None:
+                    predictor.start_without_prompt(state, z)
+                else:
                     predictor.prompt_with_mask(state, z, torch.from_numpy(mask))
             for z, found in predictor.propagate(state, encode_ahead=ahead):
                 logits[z] = found.cpu().numpy()
@@ -267,30 +276,42 @@ class StagePass:
         return plane
 
 
-def _prompts(
-    kind: Stage1Prompt | Stage2Prompt | None, config: SegmentConfig, stage1_logits: FloatArray
-) -> Iterator[tuple[int, BoolArray]] | None:
-    """Return the slices and masks of a prompt; None to start from the image alone."""
-    assert kind is not None
-    assert config.prompt_interval is not None
-    depth, height, width = stage1_logits.shape
-    shape, interval = (height, width), config.prompt_interval
+def prompt_mask(
+    kind: Stage1Prompt | Stage2Prompt,
+    shape: tuple[int, int],
+    interval: int,
+    stage1_logits: NDArray[np.floating[Any]] | None = None,
+    threshold: float | None = None,
+) -> BoolArray | None:
+    """Return the mask that prompts a slice, or None to start from the image alone.
+
+    Parameters
+    ----------
+    kind
+        Kind of the prompt; those in `REPEATED_PROMPTS` prompt every slice at a multiple of `interval`.
+    shape
+        (y, x) shape of the slice in pixels.
+    interval
+        Distance of the pixels of a grid.
+    stage1_logits, threshold
+        (y, x) logits of stage 1 and their threshold, for `Stage2Prompt.STAGE1_MASKS`.
+    """
     match kind.value:
-        case Stage1Prompt.ZERO.value:
-            return iter([(0, empty_mask(shape))])
-        case Stage1Prompt.GRID_ZERO.value:
-            return iter([(0, grid_mask(shape, interval))])
-        case Stage1Prompt.GRID.value:
-            return ((z, grid_mask(shape, interval)) for z in prompted_slices(depth, interval))
-        case Stage2Prompt.STAGE1_MASKS.value:
-            threshold = config.stage1_threshold
-            return ((z, stage1_logits[z] > threshold) for z in prompted_slices(depth, interval))
         case Stage1Prompt.NONE.value:
             return None
+        case Stage1Prompt.ZERO.value:
+            return np.zeros(shape, bool)
+        case Stage1Prompt.GRID.value | Stage1Prompt.GRID_ZERO.value:
+            return grid_mask(shape, interval)
+        case Stage2Prompt.STAGE1_MASKS.value:
+            assert stage1_logits is not None
+            assert threshold is not None
+            return np.asarray(stage1_logits > threshold)
     raise AssertionError(kind)
 
 
-def _load(checkpoint: Path, config: str, device: torch.device) -> VolumePredictor:
+def load_predictor(checkpoint: Path, config: str, device: torch.device) -> VolumePredictor:
+    """Build the predictor of a SAM 2 configuration with the weights of a checkpoint."""
     predictor = build_predictor(config)
     load_strict(predictor, load_state_dict(checkpoint), checkpoint)
     return predictor.to(device)
@@ -303,9 +324,6 @@ def _mean(volumes: list[FloatArray]) -> FloatArray:
     if len(volumes) > 1:
         total /= np.float32(len(volumes))
     return total
-
-
-Window = tuple[slice, slice]
 
 
 def quadrants(height: int, width: int) -> list[Window]:
@@ -340,11 +358,6 @@ def quadrants(height: int, width: int) -> list[Window]:
     return [(y, x) for y in rows for x in columns]
 
 
-def whole(height: int, width: int) -> list[Window]:
-    """Return the one window that covers a plane."""
-    return [(slice(0, height), slice(0, width))]
-
-
 def grid_mask(shape: tuple[int, int], interval: int) -> BoolArray:
     """Return a mask of single pixels at every multiple of `interval` in y and x, from 0 on.
 
@@ -362,13 +375,3 @@ def grid_mask(shape: tuple[int, int], interval: int) -> BoolArray:
     mask = np.zeros(shape, bool)
     mask[::interval, ::interval] = True
     return mask
-
-
-def empty_mask(shape: tuple[int, int]) -> BoolArray:
-    """Return a (y, x) mask without membrane, the prompt `zero` of ETSAM."""
-    return np.zeros(shape, bool)
-
-
-def prompted_slices(depth: int, interval: int) -> range:
-    """Return the slices 0, interval, 2 * interval, ... of a volume of `depth` slices."""
-    return range(0, depth, interval)

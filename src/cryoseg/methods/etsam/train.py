@@ -1,9 +1,15 @@
-"""Train a stage of ETSAM: any SAM 2 network on whole slices."""
+"""Train a stage of ETSAM: any SAM 2 network on clips of whole slices.
+
+Two faults of the published augmentation are corrected. Its color jitter clamps to [0, 1], although the
+inputs of stage 2 reach 2; here nothing is clamped. Its affine transform fills corners with 123 although the
+data lie in [0, 1]; here they get the mean of the clip, and their labels are unknown. Saturation and random
+grey do not change three equal channels and are left out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +17,176 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import affine
 
-from cryoseg.config.segment import (
-    PRESET_STAGE1_THRESHOLD,
-    Polarity,
-    Preset,
-    SegmentConfig,
-    Stage1Prompt,
-    Stage2Prompt,
-)
-from cryoseg.config.train_sam2 import ClipPrompts, TrainSam2Config
+from cryoseg.config.segment import PRESET_STAGE1_THRESHOLD, Polarity, Preset, SegmentConfig
+from cryoseg.config.train_sam2 import ClipPrompts, Sam2ClipConfig, TrainSam2Config
 from cryoseg.core.grids.blank import find_blank
-from cryoseg.core.normalize import fused_logits_map, intensity_map
+from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent
 from cryoseg.io.images.volumes import check_finite, read_tomogram
 from cryoseg.methods.device import autocast
-from cryoseg.methods.etsam.clips import SliceVolume, sample_slice_clips
-from cryoseg.methods.etsam.loss import clip_loss, etsam_loss
-from cryoseg.methods.etsam.network import StagePass, empty_mask, grid_mask, whole
-from cryoseg.methods.etsam.training_network import build_clip_network, layered_groups
-from cryoseg.methods.membranes.data import Pair, TrainingPairs, read_labels, write_stage1_logits
+from cryoseg.methods.etsam.network import WHOLE, NetworkInput, StagePass, load_predictor, prompt_mask
+from cryoseg.methods.etsam.training_network import (
+    ClipBatch,
+    build_clip_network,
+    clip_loss,
+    etsam_loss,
+    layered_groups,
+)
+from cryoseg.methods.membranes import Pair, TrainingPairs, read_labels, write_stage1_logits
+from cryoseg.methods.model_file import load_state_dict, load_strict
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 from cryoseg.methods.segmenter import Execution
-from cryoseg.methods.state import load_state_dict, load_strict
-from cryoseg.methods.training.learner import Learner
+from cryoseg.methods.training.learner import Learner, best_threshold, dice_by_threshold
 from cryoseg.methods.training.run import Runtime, TrainingRun
-from cryoseg.methods.training.threshold import best_threshold, dice_by_threshold
+from cryoseg.types import BoolArray
+
+MASK_LEVEL = 0.5  # threshold of sam2 for a resized prompt mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceVolume:
+    """A tomogram whose slices are read when they are needed.
+
+    Attributes
+    ----------
+    name
+        Name for messages.
+    plane
+        Function that returns slice z as (y, x) floats, the input of this stage.
+    labels
+        (z, y, x) labels: 1 membrane, 0 background, -1 unknown.
+    prompt
+        Function that returns the (y, x) mask that prompts slice z in inference, or None.
+    """
+
+    name: str
+    plane: Callable[[int], NDArray[np.floating[Any]]]
+    labels: NDArray[np.int8]
+    prompt: Callable[[int], BoolArray | None]
+
+    def first_slices(self, length: int) -> NDArray[np.int64]:
+        """Return the slices with membrane that can start a clip, or else the first slice with membrane."""
+        holding = np.flatnonzero((self.labels > 0).any(axis=(1, 2)))
+        latest = max(len(self.labels) - length, 0)
+        return holding[holding <= latest] if (holding <= latest).any() else holding[:1]
+
+
+def sample_slice_clip(
+    volumes: list[SliceVolume], rng: np.random.Generator, config: Sam2ClipConfig, side: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Draw one augmented clip.
+
+    Parameters
+    ----------
+    volumes
+        Volumes to draw from, each with membrane.
+    rng
+        Random generator of this clip alone.
+    config
+        Length and augmentation.
+    side
+        Side of the network's square input in pixels.
+
+    Returns
+    -------
+    tuple
+        (T, 3, side, side) float32 images, (T, side, side) int8 labels and a (side, side) bool
+        prompt or None. A volume of fewer than T slices ends with copies of its last slice,
+        labeled unknown.
+    """
+    volume = volumes[int(rng.integers(len(volumes)))]
+    starts = volume.first_slices(config.length)
+    if not len(starts):
+        raise InputError(f"{volume.name}: no slice is labeled membrane; leave this volume out.")
+    first = int(starts[rng.integers(len(starts))])
+    depth = len(volume.labels)
+    rows = np.minimum(np.arange(first, first + config.length), depth - 1)
+    images = torch.from_numpy(np.stack([np.asarray(volume.plane(int(z)), np.float32) for z in rows]))
+    labels = torch.from_numpy(volume.labels[rows].copy())
+    labels[torch.from_numpy(np.arange(first, first + config.length) >= depth)] = -1
+    mask = volume.prompt(first)
+    prompt = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
+    images, labels, prompt = _warp(images, labels, prompt, rng, config)
+    images = _jitter(images, rng, config)
+    network = NetworkInput(lambda t: images[t].numpy(), len(images), side)
+    return (
+        torch.stack([network[t] for t in range(len(images))]),
+        functional.interpolate(labels[:, None].float(), size=(side, side), mode="nearest-exact")[:, 0].to(
+            torch.int8
+        ),
+        None if prompt is None else resize_mask(prompt, side),
+    )
+
+
+def resize_mask(mask: Tensor, side: int) -> Tensor:
+    """Resize a (y, x) mask to (side, side) as sam2's predictor resizes a prompt."""
+    resized = functional.interpolate(
+        mask[None, None].float(), size=(side, side), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized[0, 0] >= MASK_LEVEL
+
+
+def _warp(
+    images: Tensor, labels: Tensor, prompt: Tensor | None, rng: np.random.Generator, config: Sam2ClipConfig
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Mirror, rotate and shear all slices in the same way."""
+    if rng.random() < config.flip:
+        images, labels = images.flip(-1), labels.flip(-1)
+        prompt = None if prompt is None else prompt.flip(-1)
+    angle, shear = (float(rng.uniform(-most, most)) for most in (config.rotation, config.shear))
+    if angle == 0 and shear == 0:
+        return images, labels, prompt
+    transform: dict[str, Any] = {"angle": angle, "translate": [0, 0], "scale": 1.0, "shear": [shear, 0.0]}
+    known = labels.to(torch.float32) + 1  # 0 where a label is unknown, so that corners become unknown
+    moved = affine(known, **transform, interpolation=InterpolationMode.NEAREST, fill=[0.0] * len(known)) - 1
+    if not bool((moved[0] > 0).any()):
+        return images, labels, prompt
+    mean = float(images.mean())
+    images = (
+        affine(images - mean, **transform, interpolation=InterpolationMode.BILINEAR, fill=[0.0] * len(images))
+        + mean
+    )
+    if prompt is not None:
+        prompt = (
+            affine(prompt[None].float(), **transform, interpolation=InterpolationMode.NEAREST)[0] > MASK_LEVEL
+        )
+    return images, moved.to(torch.int8), prompt
+
+
+def _jitter(images: Tensor, rng: np.random.Generator, config: Sam2ClipConfig) -> Tensor:
+    """Change brightness and contrast of all slices in the same way."""
+    brightness, contrast = (1 + float(rng.uniform(-c, c)) for c in (config.brightness, config.contrast))
+    mean = images.mean(dim=(-2, -1), keepdim=True)
+    return brightness * (mean + contrast * (images - mean))
+
+
+def sample_slice_clips(
+    volumes: list[SliceVolume], config: Sam2ClipConfig, *, side: int, seed: int, step: int, part: range
+) -> ClipBatch:
+    """Draw the clips of a step with indices in `part`.
+
+    Parameters
+    ----------
+    volumes, config, side
+        Parameters of `sample_slice_clip`.
+    seed, step
+        All random choices follow from (seed, step, index of the clip).
+    part
+        Part of `range(config.batch)` that this process draws.
+    """
+    clips = [sample_slice_clip(volumes, np.random.default_rng([seed, step, i]), config, side) for i in part]
+    prompts = [prompt for _, _, prompt in clips if prompt is not None]
+    return ClipBatch(
+        images=torch.stack([images for images, _, _ in clips]),
+        labels=torch.stack([labels for _, labels, _ in clips]),
+        prompts=torch.stack(prompts) if len(prompts) == len(clips) else None,
+    )
 
 
 def train_sam2_stage(
@@ -127,29 +275,20 @@ def write_sam2_logits(
     first = replace(config, stage=1)
 
     def build() -> Callable[[Pair], NDArray[np.float32]]:
-        predictor = build_predictor(config.sam2_config)
-        load_strict(predictor, load_state_dict(checkpoint), checkpoint)
-        predictor.to(runtime.device)
+        predictor = load_predictor(checkpoint, config.sam2_config, runtime.device)
         return lambda pair: stage_logits(predictor, pair, first, data, runtime.device)
 
     write_stage1_logits(data, runtime, build)
 
 
 def stage_logits(
-    predictor: VolumePredictor,
-    pair: Pair,
-    config: TrainSam2Config,
-    data: TrainingPairs,
-    device: torch.device,
+    predictor: VolumePredictor, pair: Pair, config: TrainSam2Config, data: TrainingPairs, device: torch.device
 ) -> NDArray[np.float32]:
     """Compute the (z, y, x) logits of a pair's tomogram as `cryoseg segment` does."""
     values = read_tomogram(pair.tomogram, mode0=pair.mode0).data
     out = np.empty(values.shape, np.float32)
     if config.stage == 2:
         out[:] = np.load(data.stage1_logits(pair))
-    grey = intensity_map(
-        values, config.normalize, blank=find_blank(values), invert=_inverted(pair, data.polarity)
-    )
     settings = SegmentConfig(
         stage1_prompt=config.stage1_prompt,
         stage2_prompt=config.stage2_prompt,
@@ -157,17 +296,17 @@ def stage_logits(
         normalize=config.normalize,
         stage1_threshold=PRESET_STAGE1_THRESHOLD[Preset.V1],
     )
-    (window,) = whole(*values.shape[1:])
-    stage = StagePass(grey=grey, data=values, logits=out, kept=None)
+    stage = StagePass(grey=_grey_map(pair, values, config, data), data=values, logits=out, kept=None)
     execution = Execution(device=device, precision=config.precision)
-    for _ in stage.run(predictor, config.stage, window, settings, execution):
+    for _ in stage.run(predictor, config.stage, WHOLE, settings, execution):
         pass
     return out
 
 
-def _inverted(pair: Pair, polarity: Polarity) -> bool:
-    """Whether to invert grey values: only if the membranes are known to be bright."""
-    return (pair.polarity or polarity) is Polarity.BRIGHT
+def _grey_map(pair: Pair, values: NDArray[Any], config: TrainSam2Config, data: TrainingPairs) -> PlaneMap:
+    """Return the map from the grey values of a pair's tomogram to the input of the network."""
+    invert = (pair.polarity or data.polarity) is Polarity.BRIGHT
+    return intensity_map(values, config.normalize, blank=find_blank(values), invert=invert)
 
 
 def _slice_volume(pair: Pair, config: TrainSam2Config, data: TrainingPairs, on_event: OnEvent) -> SliceVolume:
@@ -176,41 +315,26 @@ def _slice_volume(pair: Pair, config: TrainSam2Config, data: TrainingPairs, on_e
     check_finite(tomogram)
     labels = read_labels(pair, tomogram, on_event)
     values = tomogram.data
-    grey = intensity_map(
-        values, config.normalize, blank=find_blank(values), invert=_inverted(pair, data.polarity)
-    )
-    shape = (values.shape[1], values.shape[2])
-    if config.stage == 1:
-        return SliceVolume(
-            name=pair.name,
-            plane=lambda z: grey(values[z]),
-            labels=labels,
-            prompt=_prompter(config, config.stage1_prompt, shape, None),
-        )
-    if data.logits is None:
+    grey = _grey_map(pair, values, config, data)
+    if config.stage == 2 and data.logits is None:
         raise InputError(f"{pair.name}: stage 2 needs stage-1 logits; give the run with --stage1.")
-    first: NDArray[np.float16] = np.load(data.stage1_logits(pair), mmap_mode="r")
-    fused = fused_logits_map(np.array([first.min(), first.max()], np.float32))
-    return SliceVolume(
-        name=pair.name,
-        plane=lambda z: grey(values[z]) + fused(first[z].astype(np.float32)),
-        labels=labels,
-        prompt=_prompter(config, config.stage2_prompt, shape, first),
-    )
+    stage1: NDArray[np.float16] | None = None
+    fused = None
+    if config.stage == 2:
+        stage1 = np.load(data.stage1_logits(pair), mmap_mode="r")
+        fused = fused_logits_map(np.array([stage1.min(), stage1.max()], np.float32))
 
+    def plane(z: int) -> NDArray[np.floating[Any]]:
+        if stage1 is None or fused is None:
+            return grey(values[z])
+        return grey(values[z]) + fused(stage1[z].astype(np.float32))
 
-def _prompter(
-    config: TrainSam2Config,
-    kind: Stage1Prompt | Stage2Prompt,
-    shape: tuple[int, int],
-    first: NDArray[np.float16] | None,
-) -> Callable[[int], Any]:
-    """Return the function from slice z to the mask that prompts it in inference."""
-    if config.prompts is ClipPrompts.SAM2 or kind.value == Stage1Prompt.NONE.value:
-        return lambda z: None
-    if kind.value == Stage1Prompt.ZERO.value:
-        return lambda z: empty_mask(shape)
-    if kind.value == Stage2Prompt.STAGE1_MASKS.value:
-        assert first is not None
-        return lambda z: first[z] > PRESET_STAGE1_THRESHOLD[Preset.V1]
-    return lambda z: grid_mask(shape, config.prompt_interval)
+    def prompt(z: int) -> BoolArray | None:
+        kind = config.stage1_prompt if config.stage == 1 else config.stage2_prompt
+        if config.prompts is ClipPrompts.SAM2:
+            return None
+        logits = None if stage1 is None else stage1[z]
+        threshold = PRESET_STAGE1_THRESHOLD[Preset.V1]
+        return prompt_mask(kind, values[z].shape, config.prompt_interval, logits, threshold)
+
+    return SliceVolume(name=pair.name, plane=plane, labels=labels, prompt=prompt)

@@ -1,4 +1,4 @@
-"""The training network of sam2 with prompts for volumes.
+"""The training network of sam2 with prompts for volumes, and its loss on clips with unknown labels.
 
 `training.model.sam2.SAM2Train` differs from the predictor of sam2 only in its prompts; it has the same
 weights.
@@ -21,6 +21,7 @@ from cryoseg.errors import ConfigError
 from cryoseg.methods.sam.sam2_config import build_network
 
 try:
+    from training.loss_fns import CORE_LOSS_KEY, MultiStepMultiMasksAndIous
     from training.model.sam2 import SAM2Train
 except ImportError as error:
     raise ConfigError(
@@ -155,7 +156,6 @@ def build_clip_network(
     """
     overrides: dict[str, Any] = {**PROMPTING, "image_encoder.trunk.drop_path_rate": drop_path}
     network = build_network(config, ClipNetwork, overrides=overrides)
-    assert isinstance(network, ClipNetwork)
     network.prompts = prompts
     prefixes = tuple(prefix for part in freeze for prefix in PARTS[part])
     for name, parameter in network.named_parameters():
@@ -212,3 +212,58 @@ def layered_groups(
         {"params": parameters, "weight_decay": decay, "scale": scale}
         for (scale, decay), parameters in groups.items()
     ]
+
+
+BACKGROUND_LOGIT = -100.0  # a logit whose probability, focal loss and gradient are 0
+
+
+def etsam_loss() -> MultiStepMultiMasksAndIous:
+    """Return the loss of sam2: focal, Dice, IoU and presence terms with the weights of ETSAM.
+
+    Notes
+    -----
+    Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage{1,2}.yaml@b859060.
+    """
+    return MultiStepMultiMasksAndIous(
+        weight_dict={"loss_mask": 20.0, "loss_dice": 1.0, "loss_iou": 1.0, "loss_class": 1.0},
+        supervise_all_iou=True,
+        iou_use_l1_loss=True,
+        pred_obj_scores=True,
+        focal_gamma_obj_score=0.0,
+        focal_alpha_obj_score=-1.0,
+    )
+
+
+def clip_loss(loss: MultiStepMultiMasksAndIous, outputs: list[dict[str, Any]], clips: ClipBatch) -> Tensor:
+    """Return the loss of a batch of clips, a scalar with gradient.
+
+    Voxels with label -1 get the logit of certain background, which adds nothing to any term. Slices without
+    a known voxel are left out.
+
+    Parameters
+    ----------
+    loss
+        Loss from `etsam_loss`.
+    outputs
+        Outputs of `ClipNetwork`, one per slice.
+    clips
+        Input of the network.
+    """
+    unknown = (clips.labels < 0).transpose(0, 1)  # (T, B, S, S)
+    known = [t for t in range(clips.num_frames) if not bool(unknown[t].all())]
+    key = "multistep_pred_multimasks_high_res"
+    covered = [
+        {
+            **outputs[t],
+            key: [
+                masks.float().masked_fill(unknown[t][:, None], BACKGROUND_LOGIT)
+                if unknown[t].any()
+                else masks.float()
+                for masks in outputs[t][key]
+            ],
+        }
+        for t in known
+    ]
+    if not covered:
+        return torch.stack([masks.sum() for masks in outputs[0][key]]).sum() * 0.0
+    return loss(covered, clips.masks[known])[CORE_LOSS_KEY]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
@@ -30,17 +30,41 @@ from cryoseg.config.restore import restore
 from cryoseg.core.grids.blank import FilledSlices, set_blank, signal_box
 from cryoseg.core.grids.resample import Resampled, Slices, nearest, tile_grid, tile_side
 from cryoseg.core.grids.robust import robust_map
-from cryoseg.core.grids.slicestack import CHANNELS
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.device import autocast
-from cryoseg.methods.membrane_tiny.propagation import TILES_AT_ONCE, TiledVolume, propagate
-from cryoseg.methods.membranes.recipe import MembraneRecipe
-from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
+from cryoseg.methods.membrane_tiny.propagation import CHANNELS, TILES_AT_ONCE, TiledVolume, propagate
+from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors
 from cryoseg.methods.sam.fine_sam2 import FineSam2
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput, no_progress
-from cryoseg.methods.state import load_strict
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class MembraneRecipe:
+    """Settings of preprocessing and thresholding, which the metadata of the model file contain.
+
+    Attributes
+    ----------
+    window
+        Number of slices of a training clip, and so of the memory of inference.
+    tile, overlap
+        Largest side of the square tiles and overlap of neighboring tiles in pixels.
+    pixel_size_range
+        Lowest and highest pixel size of the training data in angstrom.
+    assumed_pixel_size
+        Pixel size in angstrom for tomograms whose header gives none.
+    logit_threshold
+        Threshold chosen on validation volumes.
+    """
+
+    window: int = 4
+    tile: int = 320
+    overlap: int = 32
+    pixel_size_range: tuple[float, float] = (7.0, 18.0)
+    assumed_pixel_size: float = 12.0
+    logit_threshold: float = 0.0
+
 
 METHOD = "membrane-tiny"
 CONFIG = "membrane_tiny.yaml"

@@ -2,25 +2,88 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from cryoseg.config.train import TrainMembraneConfig
-from cryoseg.core.grids.slicestack import CHANNELS
+from cryoseg import __version__
+from cryoseg.config.segment import Polarity
+from cryoseg.config.train import ClipConfig, TrainMembraneConfig
+from cryoseg.core.grids.resample import tile_grid
+from cryoseg.core.grids.robust import IntensityMap
+from cryoseg.errors import WeightsError
 from cryoseg.events import Note
-from cryoseg.methods.membrane_tiny.network import build_stage
-from cryoseg.methods.membrane_tiny.runs import VALIDATION_TILE, load_start, package, write_logits_of_run
-from cryoseg.methods.membrane_tiny.samples import loss_of_clips, validation_score, widen_input
-from cryoseg.methods.membranes.clips import TrainingVolume
-from cryoseg.methods.membranes.data import Pair, TrainingPairs, digest, load_volume, logits_folder
-from cryoseg.methods.training.learner import Learner
-from cryoseg.methods.training.loop import BEST
-from cryoseg.methods.training.run import Runtime, TrainingRun
+from cryoseg.methods.membrane_tiny.clips import TrainingVolume, load_volume, sample_clips
+from cryoseg.methods.membrane_tiny.network import CONFIG, MembraneRecipe, build_stage
+from cryoseg.methods.membrane_tiny.propagation import CHANNELS, TiledVolume, propagate
+from cryoseg.methods.membranes import Pair, TrainingPairs, logits_folder, write_stage1_logits
+from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors, write_model_file
+from cryoseg.methods.sam.fine_sam2 import FineSam2
+from cryoseg.methods.training.learner import Learner, best_threshold, dice_by_threshold
+from cryoseg.methods.training.loop import BEST, RUN_CONFIG
+from cryoseg.methods.training.processes import ALONE, Processes
+from cryoseg.methods.training.run import CPU, Runtime, TrainingRun
+from cryoseg.methods.weights import canonical_name, require
+
+IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normalized when they are read
+STEM = "image_encoder.stem.to_full.0.weight"
+VALIDATION_TILE = 256
+
+
+def membrane_loss(logits: Tensor, labels: Tensor, *, processes: Processes = ALONE) -> Tensor:
+    """Return the sum of mean cross-entropy and soft Dice loss over all voxels with a label of 0 or more.
+
+    Parameters
+    ----------
+    logits, labels
+        Tensors of one shape; labels are 1, 0 or -1 (ignored).
+    processes
+        Processes whose batches form one batch.
+    """
+    target, weight = (labels > 0).float(), (labels >= 0).float()
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    summed, count = processes.total(torch.stack([(entropy * weight).sum(), weight.sum()]))
+    probability, target = torch.sigmoid(logits) * weight, target * weight
+    sums = torch.stack([(probability * target).sum(), probability.sum() + target.sum()])
+    overlap, both = processes.total(sums)
+    # The added 1 gives an empty batch without false positives a Dice loss of 0.
+    return summed / count.clamp(min=1) + (1 - (2 * overlap + 1) / (both + 1))
+
+
+def volume_logits(
+    model: FineSam2, volume: TrainingVolume, *, window: int, reverse: bool = False
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Compute the (z, y, x) logits of a training volume as inference does."""
+    out = np.empty(volume.data.shape, np.float32)
+    stage1 = None if volume.stage1_logits is None else volume.stage1_logits.astype(np.float32)
+    grid = tile_grid((volume.data.shape[1], volume.data.shape[2]), model.image_size, model.image_size // 8)
+    tiled = TiledVolume(data=volume.data, intensity=IDENTITY, grid=grid, window=window)
+    propagate(model, tiled, out, stage1=stage1, reverse=reverse)
+    return out
+
+
+def _widened(state: dict[str, Tensor], in_channels: int) -> dict[str, Tensor]:
+    """Return the weights of stage 1 as a start for stage 2, with zeros for the new input channels."""
+    kernel = state[STEM]
+    given = kernel.shape[1]
+    if given not in (CHANNELS[1], in_channels):
+        raise WeightsError(
+            f"the weights to start with take {given} input channels, not {CHANNELS[1]} or {in_channels}; "
+            "they are of another version. Start with membrane-tiny or with stage 1."
+        )
+    wide = torch.zeros(kernel.shape[0], in_channels, *kernel.shape[2:])
+    wide[:, :given] = kernel
+    return {**state, STEM: wide}
 
 
 def train_stage(
@@ -54,27 +117,31 @@ def train_stage(
     run = TrainingRun(folder, f"stage {config.stage}", config.loop, runtime)
     network = build_stage(config.stage, config.clip.size)
     if start is not None:
-        network.load_state_dict(widen_input(dict(start), CHANNELS[config.stage]))
-    network.to(runtime.device)
-    validated = build_stage(config.stage, VALIDATION_TILE).eval().to(runtime.device)
+        network.load_state_dict(_widened(dict(start), CHANNELS[config.stage]))
+    device, processes = runtime.device, runtime.processes
+    network.to(device)
+    validated = build_stage(config.stage, VALIDATION_TILE).eval().to(device)
     volumes = _load(data, data.training, "reading training volumes", runtime)
     held_out = _load(data, data.held_out, "reading validation volumes", runtime)
 
+    part = processes.share(config.clip.batch)
+
+    def loss(step: int) -> Tensor:
+        images, labels = sample_clips(volumes, config.clip, seed=config.loop.seed, step=step, part=part)
+        return membrane_loss(network.track_clip(images.to(device)), labels.to(device), processes=processes)
+
     def validate(trained: nn.Module, step: int) -> float:
         validated.load_state_dict(trained.state_dict())
-        return validation_score(validated, held_out, window=config.clip.length, reverse=config.stage == 2)
+        window, reverse = config.clip.length, config.stage == 2
+        curves = [
+            dice_by_threshold(volume_logits(validated, one, window=window, reverse=reverse), one.labels)
+            for one in held_out
+        ]
+        return best_threshold(curves)[1]
 
-    learner = Learner(
-        network=network,
-        loss=loss_of_clips(network, volumes, config, runtime.processes),
-        validate=validate,
-    )
-    record = {
-        "config": config.to_dict(),
-        **data.record(),
-        "start": None if start is None else digest(start),
-    }
-    return run.fit(learner, record)
+    start_hash = None if start is None else _digest(start)
+    record = {"config": config.to_dict(), **data.record(), "start": start_hash}
+    return run.fit(Learner(network=network, loss=loss, validate=validate), record)
 
 
 def _load(data: TrainingPairs, pairs: Sequence[Pair], stage: str, runtime: Runtime) -> list[TrainingVolume]:
@@ -141,3 +208,148 @@ def train_membrane(
     threshold, dice = package(configs, runs, data, model_file, card=card, device=runtime.device)
     runtime.on_event(Note(text=f"{model_file}: threshold {threshold:+.3f}, validation Dice {dice:.4f}"))
     return model_file
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """Return a hash of the values of weights, which does not depend on their file."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        found.update(weights[name].contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def load_start(path: Path, stage: int) -> dict[str, Tensor]:
+    """Read the weights of one stage from a packaged model, by file or name, or from a run's `best.pt`."""
+    if not path.exists():
+        known = canonical_name(str(path))
+        if known is None:
+            raise WeightsError(
+                f"{path}: not found; --start takes a model file, a run's {BEST} or membrane-tiny."
+            )
+        path = require(known)
+    if path.suffix == ".safetensors":
+        read_model_metadata(path)
+        return {name: value.float() for name, value in read_model_tensors(path, f"stage{stage}.").items()}
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or "model" not in state or STEM not in state["model"]:
+        raise WeightsError(f"{path}: is neither a packaged membrane model nor the {BEST} of its training.")
+    weights: dict[str, Tensor] = state["model"]
+    return weights
+
+
+def run_settings(run: Path, stage: int) -> tuple[TrainMembraneConfig, Polarity]:
+    """Read the settings of a finished stage, and the polarity where its pairs did not say.
+
+    Raises
+    ------
+    WeightsError
+        If the folder contains no run of this stage.
+    """
+    require_run(run)
+    record = json.loads((run / RUN_CONFIG).read_text(encoding="utf-8"))
+    config = record["config"]
+    if record.get("recipe") or config["stage"] != stage:
+        raise WeightsError(f"{run}: is not a run of stage {stage} of the bundled model.")
+    clip = ClipConfig(**config["clip"])
+    return TrainMembraneConfig(stage=stage, clip=clip), Polarity(record.get("polarity", Polarity.DARK))
+
+
+def require_run(run: Path) -> None:
+    """Check that a folder contains the weights of a training.
+
+    Raises
+    ------
+    WeightsError
+        If it does not.
+    """
+    if not (run / BEST).exists():
+        raise WeightsError(
+            f"{run / BEST}: missing. Check the folder; a run has it after its first validation."
+        )
+
+
+def best_network(run: Path, stage: int, device: torch.device = CPU) -> FineSam2:
+    """Load the best averaged network of a run of a stage, for tiles of `VALIDATION_TILE` pixels."""
+    require_run(run)
+    network = build_stage(stage, VALIDATION_TILE)
+    load_strict(network, load_start(run / BEST, stage), run / BEST)
+    return network.to(device).eval()
+
+
+def write_logits_of_run(
+    config: TrainMembraneConfig, folder: Path, data: TrainingPairs, runtime: Runtime
+) -> None:
+    """Write the stage-1 logits of every pair with the best weights of a run; existing files are kept."""
+
+    def build() -> Callable[[Pair], NDArray[np.float32]]:
+        network = best_network(folder, 1, runtime.device)
+        return lambda pair: volume_logits(
+            network, load_volume(pair, polarity=data.polarity), window=config.clip.length
+        )
+
+    write_stage1_logits(data, runtime, build)
+
+
+def package(
+    configs: tuple[TrainMembraneConfig, TrainMembraneConfig],
+    runs: tuple[Path, Path],
+    data: TrainingPairs,
+    output: Path,
+    *,
+    card: Mapping[str, Any] | None = None,
+    device: torch.device = CPU,
+) -> tuple[float, float]:
+    """Write both stages as one model file, with the best threshold of the validation volumes.
+
+    Parameters
+    ----------
+    configs, runs
+        Settings and folders of both stages.
+    data
+        Held-out pairs and their stage-1 logits.
+    output
+        The model file.
+    card
+        Entries to add to its card.
+    device
+        Device to compute on.
+
+    Returns
+    -------
+    tuple of float
+        The logit threshold and the mean validation Dice at it.
+    """
+    second = best_network(runs[1], 2, device)
+    curves = []
+    for pair in data.held_out:
+        volume = load_volume(pair, polarity=data.polarity, stage1_logits=data.stage1_logits(pair))
+        found = volume_logits(second, volume, window=configs[1].clip.length, reverse=True)
+        curves.append(dice_by_threshold(found, volume.labels))
+    threshold, dice = best_threshold(curves)
+    tensors = {
+        f"stage{config.stage}.{name}": value
+        for config, run in zip(configs, runs, strict=True)
+        for name, value in torch.load(run / BEST, map_location="cpu", weights_only=True)["model"].items()
+    }
+    recipe = MembraneRecipe(window=configs[1].clip.length, logit_threshold=threshold)
+    metadata = {
+        "method": "membrane-tiny",
+        "version": __version__,
+        "network": CONFIG,
+        "recipe": asdict(recipe),
+        "logit_threshold": threshold,
+        "card": {
+            "validation_dice": round(dice, 4),
+            "validation_volumes": len(data.held_out),
+            "training": [_history(run) for run in runs],
+            **(card or {}),
+        },
+    }
+    write_model_file(output, tensors, metadata, precision="float16")
+    return threshold, dice
+
+
+def _history(run: Path) -> dict[str, Any]:
+    """Return the record of a run, with the numbers of its volumes instead of their names."""
+    record: dict[str, Any] = json.loads((run / RUN_CONFIG).read_text(encoding="utf-8"))
+    return {**record, **{key: len(record[key]) for key in ("training", "validation")}}

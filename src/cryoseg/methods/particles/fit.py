@@ -21,7 +21,7 @@ from cryoseg.methods.particles.samples import (
 )
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
 from cryoseg.methods.prompt_sam.network import Points, PromptSam, tile_logits
-from cryoseg.methods.training.threshold import dice_by_threshold
+from cryoseg.methods.training.learner import dice_by_threshold
 from cryoseg.types import FloatArray
 
 TRUTH_STREAM = 1 << 21  # separates these random draws from all others of a step

@@ -17,10 +17,9 @@ from cryoseg.core.grids.robust import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.methods.model_file import is_model_file
-from cryoseg.methods.particles.files import Loaded, read_particle_file
+from cryoseg.methods.particles.files import Loaded, ParticleRecipe, read_particle_file
 from cryoseg.methods.particles.fit import given_points
 from cryoseg.methods.particles.published_weights import import_checkpoint
-from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam, enlarged, image_logits, tile_logits
 from cryoseg.methods.weights import GROUPS, canonical_name, require

@@ -14,11 +14,11 @@ from torch import Tensor
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.errors import WeightsError
 from cryoseg.io.web.weight_files import file_digests
+from cryoseg.methods.model_file import load_state_dict, load_strict
 from cryoseg.methods.particles.files import Loaded, build_prompt_sam, native_recipe
 from cryoseg.methods.promise.network import UNUSED_HEAD, config_of_promise, import_names
 from cryoseg.methods.prompt_sam.adapters import MLP, SPACE
 from cryoseg.methods.sam.geometry import SamGeometry, geometry_of_state
-from cryoseg.methods.state import load_state_dict, load_strict
 
 _BLOCK = re.compile(r"sam\.image_encoder\.blocks\.(\d+)\.(\w+)")
 _UNUSED_LINEAR = re.compile(r"\.blocks\.\d+\.linear\.(weight|bias)$")

@@ -12,17 +12,15 @@ import numpy as np
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.inputs import expand_home, is_file
-from cryoseg.methods.model_file import is_model_file
-from cryoseg.methods.particles.calibrate import with_scores
+from cryoseg.methods.model_file import is_model_file, load_strict
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
-from cryoseg.methods.particles.files import adapt, base_state
+from cryoseg.methods.particles.files import ParticleRecipe, adapt, base_state
 from cryoseg.methods.particles.fit import (
     TrainedPart,
     adaptation_loss,
     pretraining_loss,
     validation_curves,
 )
-from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.particles.trained import (
     Adapted,
@@ -30,11 +28,11 @@ from cryoseg.methods.particles.trained import (
     TrainedModel,
     fit_by_dice,
     require_batch,
+    with_scores,
     write_model,
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import TINY
-from cryoseg.methods.state import load_strict
 from cryoseg.methods.training.run import Runtime, TrainingRun
 from cryoseg.methods.weights import canonical_name, require
 

@@ -44,8 +44,8 @@ from cryoseg.methods.particles.trained import (
     write_model,
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
+from cryoseg.methods.training.learner import dice_by_threshold
 from cryoseg.methods.training.run import Runtime, TrainingRun
-from cryoseg.methods.training.threshold import dice_by_threshold
 
 TEST_TABLE = "test.csv"
 OPENING = 5  # side of the morphological opening in the published evaluation, in pixels

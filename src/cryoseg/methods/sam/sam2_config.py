@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sam2
 from hydra.errors import HydraException
@@ -22,7 +22,10 @@ from yaml import YAMLError
 
 import cryoseg
 from cryoseg.errors import ConfigError
+from cryoseg.methods.sam.fine_sam2 import FineSam2, FineVolumePredictor
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
+
+Network = TypeVar("Network", bound=SAM2Base)
 
 ALLOWED = ("sam2.", "cryoseg.")
 _PACKAGES = (Path(sam2.__file__).parent, Path(cryoseg.__file__).parent)
@@ -76,27 +79,22 @@ def build_predictor(config: str | Path) -> VolumePredictor:
         If the file is missing, is not YAML, contains no model, or names something that is not a network
         module of sam2 or cryoseg.
     """
-    path, model = _model_section(config)
-    is_fine = str(model["_target_"]).startswith("cryoseg.methods.sam.fine_sam2.")
-    place = "fine_sam2.FineVolumePredictor" if is_fine else "sam2_volume.VolumePredictor"
-    model["_target_"] = f"cryoseg.methods.sam.{place}"
-    model["non_overlap_masks"] = False
-    model["fill_hole_area"] = 0
-    predictor = _instantiate(path, model)
-    assert isinstance(predictor, VolumePredictor)
-    return predictor.eval()
+    path, model, network = _model_section(config)
+    model.update({"non_overlap_masks": False, "fill_hole_area": 0})
+    kind = FineVolumePredictor if issubclass(network, FineSam2) else VolumePredictor
+    return _instantiate(path, model, kind).eval()
 
 
 def build_network(
-    config: str | Path, root: type[SAM2Base], *, overrides: Mapping[str, Any] | None = None
-) -> SAM2Base:
+    config: str | Path, kind: type[Network], *, overrides: Mapping[str, Any] | None = None
+) -> Network:
     """Build the untrained network of a configuration as another class of SAM 2 network.
 
     Parameters
     ----------
     config
         Name or path for `find_config`.
-    root
+    kind
         Class to build instead of that in the configuration, with the same weights.
     overrides
         Values by dotted key below `model`.
@@ -106,17 +104,16 @@ def build_network(
     ConfigError
         If the file is missing, is not YAML, contains no SAM 2 network, or names other classes.
     """
-    path, model = _model_section(config, overrides)
-    model["_target_"] = f"{root.__module__}.{root.__qualname__}"
+    path, model, _ = _model_section(config, overrides)
     for key in ("non_overlap_masks", "fill_hole_area", "clear_non_cond_mem_around_input"):
         model.pop(key, None)  # arguments of the predictor, not of the network
-    network = _instantiate(path, model)
-    assert isinstance(network, root)
-    return network
+    return _instantiate(path, model, kind)
 
 
-def _model_section(config: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[Path, DictConfig]:
-    """Return the path and the checked `model` section of a configuration, with `overrides`."""
+def _model_section(
+    config: str | Path, overrides: Mapping[str, Any] | None = None
+) -> tuple[Path, DictConfig, type[SAM2Base]]:
+    """Return the path, the checked `model` section with `overrides`, and the class that it names."""
     path = find_config(config)
     try:
         loaded = OmegaConf.load(path)
@@ -136,15 +133,17 @@ def _model_section(config: str | Path, overrides: Mapping[str, Any] | None = Non
     root = _module_class(str(model.get("_target_")), path)
     if not issubclass(root, SAM2Base):
         raise ConfigError(f"{path}: `model` builds {root.__name__}, which is not a SAM 2 network.")
-    return path, model
+    return path, model, root
 
 
-def _instantiate(path: Path, model: DictConfig) -> Any:
-    model["compile_image_encoder"] = False
+def _instantiate(path: Path, model: DictConfig, kind: type[Network]) -> Network:
+    model.update({"_target_": f"{kind.__module__}.{kind.__qualname__}", "compile_image_encoder": False})
     try:
-        return instantiate(model, _recursive_=True)
+        network = instantiate(model, _recursive_=True)
     except (HydraException, TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"{path}: SAM 2 cannot be built from it ({_first_line(error)}).") from error
+    assert isinstance(network, kind)
+    return network
 
 
 def _check_targets(node: Any, path: Path) -> None:

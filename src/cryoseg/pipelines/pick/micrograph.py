@@ -29,7 +29,7 @@ from cryoseg.core.picking.mask_picks import draw_discs
 from cryoseg.core.picking.pick_regions import clear_of_borders
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.micrographs import read_micrograph, read_warnings
-from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph, length_in_pixels, particle_diameter
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 

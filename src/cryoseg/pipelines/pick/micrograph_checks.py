@@ -11,7 +11,7 @@ from cryoseg.core.picking.contrast import is_constant
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.memory import GIB, available_memory
-from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.types import BoolArray, Micrograph
 
 MOST_ENLARGED = 2.5  # a larger factor takes long and adds no detail

@@ -23,8 +23,8 @@ from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
 from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
+from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.methods.particles.model import ParticleModel
-from cryoseg.methods.particles.recipe import ParticleRecipe
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_memory_level, mapped_shape, tell_plan
 from cryoseg.pipelines.batches.records import Done, own_file, peak_bytes, why_no_picks

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.methods.training.threshold import LOGIT_BINS, best_threshold, dice_by_threshold
+from cryoseg.methods.training.learner import LOGIT_BINS, best_threshold, dice_by_threshold
 
 
 def test_dice_at_every_threshold_by_hand() -> None:

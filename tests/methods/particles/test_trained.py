@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from cryoseg.core.picking.mask_picks import draw_discs
-from cryoseg.methods.particles import calibrate as calibrate_sam
-from cryoseg.methods.particles.calibrate import with_scores
-from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles import trained
+from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.methods.particles.samples import TrainingMicrograph
+from cryoseg.methods.particles.trained import with_scores
 
 
 def test_scores_of_picks_mean_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_scores_of_picks_mean_what_they_say(monkeypatch: pytest.MonkeyPatch) -> 
     micrograph = TrainingMicrograph(
         name="a", grey=np.zeros(shape, np.float16), labels=np.zeros(shape, np.int32), centers=places[real]
     )
-    monkeypatch.setattr(calibrate_sam, "micrograph_logits", lambda network, grey, device: logits)
+    monkeypatch.setattr(trained, "micrograph_logits", lambda network, grey, device: logits)
     recipe, metrics = with_scores(
         None,  # type: ignore[arg-type]
         [micrograph],

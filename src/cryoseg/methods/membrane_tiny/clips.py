@@ -1,4 +1,4 @@
-"""Cut clips of consecutive slices from volumes and augment them.
+"""Read training volumes, cut clips of consecutive slices from them and augment the clips.
 
 The clips of step n follow from (seed, n), so that a resumed run gets the same clips.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig
-from cryoseg.core.grids.slicestack import LOGIT_CLIP, LOGIT_OFFSETS, REACH, SLICE_OFFSETS
+from cryoseg.core.grids.blank import FilledSlices, find_blank
+from cryoseg.core.grids.resample import Resampled, Slices, nearest
+from cryoseg.core.grids.robust import robust_map
+from cryoseg.core.grids.working_grid import model_shape
+from cryoseg.events import OnEvent, ignore
+from cryoseg.io.images.pixel_size import settle_pixel_size
+from cryoseg.io.images.volumes import check_finite, read_tomogram
+from cryoseg.methods.membrane_tiny.network import MembraneRecipe
+from cryoseg.methods.membrane_tiny.propagation import LOGIT_CLIP, LOGIT_OFFSETS, REACH, SLICE_OFFSETS
+from cryoseg.methods.membranes import Pair, read_labels
 from cryoseg.methods.training.augment import add_noise, gaussian_blur
 
 
@@ -44,6 +55,65 @@ class TrainingVolume:
     def labeled_slices(self) -> NDArray[np.int64]:
         """Indices of the slices with a known voxel, (n,)."""
         return np.flatnonzero((self.labels >= 0).any(axis=(1, 2)))
+
+
+def load_volume(
+    pair: Pair,
+    *,
+    polarity: Polarity = Polarity.DARK,
+    stage1_logits: Path | None = None,
+    on_event: OnEvent = ignore,
+) -> TrainingVolume:
+    """Read and normalize one pair on the grid that the packaged model uses for such a tomogram.
+
+    Parameters
+    ----------
+    pair
+        Pair from `find_pairs`.
+    polarity
+        Polarity of the membranes where the pair does not say.
+    stage1_logits
+        `.npy` file of (z, y, x) float16 logits on that grid, for training stage 2.
+    on_event
+        Receiver of warnings about the files.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, the labels are not -1, 0, 1, or no voxel is labelled membrane.
+    """
+    tomogram = read_tomogram(pair.tomogram, mode0=pair.mode0)
+    check_finite(tomogram)
+    values = read_labels(pair, tomogram, on_event)
+    blank = find_blank(tomogram.data)
+    invert = (pair.polarity or polarity) is Polarity.BRIGHT
+    intensity = robust_map(tomogram.data, invert=invert, blank=blank)
+    source: Slices = tomogram.data if blank is None else FilledSlices(tomogram.data, blank, intensity.center)
+    recipe = MembraneRecipe()
+    size, _ = settle_pixel_size(tomogram, override=None, assumed=recipe.assumed_pixel_size)
+    shape = model_shape(tomogram.data.shape, size.angstrom, recipe.pixel_size_range)
+    resampled: Slices = source if shape == tomogram.data.shape else Resampled(source, shape)
+    data = np.empty(shape, np.float16)
+    for z in range(len(data)):
+        data[z] = intensity(resampled[z])
+    return TrainingVolume(
+        name=pair.name,
+        data=data,
+        labels=_labels_on_grid(values, shape),
+        stage1_logits=None if stage1_logits is None else np.load(stage1_logits),
+    )
+
+
+def _labels_on_grid(labels: NDArray[np.int8], shape: tuple[int, int, int]) -> NDArray[np.int8]:
+    """Resample (z, y, x) labels; on a coarser grid every labeled slice is kept."""
+    if shape[0] >= len(labels):
+        return np.asarray(nearest(labels, shape))
+    moved = np.full(shape, -1, np.int8)
+    for z in np.flatnonzero((labels >= 0).any(axis=(1, 2))):
+        target = int((z + 0.5) * shape[0] / len(labels))
+        slice_ = nearest(labels[z], shape[1:])
+        moved[target] = np.where(slice_ >= 0, slice_, moved[target])
+    return moved
 
 
 def _span(rng: np.random.Generator, extent: int, wanted: int) -> slice:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from cryoseg.config.train import ClipConfig
-from cryoseg.methods.membranes.clips import TrainingVolume, sample_clips
+from cryoseg.methods.membrane_tiny.clips import TrainingVolume, sample_clips
 
 PLAIN = ClipConfig(length=3, size=32, batch=2, zoom=1.0, noise=0.0, blur=0.0, empty_fraction=0.0)
 

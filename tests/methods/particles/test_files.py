@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cryoseg.errors import ConfigError
-from cryoseg.methods.particles.recipe import ParticleRecipe
+from cryoseg.methods.particles.files import ParticleRecipe
 
 
 @pytest.mark.parametrize(

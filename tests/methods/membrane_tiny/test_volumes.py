@@ -8,8 +8,8 @@ import numpy as np
 
 from cryoseg.config.train import ClipConfig
 from cryoseg.io.images.volumes import write_logits, write_mask
-from cryoseg.methods.membranes.clips import sample_clip
-from cryoseg.methods.membranes.data import Pair, load_volume
+from cryoseg.methods.membrane_tiny.clips import load_volume, sample_clip
+from cryoseg.methods.membranes import Pair
 from cryoseg.types import Geometry
 
 

@@ -1,9 +1,9 @@
-"""Find and read pairs of tomogram and labels for training."""
+"""Training data that ETSAM and membrane-tiny share: pairs of tomogram and labels, and stage-1 logits."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,23 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
-from cryoseg.core.grids.blank import FilledSlices, find_blank
-from cryoseg.core.grids.resample import Resampled, Slices, nearest
-from cryoseg.core.grids.robust import robust_map
-from cryoseg.core.grids.working_grid import model_shape
+from cryoseg.core.grids.blank import find_blank
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.events import OnEvent, Warn, ignore
-from cryoseg.io.images.pixel_size import settle_pixel_size
-from cryoseg.io.images.volumes import VOLUME_SUFFIXES, check_finite, read_mask, read_tomogram
+from cryoseg.io.images.volumes import VOLUME_SUFFIXES, read_mask
 from cryoseg.io.outputs import atomic_output, make_folder
 from cryoseg.io.pairs import find_labeled
 from cryoseg.io.records import hash_file
-from cryoseg.methods.membranes.clips import TrainingVolume
-from cryoseg.methods.membranes.recipe import MembraneRecipe
 from cryoseg.methods.training.run import Runtime
 from cryoseg.types import Tomogram
 
@@ -120,65 +113,6 @@ def split_pairs(
     return [pairs[i] for i in order[count:]], [pairs[i] for i in order[:count]]
 
 
-def load_volume(
-    pair: Pair,
-    *,
-    polarity: Polarity = Polarity.DARK,
-    stage1_logits: Path | None = None,
-    on_event: OnEvent = ignore,
-) -> TrainingVolume:
-    """Read and normalize one pair on the grid that the packaged model uses for such a tomogram.
-
-    Parameters
-    ----------
-    pair
-        Pair from `find_pairs`.
-    polarity
-        Polarity of the membranes where the pair does not say.
-    stage1_logits
-        `.npy` file of (z, y, x) float16 logits on that grid, for training stage 2.
-    on_event
-        Receiver of warnings about the files.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, the labels are not -1, 0, 1, or no voxel is labelled membrane.
-    """
-    tomogram = read_tomogram(pair.tomogram, mode0=pair.mode0)
-    check_finite(tomogram)
-    values = read_labels(pair, tomogram, on_event)
-    blank = find_blank(tomogram.data)
-    invert = (pair.polarity or polarity) is Polarity.BRIGHT
-    intensity = robust_map(tomogram.data, invert=invert, blank=blank)
-    source: Slices = tomogram.data if blank is None else FilledSlices(tomogram.data, blank, intensity.center)
-    recipe = MembraneRecipe()
-    size, _ = settle_pixel_size(tomogram, override=None, assumed=recipe.assumed_pixel_size)
-    shape = model_shape(tomogram.data.shape, size.angstrom, recipe.pixel_size_range)
-    resampled: Slices = source if shape == tomogram.data.shape else Resampled(source, shape)
-    data = np.empty(shape, np.float16)
-    for z in range(len(data)):
-        data[z] = intensity(resampled[z])
-    return TrainingVolume(
-        name=pair.name,
-        data=data,
-        labels=_labels_on_grid(values, shape),
-        stage1_logits=None if stage1_logits is None else np.load(stage1_logits),
-    )
-
-
-def _labels_on_grid(labels: NDArray[np.int8], shape: tuple[int, int, int]) -> NDArray[np.int8]:
-    """Resample (z, y, x) labels; on a coarser grid every labeled slice is kept."""
-    if shape[0] >= len(labels):
-        return np.asarray(nearest(labels, shape))
-    moved = np.full(shape, -1, np.int8)
-    for z in np.flatnonzero((labels >= 0).any(axis=(1, 2))):
-        target = int((z + 0.5) * shape[0] / len(labels))
-        slice_ = nearest(labels[z], shape[1:])
-        moved[target] = np.where(slice_ >= 0, slice_, moved[target])
-    return moved
-
-
 def read_labels(pair: Pair, tomogram: Tomogram, on_event: OnEvent = ignore) -> NDArray[np.int8]:
     """Read the (z, y, x) labels of a pair's fold: 1 membrane, 0 background, -1 unknown.
 
@@ -237,14 +171,6 @@ def logits_folder(run: Path, stage1: Path, polarity: Polarity) -> Path:
             f"{stage1}: missing. Give the weights of stage 1, or its run after the first validation."
         )
     return run / "stage1_logits" / f"{hash_file(stage1)[:10]}_{polarity}"
-
-
-def digest(weights: Mapping[str, Tensor]) -> str:
-    """Return a hash of the values of weights, which does not depend on their file."""
-    found = hashlib.sha256()
-    for name in sorted(weights):
-        found.update(weights[name].contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryoseg.core.grids.slicestack import CHANNELS, LOGIT_OFFSETS, SLICE_OFFSETS, offset_indices, slice_stack
+from cryoseg.methods.membrane_tiny.propagation import (
+    CHANNELS,
+    LOGIT_OFFSETS,
+    SLICE_OFFSETS,
+    offset_indices,
+    slice_stack,
+)
 
 
 def test_slices_repeat_at_both_ends() -> None:

@@ -10,7 +10,7 @@ import pytest
 from cryoseg.config.cet_pick import CetPickConfig, Specimen
 from cryoseg.errors import InputError
 from cryoseg.methods.cet_pick.detector import settings_for
-from cryoseg.methods.cet_pick.labels import LabeledTomogram, checked, known_voxel_size, prepare
+from cryoseg.methods.cet_pick.samples import LabeledTomogram, checked, known_voxel_size, prepare
 from cryoseg.types import Geometry, Tomogram
 
 SHAPE = (16, 48, 48)

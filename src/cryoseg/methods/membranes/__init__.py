@@ -1,1 +1,0 @@
-"""What ETSAM and membrane-tiny share: training data, clips and losses."""
