@@ -5,7 +5,8 @@ Arrays have the axes (z, y, x) or (y, x); only `cryoseg.io` changes the order of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,10 @@ class SegmentResult:
     stage2_input: FloatArray | None = None
 
 
+# Arrays of `Picks` that may be missing, each with one entry for every pick.
+PER_PICK = ("scores", "tracks", "rotations", "shifts", "classes", "half_sets")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Picks:
     """Positions of particles in one image.
@@ -151,6 +156,19 @@ class Picks:
         (n,) scores in [0, 1]; None if there are none.
     tracks
         (n,) number of the filament of each point; None if there are no filaments.
+    rotations
+        (n, 3, 3) matrices that turn the reference particle into the image: an active rotation of column
+        vectors (x, y, z), so that `rotations[i] @ (0, 0, 1)` is the direction, in the image, of the z axis of
+        particle i. The coordinate axes are those of the image, in voxels. None if there are no orientations.
+    shifts
+        (n, 3) or (n, 2) offsets in voxels, in the order of `centers`, which are not yet applied: a particle
+        lies at `centers + shifts`. None if the centers are the particles.
+    classes
+        (n,) number of the class of each particle; None if there are none.
+    half_sets
+        (n,) half set of each particle, 1 or 2; None if there are none.
+    columns
+        Further columns of the file by name, each with (n,) texts.
     shape
         Shape of the image in axis order; None if unknown.
     pixel_size
@@ -161,19 +179,30 @@ class Picks:
         Path of the image, or of the file from which the picks were read.
     warnings
         Messages to the user about the file.
-    left_out
-        Columns of the file that a conversion does not write.
     """
 
     centers: NDArray[np.float64]
     scores: FloatArray | None = None
     tracks: NDArray[np.int64] | None = None
+    rotations: NDArray[np.float64] | None = None
+    shifts: NDArray[np.float64] | None = None
+    classes: NDArray[np.int64] | None = None
+    half_sets: NDArray[np.int64] | None = None
+    columns: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     pixel_size: float = 0.0
     diameter_px: float = 0.0
     source: Path = Path("array")
     warnings: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.centers)
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Picks:
+        """Return the chosen picks, given as a mask or as indices, with all that belongs to them."""
+        arrays = {name: getattr(self, name) for name in PER_PICK}
+        taken: dict[str, Any] = {
+            name: None if array is None else array[chosen] for name, array in arrays.items()
+        }
+        columns = {name: texts[chosen] for name, texts in self.columns.items()}
+        return replace(self, centers=self.centers[chosen], columns=columns, **taken)

@@ -13,7 +13,7 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -33,7 +33,7 @@ from cryoseg.errors import CryosegError, InputError
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, match_names
-from cryoseg.io.picks.picks import SUFFIXES, read_picks
+from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.pipelines.convert import convert_picks
 from cryoseg.pipelines.segment.postprocess import postprocess_files
@@ -314,7 +314,7 @@ def check_picks(rng: Random, folder: Path) -> str:
     path.write_bytes(content)
     refusal = ""
     try:
-        sets = read_picks(path, example.frame, unbinned=example.unbinned)
+        sets = read_picks(path, replace(example.frame, unbinned=example.unbinned))
     except InputError as error:
         refusal = str(error)
     if refusal:
@@ -332,7 +332,7 @@ def check_picks(rng: Random, folder: Path) -> str:
             else [PickFormat.MOD, PickFormat.NDJSON, PickFormat.COORDS]
         )
     flavor = rng.choice(flavors)
-    target = folder / f"out{SUFFIXES[flavor]}"
+    target = folder / f"out{flavor.suffix}"
     config = ConvertConfig(flavor=flavor, diameter_px=20, from_relion4=example.unbinned)
     convert_picks(path, target, config, frame=example.frame, overwrite=True)
     own_frame = PickFrame(thickness_axis=example.frame.thickness_axis, coords_order=CoordsOrder.XZY)

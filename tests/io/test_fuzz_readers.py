@@ -27,6 +27,7 @@ import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -347,7 +348,7 @@ CASES: dict[str, Case] = {
     "star relion 4": (
         "f.star",
         _picks(PickFormat.STAR_RELION4),
-        lambda path: read_picks(path, FRAME, unbinned=True),
+        lambda path: read_picks(path, replace(FRAME, unbinned=True)),
     ),
     "star relion 5": ("f.star", _picks(PickFormat.STAR_RELION5), picks_reader),
     "star joined": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from cryoseg.config.pick import CenterRule, CoordsOrder, PickFormat, ThicknessAxis
 from cryoseg.io.images.volumes import read_mask, read_tomogram, write_logits, write_mask
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.records import plain, read_record, write_record
 from cryoseg.types import ExtendedHeader, Geometry, Picks
@@ -85,9 +86,9 @@ def test_picks(
         coords_order=CoordsOrder.XZY,
         relion=relion,
     )
-    path = tmp_path / f"a{SUFFIXES[flavor]}"
+    path = tmp_path / f"a{flavor.suffix}"
     write_picks(path, {name: picks}, frame, flavor=flavor, overwrite=True)
-    sets = read_picks(path, frame, unbinned=flavor is PickFormat.STAR_RELION4)
+    sets = read_picks(path, replace(frame, unbinned=flavor is PickFormat.STAR_RELION4))
     ((found_name, found),) = sets.items()
     assert found_name in (name, "")
     np.testing.assert_allclose(found.centers, centers, rtol=0, atol=ERRORS[flavor] + 1e-6)

@@ -80,9 +80,8 @@ def test_points_outside_are_counted_and_the_first_is_named(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("out", "words"),
     [
-        ("o.box", "not carried over to box: psi, scores, filaments, fractions of a voxel"),
-        ("o.cbox", "not carried over to cbox: psi, filaments"),
-        ("o.star", "not carried over to star: psi"),
+        ("o.box", "box cannot hold scores, filaments, fractions of a voxel and psi, which are lost."),
+        ("o.cbox", "cbox cannot hold filaments and psi, which are lost."),
     ],
 )
 def test_what_a_format_does_not_hold_is_named(tmp_path: Path, out: str, words: str) -> None:

@@ -41,6 +41,11 @@ class ConvertConfig(Settings):
         shown="by the suffix",
     )
     from_relion4: bool = from_relion4_setting()
+    keep_shifts: bool = setting(
+        False,
+        help="Keep shifts of a refinement beside the coordinates, where OUT can hold them; else they are "
+        "added to the coordinates.",
+    )
     name: str | None = setting(
         None, help="Name of the tomogram or image, where IN gives none.", shown="IN's name"
     )

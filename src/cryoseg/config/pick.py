@@ -21,29 +21,96 @@ class ThicknessAxis(StrEnum):
     X = "x"
 
 
-class PickFormat(StrEnum):
-    """Formats of coordinate files.
+@dataclass(frozen=True)
+class FormatTraits:
+    """Where a format of coordinate files is read and written, and what its files hold.
 
-    `star` holds voxels of the tomogram or pixels of the micrograph; `star-relion4` and `star-relion5` use the
-    frames of RELION. `box`, `cbox`, `cryoppp` and `cryosparc` are for micrographs.
+    Attributes
+    ----------
+    module
+        Module of `cryoseg.io.picks` with functions such as `read_mod` and `write_mod`.
+    suffixes
+        Suffixes of the files; the first one is written.
+    dimensions
+        Of the points: 2 in micrographs, 3 in tomograms.
+    holds
+        Fields of `Picks` that the files hold, and `fractions` of voxels.
+    several
+        Whether a file holds the picks of several images.
+    is_read
+        Whether there is a reader; else the first format with the same suffix reads the files.
+    marker
+        Text near the beginning of the files that tells them from other files with the same suffix.
+    in_folders
+        Whether files with these suffixes are looked for in folders.
     """
 
-    STAR = "star"
-    STAR_RELION4 = "star-relion4"
-    STAR_RELION5 = "star-relion5"
-    CSV = "csv"
-    MOD = "mod"
-    NDJSON = "ndjson"
-    COORDS = "coords"
-    BOX = "box"
-    CBOX = "cbox"
-    CRYOPPP = "cryoppp"
-    CRYOSPARC = "cryosparc"
+    module: str
+    suffixes: tuple[str, ...]
+    dimensions: tuple[int, ...] = (3,)
+    holds: tuple[str, ...] = ()
+    several: bool = False
+    is_read: bool = True
+    marker: str = ""
+    in_folders: bool = True
 
 
-# Formats for micrographs; the others, except STAR and CSV, are for tomograms.
-FLAT_FORMATS = (PickFormat.BOX, PickFormat.CBOX, PickFormat.CRYOPPP, PickFormat.CRYOSPARC)
-DEEP_FORMATS = tuple(one for one in PickFormat if one not in (PickFormat.STAR, PickFormat.CSV, *FLAT_FORMATS))
+_STAR = ("fractions", "scores", "tracks", "rotations", "shifts", "classes", "half_sets", "columns")
+_CSV = (".csv", ".tsv", ".txt", ".point")
+
+
+class PickFormat(StrEnum):
+    """Formats of coordinate files: a name and its traits, from which options, readers and messages are made.
+
+    `star` holds voxels of the tomogram or pixels of the micrograph; `star-relion4` and `star-relion5` use the
+    frames of RELION.
+    """
+
+    traits: FormatTraits
+
+    def __new__(cls, value: str, traits: FormatTraits) -> PickFormat:  # noqa: D102
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.traits = traits
+        return member
+
+    STAR = "star", FormatTraits("relion_star", (".star",), (2, 3), _STAR, several=True)
+    STAR_RELION4 = (
+        "star-relion4",
+        FormatTraits("relion_star", (".star",), holds=_STAR, several=True, is_read=False),
+    )
+    STAR_RELION5 = (
+        "star-relion5",
+        FormatTraits("relion_star", (".star",), holds=_STAR, several=True, is_read=False),
+    )
+    CSV = (
+        "csv",
+        FormatTraits("text", _CSV, (2, 3), ("fractions", "scores", "tracks", "columns"), several=True),
+    )
+    MOD = "mod", FormatTraits("imod_model", (".mod",), holds=("fractions", "tracks"))
+    NDJSON = (
+        "ndjson",
+        FormatTraits("ndjson", (".ndjson",), holds=("fractions", "scores", "tracks", "rotations", "columns")),
+    )
+    COORDS = "coords", FormatTraits("text", (".coords",), holds=("scores",))
+    BOX = "box", FormatTraits("box", (".box",), (2,))
+    CBOX = "cbox", FormatTraits("box", (".cbox",), (2,), ("fractions", "scores"))
+    CRYOPPP = "cryoppp", FormatTraits("box", (".csv",), (2,), ("fractions",), is_read=False)
+    CRYOSPARC = (
+        "cryosparc",
+        FormatTraits("relion_star", (".star",), (2,), _STAR, several=True, is_read=False),
+    )
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the files that are written."""
+        return self.traits.suffixes[0]
+
+
+# Formats for micrographs, and those for tomograms; STAR and CSV are for both.
+FLAT_FORMATS = tuple(one for one in PickFormat if one.traits.dimensions == (2,))
+DEEP_FORMATS = tuple(one for one in PickFormat if one.traits.dimensions == (3,))
+MICROGRAPH_FORMATS = tuple(one for one in PickFormat if 2 in one.traits.dimensions)
 
 
 class CoordsOrder(StrEnum):

@@ -16,7 +16,7 @@ from cryoseg.config.common import (
     pixel_size_setting,
 )
 from cryoseg.config.pick import (
-    FLAT_FORMATS,
+    MICROGRAPH_FORMATS,
     MICROGRAPH_SCORE_THRESHOLD,
     PickFormat,
     PickLimits,
@@ -30,7 +30,6 @@ from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 SMALLEST_PARTICLE_PX = 5.0
-MICROGRAPH_FORMATS = (PickFormat.STAR, PickFormat.CSV, *FLAT_FORMATS)
 
 
 class PickView(StrEnum):

@@ -8,21 +8,25 @@ from pathlib import Path
 import numpy as np
 
 from cryoseg.config.convert import ConvertConfig, Downsampling
-from cryoseg.config.pick import FLAT_FORMATS, PickFormat
+from cryoseg.config.pick import PickFormat
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.picks import PICKS_TAG, read_picks, write_picks
+from cryoseg.io.picks.relion_poses import PIXEL_SHIFTS, PRIORS, SHIFTS
 from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.io.picks.text import is_topaz_table
-from cryoseg.types import Picks
+from cryoseg.types import PER_PICK, Picks
 
-# Formats that do not hold scores, filament numbers or fractions of a voxel.
-WITHOUT_SCORES = (PickFormat.BOX, PickFormat.CRYOPPP, PickFormat.MOD)
-WITHOUT_TRACKS = (PickFormat.COORDS, *FLAT_FORMATS[:-1])
-WHOLE_NUMBERS = (PickFormat.BOX, PickFormat.COORDS)
+# Fields of `Picks`, as messages name them.
+NAMED = {
+    "fractions": "fractions of a voxel",
+    "tracks": "filaments",
+    "rotations": "orientations",
+    "half_sets": "half sets",
+}
 SHOWN = 5  # columns in a message
 
 
@@ -34,12 +38,11 @@ def flavor_for(path: Path) -> PickFormat:
     ConfigError
         If no format with this suffix can be written.
     """
-    for flavor, suffix in SUFFIXES.items():
-        if path.suffix.lower() == suffix:
+    for flavor in PickFormat:
+        if path.suffix.lower() == flavor.suffix:
             return flavor
-    raise ConfigError(
-        f"{path}: cannot write this format. Known suffixes are {', '.join(sorted(set(SUFFIXES.values())))}."
-    )
+    known = sorted({flavor.suffix for flavor in PickFormat})
+    raise ConfigError(f"{path}: cannot write this format. Known suffixes are {', '.join(known)}.")
 
 
 def convert_picks(
@@ -78,9 +81,19 @@ def convert_picks(
     InputError
         If the shape for a flip or the scores for a threshold are missing.
     """
-    # The shape is that of the output, so it cannot decide the order of columns in a scaled input.
-    reading = frame if config.scale == 1.0 else replace(frame, shape=None)
-    sets = read_picks(source, reading, unbinned=config.from_relion4)
+    flavor = config.flavor or flavor_for(target)
+    keep = config.keep_shifts and "shifts" in flavor.traits.holds
+    # Shape and voxel size are those of the output.
+    reading = replace(
+        frame,
+        shape=frame.shape if config.scale == 1.0 else None,
+        voxel_size=frame.voxel_size * config.scale,
+        unbinned=config.from_relion4,
+        keep_shifts=keep,
+    )
+    sets = read_picks(source, reading)
+    if keep and any(picks.shifts is not None for picks in sets.values()):
+        on_event(Note(text=f"{source.name}: shifts are kept beside the coordinates."))
     downsampling = config.downsampling or (
         Downsampling.FOURIER if is_topaz_table(source) else Downsampling.AVERAGE
     )
@@ -91,36 +104,62 @@ def convert_picks(
     own = source.stem.removesuffix(PICKS_TAG)
     for key, found in sets.items():
         picks = found if config.score_threshold is None else _above(found, config.score_threshold, source)
-        centers = picks.centers
         if config.scale != 1.0:
             is_fourier = downsampling is Downsampling.FOURIER
-            centers = centers * config.scale if is_fourier else rescale_points(centers, config.scale)
+            places = picks.centers
+            places = places * config.scale if is_fourier else rescale_points(places, config.scale)
+            shifts = None if picks.shifts is None else picks.shifts * config.scale
+            picks = replace(picks, centers=np.asarray(places), shifts=shifts)
         if config.mirrored:
-            if frame.shape is None:
-                raise InputError("--flip needs the image's size: --size (x, y, z; or x, y), or --image.")
-            centers = centers.copy()
-            for axis in config.mirrored:
-                index = "zyx".index(axis) - 3
-                if -index > min(centers.shape[1], len(frame.shape)):
-                    raise InputError(f"--flip {axis}: {source} and the image have no such axis. Flip x or y.")
-                centers[:, index] = frame.shape[index] - 1 - centers[:, index]
+            picks = _mirrored(picks, config.mirrored, frame.shape, source)
         image = replace(
             picks,
-            centers=np.asarray(centers),
             shape=frame.shape,
-            pixel_size=frame.voxel_size,
+            pixel_size=frame.voxel_size or picks.pixel_size / config.scale,
             diameter_px=config.diameter_px or picks.diameter_px * config.scale,
         )
         moved.append((key or config.name or own, image))
     written = collect(moved)
-    flavor = config.flavor or flavor_for(target)
     _warn_of_losses(source, written, flavor, on_event)
     write_picks(target, written, frame, flavor=flavor, overwrite=overwrite)
     return sum(len(picks) for picks in written.values())
 
 
+def _mirrored(picks: Picks, axes: str, shape: tuple[int, ...] | None, source: Path) -> Picks:
+    """Mirror axes; orientations after an odd number of mirrors are those of the mirrored reference."""
+    if shape is None:
+        raise InputError("--flip needs the image's size: --size (x, y, z; or x, y), or --image.")
+    centers, signs = picks.centers.copy(), np.ones(3)
+    for axis in axes:
+        index = "zyx".index(axis) - 3
+        if -index > min(centers.shape[1], len(shape)):
+            raise InputError(f"--flip {axis}: {source} and the image have no such axis. Flip x or y.")
+        centers[:, index] = shape[index] - 1 - centers[:, index]
+        signs["xyz".index(axis)] = -1
+    warnings, rotations = picks.warnings, picks.rotations
+    if rotations is not None:
+        # Two mirrors are a rotation. One is none: the image shows the mirrored particle.
+        is_odd = signs.prod() < 0
+        rotations = signs[:, None] * rotations * (signs if is_odd else 1)
+        if is_odd:
+            said = f"{source.name}: orientations are those of a reference that is mirrored in {axes} too."
+            warnings = (*warnings, said)
+    lost = [name for name in picks.columns if name in (*SHIFTS, *PIXEL_SHIFTS, *PRIORS)]
+    if lost:
+        warnings = (*warnings, f"{source.name}: not carried over to a mirrored image: {', '.join(lost)}.")
+    dimensions = centers.shape[1]
+    return replace(
+        picks,
+        centers=centers,
+        rotations=rotations,
+        shifts=None if picks.shifts is None else picks.shifts * signs[::-1][-dimensions:],
+        columns={name: texts for name, texts in picks.columns.items() if name not in lost},
+        warnings=warnings,
+    )
+
+
 def _warn_of_losses(source: Path, sets: PickSets, flavor: PickFormat, on_event: OnEvent) -> None:
-    """Warn of doubts of the reader, points outside the image, and columns that the output format lacks."""
+    """Warn of doubts of the reader, points outside the image, and what the output format cannot hold."""
     picks = sets.values()
     texts = [text for one in picks for text in one.warnings]
     for name, one in sets.items():
@@ -130,25 +169,27 @@ def _warn_of_losses(source: Path, sets: PickSets, flavor: PickFormat, on_event: 
         )
         if outside:
             texts.append(f"{name}: {outside}. Check the voxel size of the coordinates.")
-    lost = list(dict.fromkeys(column for one in picks for column in one.left_out))
-    lost += ["scores"] if flavor in WITHOUT_SCORES and any(one.scores is not None for one in picks) else []
-    lost += ["filaments"] if flavor in WITHOUT_TRACKS and any(one.tracks is not None for one in picks) else []
-    if flavor in WHOLE_NUMBERS and any((one.centers != np.round(one.centers)).any() for one in picks):
-        lost.append("fractions of a voxel")
+    holds = flavor.traits.holds
+    lost = [
+        NAMED.get(name, name)
+        for name in PER_PICK
+        if name not in holds and any(getattr(one, name) is not None for one in picks)
+    ]
+    if "fractions" not in holds and any((one.centers != np.round(one.centers)).any() for one in picks):
+        lost.append(NAMED["fractions"])
+    columns = [] if "columns" in holds else [*dict.fromkeys(name for one in picks for name in one.columns)]
+    lost += columns[:SHOWN] + ([f"{len(columns) - SHOWN} other columns"] if len(columns) > SHOWN else [])
     if lost:
-        shown = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} others" if len(lost) > SHOWN else "")
-        texts.append(f"{source.name}: not carried over to {flavor}: {shown}.")
+        texts.append(f"{source.name}: {flavor} cannot hold {_enumerated(lost)}, which are lost.")
     for text in dict.fromkeys(texts):
         on_event(Warn(text=text))
+
+
+def _enumerated(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _above(picks: Picks, threshold: float, source: Path) -> Picks:
     if picks.scores is None:
         raise InputError(f"{source}: holds no scores, which --score-threshold needs. Leave the option out.")
-    chosen = picks.scores > threshold
-    return replace(
-        picks,
-        centers=picks.centers[chosen],
-        scores=picks.scores[chosen],
-        tracks=None if picks.tracks is None else picks.tracks[chosen],
-    )
+    return picks.take(picks.scores > threshold)

@@ -115,8 +115,9 @@ def _assign(
                 thickness_axis=given.thickness_axis,
                 coords_order=given.coords_order,
                 relion=given.relion,
+                unbinned=given.unbinned,
             )
-            sets = read_picks(path, frame, unbinned=given.unbinned)
+            sets = read_picks(path, frame)
             keys = [ImageName(key, path) for key in sets]
             for key, own, picks in zip(keys, match_names(keys, candidates), sets.values(), strict=True):
                 is_own = own is not None and meant[own] == index

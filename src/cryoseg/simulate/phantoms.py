@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg.config.pick import PickFormat
 from cryoseg.config.simulate_phantoms import Body, PhantomConfig
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.inputs import stem
-from cryoseg.io.picks.text import write_csv
+from cryoseg.io.picks.picks import write_picks
 from cryoseg.types import FloatArray, Geometry, Picks
 
 SHELL_ANGSTROM = 25.0
@@ -176,7 +177,8 @@ def make(config: PhantomConfig, index: int, outputs: Mapping[str, Path]) -> dict
     geometry, label = Geometry(voxel_size=(config.voxel_size,) * 3), made_by("simulate phantoms")
     write_mrc(outputs["image"], data, geometry, dtype="float32", label=label)
     name = stem(outputs["image"])
-    write_csv(outputs["truth"], {name: Picks(centers=centers)})
+    write_picks(outputs["truth"], {name: Picks(centers=centers)}, flavor=PickFormat.CSV)
     if "labels" in outputs:
-        write_csv(outputs["labels"], {name: Picks(centers=centers[: config.labels])})
+        labels = Picks(centers=centers[: config.labels])
+        write_picks(outputs["labels"], {name: labels}, flavor=PickFormat.CSV)
     return {"particles": len(centers), "distractor_centers_zyx": phantom.distractors.round(4).tolist()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cryoseg.config.pick import CoordsOrder, PickFormat, ThicknessAxis
@@ -93,8 +94,9 @@ def test_empty_cells_behind_the_header_are_no_values(tmp_path: Path) -> None:
     assert read(tmp_path / "a.csv", "x,y,z\n1,2,3,\n").centers.tolist() == [[3, 2, 1]]
 
 
-def test_columns_that_picks_cannot_hold_are_known(tmp_path: Path) -> None:
-    assert read(tmp_path / "a.csv", "x,y,z,phi,score\n1,2,3,90,0.5\n").left_out == ("phi",)
+def test_further_columns_are_kept_as_text(tmp_path: Path) -> None:
+    columns = read(tmp_path / "a.csv", "x,y,z,phi,score\n1,2,3,090,0.5\n").columns
+    assert {name: texts.tolist() for name, texts in columns.items()} == {"phi": ["090"]}
 
 
 def test_ends_of_helices_are_tracks(tmp_path: Path) -> None:
@@ -135,8 +137,8 @@ DEEP = SHIFTED.format(columns="_rlnTomoName\n_rlnCoordinateZ\n_rlnOriginZAngst\n
 def test_shifts_of_refinement_are_subtracted_in_voxels(tmp_path: Path) -> None:
     flat = read(tmp_path / "a.star", FLAT)  # the pixel size of the optics group: 2 A
     assert flat.centers.tolist() == [[210, 95]]
-    assert "1 of 1 points have shifts (rlnOriginXAngst and so on), which were subtracted" in flat.warnings[0]
-    assert flat.left_out == ("rlnAnglePsi",)
+    assert "the shifts of 1 of 1 points were added to the coordinates" in flat.warnings[0]
+    assert not flat.columns
     deep = read(tmp_path / "b.star", DEEP, PickFrame(voxel_size=4.0))
     assert deep.centers.tolist() == [[48, 205, 97.5]]
 
@@ -146,16 +148,38 @@ def test_shifts_of_refinement_are_subtracted_in_voxels(tmp_path: Path) -> None:
     [
         (DEEP, "the pixel size is unknown"),
         (FLAT.replace("Angst", ""), "in pixels of extracted images, which are not applied"),
-        (
-            DEEP.replace("_rlnAnglePsi", "_rlnTomoSubtomogramRot"),
-            "along axes that rlnTomoSubtomogramRot turns; they are not applied",
-        ),
     ],
 )
 def test_shifts_that_cannot_be_applied_are_named(tmp_path: Path, text: str, words: str) -> None:
     picks = read(tmp_path / "a.star", text)
     assert picks.centers[0, -1] == 100
     assert words in picks.warnings[0]
+    assert any(name.startswith("rlnOriginX") for name in picks.columns)  # for a file that can hold them
+
+
+def test_shifts_have_the_axes_of_the_subtomogram(tmp_path: Path) -> None:
+    # rlnTomoSubtomogramRot of 90 degrees takes x to -y and y to x: (10, -20, 8) A becomes (-20, -10, 8) A.
+    text = DEEP.replace("_rlnAnglePsi", "_rlnTomoSubtomogramRot").replace("-20 5", "-20 90")
+    picks = read(tmp_path / "a.star", text, PickFrame(voxel_size=4.0))
+    np.testing.assert_allclose(picks.centers, [[48, 202.5, 105]])
+
+
+def test_shifts_in_pixels_of_extracted_images_need_their_size(tmp_path: Path) -> None:
+    text = FLAT.replace("Angst", "").replace("Size\n1 2.0", "Size\n_rlnImagePixelSize\n1 2.0 8.0")
+    assert read(tmp_path / "a.star", text).centers.tolist() == [[280, 60]]
+
+
+def test_every_optics_group_has_its_own_pixel_size(tmp_path: Path) -> None:
+    text = FLAT.replace("1 2.0", "1 2.0\n2 4.0").replace("_rlnAnglePsi", "_rlnOpticsGroup")
+    text = text.replace("-20 5\n", "-20 1\nm.mrc 100 200 10 -20 2\n")
+    assert read(tmp_path / "a.star", text).centers.tolist() == [[210, 95], [205, 97.5]]
+
+
+def test_shifts_are_kept_on_request(tmp_path: Path) -> None:
+    picks = read(tmp_path / "a.star", FLAT, PickFrame(keep_shifts=True))
+    assert picks.centers.tolist() == [[200, 100]]
+    assert picks.shifts is not None
+    assert picks.shifts.tolist() == [[10, -5]]
 
 
 def test_tables_of_topaz_are_known_by_their_header(tmp_path: Path) -> None:
@@ -177,9 +201,21 @@ def test_a_model_that_was_drawn_on_a_flipped_volume_is_told(tmp_path: Path) -> N
         assert len(picks.warnings) == count
 
 
-def test_rotations_of_portal_points_are_named(tmp_path: Path) -> None:
-    text = '{"type": "orientedPoint", "location": {"x": 1, "y": 2, "z": 3}, "xyz_rotation_matrix": []}\n'
-    assert read(tmp_path / "a.ndjson", text).left_out == ("xyz_rotation_matrix",)
+POINT = '{"type": "orientedPoint", "location": {"x": 1, "y": 2, "z": 3}, "xyz_rotation_matrix": %s}\n'
+QUARTER = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]  # takes x to y
+
+
+def test_matrices_of_portal_points_are_read(tmp_path: Path) -> None:
+    picks = read(tmp_path / "a.ndjson", POINT % QUARTER)
+    assert picks.rotations is not None
+    assert picks.rotations.tolist() == [QUARTER]
+
+
+@pytest.mark.parametrize("matrix", ["[]", "null", "[[1, 0], [0, 1]]", "[[1,0,0],[0,1,0],[0,0,-1]]", '"x"'])
+def test_points_without_a_rotation_are_counted(tmp_path: Path, matrix: str) -> None:
+    picks = read(tmp_path / "a.ndjson", POINT % QUARTER + POINT % matrix)
+    assert picks.rotations is None
+    assert "1 of 2 points have no rotation matrix" in picks.warnings[0]
 
 
 def test_a_table_of_cryoppp_holds_several_micrographs(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import imodmodel
@@ -14,7 +15,7 @@ import starfile
 from cryoseg.config.pick import FLAT_FORMATS, CenterRule, PickFormat, ThicknessAxis
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
 from cryoseg.io.picks.text import is_image_list, read_image_list
 from cryoseg.types import Picks
@@ -27,7 +28,7 @@ PICKS = Picks(centers=ZYX, scores=np.array([0.9, 0.25], np.float32), shape=FRAME
 
 
 def written(tmp_path: Path, flavor: PickFormat, frame: PickFrame = FRAME, picks: Picks = PICKS) -> Path:
-    path = tmp_path / f"picks{SUFFIXES[flavor]}"
+    path = tmp_path / f"picks{flavor.suffix}"
     write_picks(path, {"ts_01": picks}, frame, flavor=flavor)
     return path
 
@@ -73,7 +74,7 @@ def test_relion_needs_the_unbinned_tomogram(tmp_path: Path, flavor: PickFormat) 
 @pytest.mark.parametrize("flavor", sorted(set(PickFormat) - set(FLAT_FORMATS)))
 def test_round_trip(tmp_path: Path, flavor: PickFormat) -> None:
     path = written(tmp_path, flavor)
-    (found,) = read_picks(path, FRAME, unbinned=flavor is PickFormat.STAR_RELION4).values()
+    (found,) = read_picks(path, replace(FRAME, unbinned=flavor is PickFormat.STAR_RELION4)).values()
     expected = np.round(ZYX) if flavor is PickFormat.COORDS else ZYX
     np.testing.assert_allclose(found.centers, expected, atol=2e-4)
     if flavor is PickFormat.MOD:

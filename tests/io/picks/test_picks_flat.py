@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config.pick import FLAT_FORMATS, PickFormat
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.picks.picks import SUFFIXES, read_picks, write_picks
+from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.types import Picks
 
 RUNNER = CliRunner()
@@ -29,7 +29,7 @@ PICKS = Picks(
 
 
 def written(tmp_path: Path, flavor: PickFormat, picks: Picks = PICKS) -> Path:
-    path = tmp_path / f"picks{SUFFIXES[flavor]}"
+    path = tmp_path / f"picks{flavor.suffix}"
     write_picks(path, {NAME: picks}, flavor=flavor)
     return path
 
@@ -184,7 +184,7 @@ def test_convert_scales_boxes_with_their_size(tmp_path: Path) -> None:
 def test_convert_between_all_flat_formats_keeps_places(tmp_path: Path) -> None:
     path = written(tmp_path, PickFormat.CBOX)
     for flavor in ("star", "cryosparc", "cryoppp", "box", "cbox"):
-        target = tmp_path / f"{flavor}{SUFFIXES[PickFormat(flavor)]}"
+        target = tmp_path / f"{flavor}{PickFormat(flavor).suffix}"
         run(path, target, "-f", flavor, "--particle-diameter-px", "40", "--name", NAME)
         (found,) = read_picks(target).values()
         np.testing.assert_allclose(found.centers, YX, atol=0.51 if flavor in ("box", "cbox") else 0.01)

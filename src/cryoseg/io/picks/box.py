@@ -16,6 +16,8 @@ import starfile
 
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.outputs import atomic_text
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.sets import PickSets
 from cryoseg.io.picks.star import read_tables
 from cryoseg.types import Picks
 
@@ -38,7 +40,7 @@ _CBOX_COLUMNS = (
 )
 
 
-def read_box(path: Path) -> Picks:
+def read_box(path: Path, frame: PickFrame) -> PickSets:
     """EMAN's .box: corner x, corner y, width, height in pixels a line, and perhaps a fifth number.
 
     The ends of a helix (-1 and -2 in the fifth column of EMAN's helix boxer) are two points of a track;
@@ -80,11 +82,13 @@ def read_box(path: Path) -> Picks:
                 f"{path}: lines of a helix that begins (-1) and ends (-2) do not alternate. Correct the file."
             )
         said = f"{path.name}: holds the two ends of {len(ends) // 2} filaments, not particles."
-        return replace(picks, tracks=np.arange(len(ends)) // 2, warnings=(said,))
-    return replace(picks, tracks=np.array(tracks)) if helices and min(tracks, default=-1) >= 0 else picks
+        picks = replace(picks, tracks=np.arange(len(ends)) // 2, warnings=(said,))
+    elif helices and min(tracks, default=-1) >= 0:
+        picks = replace(picks, tracks=np.array(tracks))
+    return {"": picks}
 
 
-def write_box(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
+def write_box(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
     """Write as EMAN does: whole numbers, separated by tabs; the score has no place.
 
     Raises
@@ -92,6 +96,7 @@ def write_box(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
     OutputError
         If the picks carry no diameter, which is the side of the boxes.
     """
+    (picks,) = sets.values()
     side = max(2, 2 * round(_side(path, picks) / 2))
     with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
@@ -99,7 +104,7 @@ def write_box(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
             writer.writerow([round(x - side / 2), round(y - side / 2), side, side])
 
 
-def read_cbox(path: Path) -> Picks:
+def read_cbox(path: Path, frame: PickFrame) -> PickSets:
     """CrYOLO's .cbox; 3D where it gives the z of boxes.
 
     Raises
@@ -112,7 +117,7 @@ def read_cbox(path: Path) -> Picks:
         raise InputError(f"{path}: has no table data_{CBOX_TABLE}; give a .cbox of crYOLO 1.8 or later.")
     if not {"CoordinateX", "CoordinateY", "Width", "Height"} <= set(table.columns):
         if len(table.columns) == 0 or len(table) == 0:
-            return Picks(centers=np.empty((0, 2)), source=path)
+            return {"": Picks(centers=np.empty((0, 2)), source=path)}
         raise InputError(f"{path}: lacks one of the columns CoordinateX, CoordinateY, Width, Height.")
     numbers = {
         name: pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64) for name in table.columns
@@ -128,10 +133,10 @@ def read_cbox(path: Path) -> Picks:
     scores = None if confidence is None or np.isnan(confidence).any() else confidence.astype(np.float32)
     size = numbers.get("EstWidth", numbers["Width"])
     size = np.where(np.isnan(size), numbers["Width"], size)
-    return Picks(centers=places, scores=scores, diameter_px=_middle(size), source=path)
+    return {"": Picks(centers=places, scores=scores, diameter_px=_middle(size), source=path)}
 
 
-def write_cbox(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
+def write_cbox(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
     """Write version 1.0 with the estimated size equal to the box.
 
     Raises
@@ -139,6 +144,7 @@ def write_cbox(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
     OutputError
         If the picks carry no diameter.
     """
+    (picks,) = sets.values()
     side = _side(path, picks)
     n = len(picks)
     scores = np.ones(n) if picks.scores is None else picks.scores.astype(np.float64)
@@ -166,7 +172,7 @@ def write_cbox(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
         stream.write(starfile.to_string(blocks))
 
 
-def write_cryoppp(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
+def write_cryoppp(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
     """Write CryoPPP's table of centers and diameters in pixels; the score has no place.
 
     Raises
@@ -174,6 +180,7 @@ def write_cryoppp(path: Path, picks: Picks, *, overwrite: bool = False) -> None:
     OutputError
         If the picks carry no diameter.
     """
+    (picks,) = sets.values()
     side = _side(path, picks)
     with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")

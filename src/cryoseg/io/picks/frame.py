@@ -38,6 +38,10 @@ class PickFrame:
         Needed for both RELION flavors of STAR, by `rlnTomoName` and by the volume's path; or None.
     diameter_angstrom
         Of the particle; 0.0 if unknown. Viewers draw it.
+    unbinned
+        Whether coordinates in STAR files that are read are RELION 4's unbinned pixels.
+    keep_shifts
+        Whether shifts of files that are read stay beside the coordinates, instead of being added to them.
     """
 
     voxel_size: float = 0.0
@@ -46,6 +50,8 @@ class PickFrame:
     coords_order: CoordsOrder | None = None
     relion: dict[str, RelionFrame] | None = None
     diameter_angstrom: float = 0.0
+    unbinned: bool = False
+    keep_shifts: bool = False
 
     def from_cetpick(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, 3) z, y, x in CET-pick's naming to z, y, x of the file."""

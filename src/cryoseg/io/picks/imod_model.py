@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 
 from cryoseg.errors import InputError
 from cryoseg.io.outputs import atomic_output
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.sets import PickSets
 from cryoseg.types import Picks
 
 CORNER_XYZ = np.array([0.5, 0.5, 0.0])
 # Bytes of the fixed parts, the last of a contour's and of a mesh's header. Source: the same.
 FLAGS_AT, DRAWN_FLIPPED = 152, 1 << 16  # place and bit of "model last viewed on Y/Z flipped" images
 MODEL_HEADER_BYTES, OBJECT_BYTES, CONTOUR_BYTES = 240, 176, 16
+DEFAULT_RADIUS_VOXELS = 5.0
 
 
-def read_imod_model(path: Path) -> Picks:
+def read_mod(path: Path, frame: PickFrame) -> PickSets:
     """All points of all contours of all objects; every contour becomes a track.
 
     Raises
@@ -47,12 +50,13 @@ def read_imod_model(path: Path) -> Picks:
     tracks = np.repeat(np.arange(len(contours)), [len(points) for points in contours])
     (flags,) = _integers(content, FLAGS_AT, 1, path)
     said = f"{path.name}: was drawn on a volume with y and z exchanged; its points are taken as stored."
-    return Picks(
+    picks = Picks(
         centers=xyz[:, ::-1].copy(),
         tracks=tracks if len(contours) > 1 else None,
         source=path,
         warnings=(said,) if flags & DRAWN_FLIPPED else (),
     )
+    return {"": picks}
 
 
 def _contours(content: bytes, path: Path) -> Iterator[NDArray[np.float32]]:
@@ -97,31 +101,33 @@ def _damaged(path: Path) -> InputError:
     )
 
 
-def write_imod_model(
-    path: Path, picks: Picks, *, radius_voxels: float = 5.0, overwrite: bool = False
-) -> None:
+def write_mod(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
     """One object of scattered points, or of one open contour per track.
 
     Parameters
     ----------
     path
         Ends in .mod.
-    picks
-        Three-dimensional; `shape` sets the model's limits.
-    radius_voxels
-        Of the spheres that 3dmod draws.
+    sets
+        Three-dimensional picks of one image; their `shape` sets the model's limits.
+    frame
+        Of the tomogram, whose voxel size and diameter of the particle give the spheres that 3dmod draws.
     overwrite
         Replace an existing file.
     """
     from imodmodel.models import Contour, ImodModel, ModelHeader, Object, ObjectHeader
 
+    (picks,) = sets.values()
+    radius = DEFAULT_RADIUS_VOXELS
+    if frame.diameter_angstrom and frame.voxel_size:
+        radius = frame.diameter_angstrom / frame.voxel_size / 2
     xyz = picks.centers[:, ::-1] + CORNER_XYZ
     tracks = picks.tracks if picks.tracks is not None else np.zeros(len(xyz), dtype=np.int64)
     shape = picks.shape or (0, 0, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         contours = [Contour(points=xyz[tracks == track].astype(np.float32)) for track in np.unique(tracks)]
-        header = ObjectHeader(name="cryoseg picks", pdrawsize=max(1, round(radius_voxels)))
+        header = ObjectHeader(name="cryoseg picks", pdrawsize=max(1, round(radius)))
         header.flags.scattered = picks.tracks is None
         header.flags.open = picks.tracks is not None
         item = Object(contours=contours)

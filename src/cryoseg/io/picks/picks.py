@@ -1,68 +1,56 @@
-"""The one way in and out for coordinates, whatever their format.
+"""Read and write coordinates of every format.
 
-A format is a reader and a writer in a file of its own and one line per suffix in the two tables.
+`cryoseg.config.pick.PickFormat` is the table of the formats: it names the module of each one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from cryoseg.config.pick import FLAT_FORMATS, PickFormat
+from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.picks.box import read_box, read_cbox, write_box, write_cbox, write_cryoppp
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.imod_model import read_imod_model, write_imod_model
-from cryoseg.io.picks.ndjson import read_ndjson, write_ndjson
-from cryoseg.io.picks.relion_star import read_star, write_star
-from cryoseg.io.picks.sets import PickSets
-from cryoseg.io.picks.text import read_coords, read_table, write_coords, write_csv
-from cryoseg.types import Picks
+from cryoseg.io.picks.sets import PickSets, applied_shifts
 
-Reader = Callable[[Path, PickFrame], PickSets]
-
-
-def _alone(read: Callable[[Path], Picks]) -> Reader:
-    return lambda path, frame: {"": read(path)}
-
-
-READERS: dict[str, Reader] = {
-    ".star": read_star,
-    ".csv": read_table,
-    ".tsv": read_table,
-    ".txt": read_table,
-    ".point": read_table,
-    ".coords": lambda path, frame: {"": read_coords(path, frame)},
-    ".mod": _alone(read_imod_model),
-    ".ndjson": _alone(read_ndjson),
-    ".box": _alone(read_box),
-    ".cbox": _alone(read_cbox),
-}
-SUFFIXES = {
-    PickFormat.STAR: ".star",
-    PickFormat.STAR_RELION4: ".star",
-    PickFormat.STAR_RELION5: ".star",
-    PickFormat.CSV: ".csv",
-    PickFormat.MOD: ".mod",
-    PickFormat.NDJSON: ".ndjson",
-    PickFormat.COORDS: ".coords",
-    PickFormat.BOX: ".box",
-    PickFormat.CBOX: ".cbox",
-    PickFormat.CRYOPPP: ".csv",
-    PickFormat.CRYOSPARC: ".star",
-}
-PICK_SUFFIXES = tuple(READERS)
+SUFFIXES = tuple(dict.fromkeys(suffix for one in PickFormat for suffix in one.traits.suffixes))
+# Suffixes of the files that are looked for in folders.
+PICK_SUFFIXES = tuple(
+    dict.fromkeys(suffix for one in PickFormat if one.traits.in_folders for suffix in one.traits.suffixes)
+)
 PICKS_TAG = "_particles"  # behind an image's name in what `cryoseg pick` writes
-_FLAT_WRITERS = {
-    PickFormat.BOX: write_box,
-    PickFormat.CBOX: write_cbox,
-    PickFormat.CRYOPPP: write_cryoppp,
-}
-_ONE_TOMOGRAM = (PickFormat.MOD, PickFormat.NDJSON, PickFormat.COORDS, *_FLAT_WRITERS)
-DEFAULT_RADIUS_VOXELS = 5.0
+MARKED_BYTES = 4096  # in which the marker of a format is looked for
 
 
-def read_picks(path: Path | str, frame: PickFrame | None = None, *, unbinned: bool = False) -> PickSets:
+def format_of(path: Path) -> PickFormat:
+    """Return the format of a file that is read, by its suffix, and by its content where several share it.
+
+    Raises
+    ------
+    InputError
+        If the suffix is unknown, or the file is missing.
+    """
+    suffix = path.suffix.lower()
+    known = [one for one in PickFormat if one.traits.is_read and suffix in one.traits.suffixes]
+    if not known:
+        raise InputError(f"{path}: unknown format of picks. Known suffixes are {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Check the name.")
+    marked = [one for one in known if one.traits.marker]
+    if marked:
+        try:
+            with path.open("rb") as file:
+                beginning = file.read(MARKED_BYTES)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        for one in marked:
+            if one.traits.marker.encode() in beginning:
+                return one
+    return next((one for one in known if not one.traits.marker), known[0])
+
+
+def read_picks(path: Path | str, frame: PickFrame | None = None) -> PickSets:
     """Read coordinates of a known format.
 
     Parameters
@@ -71,14 +59,13 @@ def read_picks(path: Path | str, frame: PickFrame | None = None, *, unbinned: bo
         The file; its suffix names the format.
     frame
         Of the tomogram, where the format leaves something unsaid.
-    unbinned
-        STAR coordinates are RELION 4's unbinned pixels, not voxels of the tomogram.
 
     Returns
     -------
     dict
         By the tomogram's or micrograph's name as the file has it, "" where it names none. Voxels, z, y,
-        x, or pixels, y, x; centers at whole numbers from 0, rows as the file of the image has them.
+        x, or pixels, y, x; centers at whole numbers from 0, rows as the file of the image has them. Shifts
+        are added to the centers unless `frame.keep_shifts`.
 
     Raises
     ------
@@ -86,14 +73,8 @@ def read_picks(path: Path | str, frame: PickFrame | None = None, *, unbinned: bo
         If the suffix is unknown, or the file is missing or damaged.
     """
     path, frame = Path(path), frame or PickFrame()
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: unknown format of picks. Known suffixes are {', '.join(PICK_SUFFIXES)}.")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file. Check the name.")
-    if unbinned and path.suffix.lower() == ".star":
-        return read_star(path, frame, unbinned=True)
-    return reader(path, frame)
+    sets: PickSets = _function("read", format_of(path))(path, frame)
+    return sets if frame.keep_shifts else {name: applied_shifts(picks) for name, picks in sets.items()}
 
 
 def write_picks(
@@ -111,7 +92,7 @@ def write_picks(
     path
         With the suffix of the format.
     sets
-        By the name of the tomogram or micrograph; only STAR and CSV hold several.
+        By the name of the tomogram or micrograph; some formats hold only one.
     frame
         Of the tomogram.
     flavor
@@ -124,33 +105,20 @@ def write_picks(
     OutputError
         If the format holds one tomogram and there are more, or the file cannot be written.
     """
-    path, frame = Path(path), frame or PickFrame()
-    if path.suffix.lower() != SUFFIXES[flavor]:
-        raise OutputError(f"{path}: {flavor} files end in {SUFFIXES[flavor]}.")
-    if flavor in FLAT_FORMATS and any(picks.centers.shape[1] != 2 for picks in sets.values()):
+    path, frame, traits = Path(path), frame or PickFrame(), flavor.traits
+    if path.suffix.lower() != flavor.suffix:
+        raise OutputError(f"{path}: {flavor} files end in {flavor.suffix}.")
+    if any(picks.centers.shape[1] not in traits.dimensions for picks in sets.values()):
         raise OutputError(
             f"{path}: {flavor} holds points of micrographs, and these have a z. Write STAR or CSV."
+            if traits.dimensions == (2,)
+            else f"{path}: {flavor} holds points in three dimensions. Write STAR or CSV."
         )
-    if flavor is PickFormat.CSV:
-        write_csv(path, sets, overwrite=overwrite)
-        return
-    if flavor not in _ONE_TOMOGRAM:
-        write_star(path, sets, frame, flavor=flavor, overwrite=overwrite)
-        return
-    if len(sets) != 1:
+    if len(sets) != 1 and not traits.several:
         raise OutputError(f"{path}: {flavor} holds one image, and these are {len(sets)}. Write STAR or CSV.")
-    (picks,) = sets.values()
-    if flavor in _FLAT_WRITERS:
-        _FLAT_WRITERS[flavor](path, picks, overwrite=overwrite)
-        return
-    if picks.centers.shape[1] != 3:
-        raise OutputError(f"{path}: {flavor} holds points in three dimensions. Write STAR or CSV.")
-    if flavor is PickFormat.MOD:
-        radius = DEFAULT_RADIUS_VOXELS
-        if frame.diameter_angstrom and frame.voxel_size:
-            radius = frame.diameter_angstrom / frame.voxel_size / 2
-        write_imod_model(path, picks, radius_voxels=radius, overwrite=overwrite)
-    elif flavor is PickFormat.NDJSON:
-        write_ndjson(path, picks, overwrite=overwrite)
-    else:
-        write_coords(path, picks, frame, overwrite=overwrite)
+    _function("write", flavor)(path, sets, frame, overwrite=overwrite)
+
+
+def _function(verb: str, flavor: PickFormat) -> Any:
+    module = import_module(f"cryoseg.io.picks.{flavor.traits.module}")
+    return getattr(module, f"{verb}_{flavor.value.replace('-', '_')}")

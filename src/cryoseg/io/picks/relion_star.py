@@ -12,9 +12,21 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, OutputError
+from cryoseg.io.picks.angles import RELION
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.relion_frame import RelionFrame
+from cryoseg.io.picks.relion_poses import (
+    ANGLES,
+    GROUP,
+    PIXEL_SHIFTS,
+    SHIFTS,
+    SUBTOMOGRAM,
+    optics_numbers,
+    pose_columns,
+    rotations_of,
+    shifts_of,
+)
 from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.io.picks.star import numbers, optional_numbers, read_tables, write_table
 from cryoseg.io.picks.text import as_scores, as_tracks
@@ -26,22 +38,15 @@ TRACK_COLUMN = "rlnHelicalTubeID"
 PIXELS = ("rlnCoordinateZ", "rlnCoordinateY", "rlnCoordinateX")
 CENTERED = ("rlnCenteredCoordinateZAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateXAngst")
 
-SHIFTS = ("rlnOriginZAngst", "rlnOriginYAngst", "rlnOriginXAngst")
-OLD_SHIFTS = ("rlnOriginZ", "rlnOriginY", "rlnOriginX")
-SUBTOMOGRAM = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
-CARRIED = {
-    *NAME_COLUMNS,
-    SCORE_COLUMN,
-    TRACK_COLUMN,
-    *PIXELS,
-    *CENTERED,
-    *SHIFTS,
-    *OLD_SHIFTS,
-    "rlnOpticsGroup",
-}
+CLASS_COLUMN = "rlnClassNumber"
+HALF_SET_COLUMN = "rlnRandomSubset"
+# Columns that are read, or that mean nothing without the table of optics groups.
+READ = {SCORE_COLUMN, TRACK_COLUMN, *PIXELS, *CENTERED, *ANGLES, *SUBTOMOGRAM, GROUP}
+DIGITS = 5  # of angles
 FRACTIONS = (
     "all coordinates lie between 0 and 1, as Warp writes fractions of the volume. Multiply them by its size."
 )
+LARGEST_UNBINNED = 1.05  # voxel size divided by the pixel size of the tilt series
 Positions = NDArray[np.float64]  # (n, 3) z, y, x or (n, 2) y, x
 
 
@@ -68,67 +73,78 @@ def _frame(
     return relion
 
 
-def _positions(table: pd.DataFrame, path: Path, frame: PickFrame, name: str, unbinned: bool) -> Positions:
+def _positions(
+    table: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, frame: PickFrame, name: str
+) -> tuple[Positions, tuple[str, ...]]:
+    """Return the coordinates of one image in voxels, and a warning where they may be others."""
     if all(column in table.columns for column in CENTERED):
         relion = _frame(path, frame, name, InputError, "centered coordinates")
-        return relion.from_centered(numbers(table, CENTERED, path), frame.voxel_size)
+        return relion.from_centered(numbers(table, CENTERED, path), frame.voxel_size), ()
     columns = [column for column in PIXELS if column in table.columns]
     if len(columns) < 2 or "rlnCoordinateX" not in columns:
         raise InputError(
             f"{path}: no coordinate columns (rlnCoordinateX and so on, or rlnCenteredCoordinateXAngst)."
         )
     pixels = numbers(table, columns, path)
-    if not unbinned:
-        return pixels
+    unbinned = optics_numbers(table, tables, "rlnTomoTiltSeriesPixelSize")
+    if not frame.unbinned:
+        binnings = frame.voxel_size / unbinned
+        if len(columns) < 3 or not (binnings > LARGEST_UNBINNED).any():
+            return pixels, ()
+        said = (
+            f"{path.name}: the coordinates are read as voxels of {frame.voxel_size:g} A, and the tilt series "
+            f"has pixels of {unbinned.min():g} A. Pass --from-relion4 if they are its pixels."
+        )
+        return pixels, (said,)
+    if frame.relion is None and frame.voxel_size > 0 and (unbinned > 0).all():
+        return pixels * (unbinned / frame.voxel_size)[:, None], ()
     relion = _frame(path, frame, name, InputError, "unbinned coordinates")
-    return relion.from_unbinned(pixels, frame.voxel_size)
-
-
-def _without_shifts(
-    positions: Positions, table: pd.DataFrame, path: Path, pixel_size: float
-) -> tuple[Positions, tuple[str, ...]]:
-    """Subtract the shifts of RELION's refinement where they are known in voxels, and say so.
-
-    A particle lies at its coordinate less its origin offset, which is given in angstrom since RELION 3.1.
-    """
-    dimensions = positions.shape[1]
-    angstrom = [column for column in SHIFTS[-dimensions:] if column in table.columns]
-    old = [column for column in OLD_SHIFTS[-dimensions:] if column in table.columns]
-    for columns in (angstrom, old):
-        shifts = numbers(table, columns, path) if columns else np.zeros((len(table), 0))
-        moved = int(shifts.any(axis=1).sum())
-        if not moved:
-            continue
-        found = f"{path.name}: {moved} of {len(table)} points have shifts ({columns[-1]} and so on)"
-        turned = [one for one in SUBTOMOGRAM if one in table.columns and numbers(table, [one], path).any()]
-        if columns is old:
-            return positions, (f"{found} in pixels of extracted images, which are not applied.",)
-        if turned:
-            return positions, (f"{found} along axes that {turned[0]} turns; they are not applied.",)
-        if pixel_size <= 0:
-            return positions, (f"{found}, which are not applied: the pixel size is unknown (--pixel-size).",)
-        whole = np.zeros_like(positions)
-        whole[:, [SHIFTS[-dimensions:].index(column) for column in columns]] = shifts
-        return positions - whole / pixel_size, (f"{found}, which were subtracted.",)
-    return positions, ()
+    return relion.from_unbinned(pixels, frame.voxel_size), ()
 
 
 def _are_fractions(positions: Positions) -> bool:
     return bool((positions != np.round(positions)).any() and (abs(positions - 0.5) <= 0.5).all())
 
 
-def _micrograph_pixel_size(tables: Sequence[pd.DataFrame]) -> float:
-    """The one pixel size that the optics groups of micrographs give; 0.0 if there are none or several."""
-    sizes = [
-        size
-        for table in tables
-        if (column := optional_numbers(table, "rlnMicrographPixelSize")) is not None
-        for size in column
-    ]
-    return float(sizes[0]) if sizes and len({*sizes}) == 1 and sizes[0] > 0 else 0.0
+def _picks(
+    rows: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, frame: PickFrame, name: str
+) -> Picks:
+    """Return the picks of one image."""
+    positions, warnings = _positions(rows, tables, path, frame, name)
+    is_flat = positions.shape[1] == 2
+    sizes = np.full(len(rows), frame.voxel_size or np.nan)
+    if is_flat and not frame.voxel_size:
+        sizes = optics_numbers(rows, tables, "rlnMicrographPixelSize")
+        sizes[~(sizes > 0)] = np.nan
+    shifts, doubts = shifts_of(rows, tables, path, sizes)
+    if len(rows) > 1 and _are_fractions(positions):
+        doubts = (*doubts, f"{path.name}: {FRACTIONS}")
+    rotations, _ = rotations_of(rows, path)
+    numbered = {name: as_tracks(optional_numbers(rows, name)) for name in (CLASS_COLUMN, HALF_SET_COLUMN)}
+    used = {name for name, values in numbered.items() if values is not None}
+    used |= set() if doubts and shifts is None else {*SHIFTS, *PIXEL_SHIFTS}
+    name_column = next((column for column in NAME_COLUMNS if column in rows.columns), None)
+    size = float(sizes[0]) if len(rows) and len({*sizes.tolist()}) == 1 else 0.0
+    return Picks(
+        centers=positions,
+        scores=as_scores(optional_numbers(rows, SCORE_COLUMN)),
+        tracks=as_tracks(optional_numbers(rows, TRACK_COLUMN)),
+        rotations=rotations,
+        shifts=None if shifts is None else shifts[:, 3 - positions.shape[1] :],
+        classes=numbered[CLASS_COLUMN],
+        half_sets=numbered[HALF_SET_COLUMN],
+        columns={
+            column: rows[column].to_numpy(dtype=object)
+            for column in rows.columns
+            if column not in READ | used | {name_column}
+        },
+        pixel_size=size,
+        source=path,
+        warnings=(*warnings, *doubts),
+    )
 
 
-def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> PickSets:
+def read_star(path: Path, frame: PickFrame) -> PickSets:
     """Picks by the name of the tomogram or micrograph as the file has it; "" where it names none.
 
     Several tables without names are distinguished by the names of their blocks.
@@ -138,9 +154,8 @@ def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> PickSe
     path
         The STAR file.
     frame
-        RELION's frame is needed for centered and unbinned coordinates.
-    unbinned
-        `rlnCoordinateX` and so on are RELION 4's unbinned pixels, not voxels of the tomogram.
+        RELION's frame is needed for centered coordinates, and for unbinned ones where the file does not give
+        the pixel size of the tilt series.
 
     Raises
     ------
@@ -159,55 +174,39 @@ def read_star(path: Path, frame: PickFrame, *, unbinned: bool = False) -> PickSe
             f"{path}: {len(nameless)} tables name no image, and their blocks have no names of their own. Add "
             f"the column {NAME_COLUMNS[1]}, or give one file for each image."
         )
-    optics = _micrograph_pixel_size([table for _, table in tables])
     parts = []
     for block, table in chosen:
         key = next((column for column in NAME_COLUMNS if column in table.columns), None)
         own = block if len(nameless) > 1 else ""
-        is_flat = not {PIXELS[0], CENTERED[0]} & set(table.columns)
-        pixel_size = frame.voxel_size or (optics if is_flat else 0.0)
-        left_out = tuple(column for column in table.columns if column not in CARRIED)
         # A micrograph without picks is a table with columns and no row to name it.
         groups = table.groupby(key, sort=False) if key and len(table) else [(own, table)]
         for name, rows in groups:
-            positions = _positions(rows, path, frame, str(name), unbinned)
-            centers, warnings = _without_shifts(positions, rows, path, pixel_size)
-            if len(rows) > 1 and _are_fractions(positions):
-                warnings = (*warnings, f"{path.name}: {FRACTIONS}")
-            picks = Picks(
-                centers=centers,
-                scores=as_scores(optional_numbers(rows, SCORE_COLUMN)),
-                tracks=as_tracks(optional_numbers(rows, TRACK_COLUMN)),
-                source=path,
-                warnings=warnings,
-                left_out=left_out,
-            )
-            parts.append((str(name), picks))
+            parts.append((str(name), _picks(rows, [one for _, one in tables], path, frame, str(name))))
     return collect(parts)
 
 
-def write_star(
-    path: Path,
-    sets: dict[str, Picks],
-    frame: PickFrame,
-    *,
-    flavor: PickFormat = PickFormat.STAR,
-    overwrite: bool = False,
-) -> None:
-    """Write all picks as one table `particles`.
+def write_star(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+    """Write all picks as one table `particles`, in voxels of the tomogram or pixels of the micrograph."""
+    _write(path, sets, frame, PickFormat.STAR, overwrite)
 
-    Parameters
-    ----------
-    path
-        Ends in .star.
-    sets
-        By tomogram name.
-    frame
-        Voxel size, and RELION's frame for its two flavors.
-    flavor
-        `star`, `star-relion4`, `star-relion5`, or `cryosparc`: names of micrographs without folders.
-    overwrite
-        Replace an existing file.
+
+def write_star_relion4(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+    """Write unbinned pixels."""
+    _write(path, sets, frame, PickFormat.STAR_RELION4, overwrite)
+
+
+def write_star_relion5(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+    """Write angstrom from the center of the tomogram."""
+    _write(path, sets, frame, PickFormat.STAR_RELION5, overwrite)
+
+
+def write_cryosparc(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+    """Write names of micrographs without folders, by which cryoSPARC finds its exposures."""
+    _write(path, sets, frame, PickFormat.CRYOSPARC, overwrite)
+
+
+def _write(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat, overwrite: bool) -> None:
+    """Write all picks as one table `particles`.
 
     Raises
     ------
@@ -215,11 +214,10 @@ def write_star(
         If a RELION flavor is asked for without its frame.
     """
     parts = []
-    paths = list(map(Path, sets))
     is_relion = flavor in (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
     labels = list(sets)
     if is_relion or flavor is PickFormat.CRYOSPARC:
-        labels = distinct_names(paths, bare=is_relion)
+        labels = distinct_names(list(map(Path, sets)), bare=is_relion)
     for (name, picks), label in zip(sets.items(), labels, strict=True):
         coordinates, columns = picks.centers, PIXELS[-picks.centers.shape[1] :]
         if is_relion:
@@ -233,16 +231,37 @@ def write_star(
         part: dict[str, object] = {names: [label] * len(picks)}
         for column, values in zip(columns[::-1], coordinates.T[::-1], strict=True):
             part[column] = np.round(values, 4)
-        if picks.scores is not None:
-            part[SCORE_COLUMN] = np.round(picks.scores.astype(np.float64), 5)
-        if picks.tracks is not None:
-            # RELION counts from 1, as numbers that were read from its files do already.
-            part[TRACK_COLUMN] = picks.tracks + int((picks.tracks < 1).any())
-        parts.append(pd.DataFrame(part))
+        parts.append(pd.DataFrame(part | _further_columns(path, picks, frame.voxel_size or picks.pixel_size)))
     if not parts:
         raise OutputError(f"{path}: no picks to write.")
     table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     write_table(path, "particles", table, overwrite=overwrite)
+
+
+def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, object]:
+    """Return all columns but names and coordinates."""
+    part: dict[str, object] = {}
+    if picks.scores is not None:
+        part[SCORE_COLUMN] = np.round(picks.scores.astype(np.float64), 5)
+    if picks.tracks is not None:
+        # RELION counts from 1, as numbers that were read from its files do already.
+        part[TRACK_COLUMN] = picks.tracks + int((picks.tracks < 1).any())
+    part |= {name: np.round(values, DIGITS) for name, values in pose_columns(picks, voxel_size).items()}
+    if picks.shifts is not None:
+        if voxel_size <= 0:
+            raise OutputError(f"{path}: shifts in STAR files are in angstrom. Pass --pixel-size.")
+        offsets = -picks.shifts * voxel_size
+        if SUBTOMOGRAM[0] in part:
+            frames = RELION.matrices(np.stack([np.asarray(part[name]) for name in SUBTOMOGRAM], axis=1))
+            offsets = np.einsum("nji,nj->ni", frames, offsets[:, ::-1])[:, ::-1]
+        for axis, name in enumerate(SHIFTS[-offsets.shape[1] :]):
+            part[name] = np.round(offsets[:, axis] + 0.0, 4)
+    if picks.classes is not None:
+        part[CLASS_COLUMN] = picks.classes
+    if picks.half_sets is not None:
+        part[HALF_SET_COLUMN] = picks.half_sets
+    labels = {"_".join(name.split()): texts for name, texts in picks.columns.items()}
+    return part | {name: texts for name, texts in labels.items() if name not in part}
 
 
 def join_stars(files: Mapping[Path, str], output: Path, *, overwrite: bool = False) -> None:

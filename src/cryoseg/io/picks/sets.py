@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from cryoseg.errors import InputError
-from cryoseg.types import Picks
+from cryoseg.types import PER_PICK, Picks
 
 PickSets = dict[str, Picks]
 
@@ -27,7 +29,7 @@ def collect(parts: Iterable[tuple[str, Picks]]) -> PickSets:
 
 
 def join_picks(parts: Sequence[Picks]) -> Picks:
-    """Picks of one image together; scores and tracks stay where all parts have them."""
+    """Join picks of one image; what belongs to each pick, such as scores, is kept where all parts have it."""
     first = parts[0]
     if len({picks.centers.shape[1] for picks in parts}) > 1:
         raise InputError(
@@ -35,17 +37,30 @@ def join_picks(parts: Sequence[Picks]) -> Picks:
         )
     if len(parts) == 1:
         return first
-    scores = [picks.scores for picks in parts if picks.scores is not None]
-    tracks = [picks.tracks for picks in parts if picks.tracks is not None]
-    sizes = {picks.diameter_px for picks in parts}
-    return Picks(
+    arrays = {name: [getattr(picks, name) for picks in parts] for name in PER_PICK}
+    joined: dict[str, Any] = {
+        name: None if any(one is None for one in several) else np.concatenate(several)
+        for name, several in arrays.items()
+    }
+    return replace(
+        first,
         centers=np.concatenate([picks.centers for picks in parts]),
-        scores=np.concatenate(scores) if len(scores) == len(parts) else None,
-        tracks=np.concatenate(tracks) if len(tracks) == len(parts) else None,
-        shape=first.shape,
-        pixel_size=first.pixel_size,
-        diameter_px=float(np.median([*sizes])),
-        source=first.source,
+        columns={
+            name: np.concatenate([picks.columns[name] for picks in parts])
+            for name in first.columns
+            if all(name in picks.columns for picks in parts)
+        },
+        diameter_px=float(np.median([*{picks.diameter_px for picks in parts}])),
         warnings=tuple(dict.fromkeys(text for picks in parts for text in picks.warnings)),
-        left_out=tuple(dict.fromkeys(name for picks in parts for name in picks.left_out)),
+        **joined,
     )
+
+
+def applied_shifts(picks: Picks) -> Picks:
+    """Add the shifts to the centers, and say so in a warning."""
+    if picks.shifts is None:
+        return picks
+    moved = int(picks.shifts.any(axis=1).sum())
+    said = f"{picks.source.name}: the shifts of {moved} of {len(picks)} points were added to the coordinates."
+    warnings = (*picks.warnings, said) if moved else picks.warnings
+    return replace(picks, centers=picks.centers + picks.shifts, shifts=None, warnings=warnings)

@@ -14,6 +14,7 @@ from cryoseg.errors import InputError
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.imod_model import CORNER_XYZ
+from cryoseg.io.picks.sets import PickSets
 from cryoseg.types import FloatArray, Picks
 
 _ALIASES = {
@@ -115,7 +116,7 @@ def _is_cetpick_header(header: list[str]) -> bool:
     return {"image_name", "x_coord", "y_coord", "z_coord"} <= {cell.lower() for cell in header}
 
 
-def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
+def read_csv(path: Path, frame: PickFrame) -> PickSets:
     """CSV or TSV with a header, or bare numbers, by tomogram name ("" where there is none).
 
     With a header, columns are found by name (x, y, z; x_coord and so on; score; image_name).
@@ -154,8 +155,12 @@ def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
     extra = {key: _optional(path, rows[1:], where[key]) for key in ("score", "track", "diameter", "radius")}
     sizes = extra["diameter"] if extra["radius"] is None else 2 * extra["radius"]
     used = set(where.values())
-    left_out = tuple(cell for number, cell in enumerate(rows[0]) if number not in used and cell)
-    sets: dict[str, Picks] = {}
+    columns = {
+        cell: np.array([row[at] if len(row) > at else "" for row in rows[1:]], dtype=object)
+        for at, cell in enumerate(rows[0])
+        if at not in used and cell
+    }
+    sets: PickSets = {}
     for name in dict.fromkeys(names.tolist()):
         chosen = np.asarray(names == name)
         score, size = _complete(extra["score"], chosen), _complete(sizes, chosen)
@@ -165,7 +170,7 @@ def read_table(path: Path, frame: PickFrame) -> dict[str, Picks]:
             tracks=as_tracks(_complete(extra["track"], chosen)),
             diameter_px=0.0 if size is None else float(np.median(size)),
             source=path,
-            left_out=left_out,
+            columns={name: texts[chosen] for name, texts in columns.items()},
         )
     return sets
 
@@ -212,7 +217,7 @@ def _read_bare(path: Path, rows: list[list[str]]) -> Picks:
     return Picks(centers=xyz[:, ::-1].copy(), source=path, warnings=(said,))
 
 
-def read_coords(path: Path, frame: PickFrame) -> Picks:
+def read_coords(path: Path, frame: PickFrame) -> PickSets:
     """A .coords file: x, y, z of TomoTwin and crYOLO, or CET-pick's x, z, y and a score.
 
     The order is that of the frame. Without one, it is the one in which all points lie inside the volume;
@@ -225,7 +230,7 @@ def read_coords(path: Path, frame: PickFrame) -> Picks:
     """
     rows = _rows(path)
     if not rows:
-        return Picks(centers=np.empty((0, 3)), source=path)
+        return {"": Picks(centers=np.empty((0, 3)), source=path)}
     width = len(rows[0])
     odd = next((number for number, row in enumerate(rows, 1) if len(row) != width), None)
     if width not in (3, 4) or odd is not None:
@@ -240,11 +245,11 @@ def read_coords(path: Path, frame: PickFrame) -> Picks:
         CoordsOrder.XZY: frame.from_cetpick(values[:, [1, 2, 0]]),
     }
     if frame.coords_order is not None:
-        return Picks(centers=read[frame.coords_order], scores=scores, source=path)
+        return {"": Picks(centers=read[frame.coords_order], scores=scores, source=path)}
     shape = frame.shape if frame.shape is not None and len(frame.shape) == 3 else None
     fitting = [order for order in read if shape and inside(read[order], shape).all()]
     if (read[CoordsOrder.XYZ] == read[CoordsOrder.XZY]).all():
-        return Picks(centers=read[CoordsOrder.XYZ], scores=scores, source=path)
+        return {"": Picks(centers=read[CoordsOrder.XYZ], scores=scores, source=path)}
     if len(fitting) == 1:
         order, why = fitting[0], "all points lie inside the volume only so"
     elif (values[:, :3] != np.round(values[:, :3])).any():
@@ -259,11 +264,12 @@ def read_coords(path: Path, frame: PickFrame) -> Picks:
     said = (
         f"{path.name}: the columns are read as {', '.join(order)}, because {why} (--coords-order overrides)."
     )
-    return Picks(centers=read[order], scores=scores, source=path, warnings=(said,))
+    return {"": Picks(centers=read[order], scores=scores, source=path, warnings=(said,))}
 
 
-def write_coords(path: Path, picks: Picks, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_coords(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
     """Write as CET-pick does: tab, no header, whole numbers x, z, y, then the score if there is one."""
+    (picks,) = sets.values()
     whole = np.round(frame.to_cetpick(picks.centers)).astype(int)
     with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
@@ -272,16 +278,17 @@ def write_coords(path: Path, picks: Picks, frame: PickFrame, *, overwrite: bool 
             writer.writerow([x, z, y, *score])
 
 
-def write_csv(path: Path, sets: dict[str, Picks], *, overwrite: bool = False) -> None:
-    """Write tomogram, x, y, z in voxels, and score and track where there are any."""
+def write_csv(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+    """Write tomogram, x, y, z in voxels, and what there is of score, track and further columns."""
     scored = any(picks.scores is not None for picks in sets.values())
     tracked = any(picks.tracks is not None for picks in sets.values())
     flat = any(picks.centers.shape[1] == 2 for picks in sets.values())
     header = ["tomogram", "x", "y"] if not flat else ["image", "x", "y"]
     header += ([] if flat else ["z"]) + ["score"] * scored + ["track"] * tracked
+    further = dict.fromkeys(name for picks in sets.values() for name in picks.columns)
     with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow([*header, *further])
         for name, picks in sets.items():
             for number, center in enumerate(picks.centers):
                 row = [name, *(f"{value:.4f}" for value in center[::-1])]
@@ -289,6 +296,7 @@ def write_csv(path: Path, sets: dict[str, Picks], *, overwrite: bool = False) ->
                     row.append("" if picks.scores is None else f"{picks.scores[number]:.5f}")
                 if tracked:
                     row.append("" if picks.tracks is None else str(int(picks.tracks[number])))
+                row += [picks.columns[key][number] if key in picks.columns else "" for key in further]
                 writer.writerow(row)
 
 

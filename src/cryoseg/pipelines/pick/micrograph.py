@@ -165,8 +165,7 @@ def _in_micrograph(picks: Picks, blank: BoolArray, box: tuple[slice, ...]) -> Pi
     centers = picks.centers + [side.start for side in box]
     y, x = np.clip(np.rint(centers).astype(int), 0, np.array(blank.shape) - 1).T
     kept = ~blank[y, x]
-    scores = None if picks.scores is None else picks.scores[kept]
-    return replace(picks, centers=centers[kept], scores=scores, shape=blank.shape)
+    return replace(picks, centers=centers, shape=blank.shape).take(kept)
 
 
 def _pick_signal(

@@ -20,7 +20,7 @@ from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.names import distinct_names
-from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
+from cryoseg.io.picks.picks import PICKS_TAG, write_picks
 from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.files import ParticleRecipe
@@ -106,7 +106,7 @@ def pick_micrograph_files(
             if path not in failed
         }
         for flavor in outputs.formats:
-            if SUFFIXES[flavor] == ".star":
+            if flavor.suffix == ".star":
                 middle = flavor.value.removeprefix("star")
                 name = f"{COMBINED_NAME}_{middle}.star" if middle else f"{COMBINED_NAME}.star"
                 write_combined_star(output_dir / name, partial(existing_stars, rest, flavor))
@@ -224,7 +224,7 @@ def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str,
     for chosen in outputs.formats:
         flavor = _MICROGRAPH_FORMAT.get(chosen, chosen)
         middle = "_cryosparc" if flavor is PickFormat.CRYOSPARC else ""
-        paths[flavor.value] = folder / f"{base}{middle}{SUFFIXES[flavor]}"
+        paths[flavor.value] = folder / f"{base}{middle}{flavor.suffix}"
     for kind, wanted, ending in (
         ("mask", outputs.mask, "mask.mrc"),
         ("logits", outputs.logits, "logits.mrc"),
@@ -285,9 +285,9 @@ def _write(outputs: Mapping[str, Path], micrograph: Micrograph, result: Microgra
         write_mask(outputs["mask"], result.mask()[None], micrograph.geometry, label=label)
     if "logits" in outputs:
         write_logits(outputs["logits"], result.native_logits()[None], micrograph.geometry, label=label)
-    for kind, file in outputs.items():
-        if kind in tuple(PickFormat):
+    for flavor in PickFormat:
+        if flavor.value in outputs:
             sets = {micrograph.source.as_posix(): result.picks}
-            write_picks(file, sets, flavor=PickFormat(kind))
+            write_picks(outputs[flavor.value], sets, flavor=flavor)
     if "overlay" in outputs:
         write_overlay(outputs["overlay"], micrograph.data, result.picks)

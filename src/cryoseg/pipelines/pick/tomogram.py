@@ -168,16 +168,6 @@ def check_tomogram(tomogram: Tomogram, mask: BoolArray | None = None) -> None:
     check_finite(tomogram)
 
 
-def take(picks: Picks, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Picks:
-    """Return the picks that a mask (n,) or an index (m,) selects."""
-    return replace(
-        picks,
-        centers=picks.centers[chosen],
-        scores=None if picks.scores is None else picks.scores[chosen],
-        tracks=None if picks.tracks is None else picks.tracks[chosen],
-    )
-
-
 def _select(
     candidates: Picks,
     threshold: float,
@@ -188,14 +178,14 @@ def _select(
 ) -> tuple[Picks, dict[str, int]]:
     assert candidates.scores is not None
     assert candidates.shape is not None
-    picks = take(candidates, candidates.scores > threshold)
+    picks = candidates.take(candidates.scores > threshold)
     dropped: dict[str, int] = {}
 
     def keep(rule: str, chosen: NDArray[np.bool_]) -> None:
         nonlocal picks
         if not chosen.all():
             dropped[rule] = int((~chosen).sum())
-        picks = take(picks, chosen)
+        picks = picks.take(chosen)
 
     thin = ORDERS[axis][0]
     border = [config.border_angstrom / size for size in voxel_size]

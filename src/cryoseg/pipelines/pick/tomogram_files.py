@@ -26,7 +26,7 @@ from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resol
 from cryoseg.io.outputs import lock, make_folder
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import distinct_names
-from cryoseg.io.picks.picks import PICKS_TAG, SUFFIXES, write_picks
+from cryoseg.io.picks.picks import PICKS_TAG, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.records import hash_file, read_record
@@ -222,7 +222,7 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for flavor in outputs.formats:
         middle = flavor.value.removeprefix("star") if flavor in RELION_FORMATS else ""
-        paths[flavor.value] = folder / f"{base}{middle.replace('-', '_')}{SUFFIXES[flavor]}"
+        paths[flavor.value] = folder / f"{base}{middle.replace('-', '_')}{flavor.suffix}"
     if outputs.heat_map:
         paths["heat_map"] = folder / f"{base}_heat_map.mrc"
     if outputs.preview:
@@ -298,9 +298,9 @@ def _pick_one(
         relion=request.relion if own is None else {"": own},
         diameter_angstrom=diameter,
     )
-    for kind, file in outputs.items():
-        if kind in tuple(PickFormat):
-            write_picks(file, {stem(path): picks}, frame, flavor=PickFormat(kind))
+    for flavor in PickFormat:
+        if flavor.value in outputs:
+            write_picks(outputs[flavor.value], {stem(path): picks}, frame, flavor=flavor)
     if "heat_map" in outputs:
         write_logits(outputs["heat_map"], result.heat_map, result.heat_geometry, label=made_by("pick"))
     if "preview" in outputs:
@@ -336,7 +336,7 @@ def _write_combined(folder: Path, jobs: dict[str, dict[str, Path]], outputs: Pic
     if len(done) < 2:
         return
     for flavor in outputs.formats:
-        if SUFFIXES[flavor] != ".star":
+        if flavor.suffix != ".star":
             continue
         if flavor in RELION_FORMATS:
             sizes = {str(read_record(paths["record"])["input"].get("voxel_size_zyx")) for paths in done}
