@@ -51,7 +51,7 @@ def one_run(case, labels, seed, settings):
     from cet_pick_phantom import cpu_seconds, score
 
     from cryoseg.config.cet_pick import CetPickConfig
-    from cryoseg.config.simulate_phantoms import Body, PhantomConfig
+    from cryoseg.config.simulate import Body, PhantomConfig
     from cryoseg.methods.cet_pick.train import LabeledTomogram, train_detector
     from cryoseg.pipelines.pick.tomogram import pick_tomogram
     from cryoseg.simulate.phantoms import make_phantom

@@ -60,8 +60,7 @@ COLUMNS = ("dice_paper", "dice", "dice_discs", "f1", "ap", "ece")
 
 def prompt_config(method):
     """What is added to the SAM."""
-    from cryoseg.config.promise import PromiseConfig, Prompter
-    from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
+    from cryoseg.config.prompt_sam import PromiseConfig, PromptConfig, Prompter, PromptMethod
 
     if method == "finetune+encoder":
         return PromptConfig(method=PromptMethod.FINETUNE, tuned_blocks=ALL_BLOCKS, tune_prompt_encoder=True)

@@ -18,7 +18,7 @@ import torch
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.config.segment import Polarity
-from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
+from cryoseg.config.simulate import SimulateMicrographsConfig
 from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, evaluate_picks
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.pipelines.pick.micrograph import pick_micrograph

@@ -19,7 +19,7 @@ import cryoseg
 from cryoseg.cli.app import app, main
 from cryoseg.cli.console import BatchConsole
 from cryoseg.cli.evaluate.options import named_methods
-from cryoseg.cli.relion_options import RelionOptions
+from cryoseg.cli.options import RelionOptions
 from cryoseg.config.common import ProgressStyle
 from cryoseg.config.evaluate import Metric, read_metrics
 from cryoseg.config.segment import ModelChoice, ModelName

@@ -192,7 +192,7 @@ def test_pieces_of_a_killed_rerun_are_replaced(first: Path, tmp_path: Path) -> N
 
 def test_a_function_called_from_python_leaves_no_options(first: Path, tmp_path: Path) -> None:
     from cryoseg.config import PostprocessStep
-    from cryoseg.config.postprocess import PostprocessConfig
+    from cryoseg.config.segment import PostprocessConfig
     from cryoseg.pipelines.segment.postprocess import postprocess_files
 
     logits = first / "out" / "ts_membrane_logits.mrc"

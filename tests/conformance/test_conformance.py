@@ -27,9 +27,8 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config import ModelChoice, Preset, SegmentConfig
 from cryoseg.config.cet_pick import Arch
-from cryoseg.config.promise import PromiseConfig, Prompter
-from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
-from cryoseg.config.restore import restore
+from cryoseg.config.prompt_sam import InputScale, PromiseConfig, PromptConfig, Prompter, PromptMethod
+from cryoseg.config.setting import restore
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.events import Report
 from cryoseg.io.images.volumes import write_logits

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from cryoseg.config.convert import ConvertConfig
 from cryoseg.config.pick import CoordsOrder, PickFormat, ThicknessAxis
-from cryoseg.config.postprocess import PostprocessConfig
+from cryoseg.config.segment import PostprocessConfig
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.io.picks.frame import PickFrame

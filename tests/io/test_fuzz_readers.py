@@ -44,7 +44,7 @@ from cryoseg.config import EvaluateConfig
 from cryoseg.config.pick import PickFormat
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import CryosegError
-from cryoseg.io.images import claimed_size, omezarr
+from cryoseg.io.images import memory, omezarr
 from cryoseg.io.images.micrographs import is_single_image, read_micrograph
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.pictures import (
@@ -62,7 +62,7 @@ from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
 from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.picks.text import is_coordinate_table, is_image_list, read_image_list
 from cryoseg.io.records import read_record, read_score, score_to_json, write_record
-from cryoseg.io.web.testset import read_testset
+from cryoseg.io.web.archives import read_testset
 from cryoseg.io.web.weight_files import check_structure, recorded_sha256
 from cryoseg.types import Geometry, Picks
 
@@ -412,7 +412,7 @@ class Sample:
 @pytest.fixture(autouse=True)
 def _small_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     """What chunked formats may leave out is 4 GiB for users, and too much for a test."""
-    monkeypatch.setattr(claimed_size, "BACKGROUND_BYTES", 2**20)
+    monkeypatch.setattr(memory, "BACKGROUND_BYTES", 2**20)
     monkeypatch.setattr(omezarr, "MOST_CHUNKS", 1000)
 
 
@@ -464,7 +464,7 @@ def test_many_damaged_files_in_a_child() -> None:
 
 
 def _main(names: list[str], seed: int, count: int) -> int:
-    claimed_size.BACKGROUND_BYTES = 2**20
+    memory.BACKGROUND_BYTES = 2**20
     omezarr.MOST_CHUNKS = 1000
     faults: dict[str, str] = {}
     for name in names:

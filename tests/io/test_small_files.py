@@ -16,7 +16,7 @@ from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.core.metrics.masks import evaluate_mask
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.records import read_score, score_to_json, write_record
-from cryoseg.io.web.testset import ListedRun, read_testset
+from cryoseg.io.web.archives import ListedRun, read_testset
 from cryoseg.io.web.weight_files import (
     Kind,
     check_structure,

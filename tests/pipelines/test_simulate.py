@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoseg.config.simulate import SimulateConfig, SimulatedSeries
-from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
+from cryoseg.config.simulate import SimulateConfig, SimulatedSeries, SimulateMicrographsConfig
 from cryoseg.events import Report, Status
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.io.picks.picks import read_picks

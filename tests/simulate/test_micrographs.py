@@ -7,8 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cryoseg.config.simulate import PolarityOnDisk
-from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
+from cryoseg.config.simulate import MicrographRecipe, PolarityOnDisk, SimulateMicrographsConfig
 from cryoseg.errors import ConfigError
 from cryoseg.simulate.micrographs import simulate_micrograph
 from cryoseg.simulate.particle_shapes import KINDS, draw_species, project

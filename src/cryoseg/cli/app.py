@@ -40,7 +40,7 @@ COMMANDS = {
     "evaluate": Entry("evaluate.app:app", "Score segmentations and picks against a truth."),
     "data": Entry("data:app", "Fetch published tomograms, annotations and micrographs."),
     "train": Entry("train.app:app", "Train models on your own data; every run can be stopped and resumed."),
-    "simulate": Entry("simulate.app:app", "Make tomograms and micrographs whose truth is known exactly."),
+    "simulate": Entry("simulate:app", "Make tomograms and micrographs whose truth is known exactly."),
     "weights": Entry("weights:app", "List, find, download and verify model weights."),
     "sample": Entry("sample:app", "Print the path of sample data that the package carries."),
     "cluster": Entry("cluster:app", "Run batches on a cluster."),

@@ -37,7 +37,7 @@ def script(
     cryoseg cluster script --cluster-tasks 10 --cluster-option partition=gpu --cluster-option
     gpus-per-node=1 segment "tomograms/*.mrc" -o membranes > segment.sh
     """
-    from cryoseg.pipelines.batches.sbatch import sbatch_script
+    from cryoseg.pipelines.batches.slurm import sbatch_script
 
     words = command[1:] if Path(command[0]).name == "cryoseg" else command
     if not words or words[0] not in COMMANDS:

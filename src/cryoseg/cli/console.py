@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -26,7 +27,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cryoseg.config.common import ProgressStyle
+from cryoseg.config.evaluate import HEADLINES
 from cryoseg.events import Event, Note, Row, StageProgress, Status, Warn
+
+if TYPE_CHECKING:
+    from cryoseg.pipelines.evaluate.segmentations import Evaluation
 
 _STYLE = {
     Status.DONE: "green",
@@ -144,29 +149,95 @@ class BatchConsole:
         columns
             Columns of `Row.columns` to show between status and seconds; None shows all.
         """
+        from cryoseg.pipelines.batches.report import row_names  # imports numpy, which --help does not need
+
         if columns is None:
             columns = tuple(dict.fromkeys(name for row in rows for name in row.columns))
-        table = Table(title=title, title_justify="left")
-        table.add_column("file", overflow="fold")
-        table.add_column("status")
-        for name in columns:
-            table.add_column(name, justify="right")
-        table.add_column("seconds", justify="right")
-        table.add_column("message", overflow="fold")
-        from cryoseg.pipelines.batches.report import (
-            row_names,
-        )  # imports the readers of images, which --help does not need
-
-        for row, name in zip(rows, row_names(rows), strict=True):
-            table.add_row(
-                Text(name),
+        cells: list[Sequence[str | Text]] = [
+            (
+                name,
                 Text(row.status.value, style=_STYLE[row.status]),
-                *(Text(row.columns.get(name, "")) for name in columns),
+                *(row.columns.get(column, "") for column in columns),
                 f"{row.seconds:.1f}",
-                Text(row.message),
+                row.message,
             )
-        console = self.out if self.out.is_terminal else Console(width=160, highlight=False)
-        console.print(table)
+            for row, name in zip(rows, row_names(rows), strict=True)
+        ]
+        header = ("file", "status", *columns, "seconds", "message")
+        print_table(title, header, cells, right=(*columns, "seconds"))
+
+
+def print_table(
+    title: str,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    right: Collection[str] = (),
+    width: int = 160,
+) -> None:
+    """Print a table.
+
+    Parameters
+    ----------
+    title
+        Title of the table.
+    header
+        Names of the columns.
+    rows
+        Cells of every row.
+    right
+        Columns that are aligned on the right.
+    width
+        Width in characters if the output is not a terminal.
+    """
+    table = Table(title=title, title_justify="left")
+    for name in header:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(width=width, highlight=False)
+    console.print(table)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print every metric of a single pair, or a row per file and the means of several."""
+    from cryoseg.pipelines.evaluate.report import comparison_rows, means_rows
+    from cryoseg.pipelines.evaluate.segmentations import show_metric
+
+    good = [file for file in evaluation.files if not file.error]
+    if len(evaluation.files) == 1 and good:
+        rows = [(name, show_metric(value)) for name, value in good[0].metrics.items()]
+        print_table(good[0].name, ("metric", "value"), rows, right=("value",), width=200)
+        return
+    prefixes = tuple(name for name in HEADLINES if name.endswith("_"))
+    present = dict.fromkeys(name for file in evaluation.files for name in file.metrics)
+    columns = [name for name in present if name in HEADLINES or name.startswith(prefixes)]
+    files: list[Sequence[str | Text]] = [
+        (
+            file.method,
+            file.name,
+            *(show_metric(file.metrics[name]) if name in file.metrics else "" for name in columns),
+            Text(file.error, style="red"),
+        )
+        for file in evaluation.files
+    ]
+    files += [
+        ("", row.name, *[""] * len(columns), Text(f"{row.status.value}: {row.message}", style="cyan"))
+        for row in evaluation.unscored
+    ]
+    print_table("Scores", ("method", "file", *columns, "error"), files, right=columns, width=200)
+    if good:
+        numbers = ("macro", "95 % interval", "files", "undefined", "micro")
+        header = ("metric", "method", *numbers)
+        print_table("Means over files", header, means_rows(evaluation), right=numbers, width=200)
+    if evaluation.comparisons:
+        title = "Comparison (two-sided Wilcoxon signed-rank over files, Holm-corrected over pairs of methods)"
+        compared = ("difference", "files", "p", "p corrected")
+        print_table(
+            title, ("metric", "methods", *compared), comparison_rows(evaluation), right=compared, width=200
+        )
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from typer import Argument, echo
 
-from cryoseg.cli.options import Overwrite
-from cryoseg.cli.relion_options import RelionOptions
+from cryoseg.cli.options import Overwrite, RelionOptions
 from cryoseg.config.common import Mode0, mode0_setting, pixel_size_setting
 from cryoseg.config.convert import ConvertConfig, read_image_size, write_image_size
 from cryoseg.config.pick import CoordsOrder, ThicknessAxis, coords_order_setting, thickness_axis_setting

@@ -26,7 +26,7 @@ def doctor(
     Example: cryoseg doctor
     """
     from cryoseg import __version__
-    from cryoseg.pipelines.doctor.doctor import examine
+    from cryoseg.pipelines.doctor import examine
 
     diagnosis = examine(device=device, checkpoints_dir=checkpoints_dir, self_test=self_test)
     if as_json:
@@ -37,19 +37,14 @@ def doctor(
         }
         typer.echo(json.dumps(report, indent=2))
         raise Exit(int(not diagnosis.is_well))
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Doctor", title_justify="left")
-    for column in ("check", "verdict", "found", "what to do"):
-        table.add_column(column, overflow="fold")
-    for check in diagnosis.checks:
-        verdict = Text(check.verdict.value, style=_STYLE[check.verdict])
-        table.add_row(Text(check.name), verdict, Text(check.found), Text(check.advice))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(width=160, highlight=False)
-    console.print(table)
+    from cryoseg.cli.console import print_table
+
+    rows = [
+        (check.name, Text(check.verdict.value, style=_STYLE[check.verdict]), check.found, check.advice)
+        for check in diagnosis.checks
+    ]
+    print_table("Doctor", ("check", "verdict", "found", "what to do"), rows)
     typer.echo("Everything needed is here." if diagnosis.is_well else "Something is wrong; see above.")
     raise Exit(int(not diagnosis.is_well))

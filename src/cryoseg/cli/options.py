@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from typer import Argument
 
@@ -19,13 +19,15 @@ from cryoseg.config.common import (
     overwrite_setting,
     pixel_size_setting,
     precision_setting,
-    seed_setting,
 )
 from cryoseg.config.fetch_data import split_setting
-from cryoseg.config.setting import Settings, setting
+from cryoseg.config.pick import CenterRule
+from cryoseg.config.setting import Settings, read_sizes, setting, write_sizes
+from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
+    from cryoseg.io.picks.relion_frame import RelionFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +47,6 @@ class Verbosity(Settings):
         from cryoseg.cli.console import batch_console  # imports rich, which --help does not need
 
         return batch_console(quiet=self.quiet, verbose=self.verbose, progress=self.progress)
-
-
-def card_setting() -> Any:
-    """Entries that are added to the model card."""
-    return setting(
-        None,
-        help='JSON object to add to the model card, such as \'{"data": "..."}\'.',
-        shown="none",
-    )
 
 
 Inputs = Annotated[
@@ -77,8 +70,53 @@ PrecisionOption = Annotated[Precision, precision_setting()]
 Overwrite = Annotated[bool, overwrite_setting()]
 DryRun = Annotated[bool, dry_run_setting()]
 Quiet = Annotated[bool, setting(help="Print only errors and the summary.", flags=("--quiet", "-q"))]
-Verbose = Annotated[bool, setting(help="Print every setting and note.", flags=("--verbose", "-v"))]
 CheckpointsDir = Annotated[Path | None, checkpoints_dir_setting()]
-Seed = Annotated[int, seed_setting()]
-Card = Annotated[str | None, card_setting()]
 Split = Annotated[str, split_setting()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelionOptions(Settings):
+    """Pixel sizes and sizes of the unbinned tomograms of RELION."""
+
+    panel: ClassVar[str] = "RELION's frames of tomograms"
+
+    tomograms_star: Path | None = setting(
+        None, help="RELION's tomograms.star, which gives pixel sizes and unbinned sizes."
+    )
+    unbinned_pixel_size: float | None = setting(
+        None, help="Pixel size of the tilt series.", above=0, unit="angstrom"
+    )
+    unbinned_size: tuple[int, int, int] | None = setting(
+        None,
+        help="Size (x, y, z) of the unbinned tomogram in pixels, such as 4096x4096x2048.",
+        read=read_sizes("XxYxZ", "4096x4096x2048"),
+        write=write_sizes,
+        metavar="XxYxZ",
+        at_least=1,
+    )
+    relion_center: CenterRule = setting(
+        CenterRule.PICKER,
+        help="Origin of RELION 5's coordinates along an axis of N pixels: N/2 - 1 (picker, as RELION picks) "
+        "or N/2 (half).",
+    )
+
+    def frames(self) -> dict[str, RelionFrame] | None:
+        """Return the frames by name of the tomogram, "" for all; None if no option was given.
+
+        Raises
+        ------
+        CryosegError
+            If the file cannot be read, or only one of pixel size and size is given.
+        """
+        from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
+
+        if self.tomograms_star is not None:
+            return read_tomograms_star(self.tomograms_star, center=self.relion_center)
+        if self.unbinned_pixel_size is None and self.unbinned_size is None:
+            return None
+        if self.unbinned_pixel_size is None or self.unbinned_size is None:
+            raise ConfigError("--unbinned-pixel-size and --unbinned-size are needed together.")
+        x, y, z = self.unbinned_size
+        return {
+            "": RelionFrame(pixel_size=self.unbinned_pixel_size, size=(z, y, x), center=self.relion_center)
+        }

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from cryoseg.cli.batch_options import SheetBatchOptions, run_command
 from cryoseg.cli.option_groups import Changes
-from cryoseg.cli.options import Device, Inputs, OutputDir, Verbosity
-from cryoseg.cli.relion_options import RelionOptions
+from cryoseg.cli.options import Device, Inputs, OutputDir, RelionOptions, Verbosity
 from cryoseg.config.batch import ClusterChoice
 from cryoseg.config.common import pixel_size_setting
 from cryoseg.config.pick import (

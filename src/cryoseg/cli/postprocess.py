@@ -10,8 +10,7 @@ from typer import Exit
 
 from cryoseg.cli.option_groups import Shown
 from cryoseg.cli.options import DryRun, Inputs, OutputDir, Overwrite, Verbosity
-from cryoseg.config.postprocess import PostprocessConfig
-from cryoseg.config.segment import NamedSteps
+from cryoseg.config.segment import NamedSteps, PostprocessConfig
 from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError
 

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Exit
 
 from cryoseg.cli.config_file import find_command, option_parameters, with_options
-from cryoseg.cli.options import CheckpointsDir, Device, DryRun, Overwrite, Quiet, Verbose
+from cryoseg.cli.options import CheckpointsDir, Device, DryRun, Overwrite, Verbosity
 from cryoseg.config.invocation import Repetition, repeating
 from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError, CryosegError
@@ -56,8 +56,7 @@ def rerun(
     checkpoints_dir: CheckpointsDir = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbosity: Verbosity,
 ) -> None:
     """Repeat a run with the options, the weights and the input that its record names.
 
@@ -69,14 +68,15 @@ def rerun(
 
     if len(records) > 1 and input_file is not None:
         raise ConfigError("--input: is for one record. With several, move the inputs beside their records.")
-    console = BatchConsole(quiet=quiet, verbose=verbose)
+    console = BatchConsole(quiet=verbosity.quiet, verbose=verbosity.verbose, progress=verbosity.progress)
     elsewhere = Elsewhere(input=input_file, model=model)
     settings = {
         "device": device,
         "dry-run": dry_run,
         "overwrite": overwrite,
-        "quiet": quiet,
-        "verbose": verbose,
+        "quiet": verbosity.quiet,
+        "verbose": verbosity.verbose,
+        "progress": verbosity.progress.value,
         **({} if checkpoints_dir is None else {"checkpoints-dir": str(checkpoints_dir)}),
     }
     worst = 0

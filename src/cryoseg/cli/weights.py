@@ -22,32 +22,24 @@ def list_command(
 
     Example: cryoseg weights list
     """
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from cryoseg.cli.console import print_table
     from cryoseg.pipelines.data.weights import list_weights, markdown_table, readable_size
 
     if markdown:
         typer.echo(markdown_table(), nl=False)
         return
-    table = Table(title="Weights", title_justify="left")
-    for column in ("name", "what for", "size", "licence", "check", "where"):
-        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+    rows = []
     for row in list_weights(checkpoints_dir=checkpoints_dir):
         where = str(row.path) if row.found else f"missing; put it at {row.path}"
-        table.add_row(
-            row.weights.name,
-            row.weights.purpose,
-            readable_size(row.size),
-            row.weights.licence,
-            row.hash_status,
-            Text(where, style="green" if row.found else "yellow"),
+        known = row.weights
+        place = Text(where, style="green" if row.found else "yellow")
+        rows.append(
+            (known.name, known.purpose, readable_size(row.size), known.licence, row.hash_status, place)
         )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(width=220, highlight=False)
-    console.print(table)
+    header = ("name", "what for", "size", "licence", "check", "where")
+    print_table("Weights", header, rows, right=("size",), width=220)
     typer.echo("Get one: cryoseg weights download NAME. Where it is looked for: cryoseg weights path.")
 
 

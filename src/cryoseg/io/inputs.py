@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryoseg.config import Naming
 from cryoseg.errors import InputError
-from cryoseg.io.images.dataset_path import split_dataset, with_dataset
+from cryoseg.io.images.hdf5 import split_dataset, with_dataset
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.

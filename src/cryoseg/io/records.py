@@ -18,7 +18,7 @@ import numpy as np
 
 from cryoseg.core.metrics.masks import Score
 from cryoseg.errors import InputError
-from cryoseg.io.images.dataset_path import split_dataset, with_dataset
+from cryoseg.io.images.hdf5 import split_dataset, with_dataset
 from cryoseg.io.outputs import atomic_text
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.config.batch import ALL
-from cryoseg.config.simulate import SimulateConfig, SimulatedSeries
-from cryoseg.config.simulate_micrographs import SimulateMicrographsConfig
-from cryoseg.config.simulate_phantoms import PhantomConfig
+from cryoseg.config.simulate import PhantomConfig, SimulateConfig, SimulatedSeries, SimulateMicrographsConfig
 from cryoseg.events import OnEvent, Report, StageProgress, ignore
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import make_folder

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.fft
 from scipy import ndimage
 
-from cryoseg.config.simulate_micrographs import MicrographRecipe
+from cryoseg.config.simulate import MicrographRecipe
 from cryoseg.simulate.fields import log_uniform
 from cryoseg.simulate.imaging import ELECTRON_WAVELENGTH_300KV_ANGSTROM, SPHERICAL_ABERRATION_ANGSTROM
 from cryoseg.simulate.micrograph_surroundings import Surroundings, plane_noise, sometimes

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.pick import PickFormat
-from cryoseg.config.simulate import PolarityOnDisk
-from cryoseg.config.simulate_micrographs import MicrographRecipe, SimulateMicrographsConfig
+from cryoseg.config.simulate import MicrographRecipe, PolarityOnDisk, SimulateMicrographsConfig
 from cryoseg.core.grids.robust import robust_map
 from cryoseg.core.picking.detection import suppress_nonmaxima
 from cryoseg.io.images.mrc import write_mrc

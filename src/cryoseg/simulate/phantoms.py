@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import PickFormat
-from cryoseg.config.simulate_phantoms import Body, PhantomConfig
+from cryoseg.config.simulate import Body, PhantomConfig
 from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.inputs import stem

@@ -18,9 +18,16 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.config.common import Precision
 from cryoseg.config.segment import Polarity
-from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
+from cryoseg.config.train import (
+    ClipConfig,
+    ClipPrompts,
+    LoopConfig,
+    Part,
+    TrainMembraneConfig,
+    TrainSam2Config,
+    etsam_loop,
+)
 from cryoseg.config.train_sam import PretrainConfig, PromptMethod, SampleConfig, TrainView
-from cryoseg.config.train_sam2 import ClipPrompts, Part, TrainSam2Config, etsam_loop
 from cryoseg.config.view import ViewConfig
 from cryoseg.errors import ConfigError
 from cryoseg.methods.training.processes import ALONE
@@ -128,7 +135,7 @@ class TestOneStageOfMembraneTiny:
             ("--stage 2", "--stage1"),
             ("--stage1 runs/1", "--stage 2"),
             ("--stage 1 --stage2-steps 3", "--stage2-steps"),
-            ("--stage 1 --card '{}'", "--card"),
+            ("--stage 1 --model-card '{}'", "--model-card"),
             ("--devices 2", "--devices"),
         ],
     )
@@ -201,7 +208,7 @@ class TestMembraneModel:
         train = stand_in("methods.membrane_tiny.train.train_membrane", tmp_path / "model.safetensors")
         told = succeed(
             f"train membrane mine -o {tmp_path} --steps 100 --learning-rate 0.001 "
-            '--card \'{"data": "mine"}\' --device cpu --seed 4 -q'
+            '--model-card \'{"data": "mine"}\' --device cpu --seed 4 -q'
         )
         first, second = train.given[0]
         assert (first.stage, first.loop.steps, first.loop.learning_rate) == (1, 100, 0.001)
@@ -264,7 +271,7 @@ class TestSams:
     @pytest.fixture
     def train(self, stand_in: Callable[..., Call]) -> Call:
         stand_in("methods.particles.train.split_micrographs", PAIRS)
-        return stand_in("cli.train.sam.train_on_micrographs")
+        return stand_in("cli.train.sam._train_on_micrographs")
 
     def test_blocks_and_parts_to_tune(self, train: Call, tmp_path: Path) -> None:
         succeed(
@@ -321,7 +328,7 @@ class TestSams:
 REPEATABLE = {
     "etsam-stage1": "mine more --validation other --steps 50 --learning-rate 2e-5 --seed 11 --polarity "
     "as-is --freeze image-encoder --freeze prompt-encoder",
-    "membrane": 'mine --stage2-steps 7 --start membrane-tiny --card \'{"data": "rings"}\'',
+    "membrane": 'mine --stage2-steps 7 --start membrane-tiny --model-card \'{"data": "rings"}\'',
     "finetune": "mine --base particle-tiny --tuned-blocks 4,5 --tune-prompt-encoder --batch 2",
     "sam": "simulated --steps 40 --prompts 1",
     "cet-pick": "--tomograms a.mrc --tomograms b.mrc --picks p.star --particle-diameter 160 "

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cryoseg.io.images.length_units import angstrom_per
+from cryoseg.io.images.tiff import angstrom_per
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from cryoseg.errors import InputError
-from cryoseg.io.images import claimed_size, omezarr
+from cryoseg.io.images import memory, omezarr
 from cryoseg.io.images.volumes import read_mask, read_tomogram, write_mask
 from cryoseg.io.inputs import resolve_inputs, stem
 
@@ -110,7 +110,7 @@ def test_what_no_machine_holds_is_refused_before_it_is_read(
     group.attrs["multiscales"] = [{"datasets": [{"path": "0"}]}]
     with pytest.raises(InputError, match=r"claims 931\.3 GiB of voxels"):
         read_tomogram(tmp_path / "a.zarr")
-    monkeypatch.setattr(claimed_size, "available_memory", lambda: 10)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10)
     with pytest.raises(InputError, match=r"needs 0\.0 GiB of memory to be read, and 0\.0 GiB are free"):
         read_tomogram(write(tmp_path / "b.zarr"))
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryoseg.errors import CryosegError, InputError
-from cryoseg.io.web import dataverse, portal, remote_files
+from cryoseg.io.web import archives, http
 
 RUNS = {"data": {"runs": [{"id": 7, "name": "ts_01", "datasetId": 10000}]}}
 CONTENT = {
@@ -82,10 +82,10 @@ def test_damaged_answers_end_in_our_own_errors(
 ) -> None:
     answers = [copy.deepcopy(RUNS), copy.deepcopy(CONTENT), copy.deepcopy(DATASET)]
     answers[which] = damaged(answers[which], steps, junk)
-    queue = iter(answers[:2])
-    monkeypatch.setattr(portal, "fetch_json", lambda *_, **__: next(queue))
-    monkeypatch.setattr(dataverse, "fetch_json", lambda *_, **__: answers[2])
-    for ask in (lambda: portal.find_run("10000", "7"), dataverse.list_dataset):
+    asks = ((lambda: archives.find_run("10000", "7"), answers[:2]), (archives.list_dataset, answers[2:]))
+    for ask, replies in asks:
+        queue = iter(replies)
+        monkeypatch.setattr(archives, "fetch_json", lambda *_, _queue=queue, **__: next(_queue))
         try:
             ask()
         except CryosegError as error:
@@ -96,14 +96,13 @@ def test_damaged_answers_end_in_our_own_errors(
 
 
 def test_whole_answers_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = iter([RUNS, CONTENT])
-    monkeypatch.setattr(portal, "fetch_json", lambda *_, **__: next(queue))
-    monkeypatch.setattr(dataverse, "fetch_json", lambda *_, **__: DATASET)
-    run = portal.find_run("10000", "ts_01")
+    queue = iter([RUNS, CONTENT, DATASET])
+    monkeypatch.setattr(archives, "fetch_json", lambda *_, **__: next(queue))
+    run = archives.find_run("10000", "ts_01")
     assert (run.dataset, run.number, run.name) == (10000, 7, "ts_01")
     assert run.tomograms[0].omezarr_key == "a/ts.zarr/"
     assert run.annotations[0].is_mask
-    ((folder, (file,)),) = dataverse.list_dataset().items()
+    ((folder, (file,)),) = archives.list_dataset().items()
     assert folder == "10000/247/target_mask"
     assert (file.path, file.size, file.md5) == ("target_mask/mask.mrc", 9, "0" * 32)
 
@@ -119,6 +118,6 @@ def test_whole_answers_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_damaged_listings_are_refused(monkeypatch: pytest.MonkeyPatch, page: str, words: str) -> None:
-    monkeypatch.setattr(remote_files, "fetch_text", lambda url: page)
+    monkeypatch.setattr(http, "fetch_text", lambda url: page)
     with pytest.raises(InputError, match=words):
-        remote_files.list_bucket("https://bucket.example", "a/ts.zarr/", folder="tomogram")
+        http.list_bucket("https://bucket.example", "a/ts.zarr/", folder="tomogram")

@@ -17,7 +17,7 @@ pytest.importorskip("tensordict")
 pytest.importorskip("tensorboard")
 
 from cryoseg.config.segment import Polarity
-from cryoseg.config.train_sam2 import ClipPrompts, Part, Sam2ClipConfig, TrainSam2Config, etsam_loop
+from cryoseg.config.train import ClipPrompts, Part, Sam2ClipConfig, TrainSam2Config, etsam_loop
 from cryoseg.errors import InputError
 from cryoseg.io.images.volumes import write_logits, write_mask
 from cryoseg.methods.etsam.train import SliceVolume, sample_slice_clip, sample_slice_clips, train_sam2_stage

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cryoseg.config import Direction, Polarity, SegmentConfig
-from cryoseg.config.restore import restore
+from cryoseg.config.setting import restore
 from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.grids.resample import TileGrid, tile_grid
 from cryoseg.core.grids.robust import IntensityMap

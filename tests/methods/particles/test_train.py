@@ -263,7 +263,7 @@ def test_the_command_trains_from_coordinates_in_angstrom(data: Path, base: Path,
         *("train", "encoder-prompt", str(data / "images" / "a.png"), str(data / "images" / "b.png")),
         *("--picks", str(table), "--particle-diameter", "48", "--pixel-size", "2", "--base", str(base)),
         *("--steps", "1", "--batch", "1", "--blocks", "1:2", "--standalone", "--device", "cpu"),
-        *("-o", str(tmp_path / "run"), "--card", '{"data": "discs"}'),
+        *("-o", str(tmp_path / "run"), "--model-card", '{"data": "discs"}'),
     ]
     outcome = CliRunner().invoke(app, arguments)
     assert outcome.exit_code == 0, outcome.output

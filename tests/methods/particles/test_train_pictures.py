@@ -15,8 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app, main
-from cryoseg.config.promise import PromiseConfig, Prompter
-from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
+from cryoseg.config.prompt_sam import InputScale, PromiseConfig, PromptConfig, Prompter, PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, InputError

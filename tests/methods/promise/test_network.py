@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
-from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
-from cryoseg.config.restore import restore
+from cryoseg.config.prompt_sam import (
+    ApmKind,
+    FreezeType,
+    InputScale,
+    PromiseConfig,
+    PromptConfig,
+    Prompter,
+    PromptMethod,
+)
+from cryoseg.config.setting import restore
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask, prompting_blocks

@@ -15,8 +15,14 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from cryoseg.cli.app import app, main
-from cryoseg.config.promise import FreezeType, PromiseConfig, Prompter
-from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
+from cryoseg.config.prompt_sam import (
+    FreezeType,
+    InputScale,
+    PromiseConfig,
+    PromptConfig,
+    Prompter,
+    PromptMethod,
+)
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import SamLoss, SampleConfig, TrainSamConfig
 from cryoseg.errors import ConfigError, WeightsError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
-from cryoseg.config.restore import restore
+from cryoseg.config.setting import restore
 from cryoseg.errors import ConfigError
 from cryoseg.methods.particles.files import Loaded
 from cryoseg.methods.particles.model import ParticleModel, ParticleRecipe

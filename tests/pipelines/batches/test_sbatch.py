@@ -19,8 +19,7 @@ from cryoseg.config.batch import ClusterConfig, Shard, parse_sbatch_options
 from cryoseg.errors import ConfigError
 from cryoseg.events import Report, Row, Status, ignore
 from cryoseg.pipelines.batches.report import write_report
-from cryoseg.pipelines.batches.sbatch import sbatch_script
-from cryoseg.pipelines.batches.slurm import Part, run_on_slurm
+from cryoseg.pipelines.batches.slurm import Part, run_on_slurm, sbatch_script
 
 
 def test_the_script_runs_its_shard(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cryoseg.cli.evaluate.app import app
-from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching, Radius
+from cryoseg.config.evaluate import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.pipelines.evaluate.picks import _score_image, evaluate_pick_files
 from cryoseg.types import Picks

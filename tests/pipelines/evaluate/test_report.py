@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cryoseg.config import EvaluateConfig
-from cryoseg.config.evaluate_picks import EvaluatePicksConfig, Radius
+from cryoseg.config.evaluate import EvaluatePicksConfig, Radius
 from cryoseg.errors import OutputError
 from cryoseg.pipelines.evaluate.picks import evaluate_pick_files
 from cryoseg.pipelines.evaluate.report import EvaluationWriter

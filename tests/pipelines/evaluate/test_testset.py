@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.errors import InputError
-from cryoseg.io.web.testset import ListedRun, read_testset
+from cryoseg.io.web.archives import ListedRun, read_testset
 from cryoseg.pipelines.evaluate.testset import listed_pairs
 
 REPOSITORY = Path(__file__).resolve().parents[3]

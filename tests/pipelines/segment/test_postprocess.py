@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryoseg.config import PostprocessStep
-from cryoseg.config.postprocess import PostprocessConfig
+from cryoseg.config.segment import PostprocessConfig
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.errors import ConfigError, InputError

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cryoseg.cli.batch_options import BatchOptions, run_elsewhere
 from cryoseg.config import ModelChoice, Preset, SegmentConfig, SegmentOutputs, SegmentRequest
-from cryoseg.config.batch import ALL, ClusterChoice, ClusterKind
 from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.config.setting import Settings, setting
@@ -17,8 +15,7 @@ from cryoseg.errors import ConfigError
 from cryoseg.io.inputs import expand_home
 
 if TYPE_CHECKING:
-    from cryoseg.cli.console import BatchConsole
-    from cryoseg.events import OnEvent, Report, Row
+    from cryoseg.events import OnEvent, Row
     from cryoseg.pipelines.batches.run import Batch
 
 Also = Annotated[
@@ -55,19 +52,7 @@ class ModelOptions(Settings):
         batch: Batch,
         on_event: OnEvent,
     ) -> list[Row]:
-        """Segment tomograms and return their rows; logits are written if they are scored.
-
-        Parameters
-        ----------
-        tomograms, batch, on_event
-            As in `segment_files`.
-        model
-            Name of a known model, or a packaged model file.
-        config
-            Pixel size, and logit threshold if logits are scored; the options of this group are added.
-        outputs
-            How bytes are read, and whether finished outputs are replaced.
-        """
+        """Segment tomograms and return their rows; logits are written if they are scored."""
         from cryoseg.pipelines.evaluate.model import segment_first  # imports torch
 
         store_logits = config.logit_threshold is not None and not self.post_process
@@ -89,29 +74,8 @@ class ModelOptions(Settings):
             return segment_first(tomograms, self.model_output, request, batch=batch, on_event=on_event)
 
 
-def evaluation_batch(scores: Path | None, options: BatchOptions) -> Batch:
-    """Return the part of the pairs to score.
-
-    Raises
-    ------
-    ConfigError
-        If scores of a part of the pairs, or of a dry run, are not kept in a folder.
-    """
-    if options.shard is not None and scores is None:
-        raise ConfigError(f"--shard {options.shard}: needs --scores, the folder that the shards share.")
-    if options.dry_run and scores is None:
-        raise ConfigError("--dry-run: needs --scores; without it every pair is scored.")
-    return options.batch() if scores is not None else replace(options.batch(), shard=ALL)
-
-
 def named_methods(name: str, pred: str, also: Sequence[str]) -> dict[str, str]:
-    """Return the predictions of the main method and of those of `--also` by name.
-
-    Raises
-    ------
-    ConfigError
-        If an entry is not NAME=PRED, or a name occurs twice.
-    """
+    """Return the predictions of the main method and of those of `--also` by name."""
     methods = {name: pred}
     for entry in also:
         other, separator, files = entry.partition("=")
@@ -123,36 +87,3 @@ def named_methods(name: str, pred: str, also: Sequence[str]) -> dict[str, str]:
             )
         methods[other] = str(expand_home(files))
     return methods
-
-
-def score_elsewhere(
-    scores: Path | None,
-    model: str | None,
-    options: BatchOptions,
-    cluster: ClusterChoice,
-    console: BatchConsole,
-) -> Report | None:
-    """Score all pairs on a cluster, whose tasks keep the scores; return None if there is no cluster.
-
-    Raises
-    ------
-    CryosegError
-        If there is no folder of scores, images are to be segmented first, or the cluster cannot be used.
-    """
-    if cluster.cluster is ClusterKind.NONE:
-        return None
-    if scores is None:
-        raise ConfigError(f"--cluster {cluster.cluster}: needs --scores, the folder that the tasks share.")
-    if model is not None:
-        raise ConfigError(
-            f"--cluster {cluster.cluster}: does not work with --model; run `cryoseg segment --cluster "
-            f"{cluster.cluster}` first."
-        )
-    return run_elsewhere(options, cluster, scores, console)
-
-
-def outputs_here(outputs: Sequence[Path]) -> Sequence[Path]:
-    """Return the files to write; none within a task of a cluster, which has only a part of the scores."""
-    from cryoseg.pipelines.batches.slurm import is_inside_task
-
-    return () if is_inside_task() else outputs

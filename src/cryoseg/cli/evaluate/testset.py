@@ -55,8 +55,8 @@ def score_testset(
 
     Example: cryoseg evaluate testset test_set.csv --pred membranes --split test -o scores.csv
     """
-    from cryoseg.cli.evaluate.tables import print_evaluation
-    from cryoseg.io.web.testset import read_testset
+    from cryoseg.cli.console import print_evaluation
+    from cryoseg.io.web.archives import read_testset
     from cryoseg.pipelines.evaluate.report import EvaluationWriter
     from cryoseg.pipelines.evaluate.segmentations import ScoringOptions, score_pairs
     from cryoseg.pipelines.evaluate.testset import (

@@ -8,16 +8,50 @@ from typing import Annotated
 
 import typer
 
-from cryoseg.cli.options import Card, Mode0Option, Verbosity
-from cryoseg.cli.train.cet_pick import cet_pick
-from cryoseg.cli.train.etsam import etsam_stage1, etsam_stage2
-from cryoseg.cli.train.membrane import membrane
-from cryoseg.cli.train.options import read_card
-from cryoseg.cli.train.promise import promise
-from cryoseg.cli.train.sam import encoder_prompt, finetune, head_prompt, prefix_prompt, sam
+from cryoseg.cli.option_groups import Changes
+from cryoseg.cli.options import Device, Mode0Option, Overwrite, RelionOptions, Verbosity
+from cryoseg.cli.train.membrane import etsam_stage1, etsam_stage2, membrane
+from cryoseg.cli.train.options import ModelCard, RunDir, Tensorboard, read_model_card, report_end
+from cryoseg.cli.train.sam import encoder_prompt, finetune, head_prompt, prefix_prompt, promise, sam
 from cryoseg.config import Mode0
+from cryoseg.config.cet_pick import CetPickConfig, CetPickFiles, Specimen
 from cryoseg.config.setting import setting
 from cryoseg.config.train import validation_setting
+
+
+def cet_pick(
+    *,
+    files: CetPickFiles,
+    output_dir: RunDir = Path("cet_pick"),
+    name: Annotated[str, setting(help="Name of the model file.")] = "cet_pick",
+    changes: Changes[CetPickConfig],
+    relion: RelionOptions,
+    pictures: Annotated[bool, setting(help="Draw labels, heat map and picks.")] = True,
+    tensorboard: Tensorboard = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    verbosity: Verbosity,
+) -> None:
+    """Train a particle detector from 20 to 200 labels (CET-pick), for `cryoseg pick`.
+
+    Example: cryoseg train cet-pick -t ts_01.mrc -p ts_01.star --particle-diameter 250 -o runs/ribosomes
+    """
+    from cryoseg.methods.device import select_device  # torch starts here
+    from cryoseg.methods.training.run import Runtime
+    from cryoseg.pipelines.train_cet_pick import DetectorOutput, TrainingFiles, train_files
+
+    preset = CetPickConfig.preset(
+        changes.value("specimen", default=Specimen.GLOBULAR), changes.value("particle_diameter_angstrom")
+    )
+    with verbosity.console() as console:
+        model = train_files(
+            TrainingFiles(**vars(files), relion=relion.frames()),
+            changes.over(preset),
+            DetectorOutput(folder=output_dir, name=name, pictures=pictures, overwrite=overwrite),
+            runtime=Runtime(device=select_device(device), tensorboard=tensorboard, on_event=console),
+        )
+    report_end(model)
+
 
 app = typer.Typer(
     no_args_is_help=True, help="Train models on your own data; every run can be stopped and resumed."
@@ -43,7 +77,7 @@ def package(
     validation: Annotated[tuple[str, ...], validation_setting(shown="required")],
     output: Annotated[Path, setting(help="The model file, .safetensors.", flags=("--output", "-o"))],
     mode0: Mode0Option = Mode0.AUTO,
-    card: Card = None,
+    model_card: ModelCard = None,
     verbosity: Verbosity,
 ) -> None:
     """Pack two stages that were trained alone into one model file for `cryoseg segment --model FILE`.
@@ -67,5 +101,7 @@ def package(
     )
     with verbosity.console() as console:
         write_logits_of_run(first, stage1, data, Runtime(on_event=console))
-        threshold, dice = write_package((first, second), (stage1, stage2), data, output, card=read_card(card))
+        threshold, dice = write_package(
+            (first, second), (stage1, stage2), data, output, card=read_model_card(model_card)
+        )
         console.out.print(f"{output}: threshold {threshold:+.3f}, validation Dice {dice:.4f}", markup=False)

@@ -1,23 +1,34 @@
-"""`cryoseg train membrane`: train both stages of membrane-tiny, or one of them."""
+"""`cryoseg train membrane|etsam-stage1|etsam-stage2`: train networks that segment membranes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from cryoseg.cli.options import Card, Verbosity
+from cryoseg.cli.option_groups import Changes, Shown
+from cryoseg.cli.options import Verbosity
 from cryoseg.cli.train.options import (
     Data,
+    ModelCard,
     PairTraining,
     PolarityOption,
     RunDir,
-    read_card,
-    say_unfinished,
+    read_model_card,
+    report_end,
 )
-from cryoseg.config.segment import Polarity
+from cryoseg.config.segment import Polarity, polarity_setting
 from cryoseg.config.setting import Settings, setting
-from cryoseg.config.train import ClipConfig, LoopConfig, MembraneStage, TrainMembraneConfig
+from cryoseg.config.train import (
+    ETSAM_GPUS,
+    ClipConfig,
+    LoopConfig,
+    MembraneStage,
+    TrainMembraneConfig,
+    TrainSam2Config,
+    etsam_config,
+)
 from cryoseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +76,7 @@ def membrane(
     loop: LoopConfig,
     clip: ClipConfig,
     polarity: PolarityOption = Polarity.DARK,
-    card: Card = None,
+    model_card: ModelCard = None,
     verbosity: Verbosity,
 ) -> None:
     """Train membrane-tiny: both stages, into one model file for `cryoseg segment --model FILE`.
@@ -79,8 +90,10 @@ def membrane(
 
     if stages.stage is MembraneStage.BOTH and run.devices > 1:
         raise ConfigError("--devices: is for one stage; add --stage 1 or --stage 2.")
-    if stages.stage is not MembraneStage.BOTH and card is not None:
-        raise ConfigError("--card: is for the packed model; give it with --stage both, or to train package.")
+    if stages.stage is not MembraneStage.BOTH and model_card is not None:
+        raise ConfigError(
+            "--model-card: is for the packed model; give it with --stage both, or to train package."
+        )
     configs = stages.configs(loop, clip)
     with run.runtime(verbosity) as runtime:
         training, held_out = split_pairs(data, run.validation, seed=loop.seed, mode0=run.mode0)
@@ -93,11 +106,10 @@ def membrane(
             pairs,
             output_dir,
             start=run.start,
-            card=read_card(card),
+            card=read_model_card(model_card),
             runtime=runtime,
         )
-    if model is None:
-        say_unfinished()
+    report_end(model)
 
 
 def _train_one(
@@ -118,3 +130,85 @@ def _train_one(
         write_logits_of_run(TrainMembraneConfig(stage=1, clip=config.clip), stage1, data, runtime)
         weights = weights or load_start(stage1 / BEST, 1)
     train_stage(config, data, folder, start=weights, runtime=runtime)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTraining(PairTraining):
+    """Options of both stages besides their settings."""
+
+    polarity: Polarity = polarity_setting(Polarity.AS_IS)
+    recipe: str | None = setting(None, help="Only etsam, which needs not be given.", hidden=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recipe not in (None, "etsam"):
+            raise ConfigError(
+                f"--recipe {self.recipe}: this command trains ETSAM. Train {self.recipe} with `cryoseg train "
+                "membrane`, one stage with --stage 1 or --stage 2."
+            )
+
+
+def _train(
+    data: Sequence[str],
+    folder: Path,
+    config: TrainSam2Config,
+    run: StageTraining,
+    verbosity: Verbosity,
+    *,
+    stage1: Path | None = None,
+) -> None:
+    from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
+    from cryoseg.methods.membranes import TrainingPairs, logits_folder, split_pairs
+    from cryoseg.methods.training.loop import BEST
+    from cryoseg.methods.weights import canonical_name, require
+
+    with run.runtime(verbosity) as runtime:
+        start = run.start
+        if start is not None and not start.exists() and (known := canonical_name(str(start))) is not None:
+            start = require(known)
+        training, held_out = split_pairs(data, run.validation, seed=config.loop.seed, mode0=run.mode0)
+        pairs = TrainingPairs(training=training, held_out=held_out, polarity=run.polarity)
+        if stage1 is not None:
+            checkpoint = stage1 / BEST if stage1.is_dir() else stage1
+            pairs = replace(pairs, logits=logits_folder(folder, checkpoint, run.polarity))
+            write_sam2_logits(config, checkpoint, pairs, runtime)
+        train_sam2_stage(config, pairs, folder, start=start, runtime=runtime)
+
+
+def _config(stage: int, changes: Changes[TrainSam2Config]) -> TrainSam2Config:
+    """Return the published settings for the number of clips in a step, with the given changes."""
+    batch = changes.value("clip", "batch", default=ETSAM_GPUS)
+    return changes.over(etsam_config(stage, batch=batch))
+
+
+def etsam_stage1(
+    data: Data,
+    *,
+    output_dir: RunDir,
+    changes: Annotated[Changes[TrainSam2Config], Shown({}, base=etsam_config(1))],
+    run: StageTraining,
+    verbosity: Verbosity,
+) -> None:
+    """Train the first stage of ETSAM, any SAM 2 network: tomogram in, logits out.
+
+    Example: cryoseg train etsam-stage1 simulated/train --validation simulated/val -o runs/stage1
+    """
+    _train(data, output_dir, _config(1, changes), run, verbosity)
+
+
+def etsam_stage2(
+    data: Data,
+    *,
+    output_dir: RunDir,
+    stage1: Annotated[Path, setting(help="Stage-1 run, or checkpoint, whose logits stage 2 learns from.")],
+    changes: Annotated[Changes[TrainSam2Config], Shown({}, base=etsam_config(2))],
+    run: StageTraining,
+    verbosity: Verbosity,
+) -> None:
+    """Train the second stage of ETSAM: tomogram and stage-1 logits in, better logits out.
+
+    The logits of stage 1 are computed for all volumes first and kept in the run's folder.
+
+    Example: cryoseg train etsam-stage2 simulated/train --stage1 runs/stage1 -o runs/stage2
+    """
+    _train(data, output_dir, _config(2, changes), run, verbosity, stage1=stage1)

@@ -15,14 +15,20 @@ from typer import Argument, Option
 
 from cryoseg.cli.config_file import write_options
 from cryoseg.cli.options import Verbosity
-from cryoseg.config.common import Mode0, device_setting, mode0_setting
+from cryoseg.config.common import (
+    Mode0,
+    device_setting,
+    mode0_setting,
+)
 from cryoseg.config.segment import Polarity, polarity_setting
 from cryoseg.config.setting import Settings, setting
 from cryoseg.config.train import validation_setting
 from cryoseg.errors import ConfigError, CryosegError
 
 if TYPE_CHECKING:
+    from cryoseg.methods.particles.trained import ModelOutput
     from cryoseg.methods.training.run import Runtime
+
 
 COMMAND_FILE = "command.toml"  # in the folder of a run
 
@@ -54,13 +60,24 @@ def _remember(context: typer.Context, folder: Path) -> Path:
     return folder
 
 
-def say_unfinished() -> None:
-    """Report that a training was ended by the time limit."""
-    typer.echo("Stopped at --max-minutes. Run the same command again to continue.", err=True)
+def report_end(trained: object | None) -> None:
+    """Report that the time limit ended a training, if there is no result."""
+    if trained is None:
+        typer.echo("Stopped at --max-minutes. Run the same command again to continue.", err=True)
 
 
-def read_card(text: str | None) -> dict[str, Any] | None:
-    """Read the entries of `--card` for the model card.
+def model_card_setting() -> Any:
+    """Entries that are added to the model card."""
+    return setting(
+        None,
+        help='JSON object to add to the model card, such as \'{"data": "..."}\'.',
+        flags=("--model-card", "--card"),
+        shown="none",
+    )
+
+
+def read_model_card(text: str | None) -> dict[str, Any] | None:
+    """Read the entries of `--model-card` for the model card.
 
     Raises
     ------
@@ -72,9 +89,9 @@ def read_card(text: str | None) -> dict[str, Any] | None:
     try:
         entries = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"--card: is not JSON ({error}).") from error
+        raise ConfigError(f"--model-card: is not JSON ({error}).") from error
     if not isinstance(entries, dict):
-        raise ConfigError('--card: give a JSON object, such as {"licence": "CC0"}.')
+        raise ConfigError('--model-card: give a JSON object, such as {"licence": "CC0"}.')
     return entries
 
 
@@ -88,6 +105,7 @@ RunDir = Annotated[
     ),
 ]
 PolarityOption = Annotated[Polarity, polarity_setting(None)]
+ModelCard = Annotated[str | None, model_card_setting()]
 Tensorboard = Annotated[bool, tensorboard_setting()]
 
 
@@ -122,3 +140,26 @@ class PairTraining(Settings):
         quiet = verbosity.quiet or not processes.first
         with replace(verbosity, quiet=quiet).console() as console:
             yield Runtime(device=device, processes=processes, tensorboard=self.tensorboard, on_event=console)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRun(Verbosity):
+    """Device of the training of a SAM, and its model card."""
+
+    device: str = device_setting()
+    model_card: str | None = model_card_setting()
+
+    def output(self, *, standalone: bool = False) -> ModelOutput:
+        """Return what is written into the model file."""
+        from cryoseg.methods.particles.trained import ModelOutput
+
+        return ModelOutput(standalone=standalone, card=read_model_card(self.model_card))
+
+    @contextmanager
+    def runtime(self) -> Iterator[Runtime]:
+        """Yield the device and the receiver of the events of the training."""
+        from cryoseg.methods.device import select_device
+        from cryoseg.methods.training.run import Runtime
+
+        with self.console() as console:
+            yield Runtime(device=select_device(self.device), on_event=console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,33 @@ from numpy.typing import NDArray
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
-from cryoseg.io.images import claimed_size
-from cryoseg.io.images.dataset_path import split_dataset
+from cryoseg.io.images import memory
 from cryoseg.types import Geometry, Tomogram
 
 if TYPE_CHECKING:
     import h5py
+
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_INSIDE = re.compile(rf"(?i)(?P<file>.+(?:{'|'.join(map(re.escape, HDF5_SUFFIXES))})):(?P<inside>.*)", re.S)
+
+
+def split_dataset(path: Path) -> tuple[Path, str]:
+    """The file, and the name of the data set in it; "" where the path names none.
+
+    Parameters
+    ----------
+    path
+        As the user typed it; of any format.
+    """
+    match = _INSIDE.fullmatch(str(path))
+    return (Path(match["file"]), match["inside"]) if match else (path, "")
+
+
+def with_dataset(file: Path, inside: str) -> Path:
+    """The path of a data set in a file; the file's own where `inside` is ""."""
+    return Path(f"{file}:{inside}") if inside else file
+
 
 _MOST_NAMED = 5
 _MICROMETER = 1e4
@@ -151,11 +173,11 @@ def _voxels(dataset: h5py.Dataset, file: Path, path: Path) -> NDArray[Any]:
         and dataset.dtype.kind != "b"
     ):
         return np.asarray(np.memmap(file, dataset.dtype, mode="r", offset=offset, shape=dataset.shape))
-    claimed_size.refuse_impossible_size(
+    memory.refuse_impossible_size(
         path,
         claimed=dataset.nbytes,
         stored=stored,
-        background=claimed_size.BACKGROUND_BYTES if dataset.chunks else 0,
+        background=memory.BACKGROUND_BYTES if dataset.chunks else 0,
     )
     data = np.asarray(dataset[...])
     return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""How much memory this process may still use: of the machine, and of its control group or Slurm job."""
+"""Memory that this process may still use, and refusal of volumes that exceed it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from cryoseg.errors import InputError
+
 GIB = 2**30
+# Deflate reaches 1032:1, Zstandard and Blosc more on empty volumes.
+LARGEST_RATIO = 10_000
+# Of an array that is all background, chunked formats store nothing.
+BACKGROUND_BYTES = 4 * GIB
 
 
 def available_memory(*, root: Path = Path("/"), environment: Mapping[str, str] | None = None) -> int | None:
-    """Bytes that can be taken before the kernel swaps or kills; None where it is unknown.
+    """Return the number of bytes that are free for this process; None if the system does not report it.
 
     Parameters
     ----------
     root
-        Where /proc and /sys lie.
+        Folder of /proc and /sys.
     environment
-        For Slurm's limit of a job on this node; the process's own if None.
+        Environment with the limit of a Slurm job; None uses that of the process.
     """
     limits = [
         *_machine(root),
@@ -40,7 +46,7 @@ def _machine(root: Path) -> Iterator[int]:
 
 
 def _groups(root: Path) -> Iterator[int]:
-    """Of every control group above this process, limit less use; a page cache can be dropped."""
+    """Yield the limit less the used bytes of every control group; a page cache can be dropped."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -75,14 +81,43 @@ def _statistic(path: Path, name: str) -> int:
 
 
 def _slurm(root: Path, environment: Mapping[str, str]) -> Iterator[int]:
-    """What a job asked for, less what this process holds; Slurm counts MiB."""
+    """Yield the memory of the Slurm job, which counts MiB, less that of this process."""
     with suppress(KeyError, ValueError):
         megabytes = int(environment["SLURM_MEM_PER_NODE"])
+        resident = 0
+        with suppress(OSError, ValueError, IndexError):
+            resident = int((root / "proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
         if megabytes > 0:
-            yield megabytes * 2**20 - _resident(root)
+            yield megabytes * 2**20 - resident
 
 
-def _resident(root: Path) -> int:
-    with suppress(OSError, ValueError, IndexError):
-        return int((root / "proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
-    return 0
+def refuse_impossible_size(path: Path, *, claimed: int, stored: int, background: int = 0) -> None:
+    """Refuse a volume that its file or the memory of this computer cannot hold.
+
+    Parameters
+    ----------
+    path
+        Name of the file for messages.
+    claimed
+        Size in bytes of the voxels by the header.
+    stored
+        Size in bytes of the compressed voxels in the file.
+    background
+        Bytes that may be missing from the file, because the format omits background.
+
+    Raises
+    ------
+    InputError
+        If the volume is too large; nothing has been allocated then.
+    """
+    if claimed > max(background, LARGEST_RATIO * stored):
+        raise InputError(
+            f"{path}: its header claims {claimed / GIB:.1f} GiB of voxels, for which {stored} bytes are "
+            "there; the file is damaged. Copy or export it again."
+        )
+    free = available_memory()
+    if free is not None and claimed > free:
+        raise InputError(
+            f"{path}: needs {claimed / GIB:.1f} GiB of memory to be read, and {free / GIB:.1f} GiB are free. "
+            "Bin it, or convert it to MRC, which is read piece by piece."
+        )

@@ -18,7 +18,7 @@ from PIL import Image
 from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
-from cryoseg.io.images.claimed_size import refuse_impossible_size
+from cryoseg.io.images.memory import refuse_impossible_size
 from cryoseg.io.images.mrc import read_mrc
 from cryoseg.io.images.pictures import UNREADABLE, in_memory, unreadable
 from cryoseg.io.images.pixel_size import contradiction

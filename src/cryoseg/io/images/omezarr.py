@@ -10,8 +10,8 @@ import numpy as np
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
-from cryoseg.io.images import claimed_size
-from cryoseg.io.images.length_units import angstrom_per
+from cryoseg.io.images import memory
+from cryoseg.io.images.tiff import angstrom_per
 from cryoseg.types import Geometry, Tomogram
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
 def _refuse_impossible_size(array: zarr.Array[Any], path: Path) -> None:
     stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     voxel = array.dtype.itemsize
-    background = claimed_size.BACKGROUND_BYTES
+    background = memory.BACKGROUND_BYTES
     for shape in (array.shape, array.chunks):
-        claimed_size.refuse_impossible_size(
+        memory.refuse_impossible_size(
             path, claimed=math.prod(shape) * voxel, stored=stored, background=background
         )
     if array.nchunks > MOST_CHUNKS:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cryoseg.errors import InputError
-from cryoseg.io.images.claimed_size import refuse_impossible_size
+from cryoseg.io.images.memory import refuse_impossible_size
 from cryoseg.io.outputs import atomic_output
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -16,9 +16,8 @@ from cryoseg import __version__
 from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError, OutputError
-from cryoseg.io.images.dataset_path import HDF5_SUFFIXES, split_dataset
 from cryoseg.io.images.em import read_em
-from cryoseg.io.images.hdf5 import read_hdf5
+from cryoseg.io.images.hdf5 import HDF5_SUFFIXES, read_hdf5, split_dataset
 from cryoseg.io.images.mrc import SliceSource, read_mrc, write_mrc
 from cryoseg.io.images.omezarr import read_omezarr
 from cryoseg.io.images.tiff import TIFF_SUFFIXES, read_tiff

@@ -13,7 +13,7 @@ from torch import nn
 
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
 from cryoseg.config.pick import ThicknessAxis
-from cryoseg.config.restore import restore
+from cryoseg.config.setting import restore
 from cryoseg.core.grids.resample import Slices
 from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.working_grid import WorkingGrid, normalize_volume, plan_grid

@@ -22,7 +22,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import affine
 
 from cryoseg.config.segment import PRESET_STAGE1_THRESHOLD, Polarity, Preset, SegmentConfig
-from cryoseg.config.train_sam2 import ClipPrompts, Sam2ClipConfig, TrainSam2Config
+from cryoseg.config.train import ClipPrompts, Sam2ClipConfig, TrainSam2Config
 from cryoseg.core.grids.blank import find_blank
 from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError

@@ -16,7 +16,7 @@ import torch
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
-from cryoseg.config.train_sam2 import ClipPrompts, Part
+from cryoseg.config.train import ClipPrompts, Part
 from cryoseg.errors import ConfigError
 from cryoseg.methods.sam.sam2_config import build_network
 

@@ -26,7 +26,7 @@ from cryoseg.config import (
     Stage1Prompt,
     Stage2Prompt,
 )
-from cryoseg.config.restore import restore
+from cryoseg.config.setting import restore
 from cryoseg.core.grids.blank import FilledSlices, set_blank, signal_box
 from cryoseg.core.grids.resample import Resampled, Slices, nearest, tile_grid, tile_side
 from cryoseg.core.grids.robust import robust_map

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
-from cryoseg.config.restore import restore
 from cryoseg.config.segment import Polarity
+from cryoseg.config.setting import restore
 from cryoseg.config.train_sam import PARTICLE_PIXELS
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.outputs import atomic_text

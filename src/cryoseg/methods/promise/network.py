@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoseg.config.promise import ApmKind, FreezeType, PromiseConfig, Prompter
-from cryoseg.config.prompt_sam import PromptConfig
+from cryoseg.config.prompt_sam import ApmKind, FreezeType, PromiseConfig, PromptConfig, Prompter
 from cryoseg.errors import WeightsError
 from cryoseg.methods.promise.points import LEVELS, FeatureFusion, PointQueries, PointResNet
 from cryoseg.methods.prompt_sam.network import PromptSam

@@ -12,7 +12,7 @@ import numpy as np
 from cryoseg.config import Mode0
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import Note, OnEvent, Warn
-from cryoseg.io.images.dataset_path import HDF5_SUFFIXES, split_dataset
+from cryoseg.io.images.hdf5 import HDF5_SUFFIXES, split_dataset
 from cryoseg.io.images.memory import GIB, available_memory
 from cryoseg.io.images.volumes import read_tomogram
 from cryoseg.io.inputs import InputItem

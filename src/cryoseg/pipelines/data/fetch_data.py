@@ -18,7 +18,7 @@ from cryoseg.io.images.volumes import made_by, read_mask, write_mask
 from cryoseg.io.outputs import lock, make_folder
 from cryoseg.io.records import write_record
 from cryoseg.io.web.download import DATA_CONTENT, Expected, Retry, fetch
-from cryoseg.io.web.remote_files import RemoteFile
+from cryoseg.io.web.http import RemoteFile
 from cryoseg.io.web.weight_files import OnBytes
 from cryoseg.pipelines.data.fetch_plan import Planned
 

@@ -9,12 +9,20 @@ from pathlib import Path
 
 from cryoseg.config.fetch_data import FetchConfig, VolumeFormat
 from cryoseg.errors import CryosegError, InputError
-from cryoseg.io.web.dataverse import DATAVERSE, ETSAM_DOI, list_dataset
+from cryoseg.io.web.archives import (
+    DATAVERSE,
+    ETSAM_DOI,
+    PORTAL_API,
+    PORTAL_BUCKET,
+    ListedRun,
+    PortalRun,
+    PortalTomogram,
+    find_run,
+    list_dataset,
+    read_testset,
+)
 from cryoseg.io.web.download import offline_variable
-from cryoseg.io.web.http import announced_size
-from cryoseg.io.web.portal import PORTAL_API, PORTAL_BUCKET, PortalRun, PortalTomogram, find_run
-from cryoseg.io.web.remote_files import RemoteFile
-from cryoseg.io.web.testset import ListedRun, read_testset
+from cryoseg.io.web.http import RemoteFile, announced_size
 
 # Source: CryoPPP, README of its repository: one archive for each EMPIAR number.
 CRYOPPP = "https://calla.rnet.missouri.edu"

@@ -13,7 +13,7 @@ import numpy as np
 
 from cryoseg import __version__
 from cryoseg.config.invocation import command_line, recorded_options
-from cryoseg.config.pictures import Smoothing
+from cryoseg.config.pictures import ImageSettings, Smoothing
 from cryoseg.core.grids.resample import area_weights
 from cryoseg.core.metrics.picture import PictureScore, score_picture
 from cryoseg.core.picture_frame import smooth_mask
@@ -24,8 +24,10 @@ from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.pairs import base_name
 from cryoseg.io.records import read_record, write_record
+from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.pipelines.batches.records import Done
-from cryoseg.pipelines.batches.run import run_batch
+from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.segment.image import segment_images
 from cryoseg.types import BoolArray, FloatArray
 
 SUFFIXES = (".csv", ".json")
@@ -271,3 +273,64 @@ def _write_csv(path: Path, scores: Sequence[tuple[PicturePair, PictureScore]], *
                 writer.writerow(["dataset", "name", *values])
             cells = ["" if np.isnan(value) else f"{value:.6g}" for value in values.values()]
             writer.writerow([pair.dataset, pair.name, *cells])
+
+
+def segment_pictures(
+    pictures: Path,
+    output_dir: Path,
+    model: ParticleModel,
+    *,
+    points: Path | None = None,
+    overwrite: bool = False,
+    on_event: OnEvent = ignore,
+) -> Path:
+    """Segment pictures and write their masks into sub-folders of the same names.
+
+    Parameters
+    ----------
+    pictures
+        One picture, or a folder of pictures, whose sub-folders are data sets.
+    output_dir
+        Folder of the masks.
+    model
+        Model from `load_particle_model`.
+    points
+        True masks from which the points are drawn, in the same sub-folders; None lets the model prompt
+        itself.
+    overwrite
+        Whether finished masks are replaced.
+    on_event
+        Callback for warnings and rows.
+
+    Returns
+    -------
+    Path
+        Folder of the masks, or the mask of the only picture.
+
+    Raises
+    ------
+    InputError
+        If there is no picture.
+    """
+    batch = Batch(overwrite=overwrite)
+    if pictures.is_file():
+        settings = ImageSettings(points=points)
+        (row,) = segment_images([pictures], output_dir, model, settings, batch=batch, on_event=on_event).rows
+        if not row.outputs:
+            raise InputError(row.message)
+        return row.outputs[0]
+    folders = sorted({path.parent for path in pictures.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES})
+    if not folders:
+        raise InputError(f"{pictures}: holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+    for folder in folders:
+        place = folder.relative_to(pictures)
+        own = points / place if points is not None and (points / place).is_dir() else points
+        segment_images(
+            [folder],
+            output_dir / place,
+            model,
+            ImageSettings(points=own),
+            batch=batch,
+            on_event=on_event,
+        )
+    return output_dir

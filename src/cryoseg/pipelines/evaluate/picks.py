@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cryoseg.config.evaluate_picks import EvaluatePicksConfig, PickMatching
+from cryoseg.config.evaluate import EvaluatePicksConfig, PickMatching
 from cryoseg.core.grids.axes import find_changed_axes, voxel_size_mismatch
 from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickScore, evaluate_picks, join_curves
 from cryoseg.core.picking.label_checks import points_outside

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config import EvaluateConfig, Metric
 from cryoseg.config.batch import ALL
-from cryoseg.config.evaluate_picks import EvaluatePicksConfig
+from cryoseg.config.evaluate import EvaluatePicksConfig
 from cryoseg.core.metrics.masks import evaluate_mask, metrics_of, micro_metrics
 from cryoseg.core.metrics.statistics import Comparison, Mean, compare_methods, mean_with_interval
 from cryoseg.errors import InputError
@@ -24,8 +24,7 @@ from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import tell_plan
 from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.pipelines.evaluate.pairs import ScoredPair, match_predictions
-from cryoseg.pipelines.evaluate.read_pair import bytes_needed, read_pair
+from cryoseg.pipelines.evaluate.pairs import ScoredPair, bytes_needed, match_predictions, read_pair
 from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, score_record
 
 # Receives the score of a pair, and its prediction and truth as read.

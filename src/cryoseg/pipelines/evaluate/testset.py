@@ -12,7 +12,7 @@ from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.pairs import base_name
-from cryoseg.io.web.testset import ListedRun
+from cryoseg.io.web.archives import ListedRun
 from cryoseg.pipelines.evaluate.pairs import ScoredPair, pred_rank, two_alike
 from cryoseg.pipelines.evaluate.segmentations import Evaluation
 

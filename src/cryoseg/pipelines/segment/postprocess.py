@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.config import Preset
-from cryoseg.config.postprocess import PostprocessConfig
-from cryoseg.config.segment import PRESET_LOGIT_THRESHOLD, PRESET_POSTPROCESS, PostprocessStep
+from cryoseg.config.segment import (
+    PRESET_LOGIT_THRESHOLD,
+    PRESET_POSTPROCESS,
+    PostprocessConfig,
+    PostprocessStep,
+)
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.errors import InputError, OutputError

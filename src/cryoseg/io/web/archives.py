@@ -1,17 +1,20 @@
-"""Runs of the CryoET Data Portal: which tomograms and annotations there are, and where.
+"""Files of published runs: lists of runs, the CryoET Data Portal, and Dataverse repositories.
 
-Source: the portal's GraphQL schema, and its API documentation.
+Sources: the GraphQL schema of the portal and its API documentation; Dataverse guides, native API (files of a
+dataset version) and data access API.
 """
 
 from __future__ import annotations
 
+import csv
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from cryoseg.errors import InputError
-from cryoseg.io.web.http import fetch_json
-from cryoseg.io.web.remote_files import RemoteFile, list_bucket, safe_path
+from cryoseg.io.web.http import RemoteFile, fetch_json, list_bucket, safe_path
 
 PORTAL_API = "https://graphql.cryoetdataportal.czscience.com/graphql"
 PORTAL_BUCKET = "https://cryoet-data-portal-public.s3.amazonaws.com"
@@ -188,3 +191,140 @@ def _base_name(url: str) -> str:
 
 def _size(value: float | None) -> int | None:
     return None if value is None else int(value)
+
+
+DATAVERSE = "https://dataverse.harvard.edu"
+# ETSAM's masks and simulated tomograms. Source: jianlin-cheng/ETSAM scripts/collect_data.py@b859060.
+ETSAM_DOI = "doi:10.7910/DVN/K4JKCW"
+
+
+def list_dataset(doi: str = ETSAM_DOI, *, server: str = DATAVERSE) -> dict[str, list[RemoteFile]]:
+    """Files by the folder they lie in, such as `10000/247/target_mask`.
+
+    Parameters
+    ----------
+    doi
+        Of the dataset, with `doi:` in front.
+    server
+        Address of the repository.
+
+    Returns
+    -------
+    dict
+        Folder to files; `RemoteFile.path` is the last part of the folder and the name.
+
+    Raises
+    ------
+    InputError
+        If the answer has another form.
+    WeightsError
+        If the repository does not answer.
+    """
+    question = urlencode({"persistentId": doi})
+    url = f"{server}/api/datasets/:persistentId/versions/:latest-published/files?{question}"
+    answer = fetch_json(url)
+    folders: dict[str, list[RemoteFile]] = {}
+    try:
+        for entry in answer["data"]:
+            folder = entry.get("directoryLabel", "")
+            kind = folder.rsplit("/", 1)[-1]
+            folders.setdefault(folder, []).append(_file(entry, kind=kind, server=server, url=url))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{url}: the list of files has another form ({error!r}).") from error
+    return folders
+
+
+def _file(entry: dict[str, Any], *, kind: str, server: str, url: str) -> RemoteFile:
+    data = entry["dataFile"]
+    checksum = data.get("checksum") or {}
+    md5 = data.get("md5") or (checksum.get("value") if checksum.get("type") == "MD5" else None)
+    name = f"{kind}/{entry['label']}" if kind else entry["label"]
+    return RemoteFile(
+        url=f"{server}/api/access/datafile/{int(data['id'])}",
+        path=safe_path(name, url=url),
+        size=int(data["filesize"]),
+        md5=md5,
+    )
+
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRun:
+    """One row.
+
+    Attributes
+    ----------
+    dataset_id, run_id
+        As in the file; folders below a collection have these names.
+    annotation_ids
+        Of the CryoET Data Portal; empty if the file names none.
+    split
+        Such as train or test; empty if the file has no such column.
+    organism
+        For people; may be empty.
+    """
+
+    dataset_id: str
+    run_id: str
+    annotation_ids: tuple[int, ...] = ()
+    split: str = ""
+    organism: str = ""
+
+    @property
+    def name(self) -> str:
+        """`dataset/run`."""
+        return f"{self.dataset_id}/{self.run_id}"
+
+
+def read_testset(path: Path) -> list[ListedRun]:
+    """Read a list of runs.
+
+    Parameters
+    ----------
+    path
+        CSV with the columns dataset_id and run_id, and perhaps annotation_ids (numbers separated
+        by `|`, or none), split and organism_name. Other columns are left alone.
+
+    Returns
+    -------
+    list of ListedRun
+        In the order of the file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, lacks a column, holds no row, names a run twice, or a row is
+        damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+            header = rows[0].keys() if rows else ()
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a CSV file ({error}).") from error
+    if not rows:
+        raise InputError(f"{path}: holds no run. Give a header and one row for each run.")
+    if missing := {"dataset_id", "run_id"} - set(header):
+        raise InputError(f"{path}: has no column {sorted(missing)[0]}; dataset_id and run_id are needed.")
+    runs: list[ListedRun] = []
+    for number, row in enumerate(rows, 2):
+        cells = {name: (value or "").strip() for name, value in row.items() if isinstance(value, str)}
+        for column in ("dataset_id", "run_id"):
+            if not _PART.fullmatch(cells.get(column, "")):
+                raise InputError(f"{path}: line {number} has {column} {cells.get(column, '')!r}; mend it.")
+        words = [word for word in cells.get("annotation_ids", "").split("|") if word not in ("", "none")]
+        if bad := [word for word in words if not word.isdigit()]:
+            raise InputError(f"{path}: line {number} has annotation_ids {bad[0]!r}; give numbers or none.")
+        run = ListedRun(
+            dataset_id=cells["dataset_id"],
+            run_id=cells["run_id"],
+            annotation_ids=tuple(int(word) for word in words),
+            split=cells.get("split", ""),
+            organism=cells.get("organism_name", ""),
+        )
+        if run.name in {other.name for other in runs}:
+            raise InputError(f"{path}: line {number} names {run.name} a second time. Keep one row.")
+        runs.append(run)
+    return runs

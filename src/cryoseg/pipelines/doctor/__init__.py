@@ -1,1 +1,0 @@
-"""Checks of the installation and the computer."""
