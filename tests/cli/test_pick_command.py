@@ -92,7 +92,7 @@ def test_pick_writes_every_format_and_keeps_what_is_there(model: Path, tmp_path:
     formats = ["star", "star-relion4", "star-relion5", "csv", "mod", "ndjson", "coords"]
     arguments = ["pick", str(tomogram), "-m", str(model), "-o", str(out), "--heat-map", "--device", "cpu"]
     arguments += ["--score-threshold", "0.0", "--max-picks", "5"]
-    arguments += ["--unbinned-pixel-size", "2.5", "--unbinned-size", "204x184x68"]
+    arguments += ["--unbinned-pixel-size", "2.5", "--unbinned-size", "204x184x68", "--chimerax"]
     for name in formats:
         arguments += ["-f", name]
     outcome = RUNNER.invoke(app, arguments)
@@ -101,6 +101,7 @@ def test_pick_writes_every_format_and_keeps_what_is_there(model: Path, tmp_path:
     base = "ts_1.5A_particles"
     assert names == {
         *(f"{base}{suffix}" for suffix in (".star", ".csv", ".mod", ".ndjson", ".coords", ".json")),
+        *(f"{base}{suffix}" for suffix in (".cmm", ".cxc")),
         *(f"{base}_relion4.star", f"{base}_relion5.star", f"{base}_heat_map.mrc", f"{base}_preview.png"),
     }
     plain, unbinned = (starfile.read(out / f"{base}{end}.star") for end in ("", "_relion4"))
@@ -110,6 +111,10 @@ def test_pick_writes_every_format_and_keeps_what_is_there(model: Path, tmp_path:
         assert heat.data.shape == (17, 23, 26)
         assert float(heat.voxel_size.x) == 20.0
         assert float(heat.voxel_size.z) == 10.0
+    marker = (out / f"{base}.cmm").read_text().splitlines()[1]
+    first = plain["rlnCoordinateX"][0] * 20.0  # the header gives 20 A along x and no origin
+    assert f' x="{first:.3f}" ' in marker
+    assert f'open "{base}.cmm"' in (out / f"{base}.cxc").read_text()
     record = json.loads((out / f"{base}.json").read_text())
     assert record["picks"] == 5
     again = RUNNER.invoke(app, arguments)

@@ -40,12 +40,18 @@ def test_outputs_lie_on_the_input_and_tell_how_they_were_made(model: Path, tmp_p
     source = write_tomogram(tmp_path / "ts_1.5A.rec", nxstart=3, nystart=-2, nzstart=7)
     with mrcfile.open(source, "r+") as file:
         file.header.origin = (10.0, 20.0, 30.0)
-    status, text = run(
-        source, "--model", model, "--post-process", "--store-logits", "--preview", "-o", tmp_path / "o"
-    )
+    options = ("--post-process", "--store-logits", "--preview", "--chimerax")
+    status, text = run(source, "--model", model, *options, "-o", tmp_path / "o")
     assert status == 0, text
     names = {path.name.removeprefix("ts_1.5A_membrane") for path in (tmp_path / "o").iterdir()}
-    assert names == {"_mask.mrc", "_logits.mrc", "_post_processed_mask.mrc", "_preview.png", ".json"}
+    assert names == {
+        *("_mask.mrc", "_logits.mrc", "_post_processed_mask.mrc", "_preview.png", ".json"),
+        *("_components.mrc", ".cxc"),
+    }
+    scene = (tmp_path / "o" / "ts_1.5A_membrane.cxc").read_text()
+    assert f'open "../{source.name}" format mrc\nvolume #1 voxelSize 12,12,12\n' in scene
+    assert "\nvolume #1 origin 10,20,30\n" in scene
+    assert 'open "ts_1.5A_membrane_post_processed_mask.mrc"' in scene
     with mrcfile.open(tmp_path / "o" / "ts_1.5A_membrane_mask.mrc") as mask, mrcfile.open(source) as tomogram:
         assert mask.data.dtype == np.int8
         assert mask.data.shape == tomogram.data.shape

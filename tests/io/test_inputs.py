@@ -62,6 +62,7 @@ def test_own_outputs_are_left_out_of_folders_but_not_when_named(tree):
         "ts_2_membrane_mask.mrc",
         "ts_2_membrane_logits.mrc",
         "ts_2_membrane_post_processed_mask.mrc",
+        "ts_2_membrane_components.mrc",
         "ts_2_etsam_predicted_mask.mrc",
         "ts_2_etsam_split_processing_predicted_logits.mrc",
         "ts_2_etsam_predicted_post_processed_mask.mrc",

@@ -29,7 +29,11 @@ def view(
     ] = None,
     output: Annotated[
         Path | None,
-        setting(help="The page to write.", flags=("--output", "-o"), shown="<name of TOMO>_view.html"),
+        setting(
+            help="The page to write; a name in .cxc writes a scene for ChimeraX.",
+            flags=("--output", "-o"),
+            shown="<name of TOMO>_view.html",
+        ),
     ] = None,
     config: ViewConfig,
     overwrite: Overwrite = False,
@@ -45,14 +49,10 @@ def view(
     """
     from cryoseg.io.inputs import stem
     from cryoseg.pipelines.view.server import ViewSources
-    from cryoseg.pipelines.view.volume import write_view
+    from cryoseg.pipelines.view.volume import write_view, write_view_scene
 
+    output = output or Path(f"{stem(tomogram)}_view.html")
+    write = write_view_scene if output.suffix.lower() == ".cxc" else write_view
     sources = ViewSources(tomogram=tomogram, logits=logits, mask=mask, picks=picks)
     with verbosity.console() as console:
-        write_view(
-            sources,
-            output or Path(f"{stem(tomogram)}_view.html"),
-            config,
-            overwrite=overwrite,
-            on_event=console,
-        )
+        write(sources, output, config, overwrite=overwrite, on_event=console)

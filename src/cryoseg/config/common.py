@@ -91,6 +91,11 @@ def mode0_setting() -> Any:
     )
 
 
+def chimerax_setting() -> Any:
+    """Whether a scene for ChimeraX is written."""
+    return setting(False, help="Write a scene for ChimeraX (.cxc) and the files that it shows.")
+
+
 def logit_threshold_setting(*names: str, shown: str) -> Any:
     """Logit threshold; `names` are further names of the option."""
     return setting(

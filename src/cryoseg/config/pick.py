@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from cryoseg.config.common import Mode0, mode0_setting, overwrite_setting
+from cryoseg.config.common import Mode0, chimerax_setting, mode0_setting, overwrite_setting
 from cryoseg.config.setting import Settings, setting
 
 
@@ -311,5 +311,6 @@ class PickOutputs(Settings):
         False, help="Write the probabilities as MRC.", flags=("--heat-map/--no-heat-map",)
     )
     preview: bool = pick_picture_setting()
+    chimerax: bool = chimerax_setting()
     combined: bool = True
     overwrite: bool = overwrite_setting()

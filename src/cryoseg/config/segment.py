@@ -12,6 +12,7 @@ from cryoseg.config.common import (
     Naming,
     Precision,
     checkpoints_dir_setting,
+    chimerax_setting,
     logit_threshold_setting,
     mode0_setting,
     overwrite_setting,
@@ -298,6 +299,7 @@ class SegmentOutputs(Settings):
         flags=("--store-logits", "--store-probabilities"),
     )
     preview: bool = setting(False, help="Write a picture of sections and slices with outlines of the mask.")
+    chimerax: bool = chimerax_setting()
     naming: Naming = setting(Naming.CRYOSEG, help="Names of the outputs; etsam: those of ETSAM's own script.")
     overwrite: bool = overwrite_setting()
     mode0: Mode0 = mode0_setting()

@@ -18,7 +18,8 @@ from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_vol
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
 OWN_OUTPUTS = re.compile(
-    r"_membrane_(mask|logits|post_processed_mask)\.|_etsam_(split_processing_)?predicted_\w*(mask|logits)\.",
+    r"_membrane_(mask|logits|post_processed_mask|components)\."
+    r"|_etsam_(split_processing_)?predicted_\w*(mask|logits|components)\.",
     re.I,
 )
 

@@ -206,6 +206,11 @@ def staged_outputs(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def folder_of(staged: Path) -> Path:
+    """Return the folder in which an output from `staged_outputs` gets its own name."""
+    return staged.parent.parent
+
+
 def _move(folder: Path, outputs: list[Path], mark: Path) -> None:
     try:
         mark.unlink(missing_ok=True)

@@ -33,6 +33,19 @@ def test_components_equal_labeling_the_whole_volume(seed: int, density: float, s
     np.testing.assert_array_equal(found.select(found.slices >= 3), high)
 
 
+def test_labels_follow_the_size_and_the_last_is_shared() -> None:
+    mask = np.zeros((3, 9, 9), bool)
+    mask[0, 0, 0] = mask[2, 8, 8] = True
+    mask[0, 4, 2:5] = mask[1, 4, 4] = True
+    mask[:, 8, 0:2] = True
+    labels = find_components(mask, slab_slices=1).ranked(3)
+    assert labels.dtype == np.int8
+    assert (labels > 0).tolist() == mask.tolist()
+    assert (labels[:, 8, 0] == 1).all()
+    assert labels[1, 4, 4] == labels[0, 4, 2] == 2
+    assert labels[0, 0, 0] == labels[2, 8, 8] == 3
+
+
 def test_the_largest_components_are_kept() -> None:
     mask = np.zeros((10, 10, 10), bool)
     mask[0:5, 1, 1] = True

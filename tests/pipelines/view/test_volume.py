@@ -13,7 +13,7 @@ from cryoseg.errors import ConfigError, InputError, OutputError
 from cryoseg.events import Event, Warn
 from cryoseg.io.images.volumes import write_logits, write_mask
 from cryoseg.pipelines.view.server import ViewSources
-from cryoseg.pipelines.view.volume import write_view
+from cryoseg.pipelines.view.volume import write_view, write_view_scene
 from cryoseg.types import Geometry
 
 GEOMETRY = Geometry(voxel_size=(10.0, 10.0, 10.0), origin=(5.0, 6.0, 7.0))
@@ -106,6 +106,23 @@ def test_the_steps_are_those_of_the_record(
     assert facts["logits"]["steps"] == steps
     assert facts["minSlices"] == min(min_slices, facts["fileShape"][0])
     assert any("The step bridges" in note for note in facts["notes"]) == ("bridges" in steps)
+
+
+def test_a_scene_for_chimerax_shows_the_same_files(sources: ViewSources, tmp_path: Path) -> None:
+    (tmp_path / "scenes").mkdir()
+    write_view_scene(sources, tmp_path / "scenes" / "a.cxc", ViewConfig(logit_threshold=-0.25))
+    lines = (tmp_path / "scenes" / "a.cxc").read_text().splitlines()
+    assert [line for line in lines if line.startswith("open ")] == [
+        'open "../ts 1.mrc" format mrc',
+        'open "../ts 1_membrane_logits.mrc" format mrc',
+        'open "../mask.mrc" format mrc',
+        'open "a.cmm"',
+    ]
+    assert "volume #2 style surface step 1 color #4f97d9 level -0.25" in lines
+    assert "volume #3 origin 7,6,5" in lines
+    assert 'x="37.000" y="46.000" z="55.000"' in (tmp_path / "scenes" / "a.cmm").read_text()
+    with pytest.raises(OutputError, match="exists"):
+        write_view_scene(sources, tmp_path / "scenes" / "a.cxc")
 
 
 def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:

@@ -147,6 +147,21 @@ class Components:
         keep[np.argsort(-self.voxels, kind="stable")[:count]] = True
         return self.select(keep)
 
+    def ranked(self, count: int) -> NDArray[np.int8]:
+        """Return the (z, y, x) labels of the components by decreasing size.
+
+        Parameters
+        ----------
+        count
+            Largest label, at most 127, which all smaller components share.
+        """
+        label = np.empty(len(self), np.int8)
+        label[np.argsort(-self.voxels, kind="stable")] = np.minimum(np.arange(len(self)) + 1, count)
+        result = np.zeros(self.mask.shape, np.int8)
+        for z, marked, component in self._marked_voxels():
+            result[z].ravel()[marked] = label[component]
+        return result
+
     def count_in(self, other: BoolArray) -> NDArray[np.int64]:
         """Return the (n,) number of voxels of each component that are True in `other` (z, y, x)."""
         hits = np.zeros(len(self), np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from cryoseg import __version__
 from cryoseg.config.invocation import recorded_options
+from cryoseg.events import Event, OnEvent, StageProgress
 from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.io.records import write_record
 from cryoseg.pipelines.batches.finished import Job
@@ -93,3 +95,24 @@ def peak_bytes() -> int:
     """Return the peak memory of this process in bytes, without that of a device."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes if sys.platform == "darwin" else kilobytes * 1024
+
+
+class Stopwatch:
+    """Pass events on and measure the time that each stage takes."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._last = time.monotonic()
+        self._spent: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on; one of progress adds the time since the last one to its stage."""
+        if isinstance(event, StageProgress):
+            now = time.monotonic()
+            self._spent[event.stage] = self._spent.get(event.stage, 0.0) + now - self._last
+            self._last = now
+        self._on_event(event)
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds by stage; the first stage includes the time before it."""
+        return {stage: round(spent, 2) for stage, spent in self._spent.items()}

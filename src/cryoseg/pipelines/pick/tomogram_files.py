@@ -12,6 +12,7 @@ import numpy as np
 from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
+from cryoseg.io.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
@@ -23,7 +24,7 @@ from cryoseg.io.images.volumes import (
     write_logits,
 )
 from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs, stem
-from cryoseg.io.outputs import lock, make_folder
+from cryoseg.io.outputs import folder_of, lock, make_folder
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks
@@ -227,6 +228,9 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
         paths["heat_map"] = folder / f"{base}_heat_map.mrc"
     if outputs.preview:
         paths["preview"] = folder / f"{base}_preview.png"
+    if outputs.chimerax:
+        paths["markers"] = folder / f"{base}.cmm"
+        paths["scene"] = folder / f"{base}.cxc"
     paths["record"] = folder / f"{base}.json"
     return paths
 
@@ -316,6 +320,11 @@ def _pick_one(
             pixel_size=size[2],
         )
         write_png(outputs["preview"], picture)
+    if "scene" in outputs:
+        write_markers(outputs["markers"], picks, tomogram.geometry, diameter=diameter)
+        folder = folder_of(outputs["scene"])
+        markers = folder / outputs["markers"].name
+        write_scene(outputs["scene"], Scene(tomogram=tomogram, mask=request.mask, markers=markers), folder)
     record = {
         "input": {"shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},
         "score_threshold": result.threshold,

@@ -23,18 +23,19 @@ from cryoseg.config import (
 )
 from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.masks.binarize import check_logits
-from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
-from cryoseg.events import Event, Note, OnEvent, Report, StageProgress, Warn, ignore
+from cryoseg.core.masks.postprocess import find_components, postprocess_mask, why_emptied
+from cryoseg.events import Note, OnEvent, Report, StageProgress, Warn, ignore
+from cryoseg.io.chimerax import Scene, write_scene
 from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
 from cryoseg.io.images.volumes import check_finite, made_by, read_tomogram, write_logits, write_mask
 from cryoseg.io.inputs import listed_pixel_sizes, output_stems, resolve_inputs
-from cryoseg.io.outputs import make_folder
+from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe, peak_device_memory, release_memory
 from cryoseg.methods.segmenter import Execution, SegmentInput
 from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.memory import choose_memory_level, step_down, tell_plan
-from cryoseg.pipelines.batches.records import Done, peak_bytes
+from cryoseg.pipelines.batches.records import Done, Stopwatch, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_run
@@ -42,6 +43,7 @@ from cryoseg.types import SegmentResult, Tomogram
 from cryoseg.view.preview import draw_preview
 from cryoseg.view.sections import write_png
 
+LABELS = 127  # components with a color of their own, which int8 limits
 _PRESET_NOTES = {
     Preset.V1: "Preset: v1, the settings of ETSAM's first release. ETSAM 2.x itself uses v2 by default; "
     "--preset v2 selects it.",
@@ -315,7 +317,7 @@ def _segment_file(
 ) -> Done:
     begun = time.monotonic()
     tomogram, pixel_size, memory_level = _open(path, run, mode0=mode0, workers=workers, on_event=on_event)
-    watch = _Stopwatch(on_event)
+    watch = Stopwatch(on_event)
     result = segment_in_run(tomogram, run, pixel_size, memory_level=memory_level, on_event=watch)
     segmented = time.monotonic()
     geometry, label = tomogram.geometry, made_by("segment")
@@ -334,6 +336,15 @@ def _segment_file(
             logit_threshold=run.config.logit_threshold,
         )
         write_png(outputs["preview"], picture)
+    if "scene" in outputs:
+        write_mask(outputs["components"], find_components(final).ranked(LABELS), geometry, label=label)
+        folder = folder_of(outputs["scene"])
+        scene = Scene(
+            tomogram=tomogram,
+            mask=folder / outputs.get("post_processed_mask", outputs["mask"]).name,
+            labels=folder / outputs["components"].name if final.any() else None,
+        )
+        write_scene(outputs["scene"], scene, folder)
     fraction, peak = float(final.mean()), peak_bytes() + peak_device_memory(run.device)
     record = {
         "input": {"shape_zyx": tomogram.data.shape},
@@ -354,26 +365,6 @@ def _segment_file(
     return Done(record=record, columns=columns)
 
 
-class _Stopwatch:
-    """Pass events on and measure the time that each stage takes."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self._last = time.monotonic()
-        self._spent: dict[str, float] = {}
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, StageProgress):
-            now = time.monotonic()
-            self._spent[event.stage] = self._spent.get(event.stage, 0.0) + now - self._last
-            self._last = now
-        self._on_event(event)
-
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds by stage; the first stage includes the time before it."""
-        return {stage: round(spent, 2) for stage, spent in self._spent.items()}
-
-
 def _words(value: object) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
@@ -391,5 +382,8 @@ def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: Segmen
         paths["post_processed_mask"] = folder / f"{base}_post_processed_mask.mrc"
     if outputs.preview:
         paths["preview"] = folder / f"{base}_preview.png"
+    if outputs.chimerax:
+        paths["components"] = folder / f"{base}_components.mrc"
+        paths["scene"] = folder / f"{base}.cxc"
     paths["record"] = folder / f"{base}.json"
     return paths

@@ -16,6 +16,7 @@ from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
 from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
+from cryoseg.io.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.images.micrographs import is_single_image, read_micrograph
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, improbable_voxel_size, read_mask, read_tomogram
@@ -88,7 +89,9 @@ def write_view(
     """
     config = config or ViewConfig()
     if output.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{output}: the page is an HTML file. Give a name that ends in .html.")
+        raise InputError(
+            f"{output}: the page is an HTML file. Give a name that ends in .html, or in .cxc for ChimeraX."
+        )
     material = _read(sources, config, on_event)
     shape = material.tomogram.data.shape
     limit = config.max_megabytes * 1e6
@@ -114,6 +117,52 @@ def write_view(
     result = ViewResult(path=output, binning=factors, logit_step=step, megabytes=len(data) / 1e6)
     on_event(Note(text=f"{output}: {result.megabytes:.1f} MB, binning {binning}."))
     return result
+
+
+def write_view_scene(
+    sources: ViewSources,
+    output: Path,
+    config: ViewConfig | None = None,
+    *,
+    overwrite: bool = False,
+    on_event: OnEvent = ignore,
+) -> None:
+    """Write a scene for ChimeraX; picks are written to a marker file beside it.
+
+    Parameters
+    ----------
+    sources, config, overwrite, on_event
+        As in `write_view`.
+    output
+        File of the scene, which ends in .cxc.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used or has another shape than the tomogram.
+    OutputError
+        If a file exists or cannot be written.
+    """
+    config = config or ViewConfig()
+    material = _read(sources, config, on_event)
+    tomogram, markers = material.tomogram, None
+    if material.picks is not None:
+        markers = output.with_suffix(".cmm")
+        diameter = config.pick_diameter_angstrom or (
+            material.picks.diameter_px * tomogram.geometry.voxel_size[2]
+        )
+        write_markers(markers, material.picks, tomogram.geometry, diameter=diameter, overwrite=overwrite)
+    is_labels = material.mask is not None and material.mask.data.max() > 1
+    scene = Scene(
+        tomogram=tomogram,
+        logits=sources.logits,
+        threshold=material.threshold,
+        mask=None if is_labels else sources.mask,
+        labels=sources.mask if is_labels else None,
+        markers=markers,
+    )
+    write_scene(output, scene, output.parent, overwrite=overwrite)
+    on_event(Note(text=f"{output}: open it in ChimeraX."))
 
 
 def _first_binning(shape: tuple[int, ...], limit: float) -> int:
