@@ -12,7 +12,7 @@ from cryoseg import __version__
 from cryoseg.cli.command_group import CommandGroup, Entry
 from cryoseg.cli.system import describe_system_error, lost_output, protect_streams
 from cryoseg.errors import CryosegError
-from cryoseg.openmp import shorten_waits
+from cryoseg.machine import prepare_openmp
 from cryoseg.pipelines.batches.interrupts import interruptible
 
 COMMANDS = {
@@ -75,7 +75,7 @@ def _root(
 ) -> None:
     # Without TQDM_DISABLE, sam2 draws its own progress bar.
     os.environ.setdefault("TQDM_DISABLE", "1")
-    shorten_waits()
+    prepare_openmp()
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ import cryoseg
 from cryoseg import __version__
 from cryoseg.errors import CryosegError
 from cryoseg.io.images.memory import available_memory
+from cryoseg.machine import processors
 
 if TYPE_CHECKING:
     from cryoseg.types import BoolArray
@@ -183,17 +184,18 @@ def _requirements() -> dict[str, Any]:
 
 
 def _machine() -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     import torch
 
-    threads = torch.get_num_threads()
+    available, threads = processors(), torch.get_num_threads()
     limit = os.environ.get("OMP_NUM_THREADS")
-    slow = threads < cores and limit is not None
     yield Check(
         "processor",
-        f"{cores} cores, {threads} threads" + (f" (OMP_NUM_THREADS={limit})" if limit else ""),
-        Verdict.DOUBTFUL if slow else Verdict.OK,
-        "Unset OMP_NUM_THREADS to use every core." if slow else "",
+        f"{available} processors for this process, {threads} threads"
+        + (f" (OMP_NUM_THREADS={limit})" if limit else ""),
+        Verdict.DOUBTFUL if threads > available else Verdict.OK,
+        f"Set OMP_NUM_THREADS={available}; more threads than processors wait for each other."
+        if threads > available
+        else "",
     )
     free = available_memory()
     if free is None:

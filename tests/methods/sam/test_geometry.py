@@ -1,13 +1,15 @@
-"""Sizes of a SAM that do not fit together are refused."""
+"""Sizes of a SAM that do not fit are refused, and its fused attention computes what the original does."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
+import torch
+from segment_anything.modeling.image_encoder import Attention
 
 from cryoseg.errors import ConfigError
-from cryoseg.methods.sam.geometry import SamGeometry
+from cryoseg.methods.sam.geometry import FusedAttention, SamGeometry
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,14 @@ def test_sizes_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         replace(small_sam, **changes)  # type: ignore[arg-type]
+
+
+def test_fused_attention_computes_what_the_attention_of_sam_does() -> None:
+    torch.manual_seed(0)
+    original = Attention(32, num_heads=4, use_rel_pos=True, input_size=(6, 6))
+    for parameter in original.parameters():
+        torch.nn.init.normal_(parameter)
+    fused = FusedAttention(original)
+    assert fused.state_dict().keys() == original.state_dict().keys()
+    x = torch.randn(3, 6, 6, 32)
+    torch.testing.assert_close(fused(x), original(x), rtol=1e-4, atol=1e-4)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cryoseg.errors import InputError
+from cryoseg.machine import control_groups
 
 GIB = 2**30
 # Deflate reaches 1032:1, Zstandard and Blosc more on empty volumes.
@@ -47,28 +48,15 @@ def _machine(root: Path) -> Iterator[int]:
 
 def _groups(root: Path) -> Iterator[int]:
     """Yield the limit less the used bytes of every control group; a page cache can be dropped."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers == "":
-            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            base = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    for folder, unified in control_groups("memory", root):
+        if unified:
+            names = ("memory.max", "memory.current", "inactive_file")
         else:
-            continue
-        folder = base / name.lstrip("/")
-        while True:
-            with suppress(OSError, ValueError):
-                limit = int((folder / names[0]).read_text(encoding="ascii"))
-                used = int((folder / names[1]).read_text(encoding="ascii"))
-                yield limit - used + _statistic(folder / "memory.stat", names[2])
-            if folder == base or base not in folder.parents:
-                break
-            folder = folder.parent
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        with suppress(OSError, ValueError):
+            limit = int((folder / names[0]).read_text(encoding="ascii"))
+            used = int((folder / names[1]).read_text(encoding="ascii"))
+            yield limit - used + _statistic(folder / "memory.stat", names[2])
 
 
 def _statistic(path: Path, name: str) -> int:

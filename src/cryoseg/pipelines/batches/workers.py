@@ -14,7 +14,7 @@ from typing import Protocol
 from cryoseg.config.invocation import Invocation, current_invocation, invoked
 from cryoseg.errors import CryosegError
 from cryoseg.events import Event, Note, OnEvent, Report, Row, StageProgress, Status, Warn
-from cryoseg.openmp import shorten_waits
+from cryoseg.machine import prepare_openmp
 from cryoseg.pipelines.batches.interrupts import Interrupted, interruptible, signal_of
 from cryoseg.pipelines.batches.run import NOT_BEGUN, Batch
 
@@ -80,7 +80,7 @@ def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
     (device, *others) = batch.devices
     if not others:
         return run(batch=replace(batch, device=device, devices=()), on_event=on_event)
-    shorten_waits()  # the command line does so, but scripts do not
+    prepare_openmp(workers=len(batch.devices))
     pool = _WorkerPool(run, replace(batch, devices=(), workers=len(batch.devices)), on_event)
     interrupted_by: int | None = None
     with interruptible():
