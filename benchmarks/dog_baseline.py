@@ -26,7 +26,7 @@ from cryoseg.config.pick import PickFormat
 from cryoseg.core.grids.resample import linear_weights
 from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, evaluate_picks
 from cryoseg.core.picking.detection import local_maxima, suppress_nonmaxima
-from cryoseg.core.picking.mask_picks import draw_discs
+from cryoseg.core.picking.micrograph_picks import draw_discs
 from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.io.picks.picks import write_picks
 from cryoseg.types import Picks

@@ -128,7 +128,7 @@ def logits_from_truth(model, micrograph, centers):
     """Logits at native size of a network that is prompted by the truth, by tiles."""
     from cryoseg.core.grids.resample import resample_image
     from cryoseg.core.grids.robust import particle_view
-    from cryoseg.core.picking.mask_picks import draw_discs
+    from cryoseg.core.picking.micrograph_picks import draw_discs
     from cryoseg.methods.particles.fit import micrograph_logits
     from cryoseg.methods.particles.samples import TrainingMicrograph
 
@@ -148,8 +148,7 @@ def judge(path, method, names, folder, base):
     from cryoseg.core.grids.resample import resample_image
     from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks, join_curves
     from cryoseg.core.picking.calibration import Calibration, expected_calibration_error
-    from cryoseg.core.picking.logit_picks import grow_cores, logits_to_picks
-    from cryoseg.core.picking.mask_picks import draw_discs
+    from cryoseg.core.picking.micrograph_picks import draw_discs, grow_cores, logits_to_picks
     from cryoseg.io.images.micrographs import read_micrograph
     from cryoseg.methods.particles.files import read_particle_file
     from cryoseg.methods.particles.model import ParticleModel

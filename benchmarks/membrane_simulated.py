@@ -26,8 +26,8 @@ from ridge_baseline import SIGMA_PX, ridge_strength
 from scipy import ndimage
 
 from cryoseg.config import ModelChoice, ModelName, PostprocessStep, SegmentConfig
+from cryoseg.core.metrics.overlap import sweep_thresholds
 from cryoseg.core.metrics.statistics import mean_with_interval
-from cryoseg.core.metrics.threshold import sweep_thresholds
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.methods.training.learner import LOGIT_BINS, dice_by_threshold
 from cryoseg.pipelines.segment.files import check_tomogram, segment_in_run

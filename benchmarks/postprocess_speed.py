@@ -14,8 +14,7 @@ import time
 import cc3d
 import numpy as np
 
-from cryoseg.core.masks.bridges import remove_bridges
-from cryoseg.core.masks.postprocess import remove_thin_noise
+from cryoseg.core.masks.postprocess import remove_bridges, remove_thin_noise
 
 
 def simulated_mask(shape: tuple[int, int, int], *, shells: int, blobs: int, seed: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from scipy import ndimage
 from cryoseg.config import EvaluateConfig, Metric, PostprocessStep
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.core.metrics.masks import evaluate_mask, metrics_of, split_truth
-from cryoseg.core.metrics.threshold import sweep_thresholds
+from cryoseg.core.metrics.overlap import sweep_thresholds
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
 from cryoseg.pipelines.evaluate.pairs import match_predictions
 

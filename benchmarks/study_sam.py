@@ -20,7 +20,7 @@ import numpy as np
 
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod, parse_blocks
 from cryoseg.config.train_sam import TrainSamConfig, TrainView
-from cryoseg.core.picking.logit_picks import grow_cores
+from cryoseg.core.picking.micrograph_picks import grow_cores
 from cryoseg.errors import InputError
 from cryoseg.events import Note
 from cryoseg.io.outputs import atomic_output

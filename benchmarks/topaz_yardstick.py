@@ -22,7 +22,7 @@ from dog_baseline import MARGIN_PX, SPLITS, counts_at, dice_of
 from empiar10017_methods import DIAMETER_PX, MATCH_PX, truth_of
 
 from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
-from cryoseg.core.picking.mask_picks import draw_discs
+from cryoseg.core.picking.micrograph_picks import draw_discs
 from cryoseg.io.images.micrographs import read_micrograph
 
 

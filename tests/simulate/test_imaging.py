@@ -11,12 +11,13 @@ from cryoseg.simulate.imaging import (
     CtfMode,
     Imaging,
     Reconstruction,
+    apply_filter,
     contrast_transfer,
     dose_envelope,
     image,
     scale_noise,
+    store,
 )
-from cryoseg.simulate.microscope import apply_filter, store
 
 SHAPE = (40, 48, 60)
 

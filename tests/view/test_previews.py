@@ -6,9 +6,15 @@ from PIL import Image
 
 from cryoseg.types import Picks
 from cryoseg.view.contact_sheet import TILE_PIXELS, Tile, draw_contact_sheet
-from cryoseg.view.micrograph_overlay import draw_overlay
-from cryoseg.view.pick_preview import LABEL_RGB, ShownPicks, draw_picks, score_color
-from cryoseg.view.preview import OUTLINE_RGB, draw_preview
+from cryoseg.view.previews import (
+    LABEL_RGB,
+    OUTLINE_RGB,
+    ShownPicks,
+    draw_overlay,
+    draw_picks,
+    draw_preview,
+    score_color,
+)
 from cryoseg.view.sections import (
     TILE_KEY,
     Section,

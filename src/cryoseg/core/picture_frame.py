@@ -45,12 +45,7 @@ class PictureFrame:
     def square(self, values: NDArray[np.generic], side: int) -> FloatArray:
         """Return the square resampled to `side` x `side` pixels by area averaging.
 
-        Parameters
-        ----------
-        values
-            (y, x) or (y, x, channels) array on the grid of the picture.
-        side
-            Side of the result in pixels.
+        `values` is a (y, x) or (y, x, channels) array on the grid of the picture.
         """
         y0, x0, y1, x1 = self.box
         piece = np.asarray(values[y0:y1, x0:x1], np.float32)
@@ -64,14 +59,9 @@ class PictureFrame:
         return np.stack([plane.T for plane in small], axis=-1).reshape(side, side, *whole.shape[2:])
 
     def restore(self, square: FloatArray, *, outside: float) -> FloatArray:
-        """Resample a square of any resolution linearly onto the grid of the picture.
+        """Resample an (n, n) square linearly onto the grid of the picture.
 
-        Parameters
-        ----------
-        square
-            (n, n) values.
-        outside
-            Value of the pixels outside the box.
+        Pixels outside the box get the value `outside`.
         """
         y0, x0, y1, x1 = self.box
         weights = linear_weights(len(square), self.side)
@@ -81,14 +71,9 @@ class PictureFrame:
 
 
 def frame_picture(rgb: NDArray[np.uint8], *, crop_black: bool) -> PictureFrame:
-    """Find the part of a picture that the network processes.
+    """Find the part of a (y, x, 3) picture of 8 bits that the network processes.
 
-    Parameters
-    ----------
-    rgb
-        (y, x, 3) picture of 8 bits.
-    crop_black
-        Whether to remove a black border. A picture that is entirely black is not cropped.
+    `crop_black` removes a black border; a picture that is entirely black is not cropped.
     """
     height, width = rgb.shape[:2]
     box = (0, 0, height, width)

@@ -14,19 +14,9 @@ from cryoseg.errors import ConfigError, DeviceError
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device to compute on.
+    """Return the device to compute on: `auto` (CUDA, then MPS, then CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
 
-    Parameters
-    ----------
-    name
-        `auto` (CUDA, then MPS, then CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
-
-    Raises
-    ------
-    DeviceError
-        If this machine does not have it.
-    ConfigError
-        If the name is unknown.
+    A `DeviceError` is raised if this machine does not have it, and a `ConfigError` if the name is unknown.
     """
     name = DeviceName(name)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -50,24 +40,10 @@ def select_device(name: str) -> torch.device:
 
 
 def select_gpus(text: str) -> tuple[str, ...]:
-    """Return the names of CUDA devices.
+    """Return the names of CUDA devices for `select_device`, each once.
 
-    Parameters
-    ----------
-    text
-        Indices such as `0,1`, or `all`.
-
-    Returns
-    -------
-    tuple of str
-        Names for `select_device`, each once.
-
-    Raises
-    ------
-    ConfigError
-        If the text has another form.
-    DeviceError
-        If this machine does not have these devices.
+    The text is `all` or has indices such as `0,1`; otherwise a `ConfigError` is raised, and a `DeviceError`
+    if this machine does not have these devices.
     """
     count = torch.cuda.device_count()
     if text.strip().lower() == "all":
@@ -86,10 +62,7 @@ def select_gpus(text: str) -> tuple[str, ...]:
 def select_precision(precision: Precision, device: torch.device) -> Precision:
     """Return the precision to use on a device instead of `auto`.
 
-    Raises
-    ------
-    DeviceError
-        If the device cannot compute in bfloat16.
+    A `DeviceError` is raised if the device cannot compute in bfloat16.
     """
     if precision is Precision.AUTO:
         capable = device.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -63,13 +63,7 @@ class Pair:
 
 
 def find_pairs(sources: Sequence[str], *, mode0: Mode0 = Mode0.AUTO) -> list[Pair]:
-    """Find the pairs in folders and CSV lists, which `io.pairs.find_labeled` describes.
-
-    Raises
-    ------
-    InputError
-        If a source is missing or contains no pair, or a tomogram has no labels.
-    """
+    """Find the pairs in folders and CSV lists, which `io.pairs.find_labeled` describes."""
     pairs: dict[Path, Pair] = {}
     for source in sources:
         for found in find_labeled(Path(source), kind="tomogram", suffixes=VOLUME_SUFFIXES):
@@ -116,12 +110,8 @@ def split_pairs(
 def read_labels(pair: Pair, tomogram: Tomogram, on_event: OnEvent = ignore) -> NDArray[np.int8]:
     """Read the (z, y, x) labels of a pair's fold: 1 membrane, 0 background, -1 unknown.
 
-    Voxels in blank regions of the tomogram are unknown. `on_event` receives warnings about the two files.
-
-    Raises
-    ------
-    InputError
-        If the labels have another shape than the tomogram, other values, or no membrane.
+    Voxels in blank regions of the tomogram are unknown. `on_event` receives warnings about the two files. An
+    `InputError` is raised if the labels have another shape than the tomogram, other values, or no membrane.
     """
     labels = read_mask(pair.labels, mode0=pair.mode0)
     for volume in (tomogram, labels):
@@ -159,13 +149,7 @@ def read_labels(pair: Pair, tomogram: Tomogram, on_event: OnEvent = ignore) -> N
 
 
 def logits_folder(run: Path, stage1: Path, polarity: Polarity) -> Path:
-    """Return the folder in which a stage-2 run keeps the logits of these stage-1 weights.
-
-    Raises
-    ------
-    WeightsError
-        If the file of the weights is missing.
-    """
+    """Return the folder in which a stage-2 run keeps the logits of these stage-1 weights."""
     if not stage1.is_file():
         raise WeightsError(
             f"{stage1}: missing. Give the weights of stage 1, or its run after the first validation."
@@ -179,10 +163,8 @@ class TrainingPairs:
 
     Attributes
     ----------
-    training
-        Training pairs.
-    held_out
-        Pairs that choose the best weights and the threshold.
+    training, held_out
+        Training pairs, and pairs that choose the best weights and the threshold.
     polarity
         Polarity of the membranes where a pair does not say.
     logits
@@ -214,17 +196,8 @@ def write_stage1_logits(
 ) -> None:
     """Write the stage-1 logits of every pair as float16 `.npy` files; existing files are kept.
 
-    Several processes share the volumes.
-
-    Parameters
-    ----------
-    data
-        Pairs, and the folder for the logits.
-    runtime
-        Processes and receiver of events.
-    build
-        Function that returns the function from a pair to its (z, y, x) logits. It is called only if logits
-        are missing.
+    Several processes share the volumes. `build` returns the function from a pair to its (z, y, x) logits;
+    it is called only if logits are missing.
     """
     assert data.logits is not None
     make_folder(data.logits)

@@ -124,23 +124,10 @@ def _damaged(path: Path) -> WeightsError:
 
 
 def load_strict(module: Module, state: dict[str, Tensor], source: Path | str) -> None:
-    """Copy tensors into a module; all names and shapes must agree.
+    """Copy tensors by parameter name into a module; all names and shapes must agree.
 
-    Values are converted to the data type of the module.
-
-    Parameters
-    ----------
-    module
-        Module that receives the tensors.
-    state
-        Tensors by parameter name.
-    source
-        Origin of the tensors, for the error message.
-
-    Raises
-    ------
-    WeightsError
-        If tensors are missing, unexpected or of another shape.
+    Values are converted to the data type of the module. A `WeightsError` names the `source` of the tensors,
+    and those that are missing, unexpected or of another shape.
     """
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in state]
@@ -177,7 +164,7 @@ def write_model_file(
     *,
     precision: Literal["as-is", "float16", "float32"] = "as-is",
 ) -> str:
-    """Write a packaged model.
+    """Write a packaged model and return its SHA-256.
 
     Parameters
     ----------
@@ -190,17 +177,10 @@ def write_model_file(
     precision
         Data type of the floating-point tensors in the file.
 
-    Returns
-    -------
-    str
-        SHA-256 of the file.
-
     Raises
     ------
     WeightsError
         If a tensor is not finite in this precision, or the metadata are not JSON.
-    OutputError
-        If the file cannot be written.
     """
     import torch
     from safetensors.torch import save
@@ -239,17 +219,9 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def read_model_metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata of a packaged model from its header.
+    """Read the metadata of a packaged model from its header, with the format version as `cryoseg`.
 
-    Returns
-    -------
-    dict
-        Metadata that `write_model_file` got, with the format version as `cryoseg`.
-
-    Raises
-    ------
-    WeightsError
-        If the file is damaged, is not a packaged model, or has an unknown format version.
+    A `WeightsError` is raised if the file is damaged, is no packaged model, or has an unknown format version.
     """
     if require_kind(path) is not Kind.SAFETENSORS:
         raise WeightsError(
@@ -280,17 +252,7 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
 def read_model_tensors(path: Path, prefix: str | None = None) -> dict[str, Tensor]:
     """Read the tensors of a packaged model to the CPU.
 
-    Parameters
-    ----------
-    path
-        Model file.
-    prefix
-        Prefix such as `stage1.` of the tensors to read, which is removed from their names; None for all.
-
-    Raises
-    ------
-    WeightsError
-        If the file is damaged or not a packaged model, or no tensor has the prefix.
+    With a `prefix` such as `stage1.`, only tensors with it are read, and it is removed from their names.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -205,13 +205,7 @@ def canonical_name(name: str) -> str | None:
 
 
 def expand_names(names: list[str]) -> list[str]:
-    """Return the keys of `WEIGHTS` for names and groups such as `etsam`, each once.
-
-    Raises
-    ------
-    WeightsError
-        If a name is neither.
-    """
+    """Return the keys of `WEIGHTS` for names and groups such as `etsam`, each once."""
     keys: list[str] = []
     for name in names:
         key = canonical_name(name)
@@ -229,13 +223,7 @@ def package_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder for cryoseg on this platform, which may not exist.
-
-    Raises
-    ------
-    InputError
-        If the account has no home folder.
-    """
+    """Return the user's cache folder for cryoseg on this platform, which may not exist."""
     variable, default = _CACHES.get(sys.platform, ("XDG_CACHE_HOME", "~/.cache"))
     return expand_home(os.environ.get(variable) or default) / "cryoseg"
 
@@ -264,13 +252,7 @@ def download_folder(*, checkpoints_dir: Path | None = None) -> Path:
 
 
 def locate(name: str, *, checkpoints_dir: Path | None = None) -> Path | None:
-    """Find the file of known weights in the folders of `search_path`; None if it is in none.
-
-    Raises
-    ------
-    WeightsError
-        If the name is unknown.
-    """
+    """Find the file of known weights in the folders of `search_path`; None if it is in none."""
     entry = lookup(name)
     for folder in search_path(checkpoints_dir=checkpoints_dir).values():
         candidate = folder / entry.file_name
@@ -280,13 +262,7 @@ def locate(name: str, *, checkpoints_dir: Path | None = None) -> Path | None:
 
 
 def require(name: str, *, checkpoints_dir: Path | None = None) -> Path:
-    """Find the file of known weights, or raise an error that says how to get it.
-
-    Raises
-    ------
-    WeightsError
-        If the name is unknown or no folder of `search_path` contains the file.
-    """
+    """Find the file of known weights, or raise a `WeightsError` that says how to get it."""
     path = locate(name, checkpoints_dir=checkpoints_dir)
     if path is not None:
         return path
@@ -305,13 +281,7 @@ def require(name: str, *, checkpoints_dir: Path | None = None) -> Path:
 
 
 def lookup(name: str) -> Weights:
-    """Return the entry of a name in any accepted spelling.
-
-    Raises
-    ------
-    WeightsError
-        If the name is unknown.
-    """
+    """Return the entry of a name in any accepted spelling; raise a `WeightsError` if it is unknown."""
     key = canonical_name(name)
     if key is None:
         raise WeightsError(f"{name}: unknown weights; use one of {', '.join(WEIGHTS)}.")

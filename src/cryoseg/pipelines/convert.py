@@ -9,8 +9,8 @@ import numpy as np
 
 from cryoseg.config.convert import ConvertConfig, Downsampling
 from cryoseg.config.pick import PickFormat
+from cryoseg.core.grids.axes import points_outside
 from cryoseg.core.grids.resample import rescale_points
-from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.picks.frame import PickFrame

@@ -36,7 +36,7 @@ from cryoseg.methods.training.run import Runtime
 from cryoseg.pipelines.pick.tomogram import pick_tomogram
 from cryoseg.pipelines.pick.tomogram_files import mask_file
 from cryoseg.types import Tomogram
-from cryoseg.view.pick_preview import ShownPicks, draw_picks
+from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
 

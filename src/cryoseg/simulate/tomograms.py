@@ -17,8 +17,15 @@ from cryoseg.io.images.mrc import write_mrc
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.outputs import atomic_output
 from cryoseg.simulate.fields import Grid, log_uniform
-from cryoseg.simulate.imaging import image, scale_noise
-from cryoseg.simulate.microscope import STORAGES, apply_filter, draw_filter, draw_imaging, store
+from cryoseg.simulate.imaging import (
+    STORAGES,
+    apply_filter,
+    draw_filter,
+    draw_imaging,
+    image,
+    scale_noise,
+    store,
+)
 from cryoseg.simulate.scene import Kind
 from cryoseg.simulate.specimen import Specimen, build_specimen
 from cryoseg.types import BoolArray, FloatArray, Geometry

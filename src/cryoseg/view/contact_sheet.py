@@ -20,18 +20,9 @@ FAILED_RGB = (190, 30, 30)
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """The tile of one input.
+    """The tile of one input: its name, a note such as metrics or an error, and the PNG file of its preview.
 
-    Attributes
-    ----------
-    name
-        Name of the input.
-    note
-        Text below the name, such as metrics or an error.
-    preview
-        PNG file of the preview; None leaves the tile empty.
-    is_failed
-        Whether the note is red.
+    Without a preview the tile is empty; with `is_failed` the note is red.
     """
 
     name: str

@@ -110,15 +110,7 @@ def curves(
 
 
 def bars(values: Mapping[str, Mapping[str, float]], *, label: str) -> str:
-    """Draw horizontal bars from 0 to 1, one of each series for each name; NaN has no bar.
-
-    Parameters
-    ----------
-    values
-        Values by series and name.
-    label
-        Label of the axis.
-    """
+    """Draw horizontal bars from 0 to 1 by series and name, with a label of the axis; NaN has no bar."""
     names = list(dict.fromkeys(name for series in values.values() for name in series))
     height = 14 * max(len(values), 1) + 8
     parts = []

@@ -172,15 +172,9 @@ def compose(
 ) -> Image.Image:
     """Arrange the panels of a preview; its `info` contains the size of the main panel for a contact sheet.
 
-    Parameters
-    ----------
-    central
-        Panels perpendicular to z, y and x, or to z only. The second one is placed below the first, and the
-        third one to its right.
-    side
-        Panels in a column at the right.
-    rows
-        Panels of one size below, three in a row.
+    `central` are the panels perpendicular to z, y and x, or to z only: the second one is placed below the
+    first, the third one to its right. Those in `side` form a column at the right, and `rows` are panels of
+    one size below, three in a row.
     """
     main = central[0]
     right = main.width + GAP

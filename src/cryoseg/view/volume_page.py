@@ -26,8 +26,8 @@ class VolumePage:
     ----------
     title
         Name of the tomogram.
-    facts
-        Parameters of the scripts, for JSON; `page.js` lists its keys.
+    parameters
+        Parameters of the scripts, for JSON; `page.js` lists them.
     volumes
         (z, y, x) arrays: `tomogram` (uint8), and optionally `logits` (int8) and `mask` (uint8, 0 or 1).
     blobs
@@ -35,7 +35,7 @@ class VolumePage:
     """
 
     title: str
-    facts: Mapping[str, Any]
+    parameters: Mapping[str, Any]
     volumes: Mapping[str, NDArray[np.int8] | NDArray[np.uint8]]
     blobs: Mapping[str, bytes]
 
@@ -48,12 +48,12 @@ def render(page: VolumePage) -> str:
         f'<script type="text/plain" id="data-{name}">{text}</script>' for name, text in packed.items()
     )
     # An unescaped `<` could end the script element that contains the JSON.
-    facts = json.dumps(page.facts, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
+    parameters = json.dumps(page.parameters, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
     scripts = "\n".join(_asset(name) for name in SCRIPTS)
     parts = {
         "title": html.escape(page.title),
         "style": _asset("page.css"),
-        "facts": facts,
+        "parameters": parameters,
         "data": data,
         "script": f'"use strict";\n{scripts}',
     }

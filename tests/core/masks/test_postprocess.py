@@ -10,8 +10,13 @@ from skimage.morphology import skeletonize
 
 from cryoseg.config import PostprocessStep
 from cryoseg.config.segment import PostprocessLengths
-from cryoseg.core.masks.bridges import remove_bridges
-from cryoseg.core.masks.postprocess import STEPS, postprocess_mask, remove_thin_noise, why_emptied
+from cryoseg.core.masks.postprocess import (
+    STEPS,
+    postprocess_mask,
+    remove_bridges,
+    remove_thin_noise,
+    why_emptied,
+)
 from cryoseg.errors import ConfigError, InputError
 
 VECTORS = sorted((Path(__file__).parents[2] / "conformance").glob("etsam_*.npz"))

@@ -14,11 +14,9 @@ from skimage.feature import structure_tensor
 
 from cryoseg.config import EvaluateConfig, Length, Metric
 from cryoseg.core.metrics.masks import evaluate_mask, metrics_of
+from cryoseg.core.metrics.overlap import PAPER_THRESHOLDS, prompt_sam_score
 from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
-from cryoseg.core.metrics.skeleton import compare_centerlines
-from cryoseg.core.metrics.surface import compare_surfaces
-from cryoseg.core.metrics.theta import normal_angles
-from cryoseg.core.metrics.threshold import PAPER_THRESHOLDS, prompt_sam_score
+from cryoseg.core.metrics.surface import compare_centerlines, compare_surfaces, normal_angles
 
 RATIOS = ("dice", "iou", "precision", "recall")
 

@@ -7,11 +7,14 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from cryoseg.core.metrics.planes import count_planes
-from cryoseg.core.metrics.skeleton import CenterlineScore, compare_centerlines
-from cryoseg.core.metrics.surface import compare_surfaces
-from cryoseg.core.metrics.theta import measure_theta, normal_angles
-from cryoseg.core.metrics.threshold import BINS_PER_LOGIT, prompt_sam_score, sweep_thresholds
+from cryoseg.core.metrics.overlap import BINS_PER_LOGIT, count_planes, prompt_sam_score, sweep_thresholds
+from cryoseg.core.metrics.surface import (
+    CenterlineScore,
+    compare_centerlines,
+    compare_surfaces,
+    measure_theta,
+    normal_angles,
+)
 
 
 def test_threshold_sweep_counted_by_hand() -> None:

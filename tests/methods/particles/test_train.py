@@ -14,8 +14,7 @@ from cryoseg.cli.app import app
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
 from cryoseg.config.train import LoopConfig
 from cryoseg.config.train_sam import PretrainConfig, SampleConfig, TrainSamConfig
-from cryoseg.core.picking.logit_picks import PEAK_SIGMAS
-from cryoseg.core.picking.mask_picks import draw_discs
+from cryoseg.core.picking.micrograph_picks import PEAK_SIGMAS, draw_discs
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors

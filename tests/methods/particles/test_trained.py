@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryoseg.core.picking.mask_picks import draw_discs
+from cryoseg.core.picking.micrograph_picks import draw_discs
 from cryoseg.methods.particles import trained
 from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.methods.particles.samples import TrainingMicrograph

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.core.grids.blank import BLANK_LOGIT
-from cryoseg.core.picking.mask_picks import draw_discs
+from cryoseg.core.picking.micrograph_picks import draw_discs
 from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph import pick_micrograph
 from cryoseg.types import FloatArray, Micrograph

@@ -25,8 +25,8 @@ def payload(page: Path, name: str) -> bytes:
     return gzip.decompress(base64.b64decode(found[1]))
 
 
-def facts_of(page: Path) -> dict:
-    found = re.search(r'id="facts">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)
+def parameters_of(page: Path) -> dict:
+    found = re.search(r'id="parameters">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)
     assert found
     return json.loads(found[1])
 
@@ -53,12 +53,16 @@ def test_a_page_carries_everything_and_fetches_nothing(sources: ViewSources, tmp
     text = result.path.read_text(encoding="utf-8")
     assert not re.search(r"https?:|src=|<link|@import", text)
     assert text.count("<!--") == 0
-    facts = facts_of(result.path)
-    assert (facts["shape"], facts["fileShape"], facts["binning"]) == ([4, 15, 16], [7, 30, 31], [2, 2, 2])
-    assert facts["picks"]["centers"] == [[5, 4, 3], [6, 11, 10]]
-    assert facts["picks"]["diameter"] == [10, 10, 10]
-    assert any("steps of 0.0625" in note for note in facts["notes"])
-    assert any(note.startswith("Binning 2 x 2 x 2") for note in facts["notes"])
+    parameters = parameters_of(result.path)
+    assert (parameters["shape"], parameters["fileShape"], parameters["binning"]) == (
+        [4, 15, 16],
+        [7, 30, 31],
+        [2, 2, 2],
+    )
+    assert parameters["picks"]["centers"] == [[5, 4, 3], [6, 11, 10]]
+    assert parameters["picks"]["diameter"] == [10, 10, 10]
+    assert any("steps of 0.0625" in note for note in parameters["notes"])
+    assert any(note.startswith("Binning 2 x 2 x 2") for note in parameters["notes"])
     for name, length in (("tomogram", 4 * 15 * 16), ("mask", 4 * 15 * 16), ("logits-header", 1024)):
         assert len(payload(result.path, name)) == length
     assert result.megabytes == pytest.approx(result.path.stat().st_size / 1e6)
@@ -85,9 +89,9 @@ def test_equal_inputs_give_equal_pages(sources: ViewSources, tmp_path: Path) -> 
 def test_the_command_is_quoted_and_the_threshold_recorded(sources: ViewSources, tmp_path: Path) -> None:
     (tmp_path / "ts 1_membrane.json").write_text('{"settings": {"logit_threshold": -0.25}}')
     logits = write_view(sources, tmp_path / "page.html")
-    facts = facts_of(logits.path)["logits"]
-    assert facts["command"] == f"cryoseg postprocess '{sources.logits}'"
-    assert facts["threshold"] == -0.25
+    parameters = parameters_of(logits.path)["logits"]
+    assert parameters["command"] == f"cryoseg postprocess '{sources.logits}'"
+    assert parameters["threshold"] == -0.25
 
 
 @pytest.mark.parametrize(
@@ -102,10 +106,10 @@ def test_the_steps_are_those_of_the_record(
     sources: ViewSources, tmp_path: Path, settings: str, steps: list[str], min_slices: int
 ) -> None:
     (tmp_path / "ts 1_membrane.json").write_text(f'{{"settings": {settings}}}')
-    facts = facts_of(write_view(sources, tmp_path / "page.html").path)
-    assert facts["logits"]["steps"] == steps
-    assert facts["minSlices"] == min(min_slices, facts["fileShape"][0])
-    assert any("The step bridges" in note for note in facts["notes"]) == ("bridges" in steps)
+    parameters = parameters_of(write_view(sources, tmp_path / "page.html").path)
+    assert parameters["logits"]["steps"] == steps
+    assert parameters["minSlices"] == min(min_slices, parameters["fileShape"][0])
+    assert any("The step bridges" in note for note in parameters["notes"]) == ("bridges" in steps)
 
 
 def test_a_scene_for_chimerax_shows_the_same_files(sources: ViewSources, tmp_path: Path) -> None:
@@ -130,7 +134,7 @@ def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     write_logits(name, np.zeros((2, 4, 4), np.float32), GEOMETRY, label="test")
     result = write_view(ViewSources(tomogram=name), tmp_path / "page.html")
     assert "<b>" not in result.path.read_text(encoding="utf-8")
-    assert facts_of(result.path)["title"] == name.name
+    assert parameters_of(result.path)["title"] == name.name
 
 
 def test_large_volumes_are_binned_until_the_page_is_small_enough(tmp_path: Path) -> None:
@@ -160,9 +164,9 @@ def test_a_picture_is_one_slice(tmp_path: Path) -> None:
         ViewConfig(binning=2),
         on_event=said.append,
     )
-    facts = facts_of(result.path)
-    assert (facts["shape"], facts["binning"]) == ([1, 10, 10], [1, 2, 2])
-    assert facts["picks"]["centers"] == [[0, 4, 3]]
+    parameters = parameters_of(result.path)
+    assert (parameters["shape"], parameters["binning"]) == ([1, 10, 10], [1, 2, 2])
+    assert parameters["picks"]["centers"] == [[0, 4, 3]]
     assert any(isinstance(event, Warn) and "pixel size" in event.text for event in said)
 
 

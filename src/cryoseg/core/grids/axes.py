@@ -1,4 +1,4 @@
-"""Check that the axes, shapes and voxel sizes of a prediction and a truth agree."""
+"""Check that a prediction and a truth, or labels and their image, agree in axes, shape and voxel size."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cryoseg.core.metrics.matching import assign, find_neighbors
 from cryoseg.core.metrics.overlap import count_overlap
+from cryoseg.errors import InputError
 from cryoseg.types import BoolArray, Points
 
 _AXES = "zyx"
@@ -50,17 +51,8 @@ def can_exchange_axes(shape: tuple[int, ...]) -> bool:
 def find_exchanged_axes(pred: BoolArray, truth: BoolArray) -> str | None:
     """Find an order of axes in which a prediction overlaps the truth much better than as given.
 
-    Only orders that keep the shape are tried, such as exchanged x and y in square slices.
-
-    Parameters
-    ----------
-    pred, truth
-        (z, y, x) masks of one shape.
-
-    Returns
-    -------
-    str or None
-        Names of the axes in that order, such as "z, x, y"; None if there is no such order.
+    Only orders that keep the (z, y, x) shape of the masks are tried, such as exchanged x and y in square
+    slices. The result names the axes, such as "z, x, y"; it is None if there is no such order.
     """
     orders = [
         order
@@ -182,3 +174,94 @@ def _order(pred: tuple[int, ...], truth: tuple[int, ...]) -> str:
         if tuple(truth[axis] for axis in order) == pred:
             return "the prediction's z, y, x are the truth's " + ", ".join(_AXES[axis] for axis in order)
     raise AssertionError("shapes are no permutation of each other")
+
+
+AXES = ("z", "y", "x")
+MOST_OUTSIDE = 0.2  # Largest share of labels outside the image that is accepted at its border.
+AT_THE_BORDER = 0.02  # Labels outside by a smaller share of an axis do not indicate swapped axes.
+
+
+def inside(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the (n,) points that lie in a voxel of the image; the center of the first voxel is 0."""
+    return np.asarray(((points >= -0.5) & (points <= np.asarray(shape) - 0.5)).all(axis=1))
+
+
+def points_outside(
+    points: NDArray[np.float64], shape: tuple[int, ...], *, what: str = "points"
+) -> str | None:
+    """Report how many points lie outside an image and the first of them; None if there are none.
+
+    `points` are (n, d) positions in voxels in the axis order of `shape`; `what` names them in the message.
+    """
+    good = inside(points, shape)
+    if good.all():
+        return None
+    kind, unit = ("volume", "voxels") if len(shape) == len(AXES) else ("image", "pixels")
+    return (
+        f"{int((~good).sum())} of {len(points)} {what} lie outside the {kind} of {_product(shape)} {unit} "
+        f"({', '.join(AXES[-len(shape) :])}), the first at {_product(points[~good][0])}"
+    )
+
+
+def fitting_order(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Find another order of the columns with which all (n, d) points lie in an image of (d,) `shape`.
+
+    (1, 0, 2) means that z and y are swapped. The result is None if no order fits.
+    """
+    for order in orders_of_axes(len(shape))[1:]:
+        if inside(points[:, list(order)], shape).all():
+            return order
+    return None
+
+
+def check_labels(
+    points: NDArray[np.float64], shape: tuple[int, ...], *, name: str, remedy: str
+) -> tuple[NDArray[np.float64], str | None]:
+    """Return the labels inside an image, and a warning if some lie outside.
+
+    Parameters
+    ----------
+    points
+        (n, 3) positions z, y, x in voxels, or (n, 2) positions y, x in pixels.
+    shape
+        Shape of the image in the same order.
+    name
+        Name of the image in messages.
+    remedy
+        Clause of the message on how to convert coordinates of another binning.
+
+    Raises
+    ------
+    InputError
+        If labels are not finite, if all of them lie inside with swapped axes, or if more than a fifth of
+        them lie outside.
+    """
+    if not np.isfinite(points).all():
+        raise InputError(f"{name}: a label's coordinates are not numbers. Check the picks file.")
+    good = inside(points, shape)
+    if good.all():
+        return points, None
+    outside = int((~good).sum())
+    axes = AXES[-len(shape) :]
+    unit = "voxels" if len(shape) == len(AXES) else "pixels"
+    found = f"{name}: {points_outside(points, shape, what='labels')}"
+    beyond = np.maximum(-points, points - np.asarray(shape)) > AT_THE_BORDER * np.asarray(shape)
+    order = fitting_order(points, shape) if beyond.any() else None
+    if order is not None:
+        read_as = ", ".join(
+            f"{axes[axis]} from the column read as {axes[source]}" for axis, source in enumerate(order)
+        )
+        tables = "" if len(shape) < len(AXES) else "; for CET-pick's tables, --thickness-axis sets the order"
+        raise InputError(
+            f"{found}. All would fit with swapped axes: {read_as}. Reorder the columns of the file{tables}."
+        )
+    if outside > MOST_OUTSIDE * len(points):
+        raise InputError(
+            f"{found}. Check that they belong to it and are in its {unit}, not in angstrom or of another "
+            f"binning ({remedy})."
+        )
+    return points[good], f"{found}. They are left out."
+
+
+def _product(values: NDArray[np.float64] | tuple[int, ...]) -> str:
+    return " x ".join(f"{value:g}" for value in values)

@@ -23,15 +23,7 @@ GREY_PERCENTILES = (0.05, 99.95)
 
 @dataclass(frozen=True, kw_only=True)
 class Greys:
-    """Grey values as bytes: value = low + step * byte.
-
-    Attributes
-    ----------
-    data
-        (z, y, x) uint8 array.
-    low, step
-        Value of byte 0 and difference between bytes, in the units of the volume.
-    """
+    """Grey values as bytes, (z, y, x) uint8: value = `low` + `step` * byte, in the units of the volume."""
 
     data: NDArray[np.uint8]
     low: float
@@ -45,19 +37,10 @@ def binned_shape(shape: tuple[int, ...], factors: Factors) -> tuple[int, int, in
 
 
 def bin_volume(volume: Slices, factors: Factors) -> FloatArray:
-    """Compute the mean of every block of a volume that is read slice by slice.
+    """Compute the mean of every block of a (z, y, x) volume that is read slice by slice.
 
-    Parameters
-    ----------
-    volume
-        (z, y, x) volume of any real type with finite values.
-    factors
-        (z, y, x) size of a block in voxels. The last block along an axis may be smaller.
-
-    Returns
-    -------
-    FloatArray
-        Means in `binned_shape`; block (k, j, i) begins at voxel (k, j, i) times `factors`.
+    `factors` is the (z, y, x) size of a block in voxels; the last block along an axis may be smaller. The
+    result has the shape `binned_shape`; its block (k, j, i) begins at voxel (k, j, i) times `factors`.
     """
     shape = binned_shape(volume.shape, factors)
     firsts = [np.arange(0, n, factor) for n, factor in zip(volume.shape, factors, strict=True)]
@@ -88,16 +71,10 @@ def logit_step(logits: NDArray[np.floating[Any]]) -> float:
 
 
 def quantize_logits(logits: FloatArray, step: float) -> NDArray[np.int8]:
-    """Round logits up to multiples of `step`, clipped to -128 and 127 steps.
+    """Round finite logits of any shape up to multiples of `step`, clipped to -128 and 127 steps.
 
     Rounding up keeps comparisons: a logit exceeds a multiple of `step` exactly if the rounded logit does.
-
-    Parameters
-    ----------
-    logits
-        Finite logits of any shape.
-    step
-        Power of two, so that the division is exact.
+    `step` is a power of two, so that the division is exact.
     """
     rounded = np.clip(np.ceil(logits / np.float32(step)), -128, 127)
     quantized: NDArray[np.int8] = rounded.astype(np.int8)

@@ -30,21 +30,11 @@ MAX_ADJACENT_SHARE = 0.5
 
 
 def find_blank(volume: Slices) -> BoolArray | None:
-    """Find the voxels that contain no signal.
+    """Find the voxels of a volume that contain no signal; return None if there is signal everywhere.
 
     In each slice, connected pixels of one value are a blank region if they contain at least `MIN_SQUARES`
     squares of `SOLID_SIDE` pixels and fewer than half of the pixels around them have the next lower or
-    higher grey value.
-
-    Parameters
-    ----------
-    volume
-        (z, y, x) volume of any real type with finite values, read slice by slice.
-
-    Returns
-    -------
-    BoolArray or None
-        (z, y, x) array that is True where there is no signal; None if there is signal everywhere.
+    higher grey value. The (z, y, x) volume has any real type and finite values, and is read slice by slice.
     """
     blank: BoolArray | None = None
     for z in range(len(volume)):
@@ -90,16 +80,9 @@ def set_blank(logits: FloatArray, blank: BoolArray) -> None:
 
 
 class FilledSlices:
-    """A volume whose blank voxels are replaced by a value, one slice at a time.
+    """A (z, y, x) volume whose blank voxels are replaced by a value, one slice at a time.
 
-    Parameters
-    ----------
-    volume
-        (z, y, x) volume.
-    blank
-        (z, y, x) array from `find_blank`.
-    value
-        Value of blank voxels, such as the median of the signal.
+    `blank` is the array from `find_blank`; the value is one such as the median of the signal.
     """
 
     def __init__(self, volume: Slices, blank: BoolArray, value: float) -> None:
@@ -117,17 +100,10 @@ class FilledSlices:
 
 
 def fill_by_mirror(image: FloatArray, blank: BoolArray) -> FloatArray:
-    """Replace blank pixels by the signal mirrored at the border of the blank region.
+    """Replace blank pixels of a (y, x) image by the signal mirrored at the border of the blank region.
 
     Filters and statistics then process texture like that of the signal instead of a plateau or an edge. If
     the mirrored position is blank too, the nearest pixel with signal replaces the blank one.
-
-    Parameters
-    ----------
-    image
-        (y, x) image.
-    blank
-        (y, x) array with at least one False value.
     """
     nearest = ndimage.distance_transform_edt(blank, return_distances=False, return_indices=True)
     y, x = np.nonzero(blank)

@@ -27,30 +27,16 @@ class Slices(Protocol):
 
 
 def rescale_points(points: NDArray[Any], scale: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convert points to a grid over the same extent that has `scale` times as many voxels.
+    """Convert (n, d) points in voxels to a grid over the same extent that has `scale` times as many voxels.
 
-    Voxel centers are whole numbers, so that the edge of the volume lies at -0.5 on both grids.
-
-    Parameters
-    ----------
-    points
-        (n, d) positions in voxels.
-    scale
-        Factor for all axes, or (d,) factors for the axes.
+    Voxel centers are whole numbers, so that the edge of the volume lies at -0.5 on both grids. `scale` is one
+    factor for all axes, or (d,) factors.
     """
     return np.asarray((points + 0.5) * scale - 0.5)
 
 
 def nearest(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Resample an array to `shape` over the same extent by nearest neighbor.
-
-    Parameters
-    ----------
-    values
-        Array of any dimension, such as (z, y, x) labels.
-    shape
-        Shape of the result.
-    """
+    """Resample an array of any dimension to `shape` over the same extent by nearest neighbor."""
     places = [
         np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
         for n, m in zip(values.shape, shape, strict=True)
@@ -107,15 +93,7 @@ def resample_image(image: NDArray[Any], shape: tuple[int, int]) -> FloatArray:
 
 
 class Resampled:
-    """A volume on another grid, computed one slice at a time by `linear_weights`.
-
-    Parameters
-    ----------
-    volume
-        (z, y, x) volume.
-    shape
-        (z, y, x) shape of the grid over the same extent.
-    """
+    """A (z, y, x) volume on a grid of another shape, computed one slice at a time by `linear_weights`."""
 
     def __init__(self, volume: Slices, shape: tuple[int, int, int]) -> None:
         self.shape = shape
@@ -209,16 +187,7 @@ def tile_grid(shape: tuple[int, int], side: int, overlap: int) -> TileGrid:
 def tile_side(shape: tuple[int, int], *, limit: int, overlap: int, multiple: int) -> int:
     """Return the smallest side of tiles that needs as few tiles as the side `limit`.
 
-    Parameters
-    ----------
-    shape
-        (y, x) shape of the image.
-    limit
-        Largest side in pixels, a multiple of `multiple`.
-    overlap
-        Overlap of neighboring tiles in pixels.
-    multiple
-        Divisor of the side in pixels.
+    All lengths are in pixels; `shape` is (y, x), and the side is a multiple of `multiple`, as `limit` is.
     """
 
     def needed(extent: int) -> int:

@@ -69,18 +69,15 @@ def plan_grid(
     z_compression: int = 1,
     maximum: bool = False,
 ) -> WorkingGrid:
-    """Return the working grid of a tomogram.
+    """Return the working grid of a tomogram of (z, y, x) shape `source_shape`.
 
     Parameters
     ----------
-    source_shape
-        (z, y, x) shape of the tomogram.
-    scale
-        (z, y, x) size of a working voxel before the compression in z, in voxels of the tomogram.
-    z_compression
-        Number of slices that are combined into one.
-    maximum
-        Whether slices are combined by their maximum instead of their mean.
+    source_shape, scale
+        Shape of the tomogram, and (z, y, x) size of a working voxel before the compression in z, in voxels of
+        the tomogram.
+    z_compression, maximum
+        Number of slices that are combined into one, and whether by their maximum instead of their mean.
     """
     near_one = [1.0 if abs(s - 1) <= SAME_SCALE else s for s in scale]
     sizes = [max(1, round(n / s)) for n, s in zip(source_shape, near_one, strict=True)]
@@ -90,15 +87,7 @@ def plan_grid(
 
 
 class WorkingVolume:
-    """A tomogram on its working grid, computed one slice at a time.
-
-    Parameters
-    ----------
-    volume
-        (z, y, x) volume.
-    grid
-        Working grid from `plan_grid`.
-    """
+    """A (z, y, x) tomogram on its working grid from `plan_grid`, computed one slice at a time."""
 
     def __init__(self, volume: Slices, grid: WorkingGrid) -> None:
         self.shape = grid.shape
@@ -154,16 +143,9 @@ class NormalizedVolume:
 def normalize_volume(
     volume: Slices, grid: WorkingGrid, *, intensity: IntensityMap | None = None
 ) -> NormalizedVolume:
-    """Resample a tomogram to its working grid and compute the normalization without blank regions.
+    """Resample a (z, y, x) tomogram to its working grid and normalize it without blank regions.
 
-    Parameters
-    ----------
-    volume
-        (z, y, x) volume with finite values.
-    grid
-        Working grid from `plan_grid`.
-    intensity
-        Normalization; None computes it from the volume.
+    `intensity` is the normalization; None computes it from the volume.
     """
     slices, blank = WorkingVolume(volume, grid), find_blank(volume)
     if blank is None:
@@ -180,16 +162,8 @@ def model_shape(
 ) -> tuple[int, int, int]:
     """Return the (z, y, x) shape of a volume after resampling to the pixel sizes that a model accepts.
 
-    A volume within the range keeps its shape.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x) shape of the volume.
-    pixel_size
-        Pixel size of the volume in angstrom.
-    limits
-        Smallest and largest pixel size of the model in angstrom.
+    `limits` are the smallest and largest pixel size of the model in angstrom; a volume within them keeps its
+    shape.
     """
     target = min(max(pixel_size, limits[0]), limits[1])
     z, y, x = (max(1, round(n * pixel_size / target)) for n in shape)

@@ -46,20 +46,7 @@ def voxel_kind(data: NDArray[np.generic]) -> VoxelKind:
 
 
 def check_logits(logits: NDArray[np.generic], source: Path) -> None:
-    """Raise an error if the output of a network contains NaN.
-
-    Parameters
-    ----------
-    logits
-        (z, y, x) or (y, x) logits.
-    source
-        Path of the image, for the message.
-
-    Raises
-    ------
-    WeightsError
-        If there is a NaN.
-    """
+    """Raise a `WeightsError` that names `source` if (z, y, x) or (y, x) logits contain NaN."""
     # The minimum of values with a NaN is NaN. Computing it is much faster than counting NaN.
     if not any(np.isnan(image.min()) for image in logits):
         return
@@ -71,13 +58,7 @@ def check_logits(logits: NDArray[np.generic], source: Path) -> None:
 
 
 def threshold_logits(logits: NDArray[np.generic], threshold: float) -> BoolArray:
-    """Return where (z, y, x) logits are greater than `threshold`.
-
-    Raises
-    ------
-    InputError
-        If a value is NaN.
-    """
+    """Return where (z, y, x) logits are greater than `threshold`; raise an `InputError` for NaN."""
     mask = np.empty(logits.shape, np.bool_)
     for z, image in enumerate(logits):
         values = image.astype(np.float32, copy=False)
@@ -89,14 +70,9 @@ def threshold_logits(logits: NDArray[np.generic], threshold: float) -> BoolArray
 
 
 def to_mask(data: NDArray[np.generic], *, logit_threshold: float | None) -> BoolArray:
-    """Convert a mask of any type, or logits, to a boolean mask.
+    """Convert a (z, y, x) mask of any type, or logits, to a boolean mask.
 
-    Parameters
-    ----------
-    data
-        (z, y, x) volume.
-    logit_threshold
-        Threshold of logits; None rejects logits.
+    Without `logit_threshold`, logits are rejected.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Steps after the threshold: connected components, drop thin ones, cut bridges.
+"""Steps after the threshold: connected components, removal of thin ones and of bridges.
 
 Components are 26-connected. Their labels are made slab by slab, joined across the seams, and made again when
 they are needed, so that the memory does not grow with the number of slices.
@@ -6,20 +6,128 @@ they are needed, so that the memory does not grow with the number of slices.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from skimage.morphology import skeletonize
 
 from cryoseg.config import PostprocessStep
 from cryoseg.config.segment import PostprocessLengths
-from cryoseg.core.masks.bridges import remove_bridges
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
+
+_NEIGHBORS = np.ones((3, 3), np.uint8)
+
+
+def remove_bridges(mask: BoolArray, *, max_bridge_length: int, max_spur_length: int = 0) -> BoolArray:
+    """Remove the parts of a (z, y, x) mask that belong to short skeleton segments between junctions.
+
+    Each slice is thinned to a skeleton, which is split at its junctions (pixels with three or more
+    neighbors). A segment is a bridge if it is short and touches at least two separate junctions; it is a spur
+    if it has one junction and a free end. Every pixel of the mask belongs to its nearest skeleton pixel; the
+    pixels of bridges and spurs are removed. Lengths are in skeleton pixels; 0 removes none.
+
+    Source: jianlin-cheng/ETSAM postprocess.py@58e8df8, "parallel membrane misconnections".
+    """
+    result = mask.copy()
+
+    def cut(z: int) -> None:
+        erase_bridges_of_slice(
+            result[z], max_bridge_length=max_bridge_length, max_spur_length=max_spur_length
+        )
+
+    # The two slowest steps, in skimage and scipy, release the interpreter lock.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        list(pool.map(cut, np.flatnonzero(mask.any(axis=(1, 2)))))
+    return result
+
+
+def erase_bridges_of_slice(image: BoolArray, *, max_bridge_length: int, max_spur_length: int = 0) -> None:
+    """Remove the bridges of one (y, x) slice in place."""
+    skeleton: BoolArray = skeletonize(image)  # type: ignore[no-untyped-call]
+    # The sum is at most 9, which fits into uint8.
+    degree = ndimage.convolve(skeleton.view(np.uint8), _NEIGHBORS, mode="constant") - 1
+    junctions = skeleton & (degree >= 3)
+    if not junctions.any():
+        return
+    segments, count = ndimage.label(skeleton & ~junctions, structure=_NEIGHBORS)
+    bad = _bad_segments(
+        segments, count, junctions, skeleton & (degree == 1), max_bridge_length, max_spur_length
+    )
+    if bad.any():
+        _erase(image, skeleton, bad[segments])
+
+
+def _bad_segments(
+    segments: NDArray[np.int32],
+    count: int,
+    junctions: BoolArray,
+    ends: BoolArray,
+    max_bridge_length: int,
+    max_spur_length: int,
+) -> BoolArray:
+    """Return for every segment label from 0 to `count` whether the segment is removed."""
+    length = np.bincount(segments.ravel(), minlength=count + 1)
+    clusters, cluster_count = ndimage.label(junctions, structure=_NEIGHBORS)
+    y, x = np.nonzero(junctions)
+    padded = np.pad(segments, 1)
+    offsets = [(dy, dx) for dy in (0, 1, 2) for dx in (0, 1, 2) if (dy, dx) != (1, 1)]
+    around = np.stack([padded[y + dy, x + dx] for dy, dx in offsets])
+    # Each pair of segment and cluster has one number, so that it counts once however many pixels touch.
+    pairs = np.unique(around.astype(np.int64) * (cluster_count + 1) + clusters[y, x])
+    touched = np.bincount(pairs // (cluster_count + 1), minlength=count + 1)
+    bad: BoolArray = (length <= max_bridge_length) & (touched >= 2)
+    if max_spur_length > 0:
+        has_end = np.bincount(segments[ends], minlength=count + 1) > 0
+        bad |= (length <= max_spur_length) & (touched == 1) & has_end
+    bad[0] = False
+    return bad
+
+
+def _erase(image: BoolArray, skeleton: BoolArray, bad: BoolArray) -> None:
+    """Clear the pixels of `image` whose nearest skeleton pixel is in `bad`, in place.
+
+    The distance transform of a whole slice takes three times as long as all other steps, so it is computed
+    in windows around the bad pixels. No pixel of the image is further than `reach` from the skeleton. A
+    window with a margin of 2 * `reach` therefore gives the same result as the whole slice.
+    """
+    chessboard = ndimage.distance_transform_cdt(~skeleton, metric="chessboard")
+    reach = math.ceil(math.sqrt(2) * int(chessboard[image].max())) + 1
+    groups, _ = ndimage.label(ndimage.binary_dilation(bad, _NEIGHBORS, iterations=3), structure=_NEIGHBORS)
+    boxes = ndimage.find_objects(groups)
+    windows = [_grown(box, 2 * reach, image.shape) for box in boxes]
+    if sum((y.stop - y.start) * (x.stop - x.start) for y, x in windows) > image.size:
+        whole = (slice(0, image.shape[0]), slice(0, image.shape[1]))
+        boxes, windows = [whole], [whole]
+    erased = np.zeros_like(image)
+    for box, window in zip(boxes, windows, strict=True):
+        inner = _grown(box, reach, image.shape)
+        nearest = ndimage.distance_transform_edt(
+            ~skeleton[window], return_distances=False, return_indices=True
+        )
+        is_bad = bad[window][tuple(nearest)]
+        decided = tuple(
+            slice(i.start - w.start, i.stop - w.start) for i, w in zip(inner, window, strict=True)
+        )
+        erased[inner] |= is_bad[decided]
+    image &= ~erased
+
+
+def _grown(box: tuple[slice, slice], margin: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    y, x = box
+    return (
+        slice(max(y.start - margin, 0), min(y.stop + margin, shape[0])),
+        slice(max(x.start - margin, 0), min(x.stop + margin, shape[1])),
+    )
 
 
 def postprocess_mask(
@@ -63,15 +171,7 @@ def postprocess_mask(
 
 
 def why_emptied(mask: BoolArray, processed: BoolArray, lengths: PostprocessLengths) -> str | None:
-    """Explain why post-processing removed all of a mask; None if it did not.
-
-    Parameters
-    ----------
-    mask, processed
-        (z, y, x) masks before and after post-processing.
-    lengths
-        Settings of the steps.
-    """
+    """Explain why post-processing removed all of a (z, y, x) mask; None if it did not."""
     if processed.any() or not mask.any():
         return None
     return (
@@ -83,8 +183,6 @@ def why_emptied(mask: BoolArray, processed: BoolArray, lengths: PostprocessLengt
 def remove_thin_noise(mask: BoolArray, *, min_slices: int) -> BoolArray:
     """Return a (z, y, x) mask without the 26-connected components on fewer than `min_slices` slices.
 
-    Notes
-    -----
     Source: jianlin-cheng/ETSAM etsam.py@b859060.
     """
     components = find_components(mask)
@@ -182,14 +280,9 @@ class Components:
 
 
 def find_components(mask: BoolArray, *, slab_slices: int = SLAB_SLICES) -> Components:
-    """Find the 26-connected components of a mask.
+    """Find the 26-connected components of a (z, y, x) mask.
 
-    Parameters
-    ----------
-    mask
-        (z, y, x) mask.
-    slab_slices
-        Number of slices that are labeled at once, which affects memory and speed only.
+    `slab_slices` slices are labeled at once, which affects memory and speed only.
     """
     bottoms, tops, sizes, seams = [], [], [], []
     total = 0

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from cryoseg.core.masks.postprocess import Components
-from cryoseg.core.metrics.overlap import ratio, require_one_shape
+from cryoseg.core.metrics.overlap import ratio
 from cryoseg.types import BoolArray
 
 # For larger radii the distance transform of a slice is faster than shifts of its rows.
@@ -150,12 +150,7 @@ def measure_plane_distance(
     hits
         (z, y, x) result of `near_hits`; None computes it.
 
-    Raises
-    ------
-    InputError
-        If the shapes differ.
     """
-    require_one_shape(pred.mask, membrane, known)
     if hits is None:
         hits = near_hits(pred.mask, membrane, distance_px=distance_px)
     found = found_by_largest = int(np.count_nonzero(hits))
@@ -181,16 +176,14 @@ def measure_plane_distance(
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentRecall:
-    """Recall of the components of the truth, largest first.
+    """Recall of the 26-connected components of the truth, largest first.
 
     Attributes
     ----------
     components
-        Number of 26-connected components of annotated membrane.
-    recalls
-        (n,) shares of the voxels of each component near a prediction.
-    sizes
-        (n,) numbers of voxels of each component.
+        Number of components of annotated membrane.
+    recalls, sizes
+        (n,) shares of the voxels of each component near a prediction, and (n,) numbers of its voxels.
     """
 
     components: int
@@ -209,15 +202,7 @@ class ComponentRecall:
 
 
 def measure_component_recall(hits: BoolArray, truth: Components) -> ComponentRecall:
-    """Compute the recall of each component of the truth.
-
-    Parameters
-    ----------
-    hits
-        (z, y, x) result of `near_hits`.
-    truth
-        Components of the annotated membrane.
-    """
+    """Compute the recall of each component of the truth from the (z, y, x) result of `near_hits`."""
     order = np.argsort(-truth.voxels, kind="stable")
     recalls = (truth.count_in(hits) / np.maximum(truth.voxels, 1))[order]
     return ComponentRecall(

@@ -21,12 +21,26 @@ from cryoseg.core.metrics.distance import (
     measure_plane_distance,
     near_hits,
 )
-from cryoseg.core.metrics.overlap import Overlap, count_overlap, require_one_shape
-from cryoseg.core.metrics.planes import RATIOS, PlaneCounts, count_planes
-from cryoseg.core.metrics.skeleton import CenterlineScore, compare_centerlines
-from cryoseg.core.metrics.surface import SurfaceScore, compare_surfaces
-from cryoseg.core.metrics.theta import ThetaBin, measure_theta
-from cryoseg.core.metrics.threshold import PaperScore, ThresholdSweep, prompt_sam_score, sweep_thresholds
+from cryoseg.core.metrics.overlap import (
+    RATIOS,
+    Overlap,
+    PaperScore,
+    PlaneCounts,
+    ThresholdSweep,
+    count_overlap,
+    count_planes,
+    prompt_sam_score,
+    require_one_shape,
+    sweep_thresholds,
+)
+from cryoseg.core.metrics.surface import (
+    CenterlineScore,
+    SurfaceScore,
+    ThetaBin,
+    compare_centerlines,
+    compare_surfaces,
+    measure_theta,
+)
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
 
@@ -181,13 +195,7 @@ def evaluate_mask(
 def surface_lengths(
     config: EvaluateConfig, voxel_size: tuple[float, float, float] | None
 ) -> tuple[tuple[float, float, float], tuple[float, ...], str]:
-    """Return spacing, tolerances and unit of surface distances: angstrom, or voxels without a voxel size.
-
-    Raises
-    ------
-    InputError
-        If a tolerance is in angstrom and the voxel size is not known.
-    """
+    """Return spacing, tolerances and unit of surface distances: angstrom, or voxels without a voxel size."""
     if voxel_size is None:
         if angstrom := [str(length) for length in config.tolerances if length.is_angstrom]:
             raise InputError(

@@ -20,10 +20,8 @@ class Neighbors:
 
     Attributes
     ----------
-    pred, truth
-        (n,) indices of the points of each pair.
-    distance_px
-        (n,) distances in pixels.
+    pred, truth, distance_px
+        (n,) indices of the points of each pair, and (n,) distances in pixels.
     pred_count, truth_count
         Number of all predicted and of all true points.
     """
@@ -36,15 +34,7 @@ class Neighbors:
 
 
 def find_neighbors(pred: Points, truth: Points, *, radius_px: float) -> Neighbors:
-    """Find all pairs of points within a radius.
-
-    Parameters
-    ----------
-    pred, truth
-        (n, d) and (m, d) positions in the same axis order, in pixels.
-    radius_px
-        Largest distance in pixels, inclusive.
-    """
+    """Find all pairs of (n, d) and (m, d) points in pixels within a radius, which is inclusive."""
     rows, columns, distances = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
     if len(pred) and len(truth):
         # The tolerance allows for rounding errors of a radius such as 3 x 0.7.
@@ -66,10 +56,7 @@ def find_neighbors(pred: Points, truth: Points, *, radius_px: float) -> Neighbor
 def assign(neighbors: Neighbors) -> NDArray[np.int64]:
     """Find the largest one-to-one matching with the smallest sum of distances.
 
-    Returns
-    -------
-    NDArray
-        (pred_count,) index of the true point of each prediction; -1 without a match.
+    The result is the (pred_count,) index of the true point of each prediction; -1 without a match.
     """
     return _assign(neighbors, neighbors.distance_px, must_match=True)
 
@@ -81,8 +68,6 @@ def assign_cetpick(neighbors: Neighbors, *, radius_px: float) -> NDArray[np.int6
     `radius_px` to the power of 1.5 count (22.6 voxels for a radius of 8). `neighbors` must contain these
     pairs. The result has the shape of that of `assign`: (n,) for the n picks.
 
-    Notes
-    -----
     Source: nextpyp/cet_pick cet_pick/precision_recall_curve.py@a905da6.
     """
     cost = neighbors.distance_px**2 - radius_px**3
@@ -119,20 +104,9 @@ def _assign(neighbors: Neighbors, cost: NDArray[np.float64], *, must_match: bool
 def matched_in_order(neighbors: Neighbors, order: NDArray[np.int64]) -> BoolArray:
     """Find the predictions that enlarge the largest matching when they are added one by one.
 
-    The number of them among the first k of `order` is the size of the largest one-to-one matching of these
-    k predictions, which is the number of true positives at that score threshold.
-
-    Parameters
-    ----------
-    neighbors
-        Pairs that may match.
-    order
-        (pred_count,) indices of predictions, highest score first.
-
-    Returns
-    -------
-    BoolArray
-        (pred_count,) whether each prediction enlarges the matching.
+    The number of them among the first k of `order`, (pred_count,) indices from the highest score on, is the
+    size of the largest one-to-one matching of these k predictions, which is the number of true positives at
+    that score threshold. The result is a (pred_count,) mask.
     """
     by_pred = np.argsort(neighbors.pred, kind="stable")
     ends = np.searchsorted(neighbors.pred[by_pred], np.arange(neighbors.pred_count + 1))

@@ -13,18 +13,10 @@ from cryoseg.core.metrics.overlap import ratio
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray, Points
 
-# Source: CZII cryo-ET object identification challenge.
-
 
 @dataclass(frozen=True, kw_only=True)
 class PickCounts:
-    """Numbers of matched and unmatched picks and true positions.
-
-    Attributes
-    ----------
-    true_positives, false_positives, false_negatives
-        Number of matched picks, of unmatched picks and of unmatched true positions.
-    """
+    """Numbers of matched picks, of unmatched picks and of unmatched true positions."""
 
     true_positives: int
     false_positives: int
@@ -41,7 +33,10 @@ class PickCounts:
         return ratio(self.true_positives, self.true_positives + self.false_negatives)
 
     def f_score(self, beta: float = 1.0) -> float:
-        """Return the weighted harmonic mean of precision and recall; 1 without picks and truths."""
+        """Return the weighted harmonic mean of precision and recall; 1 without picks and truths.
+
+        Source: CZII cryo-ET object identification challenge.
+        """
         weight = beta * beta
         hits = (1 + weight) * self.true_positives
         total = hits + weight * self.false_negatives + self.false_positives
@@ -54,10 +49,9 @@ class PickCurve:
 
     Attributes
     ----------
-    scores
-        (n,) scores of the picks that count, descending.
-    is_hit
-        (n,) whether each pick enlarges the largest matching of the picks before it.
+    scores, is_hit
+        (n,) descending scores of the picks that count, and (n,) whether each pick enlarges the largest
+        matching of the picks before it.
     truths
         Number of true positions.
     """

@@ -50,18 +50,7 @@ class PictureScore:
 
 
 def score_picture(prediction: BoolArray, truth: BoolArray) -> PictureScore:
-    """Compare two masks of one picture.
-
-    Parameters
-    ----------
-    prediction, truth
-        (y, x) masks.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
+    """Compare two (y, x) masks of one picture, which must have the same shape."""
     if prediction.shape != truth.shape:
         raise ValueError(f"masks of shapes {prediction.shape} and {truth.shape}")
     both = int(np.count_nonzero(prediction & truth))

@@ -35,14 +35,9 @@ class Mean:
 
 
 def mean_with_interval(values: Sequence[float], *, samples: int = 2000, seed: int = 0) -> Mean:
-    """Compute the mean of a metric over files with a bootstrap interval.
+    """Compute the mean of a metric over files with a bootstrap interval of `samples` samples.
 
-    Parameters
-    ----------
-    values
-        Values of the files; NaN and infinity are ignored and counted.
-    samples, seed
-        Number of bootstrap samples, and seed of the random numbers.
+    NaN and infinity are ignored and counted.
     """
     every = np.asarray(values, np.float64)
     defined = every[np.isfinite(every)]

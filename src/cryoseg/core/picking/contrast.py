@@ -34,14 +34,7 @@ def clip_outliers(image: FloatArray) -> FloatArray:
 def low_pass(image: FloatArray, *, resolution_angstrom: float, pixel_size: float) -> FloatArray:
     """Apply a Gaussian low-pass filter to a (y, x) image.
 
-    Parameters
-    ----------
-    image
-        (y, x) image.
-    resolution_angstrom
-        Resolution in angstrom at which the filter transmits one half.
-    pixel_size
-        Pixel size in angstrom.
+    The filter transmits one half at `resolution_angstrom`; the pixel size is in angstrom.
     """
     # The transfer exp(-2 (pi sigma f)^2) is 1/2 at f = 1 / resolution.
     sigma = np.sqrt(np.log(2) / 2) / np.pi * resolution_angstrom / pixel_size

@@ -1,4 +1,4 @@
-"""Detect points in a score map: local maxima, sub-voxel centers and non-maximum suppression."""
+"""Detect points in a score map, and select them by their distance from borders and from a mask."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from cryoseg.config.pick import Side
 from cryoseg.types import BoolArray, FloatArray, Points
 
 MOST_CANDIDATES = 200_000
@@ -18,18 +19,9 @@ NARROWEST_REACH = 1.0
 def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
     """Find the voxels above `floor` that no neighbor (of 26, or of 8 in 2D) exceeds.
 
-    Parameters
-    ----------
-    scores
-        (z, y, x) or (y, x) score map.
-    floor
-        Voxels with this score or a lower one are ignored.
-
-    Returns
-    -------
-    NDArray
-        (n, d) indices, highest score first (ties in index order), at most `MOST_CANDIDATES`. All voxels of
-        a plateau are returned; `suppress_nonmaxima` removes duplicates.
+    The result has (n, d) indices into the (z, y, x) or (y, x) score map, highest score first (ties in index
+    order), at most `MOST_CANDIDATES`. It contains all voxels of a plateau; `suppress_nonmaxima` removes
+    duplicates.
     """
     highest = ndimage.maximum_filter(scores, size=3, mode="nearest")
     return _highest_first(scores, (scores >= highest) & (scores > floor))
@@ -46,7 +38,7 @@ def _highest_first(scores: FloatArray, chosen: BoolArray) -> NDArray[np.int64]:
 
 
 def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tuple[float, ...]) -> Points:
-    """Refine peaks to sub-voxel positions by mean shift.
+    """Refine (n, d) peaks to sub-voxel positions by mean shift.
 
     Each position is replaced by the center of mass in a window around it until it converges. This finds the
     middle of the plateaus that confident networks produce. At the border of the map the window is narrowed
@@ -60,11 +52,6 @@ def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tupl
         (n, d) indices.
     reach
         (d,) half sides of the window in voxels of the map.
-
-    Returns
-    -------
-    NDArray
-        (n, d) positions in voxels of the map.
     """
     size = np.asarray(weights.shape)
     centers = peaks.astype(np.float64)
@@ -95,19 +82,8 @@ def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tupl
 def suppress_nonmaxima(centers: Points, scores: FloatArray, *, min_distance: float) -> NDArray[np.int64]:
     """Remove points that are closer than `min_distance` to a kept point with a higher score.
 
-    Parameters
-    ----------
-    centers
-        (n, d) positions.
-    scores
-        (n,) scores.
-    min_distance
-        Smallest distance of two kept points in the unit of `centers`.
-
-    Returns
-    -------
-    NDArray
-        (m,) indices of the kept points, highest score first.
+    The result has the (m,) indices of the kept ones of (n, d) points with (n,) scores, highest score first.
+    `min_distance` is in the unit of `centers`.
     """
     order = np.argsort(-scores, kind="stable")
     if min_distance <= 0 or len(centers) < 2:
@@ -127,19 +103,8 @@ def suppress_nonmaxima(centers: Points, scores: FloatArray, *, min_distance: flo
 def match_points(found: Points, truth: Points, *, radius: float) -> NDArray[np.int64]:
     """Match points one to one: in the given order, each takes the nearest free true point.
 
-    Parameters
-    ----------
-    found
-        (n, d) points, best first.
-    truth
-        (m, d) true points.
-    radius
-        Largest distance of a match in the unit of the points.
-
-    Returns
-    -------
-    NDArray
-        (n,) index of the true point of each point; -1 without a match.
+    The result has the (n,) index of the one of (m, d) true points for each of (n, d) points, best first; -1
+    without a match. `radius` is the largest distance of a match in the unit of the points.
     """
     partner = np.full(len(found), -1, dtype=np.int64)
     if not len(truth):
@@ -153,3 +118,79 @@ def match_points(found: Points, truth: Points, *, radius: float) -> NDArray[np.i
             partner[number] = near[int(np.argmin(distances))]
             taken[partner[number]] = True
     return partner
+
+
+def clear_of_borders(
+    centers: Points, shape: tuple[int, ...], *, border_voxels: tuple[float, ...]
+) -> NDArray[np.bool_]:
+    """Return the (n,) centers that are at least `border_voxels` (d,) away from the faces of the volume.
+
+    The faces are half a voxel beyond the outermost voxel centers. A border of 0 keeps all centers.
+    """
+    border = np.asarray(border_voxels)
+    size = np.asarray(shape)
+    kept = (centers + 0.5 >= border) & (centers + 0.5 <= size - border)
+    return np.asarray((kept | (border == 0)).all(axis=1))
+
+
+def by_mask(
+    centers: Points,
+    mask: BoolArray,
+    *,
+    side: Side,
+    distance_angstrom: float,
+    voxel_size: tuple[float, float, float],
+) -> NDArray[np.bool_]:
+    """Return the (n,) centers inside or outside a mask that is grown or shrunk.
+
+    Parameters
+    ----------
+    centers
+        (n, 3) positions z, y, x in voxels.
+    mask
+        (z, y, x) mask of the tomogram.
+    side
+        Whether centers within or outside the mask are kept.
+    distance_angstrom
+        Distance in angstrom by which the mask is grown; a negative distance shrinks it.
+    voxel_size
+        (z, y, x) voxel size in angstrom.
+    """
+    if not len(centers):
+        return np.zeros(0, bool)
+    index = np.clip(np.round(centers).astype(int), 0, np.asarray(mask.shape) - 1)
+    at = tuple(index.T)
+    if distance_angstrom == 0:
+        near = mask[at]
+    elif not mask.any():
+        near = np.zeros(len(centers), bool)
+    elif distance_angstrom > 0:
+        near = _distances(~mask, at, distance_angstrom, voxel_size) <= distance_angstrom
+    else:
+        near = _distances(mask, at, -distance_angstrom, voxel_size) > -distance_angstrom
+    return np.asarray(near if side is Side.WITHIN else ~near)
+
+
+def _distances(
+    outside: BoolArray,
+    at: tuple[NDArray[np.int64], ...],
+    reach: float,
+    voxel_size: tuple[float, float, float],
+) -> NDArray[np.float64]:
+    """Return the distance in angstrom from voxels to the nearest False, computed slab by slab."""
+    margin = int(np.ceil(reach / voxel_size[0])) + 1
+    found = np.empty(len(at[0]))
+    depth = outside.shape[0]
+    step = max(16, margin)
+    for begin in range(0, depth, step):
+        chosen = (at[0] >= begin) & (at[0] < begin + step)
+        if not chosen.any():
+            continue
+        low, high = max(0, begin - margin), min(depth, begin + step + margin)
+        slab = outside[low:high]
+        if slab.all():
+            found[chosen] = np.inf
+            continue
+        distance = ndimage.distance_transform_edt(slab, sampling=voxel_size)
+        found[chosen] = distance[at[0][chosen] - low, at[1][chosen], at[2][chosen]]
+    return found

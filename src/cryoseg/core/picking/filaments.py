@@ -92,14 +92,9 @@ def _fit(points: Points) -> _Curve:
 
 
 def fit_filament(points: Points, *, spacing: float) -> Filament:
-    """Fit a smooth curve to points that lie along one filament.
+    """Fit a smooth curve to at least three (n, 3) points that lie along one filament, in any order.
 
-    Parameters
-    ----------
-    points
-        (n, 3) positions of at least three points in any order, in isotropic units.
-    spacing
-        Distance of the resampled points along the curve in the unit of `points`.
+    `spacing` is the distance of the resampled points along the curve in the unit of `points`.
     """
     used = np.ones(len(points), bool)
     for _ in range(3):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import CoordsOrder
-from cryoseg.core.picking.label_checks import inside
+from cryoseg.core.grids.axes import inside
 from cryoseg.errors import InputError
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame

@@ -91,10 +91,9 @@ class ScoreMap:
     ----------
     logits
         (z, y / 2, x / 2) logits on the working grid.
-    grid
-        Working grid, with the map from it to the tomogram.
-    voxel_size
-        (z, y, x) voxel size of the tomogram in angstrom.
+    grid, voxel_size
+        Working grid, with the map from it to the tomogram, and (z, y, x) voxel size of the tomogram in
+        angstrom.
     """
 
     logits: FloatArray
@@ -162,15 +161,7 @@ class ScoreMap:
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
-    """A network and its settings.
-
-    Attributes
-    ----------
-    network
-        Network in evaluation mode on `device`.
-    settings, device
-        Settings of the detector and device to compute on.
-    """
+    """A network in evaluation mode on `device`, with its settings."""
 
     network: nn.Module
     settings: DetectorSettings
@@ -234,13 +225,7 @@ def save_detector(
 
 
 def read_settings(path: Path) -> DetectorSettings:
-    """Read the settings of a packaged detector without its weights.
-
-    Raises
-    ------
-    WeightsError
-        If the file is not a packaged model of CET-pick.
-    """
+    """Read the settings of a packaged detector without its weights."""
     metadata = read_model_metadata(path)
     if metadata["method"] != METHOD:
         raise WeightsError(
@@ -260,13 +245,7 @@ def read_settings(path: Path) -> DetectorSettings:
 
 
 def load_detector(path: Path, device: torch.device) -> Detector:
-    """Load a packaged detector.
-
-    Raises
-    ------
-    WeightsError
-        If the file is not a packaged model of CET-pick, or its tensors do not fit the architecture.
-    """
+    """Load a packaged detector, whose tensors must fit its architecture."""
     settings = read_settings(path)
     network = cet_pick.build(settings.arch)
     load_strict(network, cet_pick.remap_keys(read_model_tensors(path)), path)

@@ -106,10 +106,8 @@ class ContrastSettings:
 
     Attributes
     ----------
-    temperature
-        T of the publication.
-    prior
-        tau of the publication, the fraction of unlabeled voxels that belong to particles.
+    temperature, prior
+        T and tau of the publication; tau is the fraction of unlabeled voxels that belong to particles.
     positive_above
         Target value above which a voxel is a positive.
     """
@@ -124,21 +122,16 @@ def published_contrast(
 ) -> tuple[Tensor, Tensor]:
     """Return the debiased contrast as published, including the similarity of an anchor with itself.
 
+    The result is the supervised and the unsupervised part as scalars without factors.
+
     Parameters
     ----------
     features
         (2, n, channels) unit vectors of two views of the same n voxels.
-    labels
-        (n,) target values.
-    p
-        (2, n) probabilities.
+    labels, p
+        (n,) target values and (2, n) probabilities.
     settings
         Constants of the term.
-
-    Returns
-    -------
-    tuple
-        Supervised and unsupervised part as scalars without factors.
     """
     both = features.reshape(-1, features.shape[-1])
     labels2 = labels.repeat(2)

@@ -85,13 +85,7 @@ class _SliceUNet(nn.Module):
 
 
 class TomoConvUNet(nn.Module):
-    """U-Net over slices with a heat-map head and an embedding head.
-
-    Parameters
-    ----------
-    levels
-        Number of resolutions of the U-Net: 4 (unet_4) or 5 (unet_5).
-    """
+    """U-Net over slices with 4 (unet_4) or 5 (unet_5) resolutions, a heat-map head and an embedding head."""
 
     def __init__(self, levels: int = 4) -> None:
         super().__init__()
@@ -119,18 +113,10 @@ class TomoConvUNet(nn.Module):
                 nn.init.normal_(module.weight, std=HEAD_INIT_STD)
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute heat-map logits and embeddings.
+        """Map (batch, z, y, x) normalized grey values to heat-map logits and embeddings.
 
-        Parameters
-        ----------
-        volume
-            (batch, z, y, x) normalized grey values.
-
-        Returns
-        -------
-        tuple
-            Logits (batch, 1, z, y / 2, x / 2) and unit vectors (batch, 32, z, y / 2, x / 2);
-            odd sides are rounded up.
+        The logits are (batch, 1, z, y / 2, x / 2), the embeddings unit vectors (batch, 32, z, y / 2, x /
+        2); odd sides are rounded up.
         """
         batch, depth = volume.shape[:2]
         slices = volume.reshape(batch * depth, 1, *volume.shape[2:])

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cryoseg.config.cet_pick import CetPickConfig
+from cryoseg.core.grids.axes import check_labels
 from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.working_grid import WorkingVolume, normalize_volume
-from cryoseg.core.picking.label_checks import check_labels
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import DetectorSettings
@@ -57,15 +57,9 @@ class LabeledVolume:
 
 @dataclass(frozen=True, kw_only=True)
 class CropBatch:
-    """Crops and targets of one step.
+    """Crops (batch, z, y, x) and targets (batch, z, y / 2, x / 2) of one step.
 
-    Attributes
-    ----------
-    crops
-        (batch, z, y, x) grey values.
-    targets
-        (batch, z, y / 2, x / 2) targets: 1 positive, (0, 1) near a positive, 0 empty, -1 unlabeled,
-        -2 ignored.
+    Targets are 1 positive, (0, 1) near a positive, 0 empty, -1 unlabeled, -2 ignored.
     """
 
     crops: FloatArray
@@ -77,21 +71,16 @@ def gaussian_target(
 ) -> FloatArray:
     """Return the maximum of the Gaussians around the labels on the cells of the heat map.
 
+    Values below `SOFT_FLOOR` are 0.
+
     Parameters
     ----------
     labels
         (n, 3) z, y, x in voxels of the crop, also outside it.
     shape
         (z, y, x) shape of the crop in cells.
-    diameter
-        (z, y, x) diameter of a particle in voxels.
-    sigma
-        Standard deviation as a fraction of the diameter.
-
-    Returns
-    -------
-    FloatArray
-        (z, y, x) values in [0, 1], with 0 instead of values below `SOFT_FLOOR`.
+    diameter, sigma
+        (z, y, x) diameter of a particle in voxels, and standard deviation as a fraction of it.
     """
     target = np.zeros(shape, np.float32)
     steps = (1, XY_STRIDE, XY_STRIDE)
@@ -126,15 +115,7 @@ def _padded(volume: LabeledVolume, crop: tuple[int, int, int]) -> LabeledVolume:
 
 @dataclass(frozen=True, kw_only=True)
 class CropSampler:
-    """Sampler of random crops; those of step n depend on the seed and n only.
-
-    Attributes
-    ----------
-    volumes
-        Volumes, at least one with a label.
-    config
-        Crop size, augmentation, target and seed.
-    """
+    """Sampler of random crops of volumes with labels; those of step n depend on the seed and n only."""
 
     volumes: list[LabeledVolume]
     config: CetPickConfig
@@ -276,13 +257,7 @@ def _nearest_within(
 
 
 def known_voxel_size(item: LabeledTomogram) -> tuple[float, float, float]:
-    """Return the (z, y, x) voxel size of a tomogram in angstrom.
-
-    Raises
-    ------
-    InputError
-        If the header gives none.
-    """
+    """Return the (z, y, x) voxel size of a tomogram in angstrom; raise an `InputError` if it has none."""
     size = item.tomogram.geometry.voxel_size
     if min(size) <= 0:
         raise InputError(

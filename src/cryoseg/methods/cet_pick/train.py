@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from cryoseg.config.cet_pick import CetPickConfig, Specimen
-from cryoseg.core.picking.pick_threshold import expected_f1_threshold
+from cryoseg.core.picking.calibration import expected_f1_threshold
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, DetectorSettings, settings_for
@@ -78,11 +78,9 @@ class TrainedDetector:
 def examine(prepared: list[Prepared], detector: Detector) -> dict[str, float]:
     """Apply a detector to all training tomograms and choose its threshold.
 
-    Returns
-    -------
-    dict
-        `threshold_logit`, the threshold chosen from the peaks; `recall`, the fraction of the held-out labels
-        (of all labels if none are held out) above it; `peaks`, the number of peaks above it.
+    The result has `threshold_logit`, the threshold chosen from the peaks; `recall`, the fraction of the
+    held-out labels (of all labels if none are held out) above it; and `peaks`, the number of peaks above
+    it.
     """
     diameter, specimen = detector.settings.particle_diameter_angstrom, detector.settings.specimen
     unknown: list[NDArray[np.floating[Any]]] = []
@@ -146,8 +144,6 @@ def train_detector(
     ------
     InputError
         If there is no label, or labels do not fit their tomogram (see `check_labels`).
-    TrainingError
-        If the folder contains another run, or the loss is not finite.
     """
     on_event, device = runtime.on_event, runtime.device
     settings = _settings(items, config, on_event)

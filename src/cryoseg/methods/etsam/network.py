@@ -34,7 +34,7 @@ from cryoseg.config.segment import (
     PRESET_STAGE2_PROMPT,
 )
 from cryoseg.core.grids.blank import set_blank
-from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
+from cryoseg.core.grids.robust import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.methods.device import autocast, release_memory, slices_at_once
 from cryoseg.methods.model_file import load_state_dict, load_strict
@@ -91,7 +91,7 @@ def segment(
     execution: Execution,
     on_slice: OnSlice = no_progress,
 ) -> SegmentResult:
-    """Segment a tomogram with both stages of ETSAM.
+    """Segment a tomogram with both stages of ETSAM, without post-processing.
 
     Parameters
     ----------
@@ -108,18 +108,6 @@ def segment(
         input of stage 2 of the first view.
     on_slice
         Function to call after each slice of each stage.
-
-    Returns
-    -------
-    SegmentResult
-        Result without post-processing.
-
-    Raises
-    ------
-    WeightsError, ConfigError
-        If a checkpoint or the configuration cannot be used.
-    InputError
-        If slices are too small to be split.
     """
     assert config.normalize
     assert config.views
@@ -173,16 +161,9 @@ def segment(
 
 
 class NetworkInput:
-    """Slices resized to the network's square and normalized as its training images were.
+    """Slices resized to the network's square of `side` pixels and normalized as its training images were.
 
-    Parameters
-    ----------
-    plane
-        Function that returns slice z as (y, x) floats.
-    depth
-        Number of slices.
-    side
-        Side of the network's square input in pixels.
+    `plane` returns slice z of `depth` slices as (y, x) floats.
     """
 
     def __init__(self, plane: PlaneSource, depth: int, side: int) -> None:
@@ -327,25 +308,11 @@ def _mean(volumes: list[FloatArray]) -> FloatArray:
 
 
 def quadrants(height: int, width: int) -> list[Window]:
-    """Cut a plane into four windows without overlap.
+    """Cut a plane into four (y, x) windows without overlap, row by row.
 
-    Parameters
-    ----------
-    height, width
-        Size of the plane in pixels; with an odd size the second part is one pixel larger.
+    With an odd size the second part is one pixel larger. An `InputError` is raised if a side has fewer than
+    two pixels.
 
-    Returns
-    -------
-    list
-        (y, x) slices of the windows, row by row.
-
-    Raises
-    ------
-    InputError
-        If a side has fewer than two pixels.
-
-    Notes
-    -----
     Source: ETSAM, `--split-processing`.
     """
     if min(height, width) < 2:
@@ -359,17 +326,8 @@ def quadrants(height: int, width: int) -> list[Window]:
 
 
 def grid_mask(shape: tuple[int, int], interval: int) -> BoolArray:
-    """Return a mask of single pixels at every multiple of `interval` in y and x, from 0 on.
+    """Return a (y, x) mask of single pixels at every multiple of `interval` in y and x, from 0 on.
 
-    Parameters
-    ----------
-    shape
-        (y, x) size of the mask in pixels.
-    interval
-        Distance of the pixels.
-
-    Notes
-    -----
     Source: ETSAM, prompts `grid` and `grid_zero` (50 px; 10 px in split processing).
     """
     mask = np.zeros(shape, bool)

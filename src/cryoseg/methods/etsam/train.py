@@ -24,7 +24,7 @@ from torchvision.transforms.functional import affine
 from cryoseg.config.segment import PRESET_STAGE1_THRESHOLD, Polarity, Preset, SegmentConfig
 from cryoseg.config.train import ClipPrompts, Sam2ClipConfig, TrainSam2Config
 from cryoseg.core.grids.blank import find_blank
-from cryoseg.core.normalize import PlaneMap, fused_logits_map, intensity_map
+from cryoseg.core.grids.robust import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent
 from cryoseg.io.images.volumes import check_finite, read_tomogram
@@ -80,18 +80,7 @@ class SliceVolume:
 def sample_slice_clip(
     volumes: list[SliceVolume], rng: np.random.Generator, config: Sam2ClipConfig, side: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Draw one augmented clip.
-
-    Parameters
-    ----------
-    volumes
-        Volumes to draw from, each with membrane.
-    rng
-        Random generator of this clip alone.
-    config
-        Length and augmentation.
-    side
-        Side of the network's square input in pixels.
+    """Draw one augmented clip of T slices for the square input of `side` pixels of a network.
 
     Returns
     -------
@@ -169,16 +158,9 @@ def _jitter(images: Tensor, rng: np.random.Generator, config: Sam2ClipConfig) ->
 def sample_slice_clips(
     volumes: list[SliceVolume], config: Sam2ClipConfig, *, side: int, seed: int, step: int, part: range
 ) -> ClipBatch:
-    """Draw the clips of a step with indices in `part`.
+    """Draw the clips of a step with indices in `part`, a part of `range(config.batch)`.
 
-    Parameters
-    ----------
-    volumes, config, side
-        Parameters of `sample_slice_clip`.
-    seed, step
-        All random choices follow from (seed, step, index of the clip).
-    part
-        Part of `range(config.batch)` that this process draws.
+    All random choices follow from (seed, step, index of the clip).
     """
     clips = [sample_slice_clip(volumes, np.random.default_rng([seed, step, i]), config, side) for i in part]
     prompts = [prompt for _, _, prompt in clips if prompt is not None]

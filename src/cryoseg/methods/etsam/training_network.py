@@ -141,18 +141,10 @@ def build_clip_network(
     drop_path: float = 0.0,
     freeze: Sequence[Part] = (),
 ) -> ClipNetwork:
-    """Build the untrained training network of a SAM 2 configuration.
+    """Build the untrained training network of a SAM 2 configuration, a name or path for `find_config`.
 
-    Parameters
-    ----------
-    config
-        Name or path for `find_config`.
-    prompts
-        Kind of prompts of a clip.
-    drop_path
-        Probability of skipping a block of the encoder.
-    freeze
-        Parts whose weights do not change.
+    `drop_path` is the probability of skipping a block of the encoder; the weights of parts in `freeze` do not
+    change.
     """
     overrides: dict[str, Any] = {**PROMPTING, "image_encoder.trunk.drop_path_rate": drop_path}
     network = build_network(config, ClipNetwork, overrides=overrides)
@@ -169,6 +161,8 @@ def layered_groups(
 ) -> list[dict[str, Any]]:
     """Return the trainable parameters in groups of equal learning rate and weight decay.
 
+    Each group has `params`, `weight_decay` and `scale`, the factor of the learning rate.
+
     Parameters
     ----------
     network
@@ -181,13 +175,6 @@ def layered_groups(
         Factor of the learning rate per layer below the last one of the encoder, except for its position
         embedding.
 
-    Returns
-    -------
-    list of dict
-        Groups with `params`, `weight_decay` and `scale`, the factor of the learning rate.
-
-    Notes
-    -----
     Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage1.yaml@b859060.
     """
     norms = {
@@ -220,8 +207,6 @@ BACKGROUND_LOGIT = -100.0  # a logit whose probability, focal loss and gradient 
 def etsam_loss() -> MultiStepMultiMasksAndIous:
     """Return the loss of sam2: focal, Dice, IoU and presence terms with the weights of ETSAM.
 
-    Notes
-    -----
     Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage{1,2}.yaml@b859060.
     """
     return MultiStepMultiMasksAndIous(
@@ -235,19 +220,10 @@ def etsam_loss() -> MultiStepMultiMasksAndIous:
 
 
 def clip_loss(loss: MultiStepMultiMasksAndIous, outputs: list[dict[str, Any]], clips: ClipBatch) -> Tensor:
-    """Return the loss of a batch of clips, a scalar with gradient.
+    """Return the loss of a batch of clips, a scalar with gradient, from the outputs of `ClipNetwork`.
 
     Voxels with label -1 get the logit of certain background, which adds nothing to any term. Slices without
     a known voxel are left out.
-
-    Parameters
-    ----------
-    loss
-        Loss from `etsam_loss`.
-    outputs
-        Outputs of `ClipNetwork`, one per slice.
-    clips
-        Input of the network.
     """
     unknown = (clips.labels < 0).transpose(0, 1)  # (T, B, S, S)
     known = [t for t in range(clips.num_frames) if not bool(unknown[t].all())]

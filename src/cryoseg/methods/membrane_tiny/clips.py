@@ -76,11 +76,6 @@ def load_volume(
         `.npy` file of (z, y, x) float16 logits on that grid, for training stage 2.
     on_event
         Receiver of warnings about the files.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, the labels are not -1, 0, 1, or no voxel is labelled membrane.
     """
     tomogram = read_tomogram(pair.tomogram, mode0=pair.mode0)
     check_finite(tomogram)
@@ -160,22 +155,7 @@ def _planes(volume: TrainingVolume, place: tuple[int, slice, slice], length: int
 def sample_clip(
     volumes: list[TrainingVolume], rng: np.random.Generator, config: ClipConfig
 ) -> tuple[Tensor, Tensor]:
-    """Draw one augmented clip.
-
-    Parameters
-    ----------
-    volumes
-        Volumes to draw from.
-    rng
-        Random generator of this clip alone.
-    config
-        Size, length and augmentation.
-
-    Returns
-    -------
-    tuple of Tensor
-        (T, C, S, S) float32 slice stacks, and (T, S, S) int8 labels.
-    """
+    """Draw one augmented clip: (T, C, S, S) float32 slice stacks, and (T, S, S) int8 labels."""
     zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom))) if rng.random() < 0.5 else 1.0
     side = round(config.size / zoom)
     may_be_empty = rng.random() < config.empty_fraction

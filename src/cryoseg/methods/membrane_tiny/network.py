@@ -188,13 +188,7 @@ def _put(logits: FloatArray, whole: FloatArray, box: tuple[slice, ...], blank: B
 
 
 def read_recipe(files: ModelFiles) -> MembraneRecipe:
-    """Read the recipe of a model file.
-
-    Raises
-    ------
-    WeightsError
-        If the file is not a packaged membrane model.
-    """
+    """Read the recipe of a packaged membrane model; raise a `WeightsError` for another file."""
     path = files.stages[0]
     metadata = read_model_metadata(path)
     if metadata["method"] != METHOD:
@@ -210,10 +204,7 @@ def assumed_pixel_size(files: ModelFiles) -> float:
 def resolve(config: SegmentConfig, files: ModelFiles) -> SegmentConfig:
     """Replace settings that are None by those of the model file.
 
-    Raises
-    ------
-    ConfigError
-        If settings are given that only ETSAM has.
+    A `ConfigError` names settings that only ETSAM has.
     """
     unfit = {
         "--normalize": config.normalize not in (None, Normalize.ROBUST),
@@ -249,25 +240,10 @@ def segment(
     execution: Execution,
     on_slice: OnSlice = no_progress,
 ) -> SegmentResult:
-    """Segment a tomogram with a packaged membrane model of two stages.
+    """Segment a tomogram with a packaged membrane model of two stages, without post-processing.
 
-    Parameters
-    ----------
-    volume
-        Tomogram to segment.
-    config
-        Settings from `resolve`.
-    files
-        One packaged model file with both stages.
-    execution
-        How to compute. Each memory level halves the number of tiles in memory.
-    on_slice
-        Function to call after each slice.
-
-    Returns
-    -------
-    SegmentResult
-        Result on the grid of the tomogram, without post-processing.
+    The parameters are those of `cryoseg.methods.segmenter`. Each memory level halves the number of tiles in
+    memory.
     """
     assert config.logit_threshold is not None
     path = files.stages[0]

@@ -240,10 +240,7 @@ def load_start(path: Path, stage: int) -> dict[str, Tensor]:
 def run_settings(run: Path, stage: int) -> tuple[TrainMembraneConfig, Polarity]:
     """Read the settings of a finished stage, and the polarity where its pairs did not say.
 
-    Raises
-    ------
-    WeightsError
-        If the folder contains no run of this stage.
+    A `WeightsError` is raised if the folder contains no run of this stage.
     """
     require_run(run)
     record = json.loads((run / RUN_CONFIG).read_text(encoding="utf-8"))
@@ -255,13 +252,7 @@ def run_settings(run: Path, stage: int) -> tuple[TrainMembraneConfig, Polarity]:
 
 
 def require_run(run: Path) -> None:
-    """Check that a folder contains the weights of a training.
-
-    Raises
-    ------
-    WeightsError
-        If it does not.
-    """
+    """Raise a `WeightsError` if a folder does not contain the weights of a training."""
     if not (run / BEST).exists():
         raise WeightsError(
             f"{run / BEST}: missing. Check the folder; a run has it after its first validation."
@@ -301,6 +292,8 @@ def package(
 ) -> tuple[float, float]:
     """Write both stages as one model file, with the best threshold of the validation volumes.
 
+    Returns the logit threshold and the mean validation Dice at it.
+
     Parameters
     ----------
     configs, runs
@@ -310,14 +303,9 @@ def package(
     output
         The model file.
     card
-        Entries to add to its card.
+        Entries to add to its model card.
     device
         Device to compute on.
-
-    Returns
-    -------
-    tuple of float
-        The logit threshold and the mean validation Dice at it.
     """
     second = best_network(runs[1], 2, device)
     curves = []

@@ -14,11 +14,11 @@ from scipy import ndimage
 
 from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
+from cryoseg.core.grids.axes import check_labels
 from cryoseg.core.grids.blank import fill_by_mirror, find_blank_pixels
 from cryoseg.core.grids.resample import nearest, resample_image, rescale_points
 from cryoseg.core.grids.robust import CLIP, particle_view, robust_map, view_shape
-from cryoseg.core.picking.label_checks import check_labels
-from cryoseg.core.picking.mask_picks import draw_discs, mask_centers
+from cryoseg.core.picking.micrograph_picks import draw_discs, mask_centers
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph, read_warnings
@@ -110,11 +110,6 @@ def find_micrographs(
     A source is a folder or CSV list for `io.pairs.find_labeled`, or a folder with subfolders `train` and
     `valid`. With `picks`, the sources are images, folders and globs, and coordinate files
     name the image of every particle or carry the image's name themselves.
-
-    Raises
-    ------
-    InputError
-        If nothing is found, or an image has no labels, or two images share a name.
     """
     if picks:
         return _with_picks(sources, picks), []
@@ -208,18 +203,11 @@ def labelled_diameter(labels: NDArray[np.integer[Any]], *, numbered: bool) -> fl
 def load_micrograph(
     pair: MicrographPair, options: ReadOptions, *, on_event: OnEvent = ignore
 ) -> tuple[TrainingMicrograph, float]:
-    """Read one pair at the scale of the network; `on_event` receives warnings about its files.
+    """Read one pair at the scale of the network, and the diameter of a particle in pixels of the file.
 
-    Returns
-    -------
-    tuple
-        Micrograph, and diameter of a particle in pixels of the file.
-
-    Raises
-    ------
-    InputError
-        If labels and image differ in shape, no particle is labeled, many labels lie outside the image,
-        or the diameter does not fit the image.
+    `on_event` receives warnings about the files. An `InputError` is raised if labels and image differ in
+    shape, no particle is labeled, many labels lie outside the image, or the diameter does not fit the
+    image.
     """
     micrograph = read_micrograph(
         pair.image, pixel_size=options.pixel_size or pair.pixel_size, mode0=options.mode0

@@ -139,7 +139,7 @@ def save_particle_model(
     base: BaseModel | None,
     card: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write a model file, whose tensors are float16 except for running statistics.
+    """Write a model file, whose tensors are float16 except for running statistics; return its SHA-256.
 
     Parameters
     ----------
@@ -152,11 +152,6 @@ def save_particle_model(
         whole network.
     card
         Model card: data, metrics, commands.
-
-    Returns
-    -------
-    str
-        SHA-256 of the file.
     """
     state = network.state_dict()
     if base is not None:
@@ -292,22 +287,12 @@ def load_base(path: Path) -> tuple[SamGeometry, ParticleRecipe | None, dict[str,
 def adapt(path: Path, config: PromptConfig) -> tuple[PromptSam, ParticleRecipe, BaseModel]:
     """Load a SAM and add the untrained modules of a method.
 
-    Parameters
-    ----------
-    path
-        Published SAM file, or model file with a whole network.
-    config
-        Settings of the method, whose input scale and grid are replaced by those of a model file.
+    The input scale and grid of `config` are replaced by those of a model file.
 
     Returns
     -------
     tuple
         Network, its recipe, and name and hash of the SAM.
-
-    Raises
-    ------
-    WeightsError
-        If the file does not contain a SAM.
     """
     geometry, recipe, state = load_base(path)
     if recipe is not None:

@@ -61,21 +61,7 @@ def truth_points(
 ) -> tuple[Tensor, Tensor] | None:
     """Draw points for a network that needs points from the truth; return None for any other.
 
-    Parameters
-    ----------
-    network
-        Network for which to draw.
-    labels
-        (B, y, x) labels of whole images at any resolution: above 0 particle, -1 unknown.
-    key
-        Seed of the random draw, together with the index in the batch.
-    device
-        Device of the points.
-
-    Returns
-    -------
-    tuple or None
-        (B, K, 2) points as x, y in pixels of the network's image, and (B, K) labels.
+    The parameters are those of `given_points`, whose results have the shapes (B, K, 2) and (B, K).
     """
     if not (isinstance(network, PromiseSam) and network.needs_truth):
         return None
@@ -91,8 +77,12 @@ def given_points(
     ----------
     network
         Network for which to draw.
-    labels, key, device
-        (B, y, x) labels, seed and device as in `truth_points`.
+    labels
+        (B, y, x) labels of whole images at any resolution: above 0 particle, -1 unknown.
+    key
+        Seed of the random draw, together with the index in the batch.
+    device
+        Device of the points.
 
     Returns
     -------
@@ -221,19 +211,10 @@ SMOOTH = 1e-5
 
 
 def squared_dice_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return 1 - Dice with squares in the denominator for every mask.
+    """Return 1 - Dice with squares in the denominator for every mask, (B,).
 
-    Parameters
-    ----------
-    logits, target
-        (B, y, x) logits, and targets from 0 to 1.
-    weight
-        (B, y, x) weights, 0 where the target is unknown; None for 1 everywhere.
-
-    Returns
-    -------
-    Tensor
-        (B,) losses.
+    `logits` are (B, y, x), `target` has values from 0 to 1, and `weight` is 0 where the target is unknown;
+    None weighs all pixels equally.
     """
     weight = torch.ones_like(target) if weight is None else weight
     p = torch.sigmoid(logits)
@@ -278,19 +259,8 @@ def sam_loss(
 def prompted_loss(logits: Tensor, iou: Tensor, target: Tensor) -> Tensor:
     """Return SAM's training loss for one object per prompt: the best of several masks, and their IoU.
 
-    Parameters
-    ----------
-    logits
-        (B, masks, y, x) logits.
-    iou
-        (B, masks) IoU that the network predicts.
-    target
-        (B, y, x) targets of 0 and 1.
-
-    Returns
-    -------
-    Tensor
-        Mean loss, a scalar.
+    The result is the mean loss, a scalar, of (B, masks, y, x) logits and the (B, masks) IoU that the network
+    predicts for (B, y, x) targets of 0 and 1.
 
     Source: Segment Anything, 2023, training algorithm; Dice with squares and cross-entropy instead of
     its Dice and focal loss.

@@ -76,13 +76,7 @@ class ParticleModel:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.network.parameters())
 
     def require_prompter(self) -> None:
-        """Check that the network does not need points from the true mask.
-
-        Raises
-        ------
-        WeightsError
-            If it does.
-        """
+        """Raise a `WeightsError` if the network needs points from the true mask."""
         if self.network.needs_truth:
             raise WeightsError(
                 f"{self.name}: takes its points from the true mask (--prompter gt). Pass --points to "
@@ -92,15 +86,8 @@ class ParticleModel:
     def points_of(self, truth: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw points, (1, K, 2) x, y and (1, K) labels, from a true mask as in training.
 
-        Parameters
-        ----------
-        truth
-            (S, S) mask of the square that the network reads.
-
-        Raises
-        ------
-        ConfigError
-            If the network does not accept points.
+        `truth` is the (S, S) mask of the square that the network reads. A `ConfigError` is raised if the
+        network does not accept points.
         """
         if not isinstance(self.network, PromiseSam):
             raise ConfigError(f"--points: is for models of `cryoseg train promise`, and {self.name} is none.")
@@ -144,20 +131,10 @@ class ParticleModel:
 
     @torch.inference_mode()
     def whole_image_logits(self, rgb: NDArray[np.uint8]) -> FloatArray:
-        """Compute logits of a whole micrograph that is resized to a square, as in the publication.
+        """Compute logits (256, 256) of a whole (y, x, 3) 8-bit micrograph that is resized to a square.
 
-        The image is resized to 1024 x 1024 pixels regardless of its aspect ratio; a network with smaller
-        images gets this square in tiles.
-
-        Parameters
-        ----------
-        rgb
-            (y, x, 3) 8-bit image.
-
-        Returns
-        -------
-        FloatArray
-            (256, 256) logits.
+        As in the publication, the image is resized to 1024 x 1024 pixels regardless of its aspect ratio; a
+        network with smaller images gets this square in tiles.
         """
         if self.mode is NativeMode.AMG:
             raise ConfigError("--mode amg: has masks of the size of the image only; use it with tiles.")
@@ -190,21 +167,10 @@ class ParticleModel:
 
 
 def particle_sized_union(network: PromptSam, rgb: NDArray[np.uint8], *, particle_pixels: float) -> BoolArray:
-    """Return the union of SAM's automatic masks that have the area of a particle.
+    """Return the (y, x) union of SAM's automatic masks that have the area of a particle.
 
-    Parameters
-    ----------
-    network
-        Network with three input channels.
-    rgb
-        (y, x, 3) 8-bit image.
-    particle_pixels
-        Diameter of a particle in pixels of `rgb`.
-
-    Returns
-    -------
-    BoolArray
-        (y, x) mask.
+    `rgb` is a (y, x, 3) 8-bit image, in which a particle has a diameter of `particle_pixels`; the network has
+    three input channels.
     """
     disc = np.pi / 4 * particle_pixels**2
     union = np.zeros(rgb.shape[:2], bool)

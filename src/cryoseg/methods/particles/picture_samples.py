@@ -32,15 +32,7 @@ Augment = Callable[[NDArray[np.uint8], NDArray[np.bool_], int], Square]
 def load_square(row: PictureRow, side: int, *, crop_black: bool) -> tuple[Square, PictureFrame]:
     """Read a picture and its mask and resize them to squares of `side` pixels.
 
-    Returns
-    -------
-    tuple
-        Squares (side, side, 3) 8-bit and (side, side) bool, and their position in the picture.
-
-    Raises
-    ------
-    InputError
-        If one cannot be read, or they differ in size.
+    The squares are (side, side, 3) 8-bit and (side, side) bool; the frame is their position in the picture.
     """
     check_sizes(row)
     rgb, mask = read_rgb(row.image), read_picture_mask(row.mask)
@@ -50,13 +42,7 @@ def load_square(row: PictureRow, side: int, *, crop_black: bool) -> tuple[Square
 
 
 def check_sizes(row: PictureRow) -> None:
-    """Compare the sizes of a picture and its mask, which are read from their headers.
-
-    Raises
-    ------
-    InputError
-        If one is not a picture, or they differ in size.
-    """
+    """Raise an `InputError` if the sizes of a picture and its mask in their headers differ."""
     (height, width), mask = read_size(row.image), read_size(row.mask)
     if (height, width) != mask:
         raise InputError(
@@ -66,17 +52,7 @@ def check_sizes(row: PictureRow) -> None:
 
 
 class PictureSamples:
-    """Squares of pictures, which are read when they are needed.
-
-    Parameters
-    ----------
-    rows
-        Pictures and masks.
-    side
-        Side of the squares in pixels.
-    crop_black
-        Whether to crop black borders.
-    """
+    """Squares of pictures of `side` pixels, which are read when they are needed."""
 
     def __init__(self, rows: Sequence[PictureRow], side: int, *, crop_black: bool) -> None:
         self.rows = list(rows)
@@ -132,15 +108,10 @@ def soft_target(masks: NDArray[np.bool_], side: int) -> Tensor:
 
 
 def published_augmentation(side: int) -> Augment:
-    """Return the augmentation of ProMISe.
+    """Return the augmentation of ProMISe; raise a `ConfigError` if Albumentations is not installed.
 
     Albumentations no longer accepts crops that are larger than the image, so their scale is 0.95 to 1 instead
     of 0.95 to 1.05.
-
-    Raises
-    ------
-    ConfigError
-        If Albumentations is not installed.
 
     Source: xinkunwang111/ProMISe ProMISe/utilities/transformers.py@ce0cfdb, `train2_color`.
     """

@@ -28,10 +28,7 @@ _PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 def remap_keys(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Rename published tensors to those of `PromptSam`; drop those that the released code does not use.
 
-    Returns
-    -------
-    tuple
-        Tensors by name, and sentences about changes.
+    The second result are sentences about changes.
     """
     kept: dict[str, Tensor] = {}
     remarks = []
@@ -78,19 +75,7 @@ def import_checkpoint(path: Path, *, geometry: SamGeometry | None = None) -> Loa
     """Read a published file of SAM, or a head, prefix, encoder, fine-tuned or ProMISe checkpoint.
 
     The method is recognized by the tensors. The fine-tuning of the released scripts trains adapters, so that
-    such a file has the method `encoder`.
-
-    Parameters
-    ----------
-    path
-        A torch file or safetensors file.
-    geometry
-        Geometry of the SAM; None to recognize ViT-H, L and B by their width.
-
-    Raises
-    ------
-    WeightsError
-        If a tensor is missing, unexpected or of another shape.
+    such a file has the method `encoder`. Without `geometry`, ViT-H, L and B are recognized by their width.
     """
     state, remarks = remap_keys(load_state_dict(path, key="state_dict"))
     plain = {name.removeprefix("sam."): value for name, value in state.items()}

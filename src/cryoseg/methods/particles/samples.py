@@ -51,15 +51,7 @@ class TrainingMicrograph:
 
 @dataclass(frozen=True, kw_only=True)
 class TileBatch:
-    """Samples of one step.
-
-    Attributes
-    ----------
-    grey
-        (B, S, S) float32 grey values.
-    labels
-        (B, S, S) int64 labels as in `TrainingMicrograph`.
-    """
+    """Samples of one step: (B, S, S) float32 grey values, and int64 labels as in `TrainingMicrograph`."""
 
     grey: Tensor
     labels: Tensor
@@ -199,14 +191,7 @@ POINTS = 3
 def draw_object_prompts(labels: Tensor, rng: np.random.Generator, *, each: int) -> ObjectPrompts | None:
     """Draw prompts for up to `each` particles of every tile; return None if there is no particle.
 
-    Parameters
-    ----------
-    labels
-        (B, S, S) int64 labels.
-    rng
-        Random generator of this draw alone.
-    each
-        Largest number of particles of a tile.
+    `labels` are (B, S, S) int64 labels.
     """
     chosen: list[tuple[int, NDArray[np.bool_]]] = []
     for i, tile in enumerate(labels.numpy()):

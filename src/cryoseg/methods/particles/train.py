@@ -47,10 +47,8 @@ class MicrographData:
 
     Attributes
     ----------
-    training
-        Training micrographs.
-    held_out
-        Validation micrographs for the choice of weights, threshold and calibration of scores.
+    training, held_out
+        Training micrographs, and those for the choice of weights, threshold and calibration of scores.
     read
         Settings for reading them; None for the defaults.
     """
@@ -89,13 +87,7 @@ def split_micrographs(
     *,
     seed: int,
 ) -> tuple[list[MicrographPair], list[MicrographPair]]:
-    """Return training and validation micrographs; without any of the latter a fifth is held out.
-
-    Raises
-    ------
-    InputError
-        If no micrographs are left for training or validation.
-    """
+    """Return training and validation micrographs; without any of the latter a fifth is held out."""
     training, held_out = find_micrographs(data, picks)
     if validation_data:
         more, apart = find_micrographs(validation_data, picks)
@@ -114,13 +106,7 @@ def split_micrographs(
 
 
 def find_base(name_or_path: str, checkpoints_dir: Path | None = None) -> Path:
-    """Find the file of a SAM by name (`particle-tiny`, `sam_vit_b`) or path.
-
-    Raises
-    ------
-    WeightsError
-        If there is no such file.
-    """
+    """Find the file of a SAM by name (`particle-tiny`, `sam_vit_b`) or path."""
     path = expand_home(name_or_path)
     if is_file(path):
         return path
@@ -170,15 +156,6 @@ def train_prompt(
     -------
     TrainedModel or None
         None if the time limit came first.
-
-    Raises
-    ------
-    InputError
-        If the data cannot be used.
-    WeightsError
-        If the base is not a SAM.
-    ConfigError
-        If the method does not fit it.
     """
     run = TrainingRun(folder, config.prompt.label, config.loop, runtime)
     network, recipe, base_model = adapt(base, config.prompt)

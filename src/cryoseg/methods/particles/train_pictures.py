@@ -54,12 +54,7 @@ OPENING = 5  # side of the morphological opening in the published evaluation, in
 def split_pictures(lists: Sequence[Path], *, seed: int) -> dict[Split, list[PictureRow]]:
     """Return the rows of all lists by their part: training, validation or test.
 
-    Without a `val` row a fifth of the `train` rows is held out.
-
-    Raises
-    ------
-    InputError
-        If a list cannot be read, no rows are left for training or validation, or a picture is in two parts.
+    Without a `val` row a fifth of the `train` rows is held out. No picture may be in two parts.
     """
     parts: dict[Split, list[PictureRow]] = {split: [] for split in Split}
     for path in lists:
@@ -90,10 +85,8 @@ class PictureData:
     ----------
     lists
         CSV files for `io.images.pictures.read_picture_list`.
-    prepare
-        Whether to crop black borders, also later with the trained model.
-    augment
-        Whether to use the published augmentation.
+    prepare, augment
+        Whether to crop black borders, also later with the trained model, and to augment as published.
     """
 
     lists: Sequence[Path]
@@ -112,31 +105,8 @@ def train_pictures(
 ) -> TrainedModel | None:
     """Adapt a SAM to pictures; continue where an earlier call in `folder` stopped.
 
-    Parameters
-    ----------
-    config
-        Settings of method, loop and batch.
-    base
-        SAM to adapt: a published file, or a model file with a whole network.
-    data
-        Lists of pictures.
-    folder
-        Folder of `config.json`, `log.csv`, `last.pt`, `best.pt`, `<method>.safetensors`, and of `test.csv`
-        if a list has test rows.
-    output, runtime
-        Parameters of `train_prompt`.
-
-    Returns
-    -------
-    TrainedModel or None
-        None if the time limit came first.
-
-    Raises
-    ------
-    InputError
-        If the data cannot be used.
-    ConfigError
-        If the batch is too small, or Albumentations is missing.
+    `folder` also gets `test.csv` if a list has test rows. The other parameters and the result are those of
+    `train_prompt`.
     """
     run = TrainingRun(folder, config.prompt.label, config.loop, runtime)
     parts = split_pictures(data.lists, seed=config.loop.seed)

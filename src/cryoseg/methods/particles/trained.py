@@ -16,7 +16,7 @@ from cryoseg import __version__
 from cryoseg.config.train_sam import TrainSamConfig
 from cryoseg.core.metrics.picks import MatchCriteria, PickCurve, evaluate_picks, join_curves
 from cryoseg.core.picking.calibration import expected_calibration_error, fit_calibration
-from cryoseg.core.picking.logit_picks import PEAK_SIGMAS, logits_to_picks
+from cryoseg.core.picking.micrograph_picks import PEAK_SIGMAS, logits_to_picks
 from cryoseg.errors import ConfigError
 from cryoseg.events import Note
 from cryoseg.methods.device import peak_device_memory
@@ -58,24 +58,10 @@ def with_scores(
     recipe: ParticleRecipe,
     device: torch.device,
 ) -> tuple[ParticleRecipe, dict[str, float]]:
-    """Calibrate the scores of a network's picks.
+    """Calibrate the scores of a trained network's picks on validation micrographs.
 
-    Parameters
-    ----------
-    network
-        Trained network on `device`.
-    micrographs
-        Validation micrographs.
-    recipe
-        Recipe with the logit threshold.
-    device
-        Device to compute on.
-
-    Returns
-    -------
-    tuple
-        Recipe with the blur, calibration and score threshold that have the best F1, and metrics of the
-        picks for the model card.
+    The result is the recipe with the blur, calibration and score threshold that have the best F1, and
+    metrics of the picks for the model card.
     """
     logits = [micrograph_logits(network, micrograph, device) for micrograph in micrographs]
     curves = {
@@ -121,16 +107,12 @@ class ModelOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """A trained network before it is written.
+    """A trained network with its best weights before it is written.
 
     Attributes
     ----------
-    network
-        Network with its best weights.
-    recipe
-        Recipe with the threshold.
-    dice
-        Mean validation Dice at that threshold.
+    network, recipe, dice
+        Network, recipe with the threshold, and mean validation Dice at that threshold.
     base
         File and name of the SAM that was adapted; None for a SAM trained from scratch.
     """
@@ -149,14 +131,10 @@ class TrainedModel:
     ----------
     path
         Model file.
-    dice
-        Mean validation Dice at the chosen threshold.
-    threshold
-        Logit threshold chosen on the validation data.
-    parameters
-        Number of trained parameters.
-    seconds
-        Duration of this call in seconds.
+    dice, threshold
+        Mean validation Dice at the logit threshold that was chosen on the validation data.
+    parameters, seconds
+        Number of trained parameters, and duration of this call.
     """
 
     path: Path
@@ -175,6 +153,8 @@ def fit_by_dice(
 ) -> tuple[float, float] | None:
     """Train a module, and choose its weights and the threshold by the mean Dice of validation images.
 
+    The result is the logit threshold and the Dice at it; None if the time limit came first.
+
     Parameters
     ----------
     run
@@ -187,11 +167,6 @@ def fit_by_dice(
         Function that returns the Dice curve, (bins,), of every validation image for the current weights.
     record
         Record for `TrainingRun.fit`.
-
-    Returns
-    -------
-    tuple of float or None
-        Logit threshold and Dice at it; None if the time limit came first.
     """
     learner = Learner(
         network=module,
@@ -206,13 +181,7 @@ def fit_by_dice(
 
 
 def require_batch(config: TrainSamConfig, network: PromptSam) -> None:
-    """Check that a step has enough samples for the batch normalization of the network.
-
-    Raises
-    ------
-    ConfigError
-        If it has not.
-    """
+    """Raise a `ConfigError` if a step has too few samples for the batch normalization of the network."""
     if config.sample.batch < network.smallest_batch:
         raise ConfigError(
             f"--batch {config.sample.batch}: the point network normalizes over the batch and needs "

@@ -32,12 +32,7 @@ UNUSED_HEAD = "apm_resnet.fc2."  # part of published checkpoints whose output is
 class MaskTokenShift(nn.Module):
     """Incremental pattern shifting: offsets of the mask tokens, computed from the mean image embedding.
 
-    Parameters
-    ----------
-    channels
-        Number of channels of the image embedding.
-    zero_start
-        Whether the offsets are zero at the start.
+    With `zero_start` the offsets of an embedding of `channels` channels are zero at the start.
     """
 
     def __init__(self, channels: int, *, zero_start: bool) -> None:
@@ -133,17 +128,10 @@ class PromiseSam(PromptSam):
         return self.ips_ffn(embedding[:, : self.geometry.out_channels])
 
     def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Compute the image embedding and the features for the prompter.
+        """Compute the image embedding (B, C, h, w) and the features for the prompter.
 
-        Parameters
-        ----------
-        images
-            Images with the shape that `encoder_input` takes.
-
-        Returns
-        -------
-        tuple
-            Embedding (B, C, h, w), and features (B, D, h, w) of each of `blocks`, the deepest first.
+        The images have the shape that `encoder_input` takes; the features are (B, D, h, w) of each of
+        `blocks`, the deepest first.
         """
         kept: dict[int, Tensor] = {}
 
@@ -169,13 +157,9 @@ class PromiseSam(PromptSam):
         return self.apm_resnet(self.apm_feature_map(torch.cat(features, dim=1)))
 
     def points(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Compute the points of the prompter.
+        """Compute the points of the prompter: (B, K, 2) x, y in pixels of the input, and (B, K) labels.
 
-        Returns
-        -------
-        tuple
-            (B, K, 2) points as x, y in pixels of the input, with gradient, and (B, K) labels. The first half
-            of the points is foreground; only the loss of the mask trains their positions.
+        The first half of the points is foreground; only the loss of the mask trains their positions.
         """
         raw = self.raw_points(features)
         places = torch.sigmoid(raw).unflatten(1, (-1, 2)) * self.geometry.image_size
@@ -210,17 +194,8 @@ class PromiseSam(PromptSam):
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
         """Predict the three masks of SAM for every image.
 
-        Parameters
-        ----------
-        images
-            Images with the shape that `encoder_input` takes.
-        given
-            Points (B, K, 2) and labels (B, K) of the ground truth, which replace those of the prompter.
-
-        Returns
-        -------
-        tuple
-            Logits (B, 3, 4h, 4w), predicted IoU (B, 3), and points and labels.
+        `images` and `given` have the shapes that `forward` takes. The result is the logits (B, 3, 4h, 4w),
+        the predicted IoU (B, 3), and points and labels.
         """
         embedding, features = self.encode(images)
         prompts = self.prompts(features, given)
@@ -244,8 +219,10 @@ class PromiseSam(PromptSam):
 
         Parameters
         ----------
-        images, given
-            Images, points and labels with the shapes that `all_masks` takes.
+        images
+            Images with the shape that `encoder_input` takes.
+        given
+            Points (B, K, 2) and labels (B, K) of the ground truth, which replace those of the prompter.
 
         Returns
         -------
@@ -267,24 +244,11 @@ def points_from_mask(
     *,
     known: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Draw points from a true mask, half inside and half outside, with replacement and in random order.
+    """Draw (K, 2) points x, y from a true (y, x) mask with (K,) labels, half of them inside.
 
-    Parameters
-    ----------
-    mask
-        (y, x) true mask.
-    count
-        Number K of points; a single point lies inside.
-    rng
-        Random generator of this draw alone.
-    known
-        (y, x) mask of the pixels whose label is known; None for all.
-
-    Returns
-    -------
-    tuple
-        (K, 2) points as x, y in pixels, and (K,) labels. For an empty mask all points lie outside and for
-        a full one all inside; the published code stops with an error.
+    The points are drawn with replacement and in random order; a single point lies inside. `known` marks the
+    pixels whose label is known; None stands for all. For an empty mask all points lie outside and for a
+    full one all inside; the published code stops with an error.
     """
     outside = ~mask if known is None or not (mask | known).any() else ~mask & known
     pools = {FOREGROUND: np.argwhere(mask), BACKGROUND: np.argwhere(outside)}
@@ -298,12 +262,8 @@ def points_from_mask(
 def config_of_promise(state: Mapping[str, Tensor]) -> PromiseConfig | None:
     """Recognize the settings of a published checkpoint with names by `import_names`; None if it is another.
 
-    Published networks use the first of SAM's masks; those without a prompter need points from the truth.
-
-    Raises
-    ------
-    WeightsError
-        If the checkpoint contains the older prompter, whose tensors are not documented.
+    Published networks use the first of SAM's masks; those without a prompter need points from the truth. A
+    `WeightsError` is raised for the older prompter, whose tensors are not documented.
     """
     if any(name.startswith("apm_cross") for name in state):
         raise WeightsError(

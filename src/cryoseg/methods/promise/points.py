@@ -18,13 +18,7 @@ LEVELS = 3
 
 
 class FeatureFusion(nn.Module):
-    """Three convolutions that combine the features of several encoder blocks.
-
-    Parameters
-    ----------
-    channels
-        Number of channels of all blocks together.
-    """
+    """Three convolutions that combine the features, `channels` in all, of several encoder blocks."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -64,11 +58,6 @@ class PointResNet(nn.Module):
 
     The last block has a projection although neither stride nor width changes, as in the published weights.
     The second head of the publication, whose output is not used, is left out.
-
-    Parameters
-    ----------
-    points
-        Number K of points.
     """
 
     def __init__(self, points: int) -> None:
@@ -145,19 +134,7 @@ class _QueryLayer(nn.Module):
 
 
 class PointQueries(nn.Module):
-    """The older prompter: K learned queries with cross-attention to one level after the other.
-
-    Parameters
-    ----------
-    channels
-        Number of channels of the encoder.
-    heads
-        Number of attention heads.
-    points
-        Number K of points.
-    levels
-        Number of feature levels, at most `LEVELS`.
-    """
+    """The older prompter: K learned queries with cross-attention to up to `LEVELS` levels in turn."""
 
     def __init__(self, channels: int, heads: int, points: int, levels: int = LEVELS) -> None:
         super().__init__()

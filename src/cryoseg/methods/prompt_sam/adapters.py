@@ -16,16 +16,8 @@ from cryoseg.errors import ConfigError
 class PrefixBlock(Block):
     """A block of SAM's image encoder that adds its own rows of tokens before the token grid.
 
-    They replace the rows of an earlier block. Tensors keep the names of the original block.
-
-    Parameters
-    ----------
-    block
-        Block whose parts are used.
-    rows, columns
-        Numbers of rows and columns of tokens; `columns` is the width of the token grid.
-    patch_size
-        Patch size of the encoder in pixels, which sets the range of the initial values.
+    They replace the rows of an earlier block. Tensors keep the names of the original block. `columns` is the
+    width of the token grid, and `patch_size` sets the range of the initial values.
     """
 
     def __init__(self, block: Block, rows: int, columns: int, *, patch_size: int) -> None:
@@ -61,21 +53,10 @@ class DropRows(nn.Module):
 
 
 def add_prefix(sam: Sam, per_block: tuple[int, ...], num_tokens: int | None) -> None:
-    """Add rows of tokens to blocks of a SAM in place.
+    """Add rows of tokens to blocks of a SAM for square images, in place.
 
-    Parameters
-    ----------
-    sam
-        Network for square images.
-    per_block
-        1 for blocks with tokens, else 0.
-    num_tokens
-        Number of tokens, a multiple of the width of the token grid; None for one row.
-
-    Raises
-    ------
-    ConfigError
-        If `num_tokens` is not such a multiple.
+    `per_block` is 1 for blocks with tokens, else 0. `num_tokens` must be a multiple of the width of the token
+    grid; None adds one row.
     """
     encoder = sam.image_encoder
     assert isinstance(encoder, ImageEncoderViT)
@@ -113,12 +94,7 @@ def _act() -> nn.LeakyReLU:
 class HeadUNet(nn.Module):
     """U-Net that predicts a residual to add to the image; 410,019 parameters for 3 channels.
 
-    Parameters
-    ----------
-    channels
-        Number of channels of the image.
-    zero_start
-        Whether the residual is zero at the start, so that training starts from the unchanged SAM.
+    With `zero_start` the residual is zero at the start, so that training starts from the unchanged SAM.
     """
 
     def __init__(self, channels: int = 3, *, zero_start: bool = True) -> None:
@@ -157,12 +133,7 @@ SPACE, MLP = 1, 2  # bits of the choice of a block
 class Adapter(nn.Module):
     """Linear layer to a quarter of the width, GELU, and linear layer to the full width.
 
-    Parameters
-    ----------
-    width
-        Number of channels of the tokens.
-    zero_start
-        Whether the output is zero at the start.
+    With `zero_start` the output is zero at the start.
     """
 
     def __init__(self, width: int, *, zero_start: bool) -> None:

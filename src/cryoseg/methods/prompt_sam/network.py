@@ -125,13 +125,9 @@ class PromptSam(nn.Module):
         """Set the mode of modules that compute differently in training; SAM itself has none."""
 
     def encoder_input(self, images: Tensor) -> Tensor:
-        """Apply the head prompt and the normalization to images.
+        """Apply the head prompt and the normalization to (B, C, S, S) images.
 
-        Parameters
-        ----------
-        images
-            (B, C, S, S) RGB values in [0, 1], or grey values of zero mean and unit deviation for
-            `InputScale.GREY`.
+        They have RGB values in [0, 1], or grey values of zero mean and unit deviation for `InputScale.GREY`.
         """
         scale = self.config.input_scale
         if self.unet is not None:
@@ -187,19 +183,10 @@ class PromptSam(nn.Module):
         return logits, iou
 
     def forward(self, images: Tensor, given: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Predict the mask for the grid of points.
+        """Predict the mask for the grid of points: logits (B, 1, 4h, 4w) and predicted IoU (B, 1).
 
-        Parameters
-        ----------
-        images
-            Images with the shape that `encoder_input` takes.
-        given
-            Points (B, n, 2) and labels (B, n) that replace the grid.
-
-        Returns
-        -------
-        tuple
-            Logits (B, 1, 4h, 4w) and predicted IoU (B, 1).
+        `images` have the shape that `encoder_input` takes; `given` are points (B, n, 2) and labels (B, n)
+        that replace the grid.
         """
         embeddings = self.sam.image_encoder(self.encoder_input(images))
         if given is not None:
@@ -226,9 +213,10 @@ def image_logits(
     points: PointsOfBatch = lambda begin, end: None,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> Tensor:
-    """Compute logits of images at the resolution of the network's decoder.
+    """Compute logits (n, side, side) of images at the resolution of the network's decoder, on the CPU.
 
-    If memory does not suffice, the batches are halved.
+    If memory does not suffice, the batches are halved; a `MemoryError` is raised if a single image does not
+    fit.
 
     Parameters
     ----------
@@ -242,16 +230,6 @@ def image_logits(
         Function from the first and last index of a batch to its points, for a network that needs them.
     on_done
         Function to call with the number of images that are done.
-
-    Returns
-    -------
-    Tensor
-        (n, side, side) float32 logits on the CPU.
-
-    Raises
-    ------
-    MemoryError
-        If a single image does not fit into memory.
     """
     at_once = TILES_AT_ONCE.get(device.type, TILES_AT_ONCE_ELSEWHERE)
     parts: list[Tensor] = []

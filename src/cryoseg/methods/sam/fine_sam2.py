@@ -57,14 +57,8 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class Stem(nn.Module):
     """Convolutions from neighboring slices to maps at full, half and quarter resolution.
 
-    Parameters
-    ----------
-    in_channels
-        Number of slices (and logit slices) stacked as channels.
-    widths
-        Numbers of channels at full and half resolution.
-    embed_dim
-        Number of channels at quarter resolution, that of Hiera.
+    `widths` are the numbers of channels at full and half resolution, `embed_dim` that at quarter
+    resolution, which is that of Hiera.
     """
 
     def __init__(self, in_channels: int, widths: tuple[int, int], embed_dim: int) -> None:
@@ -134,11 +128,8 @@ class FineMaskDecoder(MaskDecoder):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Predict masks as sam2 does, from `high_res_features` of full, half, quarter and eighth resolution.
 
-        Returns
-        -------
-        tuple
-            Mask logits (B, masks, S, S), predicted IoU (B, masks), mask tokens, and object score
-            logits (B, 1), which are constant because many slices contain no membrane.
+        The result is mask logits (B, masks, S, S), predicted IoU (B, masks), mask tokens, and object score
+        logits (B, 1), which are constant because many slices contain no membrane.
         """
         if repeat_image or high_res_features is None:
             raise ValueError("the fine mask decoder takes one image per prompt and four feature levels")
@@ -168,14 +159,8 @@ class FineMaskDecoder(MaskDecoder):
 class FineSam2(SAM2Base):
     """SAM 2 with the fine encoder and decoder, for consecutive slices of a volume.
 
-    Parameters
-    ----------
-    fine_widths
-        Numbers of channels of the stem at full and half resolution.
-    decoder_mlp_dim
-        Width of the MLP in the mask decoder's transformer.
-    **kwargs
-        Arguments of sam2's `SAM2Base`.
+    `fine_widths` are the numbers of channels of the stem at full and half resolution, `decoder_mlp_dim` is
+    the width of the MLP in the mask decoder's transformer. The others are arguments of sam2's `SAM2Base`.
     """
 
     def __init__(self, *, fine_widths: Sequence[int], decoder_mlp_dim: int = 512, **kwargs: Any) -> None:
@@ -207,20 +192,10 @@ class FineSam2(SAM2Base):
         return output
 
     def track_clip(self, images: Tensor) -> Tensor:
-        """Compute the logits of a clip of consecutive slices, with gradients.
+        """Compute (B, T, S, S) logits of (B, T, C, S, S) consecutive slice stacks, with gradients.
 
         The first slice is segmented without memory, each later one with the memory of the previous ones,
         as `propagate` does with a sliding window of the same length.
-
-        Parameters
-        ----------
-        images
-            (B, T, C, S, S) slice stacks.
-
-        Returns
-        -------
-        Tensor
-            (B, T, S, S) float32 logits.
         """
         batch, length = images.shape[:2]
         features = self.forward_image(images.transpose(0, 1).flatten(0, 1))
@@ -248,22 +223,11 @@ class FineSam2(SAM2Base):
 
     @torch.inference_mode()
     def track_slice(self, images: Tensor, memory: SliceMemory) -> Tensor:
-        """Compute the logits of the next slice, with the memory of the previous ones.
+        """Compute the (B, S, S) logits of the next (B, C, S, S) slice stacks, and add them to the memory.
 
-        The oldest slice in memory takes the place of the first slice of a training clip. So every step is
-        like the last step of a clip, and memory does not grow with the volume.
-
-        Parameters
-        ----------
-        images
-            (B, C, S, S) slice stacks.
-        memory
-            Memory of the same B tiles, to which the slice is added.
-
-        Returns
-        -------
-        Tensor
-            (B, S, S) float32 logits.
+        The memory is that of the same B tiles. Its oldest slice takes the place of the first slice of a
+        training clip. So every step is like the last step of a clip, and memory does not grow with the
+        volume.
         """
         _, levels, positions, sizes = self._prepare_backbone_features(self.forward_image(images))
         past = list(memory)

@@ -134,14 +134,8 @@ class BatchedMaskDecoder(MaskDecoder):
     ) -> tuple[Tensor, Tensor]:
         """Predict mask logits (B, masks, 4h, 4w) and their IoU (B, masks).
 
-        Parameters
-        ----------
-        image_embeddings
-            (B, C, h, w) for B prompts, or (1, C, h, w) for any number of prompts.
-        image_pe
-            Position encoding, (1, C, h, w).
-        sparse_prompt_embeddings, dense_prompt_embeddings
-            (B, N, C) and (B, C, h, w).
+        The embeddings are (B, C, h, w) for B prompts, or (1, C, h, w) for any number of prompts; the position
+        encoding is (1, C, h, w), and the prompts are (B, N, C) and (B, C, h, w).
         """
         batch = sparse_prompt_embeddings.shape[0]
         tokens = torch.cat(
@@ -249,13 +243,7 @@ def build_sam(geometry: SamGeometry) -> Sam:
 
 
 def geometry_of_state(state: Mapping[str, Tensor], source: object) -> SamGeometry:
-    """Recognize the published geometry of a SAM state dict.
-
-    Raises
-    ------
-    WeightsError
-        If it is none of the three published ones.
-    """
+    """Recognize the published geometry of a SAM state dict; raise a `WeightsError` for another."""
     key = "image_encoder.patch_embed.proj.weight"
     width = state[key].shape[0] if key in state else None
     for geometry in PUBLISHED.values():
@@ -292,15 +280,7 @@ class FineStem(nn.Module):
 
 
 class FineSamEncoder(ImageEncoderViT):
-    """SAM's image encoder after a `FineStem`.
-
-    Parameters
-    ----------
-    widths
-        Numbers of channels of the stem at half and quarter resolution.
-    **settings
-        Arguments of `ImageEncoderViT`.
-    """
+    """SAM's image encoder after a `FineStem` with `widths` channels at half and quarter resolution."""
 
     def __init__(self, *, widths: tuple[int, ...], **settings: Any) -> None:
         super().__init__(**settings)

@@ -33,17 +33,9 @@ _FOLDERS = ("", "configs", "configs/sam2.1", "configs/sam2", "weights")
 
 
 def find_config(name: str | Path) -> Path:
-    """Find a configuration: a file, or one in the packages sam2 and cryoseg.
+    """Find a configuration by path, or in sam2 and cryoseg by name, such as `sam2.1_hiera_b+`.
 
-    Parameters
-    ----------
-    name
-        Path, or a name such as `configs/sam2.1/sam2.1_hiera_b+.yaml` or `sam2.1_hiera_b+`.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such file.
+    Names like `configs/sam2.1/sam2.1_hiera_b+.yaml` are found too.
     """
     given = Path(name)
     if given.is_file():
@@ -63,21 +55,10 @@ def find_config(name: str | Path) -> Path:
 
 
 def build_predictor(config: str | Path) -> VolumePredictor:
-    """Build an untrained predictor in evaluation mode on the CPU.
+    """Build the untrained predictor of a configuration for `find_config` in evaluation mode on the CPU.
 
     Like the builder of sam2 with `apply_postprocessing=False`, it fills no holes and sets no constraints
-    between masks or objects.
-
-    Parameters
-    ----------
-    config
-        Name or path for `find_config`.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing, is not YAML, contains no model, or names something that is not a network
-        module of sam2 or cryoseg.
+    between masks or objects. A `ConfigError` says what is wrong with a configuration.
     """
     path, model, network = _model_section(config)
     model.update({"non_overlap_masks": False, "fill_hole_area": 0})
@@ -98,11 +79,6 @@ def build_network(
         Class to build instead of that in the configuration, with the same weights.
     overrides
         Values by dotted key below `model`.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing, is not YAML, contains no SAM 2 network, or names other classes.
     """
     path, model, _ = _model_section(config, overrides)
     for key in ("non_overlap_masks", "fill_hole_area", "clear_non_cond_mem_around_input"):

@@ -47,6 +47,8 @@ class VolumePredictor(SAM2VideoPredictor):
     ) -> State:
         """Return the state that `init_state` returns, without reading a slice.
 
+        `tests/contracts` compares its keys with those of sam2.
+
         Parameters
         ----------
         slices
@@ -55,11 +57,6 @@ class VolumePredictor(SAM2VideoPredictor):
             Size of the logits that `propagate` yields, in pixels.
         offload_state
             Whether to keep the memory of past slices on the CPU.
-
-        Returns
-        -------
-        dict
-            State with the keys of `init_state`, which `tests/contracts` compares.
         """
         return {
             "images": slices,
@@ -84,17 +81,7 @@ class VolumePredictor(SAM2VideoPredictor):
 
     @torch.inference_mode()
     def prompt_with_mask(self, state: State, z: int, mask: Tensor) -> None:
-        """Set the segmentation of slice `z`, as sam2's `add_new_mask` does.
-
-        Parameters
-        ----------
-        state
-            State from `init_state_from_slices`.
-        z
-            Index of the slice.
-        mask
-            (Y, X) bool mask of any size, which is resized to the image size of the network.
-        """
+        """Set slice `z` to a (Y, X) bool mask of any size, as sam2's `add_new_mask` does."""
         self.add_new_mask(state, z, OBJECT_ID, mask)
         # Encoding the memory now reuses the features that add_new_mask has computed; sam2 encodes it at the
         # start of the propagation and computes them a second time.
@@ -139,11 +126,6 @@ class VolumePredictor(SAM2VideoPredictor):
         ------
         tuple
             Index z and logits of that slice, (height, width) float32 on the device of the model.
-
-        Raises
-        ------
-        ValueError
-            If the state contains no prompt.
         """
         if not state["output_dict_per_obj"] or not state["output_dict_per_obj"][0]["cond_frame_outputs"]:
             raise ValueError("prompt the state before propagating")

@@ -161,15 +161,8 @@ class TrainingLoop:
     def run(self) -> Iterator[StepResult]:
         """Take the remaining steps, as far as the time limit allows.
 
-        Yields
-        ------
-        StepResult
-            Result at every checkpoint and validation.
-
-        Raises
-        ------
-        TrainingError
-            If the loss is not finite.
+        Yields the result at every checkpoint and validation. A `TrainingError` is raised if the loss is not
+        finite.
         """
         config, processes = self._config, self._processes
         values: list[dict[str, float]] = []

@@ -41,10 +41,7 @@ class Processes:
     def share(self, batch: int) -> range:
         """Return the indices of the clips of a step that this process draws.
 
-        Raises
-        ------
-        ConfigError
-            If the batch size is not a multiple of the number of processes.
+        The batch size must be a multiple of the number of processes.
         """
         if batch % self.count:
             raise ConfigError(f"--batch {batch}: must be a multiple of the {self.count} processes.")
@@ -94,7 +91,7 @@ ALONE = Processes()
 
 
 def launch(count: int, device: torch.device) -> Processes:
-    """Start or join the processes of a run.
+    """Start or join the processes of a run; return `ALONE` if `count` is 1.
 
     Parameters
     ----------
@@ -103,16 +100,6 @@ def launch(count: int, device: torch.device) -> Processes:
         them already; `count` is then its number.
     device
         Device whose type selects the backend, NCCL or gloo.
-
-    Returns
-    -------
-    Processes
-        This process; `ALONE` if `count` is 1.
-
-    Raises
-    ------
-    ConfigError
-        If Lightning Fabric is not installed.
     """
     if count == 1:
         return ALONE

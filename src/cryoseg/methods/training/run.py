@@ -92,7 +92,9 @@ class TrainingRun:
         return time.monotonic() - self._begun
 
     def fit(self, learner: Learner, record: Mapping[str, Any]) -> bool:
-        """Train until all steps are done or the time is over.
+        """Train until all steps are done or the time is over; return whether all steps are done.
+
+        If not, an equal call continues.
 
         Parameters
         ----------
@@ -101,17 +103,10 @@ class TrainingRun:
         record
             Settings, names of the data and whatever else determines the result, as plain JSON.
 
-        Returns
-        -------
-        bool
-            Whether all steps are done. If not, an equal call continues.
-
         Raises
         ------
         TrainingError
             If the folder contains another run, or the loss is not finite.
-        ConfigError
-            If event files are requested and TensorBoard is not installed.
         """
         on_event, processes = self.runtime.on_event, self.runtime.processes
         self.record = {"version": __version__, **record}

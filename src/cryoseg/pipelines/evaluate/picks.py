@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryoseg.config.evaluate import EvaluatePicksConfig, PickMatching
-from cryoseg.core.grids.axes import find_changed_axes, voxel_size_mismatch
+from cryoseg.core.grids.axes import find_changed_axes, points_outside, voxel_size_mismatch
 from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickScore, evaluate_picks, join_curves
-from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.inputs import InputItem, resolve_inputs

@@ -24,9 +24,8 @@ from cryoseg.core.picking.contrast import (
     low_pass,
     particle_skewness,
 )
-from cryoseg.core.picking.logit_picks import LogitPicks, grow_cores, logits_to_picks
-from cryoseg.core.picking.mask_picks import draw_discs
-from cryoseg.core.picking.pick_regions import clear_of_borders
+from cryoseg.core.picking.detection import clear_of_borders
+from cryoseg.core.picking.micrograph_picks import LogitPicks, draw_discs, grow_cores, logits_to_picks
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.micrographs import read_micrograph, read_warnings
 from cryoseg.methods.particles.files import ParticleRecipe

@@ -34,7 +34,7 @@ from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_microgr
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph
 from cryoseg.pipelines.pick.tomogram_files import existing_stars, write_combined_star
 from cryoseg.types import Micrograph
-from cryoseg.view.micrograph_overlay import write_overlay
+from cryoseg.view.previews import write_overlay
 
 # For micrographs, `csv` is the table of CryoPPP.
 _MICROGRAPH_FORMAT = {PickFormat.CSV: PickFormat.CRYOPPP}

@@ -13,8 +13,8 @@ from cryoseg.config.pick import FilamentConfig, ThicknessAxis, TomogramPickConfi
 from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.core.grids.working_grid import ORDERS, points_thin_back, thin_back, thin_first, triple_thin_first
 from cryoseg.core.masks.binarize import check_logits
+from cryoseg.core.picking.detection import by_mask, clear_of_borders
 from cryoseg.core.picking.filaments import trace_filaments
-from cryoseg.core.picking.pick_regions import by_mask, clear_of_borders
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.volumes import check_finite

@@ -40,7 +40,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.tomogram import check_tomogram, pick_tomogram
 from cryoseg.types import BoolArray, Tomogram
-from cryoseg.view.pick_preview import ShownPicks, draw_picks
+from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
 MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")

@@ -40,7 +40,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_run
 from cryoseg.types import SegmentResult, Tomogram
-from cryoseg.view.preview import draw_preview
+from cryoseg.view.previews import draw_preview
 from cryoseg.view.sections import write_png
 
 LABELS = 127  # components with a color of their own, which int8 limits

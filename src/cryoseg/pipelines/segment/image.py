@@ -29,7 +29,7 @@ from cryoseg.pipelines.batches.finished import Job
 from cryoseg.pipelines.batches.records import Done, own_file
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import BoolArray, FloatArray
-from cryoseg.view.picture_overlay import draw_mask
+from cryoseg.view.previews import draw_mask
 
 UPPER_BOUND = "the points are taken from the truth, so the masks are an upper bound and not a prediction."
 OWN_OUTPUTS = re.compile(r"_(mask|overlay)\.png$", re.I)

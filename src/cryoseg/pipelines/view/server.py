@@ -125,7 +125,7 @@ def build_page(
     if material.mask is not None:
         marked = bin_mask(_Marked(material.mask), factors, share=MARKED_SHARE)
         volumes["mask"] = marked.view(np.uint8)
-    facts = {
+    parameters = {
         "title": sources.tomogram.name,
         "made": f"cryoseg {__version__} view",
         "shape": greys.data.shape,
@@ -140,7 +140,9 @@ def build_page(
         "picks": _pick_entry(sources, material, config),
         "notes": _notes(material, factors, greys, step),
     }
-    return VolumePage(title=f"{sources.tomogram.name} · cryoseg", facts=facts, volumes=volumes, blobs=blobs)
+    return VolumePage(
+        title=f"{sources.tomogram.name} · cryoseg", parameters=parameters, volumes=volumes, blobs=blobs
+    )
 
 
 def _first_min_slices(material: ViewMaterial) -> int:

@@ -11,9 +11,9 @@ import numpy as np
 
 from cryoseg.config.segment import PostprocessStep
 from cryoseg.config.view import ViewConfig
+from cryoseg.core.grids.axes import points_outside
 from cryoseg.core.grids.binning import Factors, binned_shape
 from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
-from cryoseg.core.picking.label_checks import points_outside
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.chimerax import Scene, write_markers, write_scene
@@ -113,7 +113,7 @@ def write_view(
                 "--max-megabytes."
             )
     on_event(StageProgress(name=output.name, stage="packing", done=1, total=1, unit="pages"))
-    step = page.facts["logits"]["step"] if page.facts["logits"] else None
+    step = page.parameters["logits"]["step"] if page.parameters["logits"] else None
     result = ViewResult(path=output, binning=factors, logit_step=step, megabytes=len(data) / 1e6)
     on_event(Note(text=f"{output}: {result.megabytes:.1f} MB, binning {binning}."))
     return result

@@ -1,19 +1,19 @@
 // The commands that give the files of full size what the page shows.
 
-function commandLines(facts, chosen) {
+function commandLines(parameters, chosen) {
   const lines = [];
-  if (facts.logits) {
-    const filters = facts.shape[0] > 1 && chosen.minSlices > 1;
-    const recorded = facts.logits.steps;
+  if (parameters.logits) {
+    const filters = parameters.shape[0] > 1 && chosen.minSlices > 1;
+    const recorded = parameters.logits.steps;
     const steps = [...(filters ? ["thin-noise"] : []), ...recorded.filter((step) => step !== "thin-noise")];
     const options = [`--logit-threshold ${chosen.threshold}`];
     if (!steps.length) options.push("--no-steps");
     else if (steps.join() !== recorded.join()) options.push(...steps.map((step) => `--step ${step}`));
     if (filters) options.push(`--post-process-min-slices ${chosen.minSlices}`);
-    lines.push(`${facts.logits.command} ${options.join(" ")} ${facts.logits.into}`);
+    lines.push(`${parameters.logits.command} ${options.join(" ")} ${parameters.logits.into}`);
   }
-  if (facts.picks && facts.picks.scores) {
-    lines.push(`${facts.picks.command} --score-threshold ${chosen.score}`);
+  if (parameters.picks && parameters.picks.scores) {
+    lines.push(`${parameters.picks.command} --score-threshold ${chosen.score}`);
   }
   return lines;
 }

@@ -1,6 +1,6 @@
 // The page itself: what is chosen, and what each choice draws again.
 //
-// `facts`, written by cryoseg, all triples as z, y, x:
+// `parameters`, written by cryoseg, all triples as z, y, x:
 //   title, made          name of the tomogram; what made the page
 //   shape, fileShape     voxels of the page and of the file
 //   binning              voxels of the file in one of the page
@@ -13,36 +13,36 @@
 //   picks                null or { centers (of the file), scores or null, diameter or null, score, command }
 //   notes                sentences
 
-const facts = JSON.parse(document.getElementById("facts").textContent);
+const parameters = JSON.parse(document.getElementById("parameters").textContent);
 const find = (id) => document.getElementById(id);
 
 const view = {
-  shape: facts.shape,
-  fileShape: facts.fileShape,
-  binning: facts.binning,
-  pageVoxel: facts.voxelSize.map((size, axis) => size * facts.binning[axis]),
+  shape: parameters.shape,
+  fileShape: parameters.fileShape,
+  binning: parameters.binning,
+  pageVoxel: parameters.voxelSize.map((size, axis) => size * parameters.binning[axis]),
   spacing: null, // relative edge of a page voxel
-  at: facts.shape.map((size) => Math.floor(size / 2)),
-  center: facts.shape.map((size) => size / 2 - 0.5),
+  at: parameters.shape.map((size) => Math.floor(size / 2)),
+  center: parameters.shape.map((size) => size / 2 - 0.5),
   zoom: 1,
   active: 0,
-  black: facts.contrast.black,
-  white: facts.contrast.white,
+  black: parameters.contrast.black,
+  white: parameters.contrast.white,
   greys: new Uint8Array(256),
   tomogram: null,
   logits: null,
   given: null, // the mask of --mask
   mask: null, // what the threshold and the filter leave of the logits
-  threshold: facts.logits ? facts.logits.threshold : 0,
-  minSlices: facts.minSlices,
+  threshold: parameters.logits ? parameters.logits.threshold : 0,
+  minSlices: parameters.minSlices,
   opacity: 0.5,
   maskOpacity: 0.5,
   picks: null,
-  score: facts.picks ? facts.picks.score : 0,
+  score: parameters.picks ? parameters.picks.score : 0,
   shows: { overlay: true, mask: true, picks: true },
-  filePosition: (axis) => String(toFile(view.at[axis], facts.binning[axis], facts.fileShape[axis])),
+  filePosition: (axis) => String(toFile(view.at[axis], parameters.binning[axis], parameters.fileShape[axis])),
 };
-view.spacing = view.pageVoxel.every((size) => size > 0) ? view.pageVoxel : facts.binning.slice();
+view.spacing = view.pageVoxel.every((size) => size > 0) ? view.pageVoxel : parameters.binning.slice();
 
 let planes = [];
 let counts = null; // of the histogram
@@ -70,9 +70,9 @@ function drawNow() {
 
 function segment() {
   if (!view.logits) return;
-  const cut = cutOf(view.threshold, facts.logits.step);
+  const cut = cutOf(view.threshold, parameters.logits.step);
   const above = markAbove(view.logits, cut, view.mask);
-  const least = pageSlices(view.minSlices, facts.binning[0]);
+  const least = pageSlices(view.minSlices, parameters.binning[0]);
   let text = "";
   let left = above;
   if (least > 1 && view.shape[0] > 1) {
@@ -120,42 +120,42 @@ function short(value) {
 }
 
 function showVoxel(voxel) {
-  const place = voxel.map((index, axis) => toFile(index, facts.binning[axis], facts.fileShape[axis]));
+  const place = voxel.map((index, axis) => toFile(index, parameters.binning[axis], parameters.fileShape[axis]));
   find("at-voxel").textContent = place.slice().reverse().join(", ");
-  find("at-angstrom").textContent = facts.voxelSize.every((size) => size > 0)
-    ? place.map((value, axis) => (value * facts.voxelSize[axis]).toFixed(1)).reverse().join(", ")
+  find("at-angstrom").textContent = parameters.voxelSize.every((size) => size > 0)
+    ? place.map((value, axis) => (value * parameters.voxelSize[axis]).toFixed(1)).reverse().join(", ")
     : "the voxel size is not known";
   const index = (voxel[0] * view.shape[1] + voxel[1]) * view.shape[2] + voxel[2];
-  find("at-grey").textContent = short(facts.grey.low + facts.grey.step * view.tomogram[index]);
-  if (view.logits) find("at-logit").textContent = String(view.logits[index] * facts.logits.step);
+  find("at-grey").textContent = short(parameters.grey.low + parameters.grey.step * view.tomogram[index]);
+  if (view.logits) find("at-logit").textContent = String(view.logits[index] * parameters.logits.step);
 }
 
 function showNumbers() {
   for (const [axis, name] of AXES.entries()) {
     find(name).value = view.at[axis];
     find(name).parentElement.querySelector("output").textContent =
-      `${view.filePosition(axis)} / ${facts.fileShape[axis] - 1}`;
+      `${view.filePosition(axis)} / ${parameters.fileShape[axis] - 1}`;
   }
   const outputOf = (id) => find(id).parentElement.querySelector("output");
-  outputOf("black").textContent = short(facts.grey.low + facts.grey.step * view.black);
-  outputOf("white").textContent = short(facts.grey.low + facts.grey.step * view.white);
+  outputOf("black").textContent = short(parameters.grey.low + parameters.grey.step * view.black);
+  outputOf("white").textContent = short(parameters.grey.low + parameters.grey.step * view.white);
   outputOf("opacity").textContent = `${Math.round(100 * view.opacity)} %`;
   outputOf("mask-opacity").textContent = `${Math.round(100 * view.maskOpacity)} %`;
   find("black").value = view.black;
   find("white").value = view.white;
   showVoxel(view.at);
-  if (facts.picks) {
-    const { scores, centers } = facts.picks;
+  if (parameters.picks) {
+    const { scores, centers } = parameters.picks;
     const kept = scores ? scores.filter((score) => score > view.score).length : centers.length;
     find("picked").textContent = `${kept} of ${centers.length} picks`;
     outputOf("score").textContent = view.score.toFixed(2);
   }
-  find("command").textContent = commandLines(facts, view).join("\n");
+  find("command").textContent = commandLines(parameters, view).join("\n");
   find("copied").textContent = "";
 }
 
 function setThreshold(value) {
-  if (!facts.logits || !Number.isFinite(value)) return;
+  if (!parameters.logits || !Number.isFinite(value)) return;
   view.threshold = value;
   find("threshold").value = value;
   find("threshold-number").value = value;
@@ -164,7 +164,7 @@ function setThreshold(value) {
 
 function setMinSlices(value) {
   if (!Number.isFinite(value)) return;
-  view.minSlices = Math.min(Math.max(1, Math.round(value)), Math.max(1, facts.fileShape[0]));
+  view.minSlices = Math.min(Math.max(1, Math.round(value)), Math.max(1, parameters.fileShape[0]));
   find("min-slices").value = view.minSlices;
   find("min-slices-number").value = view.minSlices;
   soon("mask");
@@ -194,8 +194,8 @@ function setShown(name, isShown) {
 }
 
 function resetContrast() {
-  view.black = facts.contrast.black;
-  view.white = facts.contrast.white;
+  view.black = parameters.contrast.black;
+  view.white = parameters.contrast.white;
   grey();
   soon();
 }
@@ -273,7 +273,7 @@ function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping) return;
   const axis = view.active;
   const far = event.shiftKey ? 10 : 1;
-  const step = facts.logits ? facts.logits.step : 0;
+  const step = parameters.logits ? parameters.logits.step : 0;
   const actions = {
     1: () => (view.active = 0),
     2: () => (view.active = view.shape[0] > 1 ? 1 : 0),
@@ -326,13 +326,13 @@ function listen() {
     soon();
   });
   find("contrast-reset").addEventListener("click", resetContrast);
-  if (facts.logits) {
-    const { step } = facts.logits;
+  if (parameters.logits) {
+    const { step } = parameters.logits;
     Object.assign(find("threshold"), { min: -128 * step, max: 126 * step, step });
     Object.assign(find("threshold-number"), { step, value: view.threshold });
     find("threshold").value = view.threshold;
-    find("min-slices").max = Math.min(facts.fileShape[0], Math.max(50, 2 * view.minSlices));
-    find("min-slices-number").max = facts.fileShape[0];
+    find("min-slices").max = Math.min(parameters.fileShape[0], Math.max(50, 2 * view.minSlices));
+    find("min-slices-number").max = parameters.fileShape[0];
     setMinSlices(view.minSlices);
   }
   onInput("threshold", setThreshold);
@@ -354,8 +354,8 @@ function listen() {
     find(`show-${name}`).addEventListener("change", (event) => setShown(name, event.target.checked));
   }
   find("copy").addEventListener("click", copyCommand);
-  find("save-mask").addEventListener("click", () => saveAs(maskFile(), facts.logits.maskName));
-  find("save-logits").addEventListener("click", () => saveAs(logitsFile(), facts.logits.logitsName));
+  find("save-mask").addEventListener("click", () => saveAs(maskFile(), parameters.logits.maskName));
+  find("save-logits").addEventListener("click", () => saveAs(logitsFile(), parameters.logits.logitsName));
   document.addEventListener("keydown", pressed);
   window.addEventListener("resize", layOut);
 }
@@ -366,14 +366,14 @@ function maskFile() {
 }
 
 function logitsFile() {
-  return mrcOfLogits(view.headers.logits, view.logits, facts.logits.step);
+  return mrcOfLogits(view.headers.logits, view.logits, parameters.logits.step);
 }
 
 function dress() {
-  find("title").textContent = facts.title;
-  find("made").textContent = facts.made;
-  if (facts.mask) find("mask-name").textContent = facts.mask.name;
-  for (const note of facts.notes) {
+  find("title").textContent = parameters.title;
+  find("made").textContent = parameters.made;
+  if (parameters.mask) find("mask-name").textContent = parameters.mask.name;
+  for (const note of parameters.notes) {
     const item = document.createElement("li");
     item.textContent = note;
     find("notes").append(item);
@@ -382,22 +382,22 @@ function dress() {
   const hide = (selector, isHidden) => {
     for (const element of document.querySelectorAll(selector)) if (isHidden) element.hidden = true;
   };
-  hide(".of-logits", !facts.logits);
-  hide(".of-mask", !facts.mask);
-  hide(".of-mask-alone", Boolean(facts.logits));
-  hide(".of-picks", !facts.picks);
-  hide(".of-scores", !facts.picks?.scores);
+  hide(".of-logits", !parameters.logits);
+  hide(".of-mask", !parameters.mask);
+  hide(".of-mask-alone", Boolean(parameters.logits));
+  hide(".of-picks", !parameters.picks);
+  hide(".of-scores", !parameters.picks?.scores);
   hide(".of-depth, #plane-y, #plane-x, [data-axis=z]", isFlat);
-  hide(".of-command", commandLines(facts, view).length === 0);
+  hide(".of-command", commandLines(parameters, view).length === 0);
   if (isFlat) find("stage").style.gridTemplateColumns = "auto";
 }
 
 function placePicks() {
-  const { centers, scores, diameter } = facts.picks;
+  const { centers, scores, diameter } = parameters.picks;
   view.picks = {
-    centers: centers.map((center) => center.map((value, axis) => toPage(value, facts.binning[axis]))),
+    centers: centers.map((center) => center.map((value, axis) => toPage(value, parameters.binning[axis]))),
     scores,
-    radius: diameter && diameter.map((value, axis) => value / 2 / facts.binning[axis]),
+    radius: diameter && diameter.map((value, axis) => value / 2 / parameters.binning[axis]),
   };
 }
 
@@ -408,7 +408,7 @@ async function start() {
   view.given = await unpack("mask");
   view.headers = { logits: await unpack("logits-header"), mask: await unpack("mask-header") };
   if (view.logits) view.mask = new Uint8Array(view.logits.length);
-  if (facts.picks) placePicks();
+  if (parameters.picks) placePicks();
   planes = AXES.map((name, axis) => new Plane(find(`plane-${name}`), axis, view));
   if (view.shape[0] === 1) planes.length = 1;
   grey();

@@ -1,17 +1,78 @@
-"""Draw a preview of picks: sections and slices with circles at the sections of particles."""
+"""Draw segmentations, picks and masks over their images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
-from cryoseg.core.grids.resample import nearest
-from cryoseg.types import FloatArray
-from cryoseg.view.sections import Section, draw_sections, histogram, panel_size, to_grey
+from cryoseg.core.grids.blank import find_blank_pixels
+from cryoseg.core.grids.resample import nearest, resample_image
+from cryoseg.core.grids.robust import SAMPLE_VOXELS, robust_map
+from cryoseg.types import BoolArray, FloatArray, Picks
+from cryoseg.view.sections import (
+    Section,
+    draw_scale_bar,
+    draw_sections,
+    histogram,
+    panel_size,
+    to_grey,
+    write_label,
+    write_png,
+)
+
+OUTLINE_RGB = (255, 170, 0)
+
+
+def draw_preview(
+    data: NDArray[Any],
+    mask: BoolArray,
+    *,
+    pixel_size: float | None = None,
+    logits: FloatArray | None = None,
+    logit_threshold: float | None = None,
+) -> Image.Image:
+    """Draw central sections in three planes and six slices with the outline of the mask.
+
+    Parameters
+    ----------
+    data, mask
+        (z, y, x) volume and mask.
+    pixel_size
+        Pixel size in angstrom; there is no scale bar without it.
+    logits
+        (z, y, x) logits; there is no histogram without them.
+    logit_threshold
+        Threshold that the histogram marks.
+    """
+
+    def panel(section: Section, scale: float, limits: tuple[float, float]) -> Image.Image:
+        return _outlined(section.of(data), section.of(mask), scale, limits)
+
+    side = []
+    if logits is not None:
+        sample = logits.reshape(-1)[:: max(1, logits.size // SAMPLE_VOXELS)]
+        title = f"logits; {100 * float(mask.mean()):.2f} % of the voxels marked"
+        side.append(histogram(sample, title=title, threshold=logit_threshold, above_rgb=OUTLINE_RGB))
+    return draw_sections(data, panel, side, pixel_size=pixel_size)
+
+
+def _outlined(image: NDArray[Any], mask: BoolArray, scale: float, limits: tuple[float, float]) -> Image.Image:
+    size = panel_size(image, scale)
+    grey = Image.fromarray(to_grey(image, limits)).resize(size, Image.Resampling.BICUBIC)
+    # Area averaging with a low threshold keeps thin membranes in a reduced slice.
+    shape = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).resize(size, Image.Resampling.BOX)
+    inside = np.asarray(shape) > 127 if scale >= 1 else np.asarray(shape) > 60
+    outline = inside & ~ndimage.binary_erosion(inside, border_value=1)
+    rgb = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
+    rgb[outline] = OUTLINE_RGB
+    return Image.fromarray(rgb)
+
 
 PICK_RGB = (255, 170, 0)
 LABEL_RGB = (86, 180, 233)
@@ -132,3 +193,51 @@ def _circles(
         y, x = ((point[axis] + 0.5) * scale for axis in (section.down, section.across))
         down, across = (share * diameter[axis] for axis in (section.down, section.across))
         draw.ellipse([x - across, y - down, x + across, y + down], outline=color, width=2)
+
+
+LONGEST_SIDE = 1400  # Longest side of the picture in pixels.
+OVERLAY_SPAN = 3.0  # Robust deviations between the median and black or white.
+
+
+def draw_overlay(image: FloatArray, picks: Picks) -> Image.Image:
+    """Draw a reduced (y, x) micrograph with a circle around every pick and a scale bar.
+
+    The circles have the diameter of the picks. A score of 1 is green, a score of 0 orange.
+    """
+    scale = min(1.0, LONGEST_SIDE / max(image.shape))
+    height, width = (max(1, round(n * scale)) for n in image.shape)
+    small = resample_image(image, (height, width))
+    intensity = robust_map(small, blank=find_blank_pixels(small))
+    grey = np.clip((intensity(small) / (2 * OVERLAY_SPAN) + 0.5) * 255, 0, 255).astype(np.uint8)
+    picture = Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
+    draw = ImageDraw.Draw(picture)
+    radius = max(2.0, picks.diameter_px / 2 * scale)
+    scores = np.ones(len(picks)) if picks.scores is None else picks.scores
+    line = 2 if radius > 8 else 1
+    for (y, x), score in zip((picks.centers + 0.5) * scale, scores, strict=True):
+        circle = [x - radius, y - radius, x + radius, y + radius]
+        draw.ellipse(circle, outline=score_color(float(score)), width=line)
+    write_label(draw, f"{len(picks)} particles")
+    if picks.pixel_size > 0:
+        draw_scale_bar(draw, picture.size, angstrom_per_pixel=picks.pixel_size / scale)
+    return picture
+
+
+def write_overlay(path: Path, image: FloatArray, picks: Picks) -> None:
+    """Write the overlay of a (y, x) micrograph as PNG."""
+    write_png(path, draw_overlay(image, picks))
+
+
+FILL_RGB = np.array([60.0, 220.0, 90.0])
+FILL_SHARE = 0.25
+OUTLINE_OF_SIDE = 300  # Pixels of the longer side of the picture per pixel of the width of the outline.
+
+
+def draw_mask(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Tint the pixels of a (y, x, 3) picture inside a (y, x) mask and draw the outline of the mask."""
+    width = max(1, round(max(mask.shape) / OUTLINE_OF_SIDE))
+    outline = mask & ~ndimage.binary_erosion(mask, iterations=width)
+    picture = rgb.astype(np.float32)
+    picture[mask] = (1 - FILL_SHARE) * picture[mask] + FILL_SHARE * FILL_RGB
+    picture[outline] = FILL_RGB
+    return np.rint(picture).astype(np.uint8)
