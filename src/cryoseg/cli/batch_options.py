@@ -51,13 +51,7 @@ class BatchOptions(Settings):
         check_outputs(self.report, REPORT_SUFFIXES, option="--report", overwrite=True)
 
     def batch(self) -> Batch:
-        """Return the part of the inputs to process, and the devices.
-
-        Raises
-        ------
-        CryosegError
-            If the value of an option cannot be used.
-        """
+        """Return the part of the inputs to process, and the devices."""
         from cryoseg.pipelines.batches.run import Batch
 
         self.check_reports()
@@ -86,13 +80,7 @@ _NOT_SENT = ("--cluster", "--cluster-tasks", "--cluster-option", "--progress", "
 
 
 def sent_arguments(arguments: list[str]) -> list[str]:
-    """Return the command line of a task, without the options of the cluster and of reports.
-
-    Parameters
-    ----------
-    arguments
-        Command line as typed, without the name of the program.
-    """
+    """Return the command line of a task, without the options of the cluster and of reports."""
     kept, skip = [], False
     for word in arguments:
         if skip:
@@ -117,24 +105,7 @@ def run_command(
     output_dir: Path,
     verbosity: Verbosity,
 ) -> NoReturn:
-    """Run a batch in this process or on a cluster, write its reports, and exit.
-
-    Parameters
-    ----------
-    title
-        Title of the table.
-    work
-        Pipeline with its inputs and settings, which may import torch.
-    output_dir
-        Folder of the outputs, of the contact sheet and of the logs of a cluster.
-
-    Raises
-    ------
-    Exit
-        With the exit status of the run.
-    CryosegError
-        If no input can be processed.
-    """
+    """Run a batch in this process or on a cluster, write its reports, and exit."""
     from cryoseg.pipelines.batches.run import Batch
 
     with verbosity.console() as console:
@@ -156,18 +127,7 @@ def run_command(
 def run_elsewhere(
     options: BatchOptions, cluster: ClusterChoice, output_dir: Path, console: BatchConsole
 ) -> Report | None:
-    """Run the command on a cluster; return None if it is to run in this process, as within a task.
-
-    Parameters
-    ----------
-    output_dir
-        Output folder, which holds the folder of the logs.
-
-    Raises
-    ------
-    CryosegError
-        If the cluster cannot be used.
-    """
+    """Run the command on a cluster; return None if it is to run in this process, as within a task."""
     if cluster.cluster is ClusterKind.NONE:
         return None
     from cryoseg.pipelines.batches.slurm import is_inside_task, run_on_slurm

@@ -111,13 +111,6 @@ def write_options(path: Path, context: typer.Context) -> None:
     """Write the options of a command to a file for `--config`.
 
     Defaults are written too, since they may differ in other versions.
-
-    Parameters
-    ----------
-    path
-        TOML file; an existing one is replaced.
-    context
-        Context of the command with its parameters.
     """
     words = " ".join(_words(context))
     lines = [
@@ -144,22 +137,7 @@ def read_invocation(context: typer.Context) -> Invocation:
 
 
 def find_command(root: Any, command: str, *, source: Path) -> Any:
-    """Return the context of a command without options.
-
-    Parameters
-    ----------
-    root
-        Context of the program.
-    command
-        Names of the command and of its groups.
-    source
-        File that names the command, for messages.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such command.
-    """
+    """Return the context of a command without options."""
     context: Any = root
     for word in command.split():
         inner = getattr(context.command, "commands", {}).get(word)
@@ -172,22 +150,7 @@ def find_command(root: Any, command: str, *, source: Path) -> Any:
 
 
 def with_options(context: Any, options: Mapping[str, Any], *, source: Path) -> Any:
-    """Return the context of a command with options in place of a command line.
-
-    Parameters
-    ----------
-    context
-        Context from `find_command`.
-    options
-        Options as in `Invocation.options`.
-    source
-        File of the options, for messages.
-
-    Raises
-    ------
-    ConfigError
-        If an option is unknown or its value cannot be used.
-    """
+    """Return the context of a command with options in place of a command line."""
     values = read_options(options, context, source=source)
     return context.command.make_context(context.info_name, [], parent=context.parent, default_map=values)
 

@@ -54,17 +54,7 @@ class _Rate(ProgressColumn):
 
 
 class BatchConsole:
-    """Print the events of a pipeline.
-
-    Parameters
-    ----------
-    quiet
-        Whether only warnings, errors and the table are printed.
-    verbose
-        Whether detailed notes are printed too.
-    progress
-        How progress is printed; with `json`, all events are lines of JSON.
-    """
+    """Print the events of a pipeline."""
 
     def __init__(
         self, *, quiet: bool = False, verbose: bool = False, progress: ProgressStyle = ProgressStyle.AUTO

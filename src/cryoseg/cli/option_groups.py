@@ -47,15 +47,7 @@ class Shown:
 
 
 class Changes(Generic[Config]):
-    """Settings of the command line, which change defaults that other options choose.
-
-    Parameters
-    ----------
-    kind
-        Class of the settings.
-    given
-        Values of the given options by field; those of an inner dataclass are a mapping.
-    """
+    """Settings of the command line, which change defaults that other options choose."""
 
     def __init__(self, kind: type[Config], given: Mapping[str, Any]) -> None:
         self.kind = kind

@@ -101,13 +101,7 @@ class RelionOptions(Settings):
     )
 
     def frames(self) -> dict[str, RelionFrame] | None:
-        """Return the frames by name of the tomogram, "" for all; None if no option was given.
-
-        Raises
-        ------
-        CryosegError
-            If the file cannot be read, or only one of pixel size and size is given.
-        """
+        """Return the frames by name of the tomogram, "" for all; None if no option was given."""
         from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
 
         if self.tomograms_star is not None:

@@ -32,13 +32,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read a shard from `I/N`.
-
-        Raises
-        ------
-        ConfigError
-            If the text has another form, or I is not from 1 to N.
-        """
+        """Read a shard from `I/N`."""
         match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
         if match is None:
             raise ConfigError(f"--shard {text}: give I/N, such as 1/4.")

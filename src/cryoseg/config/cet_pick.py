@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -254,7 +254,7 @@ class CetPickConfig(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {**asdict(self), "crop": list(self.crop)}
+        return {**super().to_dict(), "crop": list(self.crop)}
 
     @property
     def needs_second_view(self) -> bool:

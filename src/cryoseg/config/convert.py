@@ -80,13 +80,7 @@ class ConvertConfig(Settings):
 
 
 def read_image_size(text: str, *, option: str) -> tuple[int, ...]:
-    """Read XxYxZ or XxY as (z, y, x) or (y, x).
-
-    Raises
-    ------
-    ConfigError
-        If the text has another form.
-    """
+    """Read XxYxZ or XxY as (z, y, x) or (y, x)."""
     if not re.fullmatch(r"\d+([xX,]\d+){1,2}", text):
         raise ConfigError(f"{option} {text}: write it as XxYxZ or XxY, such as 1024x1024x300.")
     return tuple(int(part) for part in reversed(re.split("[xX,]", text)))

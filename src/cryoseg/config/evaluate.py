@@ -74,13 +74,7 @@ class Length:
 
     @classmethod
     def parse(cls, text: str, *, option: str) -> Length:
-        """Read `30A`, `2vox` or `2px`.
-
-        Raises
-        ------
-        ConfigError
-            If the text has another form; the message names `option`.
-        """
+        """Read `30A`, `2vox` or `2px`."""
         match = _LENGTH.fullmatch(text.strip())
         if match is None:
             raise ConfigError(f"{option} {text}: give a length with its unit, such as 30A or 2vox.")
@@ -91,13 +85,7 @@ class Length:
 
 
 def read_metrics(text: str, *, option: str) -> tuple[Metric, ...]:
-    """Read `all`, or groups separated by commas.
-
-    Raises
-    ------
-    ConfigError
-        If a group is unknown.
-    """
+    """Read `all`, or groups separated by commas."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == ["all"]:
         return tuple(Metric)
@@ -198,13 +186,7 @@ class Radius:
 
     @classmethod
     def parse(cls, text: str, *, option: str) -> Radius:
-        """Read `30A`, `4px` or `0.5R`.
-
-        Raises
-        ------
-        ConfigError
-            If the text has another form; the message names `option`.
-        """
+        """Read `30A`, `4px` or `0.5R`."""
         match = _RADIUS.fullmatch(text.strip())
         if match is None:
             raise ConfigError(f"{option} {text}: give a length with its unit, such as 30A, 4px or 0.5R.")
@@ -236,13 +218,7 @@ class Radius:
 
 
 def read_image_shape(text: str, *, option: str) -> tuple[int, ...]:
-    """Read Z,Y,X or Y,X, with commas or with x between the numbers.
-
-    Raises
-    ------
-    ConfigError
-        If the text has another form.
-    """
+    """Read Z,Y,X or Y,X, with commas or with x between the numbers."""
     try:
         shape = tuple(int(word) for word in text.replace("x", ",").split(","))
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,6 @@ class Smoothing(Settings):
         Morphology.NONE, help="open removes thin parts of the mask, close fills narrow gaps."
     )
     kernel: int = setting(5, help="Side in pixels of the square that opens or closes.", at_least=1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
 
 
 def prepare_setting(*, shown: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -125,13 +125,7 @@ BOTH_ADAPTERS = 3
 
 
 def read_numbers(text: str, *, option: str) -> tuple[int, ...]:
-    """Read whole numbers with commas between them.
-
-    Raises
-    ------
-    ConfigError
-        If the text has another form.
-    """
+    """Read whole numbers with commas between them."""
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
@@ -250,7 +244,7 @@ class PromptConfig(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, without an empty `promise`."""
-        values = asdict(self)
+        values = super().to_dict()
         if self.promise is None:
             del values["promise"]
         return values

@@ -49,7 +49,8 @@ class Setting:
     words
         Alternative spellings of the members of an enumeration.
     read
-        Function from a text and `option=`, the name of the option, to the value; None converts by type.
+        Function from a text and `option=`, the name of the option, to the value; it raises `ConfigError` for
+        other forms. None converts by type.
     write
         Inverse of `read`.
     repeat
@@ -123,6 +124,10 @@ class Settings:
             if (found := setting_of(one)) is not None:
                 found.check(option_of(one), getattr(self, one.name))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dataclasses.asdict(self)
+
 
 def setting(default: Any = MISSING, *, help: str, **attributes: Any) -> Any:  # noqa: A002
     """Return a field of a dataclass with the option that sets it.
@@ -173,13 +178,7 @@ def write_sizes(sizes: Sequence[int]) -> str:
 
 
 def read_range(text: str, *, option: str) -> tuple[float, float]:
-    """Read one number, or a range as LOW:HIGH.
-
-    Raises
-    ------
-    ConfigError
-        If the text has another form.
-    """
+    """Read one number, or a range as LOW:HIGH."""
     low, _, high = text.partition(":")
     try:
         return float(low), float(high or low)
@@ -193,13 +192,7 @@ def write_range(ends: tuple[float, float]) -> str:
 
 
 def require_rising(option: str, ends: tuple[float, float] | None) -> None:
-    """Refuse a range whose upper end is below the lower one.
-
-    Raises
-    ------
-    ConfigError
-        If it is; the message names `option`.
-    """
+    """Refuse a range whose upper end is below the lower one."""
     if ends is not None and ends[0] > ends[1]:
         raise ConfigError(f"{option} {write_range(ends)}: the first number must not exceed the second.")
 

@@ -22,9 +22,8 @@ from cryoseg.errors import ConfigError
 class TomogramRecipe(StrEnum):
     """Mixtures of specimens and microscopes.
 
-    `train`: everything, from easy to hopeless. `heldout`: harder and narrower, each volume with at
-    least three kinds of distractor over a tenth of its voxels. `sample`: one friendly field of
-    vesicles.
+    `train`: all specimens, from easy to very difficult. `heldout`: difficult specimens, with at least three
+    kinds of distractors over a tenth of the voxels. `sample`: one easy field of vesicles.
     """
 
     TRAIN = "train"
@@ -33,7 +32,7 @@ class TomogramRecipe(StrEnum):
 
 
 class PolarityOnDisk(StrEnum):
-    """Whether dense matter is dark or bright in the file; `both` draws one for each volume."""
+    """Whether dense matter is dark or bright in the file; `both` chooses at random for each file."""
 
     DARK = "dark"
     BRIGHT = "bright"
@@ -54,44 +53,38 @@ _SNRS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedSeries(Settings):
-    """How many are simulated, under which names, and by how many processes."""
+    """Number and names of the simulated files, and the number of processes."""
 
-    count: int = setting(1, help="How many to make.", flags=("--count", "-n"), at_least=1)
-    first: int = setting(0, help="Number of the first one to make.", at_least=0)
+    count: int = setting(1, help="Number of files to simulate.", flags=("--count", "-n"), at_least=1)
+    first: int = setting(0, help="Number of the first file.", at_least=0)
     prefix: str = setting("sim", help="First part of the file names.")
-    workers: int = setting(1, help="Number of processes, which does not change what is made.", at_least=1)
+    workers: int = setting(1, help="Number of processes, which does not change the files.", at_least=1)
     overwrite: bool = overwrite_setting()
 
     @property
     def indices(self) -> range:
-        """The numbers of those to make."""
+        """Numbers of the files."""
         return range(self.first, self.first + self.count)
 
 
 def polarity_on_disk_setting() -> Any:
-    """Whether what is simulated is dark or bright."""
+    """Whether membranes or particles are dark or bright in the file."""
     return setting(
         PolarityOnDisk.DARK,
-        help="Whether membranes or particles are dark or bright in the file; both draws one for each file.",
+        help="Whether membranes or particles are dark or bright in the file; both chooses at random.",
         flags=("--polarity",),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateConfig(Settings):
-    """Everything that changes the simulated volumes of one seed.
+    """Settings of simulated tomograms.
 
-    Volume i of a seed is the same whatever the number of volumes and of processes.
-
-    Attributes
-    ----------
-    pixel_size, snr
-        Ranges, drawn evenly in the logarithm; None takes those of the recipe.
+    Tomogram i of a seed does not depend on the number of tomograms and processes. `pixel_size` and `snr` are
+    ranges of a uniform distribution in the logarithm; None uses those of the recipe.
     """
 
-    recipe: TomogramRecipe = setting(
-        TomogramRecipe.TRAIN, help="Mixture of specimens and microscopes to draw from."
-    )
+    recipe: TomogramRecipe = setting(TomogramRecipe.TRAIN, help="Mixture of specimens and microscopes.")
     shape: tuple[int, int, int] = setting(
         (64, 256, 256),
         help="Shape in voxels, ZxYxX.",
@@ -129,12 +122,12 @@ class SimulateConfig(Settings):
 
     @property
     def pixel_size_range(self) -> tuple[float, float]:
-        """The range in angstrom that volumes are drawn from."""
+        """Range of the pixel size in angstrom."""
         return self.pixel_size or _PIXEL_SIZES[self.recipe]
 
     @property
     def snr_range(self) -> tuple[float, float]:
-        """The range of the signal-to-noise ratio that volumes are drawn from."""
+        """Range of the signal-to-noise ratio."""
         return self.snr or _SNRS[self.recipe]
 
 
@@ -144,7 +137,7 @@ SMALLEST_SIMULATED_PX = 6.0
 class MicrographRecipe(StrEnum):
     """Mixtures of specimens and microscopes.
 
-    `train`: everything, from easy to hardly visible. `sample`: one friendly field for trying out.
+    `train`: all particles, from easy to hardly visible. `sample`: one easy field.
     """
 
     TRAIN = "train"
@@ -153,15 +146,13 @@ class MicrographRecipe(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateMicrographsConfig(Settings):
-    """Everything that changes the simulated micrographs of one seed.
+    """Settings of simulated micrographs.
 
-    Micrograph i of a seed is the same whatever the number of micrographs and of processes. Diameters are
-    drawn evenly in the logarithm.
+    Micrograph i of a seed does not depend on the number of micrographs and processes. Diameters have a
+    uniform distribution in the logarithm.
     """
 
-    recipe: MicrographRecipe = setting(
-        MicrographRecipe.TRAIN, help="Mixture of specimens and microscopes to draw from."
-    )
+    recipe: MicrographRecipe = setting(MicrographRecipe.TRAIN, help="Mixture of specimens and microscopes.")
     shape: tuple[int, int] = setting(
         (1024, 1024),
         help="Shape in pixels, YxX.",
@@ -202,7 +193,7 @@ class SimulateMicrographsConfig(Settings):
 
 
 class Body(StrEnum):
-    """What a particle is made of."""
+    """Shape of a particle: a ball or a shell."""
 
     SOLID = "solid"
     HOLLOW = "hollow"
@@ -210,15 +201,10 @@ class Body(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomConfig(Settings):
-    """What a phantom contains and how it is imaged.
+    """Settings of phantoms.
 
-    Phantom i of a seed is the same whatever the number of phantoms and of processes. The tilts reach to
-    plus and minus `tilt_degrees` about the y axis.
-
-    Attributes
-    ----------
-    snr
-        Variance of the noise-free volume without gold over the variance of the noise; None for no noise.
+    Phantom i of a seed does not depend on the number of phantoms and processes. The tilts about the y axis
+    reach from minus to plus `tilt_degrees`. Without `snr`, there is no noise.
     """
 
     shape: tuple[int, int, int] = setting(
@@ -238,7 +224,7 @@ class PhantomConfig(Settings):
     body: Body = setting(Body.HOLLOW, help="Whether particles are balls or shells.")
     diameters_angstrom: tuple[float, ...] = setting(
         (160.0,),
-        help="Diameter of the particles; repeat to draw from several.",
+        help="Diameter of the particles; repeat to choose among several at random.",
         flags=("--particle-diameter",),
         above=0,
         unit="angstrom",
@@ -253,7 +239,7 @@ class PhantomConfig(Settings):
     )
     count: int = setting(
         100,
-        help="Number of particles; there are fewer where there is no room.",
+        help="Number of particles; there are fewer if the volume has no room.",
         flags=("--particles",),
         at_least=0,
     )
@@ -273,7 +259,7 @@ class PhantomConfig(Settings):
     )
     tilt_degrees: float = setting(
         60.0,
-        help="Largest tilt; the wedge beyond is missing.",
+        help="Largest tilt; the wedge beyond it is missing.",
         flags=("--tilt-range",),
         above=0,
         at_most=90,

@@ -1,8 +1,8 @@
-"""Settings of `cryoseg train`."""
+"""Settings of `cryoseg train` for segmentation networks, and the training loop of all methods."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -19,32 +19,34 @@ from cryoseg.errors import ConfigError
 
 
 def steps_setting(default: int) -> Any:
-    """The number of optimizer steps."""
-    return setting(default, help="Optimizer steps.", at_least=1)
+    """Number of optimizer steps."""
+    return setting(default, help="Number of optimizer steps.", at_least=1)
 
 
 def learning_rate_setting(default: float) -> Any:
-    """The peak of the learning rate."""
-    return setting(default, help="Peak learning rate.", above=0)
+    """Largest learning rate."""
+    return setting(default, help="Largest learning rate.", above=0)
 
 
 def batch_setting(default: int) -> Any:
-    """The number of samples in a step."""
+    """Number of samples per step."""
     return setting(
         default,
-        help="Samples (clips, crops, tiles) per step, over all processes.",
+        help="Number of samples (clips, crops or tiles) per step, over all processes.",
         flags=("--batch",),
         at_least=1,
     )
 
 
 def clip_length_setting(default: int, *, at_least: int) -> Any:
-    """The number of slices in a clip."""
-    return setting(default, help="Consecutive slices per clip.", flags=("--clip-length",), at_least=at_least)
+    """Number of slices per clip."""
+    return setting(
+        default, help="Number of consecutive slices per clip.", flags=("--clip-length",), at_least=at_least
+    )
 
 
 def max_minutes_setting() -> Any:
-    """The time limit of a training."""
+    """Time limit of a training."""
     return setting(
         None,
         help="Stop after this many minutes; the same command continues later.",
@@ -54,31 +56,31 @@ def max_minutes_setting() -> Any:
 
 
 def validation_setting(*, shown: str) -> Any:
-    """The data that choose the best weights."""
-    return setting((), help="Data for validation, which are not trained on.", shown=shown)
+    """Data that choose the best weights."""
+    return setting((), help="Data for validation, which are not used for training.", shown=shown)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig(Settings):
-    """The training loop that every method shares.
+    """Settings of the training loop of all methods.
 
-    The learning rate rises linearly to its peak and follows a cosine from there on. Every random choice
-    of step n follows from the seed and n, so a resumed run repeats exactly.
+    The learning rate rises linearly and then follows a cosine. All random choices of step n depend on the
+    seed and on n only, so that a resumed run gives the same result.
 
     Attributes
     ----------
     warmup_steps
-        Steps of the linear rise of the learning rate.
+        Number of steps in which the learning rate rises.
     final_learning_rate_fraction
-        Where the cosine ends, as a fraction of the peak.
+        Last learning rate as a fraction of the largest one.
     weight_decay
-        Weight decay of AdamW, on matrices and kernels only.
+        Weight decay of AdamW for matrices and kernels.
     clip_norm
-        Gradients are scaled down to this L2 norm where theirs is larger; None leaves them as they are.
+        Largest L2 norm of the gradients; None does not clip them.
     ema_decay
-        Decay of the averaged weights that are validated and kept; 0 switches averaging off.
+        Decay of the averaged weights, which are validated and kept; 0 disables averaging.
     checkpoint_every
-        Steps between two checkpoints.
+        Number of steps between two checkpoints.
     """
 
     steps: int = steps_setting(3000)
@@ -88,7 +90,7 @@ class LoopConfig(Settings):
     weight_decay: float = 0.05
     clip_norm: float | None = 1.0
     ema_decay: float = 0.995
-    validate_every: int = setting(500, help="Steps between validations.", at_least=1)
+    validate_every: int = setting(500, help="Number of steps between two validations.", at_least=1)
     checkpoint_every: int = 100
     max_minutes: float | None = max_minutes_setting()
     seed: int = seed_setting()
@@ -99,7 +101,7 @@ class LoopConfig(Settings):
             raise ConfigError(f"ema_decay {self.ema_decay}: must be at least 0 and less than 1.")
 
     def with_short_warmup(self) -> LoopConfig:
-        """The same loop whose learning rate rises over a tenth of the steps at most."""
+        """Return the settings with at most a tenth of the steps as warm-up."""
         return replace(self, warmup_steps=min(self.warmup_steps, self.steps // 10))
 
 
@@ -110,14 +112,14 @@ class ClipConfig(Settings):
     Attributes
     ----------
     length
-        Slices in a clip; also the memory window of inference.
+        Number of slices in a clip, and of the memory of inference.
     zoom
-        Largest factor by which a clip is magnified or shrunk (1 for none).
+        Largest factor of magnification or reduction; 1 for none.
     noise, blur
-        Largest standard deviation of added white noise (in units of the normalized volume) and
-        of a Gaussian blur (in pixels).
+        Largest standard deviation of added white noise in units of the normalized volume, and of a Gaussian
+        blur in pixels.
     empty_fraction
-        Fraction of clips that may hold no membrane at all.
+        Fraction of the clips that may hold no membrane.
     """
 
     length: int = clip_length_setting(4, at_least=1)
@@ -145,16 +147,12 @@ class MembraneStage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainMembraneConfig:
-    """Everything that decides what `cryoseg train` makes of its data."""
+class TrainMembraneConfig(Settings):
+    """Settings of the training of one stage of membrane-tiny."""
 
     stage: int = 1
     loop: LoopConfig = field(default_factory=LoopConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 # Source: jianlin-cheng/ETSAM sam2/configs/etsam_training/etsam_stage{1,2}.yaml@b859060.
@@ -164,10 +162,10 @@ ETSAM_GPUS = 4
 
 
 class ClipPrompts(StrEnum):
-    """How a training clip is prompted.
+    """Prompts of training clips.
 
-    `sam2` is the publication's: clicks, boxes or the true mask, with correction clicks. `inference`
-    gives what `cryoseg segment` gives, so that training and use agree.
+    `sam2`: clicks, boxes or the true mask, with correction clicks, as published. `inference`: the prompts of
+    `cryoseg segment`.
     """
 
     SAM2 = "sam2"
@@ -175,7 +173,7 @@ class ClipPrompts(StrEnum):
 
 
 class Part(StrEnum):
-    """A part of the network that can be frozen."""
+    """Parts of the network that can be frozen."""
 
     IMAGE_ENCODER = "image-encoder"
     PROMPT_ENCODER = "prompt-encoder"
@@ -185,18 +183,18 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Sam2ClipConfig(Settings):
-    """Clips of whole slices and their augmentation, the same for all slices of a clip.
+    """Clips of whole slices, and their augmentation, which is the same for all slices of a clip.
 
     Attributes
     ----------
     length
-        Consecutive slices; the first one holds membrane.
+        Number of consecutive slices, of which the first one holds membrane.
     flip
         Probability of a mirror image.
     rotation, shear
-        Largest angles, in degrees.
+        Largest angles in degrees.
     brightness, contrast
-        Largest relative change.
+        Largest relative changes.
     """
 
     length: int = clip_length_setting(22, at_least=2)
@@ -210,22 +208,21 @@ class Sam2ClipConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSam2Config(Settings):
-    """Everything that decides what a stage of ETSAM learns from its data.
+    """Settings of the training of one stage of ETSAM.
 
     Attributes
     ----------
     stage
-        1 sees the tomogram, 2 the tomogram plus the clipped and stretched logits of stage 1.
-    normalize
-        Normalization of the grey values, as in `cryoseg segment`.
+        Stage 1 receives the tomogram, stage 2 the sum of the tomogram and the clipped and scaled logits of
+        stage 1.
     stage1_prompt, stage2_prompt, prompt_interval
-        Prompts for `ClipPrompts.INFERENCE`, and for the logits that stage 2 learns from.
+        Prompts of `ClipPrompts.INFERENCE`, and of the logits that stage 2 receives.
     encoder_rate
-        Learning rate of the image encoder, as a fraction of the others'.
+        Learning rate of the image encoder as a fraction of that of other parts.
     layer_decay
-        Factor per layer below the encoder's last one.
+        Factor of the learning rate from one layer of the encoder to the layer below.
     drop_path
-        Probability of leaving out a block of the encoder in training.
+        Probability that a block of the encoder is skipped.
     """
 
     stage: int = 1
@@ -235,7 +232,7 @@ class TrainSam2Config(Settings):
     clip: Sam2ClipConfig = field(default_factory=Sam2ClipConfig)
     prompts: ClipPrompts = setting(
         ClipPrompts.SAM2,
-        help="Prompts of clips. sam2: clicks, boxes and masks as published. inference: as segment does.",
+        help="Prompts of clips. sam2: clicks, boxes and masks, as published. inference: those of segment.",
     )
     stage1_prompt: Stage1Prompt = Stage1Prompt.GRID_ZERO
     stage2_prompt: Stage2Prompt = Stage2Prompt.ZERO
@@ -248,19 +245,14 @@ class TrainSam2Config(Settings):
     )
     precision: Precision = precision_setting()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
 
 def etsam_loop(stage: int, *, batch: int = ETSAM_GPUS) -> LoopConfig:
-    """The published schedule of a stage, in steps of `batch` clips.
+    """Return the published schedule of a stage, in steps of `batch` clips.
 
-    Notes
-    -----
-    Source: ETSAM, 2000 and 1000 epochs of 222 clips on four GPUs; rates from 5e-6 to 5e-7 along a
-    cosine without warm-up, weight decay 0.1, gradients clipped at 0.1. The publication keeps the
-    last weights; here validation chooses, and the weights are not averaged.
+    The publication keeps the last weights; here validation chooses them.
+
+    Source: ETSAM, 2000 and 1000 epochs of 222 clips on four GPUs; learning rates from 5e-6 to 5e-7 along a
+    cosine without warm-up, weight decay 0.1, gradients clipped at 0.1.
     """
     return LoopConfig(
         steps=ETSAM_EPOCHS[stage] * ETSAM_SAMPLES_PER_EPOCH // batch,
@@ -277,5 +269,5 @@ def etsam_loop(stage: int, *, batch: int = ETSAM_GPUS) -> LoopConfig:
 
 
 def etsam_config(stage: int, *, batch: int = ETSAM_GPUS) -> TrainSam2Config:
-    """The published settings of a stage, in steps of `batch` clips."""
+    """Return the published settings of a stage, in steps of `batch` clips."""
     return TrainSam2Config(stage=stage, loop=etsam_loop(stage, batch=batch))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -13,10 +13,10 @@ from cryoseg.errors import ConfigError
 
 
 class SamLoss(StrEnum):
-    """`dice-bce`: Dice with squares plus cross-entropy. `dice`: the former alone.
+    """Losses: `dice-bce` is Dice with squares plus cross-entropy, `dice` is Dice alone.
 
-    The released scripts meant `dice-bce`, but their cross-entropy is zero, so they trained with `dice`.
-    `double-sigmoid`: what the released ProMISe trains with, for comparison only.
+    The released Prompt-SAM scripts trained with `dice`, since their cross-entropy is always zero.
+    `double-sigmoid` is the loss of the released ProMISe, for comparison only.
     """
 
     DICE = "dice"
@@ -25,7 +25,7 @@ class SamLoss(StrEnum):
 
 
 class TrainView(StrEnum):
-    """What a training sample is: a tile at the particle's scale, or a whole micrograph as a square."""
+    """Training samples: tiles at the scale of the particle, or whole micrographs as squares."""
 
     TILES = "tiles"
     WHOLE = "whole"
@@ -37,15 +37,13 @@ class SampleConfig(Settings):
 
     Attributes
     ----------
-    view
-        Tiles or whole micrographs.
     flips
-        Mirror and turn by quarters.
+        Whether samples are mirrored and rotated by multiples of 90 degrees.
     zoom
-        Largest factor by which a tile is magnified or shrunk (1 for none).
+        Largest factor of magnification or reduction; 1 for none.
     noise, blur
-        Largest standard deviation of added noise, in units of the normalized image, and of a
-        Gaussian blur, in pixels.
+        Largest standard deviation of added noise in units of the normalized image, and of a Gaussian blur in
+        pixels.
     gain
         Largest factor of contrast.
     """
@@ -65,13 +63,13 @@ class SampleConfig(Settings):
 
     @classmethod
     def plain(cls, **changes: Any) -> SampleConfig:
-        """Whole micrographs one by one without augmentation, as the released scripts train."""
+        """Return settings for whole micrographs without augmentation, as in the released scripts."""
         settings = {"view": TrainView.WHOLE, "batch": 1, "flips": False, "zoom": 1.0}
         return cls(**{**settings, "noise": 0.0, "blur": 0.0, "gain": 1.0, **changes})
 
 
-# Published learning rates are for ViT-H on whole micrographs; what a prompt on a small network needs
-# was found on simulated micrographs. Decoder and adapters begin near SAM and move less.
+# Published learning rates are for ViT-H on whole micrographs; those of prompts for a small network were found
+# on simulated micrographs. Decoder and adapters start near SAM and change less.
 LEARNING_RATES = {
     PromptMethod.HEAD: 5e-4,
     PromptMethod.PREFIX: 5e-3,
@@ -82,17 +80,17 @@ LEARNING_RATES = {
 PUBLISHED_EPOCHS = 100
 HEAD_LOSS_SCALE = 100.0
 SMALLEST_CORE = 0.2
-USUAL_CORE = 0.6  # of discs that are drawn about coordinates
+USUAL_CORE = 0.6  # for discs that are drawn around coordinates
 USUAL_STEPS = 400
-PARTICLE_PIXELS = 24.0  # diameter to which particles are scaled for a network that has none of its own
+PARTICLE_PIXELS = 24.0  # diameter to which particles are scaled if the network sets none
 
 
 def core_setting(default: float | None, *, shown: str | None = None) -> Any:
-    """The share of the particle that is learned."""
+    """Diameter of the labels."""
     return setting(
         default,
-        help="Diameter of the discs that are learned, in particle diameters; below 1, particles that touch "
-        "stay apart.",
+        help="Diameter of the discs that are learned, in particle diameters; a value below 1 separates "
+        "particles that touch.",
         at_least=SMALLEST_CORE,
         at_most=1,
         shown=shown,
@@ -101,21 +99,7 @@ def core_setting(default: float | None, *, shown: str | None = None) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSamConfig(Settings):
-    """Everything that decides what training makes of its data.
-
-    Attributes
-    ----------
-    prompt
-        The method and its settings.
-    loop
-        The training loop.
-    sample
-        Samples and augmentation.
-    loss, loss_scale
-        What is minimized, and a factor.
-    core
-        Diameter of the discs that are learned; masks are grown back when picking.
-    """
+    """Settings of the adaptation of a SAM; `loss_scale` is a factor of the loss."""
 
     prompt: PromptConfig
     loop: LoopConfig
@@ -130,14 +114,14 @@ class TrainSamConfig(Settings):
             raise ConfigError("--core: whole micrographs are too coarse for cores; train on tiles.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "prompt": self.prompt.to_dict()}
+        """Return plain values for JSON."""
+        return {**super().to_dict(), "prompt": self.prompt.to_dict()}
 
     @classmethod
     def ours(
         cls, prompt: PromptConfig, *, steps: int = USUAL_STEPS, seed: int = 0, core: float = 1.0, **loop: Any
     ) -> TrainSamConfig:
-        """Tiles, augmentation, a cosine schedule, averaged weights."""
+        """Return settings for tiles with augmentation, a cosine schedule and averaged weights."""
         settings: dict[str, Any] = {
             "steps": steps,
             "learning_rate": LEARNING_RATES.get(prompt.method, 1e-3),
@@ -154,11 +138,11 @@ class TrainSamConfig(Settings):
     def faithful(
         cls, prompt: PromptConfig, *, images: int, epochs: int = PUBLISHED_EPOCHS, seed: int = 0, **loop: Any
     ) -> TrainSamConfig:
-        """The released scripts' training.
+        """Return the settings of the released scripts.
 
-        Adam at a constant rate, one whole micrograph a step, the squared Dice alone, times 100 for
-        the head. The best weights are chosen by validation Dice, since the scripts' rule, any of three
-        figures better than its own last best, keeps no best.
+        They use Adam at a constant rate with one whole micrograph per step and the squared Dice alone, times
+        100 for the head. Here the validation Dice chooses the weights. The scripts keep the weights whenever
+        one of three metrics exceeds its own maximum, which may not be the best ones.
 
         Source: yangyang-69/Prompt_sam_cryoPPP notebooks/train_*.py@d4f8b28.
         """
@@ -186,16 +170,14 @@ class TrainSamConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(Settings):
-    """Training of a small promptable SAM from nothing.
+    """Settings of the training of a small promptable SAM from random weights.
 
     Attributes
     ----------
-    loop, sample
-        The loop, and tiles with their augmentation.
     grid_side
-        Points along one side of the grid of foreground points, the prompt for everything.
+        Number of points along a side of the grid of foreground points, which prompts all particles.
     particle_pixels
-        Diameter to which particles are scaled.
+        Diameter in pixels to which particles are scaled.
     """
 
     loop: LoopConfig = field(
@@ -206,15 +188,11 @@ class PretrainConfig(Settings):
     sample: SampleConfig = field(default_factory=lambda: SampleConfig(zoom=1.4))
     grid_side: int = 8
     prompts: int = setting(
-        3, help="Particles per tile that are prompted by points, and as many by boxes.", at_least=0
+        3, help="Number of particles per tile that are prompted by points, and as many by boxes.", at_least=0
     )
     particle_pixels: float = PARTICLE_PIXELS
 
     @property
     def prompt(self) -> PromptConfig:
-        """The network's own settings."""
+        """Settings of the network."""
         return PromptConfig(input_scale=InputScale.GREY, grid_side=self.grid_side)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)

@@ -77,13 +77,7 @@ def model_card_setting() -> Any:
 
 
 def read_model_card(text: str | None) -> dict[str, Any] | None:
-    """Read the entries of `--model-card` for the model card.
-
-    Raises
-    ------
-    ConfigError
-        If the text is not a JSON object.
-    """
+    """Read the entries of `--model-card` for the model card."""
     if not text:
         return None
     try:

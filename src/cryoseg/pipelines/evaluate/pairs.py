@@ -124,15 +124,7 @@ def match_predictions(
 
 
 def _by_truth(files: Sequence[Path], names: Mapping[Path, str]) -> dict[Path, list[Path]]:
-    """Return the files of every truth, matched by name, and by folders where truths have the same name.
-
-    Parameters
-    ----------
-    files
-        Predictions, or masks of regions.
-    names
-        Unique names of the truths.
-    """
+    """Return the files of every truth, matched by name, and by folders where truths have the same name."""
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         by_name[base_name(path)].append(path)
