@@ -13,8 +13,7 @@ from cryoseg.config.simulate import PhantomConfig, SimulateConfig, SimulatedSeri
 from cryoseg.events import OnEvent, Report, StageProgress, ignore
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import make_folder
-from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.records import Done
+from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.simulate import micrographs, phantoms, tomograms

@@ -22,8 +22,7 @@ import numpy as np
 from cryoseg.events import Report, ignore
 from cryoseg.io.images.volumes import made_by, read_tomogram, write_logits, write_mask
 from cryoseg.io.inputs import resolve_inputs
-from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.records import Done
+from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import Geometry
 

@@ -18,8 +18,7 @@ from cryoseg.io.images.volumes import made_by, write_mask
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import atomic_output, check_outputs, lock, temporary_path
 from cryoseg.io.records import describe_input, write_record
-from cryoseg.pipelines.batches.finished import Job, is_finished
-from cryoseg.pipelines.batches.records import Done
+from cryoseg.pipelines.batches.finished import Done, Job, is_finished
 from cryoseg.pipelines.batches.report import REPORT_SUFFIXES, write_report
 from cryoseg.pipelines.batches.run import Batch, Work, run_batch
 from cryoseg.types import Geometry

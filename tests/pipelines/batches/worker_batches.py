@@ -19,8 +19,7 @@ from cryoseg.config.invocation import Invocation, invoked
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, ignore
 from cryoseg.io.inputs import InputItem
-from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.records import Done
+from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 

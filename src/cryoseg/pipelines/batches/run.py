@@ -16,9 +16,16 @@ from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import check_names, holder, is_free, lock, staged_outputs
 from cryoseg.io.records import describe_input
-from cryoseg.pipelines.batches.finished import Job, Leftovers, as_recorded, is_finished
+from cryoseg.pipelines.batches.finished import (
+    Done,
+    Job,
+    Leftovers,
+    as_recorded,
+    is_finished,
+    joined,
+    write_job_record,
+)
 from cryoseg.pipelines.batches.interrupts import interruptible, signal_of
-from cryoseg.pipelines.batches.records import Done, joined, write_job_record
 
 # Whether this process works on the n-th input; called once for each input.
 Turn = Callable[[int, Path], bool]

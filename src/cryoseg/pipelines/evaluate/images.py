@@ -25,7 +25,7 @@ from cryoseg.io.outputs import atomic_text
 from cryoseg.io.pairs import base_name
 from cryoseg.io.records import read_record, write_record
 from cryoseg.methods.particles.model import ParticleModel
-from cryoseg.pipelines.batches.records import Done
+from cryoseg.pipelines.batches.finished import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.segment.image import segment_images
 from cryoseg.types import BoolArray, FloatArray

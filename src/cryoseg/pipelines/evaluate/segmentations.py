@@ -20,9 +20,8 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.pairs import base_name
-from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.memory import tell_plan
-from cryoseg.pipelines.batches.records import Done
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.evaluate.pairs import ScoredPair, bytes_needed, match_predictions, read_pair
 from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, score_record

@@ -13,34 +13,34 @@ from pathlib import Path
 from cryoseg.config.common import Precision
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
-from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
+from cryoseg.events import Note, OnEvent, Report, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
-from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks
 from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
-from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.methods.particles.model import ParticleModel
-from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.finished import Done, Job, own_file, peak_bytes, why_no_picks
 from cryoseg.pipelines.batches.memory import choose_memory_level, mapped_shape, tell_plan
-from cryoseg.pipelines.batches.records import Done, own_file, peak_bytes, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph, read_for_picking
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph
-from cryoseg.pipelines.pick.tomogram_files import existing_stars, write_combined_star
+from cryoseg.pipelines.pick.tomogram_files import combine_stars
 from cryoseg.types import Micrograph
 from cryoseg.view.previews import write_overlay
 
 # For micrographs, `csv` is the table of CryoPPP.
 _MICROGRAPH_FORMAT = {PickFormat.CSV: PickFormat.CRYOPPP}
-COMBINED_NAME = "particles"
 PROGRAM_BYTES = 600 * 2**20
 BYTES_PER_PIXEL = 24  # float32: the image, its flattened copy, logits, and what finds picks in them
+_FLIPPED_ROWS = (
+    "Coordinates count rows in the order of the TIFF file; RELION and EMAN reverse it. For these, use MRC images, "
+    "or `cryoseg convert --flip-y --image FILE.tif`."
+)
 OWN_OUTPUTS = re.compile(r"_particles_(mask|logits|overlay|heat_map|preview)\.|_labels\.mrc", re.I)
 
 
@@ -96,20 +96,11 @@ def pick_micrograph_files(
     else:
         if not batch.is_dry:
             make_folder(output_dir)
-        _warn_of_flipped_rows(good, on_event)
+        if any(path.suffix.lower() in TIFF_SUFFIXES for path in good):
+            on_event(Warn(text=_FLIPPED_ROWS))
         report = _pick_here(items, paths, request, batch=batch, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
-        failed = {row.path for row in report.rows if row.status is Status.FAILED}
-        rest = {
-            name: paths[path]
-            for name, path in zip(distinct_names(good), good, strict=True)
-            if path not in failed
-        }
-        for flavor in outputs.formats:
-            if flavor.suffix == ".star":
-                middle = flavor.value.removeprefix("star")
-                name = f"{COMBINED_NAME}_{middle}.star" if middle else f"{COMBINED_NAME}.star"
-                write_combined_star(output_dir / name, partial(existing_stars, rest, flavor))
+        combine_stars(output_dir, report, paths, outputs.formats)
     return report
 
 
@@ -185,36 +176,22 @@ def bytes_needed(shape: tuple[int, ...], *, model: ParticleModel) -> tuple[int, 
     return (PROGRAM_BYTES + model.weight_bytes + BYTES_PER_PIXEL * math.prod(shape),)
 
 
-def _recommended(recipe: ParticleRecipe) -> str:
-    """Return the score threshold that the model recommends, in words; empty if there is none."""
-    own = recipe.score_threshold
-    return f", on its validation micrographs {own:g} was best" if own else ""
-
-
 def _note_settings(model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> None:
     recipe = model.recipe
     threshold = recipe.logit_threshold if config.logit_threshold is None else config.logit_threshold
+    best = recipe.score_threshold
+    recommended = f", on its validation micrographs {best:g} was best" if best else ""
     on_event(
         Note(
             text=f"Model: {model.name} (tiles of {recipe.image_size} pixels, particles of "
             f"{recipe.particle_pixels:g}, logit threshold {threshold:g}, score threshold "
-            f"{config.score_threshold:g}{_recommended(recipe)})."
+            f"{config.score_threshold:g}{recommended})."
         )
     )
     for remark in model.remarks:
         on_event(Warn(text=f"{model.name}: {remark}."))
     for key, value in asdict(config).items():
         on_event(Note(text=f"{key}: {value}", detail=True))
-
-
-def _warn_of_flipped_rows(paths: Sequence[Path], on_event: OnEvent) -> None:
-    if any(path.suffix.lower() in TIFF_SUFFIXES for path in paths):
-        on_event(
-            Warn(
-                text="Coordinates count rows in the order of the TIFF file; RELION and EMAN reverse it. "
-                "For these, use MRC images, or `cryoseg convert --flip-y --image FILE.tif`."
-            )
-        )
 
 
 def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str, Path]:

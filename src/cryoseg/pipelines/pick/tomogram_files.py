@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,9 +33,8 @@ from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.records import hash_file, read_record
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
-from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.finished import Done, Job, why_no_picks
 from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
-from cryoseg.pipelines.batches.records import Done, why_no_picks
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.tomogram import check_tomogram, pick_tomogram
@@ -128,13 +127,8 @@ def pick_files(
     else:
         report = _pick_here(items, output_dir, request, batch=batch, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
-        failed = {row.path for row in report.rows if row.status is Status.FAILED}
-        rest = {
-            name: _paths(output_dir, stems[path], outputs)
-            for name, path in zip(distinct_names(good, bare=True), good, strict=True)
-            if path not in failed
-        }
-        _write_combined(output_dir, rest, outputs)
+        paths = {path: _paths(output_dir, stems[path], outputs) for path in good}
+        combine_stars(output_dir, report, paths, outputs.formats, bare=True)
     return report
 
 
@@ -339,57 +333,51 @@ def _pick_one(
     )
 
 
-def _write_combined(folder: Path, jobs: dict[str, dict[str, Path]], outputs: PickOutputs) -> None:
-    """Write one STAR file per flavor; in frames of RELION, all tomograms need the same voxel size."""
-    done = [paths for paths in jobs.values() if paths["record"].exists()]
-    if len(done) < 2:
-        return
-    for flavor in outputs.formats:
-        if flavor.suffix != ".star":
-            continue
-        if flavor in RELION_FORMATS:
-            sizes = {str(read_record(paths["record"])["input"].get("voxel_size_zyx")) for paths in done}
-            if len(sizes) > 1:
-                continue
-        middle = flavor.value.removeprefix("star").replace("-", "_")
-        name = folder / f"{COMBINED_NAME}{middle}.star"
-        write_combined_star(name, partial(existing_stars, jobs, flavor))
+def combine_stars(
+    folder: Path,
+    report: Report,
+    paths: Mapping[Path, Mapping[str, Path]],
+    formats: Sequence[PickFormat],
+    *,
+    bare: bool = False,
+) -> None:
+    """Join the finished STAR files of all images, if there are two or more, in one file for each format.
 
-
-def existing_stars(jobs: Mapping[str, Mapping[str, Path]], flavor: PickFormat) -> dict[Path, str]:
-    """Return the finished STAR files of one flavor with the names of their images.
+    In frames of RELION, all tomograms need the same voxel size.
 
     Parameters
     ----------
-    jobs
-        Output files by kind, by unique name of the image.
-    flavor
-        STAR format.
-    """
-    return {
-        paths[flavor.value]: name
-        for name, paths in jobs.items()
-        if paths["record"].exists() and paths[flavor.value].exists()
-    }
-
-
-def write_combined_star(output: Path, finished: Callable[[], Mapping[Path, str]]) -> None:
-    """Join STAR files of picks, if there are two or more.
-
-    Parameters
-    ----------
-    output
-        Joined file; an existing one is replaced.
-    finished
-        Function that returns the files as in `join_stars`. It is called under a lock, so that of several
-        processes the last one sees all files.
+    folder
+        Folder of the joined files; existing ones are replaced.
+    report
+        Report of the run, whose failed images are left out.
+    paths
+        Output files by kind, of every image.
+    formats
+        Formats that were written; other than STAR are left out.
+    bare
+        Whether the names of the images have no suffix.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        If a file cannot be written.
     """
-    with lock(output, on_wait=lambda: None):
-        files = finished()
-        if len(files) > 1:
-            join_stars(files, output, overwrite=True)
+    failed = {row.path for row in report.rows if row.status is Status.FAILED}
+    names = dict(zip(paths, distinct_names([*paths], bare=bare), strict=True))
+    good = [(names[path], own) for path, own in paths.items() if path not in failed]
+    for flavor in formats:
+        if flavor.suffix != ".star" or sum(own["record"].exists() for _, own in good) < 2:
+            continue
+        if flavor in RELION_FORMATS:
+            records = [read_record(own["record"]) for _, own in good if own["record"].exists()]
+            if len({str(record["input"].get("voxel_size_zyx")) for record in records}) > 1:
+                continue
+        kind = flavor.value.removeprefix("star").removeprefix("-")
+        output = folder / f"{'_'.join(filter(None, (COMBINED_NAME, kind)))}.star"
+        # Of several processes, the last one sees all files.
+        with lock(output, on_wait=lambda: None):
+            stars = {own[flavor.value]: name for name, own in good if own["record"].exists()}
+            files = {star: name for star, name in stars.items() if star.exists()}
+            if len(files) > 1:
+                join_stars(files, output, overwrite=True)

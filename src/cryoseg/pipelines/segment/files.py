@@ -33,9 +33,8 @@ from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe, peak_device_memory, release_memory
 from cryoseg.methods.segmenter import Execution, SegmentInput
-from cryoseg.pipelines.batches.finished import Job
+from cryoseg.pipelines.batches.finished import Done, Job, Stopwatch, peak_bytes
 from cryoseg.pipelines.batches.memory import choose_memory_level, step_down, tell_plan
-from cryoseg.pipelines.batches.records import Done, Stopwatch, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_run

@@ -25,8 +25,7 @@ from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.methods.particles.picture_samples import picture_logits
-from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.records import Done, own_file
+from cryoseg.pipelines.batches.finished import Done, Job, own_file
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import BoolArray, FloatArray
 from cryoseg.view.previews import draw_mask
@@ -191,15 +190,9 @@ def segment_images(
             "device": describe(model.device),
             "seconds": round(time.monotonic() - begun, 2),
         }
-        return Done(
-            record=record,
-            columns={"size": f"{width} x {height}", "marked": f"{100 * marked:.1f} %"},
-            message=_message(is_empty=not mask.any(), is_bound=truth is not None),
-        )
+        remarks = ["upper bound: points from the truth"] * (truth is not None)
+        remarks += ["nothing above the threshold"] * (not mask.any())
+        columns = {"size": f"{width} x {height}", "marked": f"{100 * marked:.1f} %"}
+        return Done(record=record, columns=columns, message="; ".join(remarks))
 
     return run_batch(items, work, plan=plan, examine=read, batch=batch, on_event=on_event)
-
-
-def _message(*, is_empty: bool, is_bound: bool) -> str:
-    texts = ["upper bound: points from the truth"] * is_bound + ["nothing above the threshold"] * is_empty
-    return "; ".join(texts)

@@ -23,8 +23,7 @@ from cryoseg.io.images.volumes import made_by, read_tomogram, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.records import read_record
-from cryoseg.pipelines.batches.finished import Job
-from cryoseg.pipelines.batches.records import Done
+from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import BoolArray, Tomogram
 
