@@ -34,8 +34,7 @@ COMMANDS = {
         "rerun:rerun", "Repeat a run with the options, the weights and the input that its record names."
     ),
     "doctor": Entry(
-        "doctor:doctor",
-        "Examine this installation and this machine; exit status 1 if something is wrong.",
+        "doctor:doctor", "Examine this installation and this machine; exit status 1 if something is wrong."
     ),
     "evaluate": Entry("evaluate.app:app", "Score segmentations and picks against a truth."),
     "data": Entry("data:app", "Fetch published tomograms, annotations and micrographs."),

@@ -25,8 +25,7 @@ def _root() -> None:
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def script(
     command: Annotated[
-        list[str],
-        Argument(help="A command of cryoseg with its options, as it is typed.", show_default=False),
+        list[str], Argument(help="A command of cryoseg with its options, as it is typed.", show_default=False)
     ],
     cluster: ClusterConfig,
 ) -> None:

@@ -11,13 +11,7 @@ from cryoseg.cli.option_groups import Changes
 from cryoseg.cli.options import Device, Inputs, OutputDir, RelionOptions, Verbosity
 from cryoseg.config.batch import ClusterChoice
 from cryoseg.config.common import pixel_size_setting
-from cryoseg.config.pick import (
-    FLAT_FORMATS,
-    FilamentConfig,
-    PickOutputs,
-    TomogramPickConfig,
-    mask_setting,
-)
+from cryoseg.config.pick import FLAT_FORMATS, FilamentConfig, PickOutputs, TomogramPickConfig, mask_setting
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.config.setting import Settings, setting
 
@@ -84,10 +78,7 @@ def pick(
         written = replace(written, overlay=written.overlay or options.contact_sheet)
 
         def work(batch: Batch, console: BatchConsole) -> Report:
-            from cryoseg.pipelines.pick.micrograph_files import (
-                MicrographPickRequest,
-                pick_micrograph_files,
-            )
+            from cryoseg.pipelines.pick.micrograph_files import MicrographPickRequest, pick_micrograph_files
 
             request = MicrographPickRequest(model=model, config=config, outputs=written)
             return pick_micrograph_files(
@@ -119,10 +110,5 @@ def pick(
             )
 
     run_command(
-        "Particles",
-        work,
-        options=options,
-        cluster=cluster,
-        output_dir=output_dir,
-        verbosity=verbosity,
+        "Particles", work, options=options, cluster=cluster, output_dir=output_dir, verbosity=verbosity
     )

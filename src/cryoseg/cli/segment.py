@@ -69,10 +69,5 @@ def segment(
         )
 
     run_command(
-        "Membranes",
-        work,
-        options=options,
-        cluster=cluster,
-        output_dir=output_dir,
-        verbosity=verbosity,
+        "Membranes", work, options=options, cluster=cluster, output_dir=output_dir, verbosity=verbosity
     )

@@ -7,15 +7,7 @@ from typing import Annotated
 
 from typer import Exit
 
-from cryoseg.cli.options import (
-    CheckpointsDir,
-    Device,
-    DryRun,
-    Inputs,
-    OutputDir,
-    Overwrite,
-    Verbosity,
-)
+from cryoseg.cli.options import CheckpointsDir, Device, DryRun, Inputs, OutputDir, Overwrite, Verbosity
 from cryoseg.config.pictures import ImageSettings
 from cryoseg.config.setting import setting
 

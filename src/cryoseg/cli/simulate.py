@@ -9,12 +9,7 @@ import typer
 
 from cryoseg.cli.batch_options import finish_batch
 from cryoseg.cli.options import OutputDir, Verbosity
-from cryoseg.config.simulate import (
-    PhantomConfig,
-    SimulateConfig,
-    SimulatedSeries,
-    SimulateMicrographsConfig,
-)
+from cryoseg.config.simulate import PhantomConfig, SimulateConfig, SimulatedSeries, SimulateMicrographsConfig
 
 if TYPE_CHECKING:
     from cryoseg.pipelines.simulate import Config
@@ -29,11 +24,7 @@ def _group() -> None:
 
 @app.command()
 def micrographs(
-    *,
-    output_dir: OutputDir,
-    config: SimulateMicrographsConfig,
-    series: SimulatedSeries,
-    verbosity: Verbosity,
+    *, output_dir: OutputDir, config: SimulateMicrographsConfig, series: SimulatedSeries, verbosity: Verbosity
 ) -> None:
     """Simulate micrographs whose particles are known exactly.
 

@@ -134,9 +134,7 @@ class EvaluateConfig(Settings):
         unit="pixels",
     )
     largest_components: int = setting(
-        1,
-        help="Report the near recall of this many largest components of the prediction too.",
-        at_least=1,
+        1, help="Report the near recall of this many largest components of the prediction too.", at_least=1
     )
     tolerances: tuple[Length, ...] = setting(
         (Length(value=1, is_angstrom=False), Length(value=2, is_angstrom=False)),

@@ -294,9 +294,7 @@ class SegmentOutputs(Settings):
     """Outputs of `cryoseg segment`, and how it reads bytes."""
 
     store_logits: bool = setting(
-        False,
-        help="Write the logits as float32 MRC.",
-        flags=("--store-logits", "--store-probabilities"),
+        False, help="Write the logits as float32 MRC.", flags=("--store-logits", "--store-probabilities")
     )
     preview: bool = setting(False, help="Write a picture of sections and slices with outlines of the mask.")
     chimerax: bool = chimerax_setting()

@@ -215,11 +215,7 @@ class PhantomConfig(Settings):
         at_least=16,
     )
     voxel_size: float = setting(
-        10.0,
-        help="Voxel size.",
-        flags=("--pixel-size", "--voxel-size", "--apix"),
-        above=0,
-        unit="angstrom",
+        10.0, help="Voxel size.", flags=("--pixel-size", "--voxel-size", "--apix"), above=0, unit="angstrom"
     )
     body: Body = setting(Body.HOLLOW, help="Whether particles are balls or shells.")
     diameters_angstrom: tuple[float, ...] = setting(

@@ -111,11 +111,7 @@ def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Els
         raise InputError(f"{record}: the model of this run was not found ({model}). Pass --model FILE.")
     notes = []
     chosen = select_device(device)
-    for name, now in (
-        ("cryoseg", __version__),
-        ("torch", torch.__version__),
-        ("device", describe(chosen)),
-    ):
+    for name, now in (("cryoseg", __version__), ("torch", torch.__version__), ("device", describe(chosen))):
         before = content.get(name)
         if before is not None and before != now:
             notes.append(f"{name}: {now}; the record has {before}")

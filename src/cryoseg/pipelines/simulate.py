@@ -65,10 +65,7 @@ def _micrograph_columns(record: Record) -> dict[str, str]:
 
 
 def _phantom_columns(record: Record) -> dict[str, str]:
-    return {
-        "particles": str(record["particles"]),
-        "distractors": str(len(record["distractor_centers_zyx"])),
-    }
+    return {"particles": str(record["particles"]), "distractors": str(len(record["distractor_centers_zyx"]))}
 
 
 _SIMULATORS: dict[type, _Simulator] = {

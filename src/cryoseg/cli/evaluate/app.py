@@ -142,8 +142,7 @@ def segmentation(
 @app.command()
 def picks(
     pred: Annotated[
-        str,
-        Argument(help="Predicted positions: file, folder, quoted glob or .txt list.", show_default=False),
+        str, Argument(help="Predicted positions: file, folder, quoted glob or .txt list.", show_default=False)
     ],
     truth: Annotated[
         str, Argument(help="True positions, in any known format; 2D or 3D.", show_default=False)
@@ -227,8 +226,7 @@ def images(
         Argument(help="Predicted masks, or with --model pictures: a folder or one file.", show_default=False),
     ],
     truth: Annotated[
-        Path,
-        Argument(help="True masks of equal names; folders inside are data sets.", show_default=False),
+        Path, Argument(help="True masks of equal names; folders inside are data sets.", show_default=False)
     ],
     *,
     smoothing: Smoothing = PUBLISHED_SMOOTHING,
@@ -243,8 +241,7 @@ def images(
     model_output: Annotated[Path, model_output_setting()] = Path(),
     device: Device = "auto",
     side: Annotated[
-        int,
-        setting(help="Score in squares of this side in pixels; 0 for the truth's own grid.", at_least=0),
+        int, setting(help="Score in squares of this side in pixels; 0 for the truth's own grid.", at_least=0)
     ] = PUBLISHED_SIDE,
     output: Annotated[
         tuple[Path, ...],

@@ -15,11 +15,7 @@ from typer import Argument, Option
 
 from cryoseg.cli.config_file import write_options
 from cryoseg.cli.options import Verbosity
-from cryoseg.config.common import (
-    Mode0,
-    device_setting,
-    mode0_setting,
-)
+from cryoseg.config.common import Mode0, device_setting, mode0_setting
 from cryoseg.config.segment import Polarity, polarity_setting
 from cryoseg.config.setting import Settings, setting
 from cryoseg.config.train import validation_setting

@@ -165,12 +165,10 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         loop: Annotated[Changes[LoopConfig], Shown(_LOOP)],
         sample: Annotated[Changes[SampleConfig], Shown({"batch": f"{SampleConfig.batch}; 1 if faithful"})],
         loss: Annotated[
-            SamLoss | None,
-            setting(help="Loss that is minimized.", shown="dice-bce; dice if faithful"),
+            SamLoss | None, setting(help="Loss that is minimized.", shown="dice-bce; dice if faithful")
         ] = None,
         faithful: Annotated[
-            bool,
-            setting(help="Take the settings of the released Prompt-SAM scripts, with their defects."),
+            bool, setting(help="Take the settings of the released Prompt-SAM scripts, with their defects.")
         ] = False,
         whole_image: WholeImage = False,
         blocks: Annotated[
@@ -200,10 +198,7 @@ def _train(method: PromptMethod) -> Callable[..., None]:
             if whole_image:
                 config = replace(config, sample=SampleConfig.plain(batch=config.sample.batch))
         config = replace(
-            config,
-            loss=loss or config.loss,
-            loop=loop.over(config.loop),
-            sample=sample.over(config.sample),
+            config, loss=loss or config.loss, loop=loop.over(config.loop), sample=sample.over(config.sample)
         )
         _train_on_micrographs(config, place, data, output_dir, micrographs, run)
 

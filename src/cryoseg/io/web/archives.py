@@ -37,18 +37,18 @@ MASK_SHAPE = "SegmentationMask"
 
 @dataclass(frozen=True, kw_only=True)
 class PortalTomogram:
-    """One reconstruction of a run.
+    """One tomogram of a run.
 
     Attributes
     ----------
     number
-        The portal's id.
+        Identifier in the portal.
     processing
-        Such as raw or denoised.
+        Processing, such as raw or denoised.
     voxel_size
-        In angstrom.
+        Voxel size in angstrom.
     mrc
-        The MRC file, if there is one.
+        MRC file, if there is one.
     omezarr_key
         Key of the OME-Zarr folder in the bucket, with a slash at its end; empty if there is none.
     """
@@ -60,7 +60,7 @@ class PortalTomogram:
     omezarr_key: str
 
     def omezarr(self, bucket_url: str) -> list[RemoteFile]:
-        """The files of the OME-Zarr volume, listed now."""
+        """Return the files of the OME-Zarr volume, from a listing of the bucket."""
         name = self.omezarr_key.rstrip("/").rsplit("/", 1)[-1]
         return list_bucket(bucket_url, self.omezarr_key, folder=f"tomogram/{name}")
 
@@ -72,15 +72,13 @@ class PortalAnnotation:
     Attributes
     ----------
     number
-        The portal's id of the annotation.
+        Identifier of the annotation in the portal.
     what
         Name of the annotated object.
     is_mask
-        A mask on the grid of the tomogram; otherwise points.
+        Whether the file is a mask on the grid of the tomogram, and not points.
     voxel_size
-        Of the tomogram that it belongs to, in angstrom; None if the portal does not say.
-    file
-        Where it is.
+        Voxel size of the tomogram in angstrom; None if the portal does not give it.
     """
 
     number: int
@@ -92,7 +90,7 @@ class PortalAnnotation:
 
 @dataclass(frozen=True, kw_only=True)
 class PortalRun:
-    """A run with what can be fetched of it, each list in the order of the portal's ids."""
+    """A run with its tomograms and annotations in the order of their identifiers."""
 
     dataset: int
     number: int
@@ -102,23 +100,14 @@ class PortalRun:
 
 
 def find_run(dataset: str, run: str, *, api: str = PORTAL_API) -> PortalRun:
-    """Ask the portal for a run.
-
-    Parameters
-    ----------
-    dataset
-        The dataset's number.
-    run
-        The run's number, or its name.
-    api
-        Address of the GraphQL service.
+    """Return a run of the portal, given by the number of its dataset and its own number or name.
 
     Raises
     ------
     InputError
         If the dataset has no such run.
     WeightsError
-        If the portal does not answer.
+        If the portal does not respond.
     """
     if not dataset.isdigit():
         raise InputError(f"{dataset}/{run}: the CryoET Data Portal numbers its datasets, such as 10000/247.")
@@ -199,26 +188,16 @@ ETSAM_DOI = "doi:10.7910/DVN/K4JKCW"
 
 
 def list_dataset(doi: str = ETSAM_DOI, *, server: str = DATAVERSE) -> dict[str, list[RemoteFile]]:
-    """Files by the folder they lie in, such as `10000/247/target_mask`.
+    """Return the files of a dataset by folder, such as `10000/247/target_mask`.
 
-    Parameters
-    ----------
-    doi
-        Of the dataset, with `doi:` in front.
-    server
-        Address of the repository.
-
-    Returns
-    -------
-    dict
-        Folder to files; `RemoteFile.path` is the last part of the folder and the name.
+    `RemoteFile.path` is the last part of the folder and the name. The DOI begins with `doi:`.
 
     Raises
     ------
     InputError
-        If the answer has another form.
+        If the response has another form.
     WeightsError
-        If the repository does not answer.
+        If the repository does not respond.
     """
     question = urlencode({"persistentId": doi})
     url = f"{server}/api/datasets/:persistentId/versions/:latest-published/files?{question}"
@@ -252,18 +231,18 @@ _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class ListedRun:
-    """One row.
+    """One row of a list of runs in the form of ETSAM.
 
     Attributes
     ----------
     dataset_id, run_id
-        As in the file; folders below a collection have these names.
+        Identifiers in the file, and names of the folders in a collection.
     annotation_ids
-        Of the CryoET Data Portal; empty if the file names none.
+        Identifiers of annotations in the CryoET Data Portal; empty if the file gives none.
     split
         Such as train or test; empty if the file has no such column.
     organism
-        For people; may be empty.
+        Name of the organism, or empty.
     """
 
     dataset_id: str
@@ -284,19 +263,13 @@ def read_testset(path: Path) -> list[ListedRun]:
     Parameters
     ----------
     path
-        CSV with the columns dataset_id and run_id, and perhaps annotation_ids (numbers separated
-        by `|`, or none), split and organism_name. Other columns are left alone.
-
-    Returns
-    -------
-    list of ListedRun
-        In the order of the file.
+        CSV file with the columns dataset_id and run_id, and optionally annotation_ids (numbers separated by
+        `|`, or none), split and organism_name. Other columns are ignored.
 
     Raises
     ------
     InputError
-        If the file cannot be read, lacks a column, holds no row, names a run twice, or a row is
-        damaged.
+        If the file cannot be read, lacks a column, has no row, names a run twice, or a row is damaged.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:

@@ -1,7 +1,6 @@
-"""Fetch one file over HTTPS: resumed after an interruption, checked, and put in place by a rename.
+"""Download one file over HTTPS, resume after an interruption, and verify the file.
 
-The bytes grow in `<name>.part`; `<name>.part.json` says which version of which address they
-belong to. Nothing that fails a check ever carries the final name.
+The bytes are in `<name>.part` until they are verified; `<name>.part.json` holds their address and version.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What the publisher says about a file; None where it says nothing."""
+    """Published digests and size of a file; None if they are not published."""
 
     md5: str | None = None
     sha256: str | None = None
     size: int | None = None
 
     def mismatch(self, digests: Mapping[str, str], size: int) -> str:
-        """Words for the first disagreement, empty if there is none."""
+        """Describe the first difference in words; empty if there is none."""
         if self.size is not None and size != self.size:
             return f"it has {size} bytes where {self.size} are published"
         for name, wanted in (("sha256", self.sha256), ("md5", self.md5)):
@@ -54,16 +53,16 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a file must be, and how errors speak of it.
+    """Kind of a downloaded file.
 
     Attributes
     ----------
     noun
-        What is fetched.
+        Name of the kind in messages.
     wrong
-        From the first bytes to words for something else, or None if they fit.
+        Function from the first bytes of a file to a description of other content, or to None if they fit.
     folder_option
-        The option that names another folder.
+        Option that gives another folder.
     """
 
     noun: str
@@ -86,16 +85,16 @@ DATA_CONTENT = Content(
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """When a connection counts as broken, and how often it is tried again.
+    """Time limit and number of connections.
 
     Attributes
     ----------
     timeout
-        Seconds without a byte after which a connection counts as broken.
+        Time in seconds without a byte after which a connection has failed.
     attempts
-        Connections that may fail in a row without any progress.
+        Number of connections that may fail in succession without progress.
     pause
-        Seconds before the second connection; doubled before each further one.
+        Time in seconds before the second connection; it doubles before each further one.
     """
 
     timeout: float = 30.0
@@ -105,7 +104,7 @@ class Retry:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A file in its place."""
+    """A downloaded file."""
 
     path: Path
     sha256: str
@@ -113,7 +112,7 @@ class Fetched:
 
 
 def offline_variable(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Name of the environment variable that forbids the network, or None."""
+    """Return the name of the environment variable that forbids the network, or None."""
     for name in OFFLINE_VARIABLES:
         if environment.get(name, "").strip().lower() in {"1", "true", "yes", "on"}:
             return name
@@ -129,7 +128,7 @@ def _hopeless(error: Exception) -> bool:
 
 @dataclass
 class _Part:
-    """The growing file and what is known about its origin."""
+    """The incomplete file and its origin."""
 
     path: Path
     url: str
@@ -172,7 +171,7 @@ def _validator(headers: Any) -> str:
 
 
 def _receive(part: _Part, *, timeout: float, resumable: bool, on_bytes: OnBytes | None) -> None:
-    """One request; returns when the server has sent all it promised."""
+    """Send one request and receive all announced bytes."""
     offset = part.size if part.validator or resumable else 0
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     if offset and part.validator:
@@ -231,28 +230,28 @@ def fetch(
     on_bytes: OnBytes | None = None,
     retry: Retry = Retry(),
 ) -> Fetched:
-    """Download a file to `destination`, which appears only when complete and verified.
+    """Download a file, which appears when it is complete and verified.
 
     Parameters
     ----------
     url
-        http or https address; redirects are followed, never from https to http.
+        http or https address.
     destination
-        Final name; its folder is made. Hold `io.outputs.lock(destination)` around the call.
+        Final name, whose folder is made. The caller holds `io.outputs.lock(destination)`.
     expected
         Published digests and size.
     content
-        What the file must be.
+        Kind of the file.
     on_bytes
-        Called with (bytes here, bytes in total) as they arrive.
+        Callback with the received and the total number of bytes.
     retry
-        When a connection counts as broken, and how often it is tried again.
+        Time limit and number of connections.
 
     Raises
     ------
     WeightsError
-        If the server cannot be reached, sends something else than asked for, or the content does
-        not match what is published. Bytes of an interrupted transfer are kept for the next call.
+        If the server does not respond, or the content is not the published one. Bytes of an interrupted
+        download are kept for the next call.
     """
     part = _Part(path=destination.with_name(destination.name + ".part"), url=url, content=content)
     destination.parent.mkdir(parents=True, exist_ok=True)

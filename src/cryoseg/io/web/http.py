@@ -21,10 +21,10 @@ _MAX_TEXT_BYTES = 4 * 2**20
 
 
 class NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to http."""
+    """Handler of redirects that refuses those from https to http."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """The request to follow, or an error."""
+        """Return the request to follow."""
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise WeightsError(f"{req.full_url}: redirects to {newurl}, which is not encrypted; refused.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -38,23 +38,23 @@ def open_url(
     data: bytes | None = None,
     method: str | None = None,
 ) -> Any:
-    """An open response; the caller closes it.
+    """Return an open response, which the caller closes.
 
     Parameters
     ----------
     url
         http or https address.
     timeout
-        Seconds without a byte.
+        Time in seconds without a byte after which the request fails.
     headers
-        Beside our own.
+        Further headers.
     data, method
         Body to post, and another method than GET or POST.
 
     Raises
     ------
     OSError, http.client.HTTPException
-        If the server does not answer, or answers with an error; see `explain`.
+        If the server does not respond, or responds with an error; see `explain`.
     """
     request = urllib.request.Request(
         url,
@@ -66,21 +66,12 @@ def open_url(
 
 
 def fetch_json(url: str, *, body: Any = None, timeout: float = 20.0) -> Any:
-    """Parsed JSON document at an address, at most 4 MiB.
-
-    Parameters
-    ----------
-    url
-        The address.
-    body
-        Sent as JSON by POST; None asks by GET.
-    timeout
-        In seconds.
+    """Return a JSON document of at most 4 MiB; a `body` is sent as JSON by POST.
 
     Raises
     ------
     WeightsError
-        If the address does not answer or the answer is no JSON.
+        If the server does not respond, or its response is not JSON.
     """
     headers = {"Accept": "application/json"}
     data = None
@@ -99,12 +90,12 @@ def fetch_json(url: str, *, body: Any = None, timeout: float = 20.0) -> Any:
 
 
 def fetch_text(url: str, *, timeout: float = 20.0) -> str:
-    """Text at an address, at most 4 MiB.
+    """Return a text of at most 4 MiB.
 
     Raises
     ------
     WeightsError
-        If the address does not answer.
+        If the server does not respond.
     """
     try:
         with open_url(url, timeout=timeout) as response:
@@ -114,12 +105,12 @@ def fetch_text(url: str, *, timeout: float = 20.0) -> str:
 
 
 def announced_size(url: str, *, timeout: float = 20.0) -> int | None:
-    """Bytes of a file as its server announces them (HEAD); None if it does not say.
+    """Return the size in bytes that a server announces for a file; None if it announces none.
 
     Raises
     ------
     WeightsError
-        If the address does not answer.
+        If the server does not respond.
     """
     try:
         with open_url(url, timeout=timeout, method="HEAD") as response:
@@ -130,7 +121,7 @@ def announced_size(url: str, *, timeout: float = 20.0) -> int | None:
 
 
 def explain(error: Exception) -> str:
-    """A network error in words."""
+    """Describe a network error in words."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answered {error.code} {error.reason}".rstrip()
@@ -155,18 +146,18 @@ _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """One file to fetch.
+    """File to download.
 
     Attributes
     ----------
     url
-        Its address.
+        Address of the file.
     path
-        Where it goes, relative to the folder of its run, with forward slashes.
+        Path relative to the folder of the run, with forward slashes.
     size
-        In bytes; None if nobody says.
+        Size in bytes; None if it is unknown.
     md5
-        As published, or None.
+        Published digest, or None.
     """
 
     url: str
@@ -176,7 +167,7 @@ class RemoteFile:
 
 
 def list_bucket(bucket_url: str, prefix: str, *, folder: str) -> list[RemoteFile]:
-    """All objects of a public bucket below a prefix.
+    """Return all objects of a public bucket below a prefix.
 
     Parameters
     ----------
@@ -185,14 +176,14 @@ def list_bucket(bucket_url: str, prefix: str, *, folder: str) -> list[RemoteFile
     prefix
         Key of the folder, with a slash at its end.
     folder
-        Where the objects go; keys keep what follows `prefix`.
+        Folder of the downloaded objects, below which they keep the part of the key after the prefix.
 
     Raises
     ------
     InputError
-        If the answer is no listing, or it is empty.
+        If the response is not a listing, or is empty.
     WeightsError
-        If the server does not answer.
+        If the server does not respond.
 
     Source: Amazon S3, ListObjectsV2.
     """
@@ -226,12 +217,12 @@ def list_bucket(bucket_url: str, prefix: str, *, folder: str) -> list[RemoteFile
 
 
 def safe_path(path: str, *, url: str) -> str:
-    """The path itself, if it stays below its folder.
+    """Return a path from a server unchanged.
 
     Raises
     ------
     InputError
-        If a server sent a path that leads elsewhere.
+        If the path leads out of its folder.
     """
     parts = path.split("/")
     if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in parts):

@@ -1,8 +1,4 @@
-"""What a file of weights looks like on disk: its first bytes, its structure, its digests.
-
-Nothing here unpickles anything or knows torch, so that a downloaded file can be judged before it
-is trusted.
-"""
+"""First bytes, structure and digests of files of weights, which are checked without unpickling them."""
 
 from __future__ import annotations
 
@@ -36,13 +32,7 @@ class Kind(StrEnum):
 
 
 def sniff(head: bytes) -> Kind | None:
-    """Which container the first bytes of a file announce; None if no known one.
-
-    Parameters
-    ----------
-    head
-        At least the first 16 bytes; `HEAD_BYTES` are plenty.
-    """
+    """Return the container that the first bytes of a file (at least 16) belong to; None if it is unknown."""
     if head.startswith(b"PK\x03\x04"):
         return Kind.TORCH_ZIP
     if re.match(rb"\x80[\x02-\x05]", head):
@@ -53,7 +43,7 @@ def sniff(head: bytes) -> Kind | None:
 
 
 def describe(head: bytes) -> str:
-    """Words for a file that is no weights file: an empty file, an error page, a git-lfs pointer."""
+    """Describe a file that holds no weights, such as an empty file, an error page or a git-lfs pointer."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "an empty file"
@@ -71,7 +61,7 @@ def describe(head: bytes) -> str:
 
 
 def read_head(path: Path) -> bytes:
-    """First `HEAD_BYTES` of a file.
+    """Return the first `HEAD_BYTES` of a file.
 
     Raises
     ------
@@ -90,7 +80,7 @@ def read_head(path: Path) -> bytes:
 
 
 def require_kind(path: Path) -> Kind:
-    """Container of a weights file.
+    """Return the container of a weights file.
 
     Raises
     ------
@@ -105,12 +95,12 @@ def require_kind(path: Path) -> Kind:
 
 
 def read_safetensors_header(path: Path) -> dict[str, Any]:
-    """JSON header of a safetensors file, checked against the length of the file.
+    """Return the JSON header of a safetensors file, which must agree with the size of the file.
 
     Raises
     ------
     WeightsError
-        If the header is damaged or the file shorter or longer than its header says.
+        If the header is damaged, or the file has another size than it announces.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -139,10 +129,10 @@ def read_safetensors_header(path: Path) -> dict[str, Any]:
 
 
 def check_structure(path: Path) -> Kind:
-    """Read a weights file through once and check what its container can tell about damage.
+    """Check the structure of a weights file, and return its container.
 
-    A torch zip carries a CRC-32 of each tensor and safetensors its exact length; an old torch
-    pickle has nothing to check beyond its first bytes.
+    A torch zip has a CRC-32 of each tensor, safetensors have their exact size, and an old torch pickle has
+    only its first bytes.
 
     Raises
     ------
@@ -166,16 +156,9 @@ def check_structure(path: Path) -> Kind:
 def file_digests(
     path: Path, algorithms: Sequence[str] = ("sha256",), *, on_bytes: OnBytes | None = None
 ) -> dict[str, str]:
-    """Hexadecimal digests of a file, all in one pass.
+    """Return the hexadecimal digests of a file by algorithm of `hashlib.new`.
 
-    Parameters
-    ----------
-    path
-        The file.
-    algorithms
-        Names that `hashlib.new` knows.
-    on_bytes
-        Called with (bytes read, bytes in total) after every block.
+    `on_bytes` is called with the read and the total number of bytes after every block.
     """
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     total = path.stat().st_size
@@ -191,16 +174,12 @@ def file_digests(
 
 
 def sidecar_path(path: Path) -> Path:
-    """File that keeps the SHA-256 of `path`, in the form that `sha256sum -c` reads."""
+    """Return the file that holds the SHA-256 of a file in the form of `sha256sum`."""
     return path.with_name(path.name + ".sha256")
 
 
 def record_sha256(path: Path, sha256: str | None = None) -> str:
-    """Write the sidecar of a verified file; the digest is computed if not given.
-
-    A folder that may not be written (a shared installation) is no error: the record is a
-    convenience.
-    """
+    """Write the SHA-256 of a verified file beside it, if the folder can be written, and return it."""
     digest = sha256 or file_digests(path)["sha256"]
     sidecar = sidecar_path(path)
     temporary = sidecar.with_name(f".{sidecar.name}.{os.getpid()}")
@@ -211,7 +190,7 @@ def record_sha256(path: Path, sha256: str | None = None) -> str:
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """Digest in the sidecar of `path`; None if there is none or it is unreadable."""
+    """Return the digest that is written beside a file; None if there is none."""
     try:
         words = sidecar_path(path).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):

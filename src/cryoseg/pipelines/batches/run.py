@@ -198,8 +198,7 @@ class _Runner:
             return _failed(path, str(error))
         except MemoryError:
             return _failed(
-                path,
-                f"{path}: not enough memory for this volume. Bin it, or use a computer with more.",
+                path, f"{path}: not enough memory for this volume. Bin it, or use a computer with more."
             )
         except OSError as error:
             reason = error.strerror or error

@@ -27,11 +27,7 @@ SHARD = '"$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"'
 
 
 def sbatch_script(
-    arguments: Sequence[str],
-    cluster: ClusterConfig,
-    *,
-    folder: Path,
-    python: str = sys.executable,
+    arguments: Sequence[str], cluster: ClusterConfig, *, folder: Path, python: str = sys.executable
 ) -> str:
     """Return the text of a script that runs a command as an array, with one shard per task.
 

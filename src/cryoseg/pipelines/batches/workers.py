@@ -117,9 +117,7 @@ class _WorkerPool:
         """Start a worker."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_serve,
-            args=(self._run, device, self._batch, theirs, current_invocation()),
-            daemon=True,
+            target=_serve, args=(self._run, device, self._batch, theirs, current_invocation()), daemon=True
         )
         process.start()
         theirs.close()

@@ -173,10 +173,7 @@ def markdown_table() -> str:
 
 
 def verify_weights(
-    names: Sequence[str] = (),
-    *,
-    checkpoints_dir: Path | None = None,
-    on_event: OnEvent = ignore,
+    names: Sequence[str] = (), *, checkpoints_dir: Path | None = None, on_event: OnEvent = ignore
 ) -> Report:
     """Compare files with their published or recorded digests, and check their structure.
 

@@ -326,11 +326,6 @@ def segment_pictures(
         place = folder.relative_to(pictures)
         own = points / place if points is not None and (points / place).is_dir() else points
         segment_images(
-            [folder],
-            output_dir / place,
-            model,
-            ImageSettings(points=own),
-            batch=batch,
-            on_event=on_event,
+            [folder], output_dir / place, model, ImageSettings(points=own), batch=batch, on_event=on_event
         )
     return output_dir

@@ -117,11 +117,7 @@ def _micro(scores: list[PickScore], config: EvaluatePicksConfig) -> dict[str, fl
     if len(curves) == len(scores):
         curve = join_curves(curves)
         threshold, f1 = curve.best_f1
-        metrics |= {
-            "average_precision": curve.average_precision,
-            "best_f1": f1,
-            "best_threshold": threshold,
-        }
+        metrics |= {"average_precision": curve.average_precision, "best_f1": f1, "best_threshold": threshold}
     return metrics
 
 

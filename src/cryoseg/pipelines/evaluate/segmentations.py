@@ -262,18 +262,13 @@ def _compare(files: list[FileScore], methods: list[str]) -> list[Comparison]:
         comparison
         for metric in metrics
         for comparison in compare_methods(
-            metric,
-            {m: [by_key.get((m, n), {}).get(metric, float("nan")) for n in names] for m in methods},
+            metric, {m: [by_key.get((m, n), {}).get(metric, float("nan")) for n in names] for m in methods}
         )
     ]
 
 
 def _score_pair(
-    method: str,
-    pair: ScoredPair,
-    config: EvaluateConfig,
-    options: ScoringOptions,
-    on_event: OnEvent,
+    method: str, pair: ScoredPair, config: EvaluateConfig, options: ScoringOptions, on_event: OnEvent
 ) -> FileScore:
     begun = time.monotonic()
     pred, truth, region, voxel_size = read_pair(pair, config, options.pixel_size, on_event)
