@@ -10,7 +10,7 @@ from typer import Exit
 
 from cryoseg.cli.option_groups import Shown
 from cryoseg.cli.options import DryRun, Inputs, OutputDir, Overwrite, Verbosity
-from cryoseg.config.segment import NamedSteps, PostprocessConfig
+from cryoseg.config.segment import NamedSteps, PostprocessConfig, VolumeOutputs
 from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError
 
@@ -22,6 +22,7 @@ def postprocess(
     config: PostprocessConfig,
     named: Annotated[NamedSteps, Shown({"step": "recorded, else thin-noise"})],
     no_steps: Annotated[bool, setting(help="Apply the threshold only.")] = False,
+    written: VolumeOutputs,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     verbosity: Verbosity,
@@ -38,6 +39,6 @@ def postprocess(
     config = replace(config, steps=() if no_steps else named.steps or None)
     with verbosity.console() as console:
         batch = Batch(is_dry=dry_run, overwrite=overwrite)
-        report = postprocess_files(inputs, output_dir, config, batch=batch, on_event=console)
+        report = postprocess_files(inputs, output_dir, config, written=written, batch=batch, on_event=console)
     console.summary("Post-processed masks", report.rows)
     raise Exit(report.exit_status)

@@ -39,6 +39,20 @@ class ProgressStyle(StrEnum):
     NONE = "none"
 
 
+class OutputFormat(StrEnum):
+    """Formats of output volumes; `zarr` is OME-Zarr 0.4, and `tiff` is OME-TIFF."""
+
+    MRC = "mrc"
+    ZARR = "zarr"
+    ZARR_05 = "zarr-0.5"
+    TIFF = "tiff"
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the names of the volumes."""
+        return {OutputFormat.MRC: ".mrc", OutputFormat.TIFF: ".ome.tif"}.get(self, ".ome.zarr")
+
+
 class Mode0(StrEnum):
     """How the bytes of an MRC file of mode 0 are read.
 
@@ -80,6 +94,15 @@ def pixel_size_setting() -> Any:
         at_most=high,
         unit="angstrom",
         shown="header",
+    )
+
+
+def output_format_setting() -> Any:
+    """Format of output volumes."""
+    return setting(
+        OutputFormat.MRC,
+        help="Format of masks, labels and logits; zarr: OME-Zarr 0.4, zarr-0.5: OME-Zarr 0.5, tiff: "
+        "OME-TIFF.",
     )
 
 

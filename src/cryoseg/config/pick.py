@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from cryoseg.config.common import Mode0, chimerax_setting, mode0_setting, overwrite_setting
+from cryoseg.config.common import (
+    Mode0,
+    OutputFormat,
+    chimerax_setting,
+    mode0_setting,
+    output_format_setting,
+    overwrite_setting,
+)
 from cryoseg.config.setting import Settings, setting
 
 
@@ -308,8 +315,9 @@ class PickOutputs(Settings):
 
     formats: tuple[PickFormat, ...] = formats_setting()
     heat_map: bool = setting(
-        False, help="Write the probabilities as MRC.", flags=("--heat-map/--no-heat-map",)
+        False, help="Write the probabilities as float32.", flags=("--heat-map/--no-heat-map",)
     )
+    output_format: OutputFormat = output_format_setting()
     preview: bool = pick_picture_setting()
     chimerax: bool = chimerax_setting()
     combined: bool = True

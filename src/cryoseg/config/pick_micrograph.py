@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from cryoseg.config.common import (
     Mode0,
+    OutputFormat,
     diameter_px_setting,
     diameter_setting,
     logit_threshold_setting,
     mode0_setting,
+    output_format_setting,
     overwrite_setting,
     pixel_size_setting,
 )
@@ -111,10 +113,11 @@ class MicrographPickOptions(Settings):
     panel: ClassVar[str] = "Micrographs"
 
     formats: tuple[PickFormat, ...] = formats_setting()
-    mask: bool = setting(True, help="Write the mask as MRC.", flags=("--store-mask/--no-store-mask",))
+    mask: bool = setting(True, help="Write the mask.", flags=("--store-mask/--no-store-mask",))
     logits: bool = setting(
-        False, help="Write the logits as float32 MRC.", flags=("--store-logits/--no-store-logits",)
+        False, help="Write the logits as float32.", flags=("--store-logits/--no-store-logits",)
     )
+    output_format: OutputFormat = output_format_setting()
     overlay: bool = pick_picture_setting()
     combined: bool = True
     overwrite: bool = overwrite_setting()

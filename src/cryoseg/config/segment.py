@@ -10,11 +10,13 @@ from typing import Any
 from cryoseg.config.common import (
     Mode0,
     Naming,
+    OutputFormat,
     Precision,
     checkpoints_dir_setting,
     chimerax_setting,
     logit_threshold_setting,
     mode0_setting,
+    output_format_setting,
     overwrite_setting,
     pixel_size_setting,
 )
@@ -290,11 +292,18 @@ class ModelChoice(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentOutputs(Settings):
+class VolumeOutputs(Settings):
+    """Form of the volumes that `cryoseg segment` and `cryoseg postprocess` write."""
+
+    output_format: OutputFormat = output_format_setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOutputs(VolumeOutputs):
     """Outputs of `cryoseg segment`, and how it reads bytes."""
 
     store_logits: bool = setting(
-        False, help="Write the logits as float32 MRC.", flags=("--store-logits", "--store-probabilities")
+        False, help="Write the logits as float32.", flags=("--store-logits", "--store-probabilities")
     )
     preview: bool = setting(False, help="Write a picture of sections and slices with outlines of the mask.")
     chimerax: bool = chimerax_setting()

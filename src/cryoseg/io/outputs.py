@@ -135,12 +135,11 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _refuse_existing(path, overwrite=overwrite)
-        temporary.replace(path)
+        _replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {_reason(error)}.") from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        remove(temporary)
 
 
 @contextmanager
@@ -215,14 +214,38 @@ def _move(folder: Path, outputs: list[Path], mark: Path) -> None:
     try:
         mark.unlink(missing_ok=True)
         for path in outputs:
-            (folder / path.name).replace(path)
+            _replace(folder / path.name, path)
     except BaseException as error:
         for path in outputs if not mark.exists() else ():
-            with suppress(OSError):
-                path.unlink()
+            remove(path)
         if isinstance(error, OSError):
             raise OutputError(f"{mark}: cannot be written: {_reason(error)}.") from error
         raise
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Give a file, or a folder that is a volume, its final name; what has the name is removed."""
+    if path.is_dir():
+        old = temporary_path(path)
+        path.replace(old)
+        new.replace(path)
+        remove(old)
+    else:
+        new.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder as far as that is possible; it may be missing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()
+
+
+def is_volume_name(path: Path) -> bool:
+    """Whether a name is that of a volume that is a folder (OME-Zarr)."""
+    return path.name.lower().endswith(".zarr")
 
 
 def make_folder(path: Path) -> Path:
@@ -245,7 +268,7 @@ def _reason(error: OSError) -> str:
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
-    if path.is_dir():
+    if path.is_dir() and not is_volume_name(path):
         raise OutputError(f"{path}: there is a folder of this name. Choose another folder with --output-dir.")
     if not overwrite and path.exists():
         raise OutputError(f"{path}: exists already. Pass --overwrite to replace it.")

@@ -9,6 +9,7 @@ import pytest
 
 from cryoseg import __version__
 from cryoseg.config import Mode0
+from cryoseg.config.common import OutputFormat
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.images.mrc import read_mrc
 from cryoseg.io.images.volumes import (
@@ -48,7 +49,7 @@ def test_mode0_reaches_the_reader(make_mrc, tmp_path):
 def test_unknown_suffix_names_the_known_ones(tmp_path):
     path = tmp_path / "a.xyz"
     path.write_bytes(b"0")
-    with pytest.raises(InputError, match=r"unknown format.*\.mrc, \.rec, \.map, \.st.*gz"):
+    with pytest.raises(InputError, match=r"unknown format.*\.mrc, \.mrcs, \.rec, \.map, \.st.*gz"):
         read_tomogram(path)
 
 
@@ -139,10 +140,19 @@ def test_existing_output_is_kept_without_overwrite(tmp_path):
     assert read_mask(path).data.sum() == 4
 
 
-@pytest.mark.parametrize("name", ["m.tif", "m.mrc.gz", "m"])
-def test_only_plain_mrc_is_written(tmp_path, name):
-    with pytest.raises(OutputError, match="written as MRC"):
-        write_mask(tmp_path / name, np.ones((1, 2, 2), bool), CUBIC, label="x")
+@pytest.mark.parametrize(
+    ("name", "output_format", "wanted"),
+    [
+        ("m.tif", OutputFormat.MRC, ".mrc"),
+        ("m.mrc.gz", OutputFormat.MRC, ".mrc"),
+        ("m", OutputFormat.MRC, ".mrc"),
+        ("m.mrc", OutputFormat.ZARR, ".zarr"),
+        ("m.mrc", OutputFormat.TIFF, ".tif"),
+    ],
+)
+def test_name_of_an_output_fits_its_format(tmp_path, name, output_format, wanted):
+    with pytest.raises(OutputError, match=f"no name of a volume in the format .* ends in {wanted}"):
+        write_mask(tmp_path / name, np.ones((1, 2, 2), bool), CUBIC, label="x", output_format=output_format)
 
 
 def test_output_may_replace_the_input_it_is_made_from(tmp_path):

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from cryoseg.config import PostprocessStep
-from cryoseg.config.segment import PostprocessConfig
+from cryoseg.config.common import OutputFormat
+from cryoseg.config.segment import PostprocessConfig, VolumeOutputs
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, Status
+from cryoseg.io.images.volumes import read_mask
 from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.segment.postprocess import output_name, postprocess_files
 
@@ -186,18 +188,36 @@ def test_a_broken_input_stops_nothing(tmp_path: Path, logits: np.ndarray) -> Non
 @pytest.mark.parametrize(
     ("stem", "expected"),
     [
-        ("ts_membrane_logits", "ts_membrane_post_processed_mask.mrc"),
-        ("ts_membrane_mask", "ts_membrane_post_processed_mask.mrc"),
-        ("ts_etsam_predicted_mask", "ts_etsam_predicted_post_processed_mask.mrc"),
+        ("ts_membrane_logits", "ts_membrane_post_processed_mask"),
+        ("ts_membrane_mask", "ts_membrane_post_processed_mask"),
+        ("ts_etsam_predicted_mask", "ts_etsam_predicted_post_processed_mask"),
         (
             "ts_etsam_predicted_split_processing_logits",
-            "ts_etsam_predicted_split_processing_post_processed_mask.mrc",
+            "ts_etsam_predicted_split_processing_post_processed_mask",
         ),
-        ("anything", "anything_post_processed_mask.mrc"),
+        ("anything", "anything_post_processed_mask"),
     ],
 )
 def test_names_follow_those_of_segment(stem: str, expected: str) -> None:
     assert output_name(stem, has_steps=True) == expected
+
+
+@pytest.mark.parametrize("output_format", OutputFormat)
+def test_every_format_of_outputs_holds_the_same_mask(
+    tmp_path: Path, logits: np.ndarray, output_format: OutputFormat
+) -> None:
+    source = write(tmp_path / "a_membrane_logits.mrc", logits)
+    config = PostprocessConfig(logit_threshold=0.0, min_slices=4)
+    written = VolumeOutputs(output_format=output_format)
+    for status in (Status.DONE, Status.SKIPPED):
+        report = postprocess_files([source], tmp_path / "out", config, written=written)
+        assert [row.status for row in report.rows] == [status]
+    base = tmp_path / "out" / "a_membrane_post_processed_mask"
+    mask = read_mask(base.with_name(base.name + output_format.suffix))
+    assert mask.data.sum() == 42
+    assert mask.geometry.voxel_size == (10, 10, 10)
+    assert mask.geometry.origin == (3, 2, 1)
+    assert base.with_name(base.name + ".json").is_file()
 
 
 def test_what_a_volume_holds() -> None:

@@ -8,16 +8,17 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config import Mode0
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import InputError
 from cryoseg.io.images.mrc_bytes import read_signedness
 from cryoseg.io.images.mrc_header import HEADER_BYTES, MrcHeader, parse_header
 from cryoseg.io.images.mrc_output import build_header
+from cryoseg.io.images.slices import SliceSource, iterate_slices, volume_shape
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import ExtendedHeader, Geometry, Tomogram
 
@@ -25,17 +26,6 @@ _CHUNK = 1 << 22
 _LARGEST_SURPLUS = 1 << 28
 _OPENERS = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open}
 _MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
-
-
-class SliceSource(Protocol):
-    """Anything that gives one (y, x) slice at a time: an array, or slices made on demand."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(z, y, x)."""
-
-    def __getitem__(self, z: int, /) -> Any:
-        """Slice `z`, (y, x)."""
 
 
 def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
@@ -106,19 +96,14 @@ def write_mrc(
     OutputError
         If the file exists, cannot be written, or a value does not fit into `dtype`.
     """
-    if len(data.shape) != 3 or 0 in data.shape:
-        raise OutputError(f"{path}: an array of shape {data.shape} is no volume (z, y, x).")
-    shape = (int(data.shape[0]), int(data.shape[1]), int(data.shape[2]))
+    shape = volume_shape(data, path)
     voxel_type = np.dtype(dtype).newbyteorder("<")
     statistics = _Statistics()
     with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER_BYTES))
         if geometry.extended_header is not None:
             file.write(geometry.extended_header.content)
-        for z in range(shape[0]):
-            image = _convert(np.asarray(data[z]), voxel_type, path)
-            if image.shape != shape[1:]:
-                raise OutputError(f"{path}: slice {z} has shape {image.shape}, not {shape[1:]}.")
+        for image in iterate_slices(data, voxel_type, path):
             statistics.add(image)
             file.write(image.data)
         file.seek(0)
@@ -158,18 +143,6 @@ class _Statistics:
         values = (self._low, self._high, self._mean, (self._squares / self._count) ** 0.5)
         # MRC2014 marks statistics that are not known by values out of order.
         return values if np.all(np.isfinite(values)) else (0.0, -1.0, -2.0, -1.0)
-
-
-def _convert(image: NDArray[Any], voxel_type: np.dtype[Any], path: Path) -> NDArray[Any]:
-    if voxel_type.kind in "iu" and image.dtype.kind != "b":
-        limits = np.iinfo(voxel_type)
-        if image.dtype.kind not in "iu" or image.min() < limits.min or image.max() > limits.max:
-            raise OutputError(
-                f"{path}: values of type {image.dtype} do not fit into {voxel_type.name} "
-                f"({limits.min} to {limits.max}); write them as logits (float32)."
-            )
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(image, dtype=voxel_type)
 
 
 def _read_plain(path: Path, mode0: Mode0) -> Tomogram:

@@ -56,6 +56,7 @@ def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
             shape = _shape(series, path, warnings)
             data = _voxels(series, path).reshape(shape)
             size = voxel_size(file, index)
+            origin = _ome_origin(file.ome_metadata, index) if file.ome_metadata else (0.0, 0.0, 0.0)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
@@ -66,7 +67,7 @@ def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         )
     return Tomogram(
         data=data.view(np.uint8) if data.dtype.kind == "b" else data,
-        geometry=Geometry(voxel_size=size),
+        geometry=Geometry(voxel_size=size, origin=origin),
         source=path,
         warnings=tuple(warnings),
     )
@@ -216,11 +217,31 @@ def _refuse_cut(pages: Sequence[Any], path: Path, stored: int) -> None:
             raise InputError(f"{path}: a page is longer than the file. Copy or export it again.")
 
 
-def _ome_size(text: str, index: int) -> tuple[float, float, float]:
+def _ome_pixels(text: str, index: int) -> ET.Element | None:
     pixels = [one for one in ET.fromstring(text).iter() if one.tag.rsplit("}", 1)[-1] == "Pixels"]
-    if index >= len(pixels):
+    return pixels[index] if index < len(pixels) else None
+
+
+def _ome_origin(text: str, index: int) -> tuple[float, float, float]:
+    """(z, y, x) position in angstrom of the first plane; 0 where no length is given."""
+    pixels = _ome_pixels(text, index)
+    planes = [] if pixels is None else [one for one in pixels if one.tag.rsplit("}", 1)[-1] == "Plane"]
+    if not planes:
         return 0.0, 0.0, 0.0
-    about = pixels[index].attrib
+    about = planes[0].attrib
+    positions = [
+        float(about.get(f"Position{axis}", 0)) * angstrom_per(about.get(f"Position{axis}Unit", ""))
+        for axis in "ZYX"
+    ]
+    z, y, x = (position if math.isfinite(position) else 0.0 for position in positions)
+    return z, y, x
+
+
+def _ome_size(text: str, index: int) -> tuple[float, float, float]:
+    pixels = _ome_pixels(text, index)
+    if pixels is None:
+        return 0.0, 0.0, 0.0
+    about = pixels.attrib
     z, y, x = (
         # Source: OME schema 2016-06; micrometers where no unit is given.
         _number(about.get(f"PhysicalSize{axis}")) * angstrom_per(about.get(f"PhysicalSize{axis}Unit", "µm"))

@@ -1,6 +1,7 @@
 """The one way in and out for volumes, whatever their format.
 
-A format is one reader in a file of its own and one line per suffix in `READERS`.
+A format is one reader in a file of its own and one line per suffix in `READERS`; a format of outputs is one
+writer and its line in `WRITERS`.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import numpy as np
 
 from cryoseg import __version__
 from cryoseg.config import Mode0
-from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
+from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES, OutputFormat
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.images.em import read_em
 from cryoseg.io.images.hdf5 import HDF5_SUFFIXES, read_hdf5, split_dataset
-from cryoseg.io.images.mrc import SliceSource, read_mrc, write_mrc
+from cryoseg.io.images.mrc import read_mrc, write_mrc
 from cryoseg.io.images.omezarr import read_omezarr
+from cryoseg.io.images.omezarr_output import write_omezarr_04, write_omezarr_05
+from cryoseg.io.images.slices import SliceSource
 from cryoseg.io.images.tiff import TIFF_SUFFIXES, read_tiff
-from cryoseg.types import Geometry, Tomogram
+from cryoseg.io.images.tiff_output import write_tiff
+from cryoseg.io.outputs import is_volume_name
+from cryoseg.types import Geometry, LabelArray, Tomogram
 
 
 class Reader(Protocol):
@@ -29,6 +34,22 @@ class Reader(Protocol):
 
     def __call__(self, path: Path, *, mode0: Mode0) -> Tomogram:
         """The volume in `path`."""
+
+
+class Writer(Protocol):
+    """Writes one format slice by slice; `dtype` is int8, int16, uint16, int32 or float32."""
+
+    def __call__(
+        self,
+        path: Path,
+        data: SliceSource,
+        geometry: Geometry,
+        *,
+        dtype: str,
+        label: str,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the volume `data` (z, y, x) to `path`."""
 
 
 _MRC_NAMES = (".mrc", ".mrcs", ".rec", ".map", ".st", ".ali", ".preali")
@@ -43,7 +64,20 @@ READERS: dict[str, Reader] = {
     ".em": read_em,
 }
 VOLUME_SUFFIXES = tuple(READERS)
-_WRITABLE = _MRC_NAMES
+WRITERS: dict[OutputFormat, Writer] = {
+    OutputFormat.MRC: write_mrc,
+    OutputFormat.ZARR: write_omezarr_04,
+    OutputFormat.ZARR_05: write_omezarr_05,
+    OutputFormat.TIFF: write_tiff,
+}
+_WRITABLE = {
+    OutputFormat.MRC: _MRC_NAMES,
+    OutputFormat.ZARR: (".zarr",),
+    OutputFormat.ZARR_05: (".zarr",),
+    OutputFormat.TIFF: TIFF_SUFFIXES,
+}
+# The first that holds all labels is taken. MRC has no integers of 32 bits.
+_LABEL_TYPES = ("int16", "uint16", "int32")
 
 LARGEST_ANISOTROPY = 0.01
 
@@ -60,7 +94,7 @@ def known_suffix(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str
 
 def is_volume_folder(path: Path) -> bool:
     """Whether a folder is itself a volume (OME-Zarr), not a place to look for volumes."""
-    return path.name.lower().endswith(".zarr") and path.is_dir()
+    return is_volume_name(path) and path.is_dir()
 
 
 def is_volume(path: Path) -> bool:
@@ -141,14 +175,20 @@ def read_mask(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
 
 
 def write_mask(
-    path: Path | str, mask: SliceSource, geometry: Geometry, *, label: str, overwrite: bool = False
+    path: Path | str,
+    mask: SliceSource,
+    geometry: Geometry,
+    *,
+    label: str,
+    overwrite: bool = False,
+    output_format: OutputFormat = OutputFormat.MRC,
 ) -> None:
-    """Write a mask or labels as int8 (MRC mode 0), slice by slice.
+    """Write a mask or a few classes as int8, slice by slice.
 
     Parameters
     ----------
     path
-        Ends in .mrc, .rec, .map or .st.
+        Ends in a suffix of the format: .mrc, .rec, .map and the like, .zarr, or .tif.
     mask
         (z, y, x), bool or integers from -128 to 127; an array, or anything that gives slices.
     geometry
@@ -157,23 +197,66 @@ def write_mask(
         What made the file; see `made_by`.
     overwrite
         Replace an existing file.
+    output_format
+        Format of the file.
 
     Raises
     ------
     OutputError
         If the file exists, cannot be written, or a label does not fit.
     """
-    _write(path, mask, geometry, dtype="int8", label=label, overwrite=overwrite)
+    path = _output_path(path, output_format)
+    WRITERS[output_format](path, mask, geometry, dtype="int8", label=label, overwrite=overwrite)
 
 
-def write_logits(
-    path: Path | str, logits: SliceSource, geometry: Geometry, *, label: str, overwrite: bool = False
+def write_labels(
+    path: Path | str,
+    labels: LabelArray,
+    geometry: Geometry,
+    *,
+    label: str,
+    overwrite: bool = False,
+    output_format: OutputFormat = OutputFormat.MRC,
 ) -> None:
-    """Write logits, or any real volume, as float32 (MRC mode 2), slice by slice.
+    """Write labels, such as numbers of objects, as int16 or where they are larger as uint16 or int32.
 
     Parameters
     ----------
-    path, geometry, label, overwrite
+    path, geometry, label, overwrite, output_format
+        As in `write_mask`.
+    labels
+        (z, y, x), integers.
+
+    Raises
+    ------
+    OutputError
+        As `write_mask`. MRC holds labels up to 65535.
+    """
+    path = _output_path(path, output_format)
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    for dtype in _LABEL_TYPES[: 2 if output_format is OutputFormat.MRC else 3]:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            WRITERS[output_format](path, labels, geometry, dtype=dtype, label=label, overwrite=overwrite)
+            return
+    raise OutputError(
+        f"{path}: labels from {low} to {high} do not fit into {output_format}. Pass --output-format zarr."
+    )
+
+
+def write_logits(
+    path: Path | str,
+    logits: SliceSource,
+    geometry: Geometry,
+    *,
+    label: str,
+    overwrite: bool = False,
+    output_format: OutputFormat = OutputFormat.MRC,
+) -> None:
+    """Write logits, or any real volume, as float32, slice by slice.
+
+    Parameters
+    ----------
+    path, geometry, label, overwrite, output_format
         As in `write_mask`.
     logits
         (z, y, x), real numbers.
@@ -183,7 +266,8 @@ def write_logits(
     OutputError
         If the file exists or cannot be written.
     """
-    _write(path, logits, geometry, dtype="float32", label=label, overwrite=overwrite)
+    path = _output_path(path, output_format)
+    WRITERS[output_format](path, logits, geometry, dtype="float32", label=label, overwrite=overwrite)
 
 
 def made_by(command: str) -> str:
@@ -259,15 +343,14 @@ def require_voxel_size(tomogram: Tomogram) -> None:
         raise InputError(f"{tomogram.source}: {doubt}")
 
 
-def _write(
-    path: Path | str, data: SliceSource, geometry: Geometry, *, dtype: str, label: str, overwrite: bool
-) -> None:
-    path = Path(path)
-    if known_suffix(path, _WRITABLE) is None:
+def _output_path(path: Path | str, output_format: OutputFormat) -> Path:
+    path, suffixes = Path(path), _WRITABLE[output_format]
+    if known_suffix(path, suffixes) is None:
         raise OutputError(
-            f"{path}: volumes are written as MRC. Give a name that ends in {', '.join(_WRITABLE)}."
+            f"{path}: is no name of a volume in the format {output_format}. Give a name that ends in "
+            f"{', '.join(suffixes)}."
         )
-    write_mrc(path, data, geometry, dtype=dtype, label=label, overwrite=overwrite)
+    return path
 
 
 def refuse_unreadable(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,10 +17,11 @@ from cryoseg.config.invocation import current_repetition, recorded_options
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Event, OnEvent, StageProgress, Warn
 from cryoseg.io.inputs import expand_home, is_file
-from cryoseg.io.outputs import TEMPORARY_PREFIX, shortened_name
+from cryoseg.io.outputs import TEMPORARY_PREFIX, remove, shortened_name
 from cryoseg.io.records import is_same_input, plain, read_record, write_record
 
 _LABELS = slice(224, 1024)  # bytes of the ten labels of an MRC header
+_TIFF_HEAD = 1 << 20  # the metadata of the first page stand before the voxels
 _MOST_NAMED = 3
 
 
@@ -80,7 +80,7 @@ def is_finished(job: Job) -> bool:
             )
         return not missing
     for path in existing:
-        if path.suffix == ".mrc" and not _made_by_cryoseg(path):
+        if path.suffix in _LABELED and not _LABELED[path.suffix](path):
             raise OutputError(
                 f"{path}: exists already and was not made by cryoseg. "
                 "Pass --overwrite to replace it, or choose another --output-dir."
@@ -171,9 +171,23 @@ def _other_input(path: Path, record: Mapping[str, Any]) -> list[str]:
     return [f"input ({recorded.get('name', 'unnamed')} had other content)"]
 
 
-def _made_by_cryoseg(path: Path) -> bool:
+def _is_own_mrc(path: Path) -> bool:
     with path.open("rb") as stream:
         return b"cryoseg" in stream.read(_LABELS.stop)[_LABELS]
+
+
+def _is_own_tiff(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b"cryoseg" in stream.read(_TIFF_HEAD)
+
+
+def _is_own_zarr(path: Path) -> bool:
+    attributes = (path / name for name in (".zattrs", "zarr.json"))
+    return any(b"cryoseg" in file.read_bytes() for file in attributes if file.is_file())
+
+
+# Whether a volume without a record names this program.
+_LABELED = {".mrc": _is_own_mrc, ".tif": _is_own_tiff, ".zarr": _is_own_zarr}
 
 
 class Leftovers:
@@ -192,11 +206,7 @@ class Leftovers:
         """Delete the temporary files of some outputs; the caller holds the lock of the outputs."""
         for output in outputs:
             for path in self._files.pop(shortened_name(output.name), []):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                    continue
-                with suppress(OSError):
-                    path.unlink()
+                remove(path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from cryoseg.config.common import Precision
+from cryoseg.config.common import OutputFormat, Precision
 from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.events import Note, OnEvent, Report, Warn, ignore
@@ -123,6 +123,7 @@ def _pick_here(
     identity = {
         "command": "pick",
         "model": {"sha256": model.hashes, "recipe": asdict(model.recipe)},
+        "output_format": request.outputs.output_format,
     }
     model_file = own_file(model.name)
     sizes = listed_pixel_sizes(items)
@@ -156,7 +157,8 @@ def _pick_here(
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         check_memory(path)
         settings = own(path)
-        return _pick_one(read_for_picking(path, settings, on_event), outputs, model, settings, on_event)
+        micrograph = read_for_picking(path, settings, on_event)
+        return _pick_one(micrograph, outputs, model, settings, request.outputs.output_format, on_event)
 
     return run_batch(
         items,
@@ -203,8 +205,8 @@ def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str,
         middle = "_cryosparc" if flavor is PickFormat.CRYOSPARC else ""
         paths[flavor.value] = folder / f"{base}{middle}{flavor.suffix}"
     for kind, wanted, ending in (
-        ("mask", outputs.mask, "mask.mrc"),
-        ("logits", outputs.logits, "logits.mrc"),
+        ("mask", outputs.mask, f"mask{outputs.output_format.suffix}"),
+        ("logits", outputs.logits, f"logits{outputs.output_format.suffix}"),
         ("overlay", outputs.overlay, "overlay.png"),
     ):
         if wanted:
@@ -218,6 +220,7 @@ def _pick_one(
     outputs: Mapping[str, Path],
     model: ParticleModel,
     config: MicrographPickConfig,
+    output_format: OutputFormat,
     on_event: OnEvent,
 ) -> Done:
     begun, path = time.monotonic(), micrograph.source
@@ -225,7 +228,7 @@ def _pick_one(
     for rule, count in result.dropped.items():
         on_event(Note(text=f"{path.name}: --{rule} dropped {count} picks.", detail=True))
     picked = time.monotonic()
-    _write(outputs, micrograph, result)
+    _write(outputs, micrograph, result, output_format)
     peak = peak_bytes() + peak_device_memory(model.device)
     picks = result.picks
     mean = float(picks.scores.mean()) if picks.scores is not None and len(picks) else 0.0
@@ -256,12 +259,18 @@ def _pick_one(
     return Done(record=record, columns=columns, message="" if len(picks) else why_no_picks(result.dropped))
 
 
-def _write(outputs: Mapping[str, Path], micrograph: Micrograph, result: MicrographPickResult) -> None:
-    label = made_by("pick")
+def _write(
+    outputs: Mapping[str, Path],
+    micrograph: Micrograph,
+    result: MicrographPickResult,
+    output_format: OutputFormat,
+) -> None:
+    label, geometry = made_by("pick"), micrograph.geometry
     if "mask" in outputs:
-        write_mask(outputs["mask"], result.mask()[None], micrograph.geometry, label=label)
+        write_mask(outputs["mask"], result.mask()[None], geometry, label=label, output_format=output_format)
     if "logits" in outputs:
-        write_logits(outputs["logits"], result.native_logits()[None], micrograph.geometry, label=label)
+        logits = result.native_logits()[None]
+        write_logits(outputs["logits"], logits, geometry, label=label, output_format=output_format)
     for flavor in PickFormat:
         if flavor.value in outputs:
             sets = {micrograph.source.as_posix(): result.picks}

@@ -171,6 +171,7 @@ def _pick_here(
             "model": model_identity,
             "settings": asdict(request.config),
             "reading": {"pixel_size": pixel_size},
+            "output_format": request.outputs.output_format,
             "mask": None if mask is None else {"sha256": hash_file(mask)},
             "relion": request.frame_of(path) if request.wants_frames else None,
         }
@@ -219,7 +220,7 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
         middle = flavor.value.removeprefix("star") if flavor in RELION_FORMATS else ""
         paths[flavor.value] = folder / f"{base}{middle.replace('-', '_')}{flavor.suffix}"
     if outputs.heat_map:
-        paths["heat_map"] = folder / f"{base}_heat_map.mrc"
+        paths["heat_map"] = folder / f"{base}_heat_map{outputs.output_format.suffix}"
     if outputs.preview:
         paths["preview"] = folder / f"{base}_preview.png"
     if outputs.chimerax:
@@ -300,7 +301,13 @@ def _pick_one(
         if flavor.value in outputs:
             write_picks(outputs[flavor.value], {stem(path): picks}, frame, flavor=flavor)
     if "heat_map" in outputs:
-        write_logits(outputs["heat_map"], result.heat_map, result.heat_geometry, label=made_by("pick"))
+        write_logits(
+            outputs["heat_map"],
+            result.heat_map,
+            result.heat_geometry,
+            label=made_by("pick"),
+            output_format=request.outputs.output_format,
+        )
     if "preview" in outputs:
         picture = draw_picks(
             tomogram.data,

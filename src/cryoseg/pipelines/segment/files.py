@@ -243,6 +243,7 @@ def segment_files(
             "sam2_config": run.model.files.sam2_config,
         },
         "reading": {"mode0": request.outputs.mode0},
+        "output_format": request.outputs.output_format,
     }
     if request.precision is not Precision.AUTO:
         # `auto` depends on the device, and a batch may be repeated on another one.
@@ -271,7 +272,7 @@ def segment_files(
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         return _segment_file(
-            path, outputs, own(path), mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event
+            path, outputs, own(path), written=request.outputs, workers=batch.workers, on_event=on_event
         )
 
     return run_batch(
@@ -310,22 +311,31 @@ def _segment_file(
     outputs: Mapping[str, Path],
     run: SegmentRun,
     *,
-    mode0: Mode0,
+    written: SegmentOutputs,
     workers: int,
     on_event: OnEvent,
 ) -> Done:
     begun = time.monotonic()
-    tomogram, pixel_size, memory_level = _open(path, run, mode0=mode0, workers=workers, on_event=on_event)
+    tomogram, pixel_size, memory_level = _open(
+        path, run, mode0=written.mode0, workers=workers, on_event=on_event
+    )
     watch = Stopwatch(on_event)
     result = segment_in_run(tomogram, run, pixel_size, memory_level=memory_level, on_event=watch)
     segmented = time.monotonic()
-    geometry, label = tomogram.geometry, made_by("segment")
-    write_mask(outputs["mask"], result.mask, geometry, label=label)
-    if "logits" in outputs:
-        write_logits(outputs["logits"], result.logits, geometry, label=label)
     final = result.mask if result.post_processed is None else result.post_processed
-    if "post_processed_mask" in outputs:
-        write_mask(outputs["post_processed_mask"], final, geometry, label=label)
+    for kind, write, volume in (
+        ("mask", write_mask, result.mask),
+        ("logits", write_logits, result.logits),
+        ("post_processed_mask", write_mask, final),
+    ):
+        if kind in outputs:
+            write(
+                outputs[kind],
+                volume,
+                tomogram.geometry,
+                label=made_by("segment"),
+                output_format=written.output_format,
+            )
     if "preview" in outputs:
         picture = draw_preview(
             tomogram.data,
@@ -336,7 +346,8 @@ def _segment_file(
         )
         write_png(outputs["preview"], picture)
     if "scene" in outputs:
-        write_mask(outputs["components"], find_components(final).ranked(LABELS), geometry, label=label)
+        ranked = find_components(final).ranked(LABELS)
+        write_mask(outputs["components"], ranked, tomogram.geometry, label=made_by("segment"))
         folder = folder_of(outputs["scene"])
         scene = Scene(
             tomogram=tomogram,
@@ -374,11 +385,12 @@ def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: Segmen
     if outputs.naming is Naming.ETSAM:
         # Source: jianlin-cheng/ETSAM etsam.py@9ad0d23.
         base = f"{stem}_etsam_predicted{'_split_processing' if config.split_processing else ''}"
-    paths = {"mask": folder / f"{base}_mask.mrc"}
+    suffix = outputs.output_format.suffix
+    paths = {"mask": folder / f"{base}_mask{suffix}"}
     if outputs.store_logits:
-        paths["logits"] = folder / f"{base}_logits.mrc"
+        paths["logits"] = folder / f"{base}_logits{suffix}"
     if config.postprocess:
-        paths["post_processed_mask"] = folder / f"{base}_post_processed_mask.mrc"
+        paths["post_processed_mask"] = folder / f"{base}_post_processed_mask{suffix}"
     if outputs.preview:
         paths["preview"] = folder / f"{base}_preview.png"
     if outputs.chimerax:

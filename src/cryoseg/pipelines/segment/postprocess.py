@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.config import Preset
+from cryoseg.config.common import OutputFormat
 from cryoseg.config.segment import (
     PRESET_LOGIT_THRESHOLD,
     PRESET_POSTPROCESS,
     PostprocessConfig,
     PostprocessStep,
+    VolumeOutputs,
 )
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.images.volumes import made_by, read_tomogram, write_mask
-from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.records import read_record
 from cryoseg.pipelines.batches.finished import Done, Job
@@ -40,10 +42,11 @@ def postprocess_files(
     output_dir: Path,
     config: PostprocessConfig,
     *,
+    written: VolumeOutputs = VolumeOutputs(),
     batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
-    """Write `<stem>_post_processed_mask.mrc` and its record for every input.
+    """Write `<stem>_post_processed_mask` in the format of the outputs, and its record, for every input.
 
     `<name>_membrane_logits.mrc` and `<name>_membrane_mask.mrc` give
     `<name>_membrane_post_processed_mask.mrc`; without steps, they give `<name>_membrane_mask.mrc`.
@@ -54,6 +57,8 @@ def postprocess_files(
         As in `segment_files`.
     config
         Steps and their settings.
+    written
+        Form of the masks.
 
     Returns
     -------
@@ -71,7 +76,8 @@ def postprocess_files(
     items = resolve_inputs(inputs, leave_out=re.compile(r"_post_processed_mask\."))
     stems = output_stems(item.path for item in items if item.is_new)
     outputs = {
-        path: output_dir / output_name(name, has_steps=config.steps != ()) for path, name in stems.items()
+        path: output_dir / f"{output_name(name, has_steps=config.steps != ())}{written.output_format.suffix}"
+        for path, name in stems.items()
     }
     chosen: dict[Path, Path] = {}
     # Logits are preferred to the mask that was computed from them.
@@ -80,10 +86,10 @@ def postprocess_files(
 
     def plan(path: Path) -> Job:
         _refuse_others(path, outputs[path], overwrite=batch.overwrite)
-        return _job(path, outputs[path], config)
+        return _job(path, outputs[path], config, written.output_format)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
-        return _write_one(path, outputs["mask"], config, on_event)
+        return _write_one(path, outputs["mask"], config, written, on_event)
 
     left_out = [path for path in outputs if chosen[outputs[path]] != path]
     report = run_batch(
@@ -107,7 +113,7 @@ def postprocess_files(
     return report
 
 
-def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
+def _job(path: Path, output: Path, config: PostprocessConfig, output_format: OutputFormat) -> Job:
     settings = asdict(config)
     if config.steps is None:
         settings["steps"] = recorded_steps(path)[0]
@@ -116,10 +122,10 @@ def _job(path: Path, output: Path, config: PostprocessConfig) -> Job:
         del settings["logit_threshold"]
         if "_logits." in path.name.lower():
             settings["logit_threshold"] = recorded_threshold(path)[0]
-    identity = {"command": "postprocess", "settings": settings}
+    identity = {"command": "postprocess", "settings": settings, "output_format": output_format}
     return Job(
         path=path,
-        outputs={"mask": output, "record": output.with_suffix(".json")},
+        outputs={"mask": output, "record": _own_record(output)},
         identity=identity,
         options={"inputs": [path.absolute()]},
     )
@@ -129,19 +135,23 @@ def _refuse_others(path: Path, output: Path, *, overwrite: bool) -> None:
     """Refuse to replace the input, or a mask that `cryoseg segment` wrote under the same name."""
     if output.exists() and output.resolve() == path.resolve():
         raise InputError(f"{path}: the output would replace the input. Choose another --output-dir.")
-    if output.exists() and not output.with_suffix(".json").exists() and not overwrite:
+    if output.exists() and not _own_record(output).exists() and not overwrite:
         raise OutputError(
             f"{output}: exists already and was not written by `cryoseg postprocess`. Pass --overwrite to "
             "replace it, or choose another --output-dir."
         )
 
 
-def output_name(stem: str, *, has_steps: bool) -> str:
-    """Return the name of the output for an input with this stem."""
+def _own_record(output: Path) -> Path:
+    return output.with_name(f"{stem(output)}.json")
+
+
+def output_name(name: str, *, has_steps: bool) -> str:
+    """Return the name of the output, without suffix, for an input with the stem `name`."""
     suffix = "post_processed_mask" if has_steps else "mask"
-    if match := _KIND.search(stem):
-        return f"{stem[: match.start()]}_{match['what']}_{suffix}.mrc"
-    return f"{stem}_{suffix}.mrc"
+    if match := _KIND.search(name):
+        return f"{name[: match.start()]}_{match['what']}_{suffix}"
+    return f"{name}_{suffix}"
 
 
 def _read_mask(
@@ -170,7 +180,9 @@ def _read_mask(
     return tomogram, mask, settings
 
 
-def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: OnEvent) -> Done:
+def _write_one(
+    path: Path, output: Path, config: PostprocessConfig, written: VolumeOutputs, on_event: OnEvent
+) -> Done:
     tomogram, mask, settings = _read_mask(path, config, on_event)
     is_logits = voxel_kind(tomogram.data) is VoxelKind.LOGITS
     before = float(mask.mean())
@@ -178,7 +190,13 @@ def _write_one(path: Path, output: Path, config: PostprocessConfig, on_event: On
     after = float(result.mean())
     if reason := why_emptied(mask, result, settings):
         on_event(Warn(text=f"{path.name}: {reason}"))
-    write_mask(output, result, tomogram.geometry, label=made_by("postprocess"))
+    write_mask(
+        output,
+        result,
+        tomogram.geometry,
+        label=made_by("postprocess"),
+        output_format=written.output_format,
+    )
     record = {
         "input": {"is_logits": is_logits, "shape_zyx": tomogram.data.shape},
         "settings": asdict(settings),
