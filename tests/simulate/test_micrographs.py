@@ -9,6 +9,7 @@ import pytest
 
 from cryoseg.config.simulate import MicrographRecipe, PolarityOnDisk, SimulateMicrographsConfig
 from cryoseg.errors import ConfigError
+from cryoseg.simulate.micrograph_themes import THEMES
 from cryoseg.simulate.micrographs import simulate_micrograph
 from cryoseg.simulate.particle_shapes import KINDS, draw_species, project
 
@@ -84,3 +85,26 @@ def test_no_position_lies_on_carbon() -> None:
 def test_impossible_settings_name_their_option(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
+
+
+def test_hard_micrographs_show_particles_as_their_theme_says() -> None:
+    config = dataclasses.replace(SMALL, recipe=MicrographRecipe.HARD)
+    seen = set()
+    for index in range(12):
+        record = simulate_micrograph(config, index).record
+        theme = THEMES[record["theme"]]
+        seen.add(record["theme"])
+        low, high = theme.detectability
+        assert low <= record["detectability"] <= high
+        assert record["species"][0] in theme.kinds
+        if theme.defocus is not None:
+            assert theme.defocus[0] <= record["imaging"]["defocus"] <= theme.defocus[1]
+    assert len(seen) > 3
+
+
+def test_cavity_of_a_shell_is_as_wide_as_requested() -> None:
+    species = draw_species(
+        np.random.default_rng(3), diameter=100.0, points=4000, kind="shell", cavity=(0.7, 0.7)
+    )
+    distance = np.linalg.norm(species.points, axis=1)
+    assert distance.min() == pytest.approx(35.0, rel=0.03)

@@ -180,6 +180,9 @@ class PromptConfig(Settings):
         shown="none",
     )
     tune_prompt_encoder: bool = setting(False, help="Finetune: train the prompt encoder too.")
+    tune_stem: bool = setting(
+        False, help="Finetune: train the layers of the image encoder before and behind its blocks too."
+    )
     input_scale: InputScale = InputScale.SAM
     grid_side: int = 32
     zero_start: bool = True
@@ -203,6 +206,7 @@ class PromptConfig(Settings):
         if self.num_tokens is not None and self.method is not PromptMethod.PREFIX:
             raise ConfigError(f"--num-tokens: is for prefix, not {self.method}; leave it out.")
         tuned = {"--tuned-blocks": bool(self.tuned_blocks), "--tune-prompt-encoder": self.tune_prompt_encoder}
+        tuned["--tune-stem"] = self.tune_stem
         given = ", ".join(option for option, is_given in tuned.items() if is_given)
         if given and self.method is not PromptMethod.FINETUNE:
             raise ConfigError(f"{given}: is for finetune, not {self.method}; leave it out.")

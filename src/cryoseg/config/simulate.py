@@ -137,10 +137,13 @@ SMALLEST_SIMULATED_PX = 6.0
 class MicrographRecipe(StrEnum):
     """Mixtures of specimens and microscopes.
 
-    `train`: all particles, from easy to hardly visible. `sample`: one easy field.
+    `train`: all particles, from easy to hardly visible. `hard`: particles that pickers miss, such as shells,
+    rings, faint, elongated and touching particles, with more carbon, crystals and gold. `sample`: one easy
+    field.
     """
 
     TRAIN = "train"
+    HARD = "hard"
     SAMPLE = "sample"
 
 

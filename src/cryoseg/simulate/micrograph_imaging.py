@@ -54,6 +54,8 @@ class MicrographImaging:
         Standard deviations of the Gaussians of `denoised` in particle diameters.
     frame
         Width in pixels of a border that repeats the last row or column, as denoising programs produce it.
+    detectability
+        Smallest and largest detectability; the dose is changed until that of the exposure lies between.
     """
 
     defocus: float
@@ -70,6 +72,7 @@ class MicrographImaging:
     low_pass: float
     high_pass: float
     frame: int
+    detectability: tuple[float, float] = DETECTABILITY
 
 
 def draw_micrograph_imaging(
@@ -189,7 +192,7 @@ def expose(
     energy = float(np.sum(np.square(signal), dtype=np.float64)) / max(count, 1)
     variance = (1 + imaging.structure_noise**2) / counts
     detectability = float(np.sqrt(energy / variance))
-    wanted = float(np.clip(detectability, *DETECTABILITY)) if energy > 0 else detectability
+    wanted = float(np.clip(detectability, *imaging.detectability)) if energy > 0 else detectability
     if wanted > 0:
         counts *= (wanted / detectability) ** 2
         variance = (1 + imaging.structure_noise**2) / counts

@@ -15,6 +15,16 @@ from cryoseg.types import BoolArray, FloatArray
 COARSE = 4  # Smooth fields are drawn on a grid that is this many times coarser.
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chances:
+    """Probabilities that a micrograph contains carbon, large crystals, thin flakes of ice or gold."""
+
+    carbon: float = 0.3
+    crystals: float = 0.35
+    flakes: float = 0.2
+    gold: float = 0.12
+
+
 @dataclass(kw_only=True)
 class Surroundings:
     """(y, x) maps of thickness in angstrom.
@@ -63,6 +73,7 @@ def draw_surroundings(
     particle_diameter: float,
     *,
     easy: bool,
+    chances: Chances = Chances(),
 ) -> Surroundings:
     """Draw the surroundings of particles.
 
@@ -74,12 +85,14 @@ def draw_surroundings(
         Pixel size and diameter of a particle in angstrom.
     easy
         Whether to draw even ice with a carbon edge and little contamination.
+    chances
+        Probabilities of what is drawn otherwise.
     """
     field_ = empty_surroundings(shape)
     _add_ice(rng, field_, particle_diameter, easy=easy)
-    if easy or rng.random() < 0.3:
+    if easy or rng.random() < chances.carbon:
         _add_carbon(rng, field_, pixel_size, easy=easy)
-    crystals = 1 if easy else sometimes(rng, 0.35, 1, 3)
+    crystals = 1 if easy else sometimes(rng, chances.crystals, 1, 3)
     blobs = 2 if easy else sometimes(rng, 0.5, 1, 15)
     extent = min(shape) * pixel_size
     for _ in range(crystals):
@@ -90,10 +103,10 @@ def draw_surroundings(
     for _ in range(blobs):
         radius = particle_diameter * log_uniform(rng, 0.3, 2.5)
         _add_blob(rng, field_, pixel_size, radius=radius, peak=radius * rng.uniform(0.3, 1.6))
-    flakes = 0 if easy else sometimes(rng, 0.2, 1, 5)
+    flakes = 0 if easy else sometimes(rng, chances.flakes, 1, 5)
     for _ in range(flakes):
         _add_flake(rng, field_, pixel_size, radius=rng.uniform(0.02, 0.12) * extent)
-    dots = 0 if easy else sometimes(rng, 0.12, 2, 30)
+    dots = 0 if easy else sometimes(rng, chances.gold, 2, 30)
     for _ in range(dots):
         _add_gold(rng, field_, pixel_size, radius=rng.uniform(15.0, 60.0))
     field_.record |= {"crystals": crystals, "blobs": blobs, "flakes": flakes, "gold": dots}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cryoseg.io.picks.picks import write_picks
 from cryoseg.simulate.fields import log_uniform
 from cryoseg.simulate.micrograph_imaging import draw_micrograph_imaging, expose, finish
 from cryoseg.simulate.micrograph_surroundings import Surroundings, draw_surroundings, plane_noise, sometimes
+from cryoseg.simulate.micrograph_themes import EVERYTHING, Theme, draw_theme
 from cryoseg.simulate.particle_shapes import Species, draw_species, project
 from cryoseg.types import FloatArray, Geometry, Picks
 
@@ -62,19 +63,28 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
     """Simulate micrograph number `index` of a configuration and its seed."""
     rng = np.random.default_rng([config.seed, index])
     easy = config.recipe is MicrographRecipe.SAMPLE
+    hard = config.recipe is MicrographRecipe.HARD
+    name, theme = draw_theme(rng) if hard else ("", EVERYTHING)
     diameter_px = log_uniform(rng, *config.particle_diameter_px)
     diameter = log_uniform(rng, *config.particle_diameter)
     pixel_size = round(diameter / diameter_px, 3)
     padded = _padded(config.shape)
-    species = _draw_all_species(rng, diameter, diameter_px, easy=easy)
-    surroundings = draw_surroundings(rng, padded, pixel_size, diameter, easy=easy)
+    species = _draw_all_species(rng, diameter, diameter_px, theme, easy=easy)
+    surroundings = draw_surroundings(rng, padded, pixel_size, diameter, easy=easy, chances=theme.chances)
     layout = _Canvas(padded, pixel_size)
-    centers = _place(rng, surroundings, diameter / pixel_size, easy=easy)
+    centers = _place(rng, surroundings, diameter / pixel_size, theme, easy=easy)
     which = rng.choice(len(species), len(centers), p=[1.0] if len(species) == 1 else [0.8, 0.2])
     for number, (center, one) in enumerate(zip(centers, which, strict=True), start=1):
-        layout.add(rng, species[one], center, number=number)
+        strength = log_uniform(rng, theme.faintest, 1.0) if theme.faintest < 1 else 1.0
+        layout.add(rng, species[one], center, number=number, strength=strength)
     debris = _add_debris(rng, layout, diameter, easy=easy)
     imaging = draw_micrograph_imaging(rng, config.recipe, config.shape)
+    if hard:
+        imaging = replace(
+            imaging,
+            detectability=theme.draw_detectability(rng),
+            defocus=rng.uniform(*theme.defocus) if theme.defocus else imaging.defocus,
+        )
     image, metrics = expose(
         rng, layout.thickness, surroundings, imaging, pixel_size=pixel_size, count=max(len(centers), 1)
     )
@@ -96,10 +106,12 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
         "species": [one.kind for one in species],
         "polarity": "bright" if bright else "dark",
         "surroundings": surroundings.record | debris,
-        "imaging": asdict(imaging),
+        "imaging": {key: value for key, value in asdict(imaging).items() if key != "detectability"},
         "stored": stored,
         **metrics,
     }
+    if hard:
+        record["theme"] = name
     return SimulatedMicrograph(
         data=data, labels=labels, centers=centers, pixel_size=pixel_size, record=record
     )
@@ -118,12 +130,13 @@ def _padded(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def _draw_all_species(
-    rng: np.random.Generator, diameter: float, diameter_px: float, *, easy: bool
+    rng: np.random.Generator, diameter: float, diameter_px: float, theme: Theme, *, easy: bool
 ) -> list[Species]:
     points = int(np.clip(1.2 * diameter_px**2, 1500, 7000))
-    kind = str(rng.choice(EASY_KINDS)) if easy else None
-    species = [draw_species(rng, diameter=diameter, points=points, kind=kind)]
-    if not easy and rng.random() < 0.15:
+    kinds = EASY_KINDS if easy else theme.kinds
+    kind = str(rng.choice(kinds))
+    species = [draw_species(rng, diameter=diameter, points=points, kind=kind, cavity=theme.cavity)]
+    if not easy and rng.random() < theme.second:
         other = rng.uniform(0.7, 1.0) * diameter
         species.append(draw_species(rng, diameter=other, points=points))
     return species
@@ -139,23 +152,29 @@ class _Canvas:
         self._pixel_size = pixel_size
 
     def add(
-        self, rng: np.random.Generator, species: Species, center: NDArray[np.float64], *, number: int = 0
+        self,
+        rng: np.random.Generator,
+        species: Species,
+        center: NDArray[np.float64],
+        *,
+        number: int = 0,
+        strength: float = 1.0,
     ) -> None:
-        """Add a molecule at (y, x) in pixels with label `number`; number 0 adds no label."""
+        """Add a molecule at (y, x) in pixels, its density times `strength`; number 0 adds no label."""
         sigma = max(0.6, 0.6 * species.spacing / self._pixel_size)
         margin = int(np.ceil(3 * sigma))
         place = (float(center[0]), float(center[1]))
         corner, patch = project(rng, species, center=place, pixel_size=self._pixel_size, margin_px=margin)
         patch = ndimage.gaussian_filter(patch, sigma, mode="constant", truncate=3.0)
         here, there = _overlap(corner, patch.shape, self.thickness.shape)
-        self.thickness[there] += patch[here]
+        self.thickness[there] += np.float32(strength) * patch[here]
         if number == 0:
             return
         share = patch / max(float(np.quantile(patch[patch > 0.02 * patch.max()], 0.8)), 1e-6)
         inside = ndimage.binary_fill_holes(share > LABEL_SHARE)
-        strength = np.where(inside, np.maximum(share, LABEL_SHARE), 0)[here]
-        wins = strength > self._owner[there]
-        self._owner[there][wins] = strength[wins]
+        claim = np.where(inside, np.maximum(share, LABEL_SHARE), 0)[here]
+        wins = claim > self._owner[there]
+        self._owner[there][wins] = claim[wins]
         self.labels[there][wins] = number
 
 
@@ -172,15 +191,16 @@ def _overlap(
 
 
 def _place(
-    rng: np.random.Generator, surroundings: Surroundings, diameter_px: float, *, easy: bool
+    rng: np.random.Generator, surroundings: Surroundings, diameter_px: float, theme: Theme, *, easy: bool
 ) -> NDArray[np.float64]:
     """Draw (n, 2) random positions y, x at a random density and minimum distance."""
     shape = surroundings.ice.shape
     least = float(np.clip(LEAST_PARTICLES * np.pi / 4 * diameter_px**2 / (shape[0] * shape[1]), 0.03, 0.4))
-    coverage = 0.16 if easy else log_uniform(rng, least, 0.55)
-    distance = 1.05 if easy else rng.uniform(0.55, 1.4)
+    low, high = theme.coverage
+    coverage = 0.16 if easy else log_uniform(rng, max(least, low), high)
+    distance = 1.05 if easy else rng.uniform(*theme.distance)
     wanted = coverage * shape[0] * shape[1] / (np.pi / 4 * diameter_px**2)
-    tries = rng.uniform(-0.5, np.asarray(shape) - 0.5, (int(3 * wanted) + 8, 2))
+    tries = rng.uniform(-0.5, np.asarray(shape) - 0.5, (int(theme.tries * wanted) + 8, 2))
     index = tuple(np.clip(np.rint(tries).astype(int), 0, np.asarray(shape) - 1).T)
     # Ice of variable thickness and interfaces cause crowded and empty regions.
     coarse = (shape[0] // 8 + 2, shape[1] // 8 + 2)

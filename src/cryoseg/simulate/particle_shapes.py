@@ -12,6 +12,7 @@ from cryoseg.simulate.fields import random_direction, random_directions, random_
 from cryoseg.simulate.molecules import RNA_DENSITY, ribosome_balls
 from cryoseg.types import Points
 
+CAVITY = (0.55, 0.85)  # Diameter of the cavity of a shell relative to that of the shell.
 Balls = tuple[Points, NDArray[np.float64]]  # Centers (n, 3) and radii (n,) in any unit.
 
 
@@ -43,7 +44,12 @@ class Species:
 
 
 def draw_species(
-    rng: np.random.Generator, *, diameter: float, points: int, kind: str | None = None
+    rng: np.random.Generator,
+    *,
+    diameter: float,
+    points: int,
+    kind: str | None = None,
+    cavity: tuple[float, float] = CAVITY,
 ) -> Species:
     """Draw a molecule of a random shape.
 
@@ -55,11 +61,13 @@ def draw_species(
         Number of points, which determines the level of detail.
     kind
         Shape from `KINDS`; None draws one.
+    cavity
+        Smallest and largest diameter of the cavity of a shell, relative to that of the shell.
     """
     kind = kind or str(rng.choice(list(KINDS)))
     centers, radii = KINDS[kind](rng)
     density = RNA_DENSITY if kind == "ribosome" else 1.0
-    hollow = rng.uniform(0.55, 0.85) if kind == "shell" else 0.0
+    hollow = rng.uniform(*cavity) if kind == "shell" else 0.0
     cloud, volume = _fill(rng, centers, radii, points, hollow=hollow)
     cloud -= 0.5 * (cloud.min(axis=0) + cloud.max(axis=0))
     reach = float(np.quantile(np.linalg.norm(cloud, axis=1), 0.99))

@@ -110,6 +110,18 @@ def test_only_what_is_trained_gets_gradients() -> None:
     assert not any("blocks.2" in name for name, p in network.named_parameters() if p.requires_grad)
 
 
+def test_the_stem_is_trained_on_request() -> None:
+    config = PromptConfig(
+        method=PromptMethod.FINETUNE, input_scale=InputScale.GREY, grid_side=2, tune_stem=True
+    )
+    network = PromptSam(GREY, config)
+    network.freeze()
+    encoder = network.sam.image_encoder
+    assert all(p.requires_grad for part in (encoder.patch_embed, encoder.neck) for p in part.parameters())
+    assert encoder.pos_embed.requires_grad
+    assert not any(p.requires_grad for p in encoder.blocks.parameters())
+
+
 def test_prefix_rows_are_replaced_and_cut_off() -> None:
     config = PromptConfig(
         method=PromptMethod.PREFIX, input_scale=InputScale.GREY, blocks=(0, 1, 0, 1), num_tokens=16

@@ -53,6 +53,10 @@ class MicrographPair:
         Polarity of the particles, or None if the data do not contain it.
     pixel_size
         Pixel size in angstrom that a list of the images gives, or None.
+    diameter_px
+        Diameter of the particles in pixels; None for that of the `ReadOptions`.
+    border_px
+        Width of the border without labels in pixels; None for that of the `ReadOptions`.
     warnings
         Warnings about the coordinates.
     """
@@ -64,6 +68,8 @@ class MicrographPair:
     centers: NDArray[np.float64] | None = None
     polarity: Polarity | None = None
     pixel_size: float | None = None
+    diameter_px: float | None = None
+    border_px: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -225,7 +231,7 @@ def load_micrograph(
     empty = f"{pair.mask or pair.image}: no particle is labelled; leave this micrograph out."
     if native is not None and not (native > 0).any():
         raise InputError(empty)
-    diameter = options.diameter_px
+    diameter = pair.diameter_px or options.diameter_px
     if diameter is None and options.diameter_angstrom is not None:
         if not micrograph.pixel_size:
             raise InputError(f"{pair.image}: gives no pixel size. Pass --pixel-size in angstrom.")
@@ -261,7 +267,8 @@ def load_micrograph(
             labels = np.where(labels < 0, labels, discs)
     if not (labels > 0).any():
         raise InputError(empty)
-    frame = round(options.border_px * float(scale.mean()))
+    border = options.border_px if pair.border_px is None else pair.border_px
+    frame = round(border * float(scale.mean()))
     if frame:
         inner = np.zeros(shape, bool)
         inner[frame : shape[0] - frame, frame : shape[1] - frame] = True

@@ -118,11 +118,14 @@ def find_base(name_or_path: str, checkpoints_dir: Path | None = None) -> Path:
 def load_all(
     pairs: Sequence[MicrographPair], options: ReadOptions, stage: str, runtime: Runtime
 ) -> tuple[list[TrainingMicrograph], float]:
-    """Read micrographs, and return them with the median particle diameter in pixels of the files."""
-    read = [
-        load_micrograph(pair, options, on_event=runtime.on_event)
-        for pair in runtime.progress(pairs, stage, "micrographs")
-    ]
+    """Read micrographs, and return them with the median particle diameter in pixels of the files.
+
+    A pair that occurs several times, which gives it more weight, is read once.
+    """
+    known: dict[int, tuple[TrainingMicrograph, float]] = {}
+    for pair in runtime.progress(list({id(pair): pair for pair in pairs}.values()), stage, "micrographs"):
+        known[id(pair)] = load_micrograph(pair, options, on_event=runtime.on_event)
+    read = [known[id(pair)] for pair in pairs]
     return [micrograph for micrograph, _ in read], float(np.median([diameter for _, diameter in read]))
 
 

@@ -85,7 +85,9 @@ class PromptSam(nn.Module):
             case PromptMethod.FINETUNE:
                 blocks = tuple(f"sam.image_encoder.blocks.{i}." for i in config.tuned_blocks)
                 prompts = config.tune_prompt_encoder and name.startswith("sam.prompt_encoder.")
-                chosen = decoder or name.startswith(blocks) or prompts
+                encoder = name.startswith("sam.image_encoder.")
+                stem = config.tune_stem and encoder and ".blocks." not in name
+                chosen = decoder or name.startswith(blocks) or prompts or stem
             case _:
                 chosen = False
         return chosen or (config.train_decoder and decoder)
