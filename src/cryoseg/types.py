@@ -206,3 +206,25 @@ class Picks:
         }
         columns = {name: texts[chosen] for name, texts in self.columns.items()}
         return replace(self, centers=self.centers[chosen], columns=columns, **taken)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedImage:
+    """An image as a STAR file of RELION lists it.
+
+    Attributes
+    ----------
+    name
+        Name in the file, relative to the folder of the project.
+    pixel_size
+        Pixel size in angstrom; None if the file does not give it.
+    tomogram
+        Name of the tilt series (`rlnTomoName`); empty if the file has none.
+    project
+        Folder of the project.
+    """
+
+    name: str
+    pixel_size: float | None = None
+    tomogram: str = ""
+    project: Path = Path()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cryoseg.cli.system import describe_system_error
+from cryoseg.cli.app import describe_system_error
 
 # The program as users run it, on sample data, in one line of a shell.
 LIST = f"{sys.executable} -c 'from cryoseg.cli.app import main; main()' weights list"

@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.config import PostprocessStep
-from cryoseg.config.segment import PostprocessConfig
-from cryoseg.config.view import ViewConfig
+from cryoseg.config.segment import PostprocessConfig, ViewConfig
 from cryoseg.core.masks.postprocess import remove_thin_noise
 from cryoseg.io.images.volumes import read_tomogram, write_logits
 from cryoseg.io.picks.picks import read_picks

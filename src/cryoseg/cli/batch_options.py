@@ -153,7 +153,7 @@ def finish_batch(
     console.stop()
     console.summary(title, report.rows)
     if sheet_folder is not None:
-        from cryoseg.pipelines.view.contact_sheet import sheet_path, write_contact_sheet
+        from cryoseg.pipelines.batches.report import sheet_path, write_contact_sheet
 
         shard = batch.shard or slurm_shard(os.environ)
         write_contact_sheet(sheet_path(sheet_folder, shard), report)

@@ -8,8 +8,8 @@ from typing import Annotated
 from typer import Argument
 
 from cryoseg.cli.options import Overwrite, Verbosity
+from cryoseg.config.segment import ViewConfig
 from cryoseg.config.setting import setting
-from cryoseg.config.view import ViewConfig
 
 
 def view(

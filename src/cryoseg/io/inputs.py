@@ -15,6 +15,7 @@ from cryoseg.config import Naming
 from cryoseg.errors import InputError
 from cryoseg.io.images.hdf5 import split_dataset, with_dataset
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
+from cryoseg.types import ListedImage
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
 OWN_OUTPUTS = re.compile(
@@ -25,28 +26,6 @@ OWN_OUTPUTS = re.compile(
 
 # One of them lies in every Zarr group; formats 2 and 3.
 _ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListedImage:
-    """An image as a STAR file of RELION lists it.
-
-    Attributes
-    ----------
-    name
-        Name in the file, relative to the folder of the project.
-    pixel_size
-        Pixel size in angstrom; None if the file does not give it.
-    tomogram
-        Name of the tilt series (`rlnTomoName`); empty if the file has none.
-    project
-        Folder of the project.
-    """
-
-    name: str
-    pixel_size: float | None = None
-    tomogram: str = ""
-    project: Path = Path()
 
 
 @dataclass(frozen=True, kw_only=True)

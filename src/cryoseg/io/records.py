@@ -1,4 +1,4 @@
-"""The .json beside every output: what made it, from what, with which settings and weights."""
+"""Records: the .json file beside every output with its command, input, settings and weights."""
 
 from __future__ import annotations
 
@@ -28,19 +28,17 @@ def write_record(path: Path, record: Mapping[str, Any], *, overwrite: bool = Fal
     Parameters
     ----------
     path
-        The file; appears only when it is complete.
+        File of the record.
     record
-        May hold dataclasses, enums, paths, numpy scalars and arrays, tuples and sets (written
-        sorted). NaN and infinity become null, which JSON has instead.
+        Content, which may hold dataclasses, enumerations, paths, numpy scalars and arrays, tuples and sets.
+        NaN and infinity become null.
     overwrite
-        Replace an existing file.
+        Whether an existing file is replaced.
 
     Raises
     ------
     OutputError
         If the file exists or cannot be written.
-    TypeError
-        If a value has no form in JSON.
     """
     text = json.dumps(plain(record), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with atomic_text(path, overwrite=overwrite) as stream:
@@ -48,7 +46,7 @@ def write_record(path: Path, record: Mapping[str, Any], *, overwrite: bool = Fal
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read what `write_record` wrote.
+    """Read a record.
 
     Raises
     ------
@@ -69,10 +67,10 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; read in pieces.
+    """Return the SHA-256 of a file in hexadecimal.
 
-    Of a folder that is a volume, the hash of its files' names and hashes; of a data set in a file,
-    the hash of the file.
+    The hash of a folder is that of the names and hashes of its files, and that of a data set is the hash of
+    its file.
 
     Raises
     ------
@@ -93,7 +91,7 @@ def hash_file(path: Path) -> str:
 
 
 def describe_input(path: Path) -> dict[str, Any]:
-    """What a record says about an input: name, path as given, hash, and for a file its size and time.
+    """Return the entry of an input: name, path as given, hash, and size and time of a file.
 
     Raises
     ------
@@ -114,9 +112,7 @@ def describe_input(path: Path) -> dict[str, Any]:
 
 
 def is_same_input(path: Path, about: Mapping[str, Any]) -> bool:
-    """Whether an input is the one that a record describes.
-
-    Size and time that agree to the nanosecond are believed; the hash decides otherwise.
+    """Whether an input is that of a record: size and time agree to the nanosecond, or the hash agrees.
 
     Raises
     ------
@@ -132,7 +128,7 @@ def is_same_input(path: Path, about: Mapping[str, Any]) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON gives it back: enums as values, tuples as lists, NaN as None.
+    """Convert a value to a form that JSON supports: enumerations to values, tuples to lists, NaN to None.
 
     Raises
     ------
@@ -162,13 +158,7 @@ def plain(value: Any) -> Any:
 
 
 def score_to_json(value: Any) -> Any:
-    """A score, or a part of one, as JSON; unlike in records, infinity and NaN keep apart.
-
-    Parameters
-    ----------
-    value
-        Dataclass, tuple, dict, array, number, text or None.
-    """
+    """Convert a score or a part of it to a form that JSON supports; infinity and NaN become texts."""
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: score_to_json(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, dict):
@@ -185,12 +175,12 @@ def score_to_json(value: Any) -> Any:
 
 
 def read_score(path: Path) -> Score:
-    """The score in a record, under `score`.
+    """Read the score in a record.
 
     Raises
     ------
     InputError
-        If the record holds none, or one of another version.
+        If the record holds no score, or one of another version.
     """
     record = read_record(path)
     try:

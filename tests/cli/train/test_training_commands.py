@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.config.common import Precision
-from cryoseg.config.segment import Polarity
+from cryoseg.config.segment import Polarity, ViewConfig
 from cryoseg.config.train import (
     ClipConfig,
     ClipPrompts,
@@ -28,7 +28,6 @@ from cryoseg.config.train import (
     etsam_loop,
 )
 from cryoseg.config.train_sam import PretrainConfig, PromptMethod, SampleConfig, TrainView
-from cryoseg.config.view import ViewConfig
 from cryoseg.errors import ConfigError
 from cryoseg.methods.training.processes import ALONE
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from cryoseg.errors import InputError
-from cryoseg.io.inputs import ListedImage, listed_pixel_sizes, resolve_inputs
+from cryoseg.io.inputs import listed_pixel_sizes, resolve_inputs
 from cryoseg.io.picks.relion_images import read_image_list
+from cryoseg.types import ListedImage
 
 OPTICS = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 3.54\n2 1.77\n\n"
 NAMES_ONLY = "data_micrographs\n\nloop_\n_rlnMicrographName #1\na.mrc\n"

@@ -6,7 +6,7 @@ from PIL import Image
 from cryoseg.config.batch import Shard
 from cryoseg.errors import InputError
 from cryoseg.events import Report, Row, Status
-from cryoseg.pipelines.view.contact_sheet import sheet_path, write_contact_sheet
+from cryoseg.pipelines.batches.report import sheet_path, write_contact_sheet
 
 
 def row(folder: Path, name: str, status: Status) -> Row:

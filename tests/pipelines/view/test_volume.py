@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cryoseg.config.view import ViewConfig
+from cryoseg.config.segment import ViewConfig
 from cryoseg.errors import ConfigError, InputError, OutputError
 from cryoseg.events import Event, Warn
 from cryoseg.io.images.volumes import write_logits, write_mask

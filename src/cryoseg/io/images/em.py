@@ -27,26 +27,24 @@ _PIXEL_SIZE = slice(120, 124)  # the seventh parameter, in thousandths of an ang
 
 
 def read_em(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
-    """Read an EM volume, memory-mapped where it has this machine's byte order.
+    """Read an EM volume, memory-mapped if its byte order is that of this machine.
 
     Parameters
     ----------
     path
         The file.
     mode0
-        How to read bytes; `auto` reads them as signed.
+        How bytes are read; `auto` reads them as signed.
 
     Returns
     -------
     Tomogram
-        (z, y, x): int8 (or uint8), int16, int32, float32 or float64. The voxel size is the header's
-        pixel size on all axes, 0 where it gives none.
+        (z, y, x) in the type of the file. The voxel size is the pixel size in the header, or 0.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is no EM file, is shorter than its header says, or holds complex
-        numbers.
+        If the file cannot be read, is not an EM file, is too short, or holds complex numbers.
     """
     try:
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Read volumes out of HDF5 files, as EMAN2, ilastik, Fiji and one's own scripts write them."""
+"""Read volumes from HDF5 files of EMAN2, ilastik, Fiji and other programs."""
 
 from __future__ import annotations
 
@@ -25,19 +25,13 @@ _INSIDE = re.compile(rf"(?i)(?P<file>.+(?:{'|'.join(map(re.escape, HDF5_SUFFIXES
 
 
 def split_dataset(path: Path) -> tuple[Path, str]:
-    """The file, and the name of the data set in it; "" where the path names none.
-
-    Parameters
-    ----------
-    path
-        As the user typed it; of any format.
-    """
+    """Return the file of a path of any format, and the name of the data set in it, or ""."""
     match = _INSIDE.fullmatch(str(path))
     return (Path(match["file"]), match["inside"]) if match else (path, "")
 
 
 def with_dataset(file: Path, inside: str) -> Path:
-    """The path of a data set in a file; the file's own where `inside` is ""."""
+    """Return the path of a data set in a file; that of the file if `inside` is ""."""
     return Path(f"{file}:{inside}") if inside else file
 
 
@@ -52,21 +46,20 @@ def read_hdf5(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Parameters
     ----------
     path
-        The file, or `file.h5:/path/of/the/data/set`; without it, the only volume in the file.
+        `file.h5:/path/of/the/data/set`, or a file with one volume.
     mode0
-        Means nothing here.
+        Has no effect.
 
     Returns
     -------
     Tomogram
-        (z, y, x) in the data set's own type, memory-mapped where it lies in one piece in this
-        machine's byte order. The voxel size is that of EMAN2's `EMAN.apix_x` and its like, or of
-        `element_size_um`, else 0.
+        (z, y, x) in the type of the data set, memory-mapped if it is contiguous in the byte order of this
+        machine. The voxel size is that of `EMAN.apix_x` (EMAN2) or `element_size_um` (Fiji), otherwise 0.
 
     Raises
     ------
     InputError
-        If the file cannot be read, the data set is missing or no volume, or several could be meant.
+        If the file cannot be read, the data set is missing or not a volume, or the file has several.
     """
     try:
         import h5py
@@ -119,7 +112,7 @@ def _only(file: h5py.File, path: Path) -> h5py.Dataset:
 
 
 def _volumes(file: h5py.File) -> list[str]:
-    """Names of all data sets of numbers that could be one volume."""
+    """Return the names of all data sets of numbers that can be a volume."""
     import h5py
 
     names: list[str] = []
@@ -137,7 +130,7 @@ def _is_volume(shape: tuple[int, ...] | None) -> bool:
 
 
 def _axis_names(dataset: h5py.Dataset) -> list[str]:
-    """The letters of ilastik's axis tags; z, y, x with ones in front where it has none."""
+    """Return the letters of the axis tags of ilastik; without tags, the last three axes are z, y, x."""
     given = dataset.attrs.get("axistags")
     if isinstance(given, bytes | str):
         names = [str(axis["key"]) for axis in json.loads(given)["axes"]]
@@ -184,7 +177,7 @@ def _voxels(dataset: h5py.Dataset, file: Path, path: Path) -> NDArray[Any]:
 
 
 def _voxel_size(dataset: h5py.Dataset, axes: list[str]) -> tuple[float, float, float]:
-    """(z, y, x) in angstrom; 0 where no known attribute gives it."""
+    """Return the voxel size (z, y, x) in angstrom; 0 if no known attribute gives it."""
     for attributes in (dataset.attrs, dataset.parent.attrs):
         if any(name in attributes for name in _EMAN_SIZES):
             z, y, x = (_number(attributes.get(name)) for name in _EMAN_SIZES)

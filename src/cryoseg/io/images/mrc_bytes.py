@@ -1,7 +1,7 @@
-"""Whether the bytes of an MRC file of mode 0 are signed, where no stamp says so.
+"""Decide whether the bytes of an MRC file of mode 0 are signed, if no stamp says so.
 
-The standard says that they are signed, and many programs write unsigned ones. Bytes below 128 are the
-same number in both readings; of the others, the header's statistics and the histogram tell more.
+In the standard they are signed, but many programs write unsigned bytes. Bytes from 128 differ; for these, the
+statistics in the header and the histogram decide.
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ UNKNOWN = (
 def read_signedness(
     stored: NDArray[Any], density: tuple[float, float, float]
 ) -> tuple[np.dtype[Any], str | None]:
-    """Decide whether unstamped bytes are signed.
+    """Decide whether bytes without a stamp are signed.
 
     Parameters
     ----------
     stored
-        (sections, rows, columns) int8.
+        Bytes (sections, rows, columns) as int8.
     density
-        Minimum, maximum and mean as the header states them.
+        Minimum, maximum and mean in the header.
 
     Returns
     -------
     tuple
-        int8 or uint8, and a sentence for the user: that the bytes are read as unsigned and why, or that
-        nothing tells. None where they are signed for certain, or the same in both readings.
+        int8 or uint8, and a warning if the bytes are read as unsigned or nothing decides; otherwise None.
     """
     histogram = np.zeros(256, np.int64)
     for section in stored.view(np.uint8):
@@ -75,7 +74,7 @@ def _told_by_header(histogram: NDArray[np.int64], density: tuple[float, float, f
 
 
 def _told_by_histogram(histogram: NDArray[np.int64]) -> tuple[bool | None, str]:
-    """Whether bytes are signed, and why not.
+    """Return whether bytes are signed, None if nothing decides, and the reason if they are not.
 
     In the right reading the two ends of the histogram are far from each other, while the values beside
     the border of the wrong reading, 127 and 128 or -1 and 0, are neighbors and about equally frequent.

@@ -1,9 +1,4 @@
-"""The 1024 bytes before an MRC volume: what they say, and what is wrong with them.
-
-Headers in the field are often slightly wrong, and a strict reader would refuse half of a lab's
-archive. So every field that can be mended without guessing at the picture is mended, and each
-mend leaves a sentence for the user.
-"""
+"""Read the header of an MRC volume, correct what is certainly wrong in it, and warn of each correction."""
 
 from __future__ import annotations
 
@@ -63,7 +58,7 @@ _FIELDS = {  # name: (format, byte offset)
 
 
 def header_dtype(order: ByteOrder) -> np.dtype[Any]:
-    """Structured type of the header in one byte order."""
+    """Return the structured type of the header in one byte order."""
     dtype = np.dtype(
         {
             "names": list(_FIELDS),
@@ -77,30 +72,30 @@ def header_dtype(order: ByteOrder) -> np.dtype[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class MrcHeader:
-    """What the reader needs of a header.
+    """Content of a header.
 
     Attributes
     ----------
     stored_shape
-        (sections, rows, columns), the order of the bytes in the file.
+        Shape (sections, rows, columns) in the file.
     axes
-        For each of z, y, x the position of that axis in `stored_shape`.
+        Positions of z, y and x in `stored_shape`.
     dtype
-        Of a voxel, in the file's byte order; uint8 for packed 4-bit data.
+        Type of a voxel in the byte order of the file; uint8 for packed 4-bit data.
     packed
-        Two 4-bit voxels share a byte (mode 101).
+        Whether two 4-bit voxels share a byte (mode 101).
     extended_bytes
-        Length of the extended header as stated; it can be wrong.
+        Stated length of the extended header, which may be wrong.
     density
-        Minimum, maximum and mean of the voxels as stated.
+        Stated minimum, maximum and mean of the voxels.
     is_signedness_open
-        The bytes of mode 0 carry no stamp that says whether they are signed.
+        Whether mode 0 has no stamp that says whether the bytes are signed.
     extended_kind, extended_counts
-        What the header says about it: EXTTYP, and the bytes of nint and nreal.
+        EXTTYP, and the bytes of nint and nreal.
     is_extended_kept
-        An output may carry it: its bytes are in our order, or text, and so are its sections.
+        Whether outputs keep the extended header, because its byte order and axes are those of outputs.
     warnings
-        Sentences about what was wrong, without the file's name.
+        Corrections, one sentence each.
     """
 
     stored_shape: tuple[int, int, int]
@@ -118,7 +113,7 @@ class MrcHeader:
 
     @property
     def data_bytes(self) -> int:
-        """Length of the voxels in the file."""
+        """Size of the voxels in the file, in bytes."""
         sections, rows, columns = self.stored_shape
         row_bytes = (columns + 1) // 2 if self.packed else columns * self.dtype.itemsize
         return sections * rows * row_bytes
@@ -130,19 +125,18 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
     Parameters
     ----------
     block
-        The first 1024 bytes of the (uncompressed) file.
+        First 1024 bytes of the uncompressed file.
     path
-        For the messages.
+        Name of the file for messages.
     mode0
-        How to read the bytes of mode 0.
+        How bytes of mode 0 are read.
     file_bytes
-        Size of the uncompressed file where it is known; helps to find the byte order when the
-        machine stamp is wrong.
+        Size of the uncompressed file, if it is known; it decides the byte order if the stamp is wrong.
 
     Raises
     ------
     InputError
-        If the block is no MRC header, or one of a kind that is no volume of real numbers.
+        If the block is not the header of a volume of real numbers.
     """
     if len(block) < HEADER_BYTES:
         raise InputError(
@@ -335,7 +329,7 @@ def _voxel_size(fields: np.void, shape: list[int], warnings: list[str]) -> tuple
 
 
 def _old_origin(block: bytes, order: ByteOrder, warnings: list[str]) -> tuple[float, float, float] | None:
-    """The origin (z, y, x) of a header before MRC2000, which has it (as z, x, y) where MAP stands today.
+    """Return the origin (z, y, x) of a header before MRC2000, which has z, x, y at the place of MAP.
 
     Source: IMOD's MRC format description, the note on the header before version 2.6.20.
     """

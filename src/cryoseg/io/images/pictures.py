@@ -25,7 +25,7 @@ UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.De
 
 
 class Split(StrEnum):
-    """What a row of a list is for."""
+    """Use of a picture in a training."""
 
     TRAIN = "train"
     VAL = "val"
@@ -34,7 +34,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureRow:
-    """One row of a list: a picture, its mask, and what they are for."""
+    """One row of a list: a picture, its mask, and their use."""
 
     image: Path
     mask: Path
@@ -47,13 +47,13 @@ def read_picture_list(path: Path) -> list[PictureRow]:
     Parameters
     ----------
     path
-        CSV with the columns `image_name`, `train_type` and `mask_name`; relative names are looked
-        for beside the list.
+        CSV file with the columns `image_name`, `train_type` and `mask_name`, with names relative to its
+        folder.
 
     Raises
     ------
     InputError
-        If a column is missing, a row's picture and mask have different names or do not exist, a
+        If a column is missing, picture and mask of a row have different names or do not exist, a
         `train_type` is unknown, or there is no row.
 
     Source: xinkunwang111/ProMISe ProMISe/utilities/data_loader.py@ce0cfdb.
@@ -96,7 +96,7 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PictureRow:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """(y, x, 3), 8 bit, of a picture of any mode, turned as its camera says; transparency is ignored.
+    """Read a picture as (y, x, 3) in 8 bits, in the orientation of the camera, without transparency.
 
     Raises
     ------
@@ -107,14 +107,12 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_picture_mask(path: Path) -> NDArray[np.bool_]:
-    """(y, x) of a mask: brighter than half of white, or above 0 where the mask holds only 0 and 1.
-
-    Half, and not 0, because masks are stored as JPEG too.
+    """Read a mask (y, x) that is stored as 0 and 1, or as a picture, also JPEG, with white above one half.
 
     Raises
     ------
     InputError
-        If it is missing, no picture, or all of it is darker than half of white without being 0 and 1.
+        If the file is missing or not a picture, or has neither form.
     """
     grey = _read(path, "L")
     brightest = int(grey.max(initial=0))
@@ -127,19 +125,19 @@ def read_picture_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def read_probabilities(path: Path) -> NDArray[np.float32]:
-    """(y, x) in [0, 1] of a predicted mask, grey or black and white."""
+    """Read a predicted mask, grey or black and white, as (y, x) in [0, 1]."""
     grey = _read(path, "L")
     scale = 1 if grey.max(initial=0) <= 1 else 255
     return (grey / scale).astype(np.float32)
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(y, x) of a picture as it is read, without decoding it.
+    """Return the shape (y, x) of a picture as it is read, without decoding it.
 
     Raises
     ------
     InputError
-        If it is missing or no picture.
+        If the file is missing or not a picture.
     """
     try:
         with warnings.catch_warnings():
@@ -152,14 +150,14 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """What to say of a file that Pillow cannot read."""
+    """Return the error for a file that Pillow cannot read."""
     is_other = isinstance(error, UnidentifiedImageError)  # its text names an address in memory
     text = "of no known kind" if is_other else " ".join(str(error).split())
     return InputError(f"{path}: cannot be read as a picture ({text}). Export it again.")
 
 
 def in_memory(path: Path) -> io.BytesIO:
-    """The file in memory: on a file, Pillow takes memory for whatever length a damaged chunk claims."""
+    """Read a file into memory; from a file, Pillow allocates any length that a damaged chunk claims."""
     return io.BytesIO(path.read_bytes())
 
 

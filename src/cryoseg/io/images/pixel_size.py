@@ -1,4 +1,4 @@
-"""The scale of a tomogram whose header may not tell it."""
+"""Pixel sizes of tomograms whose header may not give them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,14 @@ FARTHEST = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSize:
-    """The scale that a run works at, in angstrom, and where it came from: option, header or model."""
+    """Pixel size in angstrom, and its source: option, header or assumed."""
 
     angstrom: float
     source: str
 
 
 def contradiction(geometry: Geometry, pixel_size: float) -> str | None:
-    """What is doubtful about a pixel size that is far from a header's, or None.
-
-    Parameters
-    ----------
-    geometry
-        As the header gives it.
-    pixel_size
-        In angstrom, as the user gave it.
-    """
+    """Return a warning if a given pixel size in angstrom is far from that of the header; otherwise None."""
     header = geometry.voxel_size[2]
     if improbable_voxel_size(geometry) or 1 / FARTHEST < pixel_size / header < FARTHEST:
         return None
@@ -42,15 +34,7 @@ def contradiction(geometry: Geometry, pixel_size: float) -> str | None:
 
 
 def with_pixel_size(tomogram: Tomogram, pixel_size: float) -> Tomogram:
-    """A tomogram with another voxel size than its header's, and a warning where they contradict each other.
-
-    Parameters
-    ----------
-    tomogram
-        As read.
-    pixel_size
-        In angstrom, along all axes.
-    """
+    """Return a tomogram with this pixel size in angstrom, and a warning if the header differs much."""
     doubt = contradiction(tomogram.geometry, pixel_size)
     return replace(
         tomogram,
@@ -62,16 +46,16 @@ def with_pixel_size(tomogram: Tomogram, pixel_size: float) -> Tomogram:
 def settle_pixel_size(
     tomogram: Tomogram, *, override: float | None, assumed: float
 ) -> tuple[PixelSize, str | None]:
-    """The pixel size to work at, and a warning where it or the header cannot be believed.
+    """Return the pixel size of a tomogram, and a warning if it is doubtful.
 
     Parameters
     ----------
     tomogram
-        As read.
+        Tomogram as it was read.
     override
-        `--pixel-size`, in angstrom.
+        Given pixel size in angstrom, if any.
     assumed
-        The model's own scale, taken where the header gives none.
+        Pixel size of the model in angstrom, which is used if the header gives none.
     """
     if override is not None:
         doubt = contradiction(tomogram.geometry, override)

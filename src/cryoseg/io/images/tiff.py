@@ -1,4 +1,4 @@
-"""Read TIFF stacks as volumes: OME-TIFF, ImageJ, IMOD and plain pages; and the pixel size in a TIFF."""
+"""Read volumes and images from TIFF files of OME, ImageJ, IMOD and other programs."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _SILENT = logging.NullHandler()
 
 
 def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
-    """Read a TIFF of one volume; the pages are its slices.
+    """Read a TIFF file of one volume, whose pages are the slices.
 
     Parameters
     ----------
     path
         The file.
     mode0
-        Means nothing here.
+        Has no effect.
 
     Returns
     -------
     Tomogram
-        (z, y, x) in the file's data type; uncompressed pages that lie one after the other in this
-        machine's byte order are memory-mapped. The voxel size is 0 where the file gives none.
+        (z, y, x) in the type of the file, memory-mapped if the pages are contiguous in the byte order of this
+        machine. The voxel size is 0 if the file gives none.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
 
 
 def read_tiff_page(path: Path) -> tuple[NDArray[Any], float]:
-    """The only page of a TIFF, (y, x) or (y, x, samples) as stored, and its pixel size in angstrom.
+    """Return the only page of a TIFF file, (y, x) or (y, x, samples), and its pixel size in angstrom.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def read_tiff_page(path: Path) -> tuple[NDArray[Any], float]:
 
 
 def count_pages(path: Path) -> int:
-    """How many images a TIFF holds; 0 where it cannot be read."""
+    """Return the number of images in a TIFF file; 0 if it cannot be read."""
     try:
         with _open(path) as file:
             return len(file.pages)
@@ -109,15 +109,7 @@ def count_pages(path: Path) -> int:
 
 
 def voxel_size(file: tifffile.TiffFile, index: int) -> tuple[float, float, float]:
-    """(z, y, x) in angstrom of one series; 0.0 where the file says nothing that a microscope could mean.
-
-    Parameters
-    ----------
-    file
-        Open.
-    index
-        Of the series.
-    """
+    """Return the voxel size (z, y, x) in angstrom of a series; 0 if the file gives no plausible one."""
     if file.ome_metadata:
         return _ome_size(file.ome_metadata, index)
     tags = file.pages.first.tags
@@ -150,7 +142,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def _series(file: tifffile.TiffFile, path: Path, warnings: list[str]) -> tuple[int, tifffile.TiffPageSeries]:
-    """The series that is the volume, and its place in the file."""
+    """Return the series that is the volume, and its index in the file."""
     # Counting ends at a page that points back to itself; reading pages one by one does not.
     len(file.pages)
     found = list(file.series)
@@ -177,7 +169,7 @@ def _all_axes(series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
 
 
 def _long_axes(series: tifffile.TiffPageSeries) -> dict[str, int]:
-    """Axes by tifffile's letters, without those of length one; y and x are always there."""
+    """Return the lengths of the axes by letter, without axes of length one other than y and x."""
     named = zip(*_all_axes(series), strict=True)
     return {axis: int(n) for axis, n in named if n != 1 or axis in "YX"}
 
@@ -251,7 +243,7 @@ def _ome_size(text: str, index: int) -> tuple[float, float, float]:
 
 
 def _per_pixel(tag: Any) -> float:
-    """Units of length a pixel, from a resolution in pixels a unit."""
+    """Convert a resolution in pixels per unit to units per pixel."""
     above, below = tag.value if tag is not None else (0, 0)
     return float(below / above) if above and below else 0.0
 
@@ -280,15 +272,8 @@ _NAMES = {
 
 
 def angstrom_per(unit: str) -> float:
-    """Length of a unit in angstrom, 0.0 where it is unknown or no length, such as pixels.
+    """Return the length in angstrom of a unit, given by symbol or English name; 0 if it is unknown.
 
-    Parameters
-    ----------
-    unit
-        A symbol, or an English name in any case, also in the plural.
-
-    Notes
-    -----
     Sources: OME schema 2016-06, UnitsLength; OME-NGFF 0.4, units of UDUNITS-2; TIFF 6.0, ResolutionUnit.
     """
     # Unicode has two micro signs and two angstrom signs, and ImageJ escapes them.

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from cryoseg.errors import InputError
-from cryoseg.io.inputs import ListedImage
 from cryoseg.io.picks.star import Tables, numbers, read_tables
+from cryoseg.types import ListedImage
 
 # Columns that name whole images; the first of them wins.
 _TOMOGRAMS = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised")

@@ -12,7 +12,6 @@ import numpy as np
 from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
-from cryoseg.io.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
@@ -25,6 +24,7 @@ from cryoseg.io.images.volumes import (
 )
 from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import folder_of, lock, make_folder
+from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks

@@ -25,11 +25,11 @@ from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.masks.postprocess import find_components, postprocess_mask, why_emptied
 from cryoseg.events import Note, OnEvent, Report, StageProgress, Warn, ignore
-from cryoseg.io.chimerax import Scene, write_scene
 from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
 from cryoseg.io.images.volumes import check_finite, made_by, read_tomogram, write_logits, write_mask
 from cryoseg.io.inputs import listed_pixel_sizes, output_stems, resolve_inputs
 from cryoseg.io.outputs import folder_of, make_folder
+from cryoseg.io.picks.chimerax import Scene, write_scene
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe, peak_device_memory, release_memory
 from cryoseg.methods.segmenter import Execution, SegmentInput

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg import __version__
-from cryoseg.config.segment import PostprocessLengths, PostprocessStep
-from cryoseg.config.view import ViewConfig
+from cryoseg.config.segment import PostprocessLengths, PostprocessStep, ViewConfig
 from cryoseg.core.grids.binning import (
     Factors,
     Greys,

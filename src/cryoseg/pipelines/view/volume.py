@@ -9,18 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoseg.config.segment import PostprocessStep
-from cryoseg.config.view import ViewConfig
+from cryoseg.config.segment import PostprocessStep, ViewConfig
 from cryoseg.core.grids.axes import points_outside
 from cryoseg.core.grids.binning import Factors, binned_shape
 from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
-from cryoseg.io.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.images.micrographs import is_single_image, read_micrograph
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.outputs import atomic_output
+from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cryoseg.errors import OutputError
-from cryoseg.io.chimerax import Scene, chimerax_frame, write_markers, write_scene
+from cryoseg.io.picks.chimerax import Scene, chimerax_frame, write_markers, write_scene
 from cryoseg.types import Geometry, Picks, Tomogram
 
 
