@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cryoseg.config import DeviceName, Precision
 from cryoseg.errors import ConfigError, DeviceError
@@ -87,6 +90,25 @@ def slices_at_once(device: torch.device) -> int:
 def ready_for_transfer(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return a tensor of any shape in memory from which it can be copied while the device computes."""
     return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def to_host(tensor: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
+    """Begin to copy a float32 tensor to the CPU, and return a function that waits for the copy.
+
+    Until that function is called, the device goes on with other work.
+    """
+    if tensor.device.type != "cuda":
+        return lambda: tensor.cpu().numpy()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> NDArray[np.float32]:
+        copied.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def release_memory(device: torch.device) -> None:

@@ -137,8 +137,8 @@ class TileGrid:
     side: int
     shape: tuple[int, int]
 
-    def cut(self, image: FloatArray) -> FloatArray:
-        """Cut (C, y, x) channels into (tiles, C, side, side); an image smaller than a tile is padded."""
+    def padded(self, image: FloatArray) -> FloatArray:
+        """Return (C, y, x) channels of at least the size of a tile."""
         height, width = self.shape
         pad_y, pad_x = max(0, self.side - height), max(0, self.side - width)
         if pad_y or pad_x:
@@ -147,6 +147,11 @@ class TileGrid:
             image = np.pad(
                 image, ((0, 0), (0, pad_y), (0, pad_x)), mode="symmetric" if long_enough else "edge"
             )
+        return image
+
+    def cut(self, image: FloatArray) -> FloatArray:
+        """Cut (C, y, x) channels into (tiles, C, side, side); an image smaller than a tile is padded."""
+        image = self.padded(image)
         return np.stack([image[:, y : y + self.side, x : x + self.side] for y, x in self.corners])
 
     def over(self, signal: BoolArray) -> TileGrid:
@@ -160,17 +165,24 @@ class TileGrid:
 
     def stitch(self, tiles: FloatArray) -> FloatArray:
         """Blend (tiles, side, side) values into (y, x): weighted means in overlaps, 0 outside all tiles."""
-        height, width = max(self.shape[0], self.side), max(self.shape[1], self.side)
-        total = np.zeros((height, width), np.float32)
-        weight = np.zeros((height, width), np.float32)
-        # Pyramidal weights: near the border of a tile the network has the least context.
-        ramp = np.minimum(np.arange(self.side) + 1, self.side - np.arange(self.side)).astype(np.float32)
-        window = np.minimum.outer(ramp, ramp)
+        window, weight = self.window(), self.weight()
+        total = np.zeros_like(weight)
         for (y, x), tile in zip(self.corners, tiles, strict=True):
             total[y : y + self.side, x : x + self.side] += tile * window
-            weight[y : y + self.side, x : x + self.side] += window
         merged: FloatArray = np.divide(total, weight, out=total, where=weight > 0)
         return merged[: self.shape[0], : self.shape[1]]
+
+    def window(self) -> FloatArray:
+        """Return the weights (side, side) of a tile, which fall to its border, where context is missing."""
+        ramp = np.minimum(np.arange(self.side) + 1, self.side - np.arange(self.side)).astype(np.float32)
+        return np.minimum.outer(ramp, ramp)
+
+    def weight(self) -> FloatArray:
+        """Return the sum of the weights of all tiles in each pixel of the padded image."""
+        total = np.zeros((max(self.shape[0], self.side), max(self.shape[1], self.side)), np.float32)
+        for y, x in self.corners:
+            total[y : y + self.side, x : x + self.side] += self.window()
+        return total
 
 
 def tile_grid(shape: tuple[int, int], side: int, overlap: int) -> TileGrid:

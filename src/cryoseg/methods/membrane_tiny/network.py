@@ -33,7 +33,7 @@ from cryoseg.core.grids.robust import robust_map
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.device import autocast
-from cryoseg.methods.membrane_tiny.propagation import CHANNELS, TILES_AT_ONCE, TiledVolume, propagate
+from cryoseg.methods.membrane_tiny.propagation import CHANNELS, TiledVolume, propagate, tiles_at_once
 from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors
 from cryoseg.methods.sam.fine_sam2 import FineSam2
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput, no_progress
@@ -138,7 +138,7 @@ def run_stages(
         intensity=intensity,
         grid=grid,
         window=recipe.window,
-        tiles_at_once=max(1, TILES_AT_ONCE >> execution.memory_level),
+        tiles_at_once=tiles_at_once(execution.device, execution.memory_level),
     )
     views = config.views or (Direction.BACKWARD,)
     slices: Counter[int] = Counter()

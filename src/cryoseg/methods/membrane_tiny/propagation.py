@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cryoseg.core.grids.resample import Slices, TileGrid
 from cryoseg.core.grids.robust import IntensityMap
+from cryoseg.methods.device import ready_for_transfer, to_host
 from cryoseg.methods.sam.fine_sam2 import FineSam2, SliceMemory
 from cryoseg.types import FloatArray
 
@@ -32,27 +33,14 @@ def offset_indices(z: int, depth: int, offsets: tuple[int, ...]) -> NDArray[np.i
     return np.clip(np.add(z, offsets, dtype=np.intp), 0, depth - 1)
 
 
-def slice_stack(
-    planes: FloatArray, stage1_logits: FloatArray | None = None, *, reverse: bool = False
-) -> FloatArray:
-    """Return the channels of one slice, (5, y, x) or (16, y, x) float32.
-
-    Parameters
-    ----------
-    planes
-        (5, y, x) normalized slices at `SLICE_OFFSETS`, lowest z first.
-    stage1_logits
-        (11, y, x) stage-1 logits at `LOGIT_OFFSETS`, which stage 2 needs; they are appended.
-    reverse
-        Whether the highest z comes first, for propagation towards lower z.
-    """
-    parts = [planes]
-    if stage1_logits is not None:
-        parts.append(np.clip(stage1_logits, -LOGIT_CLIP, LOGIT_CLIP) / np.float32(LOGIT_CLIP))
-    return np.concatenate([part[::-1] if reverse else part for part in parts]).astype(np.float32, copy=False)
+# Numbers of tiles that limit the memory of activations; more are no faster.
+TILES_AT_ONCE = {"cpu": 4}  # by type of device
+TILES_AT_ONCE_ELSEWHERE = 16
 
 
-TILES_AT_ONCE = 4  # limits the memory of activations; more are no faster on a CPU
+def tiles_at_once(device: torch.device, memory_level: int) -> int:
+    """Return the number of tiles that the network processes together; each memory level halves it."""
+    return max(1, TILES_AT_ONCE.get(device.type, TILES_AT_ONCE_ELSEWHERE) >> memory_level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +65,7 @@ class TiledVolume:
     intensity: IntensityMap
     grid: TileGrid
     window: int
-    tiles_at_once: int = TILES_AT_ONCE
+    tiles_at_once: int = TILES_AT_ONCE["cpu"]
 
 
 def propagate(
@@ -109,25 +97,79 @@ def propagate(
     """
     depth, at_once = len(volume.data), volume.tiles_at_once
     order = range(depth - 1, -1, -1) if reverse else range(depth)
+    step = order.step
     starts = range(0, len(volume.grid.corners), at_once)
     memories: list[SliceMemory] = [deque(maxlen=volume.window - 1) for _ in starts]
     device = next(model.parameters()).device
-    grey: dict[int, FloatArray] = {}
-    pending: deque[tuple[int, FloatArray]] = deque()
+    blend = _Blend(volume.grid, device)
+    grey = _SliceCache(lambda z: volume.intensity(volume.data[z]), volume.grid, device)
+    inputs: list[tuple[_SliceCache, tuple[int, ...]]] = [(grey, SLICE_OFFSETS)]
+    if stage1 is not None:
+        logits_of_stage1 = stage1
+        scaled = _SliceCache(
+            lambda z: np.clip(logits_of_stage1[z], -LOGIT_CLIP, LOGIT_CLIP) / np.float32(LOGIT_CLIP),
+            volume.grid,
+            device,
+        )
+        inputs.append((scaled, LOGIT_OFFSETS))
+    pending: deque[tuple[int, Callable[[], FloatArray]]] = deque()
     for z in order:
-        around = offset_indices(z, depth, SLICE_OFFSETS)
-        grey = {i: grey[i] if i in grey else volume.intensity(volume.data[i]) for i in map(int, around)}
-        planes = np.stack([grey[int(i)] for i in around])
-        before = None if stage1 is None else stage1[offset_indices(z, depth, LOGIT_OFFSETS)]
-        tiles = torch.from_numpy(volume.grid.cut(slice_stack(planes, before, reverse=reverse)))
+        # The slice that comes first in the direction of propagation is the first channel.
+        channels = torch.cat(
+            [cache.stack(offset_indices(z, depth, offsets)[::step]) for cache, offsets in inputs]
+        )
+        tiles = blend.cut(channels)
         logits = [
-            model.track_slice(tiles[start : start + at_once].to(device), memory)
+            model.track_slice(tiles[start : start + at_once], memory)
             for start, memory in zip(starts, memories, strict=True)
         ]
-        pending.append((z, volume.grid.stitch(torch.cat(logits).cpu().numpy())))
+        pending.append((z, to_host(blend.stitch(torch.cat(logits)))))
         if len(pending) > REACH[2]:
             done, merged = pending.popleft()
-            out[done] = merged
+            out[done] = merged()
         on_slice()
     for done, merged in pending:
-        out[done] = merged
+        out[done] = merged()
+
+
+class _SliceCache:
+    """Slices on the device, each of which is computed and copied there once."""
+
+    def __init__(self, read: Callable[[int], FloatArray], grid: TileGrid, device: torch.device) -> None:
+        self._read, self._grid, self._device = read, grid, device
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def stack(self, indices: NDArray[np.intp]) -> torch.Tensor:
+        """Return slices as (n, y, x) float32 of at least the size of a tile, and forget those left behind."""
+        wanted = [int(i) for i in indices]
+        low, high = min(wanted), max(wanted)
+        self._kept = {z: kept for z, kept in self._kept.items() if low <= z <= high}
+        for z in wanted:
+            if z not in self._kept:
+                plane = torch.from_numpy(self._grid.padded(self._read(z)[None])[0])
+                self._kept[z] = ready_for_transfer(plane, self._device).to(self._device, non_blocking=True)
+        return torch.stack([self._kept[z] for z in wanted])
+
+
+class _Blend:
+    """Cut and blend tiles on the device, as `TileGrid` does on the CPU."""
+
+    def __init__(self, grid: TileGrid, device: torch.device) -> None:
+        self._grid = grid
+        self._window, self._weight = (
+            torch.from_numpy(part).to(device) for part in (grid.window(), grid.weight())
+        )
+
+    def cut(self, channels: torch.Tensor) -> torch.Tensor:
+        """Cut (C, y, x) into (tiles, C, side, side)."""
+        side = self._grid.side
+        return torch.stack([channels[:, y : y + side, x : x + side] for y, x in self._grid.corners])
+
+    def stitch(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Blend (tiles, side, side) into (y, x)."""
+        side, (height, width) = self._grid.side, self._grid.shape
+        total = torch.zeros_like(self._weight)
+        for (y, x), tile in zip(self._grid.corners, tiles, strict=True):
+            total[y : y + side, x : x + side] += tile * self._window
+        merged = torch.where(self._weight > 0, total / self._weight, 0)
+        return merged[:height, :width].contiguous()
