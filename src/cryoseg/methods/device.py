@@ -93,7 +93,7 @@ def ready_for_transfer(tensor: torch.Tensor, device: torch.device) -> torch.Tens
 
 
 def to_host(tensor: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
-    """Begin to copy a float32 tensor to the CPU, and return a function that waits for the copy.
+    """Begin to copy a float32 tensor of any shape to the CPU, and return a function that waits for the copy.
 
     Until that function is called, the device goes on with other work.
     """
