@@ -32,6 +32,7 @@ from cryoseg.config.segment import PostprocessConfig
 from cryoseg.errors import CryosegError, InputError
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.motive_lists import tomogram_numbers
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
@@ -57,6 +58,7 @@ class Example:
     content: bytes | str
     points: dict[str, Points]
     scores: dict[str, list[float]] | None = None
+    rotations: dict[str, np.ndarray] | None = None
     frame: PickFrame = field(default_factory=lambda: PickFrame(voxel_size=VOXEL, shape=SHAPE))
     unbinned: bool = False
     error: str = ""  # words of an error that is right as well
@@ -78,6 +80,39 @@ def scores_of(rng: Random, points: dict[str, Points]) -> dict[str, list[float]] 
     if rng.random() < 0.5:
         return None
     return {name: [round(rng.random(), 4) for _ in rows] for name, rows in points.items()}
+
+
+def about(axis: str, degrees: np.ndarray) -> np.ndarray:
+    """Rotations of vectors by angles (n,) about an axis, counterclockwise seen against it."""
+    c, s, o, i = np.cos(np.radians(degrees)), np.sin(np.radians(degrees)), 0 * degrees, 0 * degrees + 1
+    rows = {
+        "x": (i, o, o, o, c, -s, o, s, c),
+        "y": (c, o, s, o, i, o, -s, o, c),
+        "z": (c, -s, o, s, c, o, o, o, i),
+    }
+    return np.stack(rows[axis], axis=1).reshape(-1, 3, 3)
+
+
+def angles_of(rng: Random, count: int) -> np.ndarray:
+    """Three angles each in degrees, of which the middle one is that of the tilt."""
+    return np.array(
+        [[rng.randint(-179, 180), rng.randint(0, 180), rng.randint(-179, 180)] for _ in range(count)], float
+    )
+
+
+def relion_matrices(angles: np.ndarray) -> np.ndarray:
+    rot, tilt, psi = angles.T
+    return about("z", -psi) @ about("y", -tilt) @ about("z", -rot)
+
+
+def motl_matrices(angles: np.ndarray) -> np.ndarray:
+    phi, theta, psi = angles.T
+    return about("z", psi) @ about("x", theta) @ about("z", phi)
+
+
+def dynamo_matrices(angles: np.ndarray) -> np.ndarray:
+    tdrot, tilt, narot = angles.T
+    return about("z", -tdrot) @ about("x", -tilt) @ about("z", -narot)
 
 
 def encoded(rng: Random, lines: list[str]) -> str:
@@ -117,6 +152,7 @@ def star(rng: Random) -> Example:
     own = {name: np.array([points[name][index] for one, index in rows if one == name]) for name in points}
     shift = np.array([rng.choice((0.0, 16.0, -8.0)) for _ in range(dimensions)])
     has_shift = rng.random() < 0.3
+    angles = {row: angles_of(rng, 1)[0] for row in rows} if rng.random() < 0.5 else None
     names = ["rlnMicrographName"] if dimensions == 2 else ["rlnMicrographName", "rlnTomoName"]
     lines: list[str] = []
     parts = [rows[:1], rows[1:]] if rng.random() < 0.3 and len(rows) > 1 else [rows]
@@ -130,7 +166,10 @@ def star(rng: Random) -> Example:
                 columns[f"rlnOrigin{'XYZ'[axis]}Angst"] = [f"{shift[axis]}"] * len(part)
         if scores:
             columns["rlnAutopickFigureOfMerit"] = [str(scores[name][index]) for name, index in part]
-        for extra in rng.sample(("rlnOpticsGroup", "rlnAnglePsi", "rlnClassNumber"), rng.randint(0, 3)):
+        for at, kind in enumerate(("Rot", "Tilt", "Psi")):
+            if angles:
+                columns[f"rlnAngle{kind}"] = [f"{angles[row][at]}" for row in part]
+        for extra in rng.sample(("rlnOpticsGroup", "rlnVoltage", "rlnClassNumber"), rng.randint(0, 3)):
             columns[extra] = ["1"] * len(part)
         optics = "# version 30001\ndata_optics\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n1 300\n"
         lines += star_lines(rng, columns, block=block, optics=rng.choice(("", optics)))
@@ -140,7 +179,12 @@ def star(rng: Random) -> Example:
         if scores is None
         else {name: [scores[name][index] for one, index in rows if one == name] for name in points}
     )
-    return Example("a.star", encoded(rng, lines), expected, shuffled)
+    matrices = (
+        {name: relion_matrices(np.array([angles[row] for row in rows if row[0] == name])) for name in points}
+        if angles
+        else None
+    )
+    return Example("a.star", encoded(rng, lines), expected, shuffled, matrices)
 
 
 def relion_star(rng: Random) -> Example:
@@ -157,7 +201,9 @@ def relion_star(rng: Random) -> Example:
             values = (values - (4 * SHAPE[2 - axis] / 2 - 1)) * 2.0
         column = f"rlnCenteredCoordinate{'XYZ'[axis]}Angst" if is_five else f"rlnCoordinate{'XYZ'[axis]}"
         columns[column] = [f"{value:.5f}" for value in values]
-    return Example("a.star", encoded(rng, star_lines(rng, columns)), points, None, frame, not is_five)
+    return Example(
+        "a.star", encoded(rng, star_lines(rng, columns)), points, frame=frame, unbinned=not is_five
+    )
 
 
 HEADERS = (
@@ -207,7 +253,7 @@ def cetpick(rng: Random) -> Example:
         for row in own
     ]
     frame = PickFrame(voxel_size=VOXEL, shape=SHAPE, thickness_axis=axis)
-    return Example("a.txt", encoded(rng, lines), points, None, frame)
+    return Example("a.txt", encoded(rng, lines), points, frame=frame)
 
 
 def coords(rng: Random) -> Example:
@@ -224,7 +270,7 @@ def coords(rng: Random) -> Example:
         lines.append(("\t" if is_cetpick else " ").join(cells))
     error = "" if order else "--coords-order"
     return Example(
-        "a.coords", encoded(rng, lines), {"": own}, {"": scores} if scores else None, frame, error=error
+        "a.coords", encoded(rng, lines), {"": own}, {"": scores} if scores else None, frame=frame, error=error
     )
 
 
@@ -292,17 +338,136 @@ def imod(rng: Random) -> Example:
 
 def ndjson(rng: Random) -> Example:
     own = points_of(rng, 3, rng.randint(1, 5))
+    matrices = motl_matrices(angles_of(rng, len(own))) if rng.random() < 0.5 else None
     lines = []
-    for x, y, z in own:
+    for index, (x, y, z) in enumerate(own):
         item: dict[str, Any] = {"type": "point", "location": {"z": z, "x": x, "y": y}}
-        if rng.random() < 0.3:
-            item |= {"type": "orientedPoint", "xyz_rotation_matrix": np.eye(3).tolist()}
+        if matrices is not None:
+            item |= {"type": "orientedPoint", "xyz_rotation_matrix": matrices[index].tolist()}
         lines.append(json.dumps(item))
-    return Example("a.ndjson", "\n".join(lines) + "\n", {"": own})
+    rotations = None if matrices is None else {"": matrices}
+    return Example("a.ndjson", "\n".join(lines) + "\n", {"": own}, rotations=rotations)
+
+
+def copick(rng: Random) -> Example:
+    own = points_of(rng, 3, rng.randint(1, 5))
+    matrices = motl_matrices(angles_of(rng, len(own)))
+    shift = np.array([rng.choice((0.0, 16.0, -8.0)) for _ in range(3)])
+    scores = [round(rng.random(), 4) for _ in own]
+    points = []
+    for index, row in enumerate(own):
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = matrices[index], shift
+        x, y, z = (row * VOXEL).tolist()
+        points.append(
+            {"location": {"x": x, "y": y, "z": z}, "transformation_": matrix.tolist(), "score": scores[index]}
+        )
+    content = {
+        "pickable_object_name": "a",
+        "user_id": "b",
+        "session_id": "0",
+        "run_name": "TS_01",
+        "points": points,
+    }
+    name = "TS_01"
+    return Example(
+        "b_0_a.json", json.dumps(content), {name: own + shift / VOXEL}, {name: scores}, {name: matrices}
+    )
+
+
+def numbered(rng: Random) -> tuple[dict[str, Points], dict[str, np.ndarray], np.ndarray]:
+    """Points and angles of tomograms with numbers in place of names, and one shift in voxels."""
+    names = [str(number) for number in sorted(rng.sample(range(1, 40), rng.randint(1, 3)))]
+    points = {name: points_of(rng, 3, rng.randint(1, 4)) for name in names}
+    shift = np.array([rng.choice((0.0, 1.5, -2.0)) for _ in range(3)])
+    return points, {name: angles_of(rng, len(own)) for name, own in points.items()}, shift
+
+
+def dynamo(rng: Random) -> Example:
+    points, angles, shift = numbered(rng)
+    scores = {name: [round(rng.random(), 4) for _ in own] for name, own in points.items()}
+    lines = []
+    for name, own in points.items():
+        for index, (place, three) in enumerate(zip(own, angles[name], strict=True)):
+            cells = [0.0] * rng.choice((35, 42))
+            cells = (cells + [0.0] * 7)[: 35 if not lines else len(lines[0].split())]
+            cells[0], cells[1], cells[9], cells[19] = len(lines) + 1, 1, scores[name][index], float(name)
+            cells[3:6], cells[6:9], cells[23:26] = shift, three, place
+            lines.append(" ".join(f"{cell:.8g}" for cell in cells))
+    return Example(
+        "a.tbl",
+        encoded(rng, lines),
+        {name: own + shift for name, own in points.items()},
+        scores,
+        {name: dynamo_matrices(three) for name, three in angles.items()},
+    )
+
+
+def motive_list(rng: Random) -> Example:
+    points, angles, shift = numbered(rng)
+    rows = []
+    for name, own in points.items():
+        for place, (phi, theta, psi) in zip(own, angles[name], strict=True):
+            row = [
+                0.5,
+                0,
+                0,
+                len(rows) + 1,
+                float(name),
+                1,
+                0,
+                *(place + 1),
+                *shift,
+                0,
+                0,
+                0,
+                phi,
+                psi,
+                theta,
+                1,
+            ]
+            rows.append(row)
+    header = bytearray(512)
+    order, header[0], header[3] = "<", 6, 5
+    struct.pack_into("<3i", header, 4, 20, len(rows), 1)
+    return Example(
+        "a.em",
+        bytes(header) + np.array(rows, f"{order}f4").tobytes(),
+        {name: own + shift for name, own in points.items()},
+        {name: [0.5] * len(own) for name, own in points.items()},
+        {name: motl_matrices(three) for name, three in angles.items()},
+    )
+
+
+def stopgap(rng: Random) -> Example:
+    points, angles, shift = numbered(rng)
+    columns: dict[str, list[str]] = {}
+    for name, own in points.items():
+        for place, (phi, theta, psi) in zip(own, angles[name], strict=True):
+            cells = {
+                "motl_idx": 1,
+                "tomo_num": name,
+                "object": 1,
+                "subtomo_num": 1,
+                "halfset": "A",
+                "score": 0.5,
+            }
+            cells |= {f"orig_{axis}": value + 1 for axis, value in zip("xyz", place, strict=True)}
+            cells |= {f"{axis}_shift": value for axis, value in zip("xyz", shift, strict=True)}
+            for key, value in (cells | {"phi": phi, "psi": psi, "the": theta, "class": 1}).items():
+                columns.setdefault(key, []).append(str(value))
+    return Example(
+        "a.star",
+        encoded(rng, star_lines(rng, columns, block="stopgap_motivelist")),
+        {name: own + shift for name, own in points.items()},
+        {name: [0.5] * len(own) for name, own in points.items()},
+        {name: motl_matrices(three) for name, three in angles.items()},
+    )
 
 
 WRITERS: tuple[Callable[[Random], Example], ...] = (
     *(star, star, star, relion_star, table, table, cetpick, coords, coords, bare, box, cbox, imod, ndjson),
+    *(copick, dynamo, motive_list, stopgap),
 )
 
 
@@ -321,16 +486,18 @@ def check_picks(rng: Random, folder: Path) -> str:
         assert example.error, (refusal, content)
         assert example.error in refusal, content
         return "refused"
-    compare(example.points, example.scores, sets, example.tolerance, content)
+    compare(example, example.points, example.scores, sets, example.tolerance)
+    check_rotations(example.rotations, sets)
     kind = f"read {example.name}"
-    flat = next(iter(example.points.values())).shape[1] == 2
-    flavors = [PickFormat.STAR, PickFormat.CSV]
-    if len(sets) == 1:
-        flavors += (
-            [PickFormat.CBOX, PickFormat.BOX]
-            if flat
-            else [PickFormat.MOD, PickFormat.NDJSON, PickFormat.COORDS]
-        )
+    dimensions = next(iter(example.points.values())).shape[1]
+    flavors = [
+        one
+        for one in PickFormat
+        if dimensions in one.traits.dimensions
+        and (one.traits.several or len(sets) == 1)
+        and one
+        not in (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5, PickFormat.CRYOSPARC, PickFormat.CRYOPPP)
+    ]
     flavor = rng.choice(flavors)
     target = folder / f"out{flavor.suffix}"
     config = ConvertConfig(flavor=flavor, diameter_px=20, from_relion4=example.unbinned)
@@ -339,22 +506,39 @@ def check_picks(rng: Random, folder: Path) -> str:
     again = read_picks(target, own_frame)
     wide = {PickFormat.COORDS: 0.51, PickFormat.BOX: 0.51}.get(flavor, 2 * example.tolerance)
     # Files of one image name none, and convert gives an image without a name that of its file.
-    name_of = (lambda name: name or "a") if flavor in (PickFormat.STAR, PickFormat.CSV) else (lambda name: "")
-    renamed = {name_of(name): own for name, own in example.points.items()}
-    kept = example.scores is not None and flavor not in (PickFormat.BOX, PickFormat.MOD)
-    scores = {name_of(name): own for name, own in (example.scores or {}).items()}
-    compare(renamed, scores if kept else None, again, wide, content)
+    given = [name or target.with_name(example.name).stem for name in sets]
+    numbers = tomogram_numbers(given)
+    is_named = flavor.traits.several or flavor is PickFormat.COPICK
+    names = {
+        name: (str(numbers[own]) if flavor.traits.is_numbered else own) if is_named else ""
+        for name, own in zip(sets, given, strict=True)
+    }
+    renamed = {names[name]: own for name, own in example.points.items()}
+    holds = flavor.traits.holds
+    scores = {names[name]: own for name, own in (example.scores or {}).items()}
+    compare(example, renamed, scores if scores and "scores" in holds else None, again, wide)
+    if example.rotations is not None and "rotations" in holds:
+        check_rotations({names[name]: own for name, own in example.rotations.items()}, again)
     check_names(rng, folder, list(sets))
     return kind
 
 
+def check_rotations(rotations: dict[str, np.ndarray] | None, sets: Any) -> None:
+    for name, matrices in (rotations or {}).items():
+        found = sets[name].rotations
+        if found is None:  # In some formats, no rotation and no orientation are the same.
+            found = np.tile(np.eye(3), (len(matrices), 1, 1))
+        np.testing.assert_allclose(found, matrices, atol=1e-4)
+
+
 def compare(
+    example: Example,
     points: dict[str, Points],
     scores: dict[str, list[float]] | None,
     sets: Any,
     tolerance: float,
-    content: bytes,
 ) -> None:
+    content = example.content
     assert set(sets) == set(points), content
     for name, own in points.items():
         np.testing.assert_allclose(

@@ -76,6 +76,12 @@ PICKS = Picks(
     pixel_size=10.0,
     diameter_px=4.0,
 )
+ORIENTED = replace(
+    PICKS,
+    rotations=np.array([[[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]] * 3),
+    shifts=np.ones((3, 3)),
+    classes=np.array([1, 2, 1]),
+)
 FLAT = Picks(centers=PICKS.centers[:, 1:], scores=PICKS.scores, diameter_px=4.0, pixel_size=2.0)
 FRAME = PickFrame(
     voxel_size=10.0, shape=(4, 5, 9), relion={"": RelionFrame(pixel_size=2.5, size=(16, 20, 36))}
@@ -177,6 +183,10 @@ def picks_reader(path: Path) -> None:
         assert np.isfinite(picks.centers).all()
         assert picks.scores is None or picks.scores.shape == (len(picks),)
         assert picks.tracks is None or picks.tracks.shape == (len(picks),)
+        assert picks.shifts is None
+        if picks.rotations is not None:
+            assert picks.rotations.shape == (len(picks), 3, 3)
+            assert np.isfinite(picks.rotations).all()
         assert np.isfinite(picks.diameter_px)
 
 
@@ -345,6 +355,12 @@ CASES: dict[str, Case] = {
         read_picture_list,
     ),
     "star": ("f.star", _picks(PickFormat.STAR), picks_reader),
+    "star of oriented particles": ("f.star", _picks(PickFormat.STAR, ORIENTED), picks_reader),
+    "dynamo": ("f.tbl", _picks(PickFormat.DYNAMO, ORIENTED), picks_reader),
+    "motive list": ("f.em", _picks(PickFormat.MOTL, ORIENTED), picks_reader),
+    "stopgap": ("f.star", _picks(PickFormat.STOPGAP, ORIENTED), picks_reader),
+    "copick": ("f.json", _picks(PickFormat.COPICK, ORIENTED), picks_reader),
+    "cryosparc data set": ("f.cs", _picks(PickFormat.CRYOSPARC_EXTERNAL, FLAT), picks_reader),
     "star relion 4": (
         "f.star",
         _picks(PickFormat.STAR_RELION4),
@@ -365,6 +381,7 @@ CASES: dict[str, Case] = {
     "coords": ("f.coords", _picks(PickFormat.COORDS), picks_reader),
     "imod": ("f.mod", _picks(PickFormat.MOD), picks_reader),
     "ndjson": ("f.ndjson", _text(POINTS + POINTS), picks_reader),
+    "oriented ndjson": ("f.ndjson", _picks(PickFormat.NDJSON, ORIENTED), picks_reader),
     "box": ("f.box", _picks(PickFormat.BOX, FLAT), picks_reader),
     "cbox": ("f.cbox", _picks(PickFormat.CBOX, FLAT), picks_reader),
     "cryoppp": ("f.csv", _picks(PickFormat.CRYOPPP, FLAT), picks_reader),

@@ -41,9 +41,12 @@ class FormatTraits:
     dimensions
         Of the points: 2 in micrographs, 3 in tomograms.
     holds
-        Fields of `Picks` that the files hold, and `fractions` of voxels.
+        Fields of `Picks` that the files hold, and `fractions` of voxels. A format that holds some further
+        columns alone names them in its module, as `DYNAMO_COLUMNS`.
     several
         Whether a file holds the picks of several images.
+    is_numbered
+        Whether tomograms have numbers in place of names.
     is_read
         Whether there is a reader; else the first format with the same suffix reads the files.
     marker
@@ -57,12 +60,14 @@ class FormatTraits:
     dimensions: tuple[int, ...] = (3,)
     holds: tuple[str, ...] = ()
     several: bool = False
+    is_numbered: bool = False
     is_read: bool = True
     marker: str = ""
     in_folders: bool = True
 
 
 _STAR = ("fractions", "scores", "tracks", "rotations", "shifts", "classes", "half_sets", "columns")
+_MOTL = ("fractions", "scores", "tracks", "rotations", "shifts", "classes")
 _CSV = (".csv", ".tsv", ".txt", ".point")
 
 
@@ -106,6 +111,36 @@ class PickFormat(StrEnum):
     CRYOSPARC = (
         "cryosparc",
         FormatTraits("relion_star", (".star",), (2,), _STAR, several=True, is_read=False),
+    )
+
+    DYNAMO = "dynamo", FormatTraits("motive_lists", (".tbl",), holds=_MOTL, several=True, is_numbered=True)
+    MOTL = (
+        "motl",
+        FormatTraits("motive_lists", (".em",), holds=_MOTL, several=True, is_numbered=True, in_folders=False),
+    )
+    STOPGAP = (
+        "stopgap",
+        FormatTraits(
+            "motive_lists",
+            (".star",),
+            holds=(*_MOTL, "half_sets"),
+            several=True,
+            is_numbered=True,
+            marker="data_stopgap_motivelist",
+        ),
+    )
+    COPICK = (
+        "copick",
+        FormatTraits(
+            "copick_json",
+            (".json",),
+            holds=("fractions", "scores", "tracks", "rotations", "shifts"),
+            in_folders=False,
+        ),
+    )
+    CRYOSPARC_EXTERNAL = (
+        "cryosparc-external",
+        FormatTraits("cryosparc_dataset", (".cs",), (2,), ("fractions", "scores"), several=True),
     )
 
     @property

@@ -14,7 +14,8 @@ from cryoseg.core.grids.resample import rescale_points
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import PICKS_TAG, read_picks, write_picks
+from cryoseg.io.picks.motive_lists import tomogram_numbers
+from cryoseg.io.picks.picks import PICKS_TAG, held_columns, read_picks, write_picks
 from cryoseg.io.picks.relion_poses import PIXEL_SHIFTS, PRIORS, SHIFTS
 from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.io.picks.text import is_topaz_table
@@ -122,6 +123,11 @@ def convert_picks(
     written = collect(moved)
     _warn_of_losses(source, written, flavor, on_event)
     write_picks(target, written, frame, flavor=flavor, overwrite=overwrite)
+    if flavor.traits.is_numbered:
+        numbers = tomogram_numbers(list(written))
+        shown = [f"{name} is {number}" for name, number in list(numbers.items())[:SHOWN]]
+        more = f" and so on to {len(numbers)}" if len(numbers) > SHOWN else ""
+        on_event(Note(text=f"{target.name} numbers the tomograms: {', '.join(shown)}{more}."))
     return sum(len(picks) for picks in written.values())
 
 
@@ -177,7 +183,9 @@ def _warn_of_losses(source: Path, sets: PickSets, flavor: PickFormat, on_event: 
     ]
     if "fractions" not in holds and any((one.centers != np.round(one.centers)).any() for one in picks):
         lost.append(NAMED["fractions"])
-    columns = [] if "columns" in holds else [*dict.fromkeys(name for one in picks for name in one.columns)]
+    held = held_columns(flavor)
+    columns = [*dict.fromkeys(name for one in picks for name in one.columns if name not in held)]
+    columns = [] if "columns" in holds else columns
     lost += columns[:SHOWN] + ([f"{len(columns) - SHOWN} other columns"] if len(columns) > SHOWN else [])
     if lost:
         texts.append(f"{source.name}: {flavor} cannot hold {_enumerated(lost)}, which are lost.")

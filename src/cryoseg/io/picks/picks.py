@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cryoseg.config.pick import PickFormat
@@ -119,6 +120,19 @@ def write_picks(
     _function("write", flavor)(path, sets, frame, overwrite=overwrite)
 
 
+def held_columns(flavor: PickFormat) -> tuple[str, ...]:
+    """Return the further columns that files of a format hold, where they do not hold all."""
+    columns: tuple[str, ...] = getattr(_module(flavor), f"{_name(flavor).upper()}_COLUMNS", ())
+    return columns
+
+
 def _function(verb: str, flavor: PickFormat) -> Any:
-    module = import_module(f"cryoseg.io.picks.{flavor.traits.module}")
-    return getattr(module, f"{verb}_{flavor.value.replace('-', '_')}")
+    return getattr(_module(flavor), f"{verb}_{_name(flavor)}")
+
+
+def _module(flavor: PickFormat) -> ModuleType:
+    return import_module(f"cryoseg.io.picks.{flavor.traits.module}")
+
+
+def _name(flavor: PickFormat) -> str:
+    return flavor.value.replace("-", "_")
