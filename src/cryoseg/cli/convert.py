@@ -11,7 +11,13 @@ from typer import Argument, echo
 from cryoseg.cli.options import Overwrite, RelionOptions
 from cryoseg.config.common import Mode0, mode0_setting, pixel_size_setting
 from cryoseg.config.convert import ConvertConfig, read_image_size, write_image_size
-from cryoseg.config.pick import CoordsOrder, ThicknessAxis, coords_order_setting, thickness_axis_setting
+from cryoseg.config.pick import (
+    PICK_SUFFIXES,
+    CoordsOrder,
+    ThicknessAxis,
+    coords_order_setting,
+    thickness_axis_setting,
+)
 from cryoseg.config.setting import Settings, setting
 
 
@@ -39,9 +45,7 @@ class ImageOptions(Settings):
 
 
 def convert(
-    source: Annotated[
-        Path, Argument(help="Coordinates: .star .csv .tsv .txt .box .cbox .mod .ndjson .coords", metavar="IN")
-    ],
+    source: Annotated[Path, Argument(help=f"Coordinates: {' '.join(PICK_SUFFIXES)}", metavar="IN")],
     target: Annotated[Path, Argument(help="File to write; its suffix names the format.", metavar="OUT")],
     *,
     config: ConvertConfig,

@@ -36,7 +36,7 @@ class ConvertConfig(Settings):
 
     flavor: PickFormat | None = setting(
         None,
-        help="Format of OUT.star or OUT.csv, of which there are several.",
+        help="Format of OUT, where several have its suffix.",
         flags=("--format", "-f"),
         shown="by the suffix",
     )

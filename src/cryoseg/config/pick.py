@@ -148,7 +148,15 @@ class PickFormat(StrEnum):
         """Suffix of the files that are written."""
         return self.traits.suffixes[0]
 
+    @property
+    def tag(self) -> str:
+        """Word in the names of outputs that tells formats with one suffix apart; empty for the first one."""
+        first = next(one for one in PickFormat if one.suffix == self.suffix)
+        return "" if first is self and self.traits.in_folders else self.value.removeprefix("star-")
 
+
+# Suffixes of the files that can be read.
+PICK_SUFFIXES = tuple(dict.fromkeys(suffix for one in PickFormat for suffix in one.traits.suffixes))
 # Formats for micrographs, and those for tomograms; STAR and CSV are for both.
 FLAT_FORMATS = tuple(one for one in PickFormat if one.traits.dimensions == (2,))
 DEEP_FORMATS = tuple(one for one in PickFormat if one.traits.dimensions == (3,))

@@ -10,14 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cryoseg.config.pick import PickFormat
+from cryoseg.config.pick import PICK_SUFFIXES, PickFormat
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.sets import PickSets, applied_shifts
 
-SUFFIXES = tuple(dict.fromkeys(suffix for one in PickFormat for suffix in one.traits.suffixes))
 # Suffixes of the files that are looked for in folders.
-PICK_SUFFIXES = tuple(
+LISTED_SUFFIXES = tuple(
     dict.fromkeys(suffix for one in PickFormat if one.traits.in_folders for suffix in one.traits.suffixes)
 )
 PICKS_TAG = "_particles"  # behind an image's name in what `cryoseg pick` writes
@@ -35,7 +34,7 @@ def format_of(path: Path) -> PickFormat:
     suffix = path.suffix.lower()
     known = [one for one in PickFormat if one.traits.is_read and suffix in one.traits.suffixes]
     if not known:
-        raise InputError(f"{path}: unknown format of picks. Known suffixes are {', '.join(SUFFIXES)}.")
+        raise InputError(f"{path}: unknown format of picks. Known suffixes are {', '.join(PICK_SUFFIXES)}.")
     if not path.is_file():
         raise InputError(f"{path}: no such file. Check the name.")
     marked = [one for one in known if one.traits.marker]

@@ -25,7 +25,7 @@ from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES, read_micrograph, 
 from cryoseg.io.inputs import listed_pixel_sizes, resolve_inputs, stem
 from cryoseg.io.pairs import find_labeled, first_folder
 from cryoseg.io.picks.names import ImageName, distinct_names, match_names
-from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
+from cryoseg.io.picks.picks import LISTED_SUFFIXES, read_picks
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.types import Picks
 
@@ -145,7 +145,7 @@ def _from_folder(folder: Path) -> list[MicrographPair]:
 
 
 def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[MicrographPair]:
-    files = resolve_inputs(picks, suffixes=PICK_SUFFIXES)
+    files = resolve_inputs(picks, suffixes=LISTED_SUFFIXES)
     items = resolve_inputs(list(sources), suffixes=MICROGRAPH_SUFFIXES)
     for item in (*files, *items):
         if item.error is not None:

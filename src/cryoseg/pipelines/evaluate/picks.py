@@ -14,7 +14,7 @@ from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.inputs import InputItem, resolve_inputs
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, distinct_names, match_names
-from cryoseg.io.picks.picks import PICK_SUFFIXES, read_picks
+from cryoseg.io.picks.picks import LISTED_SUFFIXES, read_picks
 from cryoseg.io.picks.text import is_coordinate_table
 from cryoseg.pipelines.evaluate.scores import FileScore
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, summarize
@@ -274,7 +274,7 @@ def _read_all(
         items = [InputItem(path=Path(given))]
     else:
         inputs: Sequence[str | Path] = [given] if isinstance(given, str | Path) else given
-        items = resolve_inputs(inputs, suffixes=PICK_SUFFIXES, leave_out=None)
+        items = resolve_inputs(inputs, suffixes=LISTED_SUFFIXES, leave_out=None)
     frame = PickFrame(voxel_size=config.pixel_size or 0.0, shape=config.shape)
     read: dict[Path, tuple[ImageName, Picks]] = {}
     problems = []

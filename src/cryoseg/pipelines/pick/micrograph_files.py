@@ -202,8 +202,8 @@ def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str,
     paths: dict[str, Path] = {}
     for chosen in outputs.formats:
         flavor = _MICROGRAPH_FORMAT.get(chosen, chosen)
-        middle = "_cryosparc" if flavor is PickFormat.CRYOSPARC else ""
-        paths[flavor.value] = folder / f"{base}{middle}{flavor.suffix}"
+        tag = "" if flavor is PickFormat.CRYOPPP else flavor.tag
+        paths[flavor.value] = folder / f"{'_'.join(filter(None, (base, tag)))}{flavor.suffix}"
     for kind, wanted, ending in (
         ("mask", outputs.mask, f"mask{outputs.output_format.suffix}"),
         ("logits", outputs.logits, f"logits{outputs.output_format.suffix}"),

@@ -217,8 +217,8 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
     base = f"{name}{PICKS_TAG}"
     paths: dict[str, Path] = {}
     for flavor in outputs.formats:
-        middle = flavor.value.removeprefix("star") if flavor in RELION_FORMATS else ""
-        paths[flavor.value] = folder / f"{base}{middle.replace('-', '_')}{flavor.suffix}"
+        name = "_".join(filter(None, (base, flavor.tag)))
+        paths[flavor.value] = folder / f"{name}{flavor.suffix}"
     if outputs.heat_map:
         paths["heat_map"] = folder / f"{base}_heat_map{outputs.output_format.suffix}"
     if outputs.preview:
@@ -374,14 +374,14 @@ def combine_stars(
     names = dict(zip(paths, distinct_names([*paths], bare=bare), strict=True))
     good = [(names[path], own) for path, own in paths.items() if path not in failed]
     for flavor in formats:
-        if flavor.suffix != ".star" or sum(own["record"].exists() for _, own in good) < 2:
+        is_joined = flavor.suffix == ".star" and not flavor.traits.marker
+        if not is_joined or sum(own["record"].exists() for _, own in good) < 2:
             continue
         if flavor in RELION_FORMATS:
             records = [read_record(own["record"]) for _, own in good if own["record"].exists()]
             if len({str(record["input"].get("voxel_size_zyx")) for record in records}) > 1:
                 continue
-        kind = flavor.value.removeprefix("star").removeprefix("-")
-        output = folder / f"{'_'.join(filter(None, (COMBINED_NAME, kind)))}.star"
+        output = folder / f"{'_'.join(filter(None, (COMBINED_NAME, flavor.tag)))}.star"
         # Of several processes, the last one sees all files.
         with lock(output, on_wait=lambda: None):
             stars = {own[flavor.value]: name for name, own in good if own["record"].exists()}
