@@ -78,11 +78,7 @@ def find_pairs(sources: Sequence[str], *, mode0: Mode0 = Mode0.AUTO) -> list[Pai
 
 
 def split_pairs(
-    data: Sequence[str],
-    validation_data: Sequence[str],
-    *,
-    seed: int,
-    mode0: Mode0 = Mode0.AUTO,
+    data: Sequence[str], validation_data: Sequence[str], *, seed: int, mode0: Mode0 = Mode0.AUTO
 ) -> tuple[list[Pair], list[Pair]]:
     """Return training and validation pairs.
 

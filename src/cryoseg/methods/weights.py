@@ -19,10 +19,7 @@ CHECKPOINTS_VARIABLE = "CRYOSEG_CHECKPOINTS"
 ETSAM_VARIABLE = "ETSAM_CHECKPOINT_DIR"
 ETSAM_CACHE = "~/.cache/etsam"
 # Environment variable and default of the cache folder by platform; others follow XDG.
-_CACHES = {
-    "win32": ("LOCALAPPDATA", "~/AppData/Local"),
-    "darwin": ("", "~/Library/Caches"),
-}
+_CACHES = {"win32": ("LOCALAPPDATA", "~/AppData/Local"), "darwin": ("", "~/Library/Caches")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,15 +23,7 @@ _BSPLINE_VARIANCE = 151.0 / 315.0
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A grid of cubic voxels.
-
-    Attributes
-    ----------
-    shape
-        (z, y, x) shape in voxels.
-    voxel_size
-        Voxel size in angstrom.
-    """
+    """A grid of cubic voxels with a (z, y, x) shape in voxels and a voxel size in angstrom."""
 
     shape: tuple[int, int, int]
     voxel_size: float
@@ -90,14 +82,9 @@ def _bspline_matrix(n: int, knot_spacing: float) -> csr_array:
 
 
 def smooth_noise(rng: np.random.Generator, box: Box, *, spacing_px: float) -> FloatArray:
-    """Draw a smooth random field of zero mean and unit standard deviation.
+    """Draw a smooth random (z, y, x) field of the shape of a box, of zero mean and unit standard deviation.
 
-    Parameters
-    ----------
-    box
-        Box whose shape the field has, (z, y, x) float32.
-    spacing_px
-        Distance of the B-spline knots in voxels, which is about half of the shortest wavelength.
+    `spacing_px` is the distance of the B-spline knots in voxels, about half of the shortest wavelength.
     """
     matrices = [_bspline_matrix(part.stop - part.start, max(spacing_px, 1.0)) for part in box]
     field = rng.standard_normal([m.shape[1] for m in matrices], dtype=np.float32)

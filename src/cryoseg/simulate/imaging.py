@@ -101,12 +101,8 @@ class Imaging:
 class Transfer:
     """Fourier weights of signal and noise, for a volume whose tilt axis is its last axis.
 
-    Attributes
-    ----------
-    signal
-        complex64 (z, u, t//2 + 1) factors of the transform of the density.
-    noise
-        float32 factors of unit white noise, of the same shape.
+    `signal` has complex64 (z, u, t//2 + 1) factors of the transform of the density, `noise` float32 factors
+    of unit white noise, of the same shape.
     """
 
     signal: NDArray[np.complex64]
@@ -145,14 +141,9 @@ def _noise_power(frequency_px: NDArray[Any], imaging: Imaging) -> NDArray[Any]:
 
 
 def build_transfer(shape: tuple[int, int, int], voxel_size: float, imaging: Imaging) -> Transfer:
-    """Compute the Fourier weights for volumes of a shape.
+    """Compute the Fourier weights for volumes of a shape (z, u, t) in voxels.
 
-    Parameters
-    ----------
-    shape
-        Shape (z, u, t) in voxels; u is perpendicular and t is parallel to the tilt axis.
-    voxel_size
-        Voxel size in angstrom.
+    u is perpendicular and t is parallel to the tilt axis.
     """
     nz, nu, nt = shape
     # Spatial frequencies in cycles per voxel along z, across and along the tilt axis.
@@ -226,19 +217,9 @@ def _fill_tilts(
 def image(
     rng: np.random.Generator, density: FloatArray, *, voxel_size: float, imaging: Imaging
 ) -> tuple[FloatArray, FloatArray]:
-    """Reconstruct a density without noise, and the noise alone.
+    """Reconstruct a (z, y, x) density, in which dense matter is positive, without noise, and the noise alone.
 
-    Parameters
-    ----------
-    density
-        (z, y, x) density; dense matter is positive.
-    voxel_size
-        Voxel size in angstrom.
-
-    Returns
-    -------
-    noise_free, noise
-        (z, y, x) float32 volumes in which dense matter is bright. The scale of the noise is arbitrary.
+    In both float32 volumes dense matter is bright. The scale of the noise is arbitrary.
     """
     # The transfer needs the tilt axis as the last axis.
     turned = density if imaging.tilt_axis == "x" else np.ascontiguousarray(density.swapaxes(1, 2))
@@ -339,12 +320,12 @@ def draw_filter(rng: np.random.Generator, recipe: TomogramRecipe) -> tuple[str, 
 def apply_filter(
     noise_free: FloatArray, noise: FloatArray, name: str, strength: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Apply the same linear filter to signal and noise.
+    """Apply the same linear filter to signal and noise, (z, y, x) volumes at their final scales.
 
     Parameters
     ----------
     noise_free, noise
-        (z, y, x) volumes at their final scales.
+        Signal and noise.
     name
         Filter: `none`; `lowpass`, a Gaussian; or `wiener`, which weights each shell of frequencies by
         signal / (signal + strength * noise), as an ideal denoiser.
@@ -377,21 +358,10 @@ def apply_filter(
 def store(
     rng: np.random.Generator, volume: FloatArray, storage: str
 ) -> tuple[NDArray[np.generic], dict[str, float]]:
-    """Scale a (z, y, x) volume to a usual range of intensities.
+    """Scale a (z, y, x) volume to a usual range of intensities; return its mean and deviation too.
 
-    Parameters
-    ----------
-    rng
-        Generator of the range.
-    volume
-        (z, y, x) volume.
-    storage
-        Data type: `int8` with mean 0, `float32` with any mean and deviation, or `int16` with positive values.
-
-    Returns
-    -------
-    data, scaling
-        Scaled volume, and its mean and standard deviation.
+    `storage` is the data type: `int8` with mean 0, `float32` with any mean and deviation, or `int16` with
+    positive values.
     """
     unit = (volume - volume.mean(dtype=np.float64)) / max(float(volume.std(dtype=np.float64)), 1e-12)
     if storage == "int8":

@@ -32,10 +32,8 @@ class Lipids:
     ----------
     bilayer
         Mean bilayer.
-    spread
-        Relative standard deviation of the density between membranes.
-    unevenness
-        Relative standard deviation of the density along a membrane.
+    spread, unevenness
+        Relative standard deviation of the density between membranes, and along a membrane.
     """
 
     bilayer: Bilayer
@@ -176,10 +174,8 @@ class Builder:
         ----------
         radius
             Radius in angstrom.
-        walls
-            Number of membranes, 1 or 2.
-        folded
-            Whether the inner membrane has cristae.
+        walls, folded
+            Number of membranes, 1 or 2, and whether the inner one has cristae.
         roughness
             Standard deviation of the wall as a fraction of the radius.
         upright

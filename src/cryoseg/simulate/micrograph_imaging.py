@@ -166,16 +166,8 @@ def expose(
 ) -> tuple[FloatArray, dict[str, float]]:
     """Simulate the counted electrons of an exposure relative to their mean without a specimen.
 
-    Parameters
-    ----------
-    particles
-        (y, x) thickness of protein in angstrom.
-    surroundings
-        Thickness of ice, carbon, contamination and gold.
-    pixel_size
-        Pixel size in angstrom.
-    count
-        Number of particles, for the detectability.
+    `particles` is the (y, x) thickness of protein in angstrom, and `count` the number of particles, for the
+    detectability.
 
     Returns
     -------

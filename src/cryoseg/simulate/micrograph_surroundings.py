@@ -27,14 +27,9 @@ class Chances:
 
 @dataclass(kw_only=True)
 class Surroundings:
-    """(y, x) maps of thickness in angstrom.
+    """(y, x) maps of thickness in angstrom: vitreous ice, the carbon film, ice crystals (`frost`) and gold.
 
-    Attributes
-    ----------
-    ice, carbon, frost, metal
-        Thickness of vitreous ice, of the carbon film, of ice crystals and of gold.
-    record
-        Parameters for the record.
+    `record` has parameters for the record.
     """
 
     ice: FloatArray
@@ -75,18 +70,10 @@ def draw_surroundings(
     easy: bool,
     chances: Chances = Chances(),
 ) -> Surroundings:
-    """Draw the surroundings of particles.
+    """Draw the surroundings of particles for an image of (y, x) shape in pixels.
 
-    Parameters
-    ----------
-    shape
-        (y, x) shape in pixels.
-    pixel_size, particle_diameter
-        Pixel size and diameter of a particle in angstrom.
-    easy
-        Whether to draw even ice with a carbon edge and little contamination.
-    chances
-        Probabilities of what is drawn otherwise.
+    The diameter of a particle is in angstrom. `easy` gives even ice with a carbon edge and little
+    contamination; otherwise `chances` decide what is drawn.
     """
     field_ = empty_surroundings(shape)
     _add_ice(rng, field_, particle_diameter, easy=easy)

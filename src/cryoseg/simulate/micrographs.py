@@ -287,13 +287,7 @@ def output_endings(config: SimulateMicrographsConfig) -> dict[str, str]:
 
 
 def make(config: SimulateMicrographsConfig, index: int, outputs: Mapping[str, Path]) -> dict[str, Any]:
-    """Simulate micrograph `index`, write its files and return the parameters for its record.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
-    """
+    """Simulate micrograph `index`, write its files and return the parameters for its record."""
     simulated = simulate_micrograph(config, index)
     dtype = "int8" if config.recipe is MicrographRecipe.SAMPLE else "float32"
     geometry = Geometry(voxel_size=(simulated.pixel_size,) * 3, space_group=0)

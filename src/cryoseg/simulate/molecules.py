@@ -31,10 +31,9 @@ class Cloud:
 
     Attributes
     ----------
-    points
-        (n, 3) positions in angstrom; the first axis is perpendicular to a membrane.
-    weights
-        (n,) mass of each point in voxels of solid protein.
+    points, weights
+        (n, 3) positions in angstrom, whose first axis is perpendicular to a membrane, and (n,) mass of each
+        point in voxels of solid protein.
     """
 
     points: NDArray[np.float64]
@@ -55,18 +54,10 @@ def fill_balls(
     density: float = 1.0,
     texture: float = 0.3,
 ) -> Cloud:
-    """Fill a union of balls with points at regular distances.
+    """Fill a union of balls, (n, 3) centers and (n,) radii in angstrom, with points at regular distances.
 
-    Parameters
-    ----------
-    centers, radii
-        (n, 3) centers and (n,) radii in angstrom.
-    voxel_size
-        Voxel size in angstrom.
-    density
-        Mean density inside the balls.
-    texture
-        Relative standard deviation of the weights of the points.
+    `density` is the mean density inside the balls, and `texture` the relative standard deviation of the
+    weights.
     """
     spacing = voxel_size * 0.9
     low, high = (centers - radii[:, None]).min(axis=0), (centers + radii[:, None]).max(axis=0)
@@ -121,18 +112,9 @@ def membrane_protein(
 ) -> Cloud:
     """Draw a membrane protein whose first axis is the normal and whose origin is at the mid-surface.
 
-    Parameters
-    ----------
-    radius
-        Radius of the head in angstrom.
-    height
-        Distance of the center of the head from the mid-surface in angstrom.
-    stalk
-        Radius of the part that crosses the membrane in angstrom.
-    inner
-        Radius of the domain on the other side in angstrom; 0 for none.
-    voxel_size
-        Voxel size in angstrom.
+    `radius` and `height` are the radius of the head and the distance of its center from the mid-surface,
+    `stalk` is the radius of the part that crosses the membrane, and `inner` that of the domain on the other
+    side, 0 for none; all are in angstrom.
     """
     levels = np.arange(-25.0, height, max(stalk, 4.0))
     centers = np.zeros((len(levels), 3))
@@ -153,10 +135,7 @@ def place(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Place copies of a cloud of n points at (m, 3) positions in angstrom with (m, 3, 3) rotations.
 
-    Returns
-    -------
-    points, weights
-        (m * n, 3) positions in angstrom and (m * n,) weights.
+    The result is (m * n, 3) positions in angstrom and (m * n,) weights.
     """
     turned = turn(cloud.points[None].astype(np.float32), rotations.astype(np.float32))
     points = (turned + positions[:, None].astype(np.float32)).reshape(-1, 3)
@@ -216,21 +195,11 @@ class Crowd:
 def free_positions(
     rng: np.random.Generator, scene: Scene, *, spacing: float, clearance: float, occupancy: dict[int, float]
 ) -> NDArray[np.float64]:
-    """Draw positions on a jittered lattice that do not overlap each other or membranes.
+    """Draw (n, 3) positions z, y, x on a jittered lattice that do not overlap each other or membranes.
 
-    Parameters
-    ----------
-    spacing
-        Lattice constant in angstrom, which is the diameter of the molecules.
-    clearance
-        Smallest distance to a mid-surface in angstrom.
-    occupancy
-        Fraction of occupied lattice sites by number of the compartment; other compartments stay empty.
-
-    Returns
-    -------
-    ndarray
-        (n, 3) positions z, y, x in angstrom.
+    `spacing` is the lattice constant, the diameter of the molecules, and `clearance` the smallest distance
+    to a mid-surface, both in angstrom. `occupancy` is the fraction of occupied lattice sites by number of
+    the compartment; other compartments stay empty.
     """
     extent = scene.grid.extent
     rotation = random_rotations(rng, 1)[0]
@@ -262,16 +231,8 @@ def wavy_line(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw a worm-like chain; return its (n, 3) points in angstrom and (n, 3) tangents.
 
-    Parameters
-    ----------
-    start
-        (3,) position in angstrom.
-    direction
-        (3,) unit vector.
-    length, step
-        Length of the chain and distance of its points in angstrom.
-    stiffness
-        Persistence length in angstrom.
+    It begins at `start`, (3,) in angstrom, along the (3,) unit vector `direction`. The length of the chain,
+    the distance of its points and the persistence length `stiffness` are in angstrom.
     """
     n = max(int(length / step), 2)
     turns = rng.standard_normal((n, 3)) * np.sqrt(step / stiffness)

@@ -22,10 +22,9 @@ class Species:
 
     Attributes
     ----------
-    points
-        (n, 3) positions in angstrom relative to the middle of the molecule.
-    weights
-        (n,) volume of solid protein of each point in cubic angstrom.
+    points, weights
+        (n, 3) positions in angstrom relative to the middle of the molecule, and (n,) volume of solid protein
+        of each point in cubic angstrom.
     diameter
         Diameter of the sphere around the middle that contains 99 % of the points, in angstrom.
     kind
@@ -51,18 +50,10 @@ def draw_species(
     kind: str | None = None,
     cavity: tuple[float, float] = CAVITY,
 ) -> Species:
-    """Draw a molecule of a random shape.
+    """Draw a molecule of a shape from `KINDS`, or of a random one, with a diameter in angstrom.
 
-    Parameters
-    ----------
-    diameter
-        Diameter in angstrom.
-    points
-        Number of points, which determines the level of detail.
-    kind
-        Shape from `KINDS`; None draws one.
-    cavity
-        Smallest and largest diameter of the cavity of a shell, relative to that of the shell.
+    The number of `points` determines the level of detail. `cavity` has the smallest and the largest diameter
+    of the cavity of a shell, relative to that of the shell.
     """
     kind = kind or str(rng.choice(list(KINDS)))
     centers, radii = KINDS[kind](rng)
@@ -236,20 +227,9 @@ def project(
 ) -> tuple[tuple[int, int], NDArray[np.float32]]:
     """Project a molecule in a random orientation, without blur.
 
-    Parameters
-    ----------
-    center
-        Position (y, x) in pixels of the image.
-    pixel_size
-        Pixel size in angstrom.
-    margin_px
-        Width of an empty margin in pixels, for a later blur.
-
-    Returns
-    -------
-    corner, patch
-        Index (y, x) of the first pixel of the patch in the image, and thickness of solid protein in
-        angstrom, (y, x).
+    Returns the index (y, x) of the first pixel of the patch in the image, and the (y, x) thickness of solid
+    protein in angstrom. `center` is a position (y, x) in pixels of the image; `margin_px` is the width of
+    an empty margin in pixels, for a later blur.
     """
     turned = turn(species.points, random_rotations(rng, 1)[0])
     reach = int(np.ceil(np.abs(turned[:, 1:]).max() / pixel_size)) + margin_px + 1

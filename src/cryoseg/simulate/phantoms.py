@@ -38,10 +38,9 @@ class Phantom:
     ----------
     data
         (z, y, x) float32 volume in which particles are dark.
-    centers
-        (n, 3) centers z, y, x of the particles to pick in voxels; whole numbers are voxel centers.
-    distractors
-        (m, 3) centers z, y, x of the particles that must not be picked, in voxels.
+    centers, distractors
+        (n, 3) centers z, y, x of the particles to pick, and (m, 3) of those that must not be picked, in
+        voxels; whole numbers are voxel centers.
     """
 
     data: FloatArray
@@ -163,13 +162,7 @@ def output_endings(config: PhantomConfig) -> dict[str, str]:
 
 
 def make(config: PhantomConfig, index: int, outputs: Mapping[str, Path]) -> dict[str, Any]:
-    """Simulate phantom `index`, write its files and return the truth for its record.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
-    """
+    """Simulate phantom `index`, write its files and return the truth for its record."""
     phantom = make_phantom(config, index)
     data, centers = phantom.data, phantom.centers
     if config.projection:

@@ -117,14 +117,8 @@ class Scene:
     ) -> bool:
         """Add a membrane to the scene if it fits; return whether it does.
 
-        Parameters
-        ----------
-        surface, bilayer
-            Mid-surface and density profile of the membrane.
-        min_gap
-            Smallest distance between two mid-surfaces in angstrom.
-        rng, unevenness
-            Random number generator, and relative standard deviation of the density along the membrane.
+        `min_gap` is the smallest distance between two mid-surfaces in angstrom. With `rng`, the density
+        varies along the membrane with the relative standard deviation `unevenness`.
         """
         if not self.fits(surface, min_gap=min_gap):
             return False
@@ -163,13 +157,9 @@ class Scene:
 def surface_points(
     rng: np.random.Generator, grid: Grid, surface: Surface, n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw random points of a surface.
+    """Draw random points of a surface; return them and the outward unit normals there.
 
-    Returns
-    -------
-    points, normals
-        (n, 3) positions z, y, x in angstrom and (n, 3) outward unit normals; empty if the surface has no
-        voxels.
+    Both are (n, 3) z, y, x, positions in angstrom; they are empty if the surface has no voxels.
     """
     inner = tuple(slice(1, -1) for _ in range(3))
     absolute = np.abs(surface.distance[inner])

@@ -53,14 +53,8 @@ def carbon_edge(
 ) -> None:
     """Add a carbon film that covers one side of the field of view.
 
-    Parameters
-    ----------
-    coverage
-        Approximate fraction of the width of the field that is covered.
-    thickness
-        Thickness of the film in angstrom.
-    density
-        Density of the film in the units of `Scene.density`.
+    `coverage` is the approximate fraction of the width of the field that is covered. The thickness is in
+    angstrom, the density in the units of `Scene.density`.
     """
     grid = scene.grid
     z, y, x = grid.axes(grid.full_box)
@@ -88,12 +82,8 @@ def lamella_surfaces(
 ) -> None:
     """Replace the specimen outside one or two rough, slightly tilted planes by vacuum.
 
-    Parameters
-    ----------
-    ice_density
-        Density of ice relative to vacuum in the units of `Scene.density`.
-    coat_density
-        Density of the redeposited layer on the surface; 0 for none.
+    The densities of ice relative to vacuum and of the redeposited layer on the surface (0 for none) are in
+    the units of `Scene.density`.
     """
     grid = scene.grid
     z, y, x = grid.axes(grid.full_box)
@@ -151,10 +141,8 @@ class Specimen:
     ----------
     scene
         Distance, density and kinds on the padded grid.
-    thickness
-        Thickness of the labeled bilayer in angstrom.
-    record
-        Parameters, ready for JSON.
+    thickness, record
+        Thickness of the labeled bilayer in angstrom, and parameters, ready for JSON.
     """
 
     scene: Scene
@@ -165,15 +153,7 @@ class Specimen:
 def build_specimen(
     rng: np.random.Generator, grid: Grid, recipe: TomogramRecipe, *, crowding: float = 1.0
 ) -> Specimen:
-    """Draw a specimen.
-
-    Parameters
-    ----------
-    recipe
-        Mixture of specimens.
-    crowding
-        Factor of the number of distractors.
-    """
+    """Draw a specimen from the mixture of a recipe; `crowding` multiplies the number of distractors."""
     lipids = draw_lipids(rng)
     scene = Scene(grid)
     build = Builder(rng, scene, lipids)

@@ -29,14 +29,9 @@ class Wave:
 
 @dataclass(frozen=True)
 class Pose:
-    """Position and direction of a shape.
+    """Position and direction of a shape: (3,) center z, y, x in angstrom, and (3,) unit vector z, y, x.
 
-    Attributes
-    ----------
-    center
-        (3,) position z, y, x in angstrom.
-    direction
-        (3,) unit vector z, y, x, which is the normal of a sheet or the axis of a tubule.
+    The direction is the normal of a sheet or the axis of a tubule.
     """
 
     center: NDArray[np.float64]
@@ -129,16 +124,10 @@ def ellipsoid_field(
     semi_axes: NDArray[np.float64],
     rotation: NDArray[np.float64],
 ) -> FloatArray:
-    """Approximate the signed distance to an ellipsoid, exact to first order at its surface.
+    """Approximate the (z, y, x) signed distance to an ellipsoid, exact to first order at its surface.
 
-    Parameters
-    ----------
-    grid, box
-        Grid, and the box in which the distance is computed.
-    center, semi_axes
-        (3,) center z, y, x and (3,) semi-axes in angstrom.
-    rotation
-        (3, 3) matrix whose columns are the axes of the ellipsoid in z, y, x.
+    `center` and `semi_axes`, (3,) each, are in angstrom. The columns of `rotation`, (3, 3), are the axes of
+    the ellipsoid in z, y, x.
     """
     z, y, x = grid.axes(box)
     z, y, x = z - np.float32(center[0]), y - np.float32(center[1]), x - np.float32(center[2])
@@ -187,14 +176,9 @@ def vesicle(
 ) -> Surface | None:
     """Draw an ellipsoid with a smoothly perturbed wall; return None if it is outside the grid.
 
-    Parameters
-    ----------
-    center, radius
-        (3,) center z, y, x and geometric mean of the semi-axes in angstrom.
-    elongation
-        Largest ratio of two semi-axes.
-    roughness
-        Standard deviation of the wall as a fraction of the radius.
+    The (3,) center z, y, x and the radius, the geometric mean of the semi-axes, are in angstrom.
+    `elongation` is the largest ratio of two semi-axes, and `roughness` the standard deviation of the wall
+    as a fraction of the radius.
     """
     axes = np.exp(rng.uniform(-0.5, 0.5, 3) * np.log(elongation))
     axes *= radius / np.prod(axes) ** (1 / 3)
@@ -239,14 +223,8 @@ def folded_inner(
 ) -> Surface:
     """Draw an inner membrane with lamellar folds, such as the cristae of a mitochondrion.
 
-    Parameters
-    ----------
-    outer
-        Outer membrane.
-    gap
-        Distance of inner and outer membrane in angstrom.
-    fold_spacing, fold_width
-        Distance of neighboring folds and of the two membranes of a fold in angstrom.
+    The distances of inner and outer membrane (`gap`), of neighboring folds and of the two membranes of a
+    fold are in angstrom.
     """
     box = outer.box
     z, y, x = grid.axes(box)
@@ -278,16 +256,8 @@ def sheet(
 ) -> Surface | None:
     """Draw an open, curved sheet with a wavy rim; return None if it is outside the grid.
 
-    Parameters
-    ----------
-    pose
-        Middle of the sheet and its normal.
-    half_width
-        Distance of the rim from the middle in angstrom.
-    bend_radius
-        Radius of curvature in angstrom.
-    wave
-        Waviness of the sheet.
+    `pose` is the middle of the sheet and its normal. The distance of the rim from the middle and the radius
+    of curvature are in angstrom.
     """
     center, normal = pose.center, pose.direction
     box = grid.box_around(center, half_width + REACH_ANGSTROM)
@@ -320,14 +290,7 @@ def tubule(
 ) -> Surface | None:
     """Draw a tube with round ends along a wavy line; return None if it is outside the grid.
 
-    Parameters
-    ----------
-    pose
-        Middle and axis of the tube.
-    radius, half_length
-        Radius and half length in angstrom.
-    bend
-        Waviness of the line.
+    `pose` is the middle and axis of the tube. Its radius and half length are in angstrom.
     """
     center, direction = pose.center, pose.direction
     half = np.abs(direction) * half_length + radius + 2 * bend.amplitude + REACH_ANGSTROM
@@ -355,14 +318,8 @@ def tubule(
 def sponge(rng: np.random.Generator, grid: Grid, box: Box, *, wavelength: float, level: float) -> Surface:
     """Draw a membrane of arbitrary topology: the level set of a smooth random field.
 
-    Parameters
-    ----------
-    grid, box
-        Grid of the scene, and the box of the membrane.
-    wavelength
-        Wavelength of the field in angstrom.
-    level
-        Level in standard deviations of the field; 0 gives a sponge, 1 and more give closed blobs.
+    The wavelength of the field is in angstrom. `level` is in standard deviations of the field; 0 gives a
+    sponge, 1 and more give closed blobs.
     """
     spacing_px = 0.5 * wavelength / grid.voxel_size
     field = (smooth_noise(rng, box, spacing_px=spacing_px) - np.float32(level)) * np.float32(

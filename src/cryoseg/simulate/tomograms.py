@@ -169,13 +169,7 @@ def output_endings(config: SimulateConfig) -> dict[str, str]:
 
 
 def make(config: SimulateConfig, index: int, outputs: Mapping[str, Path]) -> dict[str, Any]:
-    """Simulate volume `index`, write its files and return the parameters for its record.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
-    """
+    """Simulate tomogram `index`, write its files and return the parameters for its record."""
     simulated = simulate_tomogram(config, index)
     geometry = Geometry(voxel_size=(simulated.voxel_size,) * 3)
     label = made_by("simulate tomograms")

@@ -18,7 +18,6 @@ from torch.nn import functional
 from cryoseg.config.cet_pick import CetPickConfig, Contrast, Risk
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import InputError
-from cryoseg.methods.cet_pick import losses
 from cryoseg.methods.cet_pick import network as cet_pick
 from cryoseg.methods.cet_pick.samples import CropSampler
 
@@ -280,9 +279,9 @@ def loss_of_crops(
         target = torch.from_numpy(batch.targets).to(device)
         # The second view and the contrastive samples use this generator in this order.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        risk, contrast, consistency = _terms(network, crops, target, config, generator)
-        total = risk + config.contrast_weight * contrast + config.consistency_weight * consistency
-        return {"loss": total, "risk": risk, "contrast": contrast, "consistency": consistency}
+        risk, contrast, difference = _terms(network, crops, target, config, generator)
+        total = risk + config.contrast_weight * contrast + config.consistency_weight * difference
+        return {"loss": total, "risk": risk, "contrast": contrast, "consistency": difference}
 
     return loss
 
@@ -292,11 +291,11 @@ def _terms(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return risk, contrastive term and consistency of one batch as scalars without their factors."""
     logits, features = network(crops)
-    p = losses.probabilities(logits[:, 0])
+    p = probabilities(logits[:, 0])
     if config.risk is Risk.PU:
-        risk = losses.pu_risk(p, target, prior=config.prior, positive_weight=config.positive_weight)
+        risk = pu_risk(p, target, prior=config.prior, positive_weight=config.positive_weight)
     else:
-        risk = losses.focal_risk(p, target)
+        risk = focal_risk(p, target)
     zero = risk.detach() * 0
     if not config.needs_second_view:
         return risk, zero, zero
@@ -304,31 +303,24 @@ def _terms(
     # which a cyclic shift of the crop corrects.
     axis = int(torch.randint(1, 4, (), generator=generator))
     other_logits, other_features = network(_flip_onto_cells(crops, axis))
-    flipped_p = losses.probabilities(_flip_cells(other_logits[:, 0], axis))
+    flipped_p = probabilities(_flip_cells(other_logits[:, 0], axis))
     flipped_features = _flip_cells(other_features.transpose(1, 2).transpose(2, 3).transpose(3, 4), axis)
-    consistency = losses.consistency(p, flipped_p)
+    difference = consistency(p, flipped_p)
     if config.contrast is Contrast.OFF:
-        return risk, zero, consistency
+        return risk, zero, difference
     first = features.permute(0, 2, 3, 4, 1)
     both = torch.stack([first.flatten(0, 3), flipped_features.flatten(0, 3)])
     both_p = torch.stack([p.flatten(), flipped_p.flatten()])
-    settings = losses.ContrastSettings(
-        temperature=config.temperature,
-        prior=config.prior,
-        positive_above=config.contrast_positive_above,
+    settings = ContrastSettings(
+        temperature=config.temperature, prior=config.prior, positive_above=config.contrast_positive_above
     )
     if config.contrast is Contrast.PUBLISHED:
-        supervised, unsupervised = losses.published_contrast(both, target.flatten(), both_p, settings)
+        supervised, unsupervised = published_contrast(both, target.flatten(), both_p, settings)
     else:
-        supervised, unsupervised = losses.sampled_contrast(
-            both,
-            target.flatten(),
-            both_p,
-            settings,
-            samples=config.contrast_samples,
-            generator=generator,
+        supervised, unsupervised = sampled_contrast(
+            both, target.flatten(), both_p, settings, samples=config.contrast_samples, generator=generator
         )
-    return risk, supervised + config.contrast_unsupervised_weight * unsupervised, consistency
+    return risk, supervised + config.contrast_unsupervised_weight * unsupervised, difference
 
 
 def _flip_onto_cells(volume: Tensor, axis: int) -> Tensor:

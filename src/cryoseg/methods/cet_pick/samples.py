@@ -280,10 +280,7 @@ def _distinct(
 
 
 def prepare(
-    item: LabeledTomogram,
-    config: CetPickConfig,
-    settings: DetectorSettings,
-    held: NDArray[np.bool_],
+    item: LabeledTomogram, config: CetPickConfig, settings: DetectorSettings, held: NDArray[np.bool_]
 ) -> Prepared:
     """Resample a tomogram to the working grid, without the labels in the (n,) mask `held`."""
     shape = item.tomogram.data.shape

@@ -17,15 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cryoseg.config import (
-    Direction,
-    Normalize,
-    Polarity,
-    Preset,
-    SegmentConfig,
-    Stage1Prompt,
-    Stage2Prompt,
-)
+from cryoseg.config import Direction, Normalize, Polarity, Preset, SegmentConfig, Stage1Prompt, Stage2Prompt
 from cryoseg.config.segment import (
     ETSAM_PROMPT_INTERVAL,
     ETSAM_SPLIT_PROMPT_INTERVAL,

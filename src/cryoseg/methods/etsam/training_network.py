@@ -135,11 +135,7 @@ class ClipNetwork(SAM2Train):
 
 
 def build_clip_network(
-    config: str,
-    *,
-    prompts: ClipPrompts,
-    drop_path: float = 0.0,
-    freeze: Sequence[Part] = (),
+    config: str, *, prompts: ClipPrompts, drop_path: float = 0.0, freeze: Sequence[Part] = ()
 ) -> ClipNetwork:
     """Build the untrained training network of a SAM 2 configuration, a name or path for `find_config`.
 

@@ -18,14 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from cryoseg.config import (
-    Direction,
-    Normalize,
-    Polarity,
-    SegmentConfig,
-    Stage1Prompt,
-    Stage2Prompt,
-)
+from cryoseg.config import Direction, Normalize, Polarity, SegmentConfig, Stage1Prompt, Stage2Prompt
 from cryoseg.config.setting import restore
 from cryoseg.core.grids.blank import FilledSlices, set_blank, signal_box
 from cryoseg.core.grids.resample import Resampled, Slices, nearest, tile_grid, tile_side

@@ -170,11 +170,7 @@ def _with_picks(sources: Sequence[str], picks: Sequence[Path]) -> list[Micrograp
             warnings = tuple(dict.fromkeys(text for found in parts for text in found.warnings))
             pairs.append(
                 MicrographPair(
-                    name=name,
-                    image=image,
-                    centers=centers,
-                    pixel_size=sizes.get(image),
-                    warnings=warnings,
+                    name=name, image=image, centers=centers, pixel_size=sizes.get(image), warnings=warnings
                 )
             )
         else:

@@ -103,10 +103,7 @@ def given_points(
 
 
 def adaptation_loss(
-    network: PromptSam,
-    micrographs: list[TrainingMicrograph],
-    config: TrainSamConfig,
-    device: torch.device,
+    network: PromptSam, micrographs: list[TrainingMicrograph], config: TrainSamConfig, device: torch.device
 ) -> Callable[[int], Tensor]:
     """Return the function from the number of a step to the loss of an adapted network."""
     geometry = network.geometry
@@ -131,10 +128,7 @@ def adaptation_loss(
 
 
 def pretraining_loss(
-    network: PromptSam,
-    micrographs: list[TrainingMicrograph],
-    config: PretrainConfig,
-    device: torch.device,
+    network: PromptSam, micrographs: list[TrainingMicrograph], config: PretrainConfig, device: torch.device
 ) -> Callable[[int], Tensor]:
     """Return the function from the number of a step to the loss of a whole SAM.
 

@@ -15,12 +15,7 @@ from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.methods.model_file import is_model_file, load_strict
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
 from cryoseg.methods.particles.files import ParticleRecipe, adapt, base_state
-from cryoseg.methods.particles.fit import (
-    TrainedPart,
-    adaptation_loss,
-    pretraining_loss,
-    validation_curves,
-)
+from cryoseg.methods.particles.fit import TrainedPart, adaptation_loss, pretraining_loss, validation_curves
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.particles.trained import (
     Adapted,
@@ -81,11 +76,7 @@ def hold_out(items: Sequence[T], seed: int) -> tuple[list[T], list[T]]:
 
 
 def split_micrographs(
-    data: Sequence[str],
-    validation_data: Sequence[str],
-    picks: Sequence[Path] = (),
-    *,
-    seed: int,
+    data: Sequence[str], validation_data: Sequence[str], picks: Sequence[Path] = (), *, seed: int
 ) -> tuple[list[MicrographPair], list[MicrographPair]]:
     """Return training and validation micrographs; without any of the latter a fifth is held out."""
     training, held_out = find_micrographs(data, picks)

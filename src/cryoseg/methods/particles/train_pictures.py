@@ -137,10 +137,7 @@ def train_pictures(
     if chosen is None:
         return None
     threshold, dice = chosen
-    entries: dict[str, Any] = {
-        "validation_pictures": len(held_out),
-        "training_pictures": len(training),
-    }
+    entries: dict[str, Any] = {"validation_pictures": len(held_out), "training_pictures": len(training)}
     if len(tested):
         means = score_pictures(network, tested, threshold, folder / TEST_TABLE, runtime)
         entries["test"] = {"pictures": len(tested), "upper_bound": network.needs_truth, **means}

@@ -223,9 +223,5 @@ def write_model(
         )
     )
     return TrainedModel(
-        path=path,
-        dice=result.dice,
-        threshold=recipe.logit_threshold,
-        parameters=parameters,
-        seconds=seconds,
+        path=path, dice=result.dice, threshold=recipe.logit_threshold, parameters=parameters, seconds=seconds
     )

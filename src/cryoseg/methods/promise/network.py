@@ -238,11 +238,7 @@ class PromiseSam(PromptSam):
 
 
 def points_from_mask(
-    mask: NDArray[np.bool_],
-    count: int,
-    rng: np.random.Generator,
-    *,
-    known: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_], count: int, rng: np.random.Generator, *, known: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Draw (K, 2) points x, y from a true (y, x) mask with (K,) labels, half of them inside.
 

@@ -48,9 +48,7 @@ class TokenHiera(Hiera):
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1),
-        nn.GroupNorm(4, outputs),
-        nn.GELU(),
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.GroupNorm(4, outputs), nn.GELU()
     )
 
 
@@ -226,7 +224,7 @@ class FineSam2(SAM2Base):
         """Compute the (B, S, S) logits of the next (B, C, S, S) slice stacks, and add them to the memory.
 
         The memory is that of the same B tiles. Its oldest slice takes the place of the first slice of a
-        training clip. So every step is like the last step of a clip, and memory does not grow with the
+        training clip, so that every step is like the last one of a clip, and memory does not grow with the
         volume.
         """
         _, levels, positions, sizes = self._prepare_backbone_features(self.forward_image(images))

@@ -209,10 +209,7 @@ def build_sam(geometry: SamGeometry) -> Sam:
     decoder_settings: dict[str, Any] = {
         "num_multimask_outputs": 3,
         "transformer": TwoWayTransformer(
-            depth=2,
-            embedding_dim=width,
-            mlp_dim=geometry.decoder_mlp_dim,
-            num_heads=geometry.decoder_heads,
+            depth=2, embedding_dim=width, mlp_dim=geometry.decoder_mlp_dim, num_heads=geometry.decoder_heads
         ),
         "transformer_dim": width,
         "iou_head_depth": 3,
