@@ -325,7 +325,7 @@ def apply_filter(
     Parameters
     ----------
     noise_free, noise
-        Signal and noise.
+        (z, y, x) signal and noise.
     name
         Filter: `none`; `lowpass`, a Gaussian; or `wiener`, which weights each shell of frequencies by
         signal / (signal + strength * noise), as an ideal denoiser.

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.methods.model_file import is_model_file, load_strict
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
-from cryoseg.methods.particles.files import ParticleRecipe, adapt, base_state
+from cryoseg.methods.particles.files import ParticleRecipe, base_state
 from cryoseg.methods.particles.fit import TrainedPart, adaptation_loss, pretraining_loss, validation_curves
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.particles.trained import (
     Adapted,
     ModelOutput,
     TrainedModel,
+    begin_adaptation,
     fit_by_dice,
-    require_batch,
     with_scores,
     write_model,
 )
@@ -151,36 +152,59 @@ def train_prompt(
     TrainedModel or None
         None if the time limit came first.
     """
-    run = TrainingRun(folder, config.prompt.label, config.loop, runtime)
-    network, recipe, base_model = adapt(base, config.prompt)
-    recipe = replace(recipe, core=config.core)
-    config = replace(config, prompt=network.config)
-    require_batch(config, network)
-    view, geometry = config.sample.view, network.geometry
+    run, start, config = begin_adaptation(config, base, folder, runtime)
+    network, recipe, view = start.network, replace(start.recipe, core=config.core), config.sample.view
+    geometry = network.geometry
     options = replace(
         data.read or ReadOptions(particle_pixels=recipe.particle_pixels),
         particle_pixels=recipe.particle_pixels,
         core=config.core,
         square=(geometry.image_size, geometry.logit_side) if view is TrainView.WHOLE else None,
     )
-    micrographs, diameter = load_all(data.training, options, "reading training micrographs", runtime)
-    held_out, _ = load_all(data.held_out, options, "reading validation micrographs", runtime)
-    network.to(runtime.device).eval()
-    chosen = fit_by_dice(
-        run,
-        TrainedPart(network),
-        adaptation_loss(network, micrographs, config, runtime.device),
-        lambda: validation_curves(network, held_out, view, runtime.device),
-        {"config": config.to_dict(), **data.record(), "base": asdict(base_model)},
+    training = _Training(run=run, data=data, options=options, view=view, output=output)
+    return training.model(
+        replace(start, recipe=recipe),
+        lambda micrographs: adaptation_loss(network, micrographs, config, runtime.device),
+        config.to_dict(),
+        {"base": start.base_record},
     )
-    if chosen is None:
-        return None
-    threshold, dice = chosen
-    recipe, entries = with_scores(
-        network, held_out, replace(recipe, logit_threshold=threshold), runtime.device
-    )
-    result = Adapted(network=network, recipe=recipe, dice=dice, base=(base, base_model))
-    return write_model(run, result, output, {**data.card_entries(diameter), **entries})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """A run on micrographs, from reading them to writing the model file."""
+
+    run: TrainingRun
+    data: MicrographData
+    options: ReadOptions
+    view: TrainView
+    output: ModelOutput
+
+    def model(
+        self,
+        start: Adapted,
+        loss_on: Callable[[list[TrainingMicrograph]], Callable[[int], Tensor]],
+        config: Mapping[str, Any],
+        origin: Mapping[str, Any],
+    ) -> TrainedModel | None:
+        """Train, choose weights, threshold and calibration, and write the model; None if the time is over."""
+        runtime, data, network = self.run.runtime, self.data, start.network
+        micrographs, diameter = load_all(data.training, self.options, "reading training micrographs", runtime)
+        held_out, _ = load_all(data.held_out, self.options, "reading validation micrographs", runtime)
+        network.to(runtime.device).eval()
+        chosen = fit_by_dice(
+            self.run,
+            network if start.base is None else TrainedPart(network),
+            loss_on(micrographs),
+            lambda: validation_curves(network, held_out, self.view, runtime.device),
+            {"config": config, **data.record(), **origin},
+        )
+        if chosen is None:
+            return None
+        recipe = replace(start.recipe, logit_threshold=chosen[0])
+        recipe, entries = with_scores(network, held_out, recipe, runtime.device)
+        result = replace(start, recipe=recipe, dice=chosen[1])
+        return write_model(self.run, result, self.output, {**data.card_entries(diameter), **entries})
 
 
 def pretrain(
@@ -194,23 +218,9 @@ def pretrain(
 ) -> TrainedModel | None:
     """Train a small SAM from scratch with grids, points and boxes as prompts.
 
-    Parameters
-    ----------
-    config
-        Settings of loop, samples and prompts.
-    data
-        Micrographs with numbered particles, such as simulated ones.
-    folder
-        Folder as for `train_prompt`; the model is `particle_sam.safetensors`.
-    start
-        Model file of the same geometry with the weights to start with.
-    output, runtime
-        Parameters of `train_prompt`.
-
-    Returns
-    -------
-    TrainedModel or None
-        None if the time limit came first.
+    The micrographs need numbered particles, such as simulated ones have; the model is
+    `particle_sam.safetensors`. `start` is a model file of the same geometry with the weights to start with.
+    The other parameters and the result are those of `train_prompt`.
     """
     run = TrainingRun(folder, "sam", config.loop, runtime)
     network = PromptSam(TINY, config.prompt)
@@ -218,31 +228,17 @@ def pretrain(
         if not is_model_file(start):
             raise WeightsError(f"{start}: is not a model file of cryoseg, with which training can start.")
         load_strict(network, base_state(start), start)
-    options = ReadOptions(particle_pixels=config.particle_pixels)
-    micrographs, diameter = load_all(data.training, options, "reading training micrographs", runtime)
-    held_out, _ = load_all(data.held_out, options, "reading validation micrographs", runtime)
-    network.to(runtime.device)
-    chosen = fit_by_dice(
-        run,
-        network,
-        pretraining_loss(network, micrographs, config, runtime.device),
-        lambda: validation_curves(network, held_out, TrainView.TILES, runtime.device),
-        {
-            "config": {**config.to_dict(), "geometry": asdict(TINY)},
-            **data.record(),
-            "start": None if start is None else start.name,
-        },
-    )
-    if chosen is None:
-        return None
-    threshold, dice = chosen
     recipe = ParticleRecipe(
         image_size=TINY.image_size,
         particle_pixels=config.particle_pixels,
         overlap=TINY.image_size // 8,
-        logit_threshold=threshold,
         normalization=config.prompt.input_scale,
     )
-    recipe, entries = with_scores(network, held_out, recipe, runtime.device)
-    result = Adapted(network=network, recipe=recipe, dice=dice)
-    return write_model(run, result, output, {**data.card_entries(diameter), **entries})
+    options = ReadOptions(particle_pixels=config.particle_pixels)
+    training = _Training(run=run, data=data, options=options, view=TrainView.TILES, output=output)
+    return training.model(
+        Adapted(network=network, recipe=recipe),
+        lambda micrographs: pretraining_loss(network, micrographs, config, runtime.device),
+        {**config.to_dict(), "geometry": asdict(TINY)},
+        {"start": None if start is None else start.name},
+    )

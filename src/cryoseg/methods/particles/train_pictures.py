@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from cryoseg.errors import InputError
 from cryoseg.events import Note
 from cryoseg.io.images.pictures import PictureRow, Split, read_picture_list
 from cryoseg.io.outputs import atomic_text
-from cryoseg.methods.particles.files import adapt
 from cryoseg.methods.particles.fit import TrainedPart, sam_loss, truth_points
 from cryoseg.methods.particles.picture_samples import (
     Augment,
@@ -36,16 +35,15 @@ from cryoseg.methods.particles.picture_samples import (
 from cryoseg.methods.particles.train import hold_out
 from cryoseg.methods.particles.trained import (
     UPPER_BOUND,
-    Adapted,
     ModelOutput,
     TrainedModel,
+    begin_adaptation,
     fit_by_dice,
-    require_batch,
     write_model,
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.training.learner import dice_by_threshold
-from cryoseg.methods.training.run import Runtime, TrainingRun
+from cryoseg.methods.training.run import Runtime
 
 TEST_TABLE = "test.csv"
 OPENING = 5  # side of the morphological opening in the published evaluation, in pixels
@@ -108,14 +106,11 @@ def train_pictures(
     `folder` also gets `test.csv` if a list has test rows. The other parameters and the result are those of
     `train_prompt`.
     """
-    run = TrainingRun(folder, config.prompt.label, config.loop, runtime)
     parts = split_pictures(data.lists, seed=config.loop.seed)
     for row in itertools.chain.from_iterable(parts.values()):
         check_sizes(row)
-    network, recipe, base_model = adapt(base, config.prompt)
-    config = replace(config, prompt=network.config)
-    require_batch(config, network)
-    side = network.geometry.image_size
+    run, start, config = begin_adaptation(config, base, folder, runtime)
+    network, side = start.network, start.network.geometry.image_size
     training, held_out, tested = (
         PictureSamples(parts[split], side, crop_black=data.prepare)
         for split in (Split.TRAIN, Split.VAL, Split.TEST)
@@ -131,7 +126,7 @@ def train_pictures(
             "config": {**config.to_dict(), "prepare": data.prepare, "augment": data.augment},
             "training": [row.image.name for row in training.rows],
             "validation": [row.image.name for row in held_out.rows],
-            "base": asdict(base_model),
+            "base": start.base_record,
         },
     )
     if chosen is None:
@@ -143,13 +138,8 @@ def train_pictures(
         entries["test"] = {"pictures": len(tested), "upper_bound": network.needs_truth, **means}
         bound = UPPER_BOUND if network.needs_truth else ""
         runtime.on_event(Note(text=f"test Dice {means['dice']:.4f}, IoU {means['iou']:.4f}{bound}"))
-    result = Adapted(
-        network=network,
-        recipe=replace(recipe, logit_threshold=threshold, crop_black=data.prepare),
-        dice=dice,
-        base=(base, base_model),
-    )
-    return write_model(run, result, output, entries)
+    recipe = replace(start.recipe, logit_threshold=threshold, crop_black=data.prepare)
+    return write_model(run, replace(start, recipe=recipe, dice=dice), output, entries)
 
 
 def picture_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from cryoseg.core.picking.micrograph_picks import PEAK_SIGMAS, logits_to_picks
 from cryoseg.errors import ConfigError
 from cryoseg.events import Note
 from cryoseg.methods.device import peak_device_memory
-from cryoseg.methods.particles.files import BaseModel, ParticleRecipe, note_base, save_particle_model
+from cryoseg.methods.particles.files import BaseModel, ParticleRecipe, adapt, note_base, save_particle_model
 from cryoseg.methods.particles.fit import TrainedPart, micrograph_logits
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.training.learner import Learner, best_threshold
-from cryoseg.methods.training.run import TrainingRun
+from cryoseg.methods.training.run import Runtime, TrainingRun
 from cryoseg.types import FloatArray
 
 MATCH_RADIUS = 0.25  # largest distance of a correct pick from a particle, in diameters
@@ -107,20 +107,27 @@ class ModelOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """A trained network with its best weights before it is written.
+    """A network before its model file is written.
 
     Attributes
     ----------
-    network, recipe, dice
-        Network, recipe with the threshold, and mean validation Dice at that threshold.
+    network, recipe
+        Network and recipe; after the training with the best weights and the threshold.
     base
         File and name of the SAM that was adapted; None for a SAM trained from scratch.
+    dice
+        Mean validation Dice at the threshold.
     """
 
     network: PromptSam
     recipe: ParticleRecipe
-    dice: float
     base: tuple[Path, BaseModel] | None = None
+    dice: float = 0.0
+
+    @property
+    def base_record(self) -> dict[str, str] | None:
+        """Name and hash of the SAM that was adapted as plain JSON."""
+        return None if self.base is None else asdict(self.base[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,13 +187,19 @@ def fit_by_dice(
     return best_threshold(curves())
 
 
-def require_batch(config: TrainSamConfig, network: PromptSam) -> None:
-    """Raise a `ConfigError` if a step has too few samples for the batch normalization of the network."""
+def begin_adaptation(
+    config: TrainSamConfig, base: Path, folder: Path, runtime: Runtime
+) -> tuple[TrainingRun, Adapted, TrainSamConfig]:
+    """Create a run, and adapt a SAM for it; return the settings with those of the base too."""
+    run = TrainingRun(folder, config.prompt.label, config.loop, runtime)
+    network, recipe, base_model = adapt(base, config.prompt)
     if config.sample.batch < network.smallest_batch:
         raise ConfigError(
             f"--batch {config.sample.batch}: the point network normalizes over the batch and needs "
             f"{network.smallest_batch} samples for images of {network.geometry.image_size} pixels."
         )
+    start = Adapted(network=network, recipe=recipe, base=(base, base_model))
+    return run, start, replace(config, prompt=network.config)
 
 
 def write_model(
