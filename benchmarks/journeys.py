@@ -29,7 +29,7 @@ SAMPLES = ROOT / "samples"
 LEAST_SIZE = 24 * 24
 # Functions that look at the image or at its labels, and validation: no value of the image passes through.
 ASIDE = {
-    *("mapped_shape", "find_blank", "find_blank_pixels", "particle_skewness"),
+    *("planned_shape", "find_blank", "find_blank_pixels", "particle_skewness"),
     *("micrograph_logits", "nearest"),
 }
 

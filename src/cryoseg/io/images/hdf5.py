@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
 from cryoseg.io.images import memory
+from cryoseg.io.images.scratch import blocks, held_bytes, make_room
 from cryoseg.types import Geometry, Tomogram
 
 if TYPE_CHECKING:
@@ -54,13 +57,41 @@ def read_hdf5(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     -------
     Tomogram
         (z, y, x) in the type of the data set, memory-mapped if it is contiguous in the byte order of this
-        machine. The voxel size is that of `EMAN.apix_x` (EMAN2) or `element_size_um` (Fiji), otherwise 0.
+        machine and otherwise read by chunks. The voxel size is that of `EMAN.apix_x` (EMAN2) or
+        `element_size_um` (Fiji), otherwise 0.
 
     Raises
     ------
     InputError
         If the file cannot be read, the data set is missing or not a volume, or the file has several.
     """
+    with _dataset(path) as dataset:
+        axes = _axis_names(dataset)
+        shape = _volume_shape(dataset, axes, path)
+        size = _voxel_size(dataset, axes)
+        data = _voxels(dataset, split_dataset(path)[0], path).reshape(shape)
+    return Tomogram(
+        data=data.view(np.uint8) if data.dtype.kind == "b" else data,
+        geometry=Geometry(voxel_size=size),
+        source=path,
+    )
+
+
+def hdf5_shape(path: Path) -> tuple[int, int, int]:
+    """Return the shape (z, y, x) of a data set without reading its voxels.
+
+    Raises
+    ------
+    InputError
+        As `read_hdf5`.
+    """
+    with _dataset(path) as dataset:
+        return _volume_shape(dataset, _axis_names(dataset), path)
+
+
+@contextmanager
+def _dataset(path: Path) -> Iterator[h5py.Dataset]:
+    """Open a data set; errors of the block that h5py raises are those of the file."""
     try:
         import h5py
     except ImportError as error:
@@ -68,11 +99,7 @@ def read_hdf5(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     file, inside = split_dataset(path)
     try:
         with h5py.File(file, "r", locking=False) as opened:
-            dataset = _named(opened, inside, path) if inside.strip("/") else _only(opened, path)
-            axes = _axis_names(dataset)
-            shape = _volume_shape(dataset, axes, path)
-            size = _voxel_size(dataset, axes)
-            data = _voxels(dataset, file, path).reshape(shape)
+            yield _named(opened, inside, path) if inside.strip("/") else _only(opened, path)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # h5py raises whatever fits the line of C that gave up
@@ -80,11 +107,6 @@ def read_hdf5(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         raise InputError(
             f"{path}: cannot be read as HDF5 ({type(error).__name__}: {text}). Copy or export it again."
         ) from error
-    return Tomogram(
-        data=data.view(np.uint8) if data.dtype.kind == "b" else data,
-        geometry=Geometry(voxel_size=size),
-        source=path,
-    )
 
 
 def _named(file: h5py.File, inside: str, path: Path) -> h5py.Dataset:
@@ -166,14 +188,18 @@ def _voxels(dataset: h5py.Dataset, file: Path, path: Path) -> NDArray[Any]:
         and dataset.dtype.kind != "b"
     ):
         return np.asarray(np.memmap(file, dataset.dtype, mode="r", offset=offset, shape=dataset.shape))
+    chunks, dtype = dataset.chunks or (1,) * dataset.ndim, dataset.dtype
     memory.refuse_impossible_size(
         path,
         claimed=dataset.nbytes,
         stored=stored,
         background=memory.BACKGROUND_BYTES if dataset.chunks else 0,
+        held=held_bytes(dataset.nbytes, math.prod(chunks) * dtype.itemsize),
     )
-    data = np.asarray(dataset[...])
-    return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
+    data = make_room(dataset.shape, dtype.newbyteorder("="), path)
+    for block in blocks(dataset.shape, chunks, dtype.itemsize):
+        data[block] = dataset[block]
+    return data
 
 
 def _voxel_size(dataset: h5py.Dataset, axes: list[str]) -> tuple[float, float, float]:

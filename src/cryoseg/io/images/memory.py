@@ -79,7 +79,9 @@ def _slurm(root: Path, environment: Mapping[str, str]) -> Iterator[int]:
             yield megabytes * 2**20 - resident
 
 
-def refuse_impossible_size(path: Path, *, claimed: int, stored: int, background: int = 0) -> None:
+def refuse_impossible_size(
+    path: Path, *, claimed: int, stored: int, background: int = 0, held: int | None = None
+) -> None:
     """Refuse a volume that its file or the memory of this computer cannot hold.
 
     Parameters
@@ -92,6 +94,8 @@ def refuse_impossible_size(path: Path, *, claimed: int, stored: int, background:
         Size in bytes of the compressed voxels in the file.
     background
         Bytes that may be missing from the file, because the format omits background.
+    held
+        Bytes that are in memory at once; None if all of the voxels are.
 
     Raises
     ------
@@ -103,9 +107,9 @@ def refuse_impossible_size(path: Path, *, claimed: int, stored: int, background:
             f"{path}: its header claims {claimed / GIB:.1f} GiB of voxels, for which {stored} bytes are "
             "there; the file is damaged. Copy or export it again."
         )
-    free = available_memory()
-    if free is not None and claimed > free:
+    needed, free = claimed if held is None else held, available_memory()
+    if free is not None and needed > free:
         raise InputError(
-            f"{path}: needs {claimed / GIB:.1f} GiB of memory to be read, and {free / GIB:.1f} GiB are free. "
+            f"{path}: needs {needed / GIB:.1f} GiB of memory to be read, and {free / GIB:.1f} GiB are free. "
             "Bin it, or convert it to MRC, which is read piece by piece."
         )

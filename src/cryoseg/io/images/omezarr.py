@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError
 from cryoseg.io.images import memory
+from cryoseg.io.images.scratch import blocks, held_bytes, make_room
 from cryoseg.io.images.tiff import angstrom_per
 from cryoseg.types import Geometry, Tomogram
 
@@ -22,7 +24,7 @@ _AXES = ("z", "y", "x")
 
 
 def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
-    """Read the finest resolution of an OME-Zarr volume into memory.
+    """Read the finest resolution of an OME-Zarr volume, chunk by chunk.
 
     Parameters
     ----------
@@ -42,10 +44,63 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     InputError
         If the folder is no OME-Zarr volume, its axes do not end in z, y, x, or an array is damaged.
     """
+    opened = _open(path)
+    array, names = opened.array, [str(axis.get("name")) for axis in opened.axes]
+    shape = _volume_shape(opened, path)
+    dtype = array.dtype.newbyteorder("=")
+    try:
+        _refuse_impossible_size(array, path)
+        scale = [math.prod(step) for step in zip(*_scales(opened.transforms, len(names)), strict=True)]
+        place = _translation(opened.transforms, len(names))
+        data = make_room(array.shape, dtype, path)
+        for block in blocks(array.shape, array.chunks, dtype.itemsize):
+            data[block] = array[block]
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # codecs raise whatever damaged chunks lead them to
+        raise _unreadable(path, error) from error
+    factors = [angstrom_per(str(axis.get("unit", ""))) for axis in opened.axes[-3:]]
+    z, y, x = (size * factor for size, factor in zip(scale[-3:], factors, strict=True))
+    oz, oy, ox = (offset * factor for offset, factor in zip(place[-3:], factors, strict=True))
+    warnings = []
+    if any(offset and not factor for offset, factor in zip(place[-3:], factors, strict=True)):
+        warnings.append("The axes have no unit, so that the translation is lost; outputs have the origin 0.")
+    kinds = {str(one.get("type")) for one in opened.transforms}
+    if unknown := kinds - {"identity", "scale", "translation"}:
+        warnings.append(f"Transformations of kind {', '.join(sorted(unknown))} are ignored.")
+    return Tomogram(
+        data=(data.view(np.uint8) if dtype.kind == "b" else data).reshape(shape),
+        geometry=Geometry(voxel_size=(z, y, x), origin=(oz, oy, ox)),
+        source=path,
+        warnings=tuple(warnings),
+    )
+
+
+def omezarr_shape(path: Path) -> tuple[int, int, int]:
+    """Return the shape (z, y, x) of the finest resolution without reading its voxels.
+
+    Raises
+    ------
+    InputError
+        As `read_omezarr`.
+    """
+    return _volume_shape(_open(path), path)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The finest resolution of a volume, its axes, and its transformations in the order they apply."""
+
+    array: zarr.Array[Any]
+    axes: list[dict[str, Any]]
+    transforms: list[dict[str, Any]]
+
+
+def _open(path: Path) -> _Opened:
     import zarr
 
     try:
-        node = zarr.open(path, mode="r")
+        node = zarr.open(str(path), mode="r")
         if isinstance(node, zarr.Array):
             raise InputError(
                 f"{path}: is a plain Zarr array without axes and voxel size. Write it as OME-Zarr, with "
@@ -67,53 +122,46 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
             raise TypeError(f"{dataset['path']} is no array")
         transforms = [*dataset.get("coordinateTransformations", ())]
         transforms += multiscale.get("coordinateTransformations", ())
-        scale = [math.prod(step) for step in zip(*_scales(transforms, len(axes)), strict=True)]
-        place = _translation(transforms, len(axes))
-        _refuse_impossible_size(array, path)
-        data = np.asarray(array[...])
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # zarr and its codecs raise whatever damaged metadata leads them to
-        text = " ".join(str(error).split())
+    except Exception as error:  # zarr raises whatever damaged metadata leads it to
+        raise _unreadable(path, error) from error
+    return _Opened(array, axes, transforms)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    text = " ".join(str(error).split())
+    return InputError(
+        f"{path}: cannot be read as OME-Zarr ({type(error).__name__}: {text}). Copy or fetch it again."
+    )
+
+
+def _volume_shape(opened: _Opened, path: Path) -> tuple[int, int, int]:
+    array, names = opened.array, tuple(str(axis.get("name")) for axis in opened.axes)
+    shape = tuple(int(n) for n in array.shape)
+    if array.dtype.kind not in "iufb":
         raise InputError(
-            f"{path}: cannot be read as OME-Zarr ({type(error).__name__}: {text}). Copy or fetch it again."
-        ) from error
-    if data.dtype.kind not in "iufb":
-        raise InputError(
-            f"{path}: holds values of type {data.dtype}, not densities. Give a real-space volume."
+            f"{path}: holds values of type {array.dtype}, not densities. Give a real-space volume."
         )
-    names = tuple(str(axis.get("name")) for axis in axes)
-    extra = data.ndim - 3
-    if extra < 0 or names[-3:] != _AXES or len(names) != data.ndim or any(n != 1 for n in data.shape[:extra]):
+    extra = len(shape) - 3
+    if extra < 0 or names[-3:] != _AXES or len(names) != len(shape) or any(n != 1 for n in shape[:extra]):
         raise InputError(
-            f"{path}: holds an array of axes {', '.join(names)} and shape {data.shape}; "
+            f"{path}: holds an array of axes {', '.join(names)} and shape {shape}; "
             "one volume of axes z, y, x is needed."
         )
-    factors = [angstrom_per(str(axis.get("unit", ""))) for axis in axes[-3:]]
-    z, y, x = (size * factor for size, factor in zip(scale[-3:], factors, strict=True))
-    oz, oy, ox = (offset * factor for offset, factor in zip(place[-3:], factors, strict=True))
-    data = data.view(np.uint8) if data.dtype.kind == "b" else data
-    warnings = []
-    if any(offset and not factor for offset, factor in zip(place[-3:], factors, strict=True)):
-        warnings.append("The axes have no unit, so that the translation is lost; outputs have the origin 0.")
-    if unknown := {str(one.get("type")) for one in transforms} - {"identity", "scale", "translation"}:
-        warnings.append(f"Transformations of kind {', '.join(sorted(unknown))} are ignored.")
-    return Tomogram(
-        data=data.reshape(data.shape[extra:]),
-        geometry=Geometry(voxel_size=(z, y, x), origin=(oz, oy, ox)),
-        source=path,
-        warnings=tuple(warnings),
-    )
+    return shape[extra], shape[extra + 1], shape[extra + 2]
 
 
 def _refuse_impossible_size(array: zarr.Array[Any], path: Path) -> None:
     stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    voxel = array.dtype.itemsize
-    background = memory.BACKGROUND_BYTES
-    for shape in (array.shape, array.chunks):
-        memory.refuse_impossible_size(
-            path, claimed=math.prod(shape) * voxel, stored=stored, background=background
-        )
+    volume, chunk = (math.prod(shape) * array.dtype.itemsize for shape in (array.shape, array.chunks))
+    memory.refuse_impossible_size(
+        path,
+        claimed=max(volume, chunk),
+        stored=stored,
+        background=memory.BACKGROUND_BYTES,
+        held=held_bytes(volume, chunk),
+    )
     if array.nchunks > MOST_CHUNKS:
         raise InputError(
             f"{path}: is cut into {array.nchunks} chunks, which takes hours to read. Write it again with "

@@ -17,6 +17,7 @@ from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
 from cryoseg.io.images.memory import refuse_impossible_size
+from cryoseg.io.images.scratch import held_bytes, make_room
 from cryoseg.types import Geometry, Tomogram
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
@@ -42,7 +43,7 @@ def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     -------
     Tomogram
         (z, y, x) in the type of the file, memory-mapped if the pages are contiguous in the byte order of this
-        machine. The voxel size is 0 if the file gives none.
+        machine and otherwise read by tiles. The voxel size is 0 if the file gives none.
 
     Raises
     ------
@@ -71,6 +72,23 @@ def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         source=path,
         warnings=tuple(warnings),
     )
+
+
+def tiff_shape(path: Path) -> tuple[int, int, int]:
+    """Return the shape (z, y, x) of a volume without reading its voxels.
+
+    Raises
+    ------
+    InputError
+        As `read_tiff`.
+    """
+    try:
+        with _open(path) as file:
+            return _shape(_series(file, path, [])[1], path, [])
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
 
 
 def read_tiff_page(path: Path) -> tuple[NDArray[Any], float]:
@@ -197,9 +215,12 @@ def _voxels(series: tifffile.TiffPageSeries, path: Path) -> NDArray[Any]:
     offset = series.dataoffset
     if offset is not None and offset + claimed <= stored and dtype.isnative:
         return np.asarray(np.memmap(path, dtype, mode="r", offset=offset, shape=shape))
-    refuse_impossible_size(path, claimed=claimed, stored=stored)
+    held = held_bytes(claimed, math.prod(series.keyframe.chunks) * dtype.itemsize)
+    refuse_impossible_size(path, claimed=claimed, stored=stored, held=held)
     _refuse_cut(series.pages, path, stored)
-    return np.asarray(series.asarray(maxworkers=1))
+    data = make_room(series.shape, series.dtype, path)
+    series.asarray(maxworkers=1, out=data)
+    return data
 
 
 def _refuse_cut(pages: Sequence[Any], path: Path, stored: int) -> None:

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from mmap import mmap
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from cryoseg.config import Mode0
-from cryoseg.errors import CryosegError, InputError
+from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
-from cryoseg.io.images.hdf5 import HDF5_SUFFIXES, split_dataset
 from cryoseg.io.images.memory import GIB, available_memory
-from cryoseg.io.images.volumes import read_tomogram
+from cryoseg.io.images.shapes import planned_shape
 from cryoseg.io.inputs import InputItem
 
 Result = TypeVar("Result")
 
 # Each memory level halves the batches and tiles of the network.
 MEMORY_LEVELS = (0, 1, 2)
-_PACKED = (".gz", ".bz2", ".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", *HDF5_SUFFIXES)
-
-
-def mapped_shape(path: Path) -> tuple[int, ...] | None:
-    """Return the shape of a memory-mapped volume; None if it is compressed or cannot be read."""
-    if split_dataset(path)[0].suffix.lower() in _PACKED:
-        return None
-    try:
-        # A fixed mode of bytes, since detecting it would read the file.
-        data = read_tomogram(path, mode0=Mode0.SIGNED).data
-    except CryosegError:
-        return None
-    owner: object = data
-    while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
-        owner = owner.base
-    return data.shape if isinstance(owner, np.memmap | mmap) else None
 
 
 def tell_plan(
@@ -51,7 +30,7 @@ def tell_plan(
     Parameters
     ----------
     items
-        Inputs; those that are not memory-mapped are left out.
+        Inputs; those whose whole file is compressed are left out.
     need
         Function from a shape to the bytes that are needed at each of `MEMORY_LEVELS`.
     workers
@@ -59,7 +38,7 @@ def tell_plan(
     on_event
         Callback for the note or the warning.
     """
-    shapes = {item.path: shape for item in items if not item.error and (shape := mapped_shape(item.path))}
+    shapes = {item.path: shape for item in items if not item.error and (shape := planned_shape(item.path))}
     if not shapes:
         return
     path = max(shapes, key=lambda one: need(shapes[one])[0])

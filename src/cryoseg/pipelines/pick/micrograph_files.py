@@ -15,6 +15,7 @@ from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.events import Note, OnEvent, Report, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES
+from cryoseg.io.images.shapes import planned_shape
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, write_logits, write_mask
 from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs
@@ -24,7 +25,7 @@ from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.pipelines.batches.finished import Done, Job, own_file, peak_bytes, why_no_picks
-from cryoseg.pipelines.batches.memory import choose_memory_level, mapped_shape, tell_plan
+from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph, read_for_picking
@@ -145,7 +146,7 @@ def _pick_here(
         )
 
     def check_memory(path: Path) -> None:
-        if (shape := mapped_shape(path)) is not None:
+        if (shape := planned_shape(path)) is not None:
             choose_memory_level(path, need(shape), workers=batch.workers)
 
     def examine(path: Path) -> None:

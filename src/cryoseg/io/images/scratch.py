@@ -1,0 +1,81 @@
+"""Room for volumes out of chunked formats, which are decompressed block by block."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.errors import InputError
+from cryoseg.io.images.memory import GIB
+
+# Smaller volumes are held in memory; larger ones are mapped from a temporary file, as an MRC file is.
+IN_MEMORY_BYTES = 64 * 2**20
+BLOCK_BYTES = 32 * 2**20
+
+
+def held_bytes(volume: int, chunk: int) -> int:
+    """Return the bytes of memory that reading a volume takes, from its size and that of a chunk."""
+    return max(chunk, volume if volume <= IN_MEMORY_BYTES else BLOCK_BYTES)
+
+
+def make_room(shape: Sequence[int], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
+    """Return an array to read a volume into.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the array.
+    path
+        File of the volume, for messages.
+
+    Returns
+    -------
+    ndarray
+        (..., z, y, x) array of this shape; in memory, or for a large volume mapped from a temporary file
+        without a name, which is removed with the array.
+
+    Raises
+    ------
+    InputError
+        If the disk has too little room.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size <= IN_MEMORY_BYTES:
+        return np.empty(tuple(shape), dtype)
+    folder = Path(tempfile.gettempdir())
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(
+            f"{path}: is decompressed into a temporary file of {size / GIB:.1f} GiB, and {folder} has "
+            f"{free / GIB:.1f} GiB. Set TMPDIR to a folder with more, or convert the volume to MRC."
+        )
+    with tempfile.TemporaryFile(prefix="cryoseg-", dir=folder) as file:
+        file.truncate(size)
+        return np.asarray(np.memmap(file, dtype, mode="r+", shape=tuple(shape)))
+
+
+def blocks(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterator[tuple[slice, ...]]:
+    """Yield blocks that cover an array, each of whole chunks and about `BLOCK_BYTES` in size.
+
+    Parameters
+    ----------
+    shape, chunks
+        Sizes of the array and of its chunks.
+    itemsize
+        Bytes of a value.
+    """
+    steps = list(chunks)
+    for axis in reversed(range(len(shape))):
+        fitting = BLOCK_BYTES // (math.prod(steps) * itemsize)
+        steps[axis] = min(shape[axis], steps[axis] * max(1, fitting))
+    starts = (range(0, length, step) for length, step in zip(shape, steps, strict=True))
+    for corner in product(*starts):
+        yield tuple(slice(first, first + step) for first, step in zip(corner, steps, strict=True))
