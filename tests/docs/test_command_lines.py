@@ -95,8 +95,14 @@ def fault(words: list[str]) -> str | None:
         begun = next((n for n, word in enumerate(arguments) if word in COMMANDS or word in GROUPS), None)
         inner = fault(["cryoseg", *arguments[begun:]]) if begun is not None else None
         return inner
+    commands = [command]
+    if name.startswith("relion "):  # further options are those of the command that RELION runs
+        commands.append(COMMANDS[name.removeprefix("relion ")])
     known = {
-        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+        option
+        for one in commands
+        for parameter in one.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
     options = [word.split("=")[0] for word in arguments if re.match(r"--?[a-zA-Z]", word)]
     unknown = [option for option in options if option.rstrip("]") not in known | {"--help", "-h"}]

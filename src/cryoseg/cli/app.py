@@ -123,6 +123,7 @@ COMMANDS = {
     "simulate": Entry("simulate:app", "Make tomograms and micrographs whose truth is known exactly."),
     "weights": Entry("weights:app", "List, find, download and verify model weights."),
     "sample": Entry("sample:app", "Print the path of sample data that the package carries."),
+    "relion": Entry("relion:app", "Run cryoseg as a job of RELION, from its window External."),
     "cluster": Entry("cluster:app", "Run batches on a cluster."),
 }
 

@@ -15,6 +15,7 @@ from cryoseg.config.common import (
     overwrite_setting,
 )
 from cryoseg.config.setting import Settings, setting
+from cryoseg.errors import ConfigError
 
 
 class ThicknessAxis(StrEnum):
@@ -220,6 +221,20 @@ def pick_picture_setting() -> Any:
     )
 
 
+def with_format(formats: tuple[PickFormat, ...], one: PickFormat) -> tuple[PickFormat, ...]:
+    """Add a format to others."""
+    return tuple(dict.fromkeys((*formats, one)))
+
+
+def relion_setting() -> Any:
+    """Whether the files by which RELION finds coordinates are written."""
+    return setting(
+        False,
+        help="Write the files by which RELION finds the coordinates: autopick.star of micrographs; of "
+        "tomograms, star-relion5 of all together and the import index.",
+    )
+
+
 def thickness_axis_setting(default: ThicknessAxis | None, *, shown: str | None = None) -> Any:
     """Axis along which the sample is thin."""
     return setting(
@@ -357,6 +372,13 @@ class PickOutputs(Settings):
     panel: ClassVar[str] = "Tomograms"
 
     formats: tuple[PickFormat, ...] = formats_setting()
+    relion: bool = relion_setting()
+    tomogram_name: str | None = setting(
+        None,
+        help="Pattern of the file names of the tomograms, such as rec_* or *_Vol; the name in RELION is the "
+        "part that * stands for.",
+        shown="by the list of inputs, or the name of the file",
+    )
     heat_map: bool = setting(
         False, help="Write the probabilities as float32.", flags=("--heat-map/--no-heat-map",)
     )
@@ -365,3 +387,13 @@ class PickOutputs(Settings):
     chimerax: bool = chimerax_setting()
     combined: bool = True
     overwrite: bool = overwrite_setting()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tomogram_name is not None and self.tomogram_name.count("*") != 1:
+            raise ConfigError(f"--tomogram-name {self.tomogram_name}: write one *, such as rec_* or *_Vol.")
+
+    @property
+    def written(self) -> tuple[PickFormat, ...]:
+        """Formats that are written, with that of RELION if it is needed."""
+        return with_format(self.formats, PickFormat.STAR_RELION5) if self.relion else self.formats

@@ -24,7 +24,9 @@ from cryoseg.config.pick import (
     PickLimits,
     formats_setting,
     pick_picture_setting,
+    relion_setting,
     score_threshold_setting,
+    with_format,
 )
 from cryoseg.config.prompt_sam import NativeMode
 from cryoseg.config.segment import Polarity, polarity_setting
@@ -113,6 +115,7 @@ class MicrographPickOptions(Settings):
     panel: ClassVar[str] = "Micrographs"
 
     formats: tuple[PickFormat, ...] = formats_setting()
+    relion: bool = relion_setting()
     mask: bool = setting(True, help="Write the mask.", flags=("--store-mask/--no-store-mask",))
     logits: bool = setting(
         False, help="Write the logits as float32.", flags=("--store-logits/--no-store-logits",)
@@ -130,3 +133,8 @@ class MicrographPickOptions(Settings):
                     f"--format {flavor}: is for tomograms. For micrographs choose from "
                     f"{', '.join(MICROGRAPH_FORMATS)}."
                 )
+
+    @property
+    def written(self) -> tuple[PickFormat, ...]:
+        """Formats that are written, with that of RELION if it is needed."""
+        return with_format(self.formats, PickFormat.STAR) if self.relion else self.formats

@@ -28,9 +28,9 @@ from cryoseg.pipelines.batches.finished import Done, Job, own_file, peak_bytes, 
 from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
+from cryoseg.pipelines.pick.joint import write_joint_files
 from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph, read_for_picking
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph
-from cryoseg.pipelines.pick.tomogram_files import combine_stars
 from cryoseg.types import Micrograph
 from cryoseg.view.previews import write_overlay
 
@@ -101,7 +101,7 @@ def pick_micrograph_files(
             on_event(Warn(text=_FLIPPED_ROWS))
         report = _pick_here(items, paths, request, batch=batch, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
-        combine_stars(output_dir, report, paths, outputs.formats)
+        write_joint_files(output_dir, items, report, paths, outputs)
     return report
 
 
@@ -201,7 +201,7 @@ def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str,
     """Return the output files of one input by kind; the record is the last one."""
     base = f"{name}{PICKS_TAG}"
     paths: dict[str, Path] = {}
-    for chosen in outputs.formats:
+    for chosen in outputs.written:
         flavor = _MICROGRAPH_FORMAT.get(chosen, chosen)
         tag = "" if flavor is PickFormat.CRYOPPP else flavor.tag
         paths[flavor.value] = folder / f"{'_'.join(filter(None, (base, tag)))}{flavor.suffix}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
-from cryoseg.events import Note, OnEvent, Report, Status, Warn, ignore
+from cryoseg.events import Note, OnEvent, Report, Warn, ignore
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
@@ -22,29 +22,26 @@ from cryoseg.io.images.volumes import (
     require_voxel_size,
     write_logits,
 )
-from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs, stem
-from cryoseg.io.outputs import folder_of, lock, make_folder
+from cryoseg.io.inputs import InputItem, ListedImage, output_stems, resolve_inputs, stem
+from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.names import distinct_names
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
-from cryoseg.io.picks.relion_star import join_stars
-from cryoseg.io.records import hash_file, read_record
+from cryoseg.io.records import hash_file
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
 from cryoseg.pipelines.batches.finished import Done, Job, why_no_picks
 from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
+from cryoseg.pipelines.pick.joint import RELION_FORMATS, write_joint_files
 from cryoseg.pipelines.pick.tomogram import check_tomogram, pick_tomogram
 from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
 MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
-RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
-COMBINED_NAME = "particles"
 # Peak memory on a CPU without the volumes, at each memory level; see docs/results/cet-pick.md.
 HOST_BYTES = (1300 * 2**20, 900 * 2**20, 750 * 2**20)
 
@@ -65,6 +62,8 @@ class TomogramPickRequest:
         Mask of the only tomogram, or a folder of masks named after the tomograms.
     pixel_size
         Pixel size in angstrom; overrides the headers.
+    tomogram
+        Name of the only tomogram in RELION; empty takes the name of the file.
     """
 
     model: Path
@@ -73,15 +72,32 @@ class TomogramPickRequest:
     relion: dict[str, RelionFrame] | None = None
     mask: Path | None = None
     pixel_size: float | None = None
+    tomogram: str = ""
 
     @property
     def wants_frames(self) -> bool:
         """Whether an output format needs frames of RELION."""
-        return any(flavor in RELION_FORMATS for flavor in self.outputs.formats)
+        return any(flavor in RELION_FORMATS for flavor in self.outputs.written)
 
     def frame_of(self, path: Path) -> RelionFrame | None:
-        """Return the frame of a tomogram, if there is one."""
-        return PickFrame(relion=self.relion).relion_for(str(path))
+        """Return the frame of a tomogram, if an output format needs frames.
+
+        Raises
+        ------
+        InputError
+            If no frame has the name of the tomogram.
+        """
+        if not self.wants_frames:
+            return None
+        name = self.tomogram or str(path)
+        frame = PickFrame(relion=self.relion).relion_for(name)
+        if frame is None:
+            known = ", ".join(sorted(self.relion or {})[:5])
+            raise InputError(
+                f"{path}: {name} is not in the tomograms.star, which names {known}. Rename it, or pass "
+                "--tomogram-name."
+            )
+        return replace(frame, name=self.tomogram) if self.tomogram else frame
 
 
 def pick_files(
@@ -114,8 +130,9 @@ def pick_files(
     outputs, mask = request.outputs, request.mask
     if request.wants_frames and not request.relion:
         raise InputError(
-            "--format star-relion4 and star-relion5 need the tilt series' pixel size and the unbinned size "
-            "of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and --unbinned-size."
+            "--relion and --format star-relion4 and star-relion5 need the tilt series' pixel size and the "
+            "unbinned size of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and "
+            "--unbinned-size."
         )
     items = resolve_inputs(inputs)
     good = [item.path for item in items if item.is_new]
@@ -128,7 +145,7 @@ def pick_files(
         report = _pick_here(items, output_dir, request, batch=batch, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
         paths = {path: _paths(output_dir, stems[path], outputs) for path in good}
-        combine_stars(output_dir, report, paths, outputs.formats, bare=True)
+        write_joint_files(output_dir, items, report, paths, outputs)
     return report
 
 
@@ -158,14 +175,21 @@ def _pick_here(
     tell_plan(items, bytes_needed, workers=batch.workers, on_event=on_event)
     stems = output_stems([item.path for item in items if item.is_new])
     model_identity = {"sha256": hash_file(request.model), **asdict(settings)}
-    sizes = listed_pixel_sizes(items)
+    listed = {item.path: item.listed for item in items if item.listed is not None}
 
     def own(path: Path) -> TomogramPickRequest:
         mask = None if request.mask is None else mask_file(request.mask, stems[path])
-        return replace(request, mask=mask, pixel_size=request.pixel_size or sizes.get(path))
+        entry = listed.get(path, ListedImage(name=""))
+        return replace(
+            request,
+            mask=mask,
+            pixel_size=request.pixel_size or entry.pixel_size,
+            tomogram=entry.tomogram or _named_by(request.outputs.tomogram_name, path),
+        )
 
     def plan(path: Path) -> Job:
-        mask, pixel_size = own(path).mask, own(path).pixel_size
+        request = own(path)
+        mask, pixel_size = request.mask, request.pixel_size
         identity = {
             "command": "pick",
             "model": model_identity,
@@ -173,13 +197,16 @@ def _pick_here(
             "reading": {"pixel_size": pixel_size},
             "output_format": request.outputs.output_format,
             "mask": None if mask is None else {"sha256": hash_file(mask)},
-            "relion": request.frame_of(path) if request.wants_frames else None,
+            "relion": request.frame_of(path),
+            "tomogram": request.tomogram,
         }
+        name, tomogram = stem(path), request.tomogram
         options = {
             "inputs": [path.absolute()],
             "model": request.model.absolute(),
             "mask": None if mask is None else mask.absolute(),
             "pixel-size": pixel_size,
+            "tomogram-name": name.replace(tomogram, "*", 1) if tomogram and tomogram in name else None,
         }
         return Job(
             path=path,
@@ -205,6 +232,17 @@ def _pick_here(
     )
 
 
+def _named_by(rule: str | None, path: Path) -> str:
+    """Return the part of a file name that * of --tomogram-name stands for; empty without a rule."""
+    if rule is None:
+        return ""
+    before, after = rule.split("*")
+    name = stem(path)
+    if not (name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)):
+        raise InputError(f"{path}: --tomogram-name {rule} does not fit {name}. Give the pattern of its name.")
+    return name[len(before) : len(name) - len(after)]
+
+
 def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the bytes that a tomogram of shape (z, y, x) needs at each memory level."""
     # The heat map on the working grid, which is not finer, and its probabilities.
@@ -216,7 +254,7 @@ def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
     """Return the output files of one input by kind; the record is the last one."""
     base = f"{name}{PICKS_TAG}"
     paths: dict[str, Path] = {}
-    for flavor in outputs.formats:
+    for flavor in outputs.written:
         name = "_".join(filter(None, (base, flavor.tag)))
         paths[flavor.value] = folder / f"{name}{flavor.suffix}"
     if outputs.heat_map:
@@ -294,7 +332,7 @@ def _pick_one(
         voxel_size=size[2],
         shape=tomogram.data.shape,
         thickness_axis=request.config.thickness_axis or detector.settings.thickness_axis,
-        relion=request.relion if own is None else {"": own},
+        relion=None if own is None else {"": own},
         diameter_angstrom=diameter,
     )
     for flavor in PickFormat:
@@ -338,53 +376,3 @@ def _pick_one(
         columns={"picks": str(len(picks)), "threshold": f"{result.threshold:.3f}"},
         message="" if len(picks) else why_no_picks(result.dropped),
     )
-
-
-def combine_stars(
-    folder: Path,
-    report: Report,
-    paths: Mapping[Path, Mapping[str, Path]],
-    formats: Sequence[PickFormat],
-    *,
-    bare: bool = False,
-) -> None:
-    """Join the finished STAR files of all images, if there are two or more, in one file for each format.
-
-    In frames of RELION, all tomograms need the same voxel size.
-
-    Parameters
-    ----------
-    folder
-        Folder of the joined files; existing ones are replaced.
-    report
-        Report of the run, whose failed images are left out.
-    paths
-        Output files by kind, of every image.
-    formats
-        Formats that were written; other than STAR are left out.
-    bare
-        Whether the names of the images have no suffix.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
-    """
-    failed = {row.path for row in report.rows if row.status is Status.FAILED}
-    names = dict(zip(paths, distinct_names([*paths], bare=bare), strict=True))
-    good = [(names[path], own) for path, own in paths.items() if path not in failed]
-    for flavor in formats:
-        is_joined = flavor.suffix == ".star" and not flavor.traits.marker
-        if not is_joined or sum(own["record"].exists() for _, own in good) < 2:
-            continue
-        if flavor in RELION_FORMATS:
-            records = [read_record(own["record"]) for _, own in good if own["record"].exists()]
-            if len({str(record["input"].get("voxel_size_zyx")) for record in records}) > 1:
-                continue
-        output = folder / f"{'_'.join(filter(None, (COMBINED_NAME, flavor.tag)))}.star"
-        # Of several processes, the last one sees all files.
-        with lock(output, on_wait=lambda: None):
-            stars = {own[flavor.value]: name for name, own in good if own["record"].exists()}
-            files = {star: name for star, name in stars.items() if star.exists()}
-            if len(files) > 1:
-                join_stars(files, output, overwrite=True)

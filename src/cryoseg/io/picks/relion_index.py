@@ -1,0 +1,110 @@
+"""Files by which RELION finds coordinates: autopick.star of micrographs, and the import index of tomograms.
+
+Since RELION 4, autopick.star names the coordinate file of every micrograph. RELION 3.1 finds it by folder and
+name: the folder of the job, the path of the micrograph without that of the job that wrote it, and a suffix.
+The import index names the coordinate file of every tomogram, and either all of them or none have angles.
+
+Sources: 3dem/relion@2dffb8415a7e09f14532668b06e353fad1c46b2a, src/pipeliner.cpp (decomposition of names);
+`relion_preprocess` and `relion_tomo_import_particles` of 3dem/relion.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from cryoseg.errors import OutputError
+from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.picks.relion_poses import ANGLES
+from cryoseg.io.picks.star import read_tables, write_table
+
+AUTOPICK = "autopick.star"
+AUTOPICK_SUFFIX = "_autopick.star"
+IMPORT_INDEX = "import_index.star"
+_JOB = re.compile(r"^.*?/job\d{3,}/")  # folder of the job that wrote a micrograph
+
+
+def write_autopick(folder: Path, picked: Mapping[str, Path], *, project: Path) -> None:
+    """Copy STAR files of micrographs to the names that RELION expects, and write autopick.star.
+
+    Parameters
+    ----------
+    folder
+        Folder of the job, which gets the copies and autopick.star.
+    picked
+        STAR file of each micrograph by the name of the micrograph in RELION.
+    project
+        Folder to which names in RELION are relative.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    copies = [folder / path for path in _coordinate_paths([*picked])]
+    for source, copy in zip(picked.values(), copies, strict=True):
+        make_folder(copy.parent)
+        with atomic_output(copy, overwrite=True) as temporary:
+            shutil.copyfile(source, temporary)
+    table = {
+        "rlnMicrographName": [*picked],
+        "rlnMicrographCoordinates": [in_project(copy, project) for copy in copies],
+    }
+    write_table(folder / AUTOPICK, "coordinate_files", pd.DataFrame(table), overwrite=True)
+
+
+def _coordinate_paths(names: Sequence[str]) -> list[Path]:
+    """Return the path of each coordinate file in the folder of the job."""
+    short = [_JOB.sub("", name) for name in names]
+    shared = Counter(short)
+    paths = []
+    for name, own in zip(names, short, strict=True):
+        parts = PurePosixPath(own if shared[own] == 1 else name).with_suffix("").parts
+        *folders, last = (part for part in parts if part not in ("/", ".."))
+        paths.append(Path(*folders, f"{last}{AUTOPICK_SUFFIX}"))
+    return paths
+
+
+def write_import_index(path: Path, files: Sequence[Path], *, project: Path) -> None:
+    """Write the import index of tomograms; those without particles are left out.
+
+    Parameters
+    ----------
+    path
+        The index.
+    files
+        STAR files of one tomogram each, whose first column is its name.
+    project
+        Folder to which names in RELION are relative.
+
+    Raises
+    ------
+    OutputError
+        If some of the files have angles and others have none, or the index cannot be written.
+    """
+    rows: list[tuple[str, str]] = []
+    angles: dict[bool, Path] = {}
+    for file in files:
+        (_, table), *_ = read_tables(file, what="STAR of picks")
+        if len(table):
+            rows.append((str(table.iloc[0, 0]), in_project(file, project)))
+            angles.setdefault({*ANGLES} <= {*table.columns}, file)
+    if len(angles) == 2:
+        raise OutputError(
+            f"{path}: {angles[True].name} has angles and {angles[False].name} has none, and RELION imports "
+            "both or neither. Pick again with --overwrite."
+        )
+    index = pd.DataFrame(rows, columns=["rlnTomoName", "rlnTomoImportParticleFile"])
+    write_table(path, "particles", index, overwrite=True)
+
+
+def in_project(file: Path, project: Path) -> str:
+    """Return a file name relative to the project, or the absolute one of a file outside of it."""
+    file, project = file.absolute(), project.absolute()
+    return os.fspath(file.relative_to(project) if file.is_relative_to(project) else file)
