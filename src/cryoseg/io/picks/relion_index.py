@@ -4,39 +4,43 @@ Since RELION 4, autopick.star names the coordinate file of every micrograph. REL
 name: the folder of the job, the path of the micrograph without that of the job that wrote it, and a suffix.
 The import index names the coordinate file of every tomogram, and either all of them or none have angles.
 
-Sources: 3dem/relion@2dffb8415a7e09f14532668b06e353fad1c46b2a, src/pipeliner.cpp (decomposition of names);
-`relion_preprocess` and `relion_tomo_import_particles` of 3dem/relion.
+Sources in 3dem/relion: src/preprocessing.cpp, `extractParticlesFromOneMicrograph` (whole pixels), and
+src/apps/tomo_import_particles.cpp (import index).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from cryoseg.errors import OutputError
-from cryoseg.io.outputs import atomic_output, make_folder
+from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.relion_poses import ANGLES
-from cryoseg.io.picks.star import read_tables, write_table
+from cryoseg.io.picks.star import numbers, read_tables, write_table
 
 AUTOPICK = "autopick.star"
 AUTOPICK_SUFFIX = "_autopick.star"
 IMPORT_INDEX = "import_index.star"
+PIXELS = ("rlnCoordinateX", "rlnCoordinateY")
 _JOB = re.compile(r"^.*?/job\d{3,}/")  # folder of the job that wrote a micrograph
 
 
 def write_autopick(folder: Path, picked: Mapping[str, Path], *, project: Path) -> None:
-    """Copy STAR files of micrographs to the names that RELION expects, and write autopick.star.
+    """Write the coordinates of micrographs under the names that RELION expects, and autopick.star.
+
+    RELION extracts boxes around whole pixels and cuts off the fractions of coordinates, so that they are
+    rounded here.
 
     Parameters
     ----------
     folder
-        Folder of the job, which gets the copies and autopick.star.
+        Folder of the job.
     picked
         STAR file of each micrograph by the name of the micrograph in RELION.
     project
@@ -47,14 +51,15 @@ def write_autopick(folder: Path, picked: Mapping[str, Path], *, project: Path) -
     OutputError
         If a file cannot be written.
     """
-    copies = [folder / path for path in _coordinate_paths([*picked])]
-    for source, copy in zip(picked.values(), copies, strict=True):
-        make_folder(copy.parent)
-        with atomic_output(copy, overwrite=True) as temporary:
-            shutil.copyfile(source, temporary)
+    files = [folder / path for path in _coordinate_paths([*picked])]
+    for source, file in zip(picked.values(), files, strict=True):
+        (name, coordinates), *_ = read_tables(source, what="STAR of picks")
+        whole = np.floor(numbers(coordinates, PIXELS, source) + 0.5).astype(int)
+        make_folder(file.parent)
+        write_table(file, name, coordinates.assign(**dict(zip(PIXELS, whole.T, strict=True))), overwrite=True)
     table = {
         "rlnMicrographName": [*picked],
-        "rlnMicrographCoordinates": [in_project(copy, project) for copy in copies],
+        "rlnMicrographCoordinates": [in_project(file, project) for file in files],
     }
     write_table(folder / AUTOPICK, "coordinate_files", pd.DataFrame(table), overwrite=True)
 
