@@ -22,7 +22,7 @@ from cryoseg.io.images.volumes import (
     require_voxel_size,
     write_logits,
 )
-from cryoseg.io.inputs import InputItem, ListedImage, output_stems, resolve_inputs, stem
+from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.picks.frame import PickFrame
@@ -37,7 +37,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.joint import RELION_FORMATS, write_joint_files
 from cryoseg.pipelines.pick.tomogram import check_tomogram, pick_tomogram
-from cryoseg.types import BoolArray, Tomogram
+from cryoseg.types import BoolArray, ListedImage, Tomogram
 from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
