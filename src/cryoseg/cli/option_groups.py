@@ -74,15 +74,7 @@ class Changes(Generic[Config]):
 
 @dataclass(frozen=True, kw_only=True)
 class _Field:
-    """A field of a dataclass, or of a dataclass within it, that is an option.
-
-    Attributes
-    ----------
-    path
-        Names of the fields that lead to the field, and its own name.
-    hint
-        Type of the field.
-    """
+    """A field of a dataclass, or of a dataclass within it, that is an option."""
 
     path: tuple[str, ...]
     option: str

@@ -24,19 +24,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class _Simulator:
-    """Functions of one kind of simulation.
-
-    Attributes
-    ----------
-    command
-        Name of the command.
-    endings
-        Function from a configuration to the endings of the output files by kind.
-    make
-        Function that writes the files of one image and returns its record.
-    columns
-        Function from the record to the columns of the table.
-    """
+    """Functions of one kind of simulation."""
 
     command: str
     endings: Callable[[Any], dict[str, str]]

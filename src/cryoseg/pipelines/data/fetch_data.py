@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from cryoseg import __version__
-from cryoseg.errors import CryosegError, InputError, WeightsError
+from cryoseg.errors import CryosegError, InputError, OutputError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, ignore
 from cryoseg.io.images.volumes import made_by, read_mask, write_mask
 from cryoseg.io.outputs import lock, make_folder
@@ -43,16 +43,27 @@ def fetch_planned(plan: Sequence[Planned], *, retry: Retry = Retry(), on_event: 
     Report
         One row per run; calling the function again continues failed runs.
     """
+    jobs = {planned.name: planned for planned in plan}
+
+    def fetch_one(name: str) -> Row:
+        planned = jobs[name]
+        try:
+            return _fetch_one(planned, retry=retry, on_event=on_event)
+        except OSError as error:
+            raise OutputError(f"{planned.folder}: cannot be written ({error.strerror or error}).") from error
+
+    return report_each(list(jobs), fetch_one, on_event=on_event)
+
+
+def report_each(names: Sequence[str], work: Callable[[str], Row], *, on_event: OnEvent) -> Report:
+    """Work on every name and collect the rows; an error gives a failed row."""
     rows = []
-    for planned in plan:
+    for name in names:
         begun = time.monotonic()
         try:
-            row = _fetch_one(planned, retry=retry, on_event=on_event)
+            row = work(name)
         except CryosegError as error:
-            row = Row(name=planned.name, status=Status.FAILED, message=str(error))
-        except OSError as error:
-            message = f"{planned.folder}: cannot be written ({error.strerror or error})."
-            row = Row(name=planned.name, status=Status.FAILED, message=message)
+            row = Row(name=name, status=Status.FAILED, message=str(error))
         rows.append(replace(row, seconds=time.monotonic() - begun))
         on_event(rows[-1])
     return Report(rows=rows)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cryoseg.errors import CryosegError, InputError, WeightsError
+from cryoseg.errors import InputError, WeightsError
 from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.outputs import lock
 from cryoseg.io.web.download import Expected, Retry, fetch, offline_variable
@@ -29,6 +28,7 @@ from cryoseg.methods.weights import (
     package_folder,
     require,
 )
+from cryoseg.pipelines.data.fetch_data import report_each
 
 HUB_ENDPOINT = "https://huggingface.co"
 
@@ -40,11 +40,8 @@ def address(entry: Weights) -> str:
     from huggingface_hub import hf_hub_url
 
     repository, file_name = entry.hub
-    return hf_hub_url(repository, file_name, endpoint=_endpoint())
-
-
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", HUB_ENDPOINT).rstrip("/")
+    endpoint = os.environ.get("HF_ENDPOINT", HUB_ENDPOINT).rstrip("/")
+    return hf_hub_url(repository, file_name, endpoint=endpoint)
 
 
 def published(entry: Weights) -> Expected:
@@ -211,7 +208,7 @@ def verify_weights(
         key = canonical_name(path.name)
         return _verify_file(None if key is None else WEIGHTS[key], path, on_event=on_event)
 
-    return _each(targets(), verify, on_event=on_event)
+    return report_each(targets(), verify, on_event=on_event)
 
 
 def _verify_file(entry: Weights | None, path: Path, *, on_event: OnEvent) -> Row:
@@ -298,7 +295,7 @@ def download_weights(
                 return _kept(entry, destination, on_event=on_event)
             return _download(entry, destination, retry=retry, on_event=on_event)
 
-    return _each(expand_names(list(names)), download, on_event=on_event)
+    return report_each(expand_names(list(names)), download, on_event=on_event)
 
 
 def _kept(entry: Weights, path: Path, *, on_event: OnEvent) -> Row:
@@ -352,17 +349,3 @@ def _progress(name: str, stage: str, on_event: OnEvent) -> Callable[[int, int], 
             on_event(StageProgress(name=name, stage=stage, done=megabytes, total=total // 10**6, unit="MB"))
 
     return report
-
-
-def _each(names: Sequence[str], work: Callable[[str], Row], *, on_event: OnEvent) -> Report:
-    rows = []
-    for name in names:
-        begun = time.monotonic()
-        try:
-            row = work(name)
-        except CryosegError as error:
-            row = Row(name=name, status=Status.FAILED, message=str(error))
-        row = replace(row, seconds=time.monotonic() - begun)
-        on_event(row)
-        rows.append(row)
-    return Report(rows=rows)

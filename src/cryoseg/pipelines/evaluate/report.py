@@ -15,7 +15,7 @@ from cryoseg.config import EvaluateConfig
 from cryoseg.config.invocation import command_line, recorded_options
 from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics.masks import Score, split_truth
-from cryoseg.core.metrics.overlap import Overlap, count_overlap
+from cryoseg.core.metrics.overlap import count_overlap
 from cryoseg.core.metrics.picks import PickScore, join_curves
 from cryoseg.io.outputs import atomic_text, check_outputs
 from cryoseg.io.records import write_record
@@ -27,13 +27,7 @@ SUFFIXES = (".csv", ".json", ".html")
 
 
 def write_csv(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
-    """Write one row per method and file; cells of undefined metrics are empty.
-
-    Raises
-    ------
-    OutputError
-        If the file exists or cannot be written.
-    """
+    """Write one row per method and file; cells of undefined metrics are empty."""
     columns = list(dict.fromkeys(name for file in evaluation.files for name in file.metrics))
     with atomic_text(path, overwrite=overwrite) as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -44,13 +38,7 @@ def write_csv(path: Path, evaluation: Evaluation, *, overwrite: bool = False) ->
 
 
 def write_json(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
-    """Write the settings, the scores of all files, macro and micro means, and comparisons.
-
-    Raises
-    ------
-    OutputError
-        If the file exists or cannot be written.
-    """
+    """Write the settings, the scores of all files, macro and micro means, and comparisons."""
     write_record(path, evaluation_record(evaluation), overwrite=overwrite)
 
 
@@ -163,13 +151,7 @@ class EvaluationWriter:
         ]
 
     def finish(self, evaluation: Evaluation) -> None:
-        """Write all files.
-
-        Raises
-        ------
-        OutputError
-            If a file cannot be written.
-        """
+        """Write all files."""
         for path in self._outputs:
             match path.suffix.lower():
                 case ".csv":
@@ -197,7 +179,8 @@ def render_report(evaluation: Evaluation, *, pictures: dict[tuple[str, str], lis
     failed = [file for file in evaluation.files if file.error]
     blocks += [view.paragraph(f"{file.method}, {file.name}: {file.error}", is_error=True) for file in failed]
     if good:
-        blocks += [view.heading("Means over files"), _means_table(evaluation)]
+        header = ["metric", "method", "macro mean", "95 % interval", "files", "undefined", "micro"]
+        blocks += [view.heading("Means over files"), view.table(header, means_rows(evaluation))]
         blocks += _comparisons(evaluation)
         blocks += [view.heading("Files"), view.figure(*_bars(good)), _files_table(good)]
         if lines := _curves(good):
@@ -227,11 +210,6 @@ def _bars(good: list[FileScore]) -> tuple[str, str]:
     for file in good:
         series.setdefault(file.method, {})[file.name] = file.metrics.get(name, float("nan"))
     return view.bars(series, label=name), f"{name} of every file."
-
-
-def _means_table(evaluation: Evaluation) -> str:
-    header = ["metric", "method", "macro mean", "95 % interval", "files", "undefined", "micro"]
-    return view.table(header, means_rows(evaluation))
 
 
 def _comparisons(evaluation: Evaluation) -> list[str]:
@@ -275,7 +253,7 @@ def _slice_pictures(pred: NDArray[Any], truth: NDArray[Any], config: EvaluateCon
     """Draw the slices with the lowest and the highest Dice; return pictures with captions."""
     scored: list[tuple[float, int]] = []
     for z in range(len(truth)):
-        overlap = _slice_overlap(pred, truth, z, config)
+        overlap = count_overlap(*(mask[None] for mask in _slice_masks(pred, truth, z, config)))
         if overlap.true_positives + overlap.false_negatives:
             scored.append((overlap.dice, z))
     pictures = []
@@ -285,11 +263,6 @@ def _slice_pictures(pred: NDArray[Any], truth: NDArray[Any], config: EvaluateCon
         picture = view.image(view.error_overlay(marked, membrane, known))
         pictures.append((picture, f"slice {z}, Dice {dice:.3f}"))
     return pictures
-
-
-def _slice_overlap(pred: NDArray[Any], truth: NDArray[Any], z: int, config: EvaluateConfig) -> Overlap:
-    marked, membrane, known = _slice_masks(pred, truth, z, config)
-    return count_overlap(marked[None], membrane[None], known[None])
 
 
 def _slice_masks(
