@@ -16,7 +16,7 @@ from cryoseg.config.pick import (
     mask_setting,
     thickness_axis_setting,
 )
-from cryoseg.config.setting import Settings, read_sizes, setting, write_sizes
+from cryoseg.config.setting import Settings, setting, sizes_setting, write_sizes
 from cryoseg.config.train import (
     LoopConfig,
     batch_setting,
@@ -196,11 +196,10 @@ class CetPickConfig(Settings):
     warmup_steps: int = 20
     weight_decay: float = 1e-4
     ema_decay: float = 0.97
-    crop: tuple[int, int, int] = setting(
+    crop: tuple[int, int, int] = sizes_setting(
         (6, 64, 64),
+        "ZxYxX",
         help="Shape of a training crop on the working grid, ZxYxX; y and x are multiples of 16, at least 32.",
-        read=read_sizes("ZxYxX", "6x64x64"),
-        write=write_sizes,
         at_least=1,
     )
     background_fraction: float = setting(

@@ -53,6 +53,8 @@ class Setting:
         other forms. None converts by type.
     write
         Inverse of `read`.
+    is_range
+        Whether the first of two numbers must not exceed the second.
     repeat
         Whether a tuple is given by repeating the option, and not as one text for `read`.
     """
@@ -70,6 +72,7 @@ class Setting:
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     read: Callable[..., Any] | None = None
     write: Callable[[Any], str] = str
+    is_range: bool = False
     repeat: bool = True
 
     @property
@@ -88,7 +91,7 @@ class Setting:
         return " and ".join(parts) + unit if parts else ""
 
     def check(self, option: str, value: Any) -> None:
-        """Check that numbers are finite and within the range.
+        """Check that numbers are finite and within the range, and that the ends of a range are in order.
 
         Raises
         ------
@@ -107,6 +110,8 @@ class Setting:
                 and (self.below is None or number < self.below)
             ):
                 raise ConfigError(f"{option} {self.spell(value)}: must be {self.limits}.")
+        if self.is_range and value is not None and value[0] > value[1]:
+            raise ConfigError(f"{option} {self.spell(value)}: the first number must not exceed the second.")
 
     def spell(self, value: Any) -> str:
         """Format a value as it is typed on the command line."""
@@ -191,10 +196,15 @@ def write_range(ends: tuple[float, float]) -> str:
     return f"{ends[0]:g}:{ends[1]:g}"
 
 
-def require_rising(option: str, ends: tuple[float, float] | None) -> None:
-    """Refuse a range whose upper end is below the lower one."""
-    if ends is not None and ends[0] > ends[1]:
-        raise ConfigError(f"{option} {write_range(ends)}: the first number must not exceed the second.")
+def sizes_setting(default: tuple[int, ...], axes: str, *, help: str, at_least: int) -> Any:  # noqa: A002
+    """Return a setting of sizes in the order of `axes`, such as ZxYxX."""
+    read = read_sizes(axes, write_sizes(default))
+    return setting(default, help=help, read=read, write=write_sizes, at_least=at_least)
+
+
+def range_setting(default: Any, *, help: str, **attributes: Any) -> Any:  # noqa: A002
+    """Return a setting of one number or of a range, whose first number must not exceed the second."""
+    return setting(default, help=help, read=read_range, write=write_range, is_range=True, **attributes)
 
 
 Kind = TypeVar("Kind")

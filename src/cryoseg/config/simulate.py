@@ -7,15 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from cryoseg.config.common import overwrite_setting, seed_setting
-from cryoseg.config.setting import (
-    Settings,
-    read_range,
-    read_sizes,
-    require_rising,
-    setting,
-    write_range,
-    write_sizes,
-)
+from cryoseg.config.setting import Settings, range_setting, setting, sizes_setting, write_range
 from cryoseg.errors import ConfigError
 
 
@@ -85,40 +77,27 @@ class SimulateConfig(Settings):
     """
 
     recipe: TomogramRecipe = setting(TomogramRecipe.TRAIN, help="Mixture of specimens and microscopes.")
-    shape: tuple[int, int, int] = setting(
-        (64, 256, 256),
-        help="Shape in voxels, ZxYxX.",
-        read=read_sizes("ZxYxX", "64x256x256"),
-        write=write_sizes,
-        at_least=16,
+    shape: tuple[int, int, int] = sizes_setting(
+        (64, 256, 256), "ZxYxX", help="Shape in voxels, ZxYxX.", at_least=16
     )
-    pixel_size: tuple[float, float] | None = setting(
+    pixel_size: tuple[float, float] | None = range_setting(
         None,
         help="Pixel size: one number or LOW:HIGH.",
         flags=("--pixel-size", "--voxel-size", "--apix"),
-        read=read_range,
-        write=write_range,
         at_least=2,
         at_most=40,
         unit="angstrom",
         shown="the recipe's",
     )
-    snr: tuple[float, float] | None = setting(
+    snr: tuple[float, float] | None = range_setting(
         None,
         help="Variance of the noise-free reconstruction over that of the noise: one number or LOW:HIGH.",
-        read=read_range,
-        write=write_range,
         at_least=0.001,
         at_most=1000,
         shown="the recipe's",
     )
     polarity: PolarityOnDisk = polarity_on_disk_setting()
     seed: int = seed_setting()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_rising("--pixel-size", self.pixel_size)
-        require_rising("--snr", self.snr)
 
     @property
     def pixel_size_range(self) -> tuple[float, float]:
@@ -156,27 +135,17 @@ class SimulateMicrographsConfig(Settings):
     """
 
     recipe: MicrographRecipe = setting(MicrographRecipe.TRAIN, help="Mixture of specimens and microscopes.")
-    shape: tuple[int, int] = setting(
-        (1024, 1024),
-        help="Shape in pixels, YxX.",
-        read=read_sizes("YxX", "1024x1024"),
-        write=write_sizes,
-        at_least=64,
-    )
-    particle_diameter_px: tuple[float, float] = setting(
+    shape: tuple[int, int] = sizes_setting((1024, 1024), "YxX", help="Shape in pixels, YxX.", at_least=64)
+    particle_diameter_px: tuple[float, float] = range_setting(
         (18.0, 120.0),
         help="Largest diameter of the particle in pixels: one number or LOW:HIGH.",
-        read=read_range,
-        write=write_range,
         at_least=SMALLEST_SIMULATED_PX,
         unit="pixels",
     )
-    particle_diameter: tuple[float, float] = setting(
+    particle_diameter: tuple[float, float] = range_setting(
         (80.0, 320.0),
         help="The same diameter in angstrom: one number or LOW:HIGH. With the diameter in pixels it gives "
         "the pixel size.",
-        read=read_range,
-        write=write_range,
         at_least=20,
         at_most=2000,
         unit="angstrom",
@@ -186,8 +155,6 @@ class SimulateMicrographsConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_rising("--particle-diameter-px", self.particle_diameter_px)
-        require_rising("--particle-diameter", self.particle_diameter)
         if self.particle_diameter_px[1] > min(self.shape) / 2:
             raise ConfigError(
                 f"--particle-diameter-px {write_range(self.particle_diameter_px)}: must be at most half of "
@@ -210,12 +177,8 @@ class PhantomConfig(Settings):
     reach from minus to plus `tilt_degrees`. Without `snr`, there is no noise.
     """
 
-    shape: tuple[int, int, int] = setting(
-        (64, 256, 256),
-        help="Shape in voxels, ZxYxX.",
-        read=read_sizes("ZxYxX", "64x256x256"),
-        write=write_sizes,
-        at_least=16,
+    shape: tuple[int, int, int] = sizes_setting(
+        (64, 256, 256), "ZxYxX", help="Shape in voxels, ZxYxX.", at_least=16
     )
     voxel_size: float = setting(
         10.0, help="Voxel size.", flags=("--pixel-size", "--voxel-size", "--apix"), above=0, unit="angstrom"
