@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.errors import OutputError
-from cryoseg.io.images.slices import SliceSource, iterate_slices, volume_shape
+from cryoseg.io.images.mrc import SliceSource, iterate_slices, volume_shape
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import Geometry
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from cryoseg.io.images.slices import SliceSource, iterate_slices, volume_shape
+from cryoseg.io.images.mrc import SliceSource, iterate_slices, volume_shape
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import Geometry
 

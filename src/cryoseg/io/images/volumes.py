@@ -19,10 +19,9 @@ from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES, OutputFormat
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.images.em import read_em
 from cryoseg.io.images.hdf5 import HDF5_SUFFIXES, read_hdf5, split_dataset
-from cryoseg.io.images.mrc import read_mrc, write_mrc
+from cryoseg.io.images.mrc import SliceSource, read_mrc, write_mrc
 from cryoseg.io.images.omezarr import read_omezarr
 from cryoseg.io.images.omezarr_output import write_omezarr_04, write_omezarr_05
-from cryoseg.io.images.slices import SliceSource
 from cryoseg.io.images.tiff import TIFF_SUFFIXES, read_tiff
 from cryoseg.io.images.tiff_output import write_tiff
 from cryoseg.io.outputs import is_volume_name
