@@ -80,8 +80,11 @@ def test_points_outside_are_counted_and_the_first_is_named(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("out", "words"),
     [
-        ("o.box", "box cannot hold scores, filaments, fractions of a voxel and psi, which are lost."),
-        ("o.cbox", "cbox cannot hold filaments and psi, which are lost."),
+        (
+            "o.box",
+            "box cannot hold the following, which is lost: scores, filaments, fractions of a voxel, psi.",
+        ),
+        ("o.cbox", "cbox cannot hold the following, which is lost: filaments, psi."),
     ],
 )
 def test_what_a_format_does_not_hold_is_named(tmp_path: Path, out: str, words: str) -> None:

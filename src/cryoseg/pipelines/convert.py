@@ -17,7 +17,7 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.motive_lists import tomogram_numbers
 from cryoseg.io.picks.picks import PICKS_TAG, held_columns, read_picks, write_picks
 from cryoseg.io.picks.relion_poses import PIXEL_SHIFTS, PRIORS, SHIFTS
-from cryoseg.io.picks.sets import PickSets, collect
+from cryoseg.io.picks.sets import PickSets, collect, shared_fields
 from cryoseg.io.picks.text import is_topaz_table
 from cryoseg.types import PER_PICK, Picks
 
@@ -120,8 +120,13 @@ def convert_picks(
             diameter_px=config.diameter_px or picks.diameter_px * config.scale,
         )
         moved.append((key or config.name or own, image))
-    written = collect(moved)
+    written, partial = collect(moved), list[str]()
+    if flavor.traits.several and flavor is not PickFormat.CSV:
+        written, partial = shared_fields(written)
     _warn_of_losses(source, written, flavor, on_event)
+    if partial:
+        said = f"{source.name}: only some images have the following, which is lost: {_shown(partial)}."
+        on_event(Warn(text=said))
     write_picks(target, written, frame, flavor=flavor, overwrite=overwrite)
     if flavor.traits.is_numbered:
         numbers = tomogram_numbers(list(written))
@@ -186,15 +191,16 @@ def _warn_of_losses(source: Path, sets: PickSets, flavor: PickFormat, on_event: 
     held = held_columns(flavor)
     columns = [*dict.fromkeys(name for one in picks for name in one.columns if name not in held)]
     columns = [] if "columns" in holds else columns
-    lost += columns[:SHOWN] + ([f"{len(columns) - SHOWN} other columns"] if len(columns) > SHOWN else [])
-    if lost:
-        texts.append(f"{source.name}: {flavor} cannot hold {_enumerated(lost)}, which are lost.")
+    if lost or columns:
+        words = ", ".join(filter(None, (", ".join(lost), _shown(columns))))
+        texts.append(f"{source.name}: {flavor} cannot hold the following, which is lost: {words}.")
     for text in dict.fromkeys(texts):
         on_event(Warn(text=text))
 
 
-def _enumerated(words: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def _shown(columns: list[str]) -> str:
+    more = f" and {len(columns) - SHOWN} others" if len(columns) > SHOWN else ""
+    return ", ".join(NAMED.get(name, name) for name in columns[:SHOWN]) + more
 
 
 def _above(picks: Picks, threshold: float, source: Path) -> Picks:

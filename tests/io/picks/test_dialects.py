@@ -137,7 +137,7 @@ DEEP = SHIFTED.format(columns="_rlnTomoName\n_rlnCoordinateZ\n_rlnOriginZAngst\n
 def test_shifts_of_refinement_are_subtracted_in_voxels(tmp_path: Path) -> None:
     flat = read(tmp_path / "a.star", FLAT)  # the pixel size of the optics group: 2 A
     assert flat.centers.tolist() == [[210, 95]]
-    assert "the shifts of 1 of 1 points were added to the coordinates" in flat.warnings[0]
+    assert "shifts were added to the coordinates of 1 of 1 points" in flat.warnings[0]
     assert not flat.columns
     deep = read(tmp_path / "b.star", DEEP, PickFrame(voxel_size=4.0))
     assert deep.centers.tolist() == [[48, 205, 97.5]]

@@ -326,3 +326,6 @@ def test_filaments_in_micrographs_have_priors_in_the_plane(tmp_path: Path) -> No
     np.testing.assert_allclose(columns["rlnAnglePsiPrior"], [-36.8699] * 3, atol=1e-4)
     assert columns["rlnAngleTiltPrior"] == [90] * 3
     assert "rlnAngleRot" not in columns
+    # In RELION's matrix the axis of the helix then lies along the track, with unknown polarity.
+    (axis,) = RELION.matrices(np.array([[0.0, 90, columns["rlnAnglePsiPrior"][0]]]))[:, :, 2]
+    np.testing.assert_allclose(np.abs(axis @ (0.8, 0.6, 0)), 1, atol=1e-6)

@@ -74,7 +74,7 @@ def read_picks(path: Path | str, frame: PickFrame | None = None) -> PickSets:
     """
     path, frame = Path(path), frame or PickFrame()
     sets: PickSets = _function("read", format_of(path))(path, frame)
-    return sets if frame.keep_shifts else {name: applied_shifts(picks) for name, picks in sets.items()}
+    return sets if frame.keep_shifts else applied_shifts(sets)
 
 
 def write_picks(

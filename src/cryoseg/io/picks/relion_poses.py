@@ -91,10 +91,9 @@ def shifts_of(
         given = [name for name in columns if name in rows.columns]
         offsets = np.zeros((len(rows), 3))
         offsets[:, [columns.index(name) for name in given]] = numbers(rows, given, path) if given else 0
-        moved = int(offsets.any(axis=1).sum())
-        if not moved:
+        if not offsets.any():
             continue
-        found = f"{path.name}: {moved} of {len(rows)} points have shifts ({given[-1]} and so on)"
+        found = f"{path.name}: points have shifts ({given[-1]} and so on)"
         if columns is PIXEL_SHIFTS:
             sizes = optics_numbers(rows, tables, "rlnImagePixelSize")
             if np.isnan(sizes).any():

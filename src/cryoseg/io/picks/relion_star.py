@@ -246,7 +246,7 @@ def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, o
     if picks.tracks is not None:
         # RELION counts from 1, as numbers that were read from its files do already.
         part[TRACK_COLUMN] = picks.tracks + int((picks.tracks < 1).any())
-    part |= {name: np.round(values, DIGITS) for name, values in pose_columns(picks, voxel_size).items()}
+    part |= {name: np.round(values, DIGITS) + 0.0 for name, values in pose_columns(picks, voxel_size).items()}
     if picks.shifts is not None:
         if voxel_size <= 0:
             raise OutputError(f"{path}: shifts in STAR files are in angstrom. Pass --pixel-size.")
@@ -254,8 +254,8 @@ def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, o
         if SUBTOMOGRAM[0] in part:
             frames = RELION.matrices(np.stack([np.asarray(part[name]) for name in SUBTOMOGRAM], axis=1))
             offsets = np.einsum("nji,nj->ni", frames, offsets[:, ::-1])[:, ::-1]
-        for axis, name in enumerate(SHIFTS[-offsets.shape[1] :]):
-            part[name] = np.round(offsets[:, axis] + 0.0, 4)
+        for values, name in zip(offsets.T[::-1], SHIFTS[-offsets.shape[1] :][::-1], strict=True):
+            part[name] = np.round(values, 4) + 0.0
     if picks.classes is not None:
         part[CLASS_COLUMN] = picks.classes
     if picks.half_sets is not None:

@@ -56,11 +56,43 @@ def join_picks(parts: Sequence[Picks]) -> Picks:
     )
 
 
-def applied_shifts(picks: Picks) -> Picks:
-    """Add the shifts to the centers, and say so in a warning."""
-    if picks.shifts is None:
-        return picks
-    moved = int(picks.shifts.any(axis=1).sum())
-    said = f"{picks.source.name}: the shifts of {moved} of {len(picks)} points were added to the coordinates."
-    warnings = (*picks.warnings, said) if moved else picks.warnings
-    return replace(picks, centers=picks.centers + picks.shifts, shifts=None, warnings=warnings)
+def applied_shifts(sets: PickSets) -> PickSets:
+    """Add the shifts to the centers, and say so in a warning of the images that have some."""
+    shifted = {name: picks.shifts for name, picks in sets.items() if picks.shifts is not None}
+    moved = sum(int(shifts.any(axis=1).sum()) for shifts in shifted.values())
+    count = sum(len(picks) for picks in sets.values())
+    applied = dict(sets)
+    for name, shifts in shifted.items():
+        picks = sets[name]
+        said = f"{picks.source.name}: shifts were added to the coordinates of {moved} of {count} points."
+        warnings = (*picks.warnings, said) if moved else picks.warnings
+        applied[name] = replace(picks, centers=picks.centers + shifts, shifts=None, warnings=warnings)
+    return applied
+
+
+def shared_fields(sets: PickSets) -> tuple[PickSets, list[str]]:
+    """Leave out what only some of the images have, for a table of all of them, and name it.
+
+    Images without shifts get shifts of 0.
+    """
+    if any(picks.shifts is not None for picks in sets.values()):
+        sets = {
+            name: picks if picks.shifts is not None else replace(picks, shifts=np.zeros_like(picks.centers))
+            for name, picks in sets.items()
+        }
+    missing = {
+        name
+        for name in PER_PICK
+        for picks in sets.values()
+        if getattr(picks, name) is None and any(getattr(one, name) is not None for one in sets.values())
+    }
+    columns = dict.fromkeys(name for picks in sets.values() for name in picks.columns)
+    partial = [name for name in columns if any(name not in picks.columns for picks in sets.values())]
+    none: dict[str, Any] = dict.fromkeys(missing)
+    shared = {
+        name: replace(
+            picks, columns={key: texts for key, texts in picks.columns.items() if key not in partial}, **none
+        )
+        for name, picks in sets.items()
+    }
+    return shared, [*sorted(missing), *partial]
