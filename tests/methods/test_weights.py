@@ -475,5 +475,5 @@ def test_other_formats_are_named_with_the_fix(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"cryoseg": 1}'])
 def test_damaged_cards(tmp_path, text):
     save_file(STATE, tmp_path / "m.safetensors", metadata={"cryoseg": text})
-    with pytest.raises(WeightsError, match="card is damaged"):
+    with pytest.raises(WeightsError, match="metadata are damaged"):
         read_model_metadata(tmp_path / "m.safetensors")

@@ -238,14 +238,16 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
         metadata = json.loads(text)
         version, method = metadata[_ENTRY], metadata["method"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise WeightsError(f"{path}: its cryoseg card is damaged; get or export the model again.") from None
+        raise WeightsError(
+            f"{path}: its cryoseg metadata are damaged; get or export the model again."
+        ) from None
     if version != MODEL_FORMAT:
         raise WeightsError(
             f"{path}: has model format {version!r} and this cryoseg reads {MODEL_FORMAT}; "
             "upgrade cryoseg, or export the model again with this version."
         )
     if not isinstance(method, str):
-        raise WeightsError(f"{path}: its cryoseg card names no method; export the model again.")
+        raise WeightsError(f"{path}: its cryoseg metadata name no method; export the model again.")
     return dict(metadata)
 
 

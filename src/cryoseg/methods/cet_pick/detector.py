@@ -240,7 +240,7 @@ def read_settings(path: Path) -> DetectorSettings:
         return restore(DetectorSettings, values, source="config")
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise WeightsError(
-            f"{path}: its cryoseg card lacks a setting of CET-pick ({error}); train again."
+            f"{path}: its metadata lack a setting of CET-pick ({error}); train again."
         ) from None
 
 
