@@ -1,0 +1,161 @@
+"""External jobs in a project of the real RELION 3.1, and the particles that it extracts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from cryoseg.io.picks.picks import read_picks
+from cryoseg.io.picks.star import read_tables
+from cryoseg.samples import __path__ as samples
+
+PROGRAMS = ("relion_import", "relion_pipeliner", "relion_preprocess")
+MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
+pytestmark = [
+    pytest.mark.relion,
+    pytest.mark.skipif(bool(MISSING), reason=f"RELION's {', '.join(MISSING)} is not installed"),
+]
+
+JOB, BOX = "External/job002/", 64
+# Pixel sizes in angstrom by optics group, and the micrographs of the group.
+GROUPS = {"full": (3.75, "raw/g1/a.mrc"), "binned": (7.5, "raw/g1/b.mrc"), "other": (3.2, "raw/g2/*.mrc")}
+PIPELINE = "\ndata_pipeline_general\n\n_rlnPipeLineJobCounter 2\n"
+SETTINGS = """
+data_job
+_rlnJobType 99
+_rlnJobIsContinue 0
+
+data_joboptions_values
+loop_
+_rlnJobOptionVariable #1
+_rlnJobOptionValue #2
+fn_exe "{program}"
+in_mic Import/job001/micrographs.star
+param1_label particle-diameter
+param1_value 180
+param2_label model
+param2_value particle-tiny
+param3_label no-store-mask
+param3_value ""
+param4_label {label}
+param4_value {value}
+nr_threads 1
+do_queue No
+other_args "--no-preview"
+"""
+
+
+def call(*words: str | Path) -> str:
+    ended = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, f"{words}: {ended.stdout[-2000:]}{ended.stderr[-2000:]}"
+    return ended.stdout
+
+
+def write(path: str, image: np.ndarray) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with mrcfile.new(path, image.astype(np.float32), overwrite=True) as file:
+        file.voxel_size = 1.0  # not set: the pixel sizes are those of the optics groups
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose job 1 has imported four micrographs, one of them without particles."""
+    monkeypatch.chdir(tmp_path)
+    sample = mrcfile.read(next(Path(samples[0]).rglob("*micrograph*.mrc")))
+    write("raw/g1/a.mrc", sample[400:912, 300:900])
+    write("raw/g1/b.mrc", sample[:, :512].reshape(512, 2, 256, 2).mean((1, 3)))
+    write("raw/g2/a.mrc", sample[300:812, 400:912])
+    write("raw/g2/noise.mrc", np.random.default_rng(0).normal(size=(256, 256)))
+    Path("Import/job001").mkdir(parents=True)
+    imported = [
+        "relion_import",
+        "--odir",
+        "Import/job001/",
+        "--ofile",
+        "micrographs.star",
+        "--do_micrographs",
+    ]
+    for number, (name, (size, files)) in enumerate(GROUPS.items()):
+        group = ["--do_micrographs", "--i", files, "--angpix", str(size), "--optics_group_name", name]
+        call(*imported, *group, *["--continue"] * (number > 0))
+    Path("default_pipeline.star").write_text(PIPELINE)
+    return tmp_path
+
+
+def run_external(command: str, label: str = "score-threshold", value: str = "0.6") -> None:
+    program = f"{sys.executable} -m cryoseg relion {command}"
+    Path("job.star").write_text(SETTINGS.format(program=program, label=label, value=value))
+    call("relion_pipeliner", "--addJobFromStar", "job.star")
+    call("relion_pipeliner", "--RunJobs", JOB, "--sec_wait_after", "1")
+
+
+def table(path: str, name: str):
+    return dict(read_tables(Path(path)))[name]
+
+
+def test_every_marked_pixel_lies_in_the_center_of_its_box(project):
+    run_external("pick")
+    assert Path(JOB, "RELION_JOB_EXIT_SUCCESS").exists(), Path(JOB, "run.err").read_text()
+    nodes = table("default_pipeline.star", "pipeline_nodes")
+    assert [*nodes[nodes.rlnPipeLineNodeName.str.startswith(JOB)].itertuples(index=False, name=None)] == [
+        (f"{JOB}coords_suffix_autopick.star", "2")
+    ]
+    assert [*table("default_pipeline.star", "pipeline_processes").rlnPipeLineProcessStatus] == ["2"]
+    index = table(f"{JOB}autopick.star", "coordinate_files")
+    names = ["raw/g1/a.mrc", "raw/g1/b.mrc", "raw/g2/a.mrc", "raw/g2/noise.mrc"]
+    assert [*index.rlnMicrographName] == names
+
+    # Each particle of the micrographs becomes one pixel with the number of the particle.
+    counts = {}
+    picked = {
+        name: picks.centers
+        for path in Path(JOB).glob("*_particles.star")
+        for name, picks in read_picks(path).items()
+        if len(picks)
+    }
+    for name in names:
+        marked = np.zeros(mrcfile.read(name).shape)
+        for number, (y, x) in enumerate(picked.get(name, ()), start=1):
+            marked[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))] = number
+        counts[name] = len(picked.get(name, ()))
+        write(name, marked)
+    assert min(counts[name] for name in names[:3]) >= 10
+    assert counts["raw/g2/noise.mrc"] == 0
+
+    # As RELION 3.1 takes them from the name of the node.
+    suffix = Path(nodes.rlnPipeLineNodeName.iloc[-1]).name.removeprefix("coords_suffix")
+    words = ["--coord_dir", JOB, "--coord_suffix", suffix, "--extract", "--extract_size", str(BOX)]
+    out = ["--part_dir", "Extract/job003/", "--part_star", "Extract/job003/particles.star"]
+    call("relion_preprocess", "--i", "Import/job001/micrographs.star", *words, *out)
+    particles = table("Extract/job003/particles.star", "particles")
+    assert particles.rlnMicrographName.value_counts().to_dict() == {name: counts[name] for name in names[:3]}
+    for name in names[:3]:
+        stack = mrcfile.read(Path("Extract/job003", name).with_suffix(".mrcs"))
+        assert stack[:, BOX // 2, BOX // 2].tolist() == [*range(1, counts[name] + 1)]
+    optics = table("Extract/job003/particles.star", "optics")
+    assert optics.rlnImagePixelSize.astype(float).tolist() == [3.75, 7.5, 3.2]
+
+
+def test_relion_is_told_that_a_job_failed(project):
+    Path("raw/g1/b.mrc").write_bytes(b"no image")
+    run_external("pick")
+    assert Path(JOB, "RELION_JOB_EXIT_FAILURE").exists()
+    assert "b.mrc" in Path(JOB, "run.out").read_text() + Path(JOB, "run.err").read_text()
+    assert [*table("default_pipeline.star", "pipeline_processes").rlnPipeLineProcessStatus] == ["3"]
+
+
+def test_relion_is_told_that_an_option_is_unknown(project):
+    run_external("pick", label="particle-colour", value="blue")
+    assert Path(JOB, "RELION_JOB_EXIT_FAILURE").exists()
+    # The message is printed after the mark.
+    until = time.monotonic() + 20
+    while "--particle-colour" not in Path(JOB, "run.err").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.1)
