@@ -502,6 +502,9 @@ def check_picks(rng: Random, folder: Path) -> str:
     target = folder / f"out{flavor.suffix}"
     config = ConvertConfig(flavor=flavor, diameter_px=20, from_relion4=example.unbinned)
     convert_picks(path, target, config, frame=example.frame, overwrite=True)
+    if flavor is PickFormat.PEET:  # whose points are in a model
+        model = ConvertConfig(from_relion4=example.unbinned)
+        convert_picks(path, target.with_suffix(".mod"), model, frame=example.frame, overwrite=True)
     own_frame = PickFrame(thickness_axis=example.frame.thickness_axis, coords_order=CoordsOrder.XZY)
     again = read_picks(target, own_frame)
     wide = {PickFormat.COORDS: 0.51, PickFormat.BOX: 0.51}.get(flavor, 2 * example.tolerance)

@@ -130,6 +130,15 @@ class PickFormat(StrEnum):
             marker="data_stopgap_motivelist",
         ),
     )
+    PEET = (
+        "peet",
+        FormatTraits(
+            "peet",
+            (".csv",),
+            holds=("fractions", "scores", "tracks", "rotations", "shifts"),
+            marker="CCC,reserved",
+        ),
+    )
     COPICK = (
         "copick",
         FormatTraits(

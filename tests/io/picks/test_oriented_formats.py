@@ -50,9 +50,11 @@ def test_what_a_format_holds_comes_back(tmp_path: Path, flavor: PickFormat, shif
     picks = replace(PICKS, shifts=shifts) if shifted and "shifts" in holds else PICKS
     path = tmp_path / f"a{flavor.suffix}"
     write_picks(path, {"7": picks}, FRAME, flavor=flavor)
+    if flavor is PickFormat.PEET:
+        write_picks(tmp_path / "a.mod", {"7": picks}, FRAME, flavor=PickFormat.MOD)
     frame = replace(FRAME, unbinned=flavor is PickFormat.STAR_RELION4, keep_shifts=True)
     ((name, found),) = read_picks(path, frame).items()
-    assert name == ("" if flavor is PickFormat.NDJSON else "7")
+    assert name == ("" if flavor in (PickFormat.NDJSON, PickFormat.PEET) else "7")
     np.testing.assert_allclose(found.centers, picks.centers, atol=1e-4)
     assert found.rotations is not None
     np.testing.assert_allclose(found.rotations, picks.rotations, atol=1e-6)
@@ -133,6 +135,32 @@ def test_columns_of_stopgap(tmp_path: Path) -> None:
     (tmp_path / "b.star").write_text(STOPGAP.replace("_halfset", "_half"))
     with pytest.raises(InputError, match="the column halfset is missing"):
         read_picks(tmp_path / "b.star")
+
+
+PEET = "CCC,reserved,reserved,pIndex,wedgeWT,NA,NA,NA,NA,NA,xOffset,yOffset,zOffset,NA,NA,reserved,EulerZ(1),"
+PEET += "EulerZ(3),EulerX(2),reserved,PEET 1.17\n"
+
+
+def test_motive_lists_of_peet_belong_to_the_points_of_a_model(tmp_path: Path) -> None:
+    three = Picks(centers=np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]), tracks=np.array([1, 0, 1]))
+    write_picks(tmp_path / "run1.mod", {"a": three}, flavor=PickFormat.MOD)
+    path = tmp_path / "run1_MOTL_Tom1_Iter2.csv"
+    lines = [f"0.{n},0,0,{n},0,0,0,0,0,0,1.5,0,-2,0,0,0,0,90,{90 * (n == 1)},0\n" for n in (1, 2, 3)]
+    path.write_text(PEET + "".join(lines))
+    (picks,) = read_picks(path).values()
+    # The model holds the points of track 0 before those of track 1.
+    assert picks.centers.tolist() == [[2, 5, 7.5], [-1, 2, 4.5], [5, 8, 10.5]]
+    assert picks.rotations is not None
+    np.testing.assert_allclose(picks.rotations[0] @ (0, 0, 1), (1, 0, 0), atol=1e-12)
+    np.testing.assert_allclose(picks.rotations[1] @ (1, 0, 0), (0, 1, 0), atol=1e-12)
+    write_picks(tmp_path / "b.csv", {"a": three}, flavor=PickFormat.PEET)
+    assert (tmp_path / "b.csv").read_text().splitlines()[0] == PEET.removesuffix(",PEET 1.17\n")
+    path.write_text(PEET + lines[0])
+    with pytest.raises(InputError, match=r"has 1 lines, and run1\.mod 3 points"):
+        read_picks(path)
+    (tmp_path / "run1.mod").unlink()
+    with pytest.raises(InputError, match=r"Put run1_MOTL_Tom1_Iter2\.mod beside it"):
+        read_picks(path)
 
 
 COPICK = {

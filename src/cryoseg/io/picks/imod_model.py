@@ -101,6 +101,13 @@ def _damaged(path: Path) -> InputError:
     )
 
 
+def order_in_model(picks: Picks) -> NDArray[np.int64]:
+    """Return the order (n,) in which the points stand in a model: by track."""
+    if picks.tracks is None:
+        return np.arange(len(picks))
+    return np.argsort(picks.tracks, kind="stable")
+
+
 def write_mod(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
     """One object of scattered points, or of one open contour per track.
 
