@@ -51,6 +51,7 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "--output-dir": ({"help", "default"}, RUN),
     "--particle-diameter": ({"help", "default", "type"}, RANGE + "; needed for cet-pick"),
     "--particle-diameter-px": ({"help", "default", "type"}, RANGE + "; convert writes it"),
+    "--precision": ({"help", "default", "type"}, TWO_THINGS),
     "--picks": (
         {"help", "default", "type"},
         "needed for cet-pick, one of two ways in others; one file in view",

@@ -197,9 +197,6 @@ class Side(StrEnum):
     OUTSIDE = "outside"
 
 
-MICROGRAPH_SCORE_THRESHOLD = 0.4
-
-
 def score_threshold_setting(default: float | None, *, shown: str = "") -> Any:
     """Score threshold of picks."""
     return setting(
@@ -207,7 +204,7 @@ def score_threshold_setting(default: float | None, *, shown: str = "") -> Any:
         help="Keep picks whose score is greater than this.",
         at_least=0,
         at_most=1,
-        shown=shown or f"{MICROGRAPH_SCORE_THRESHOLD:g} in micrographs, the model's in tomograms",
+        shown=shown or "the model's",
     )
 
 

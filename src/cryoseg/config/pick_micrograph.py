@@ -19,13 +19,11 @@ from cryoseg.config.common import (
 )
 from cryoseg.config.pick import (
     MICROGRAPH_FORMATS,
-    MICROGRAPH_SCORE_THRESHOLD,
     PickFormat,
     PickLimits,
     formats_setting,
     pick_picture_setting,
     relion_setting,
-    score_threshold_setting,
     with_format,
 )
 from cryoseg.config.prompt_sam import NativeMode
@@ -71,7 +69,21 @@ class MicrographPickConfig(PickLimits):
         help="Prompts of a published SAM: one mask for a grid of points, or its automatic mask generator.",
     )
     logit_threshold: float | None = logit_threshold_setting(shown="the model's; for micrographs")
-    score_threshold: float = score_threshold_setting(MICROGRAPH_SCORE_THRESHOLD)
+    precision: float | None = setting(
+        None,
+        help="Instead of a score threshold, keep as many picks as have this expected precision, which is the "
+        "mean of their scores.",
+        above=0,
+        at_most=1,
+        shown="none",
+    )
+    false_picks: float | None = setting(
+        None,
+        help="Instead of a score threshold, keep as many picks of each micrograph as contain this expected "
+        "number of false ones.",
+        at_least=0,
+        shown="none",
+    )
     polarity: Polarity = polarity_setting(Polarity.DARK)
     clip_outliers: bool = setting(False, help="Replace isolated extreme pixels first.")
     low_pass_angstrom: float | None = setting(
@@ -100,6 +112,14 @@ class MicrographPickConfig(PickLimits):
             )
         if None not in given:
             raise ConfigError("Pass --particle-diameter or --particle-diameter-px, not both.")
+        rules = {
+            "--score-threshold": self.score_threshold,
+            "--precision": self.precision,
+            "--false-picks": self.false_picks,
+        }
+        chosen = [option for option, value in rules.items() if value is not None]
+        if len(chosen) > 1:
+            raise ConfigError(f"Pass {' or '.join(chosen)}, not both.")
 
 
 @dataclass(frozen=True, kw_only=True)

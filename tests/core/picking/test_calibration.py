@@ -7,6 +7,8 @@ import pytest
 from scipy.special import expit
 
 from cryoseg.core.picking.calibration import (
+    count_for_false_picks,
+    count_for_precision,
     expected_calibration_error,
     expected_f1_threshold,
     fit_calibration,
@@ -70,3 +72,12 @@ def test_overlapping_populations_get_nearly_the_best_f1() -> None:
 def test_nothing_to_learn_from_is_neutral() -> None:
     assert expected_f1_threshold(np.array([1.0, 2, 3]), np.array([])) == 0.0
     assert expected_f1_threshold(np.array([]), np.array([1.0])) == 0.0
+
+
+def test_the_best_picks_have_the_requested_precision_or_number_of_false_ones() -> None:
+    scores = np.array([1.0, 0.9, 0.8, 0.5, 0.1], np.float32)
+    # Means of the best 1 to 5 scores: 1, 0.95, 0.9, 0.8, 0.66; false picks among them: 0, 0.1, 0.3, 0.8, 1.7.
+    assert [count_for_precision(scores, p) for p in (1.0, 0.94, 0.85, 0.79, 0.5)] == [1, 2, 3, 4, 5]
+    assert [count_for_false_picks(scores, n) for n in (0.0, 0.2, 0.5, 1.0, 2.0)] == [1, 2, 3, 4, 5]
+    assert count_for_precision(np.array([0.3]), 0.5) == count_for_false_picks(np.array([0.3]), 0.5) == 0
+    assert count_for_precision(np.empty(0), 0.5) == count_for_false_picks(np.empty(0), 1.0) == 0

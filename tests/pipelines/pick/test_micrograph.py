@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.core.picking.micrograph_picks import draw_discs
+from cryoseg.errors import ConfigError
 from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph import pick_micrograph
 from cryoseg.types import FloatArray, Micrograph
@@ -62,6 +64,39 @@ def test_the_mask_of_a_network_that_draws_cores_is_the_discs_of_the_picks() -> N
     weakest = float(result.picks.scores[0]) - 1e-6  # leaves the best pick only
     best = pick_micrograph(spots(0.6), Darkness(0.6), config(weakest))
     assert best.mask().sum() == pytest.approx(np.pi / 4 * DIAMETER_PX**2, rel=0.03)
+
+
+def test_picks_are_kept_by_threshold_precision_or_false_picks() -> None:
+    scores = pick_micrograph(spots(0.6), Darkness(0.6), config(0.0)).picks.scores
+    assert scores is not None
+    assert len(scores) == 2
+    for rule, count in (
+        ({"precision": float(scores.mean()) - 1e-6}, 2),
+        ({"precision": float(scores.mean()) + 1e-6}, 1),
+        ({"false_picks": float((1 - scores).sum()) - 1e-6}, 1),
+        ({"precision": 1.0}, 0),
+    ):
+        chosen = MicrographPickConfig(particle_diameter_px=DIAMETER_PX, **rule)
+        result = pick_micrograph(spots(0.6), Darkness(0.6), chosen)
+        assert len(result.picks) == count
+        assert result.score_threshold == (scores[count - 1] if count else None)
+        removed = {next(iter(rule)).replace("_", "-"): 2 - count}
+        assert result.dropped == (removed if count < 2 else {})
+
+
+@pytest.mark.parametrize("own", [0.0, 0.578])
+def test_the_models_own_threshold_is_the_default(own: float) -> None:
+    model = Darkness(0.6)
+    model.recipe = dataclasses.replace(model.recipe, score_threshold=own)
+    result = pick_micrograph(spots(0.6), model, MicrographPickConfig(particle_diameter_px=DIAMETER_PX))
+    assert result.score_threshold == (own or 0.4)
+    assert result.picks.scores is not None
+    assert result.picks.scores.min() >= result.score_threshold
+
+
+def test_one_rule_selects_the_picks() -> None:
+    with pytest.raises(ConfigError, match="--score-threshold or --precision"):
+        MicrographPickConfig(particle_diameter_px=20, score_threshold=0.5, precision=0.8)
 
 
 def test_the_mask_of_any_other_network_is_what_it_drew() -> None:

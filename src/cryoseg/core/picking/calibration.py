@@ -57,6 +57,17 @@ def fit_calibration(raw: NDArray[np.floating], is_hit: BoolArray) -> Calibration
     return Calibration(slope=slope, intercept=float(found.x[1]) - slope * center)
 
 
+def count_for_precision(scores: NDArray[np.floating], precision: float) -> int:
+    """Return how many of (n,) calibrated scores, best first, have at least this mean."""
+    means = np.cumsum(scores, dtype=np.float64) / np.arange(1, len(scores) + 1)
+    return int(np.searchsorted(-means, -precision, side="right"))
+
+
+def count_for_false_picks(scores: NDArray[np.floating], most: float) -> int:
+    """Return how many of (n,) calibrated scores, best first, hold at most `most` false picks as expected."""
+    return int(np.searchsorted(np.cumsum(1 - np.asarray(scores, np.float64)), most, side="right"))
+
+
 def expected_calibration_error(scores: NDArray[np.floating], is_hit: BoolArray) -> float:
     """Return the mean difference between score and share of hits over bins of equal width.
 

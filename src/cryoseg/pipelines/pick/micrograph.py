@@ -16,7 +16,11 @@ from cryoseg.core.grids.blank import BLANK_LOGIT, fill_by_mirror, signal_box
 from cryoseg.core.grids.resample import nearest, resample_image, rescale_points, tile_grid
 from cryoseg.core.grids.robust import RGB_SPAN, particle_view, robust_map, view_shape
 from cryoseg.core.masks.binarize import check_logits
-from cryoseg.core.picking.calibration import Calibration
+from cryoseg.core.picking.calibration import (
+    Calibration,
+    count_for_false_picks,
+    count_for_precision,
+)
 from cryoseg.core.picking.contrast import (
     POLARITY_SKEWNESS,
     clip_outliers,
@@ -31,6 +35,8 @@ from cryoseg.io.images.micrographs import read_micrograph, read_warnings
 from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph, length_in_pixels, particle_diameter
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
+
+UNCALIBRATED_THRESHOLD = 0.4  # for models whose file contains no score threshold
 
 
 class PicksParticles(Protocol):
@@ -65,6 +71,9 @@ class MicrographPickResult:
         Diameter of the particle in pixels of the micrograph.
     core
         Fraction of the diameter of a particle that the network marks.
+    score_threshold
+        Score threshold that was used, or the lowest score that `--precision` or `--false-picks` kept; None if
+        they kept none.
     candidates
         Number of picks before the score threshold and the other limits.
     dropped
@@ -79,6 +88,7 @@ class MicrographPickResult:
     logit_threshold: float
     diameter_px: float
     core: float
+    score_threshold: float | None
     candidates: int
     dropped: dict[str, int]
     blank: BoolArray | None = None
@@ -204,7 +214,7 @@ def _pick_signal(
         if apart is None
         else length_in_pixels(apart, micrograph, config, "--min-distance") * scale,
     )
-    picks, dropped = _selected(found, logits.shape, micrograph, config, model.recipe, diameter)
+    picks, used, dropped = _selected(found, logits.shape, micrograph, config, model.recipe, diameter)
     height, width = micrograph.data.shape
     return MicrographPickResult(
         picks=picks,
@@ -213,6 +223,7 @@ def _pick_signal(
         logit_threshold=threshold,
         diameter_px=diameter,
         core=model.recipe.core,
+        score_threshold=used,
         candidates=len(found),
         dropped=dropped,
     )
@@ -298,16 +309,23 @@ def _selected(
     config: MicrographPickConfig,
     recipe: ParticleRecipe,
     diameter: float,
-) -> tuple[Picks, dict[str, int]]:
-    """Calibrate the scores, apply the limits, and return picks in pixels of the micrograph."""
+) -> tuple[Picks, float | None, dict[str, int]]:
+    """Calibrate the scores and apply the limits.
+
+    The result are the picks in pixels of the micrograph, the lowest score that was kept or the score
+    threshold, and the number of picks that each limit removed.
+    """
     calibration = Calibration(slope=recipe.score_slope, intercept=recipe.score_intercept)
     scores = calibration(found.raw_scores)
     stretch = np.asarray(micrograph.data.shape) / np.asarray(view)
     centers = rescale_points(found.centers, stretch)
     dropped: dict[str, int] = {}
-    good = scores >= config.score_threshold
-    dropped["score-threshold"] = int((~good).sum())
-    centers, scores = centers[good], scores[good]
+    rule, count = _count_of_good(scores, config, recipe)
+    dropped[rule] = len(scores) - count
+    used: float | None = score_threshold(config, recipe)
+    if rule != "score-threshold":
+        used = float(scores[count - 1]) if count else None
+    centers, scores = centers[:count], scores[:count]
     if config.border_angstrom > 0:
         border = length_in_pixels(config.border_angstrom, micrograph, config, "--border")
         inside = clear_of_borders(centers, micrograph.data.shape, border_voxels=(border, border))
@@ -324,4 +342,22 @@ def _selected(
         diameter_px=diameter,
         source=micrograph.source,
     )
-    return picks, {rule: count for rule, count in dropped.items() if count}
+    return picks, used, {rule: count for rule, count in dropped.items() if count}
+
+
+def score_threshold(config: MicrographPickConfig, recipe: ParticleRecipe) -> float:
+    """Return the score threshold of a run without `--precision` and `--false-picks`."""
+    if config.score_threshold is not None:
+        return config.score_threshold
+    return recipe.score_threshold or UNCALIBRATED_THRESHOLD
+
+
+def _count_of_good(
+    scores: FloatArray, config: MicrographPickConfig, recipe: ParticleRecipe
+) -> tuple[str, int]:
+    """Return the name of the rule that ends the list of picks, best first, and how many it keeps."""
+    if config.precision is not None:
+        return "precision", count_for_precision(scores, config.precision)
+    if config.false_picks is not None:
+        return "false-picks", count_for_false_picks(scores, config.false_picks)
+    return "score-threshold", int((scores >= score_threshold(config, recipe)).sum())

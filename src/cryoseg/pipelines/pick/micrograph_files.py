@@ -29,7 +29,12 @@ from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.joint import write_joint_files
-from cryoseg.pipelines.pick.micrograph import MicrographPickResult, pick_micrograph, read_for_picking
+from cryoseg.pipelines.pick.micrograph import (
+    MicrographPickResult,
+    pick_micrograph,
+    read_for_picking,
+    score_threshold,
+)
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph
 from cryoseg.types import Micrograph
 from cryoseg.view.previews import write_overlay
@@ -182,13 +187,18 @@ def bytes_needed(shape: tuple[int, ...], *, model: ParticleModel) -> tuple[int, 
 def _note_settings(model: ParticleModel, config: MicrographPickConfig, on_event: OnEvent) -> None:
     recipe = model.recipe
     threshold = recipe.logit_threshold if config.logit_threshold is None else config.logit_threshold
-    best = recipe.score_threshold
-    recommended = f", on its validation micrographs {best:g} was best" if best else ""
+    if config.precision is not None:
+        rule = f"expected precision {config.precision:g}"
+    elif config.false_picks is not None:
+        rule = f"at most {config.false_picks:g} expected false picks per micrograph"
+    else:
+        best = recipe.score_threshold
+        recommended = f", on its validation micrographs {best:g} was best" if best else ""
+        rule = f"score threshold {score_threshold(config, recipe):g}{recommended}"
     on_event(
         Note(
             text=f"Model: {model.name} (tiles of {recipe.image_size} pixels, particles of "
-            f"{recipe.particle_pixels:g}, logit threshold {threshold:g}, score threshold "
-            f"{config.score_threshold:g}{recommended})."
+            f"{recipe.particle_pixels:g}, logit threshold {threshold:g}, {rule})."
         )
     )
     for remark in model.remarks:
@@ -237,7 +247,7 @@ def _pick_one(
         "input": {"shape_yx": result.shape, "pixel_size": picks.pixel_size},
         "model": {"name": model.name},
         "logit_threshold": result.logit_threshold,
-        "score_threshold": config.score_threshold,
+        "score_threshold": result.score_threshold,
         "recommended_score_threshold": model.recipe.score_threshold or None,
         "particle_diameter_px": result.diameter_px,
         "view_shape_yx": result.logits.shape,
