@@ -169,6 +169,37 @@ def test_shifts_in_pixels_of_extracted_images_need_their_size(tmp_path: Path) ->
     assert read(tmp_path / "a.star", text).centers.tolist() == [[280, 60]]
 
 
+def test_relion_3_0_gives_the_size_of_extracted_images_by_the_magnification(tmp_path: Path) -> None:
+    # 5 micrometers at a magnification of 6250 are 8 A; the micrograph has 2 A.
+    text = FLAT.replace("Angst", "").replace(
+        "_rlnAnglePsi\n", "_rlnAnglePsi\n_rlnDetectorPixelSize\n_rlnMagnification\n"
+    )
+    text = text.replace("-20 5\n", "-20 5 5.0 6250\n")
+    assert read(tmp_path / "a.star", text).centers.tolist() == [[280, 60]]
+
+
+def test_unbinned_pixels_have_the_size_of_their_optics_group(tmp_path: Path) -> None:
+    text = (
+        "data_optics\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n1 2.0\n2 2.5\n\n"
+        "data_particles\nloop_\n"
+        "_rlnTomoName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n_rlnOpticsGroup\n"
+        '"TS 01" 400 800 120 1\nTS_02 400 800 120 2\n'
+    )
+    (tmp_path / "a.star").write_bytes(text.replace("\n", "\r\n").encode())
+    sets = read_picks(tmp_path / "a.star", PickFrame(voxel_size=8.0, unbinned=True))
+    assert {name: picks.centers.tolist() for name, picks in sets.items()} == {
+        "TS 01": [[30, 200, 100]],
+        "TS_02": [[37.5, 250, 125]],
+    }
+    (doubt,) = read_picks(tmp_path / "a.star", PickFrame(voxel_size=8.0))["TS 01"].warnings
+    assert "Pass --from-relion4 if they are its pixels" in doubt
+    (tmp_path / "a.star").write_text(
+        text.replace("_rlnOpticsGroup\n_rlnTomo", "_rlnOpticsGroupName\n_rlnTomo")
+    )
+    with pytest.raises(InputError, match="need the tilt series' pixel size"):
+        read_picks(tmp_path / "a.star", PickFrame(voxel_size=8.0, unbinned=True))
+
+
 def test_every_optics_group_has_its_own_pixel_size(tmp_path: Path) -> None:
     text = FLAT.replace("1 2.0", "1 2.0\n2 4.0").replace("_rlnAnglePsi", "_rlnOpticsGroup")
     text = text.replace("-20 5\n", "-20 1\nm.mrc 100 200 10 -20 2\n")

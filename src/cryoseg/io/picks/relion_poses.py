@@ -69,6 +69,15 @@ def optics_numbers(rows: pd.DataFrame, tables: Sequence[pd.DataFrame], label: st
     return np.full(len(rows), np.nan)
 
 
+def _image_pixel_sizes(rows: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> NDArray[np.float64]:
+    """Return (n,) pixel sizes of extracted images in angstrom, also of RELION 3.0; NaN where unknown."""
+    sizes = optics_numbers(rows, tables, "rlnImagePixelSize")
+    detector = optics_numbers(rows, tables, "rlnDetectorPixelSize")  # micrometers
+    magnification = optics_numbers(rows, tables, "rlnMagnification")
+    older = 1e4 * detector / np.where(magnification > 0, magnification, np.nan)
+    return np.where(np.isnan(sizes), older, sizes)
+
+
 def shifts_of(
     rows: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, voxel_sizes: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
@@ -95,7 +104,7 @@ def shifts_of(
             continue
         found = f"{path.name}: points have shifts ({given[-1]} and so on)"
         if columns is PIXEL_SHIFTS:
-            sizes = optics_numbers(rows, tables, "rlnImagePixelSize")
+            sizes = _image_pixel_sizes(rows, tables)
             if np.isnan(sizes).any():
                 return None, (f"{found} in pixels of extracted images, which are not applied.",)
             offsets *= sizes[:, None]
