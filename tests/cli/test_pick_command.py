@@ -112,7 +112,7 @@ def test_pick_writes_every_format_and_keeps_what_is_there(model: Path, tmp_path:
         assert float(heat.voxel_size.x) == 20.0
         assert float(heat.voxel_size.z) == 10.0
     marker = (out / f"{base}.cmm").read_text().splitlines()[1]
-    first = plain["rlnCoordinateX"][0] * 20.0  # the header gives 20 A along x and no origin
+    first = plain["rlnCoordinateX"][0] * 10.0  # the header gives 10 A and no origin
     assert f' x="{first:.3f}" ' in marker
     assert f'open "{base}.cmm"' in (out / f"{base}.cxc").read_text()
     record = json.loads((out / f"{base}.json").read_text())
