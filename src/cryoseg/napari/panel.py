@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 
 from cryoseg.errors import CryosegError
 from cryoseg.napari.layers import kind_of, path_of
-from cryoseg.napari.points import save_points
+from cryoseg.napari.points import mark_new, save_points
 from cryoseg.napari.run_box import RunBox, button, fill
 from cryoseg.pipelines.segment.postprocess import recorded_threshold
 
@@ -151,7 +151,10 @@ class PicksBox(QGroupBox):
 
     def list_layers(self) -> None:
         """Offer the points layers."""
-        fill(self.points, [one for one in self._viewer.layers if isinstance(one, Points)])
+        layers = [one for one in self._viewer.layers if isinstance(one, Points)]
+        for layer in layers:
+            layer.events.data.connect(mark_new)  # connecting again does nothing
+        fill(self.points, layers)
 
     def save(self, path: Path | None = None) -> None:
         """Write the chosen points to a file; None replaces theirs."""

@@ -37,6 +37,8 @@ def read_points(path: Path) -> list[tuple[Any, dict[str, Any], str]]:
     (image,) = _images_of(path, [""])
     sets = read_picks(path, _frame(image))
     images = _images_of(path, list(sets))
+    if image is None and (known := next((one for one in images if one is not None), None)) is not None:
+        sets = read_picks(path, _frame(known))  # shifts in angstrom need the voxel size
     if len(sets) > 1 and any(one is not None for one in images):  # leave out images that are not open
         pairs = [(name, one) for name, one in zip(sets, images, strict=True) if one is not None]
     else:
@@ -54,7 +56,6 @@ def points_layer(path: Path, name: str, picks: Picks, image: Any) -> tuple[Any, 
     attributes: dict[str, Any] = {
         "name": path.stem if not name else f"{path.stem} [{Path(name).name}]",
         "features": features,
-        "feature_defaults": {"row": NEW, "score": MANUAL_SCORE, "track": 0},
         "size": picks.diameter_px or DEFAULT_DIAMETER,
         "face_color": "transparent",
         "border_color": "#ffd21a",
@@ -62,7 +63,6 @@ def points_layer(path: Path, name: str, picks: Picks, image: Any) -> tuple[Any, 
         "out_of_slice_display": picks.centers.shape[1] == 3,
         "metadata": {KEY: {"path": str(path.absolute()), "kind": "picks", "image": name, "picks": picks}},
     }
-    attributes["feature_defaults"] = {key: attributes["feature_defaults"][key] for key in features}
     if picks.scores is not None:
         attributes |= {"border_color": "score", "border_colormap": "viridis"}
         attributes["border_contrast_limits"] = (0.0, 1.0)
@@ -124,14 +124,15 @@ def save_points(layer: Any, path: Path | None = None) -> tuple[Path, int]:
 def edited_picks(layer: Any, original: Picks | None) -> Picks:
     """Return the points of a layer as picks; those with a row of `original` keep what belongs to it.
 
-    New points have the score 1 unless their feature `score` says otherwise, no shift, and the orientation of
-    the reference. Class, half set and further columns are those of the first pick.
+    New points have the score 1, no shift, and the orientation of the reference. Class, half set and further
+    columns are those of the first pick.
     """
     data = np.asarray(layer.data, np.float64)
     if original is None or len(original) == 0 or "row" not in layer.features:
         return Picks(centers=data, scores=_feature(layer, "score"), source=Path(layer.name))
     rows = np.asarray(layer.features["row"], np.int64)
-    is_new = (rows < 0) | (rows >= len(original))
+    # A new point gets the row of the point that was selected before, but stands behind all old ones.
+    is_new = rows <= np.maximum.accumulate(np.concatenate([[NEW], rows]))[:-1]
     picks = original.take(np.where(is_new, 0, rows))
     if picks.rotations is not None:
         picks = replace(picks, rotations=np.where(is_new[:, None, None], np.eye(3), picks.rotations))
@@ -140,7 +141,25 @@ def edited_picks(layer: Any, original: Picks | None) -> Picks:
         picks, data = replace(picks, shifts=shifts), data - shifts
     if picks.tracks is not None:
         picks = replace(picks, tracks=np.asarray(layer.features["track"], np.int64))
-    return replace(picks, centers=data, scores=_feature(layer, "score"))
+    scores = _feature(layer, "score")
+    if scores is not None:
+        scores[is_new] = MANUAL_SCORE
+    return replace(picks, centers=data, scores=scores)
+
+
+def mark_new(event: Any) -> None:
+    """Give added points the row and the score of new ones, and not those of the point selected before."""
+    from napari.layers.base import ActionType
+
+    layer = event.source
+    if event.action != ActionType.ADDED or "row" not in layer.features:
+        return
+    features = layer.features.copy()
+    added = [index % len(features) for index in event.data_indices]
+    features.loc[added, "row"] = NEW
+    if "score" in features:
+        features.loc[added, "score"] = MANUAL_SCORE
+    layer.features = features
 
 
 def _feature(layer: Any, name: str) -> NDArray[np.float32] | None:

@@ -81,7 +81,9 @@ class CryosegProcess(QObject):
 
     def _failed(self, error: object) -> None:
         if error == QProcess.ProcessError.FailedToStart:
-            self.printed.emit(f"{self._process.program()}: cannot be started ({self._process.errorString()}).")
+            self.printed.emit(
+                f"{self._process.program()}: cannot be started ({self._process.errorString()})."
+            )
             self.ended.emit(-1)
 
     def _finished(self, status: int, how: object) -> None:

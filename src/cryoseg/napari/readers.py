@@ -80,7 +80,7 @@ def volume_layer(tomogram: Tomogram) -> LayerData:
     else:
         middle = np.asarray(data[len(data) // 2] if data.ndim == 3 else data, np.float32)
         low, high = (float(value) for value in np.nanpercentile(middle, CONTRAST_PERCENTILES))
-        attributes |= {"colormap": "gray", "contrast_limits": (low, max(high, np.nextafter(low, np.inf)))}
+        attributes |= {"colormap": "gray", "contrast_limits": (low, high if high > low else low + 1)}
     return data, attributes, "image"
 
 

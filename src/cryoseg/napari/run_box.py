@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
     QPushButton,
 )
 
+from cryoseg.io.images.volumes import known_suffix
+from cryoseg.io.inputs import stem
 from cryoseg.io.picks.picks import SUFFIXES
 from cryoseg.napari.layers import kind_of, path_of
 from cryoseg.napari.process import CryosegProcess, default_command
@@ -162,11 +164,12 @@ class RunBox(QGroupBox):
 
 def shown_outputs(paths: list[Path]) -> list[Path]:
     """Return the outputs to open: logits, the final mask, and the first coordinate file."""
-    by_ending = {
-        ending: [path for path in paths if path.name.endswith(ending) and path.exists()]
-        for ending in ("_logits.mrc", "_post_processed_mask.mrc", "_mask.mrc", SUFFIXES)
-    }
-    logits, filtered, masks, picks = by_ending.values()
+    volumes = [path for path in paths if known_suffix(path) and path.exists()]
+    logits, filtered, masks = (
+        [path for path in volumes if stem(path).endswith(ending)]
+        for ending in ("_logits", "_post_processed_mask", "_mask")
+    )
+    picks = [path for path in paths if path.suffix in SUFFIXES and path.exists()]
     return [*logits, *(filtered or masks), *picks[:1]]
 
 

@@ -94,25 +94,26 @@ def write_scene(path: Path, scene: Scene, folder: Path, *, overwrite: bool = Fal
     origin, step = chimerax_frame(scene.tomogram.geometry)
     models = 0
 
-    def add(volume: Path | None, *commands: str) -> None:
+    def add(volume: Path | None, *commands: str) -> bool:
+        """Open a volume at the place of the tomogram; return whether ChimeraX can."""
         nonlocal models
         if volume is None:
-            return
+            return False
         if known_suffix(volume, (*MRC_SUFFIXES, ".mrcs")) is None:
             lines.append(f"# {_one_line(volume.name)} is no MRC file; convert it to see it here.")
-            return
+            return False
         models += 1
         lines.append(f"open {_quoted(volume, folder)} format mrc")
         settings = (f"voxelSize {_triple(step)}", f"origin {_triple(origin)}", *commands)
-        lines.extend(f"volume #{models} {settings_}" for settings_ in settings)
+        lines.extend(f"volume #{models} {setting}" for setting in settings)
+        return True
 
     z, y, x = scene.tomogram.data.shape
     add(scene.tomogram.source, f"style image step 1 region 0,0,{z // 2},{x - 1},{y - 1},{z // 2}")
     surface = f"style surface step 1 color {MEMBRANE_COLOR}"
     add(scene.logits, f"{surface} level {scene.threshold:g}")
     add(scene.mask, f"{surface} level 0.5", *(("hide",) if scene.labels else ()))
-    if scene.labels is not None:
-        add(scene.labels, "hide")
+    if add(scene.labels, "hide"):
         lines.append(f"segmentation surfaces #{models}")
     if scene.markers is not None:
         lines.append(f"open {_quoted(scene.markers, folder)}")
