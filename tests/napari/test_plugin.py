@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -21,8 +22,8 @@ from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.types import Geometry, Picks
 
 # Where napari is part of the job, its absence is a failure and not a reason to pass over it.
-if not os.environ.get("CRYOSEG_TEST_NAPARI"):
-    pytest.importorskip("napari", reason="napari is not installed (pip install 'cryoseg[napari]')")
+if importlib.util.find_spec("napari") is None and not os.environ.get("CRYOSEG_TEST_NAPARI"):
+    pytest.skip("napari is not installed (pip install 'cryoseg[napari]')", allow_module_level=True)
 
 pytestmark = pytest.mark.napari
 
