@@ -13,11 +13,11 @@ import cryoseg
 from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, known_suffix, read_tomogram
 from cryoseg.io.inputs import stem
+from cryoseg.io.picks.chimerax import chimerax_frame
 from cryoseg.io.picks.picks import SUFFIXES
 from cryoseg.napari.layers import KEY
 from cryoseg.napari.points import read_points
 from cryoseg.types import Geometry, Tomogram
-from cryoseg.view.chimerax import chimerax_frame
 
 LayerData = tuple[Any, dict[str, Any], str]
 CONTRAST_PERCENTILES = (1.0, 99.0)
