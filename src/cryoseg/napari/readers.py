@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 import cryoseg
+from cryoseg.config.pick import PICK_SUFFIXES
 from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, known_suffix, read_tomogram
 from cryoseg.io.inputs import stem
 from cryoseg.io.picks.chimerax import chimerax_frame
-from cryoseg.io.picks.picks import SUFFIXES
 from cryoseg.napari.layers import KEY
 from cryoseg.napari.points import read_points
 from cryoseg.types import Geometry, Tomogram
 
 LayerData = tuple[Any, dict[str, Any], str]
+MOTIVE_LIST = (1, 20)  # size in z and x of EM files that hold coordinates
 CONTRAST_PERCENTILES = (1.0, 99.0)
 _LABELS = re.compile(r"_(?:mask|labels?|components)\.", re.I)
 _LOGITS = re.compile(r"_(?:logits|heat_map)\.", re.I)
@@ -28,7 +29,9 @@ _LOGITS = re.compile(r"_(?:logits|heat_map)\.", re.I)
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
     """Return the reader of files; None if cryoseg reads one of them not."""
     paths = [path] if isinstance(path, str) else path
-    known = all(known_suffix(Path(one)) is not None or Path(one).suffix.lower() in SUFFIXES for one in paths)
+    known = all(
+        known_suffix(Path(one)) is not None or Path(one).suffix.lower() in PICK_SUFFIXES for one in paths
+    )
     return read_layers if known else None
 
 
@@ -42,10 +45,11 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     """
     layers: list[LayerData] = []
     for one in map(Path, [path] if isinstance(path, str) else path):
-        if known_suffix(one, VOLUME_SUFFIXES) is not None:
-            layers.append(volume_layer(read_tomogram(one)))
-        else:
+        tomogram = None if known_suffix(one, VOLUME_SUFFIXES) is None else read_tomogram(one)
+        if tomogram is None or (one.suffix.lower() == ".em" and tomogram.data.shape[::2] == MOTIVE_LIST):
             layers.extend(read_points(one))
+        else:
+            layers.append(volume_layer(tomogram))
     return layers
 
 

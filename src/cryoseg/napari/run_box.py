@@ -21,9 +21,9 @@ from qtpy.QtWidgets import (
     QPushButton,
 )
 
+from cryoseg.config.pick import PICK_SUFFIXES
 from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import stem
-from cryoseg.io.picks.picks import SUFFIXES
 from cryoseg.napari.layers import kind_of, path_of
 from cryoseg.napari.process import CryosegProcess, default_command
 
@@ -169,7 +169,7 @@ def shown_outputs(paths: list[Path]) -> list[Path]:
         [path for path in volumes if stem(path).endswith(ending)]
         for ending in ("_logits", "_post_processed_mask", "_mask")
     )
-    picks = [path for path in paths if path.suffix in SUFFIXES and path.exists()]
+    picks = [path for path in paths if path.suffix in PICK_SUFFIXES and path.exists()]
     return [*logits, *(filtered or masks), *picks[:1]]
 
 
