@@ -15,6 +15,7 @@ from cryoseg.io.picks.box import CRYOPPP_HEADER
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import PICKS_TAG, format_of, read_picks, write_picks
+from cryoseg.io.records import read_record
 from cryoseg.napari.layers import KEY, about, kind_of, path_of
 from cryoseg.types import Picks
 
@@ -43,7 +44,10 @@ def read_points(path: Path) -> list[tuple[Any, dict[str, Any], str]]:
         pairs = [(name, one) for name, one in zip(sets, images, strict=True) if one is not None]
     else:
         pairs = list(zip(sets, images, strict=True))
-    return [points_layer(path, name, sets[name], one) for name, one in pairs]
+    layers = [points_layer(path, name, sets[name], one) for name, one in pairs]
+    if len(layers) == 1:
+        layers[0][1]["name"] = path.stem
+    return layers
 
 
 def points_layer(path: Path, name: str, picks: Picks, image: Any) -> tuple[Any, dict[str, Any], str]:
@@ -54,9 +58,9 @@ def points_layer(path: Path, name: str, picks: Picks, image: Any) -> tuple[Any, 
     if picks.tracks is not None:
         features["track"] = np.asarray(picks.tracks)
     attributes: dict[str, Any] = {
-        "name": path.stem if not name else f"{path.stem} [{Path(name).name}]",
+        "name": f"{path.stem} [{Path(name).name}]",
         "features": features,
-        "size": picks.diameter_px or DEFAULT_DIAMETER,
+        "size": picks.diameter_px or _recorded_diameter(path) or DEFAULT_DIAMETER,
         "face_color": "transparent",
         "border_color": "#ffd21a",
         "border_width": 0.08,
@@ -167,6 +171,14 @@ def _feature(layer: Any, name: str) -> NDArray[np.float32] | None:
         return None
     values = np.asarray(layer.features[name], np.float32)
     return np.where(np.isfinite(values), values, np.float32(MANUAL_SCORE))
+
+
+def _recorded_diameter(path: Path) -> float:
+    """Return the diameter in voxels in the record of `cryoseg pick` beside a file; 0.0 if there is none."""
+    record = path.with_suffix(".json")
+    if record == path or not record.is_file():
+        return 0.0
+    return float(read_record(record).get("particle_diameter_px") or 0.0)
 
 
 def _own_format(path: Path) -> PickFormat:

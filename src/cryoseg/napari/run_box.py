@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from cryoseg.config.pick import PICK_SUFFIXES
+from cryoseg.errors import CryosegError
 from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import stem
 from cryoseg.napari.layers import kind_of, path_of
@@ -144,7 +145,7 @@ class RunBox(QGroupBox):
                     f"{event['stage']}: {event['done']} of {event['total']} {event['unit']}"
                 )
             case "row":
-                self.outputs += [Path(path) for path in event["outputs"]]
+                self.outputs += [Path(path) for path in event["outputs"][:-1]]  # the last one is the record
                 columns = ", ".join(f"{name} {value}" for name, value in event["columns"].items())
                 self.log.appendPlainText(f"{event['name']}: {event['status']} {event['message'] or columns}")
             case _:
@@ -159,7 +160,10 @@ class RunBox(QGroupBox):
         for path in shown_outputs(self.outputs):
             for layer in [one for one in self._viewer.layers if path_of(one) == path.absolute()]:
                 self._viewer.layers.remove(layer)
-            self._viewer.open(path, plugin="cryoseg")
+            try:
+                self._viewer.open(path, plugin="cryoseg")
+            except CryosegError as error:
+                show_error(str(error))
 
 
 def shown_outputs(paths: list[Path]) -> list[Path]:
