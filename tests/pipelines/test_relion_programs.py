@@ -12,9 +12,12 @@ import mrcfile
 import numpy as np
 import pytest
 
-from cryoseg.io.picks.picks import read_picks
+from cryoseg.config.pick import PickFormat
+from cryoseg.io.picks.picks import read_picks, write_picks
+from cryoseg.io.picks.relion_index import write_autopick
 from cryoseg.io.picks.star import read_tables
 from cryoseg.samples import __path__ as samples
+from cryoseg.types import Picks
 
 PROGRAMS = ("relion_import", "relion_pipeliner", "relion_preprocess")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -141,6 +144,80 @@ def test_every_marked_pixel_lies_in_the_center_of_its_box(project):
         assert stack[:, BOX // 2, BOX // 2].tolist() == [*range(1, counts[name] + 1)]
     optics = table("Extract/job003/particles.star", "optics")
     assert optics.rlnImagePixelSize.astype(float).tolist() == [3.75, 7.5, 3.2]
+
+
+MICROGRAPHS = """
+data_optics
+
+loop_
+_rlnOpticsGroupName #1
+_rlnOpticsGroup #2
+_rlnMicrographPixelSize #3
+_rlnMicrographOriginalPixelSize #4
+_rlnVoltage #5
+_rlnSphericalAberration #6
+_rlnAmplitudeContrast #7
+one 1 4.0 4.0 300 2.7 0.1
+
+data_micrographs
+
+loop_
+_rlnMicrographName #1
+_rlnOpticsGroup #2
+f.mrc 1
+"""
+
+
+def extract(suffix: str, *words: str) -> None:
+    shutil.rmtree("out", ignore_errors=True)
+    Path("out").mkdir()
+    files = ["--i", "mics.star", "--coord_dir", "./", "--coord_suffix", suffix]
+    size = ["--extract", "--extract_size", "16", "--helix", "--helical_outer_diameter", "80"]
+    call("relion_preprocess", *files, "--part_dir", "out/", "--part_star", "out/p.star", *size, *words)
+
+
+def mark(path: str, shape: tuple[int, ...], points: np.ndarray) -> None:
+    marked = np.zeros(shape)
+    marked[tuple(points.astype(int).T)] = np.arange(1, len(points) + 1)
+    write(path, marked)
+
+
+def test_relion_extracts_filaments_with_the_angles_that_it_computes_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mics.star").write_text(MICROGRAPHS)
+    # RELION cuts a tube from (x, y) = (60, 100) to (192, 176) into segments, 8 pixels apart.
+    mark("f.mrc", (256, 256), np.array([[100, 60]]))
+    tube = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n60 100\n192 176\n"
+    Path("f_tube.star").write_text(tube)
+    cut = ["--helical_tubes", "--helical_cut_into_segments", "--helical_nr_asu", "1", "--helical_rise", "32"]
+    extract("_tube.star", *cut, "--helical_bimodal_angular_priors")
+    own = table("out/p.star", "particles")
+    yx = own[["rlnCoordinateY", "rlnCoordinateX"]].astype(float).to_numpy()
+
+    picks = Picks(centers=yx, tracks=np.ones(len(yx), int), pixel_size=4.0)
+    write_picks("f_particles.star", {"f.mrc": picks}, flavor=PickFormat.STAR)
+    write_autopick(Path(), {"f.mrc": Path("f_particles.star")}, project=Path())
+    mark("f.mrc", (256, 256), np.floor(yx + 0.5))
+    extract("_autopick.star", "--helical_bimodal_angular_priors")
+    ours = table("out/p.star", "particles")
+    for column in ("rlnAngleTiltPrior", "rlnAnglePsiPrior", "rlnHelicalTrackLengthAngst", "rlnHelicalTubeID"):
+        np.testing.assert_allclose(ours[column].astype(float), own[column].astype(float), atol=0.01)
+    assert {*ours.rlnAnglePsiFlipRatio.astype(float)} == {*own.rlnAnglePsiFlipRatio.astype(float)} == {0.5}
+    assert mrcfile.read("out/f.mrcs")[:, 8, 8].tolist() == [*range(1, len(yx) + 1)]
+
+
+def test_relion_extracts_filaments_from_a_tomogram(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mics.star").write_text(MICROGRAPHS)
+    steps = 4 * np.arange(10)
+    zyx = np.round(np.stack([20 + 0.2 * steps, 30 + 0.5 * steps, 40 + steps], axis=1))
+    mark("f.mrc", (48, 96, 128), zyx)
+    picks = Picks(centers=zyx, tracks=np.ones(10, int), pixel_size=4.0)
+    write_picks("f_particles.star", {"f": picks}, flavor=PickFormat.STAR)
+    extract("_particles.star")
+    assert [float(mrcfile.read(path)[8, 8, 8]) for path in sorted(Path("out").glob("*.mrc"))] == [
+        *range(1, 11)
+    ]
 
 
 def test_relion_is_told_that_a_job_failed(project):
