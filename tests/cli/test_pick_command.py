@@ -349,3 +349,74 @@ def test_a_tiff_of_one_page_is_no_tomogram(model: Path, tmp_path: Path) -> None:
     outcome = RUNNER.invoke(app, arguments)
     assert outcome.exit_code == 1
     assert "is a single image" in " ".join(outcome.output.split())
+
+
+TOMOGRAMS = """
+data_global
+
+loop_
+_rlnTomoName #1
+_rlnTomoTiltSeriesPixelSize #2
+_rlnTomoTomogramBinning #3
+_rlnTomoSizeX #4
+_rlnTomoSizeY #5
+_rlnTomoSizeZ #6
+_rlnTomoReconstructedTomogram #7
+TS_02 2.5 4 204 184 68 rec/second_Vol.mrc
+TS_01 2.5 4 204 184 68 rec/first_Vol.mrc
+"""
+
+
+@pytest.fixture
+def relion_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in ("first", "second"):
+        write_volume(Path(f"rec/{name}_Vol.mrc"), voxel_size=1.0)  # not set: the list gives 10 A
+    Path("Tomograms/job007").mkdir(parents=True)
+    Path("Tomograms/job007/tomograms.star").write_text(TOMOGRAMS)
+    return tmp_path
+
+
+LIST = "Tomograms/job007/tomograms.star"
+LOOSE = ["--score-threshold", "0", "--max-picks", "5", "--no-preview", "--device", "cpu"]
+
+
+def test_particles_of_tomograms_that_relion_lists(model: Path, relion_project: Path) -> None:
+    words = ["relion", "pick", "--in_tomograms", LIST, "--o", "External/job008/", "--j", "1"]
+    outcome = RUNNER.invoke(app, [*words, "--model", str(model), *LOOSE])
+    assert outcome.exit_code == 0, outcome.output
+    job = Path("External/job008")
+    assert (job / "RELION_JOB_EXIT_SUCCESS").exists()
+    index = starfile.read(job / "import_index.star")
+    assert index.to_numpy().tolist() == [
+        ["TS_02", "External/job008/second_Vol_particles_relion5.star"],
+        ["TS_01", "External/job008/first_Vol_particles_relion5.star"],
+    ]
+    joint = starfile.read(job / "particles_relion5.star")
+    assert [*joint.rlnTomoName] == ["TS_02"] * 5 + ["TS_01"] * 5
+    plain = starfile.read(job / "first_Vol_particles.star")
+    assert [*plain.rlnTomoName] == ["TS_01"] * 5
+    # Angstrom from pixel N / 2 - 1 of the unbinned tomogram, whose pixels are 4 times smaller.
+    for axis, size in (("X", 204), ("Y", 184), ("Z", 68)):
+        expected = (plain[f"rlnCoordinate{axis}"] * 4 - (size / 2 - 1)) * 2.5
+        found = joint[f"rlnCenteredCoordinate{axis}Angst"][5:]
+        np.testing.assert_allclose(found, expected, atol=0.002)
+    chosen = starfile.read(job / "optimisation_set.star")
+    assert (chosen["rlnTomoParticlesFile"] == f"{job}/particles_relion5.star").all()
+    record = json.loads((job / "first_Vol_particles.json").read_text())
+    assert record["input"]["voxel_size_zyx"] == [10.0, 10.0, 10.0]
+
+
+def test_the_name_in_relion_is_a_part_of_the_file_name(model: Path, relion_project: Path) -> None:
+    Path(LIST).write_text(TOMOGRAMS.replace("TS_02", "second").replace("TS_01", "third"))
+    words = ["pick", "rec", "-m", str(model), "-o", "out", "--relion", "--tomograms-star", LIST, *LOOSE]
+    words += ["--pixel-size", "10"]
+    for rule, name in (("*_Vol", "first is not in the tomograms.star"), ("rec_*", "does not fit first_Vol")):
+        for dry in ([], ["--dry-run"]):
+            outcome = RUNNER.invoke(app, [*words, "--tomogram-name", rule, *dry, "--overwrite"])
+            assert outcome.exit_code == 1
+            assert name in " ".join(outcome.output.split())
+    assert [*starfile.read(Path("out/particles_relion5.star")).rlnTomoName] == ["second"] * 5
+    outcome = RUNNER.invoke(app, [*words, "--tomogram-name", "Vol"])
+    assert "write one *" in str(outcome.exception)

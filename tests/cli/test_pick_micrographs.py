@@ -286,3 +286,57 @@ def test_models_for_tomograms_refuse_micrographs_and_their_options(tmp_path: Pat
         outcome = RUNNER.invoke(app, ["pick", "a.png", "-m", str(model), *option])
         assert isinstance(outcome.exception, CryosegError)
         assert "is for micrographs" in str(outcome.exception)
+
+
+def test_micrographs_that_relion_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    save_mrc(Path("MotionCorr/job002/raw/b 1.mrc"), draw(), pixel_size=1.0)
+    save_mrc(Path("MotionCorr/job002/raw/a.mrc"), draw(), pixel_size=1.0)
+    optics = "data_optics\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 2.5\n2 2.0\n"
+    names = "data_micrographs\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\n"
+    rows = (
+        '"MotionCorr/job002/raw/b 1.mrc" 2\nMotionCorr/job002/raw/a.mrc 1\nMotionCorr/job002/raw/gone.mrc 1\n'
+    )
+    Path("CtfFind/job003").mkdir(parents=True)
+    Path("CtfFind/job003/mics.star").write_text((optics + names + rows).replace("\n", "\r\n"), newline="")
+    options = ["--particle-diameter", "80", "-m", "stand-in", "--device", "cpu", "--no-store-mask"]
+    words = ["relion", "pick", "--in_mics", "CtfFind/job003/mics.star", "--o", "External/job004/", "--j", "1"]
+    outcome = RUNNER.invoke(app, [*words, *options])
+    assert outcome.exit_code == 1
+    assert "gone.mrc" in outcome.output
+    assert Path("External/job004/RELION_JOB_EXIT_FAILURE").exists()
+    index = starfile.read("External/job004/autopick.star")
+    assert index.to_numpy().tolist() == [
+        [f"MotionCorr/job002/raw/{name}.mrc", f"External/job004/raw/{name}_autopick.star"]
+        for name in ("b 1", "a")
+    ]
+    found = starfile.read("External/job004/raw/a_autopick.star")
+    assert len(found) == len(YX)
+    assert (found.rlnCoordinateX == found.rlnCoordinateX.round()).all()
+    sizes = {}
+    for name in ("b 1", "a"):
+        record = json.loads(Path(f"External/job004/{name}_particles.json").read_text())
+        sizes[name] = (record["settings"]["pixel_size"], record["options"]["pixel-size"])
+        again = RUNNER.invoke(app, ["rerun", f"External/job004/{name}_particles.json", "-o", "again"])
+        assert again.exit_code == 0, again.output
+    assert sizes == {"b 1": (2.0, 2.0), "a": (2.5, 2.5)}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--o", "job"], "give one of them, not 0"),
+        (["--o", "job", "--in_mics", "a.star", "--in_3dref", "b.mrc"], "give one of them, not 2"),
+        (["--o", "job", "--in_mics", "a.star", "--in_coords", "c.star"], "--in_coords: is not used"),
+        (["--o", "job", "--in_mics", "gone.star"], "gone.star: cannot be read"),
+        (["--o", "job", "--in_3dref", "a.mrc", "--cluster", "slurm"], "--cluster: RELION submits"),
+    ],
+)
+def test_jobs_of_relion_that_cannot_start(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = RUNNER.invoke(app, ["relion", "pick", *words])
+    assert message in str(outcome.exception)
+    assert Path("job/RELION_JOB_EXIT_FAILURE").exists()

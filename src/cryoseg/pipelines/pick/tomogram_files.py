@@ -337,7 +337,7 @@ def _pick_one(
     )
     for flavor in PickFormat:
         if flavor.value in outputs:
-            write_picks(outputs[flavor.value], {stem(path): picks}, frame, flavor=flavor)
+            write_picks(outputs[flavor.value], {request.tomogram or stem(path): picks}, frame, flavor=flavor)
     if "heat_map" in outputs:
         write_logits(
             outputs["heat_map"],
