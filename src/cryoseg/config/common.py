@@ -106,6 +106,16 @@ def output_format_setting() -> Any:
     )
 
 
+def copick_setting(what: str) -> Any:
+    """Segmentation or picks of a copick project in which the results are stored too."""
+    return setting(
+        None,
+        help=f"Store the result as {what} of the copick project of the inputs too.",
+        metavar="NAME:USER/SESSION",
+        shown="none",
+    )
+
+
 def mode0_setting() -> Any:
     """How bytes of MRC files are read."""
     return setting(

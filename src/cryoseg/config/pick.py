@@ -10,6 +10,7 @@ from cryoseg.config.common import (
     Mode0,
     OutputFormat,
     chimerax_setting,
+    copick_setting,
     mode0_setting,
     output_format_setting,
     overwrite_setting,
@@ -389,6 +390,7 @@ class PickOutputs(Settings):
         False, help="Write the probabilities as float32.", flags=("--heat-map/--no-heat-map",)
     )
     output_format: OutputFormat = output_format_setting()
+    copick: str | None = copick_setting("picks")
     preview: bool = pick_picture_setting()
     chimerax: bool = chimerax_setting()
     combined: bool = True

@@ -14,6 +14,7 @@ from cryoseg.config.common import (
     Precision,
     checkpoints_dir_setting,
     chimerax_setting,
+    copick_setting,
     logit_threshold_setting,
     mode0_setting,
     output_format_setting,
@@ -296,6 +297,7 @@ class VolumeOutputs(Settings):
     """Form of the volumes that `cryoseg segment` and `cryoseg postprocess` write."""
 
     output_format: OutputFormat = output_format_setting()
+    copick: str | None = copick_setting("a segmentation")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,13 @@ OWN_OUTPUTS = re.compile(
 _ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
 
 
+COPICK_SCHEME = "copick://"
+# A volume in a copick project. Source: copick 1.31, impl/filesystem.py (copick/copick@8c3c366).
+COPICK_MEMBER = re.compile(
+    r"/ExperimentRuns/(?P<run>[^/]+)/(?:VoxelSpacing|Segmentations/)(?P<size>\d[\d.]*)[/_](?P<name>[^/]+)\.zarr$"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputItem:
     """One entry of a batch.
@@ -71,7 +78,8 @@ def resolve_inputs(
         descends; sorted; known suffixes only); `.txt` lists, also as `@list`, one entry a line, `#`
         begins a comment, an entry is looked for beside the list and then in the current folder,
         and may be a folder or glob; `.star` tables of RELION (`micrographs.star`, `tomograms.star`),
-        where that is no suffix of its own, whose names are relative to a folder above the table.
+        where that is no suffix of its own, whose names are relative to a folder above the table;
+        `copick://config.json?run=TS_1&tomogram=wbp@10` for volumes of a copick project.
     suffixes
         Known suffixes, lower case.
     leave_out
@@ -131,8 +139,13 @@ def is_known_suffix(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXE
 
 
 def stem(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
-    """Name without its last known suffix: `ts_1.5A.mrc.gz` gives `ts_1.5A`; an unknown suffix stays."""
+    """Name without its last known suffix: `ts_1.5A.mrc.gz` gives `ts_1.5A`; an unknown suffix stays.
+
+    A volume in a copick project is named after its run too, such as `TS_1_wbp`.
+    """
     path = split_dataset(Path(path))[0]
+    if member := COPICK_MEMBER.search(path.as_posix()):
+        return f"{member['run']}_{member['name']}"
     suffix = known_suffix(path, suffixes)
     return path.name if suffix is None else path.name[: -len(suffix)]
 
@@ -226,7 +239,9 @@ class _Finder:
         self._leave_out = leave_out
 
     def find(self, text: str) -> Iterator[InputItem]:
-        if text.startswith("@"):
+        if text.startswith(COPICK_SCHEME):
+            yield from self._copick(text)
+        elif text.startswith("@"):
             yield from self._list(text[1:])
         elif text.lower().endswith(".txt"):
             yield from self._list(text)
@@ -234,6 +249,14 @@ class _Finder:
             yield from self._star(text)
         else:
             yield from self._entry(text, [Path()])
+
+    def _copick(self, text: str) -> Iterator[InputItem]:
+        from cryoseg.io.copick_project import find_members
+
+        try:
+            yield from (InputItem(path=path) for path in find_members(text))
+        except InputError as error:
+            yield InputItem(path=Path(text), error=str(error))
 
     def _entry(self, text: str, folders: list[Path]) -> Iterator[InputItem]:
         """One file, folder or glob, looked for in each of `folders` until it is found."""

@@ -12,6 +12,7 @@ import numpy as np
 from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Warn, ignore
+from cryoseg.io.copick_project import CopickOutput, copick_output
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
@@ -64,6 +65,8 @@ class TomogramPickRequest:
         Pixel size in angstrom; overrides the headers.
     tomogram
         Name of the only tomogram in RELION; empty takes the name of the file.
+    project
+        Where the picks are stored in a copick project; None stores them in files only.
     """
 
     model: Path
@@ -73,6 +76,7 @@ class TomogramPickRequest:
     mask: Path | None = None
     pixel_size: float | None = None
     tomogram: str = ""
+    project: CopickOutput | None = None
 
     @property
     def wants_frames(self) -> bool:
@@ -134,6 +138,8 @@ def pick_files(
             "unbinned size of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and "
             "--unbinned-size."
         )
+    project = copick_output(outputs.copick, inputs, overwrite=outputs.overwrite)
+    request = replace(request, project=project)
     items = resolve_inputs(inputs)
     good = [item.path for item in items if item.is_new]
     stems = output_stems(good)
@@ -190,6 +196,7 @@ def _pick_here(
     def plan(path: Path) -> Job:
         request = own(path)
         mask, pixel_size = request.mask, request.pixel_size
+        stored = None if request.project is None else request.project.uri("picks")
         identity = {
             "command": "pick",
             "model": model_identity,
@@ -199,6 +206,7 @@ def _pick_here(
             "mask": None if mask is None else {"sha256": hash_file(mask)},
             "relion": request.frame_of(path),
             "tomogram": request.tomogram,
+            "copick": stored,
         }
         name, tomogram = stem(path), request.tomogram
         options = {
@@ -206,6 +214,7 @@ def _pick_here(
             "model": request.model.absolute(),
             "mask": None if mask is None else mask.absolute(),
             "pixel-size": pixel_size,
+            "copick": stored,
             "tomogram-name": name.replace(tomogram, "*", 1) if tomogram and tomogram in name else None,
         }
         return Job(
@@ -273,6 +282,8 @@ def _open(
 ) -> tuple[Tomogram, BoolArray | None, int]:
     """Read a tomogram and the mask `request.mask`, and choose the memory level."""
     mode0, pixel_size = request.config.mode0, request.pixel_size
+    if request.project is not None:
+        request.project.check(path, "picks")
     if is_single_image(path):
         raise InputError(
             f"{path}: is a single image, and the model picks in tomograms. Give tomograms, or a --model for "
@@ -338,6 +349,8 @@ def _pick_one(
     for flavor in PickFormat:
         if flavor.value in outputs:
             write_picks(outputs[flavor.value], {request.tomogram or stem(path): picks}, frame, flavor=flavor)
+    if request.project is not None:
+        request.project.write_picks(path, picks, frame)
     if "heat_map" in outputs:
         write_logits(
             outputs["heat_map"],

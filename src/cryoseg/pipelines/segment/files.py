@@ -25,8 +25,16 @@ from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.masks.postprocess import find_components, postprocess_mask, why_emptied
 from cryoseg.events import Note, OnEvent, Report, StageProgress, Warn, ignore
+from cryoseg.io.copick_project import copick_output
 from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
-from cryoseg.io.images.volumes import check_finite, made_by, read_tomogram, write_logits, write_mask
+from cryoseg.io.images.volumes import (
+    check_finite,
+    made_by,
+    read_mask,
+    read_tomogram,
+    write_logits,
+    write_mask,
+)
 from cryoseg.io.inputs import listed_pixel_sizes, output_stems, resolve_inputs
 from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.picks.chimerax import Scene, write_scene
@@ -245,6 +253,10 @@ def segment_files(
         "reading": {"mode0": request.outputs.mode0},
         "output_format": request.outputs.output_format,
     }
+    project = copick_output(request.outputs.copick, inputs, overwrite=request.outputs.overwrite)
+    stored = None if project is None else project.uri("segmentation")
+    if stored is not None:
+        identity["copick"] = stored
     if request.precision is not Precision.AUTO:
         # `auto` depends on the device, and a batch may be repeated on another one.
         identity["precision"] = request.precision
@@ -264,16 +276,25 @@ def segment_files(
                 "model": model_file.resolve() if model_file is not None else run.model.name,
                 "precision": run.precision,
                 "pixel-size": config.pixel_size,
+                "copick": stored,
             },
         )
 
     def examine(path: Path) -> None:
+        if project is not None:
+            project.check(path, "segmentation")
         _open(path, own(path), mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
-        return _segment_file(
+        if project is not None:
+            project.check(path, "segmentation")
+        done = _segment_file(
             path, outputs, own(path), written=request.outputs, workers=batch.workers, on_event=on_event
         )
+        if project is not None:
+            final = outputs.get("post_processed_mask", outputs["mask"])
+            project.write_segmentation(path, read_mask(final).data > 0)
+        return done
 
     return run_batch(
         items,

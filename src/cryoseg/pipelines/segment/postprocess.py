@@ -21,7 +21,8 @@ from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
-from cryoseg.io.images.volumes import made_by, read_tomogram, write_mask
+from cryoseg.io.copick_project import copick_output
+from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.records import read_record
@@ -84,19 +85,35 @@ def postprocess_files(
     for path in sorted(outputs, key=lambda path: "_logits." not in path.name.lower()):
         chosen.setdefault(outputs[path], path)
 
+    project = copick_output(written.copick, inputs, overwrite=batch.overwrite)
+
     def plan(path: Path) -> Job:
         _refuse_others(path, outputs[path], overwrite=batch.overwrite)
-        return _job(path, outputs[path], config, written.output_format)
+        job = _job(path, outputs[path], config, written.output_format)
+        if project is None:
+            return job
+        stored = {"copick": project.uri("segmentation")}
+        return replace(job, identity={**job.identity, **stored}, options={**job.options, **stored})
+
+    def examine(path: Path) -> None:
+        if project is not None:
+            project.check(path, "segmentation")
+        _read_mask(path, config, on_event)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
-        return _write_one(path, outputs["mask"], config, written, on_event)
+        if project is not None:
+            project.check(path, "segmentation")
+        done = _write_one(path, outputs["mask"], config, written, on_event)
+        if project is not None:
+            project.write_segmentation(path, read_mask(outputs["mask"]).data > 0)
+        return done
 
     left_out = [path for path in outputs if chosen[outputs[path]] != path]
     report = run_batch(
         [item for item in items if item.path not in left_out],
         work,
         plan=plan,
-        examine=lambda path: _read_mask(path, config, on_event),
+        examine=examine,
         batch=batch,
         on_event=on_event,
     )
