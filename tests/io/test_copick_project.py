@@ -25,7 +25,7 @@ from cryoseg.types import Geometry, Picks
 SAMPLE = Path(__file__).parents[2] / "src" / "cryoseg" / "samples" / "sample_0000_tomogram.mrc"
 if os.environ.get("CRYOSEG_TEST_COPICK") != "1":
     pytest.importorskip("copick", reason="copick, which needs zarr 2, is not installed")
-import copick
+import copick  # noqa: E402
 
 
 @pytest.fixture

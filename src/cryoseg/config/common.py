@@ -106,11 +106,11 @@ def output_format_setting() -> Any:
     )
 
 
-def copick_setting(what: str) -> Any:
+def copick_setting() -> Any:
     """Segmentation or picks of a copick project in which the results are stored too."""
     return setting(
         None,
-        help=f"Store the result as {what} of the copick project of the inputs too.",
+        help="Store the result in the copick project of the inputs too, as a segmentation or as picks.",
         metavar="NAME:USER/SESSION",
         shown="none",
     )

@@ -390,7 +390,7 @@ class PickOutputs(Settings):
         False, help="Write the probabilities as float32.", flags=("--heat-map/--no-heat-map",)
     )
     output_format: OutputFormat = output_format_setting()
-    copick: str | None = copick_setting("picks")
+    copick: str | None = copick_setting()
     preview: bool = pick_picture_setting()
     chimerax: bool = chimerax_setting()
     combined: bool = True

@@ -297,7 +297,7 @@ class VolumeOutputs(Settings):
     """Form of the volumes that `cryoseg segment` and `cryoseg postprocess` write."""
 
     output_format: OutputFormat = output_format_setting()
-    copick: str | None = copick_setting("a segmentation")
+    copick: str | None = copick_setting()
 
 
 @dataclass(frozen=True, kw_only=True)
