@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cryoseg.config.convert import ConvertConfig, Downsampling
@@ -91,3 +92,63 @@ def test_what_a_format_does_not_hold_is_named(tmp_path: Path, out: str, words: s
     text = "x,y,score,track,psi\n1.5,2,0.5,1,90\n"
     (told,) = told_by(tmp_path, "a.csv", text, out, ConvertConfig(diameter_px=20))
     assert words in told
+
+
+ORIENTED = (
+    "data_particles\nloop_\n_rlnTomoName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n_rlnAngleRot\n"
+    "_rlnAngleTilt\n_rlnAnglePsi\n_rlnOriginXAngst\n_rlnAngleTiltPrior\n_rlnExtra\n{rows}"
+)
+ROWS = "a 10 20 5 30 40 50 8 90 x\nb 1 2 3 0 90 0 0 90 y\n"
+
+
+@pytest.mark.parametrize(("axes", "is_odd"), [("xy", False), ("z", True), ("xyz", True)])
+def test_orientations_follow_mirrored_axes(tmp_path: Path, axes: str, is_odd: bool) -> None:
+    text = ORIENTED.format(rows=ROWS)
+    told = told_by(
+        tmp_path, "a.star", text, "o.star", ConvertConfig(flip=axes), shape=(20, 64, 64), voxel_size=8
+    )
+    before, after = (
+        read_picks(tmp_path / name, PickFrame(voxel_size=8))["a"] for name in ("a.star", "o.star")
+    )
+    assert before.rotations is not None
+    assert after.rotations is not None
+    mirror = np.diag([-1.0 if axis in axes else 1.0 for axis in "xyz"])
+    # The particle's own axes, seen in the mirrored image; those of the reference are mirrored too if one is.
+    expected = mirror @ before.rotations[0] @ (mirror if is_odd else np.eye(3))
+    np.testing.assert_allclose(after.rotations[0], expected, atol=1e-6)
+    assert any("a reference that is mirrored" in text for text in told) is is_odd
+    assert any("not carried over to a mirrored image: rlnAngleTiltPrior" in text for text in told)
+    assert "rlnAngleTiltPrior" not in after.columns
+    assert after.columns["rlnExtra"].tolist() == ["x"]
+
+
+def test_shifts_are_added_or_kept_and_the_message_says_which(tmp_path: Path) -> None:
+    text = ORIENTED.format(rows=ROWS)
+    told = told_by(tmp_path, "a.star", text, "o.star", ConvertConfig(), voxel_size=8)
+    assert told == ["a.star: shifts were added to the coordinates of 1 of 2 points."]
+    assert read_picks(tmp_path / "o.star")["a"].centers.tolist() == [[5, 20, 9]]
+    told = told_by(tmp_path, "a.star", text, "k.star", ConvertConfig(keep_shifts=True), voxel_size=8)
+    assert told == ["a.star: shifts are kept beside the coordinates."]
+    kept = read_picks(tmp_path / "k.star", PickFrame(voxel_size=8, keep_shifts=True))
+    assert kept["a"].centers.tolist() == [[5, 20, 10]]
+    assert kept["a"].shifts is not None
+    assert kept["a"].shifts.tolist() == [[0, 0, -1]]
+    # Of half the size: voxels and shifts in voxels are twice as many.
+    config = ConvertConfig(keep_shifts=True, scale=2, downsampling=Downsampling.FOURIER)
+    told_by(tmp_path, "k.star", (tmp_path / "k.star").read_text(), "s.star", config, voxel_size=4)
+    scaled = read_picks(tmp_path / "s.star", PickFrame(voxel_size=4))["a"]
+    assert scaled.centers.tolist() == [[10, 40, 18]]
+
+
+def test_numbers_of_tomograms_are_told(tmp_path: Path) -> None:
+    told = told_by(tmp_path, "a.star", ORIENTED.format(rows=ROWS), "o.tbl", ConvertConfig(), voxel_size=8)
+    assert "o.tbl numbers the tomograms: a is 1, b is 2." in told
+    assert list(read_picks(tmp_path / "o.tbl")) == ["1", "2"]
+
+
+def test_what_only_some_images_have_is_named(tmp_path: Path) -> None:
+    head = "loop_\n_rlnTomoName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n"
+    blocks = f"data_a\n{head}_rlnClassNumber\na 1 2 3 1\ndata_b\n{head}_rlnExtra\nb 4 5 6 x\n"
+    told = told_by(tmp_path, "a.star", blocks, "o.star", ConvertConfig())
+    assert told == ["a.star: only some images have the following, which is lost: classes, rlnExtra."]
+    assert "<NA>" not in (tmp_path / "o.star").read_text()
