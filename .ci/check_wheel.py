@@ -28,6 +28,7 @@ IN_WHEEL = (
     "cryoseg/weights/particle_empiar10017.safetensors",
     "cryoseg/samples/sample_0000_tomogram.mrc",
     "cryoseg/samples/particles_0002_micrograph.mrc",
+    "cryoseg/napari/napari.yaml",
     "licenses/LICENSE",
     "licenses/NOTICE",
     "entry_points.txt",
