@@ -151,7 +151,10 @@ def test_edited_picks_go_back_to_their_file_in_its_format(
     write_logits(tmp_path / "ts.mrc", volume if dimensions == 3 else volume[:1], cube, label="test")
     frame = PickFrame(voxel_size=10.0, shape=(30,) * dimensions, diameter_angstrom=80.0)
     path = tmp_path / f"ts_particles{flavor.suffix}"
-    write_picks(path, {"ts.mrc": picks_for(flavor, dimensions)}, frame, flavor=flavor)
+    picks = {"ts.mrc": picks_for(flavor, dimensions)}
+    write_picks(path, picks, frame, flavor=flavor)
+    if flavor is PickFormat.PEET:
+        write_picks(path.with_suffix(".mod"), picks, frame, flavor=PickFormat.MOD)
     # As `cryoseg convert` writes what it has read.
     write_picks(path, read_picks(path, frame), frame, flavor=flavor, overwrite=True)
     ((name, before),) = read_picks(path, frame).items()
