@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mrcfile
@@ -92,11 +93,13 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_external(command: str, label: str = "score-threshold", value: str = "0.6") -> None:
+RUN = ["relion_pipeliner", "--RunJobs", JOB, "--sec_wait_after", "1"]
+
+
+def add_external(command: str, label: str = "score-threshold", value: str = "0.6") -> None:
     program = f"{sys.executable} -m cryoseg relion {command}"
     Path("job.star").write_text(SETTINGS.format(program=program, label=label, value=value))
     call("relion_pipeliner", "--addJobFromStar", "job.star")
-    call("relion_pipeliner", "--RunJobs", JOB, "--sec_wait_after", "1")
 
 
 def table(path: str, name: str):
@@ -104,13 +107,14 @@ def table(path: str, name: str):
 
 
 def test_every_marked_pixel_lies_in_the_center_of_its_box(project):
-    run_external("pick")
+    add_external("pick")
+    call(*RUN)
     assert Path(JOB, "RELION_JOB_EXIT_SUCCESS").exists(), Path(JOB, "run.err").read_text()
     nodes = table("default_pipeline.star", "pipeline_nodes")
     assert [*nodes[nodes.rlnPipeLineNodeName.str.startswith(JOB)].itertuples(index=False, name=None)] == [
         (f"{JOB}coords_suffix_autopick.star", "2")
     ]
-    assert [*table("default_pipeline.star", "pipeline_processes").rlnPipeLineProcessStatus] == ["2"]
+    assert status() == "2"
     index = table(f"{JOB}autopick.star", "coordinate_files")
     names = ["raw/g1/a.mrc", "raw/g1/b.mrc", "raw/g2/a.mrc", "raw/g2/noise.mrc"]
     assert [*index.rlnMicrographName] == names
@@ -220,19 +224,45 @@ def test_relion_extracts_filaments_from_a_tomogram(tmp_path, monkeypatch):
     ]
 
 
+def status() -> str:
+    (state,) = table("default_pipeline.star", "pipeline_processes").rlnPipeLineProcessStatus
+    return state
+
+
+def wait_until(said: Callable[[], bool], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not said():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_an_aborted_job_goes_on_where_it_was(project):
+    add_external("pick")
+    with subprocess.Popen(RUN) as running:
+        wait_until(Path(JOB, "g1_a_particles.json").exists)
+        Path(JOB, "RELION_JOB_ABORT_NOW").touch()
+        running.wait(60)
+    assert [path.name for path in Path(JOB).glob("RELION_JOB_*")] == ["RELION_JOB_EXIT_ABORTED"]
+    assert status() == "4"
+    kept = Path(JOB, "g1_a_particles.json").stat().st_mtime_ns
+    call(*RUN)
+    assert status() == "2"
+    assert Path(JOB, "g1_a_particles.json").stat().st_mtime_ns == kept
+    assert len(table(f"{JOB}autopick.star", "coordinate_files")) == 4
+
+
 def test_relion_is_told_that_a_job_failed(project):
     Path("raw/g1/b.mrc").write_bytes(b"no image")
-    run_external("pick")
+    add_external("pick")
+    call(*RUN)
     assert Path(JOB, "RELION_JOB_EXIT_FAILURE").exists()
     assert "b.mrc" in Path(JOB, "run.out").read_text() + Path(JOB, "run.err").read_text()
-    assert [*table("default_pipeline.star", "pipeline_processes").rlnPipeLineProcessStatus] == ["3"]
+    assert status() == "3"
 
 
 def test_relion_is_told_that_an_option_is_unknown(project):
-    run_external("pick", label="particle-colour", value="blue")
+    add_external("pick", label="particle-colour", value="blue")
+    call(*RUN)
     assert Path(JOB, "RELION_JOB_EXIT_FAILURE").exists()
     # The message is printed after the mark.
-    until = time.monotonic() + 20
-    while "--particle-colour" not in Path(JOB, "run.err").read_text():
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until(lambda: "--particle-colour" in Path(JOB, "run.err").read_text())
