@@ -105,6 +105,9 @@ COMMANDS = {
     "postprocess": Entry(
         "postprocess:postprocess", "Threshold and filter saved masks or logits again, without a model."
     ),
+    "measure": Entry(
+        "measure:measure", "Measure area, thickness, curvature and size of the membranes in masks."
+    ),
     "pick": Entry("pick:pick", "Pick particles in micrographs or tomograms."),
     "convert": Entry("convert:convert", "Convert coordinates between formats."),
     "view": Entry(

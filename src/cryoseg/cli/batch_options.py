@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,15 +23,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions(Settings):
-    """Part of a batch to process, its GPUs, and its reports."""
+class CpuBatchOptions(Settings):
+    """Part of a batch to process, and its reports."""
 
-    gpus: str | None = setting(
-        None,
-        help="Work on these GPUs at once, with one process each.",
-        metavar="0,1|all",
-        shown="one device, by --device",
-    )
     shard: str | None = setting(
         None,
         help="Do the I-th of N equal parts of the inputs.",
@@ -55,13 +49,29 @@ class BatchOptions(Settings):
         from cryoseg.pipelines.batches.run import Batch
 
         self.check_reports()
-        devices: tuple[str, ...] = ()
-        if self.gpus is not None and not self.dry_run:
-            from cryoseg.methods.device import select_gpus  # torch starts here
-
-            devices = select_gpus(self.gpus)
         shard = None if self.shard is None else Shard.parse(self.shard)
-        return Batch(shard=shard, devices=devices, is_dry=self.dry_run)
+        return Batch(shard=shard, is_dry=self.dry_run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(CpuBatchOptions):
+    """Part of a batch to process, its GPUs, and its reports."""
+
+    gpus: str | None = setting(
+        None,
+        help="Work on these GPUs at once, with one process each.",
+        metavar="0,1|all",
+        shown="one device, by --device",
+    )
+
+    def batch(self) -> Batch:
+        """Return the part of the inputs to process, and the devices."""
+        batch = super().batch()
+        if self.gpus is None or self.dry_run:
+            return batch
+        from cryoseg.methods.device import select_gpus  # torch starts here
+
+        return replace(batch, devices=select_gpus(self.gpus))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +110,7 @@ def run_command(
     title: str,
     work: Work,
     *,
-    options: SheetBatchOptions,
+    options: CpuBatchOptions,
     cluster: ClusterChoice,
     output_dir: Path,
     verbosity: Verbosity,
@@ -119,13 +129,13 @@ def run_command(
                 work(batch, console),
                 batch=batch,
                 reports=options.report,
-                sheet_folder=output_dir if options.contact_sheet else None,
+                sheet_folder=output_dir if getattr(options, "contact_sheet", False) else None,
             )
     raise typer.Exit(status)
 
 
 def run_elsewhere(
-    options: BatchOptions, cluster: ClusterChoice, output_dir: Path, console: BatchConsole
+    options: CpuBatchOptions, cluster: ClusterChoice, output_dir: Path, console: BatchConsole
 ) -> Report | None:
     """Run the command on a cluster; return None if it is to run in this process, as within a task."""
     if cluster.cluster is ClusterKind.NONE:

@@ -7,11 +7,6 @@ from cryoseg.core.membranes.distance import signed_distance
 from cryoseg.core.membranes.midsurface import Surface, mid_surface
 
 
-def shell(radius: float, thickness: float, size: int = 44, center: float = 21.6) -> np.ndarray:
-    z, y, x = np.mgrid[:size, :size, :size] - center
-    return np.abs(np.sqrt(z * z + y * y + x * x) - radius) < thickness / 2
-
-
 def noisy_shell(radius: float, thickness: float, center: float = 21.6) -> np.ndarray:
     rng = np.random.default_rng(3)
     z, y, x = np.mgrid[:44, :44, :44] - center
@@ -54,7 +49,7 @@ def test_a_plane_ends_at_the_borders_of_the_tomogram(thickness):
     assert surface.mean_curvature == pytest.approx(0, abs=1e-4)
 
 
-def test_a_crop_of_a_tomogram_gives_the_same_surface_as_the_tomogram():
+def test_a_crop_of_a_tomogram_gives_the_same_surface_as_the_tomogram(shell):
     mask = shell(10, 4, size=32, center=15.2)
     whole = np.zeros((60, 50, 45), bool)
     whole[20:52, 10:42, 5:37] = mask
@@ -69,7 +64,7 @@ def test_a_crop_of_a_tomogram_gives_the_same_surface_as_the_tomogram():
         assert distance == pytest.approx(80, abs=4)
 
 
-def test_a_sphere_that_the_border_cuts_is_measured_up_to_the_border():
+def test_a_sphere_that_the_border_cuts_is_measured_up_to_the_border(shell):
     # The border is half a voxel outside of voxel 0, which is 7 voxels below the center.
     mask = shell(14, 4)[15:]
     surface = mid_surface(mask, 1.0)
@@ -120,7 +115,7 @@ def test_what_is_no_sheet_has_no_surface(mask):
     assert mid_surface(mask, 10.0) is None
 
 
-def test_distances_are_signed_by_the_side_and_exact_on_a_sphere():
+def test_distances_are_signed_by_the_side_and_exact_on_a_sphere(shell):
     surface = mid_surface(shell(14, 4), 10.0)
     assert surface is not None
     directions = np.random.default_rng(0).normal(size=(200, 3))

@@ -1,0 +1,1 @@
+"""Measure the membranes of masks."""

@@ -1,0 +1,390 @@
+"""Measure the membranes of masks, logits and labels, and write tables, pages, volumes and meshes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cryoseg.config.common import OutputFormat
+from cryoseg.config.measure import Least, MeasureConfig, MeasureOutputs
+from cryoseg.core.masks.binarize import VoxelKind, threshold_logits, voxel_kind
+from cryoseg.core.membranes.density import DensityThickness, density_thickness
+from cryoseg.core.membranes.midsurface import Surface, mid_surface
+from cryoseg.core.membranes.objects import Objects, fill_lumens, find_objects, mid_lines
+from cryoseg.core.membranes.summary import Measures, measure
+from cryoseg.errors import InputError
+from cryoseg.events import Note, OnEvent, Report, StageProgress, Warn, ignore
+from cryoseg.io.images.pixel_size import with_pixel_size
+from cryoseg.io.images.volumes import (
+    made_by,
+    read_tomogram,
+    require_voxel_size,
+    write_labels,
+    write_mask,
+)
+from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs, stem
+from cryoseg.io.meshes import require_mesh_libraries, write_mesh
+from cryoseg.io.outputs import make_folder
+from cryoseg.io.records import hash_file
+from cryoseg.pipelines.batches.finished import Done, Job, peak_bytes
+from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.measure.report import record_rows, write_page, write_table
+from cryoseg.pipelines.segment.postprocess import recorded_threshold
+from cryoseg.types import BoolArray, LabelArray, Tomogram
+
+# Components are measured by this many threads; numpy and scipy release the lock for most of the time.
+_THREADS = 2
+# A label volume has this share of background at least; gray values have next to none of one value.
+_LEAST_BACKGROUND = 0.2
+_OWN = re.compile(r"_(?:labels|lumen|midline|measures)\.", re.I)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The result for one input.
+
+    Attributes
+    ----------
+    objects
+        Components of the mask.
+    surfaces
+        Mid-surface of each component; None for one that is no sheet.
+    densities
+        Leaflet distances of each component; None without a tomogram or surface.
+    measures
+        Figures of each component.
+    """
+
+    objects: Objects
+    surfaces: list[Surface | None]
+    densities: list[DensityThickness | None]
+    measures: list[Measures]
+
+
+def measure_files(
+    inputs: Sequence[str | Path],
+    output_dir: Path,
+    config: MeasureConfig = MeasureConfig(),
+    *,
+    written: MeasureOutputs = MeasureOutputs(),
+    tomogram: Path | None = None,
+    batch: Batch = Batch(),
+    on_event: OnEvent = ignore,
+) -> Report:
+    """Measure every input, and write a table, a page, a record, and the chosen volumes and meshes.
+
+    Parameters
+    ----------
+    inputs
+        Masks, logits or label volumes: files, folders, globs or lists of files.
+    output_dir
+        Output folder, which is made if it is missing.
+    config, written
+        What is measured and written.
+    tomogram
+        Tomogram of the only input, or a folder of tomograms, for the thickness in the density.
+    batch
+        Part of the inputs to process.
+    on_event
+        Callback for notes, warnings, progress and rows.
+
+    Returns
+    -------
+    Report
+        One row per input; an input that cannot be measured is a failed row.
+
+    Raises
+    ------
+    CryosegError
+        If a library for the meshes or the tomogram is missing, or the output folder cannot be made.
+    """
+    if written.mesh:
+        require_mesh_libraries()
+    if not batch.is_dry:
+        make_folder(output_dir)
+    items = resolve_inputs(inputs, leave_out=_OWN)
+    stems = output_stems([item.path for item in items if item.is_new])
+    sizes = listed_pixel_sizes(items)
+    tomograms = _match_tomograms(items, tomogram)
+
+    def own(path: Path) -> MeasureConfig:
+        return replace(config, pixel_size=config.pixel_size or sizes.get(path))
+
+    def plan(path: Path) -> Job:
+        density = tomograms.get(path)
+        return Job(
+            path=path,
+            outputs=output_paths(output_dir, stems[path], written),
+            identity={
+                "command": "measure",
+                "settings": {**asdict(own(path)), "min_volume": str(config.min_volume)},
+                "mesh_fraction": written.mesh_fraction,
+                "output_format": written.output_format,
+                "tomogram": {"sha256": hash_file(density)} if density is not None else None,
+            },
+            options={
+                "inputs": [path.absolute()],
+                "tomogram": density.absolute() if density is not None else None,
+                "pixel-size": own(path).pixel_size,
+            },
+        )
+
+    def work(path: Path, outputs: Mapping[str, Path]) -> Done:
+        return _measure_file(path, outputs, own(path), written, tomograms.get(path), on_event)
+
+    return run_batch(
+        items,
+        work,
+        plan=plan,
+        examine=lambda path: _read(path, own(path), on_event),
+        batch=replace(batch, overwrite=written.overwrite),
+        on_event=on_event,
+    )
+
+
+def output_paths(folder: Path, stem: str, written: MeasureOutputs) -> dict[str, Path]:
+    """Return the outputs of an input by kind."""
+    suffix = written.output_format.suffix
+    paths = {"table": folder / f"{stem}_measures.csv", "page": folder / f"{stem}_measures.html"}
+    for kind, is_asked in (
+        ("labels", written.labels),
+        ("lumen", written.fill_lumen),
+        ("midline", written.midline),
+    ):
+        if is_asked:
+            paths[kind] = folder / f"{stem}_{kind}{suffix}"
+    if written.split:
+        paths["split"] = folder / f"{stem}_components"
+    for kind in written.mesh:
+        paths[f"mesh_{kind}"] = folder / f"{stem}_surface.{kind}"
+    return {**paths, "record": folder / f"{stem}_measures.json"}
+
+
+def measure_objects(
+    objects: Objects,
+    voxel_size: float,
+    *,
+    tilt_range: tuple[float, float] = MeasureConfig().tilt_range,
+    density: Tomogram | None = None,
+    on_event: OnEvent = ignore,
+    name: str = "",
+) -> Measured:
+    """Measure the components of a mask.
+
+    Parameters
+    ----------
+    objects
+        Components from `find_objects`.
+    voxel_size
+        Voxel size in angstrom.
+    tilt_range
+        Smallest and largest tilt in degrees.
+    density
+        Tomogram on the grid of the mask.
+    on_event
+        Callback for progress.
+    name
+        Name of the input, for progress.
+    """
+    shape = objects.labels.shape
+
+    def one(number: int) -> tuple[Surface | None, DensityThickness | None, Measures]:
+        box = objects.boxes[number - 1]
+        mask = np.asarray(objects.labels[box] == number)
+        corner = [part.start for part in box]
+        surface = mid_surface(mask, voxel_size, corner=corner, shape=shape, component=number)
+        leaflets = None
+        if surface is not None and density is not None:
+            leaflets = density_thickness(density.data, surface, voxel_size)
+        figures = measure(objects, number, surface, voxel_size=voxel_size, tilt_range=tilt_range)
+        return surface, leaflets, figures
+
+    found = []
+    total = len(objects)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for number, result in enumerate(pool.map(one, range(1, total + 1)), start=1):
+            found.append(result)
+            on_event(StageProgress(name=name, stage="measuring", done=number, total=total, unit="components"))
+    return Measured(
+        objects=objects,
+        surfaces=[surface for surface, _, _ in found],
+        densities=[leaflets for _, leaflets, _ in found],
+        measures=[figures for _, _, figures in found],
+    )
+
+
+def _measure_file(
+    path: Path,
+    outputs: Mapping[str, Path],
+    config: MeasureConfig,
+    written: MeasureOutputs,
+    tomogram: Path | None,
+    on_event: OnEvent,
+) -> Done:
+    begun = time.monotonic()
+    source, volume, threshold = _read(path, config, on_event)
+    voxel_size = float(source.geometry.voxel_size[2])
+    objects = find_objects(volume, **_limits(config.min_volume, voxel_size))
+    del volume
+    density = None
+    if tomogram is not None:
+        density = read_tomogram(tomogram, mode0=config.mode0)
+        if density.data.shape != source.data.shape:
+            raise InputError(
+                f"{tomogram}: has the shape {density.data.shape} (z, y, x), and {path.name} has "
+                f"{source.data.shape}. Give the tomogram of this mask."
+            )
+    if not len(objects):
+        on_event(Warn(text=f"{path.name}: has no component to measure; the table is empty."))
+    measured = measure_objects(
+        objects,
+        voxel_size,
+        tilt_range=config.tilt_range,
+        density=density,
+        on_event=on_event,
+        name=path.name,
+    )
+    _write_volumes(outputs, measured, source, written.output_format)
+    _write_meshes(outputs, measured, source, written)
+    rows = record_rows(measured.measures, measured.densities)
+    write_table(outputs["table"], rows)
+    write_page(outputs["page"], path.name, rows, measured, density)
+    sheets = sum(one.is_sheet for one in measured.measures)
+    record = {
+        "input": {"shape_zyx": source.data.shape, "voxel_size_angstrom": voxel_size},
+        "logit_threshold": threshold,
+        "units": "nm, nm^2, nm^3, 1/nm, 1/nm^2; bending energy in units of the bending modulus",
+        "components": rows,
+        "seconds": round(time.monotonic() - begun, 2),
+        "peak_memory_bytes": peak_bytes(),
+    }
+    columns = {
+        "components": str(len(objects)),
+        "closed": str(sum(one.is_closed for one in measured.measures)),
+        "no sheet": str(len(objects) - sheets),
+        "area": f"{np.nansum([one.area for one in measured.measures]):.0f} nm2",
+    }
+    return Done(record=record, columns=columns)
+
+
+def _read(
+    path: Path, config: MeasureConfig, on_event: OnEvent
+) -> tuple[Tomogram, BoolArray | LabelArray, float | None]:
+    """Return a volume, its mask or labels, and the threshold of logits."""
+    volume = read_tomogram(path, mode0=config.mode0)
+    if config.pixel_size is not None:
+        volume = with_pixel_size(volume, config.pixel_size)
+    for warning in volume.warnings:
+        on_event(Warn(text=f"{path.name}: {warning}"))
+    require_voxel_size(volume)
+    kind = voxel_kind(volume.data)
+    if kind is VoxelKind.MASK:
+        return volume, np.not_equal(volume.data, 0), None
+    if kind is VoxelKind.LOGITS:
+        threshold = config.logit_threshold
+        if threshold is None:
+            threshold, origin = recorded_threshold(path)
+            if not origin.startswith("recorded"):
+                raise InputError(
+                    f"{path}: holds real numbers, and no record beside it names a threshold. Pass "
+                    "--logit-threshold if they are logits; a tomogram must be segmented first."
+                )
+            on_event(Note(text=f"{path.name}: logits above {threshold:g} are membrane ({origin})."))
+        try:
+            return volume, threshold_logits(volume.data, threshold), threshold
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    background = sum(int(np.count_nonzero(image == 0)) for image in volume.data) / volume.data.size
+    if background < _LEAST_BACKGROUND:
+        raise InputError(
+            f"{path}: only {100 * background:.0f} % of the voxels are 0, so that these are gray values "
+            "and no labels. Segment the tomogram first, and measure its mask."
+        )
+    return volume, volume.data, None
+
+
+def _limits(least: Least, voxel_size: float) -> dict[str, float]:
+    """Return the arguments of `find_objects` for a smallest size."""
+    if least.unit == "slices":
+        return {"min_slices": least.number}
+    return {"min_voxels": least.number / (voxel_size / 10) ** 3 if least.unit == "nm3" else least.number}
+
+
+def _match_tomograms(items: Sequence[InputItem], tomogram: Path | None) -> dict[Path, Path]:
+    """Return the tomogram of each input."""
+    if tomogram is None:
+        return {}
+    paths = [item.path for item in items if item.is_new]
+    found = resolve_inputs([tomogram])
+    if error := next((item.error for item in found if item.error), None):
+        raise InputError(error)
+    if len(found) == 1 and len(paths) == 1:
+        return {paths[0]: found[0].path}
+    pairs: dict[Path, Path] = {}
+    for path in paths:
+        # The names of masks go on after those of their tomograms, as `ts_01_membrane_mask.mrc` does.
+        fitting = [
+            item.path
+            for item in found
+            if re.match(rf"{re.escape(stem(item.path))}(?![a-zA-Z0-9])", path.name)
+        ]
+        if not fitting:
+            raise InputError(
+                f"{path}: no tomogram in {tomogram} has its name. Give a folder with one tomogram per mask."
+            )
+        pairs[path] = max(fitting, key=lambda one: len(one.name))
+    return pairs
+
+
+def _write_volumes(
+    outputs: Mapping[str, Path], measured: Measured, source: Tomogram, output_format: OutputFormat
+) -> None:
+    objects, geometry, label = measured.objects, source.geometry, made_by("measure")
+    if "labels" in outputs:
+        write_labels(outputs["labels"], objects.labels, geometry, label=label, output_format=output_format)
+    if "lumen" in outputs:
+        closed = [one.component for one in measured.measures if one.is_closed]
+        lumen = fill_lumens(objects, closed)
+        write_mask(outputs["lumen"], lumen, geometry, label=label, output_format=output_format)
+    if "midline" in outputs:
+        surfaces = [one for one in measured.surfaces if one is not None]
+        lines = mid_lines(surfaces, objects.labels.shape, float(geometry.voxel_size[2]))
+        write_mask(outputs["midline"], lines, geometry, label=label, output_format=output_format)
+    if "split" in outputs:
+        folder = make_folder(outputs["split"])
+        for number, box, mask in objects.masks():
+            whole = np.zeros(objects.labels.shape, bool)
+            whole[box] = mask
+            name = f"component_{number:04d}{output_format.suffix}"
+            write_mask(folder / name, whole, geometry, label=label, output_format=output_format)
+
+
+def _write_meshes(
+    outputs: Mapping[str, Path], measured: Measured, source: Tomogram, written: MeasureOutputs
+) -> None:
+    surfaces = [one for one in measured.surfaces if one is not None]
+    if not written.mesh:
+        return
+    if not surfaces:
+        raise InputError(
+            f"{source.source}: no component is a sheet, so that there is no mesh to write. Leave out --mesh."
+        )
+    values = {}
+    if any(one is not None for one in measured.densities):
+        values["density_thickness"] = np.concatenate(
+            [
+                leaflets.at(surface.mesh.vertices)
+                for surface, leaflets in zip(measured.surfaces, measured.densities, strict=True)
+                if surface is not None and leaflets is not None
+            ]
+        )
+    for kind in written.mesh:
+        write_mesh(
+            outputs[f"mesh_{kind}"], surfaces, source.geometry, values=values, keep=written.mesh_fraction
+        )

@@ -1,0 +1,209 @@
+"""Write the measures of an input as a table and as a page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoseg.core.membranes.density import DensityThickness
+from cryoseg.core.membranes.summary import Measures
+from cryoseg.io.outputs import atomic_text
+from cryoseg.types import Tomogram
+from cryoseg.view import report as view
+from cryoseg.view.sections import central_sections, grey_range, histogram, to_grey
+
+if TYPE_CHECKING:
+    from cryoseg.pipelines.measure.files import Measured
+
+# Columns with a unit that is not the name's.
+_UNITS = {
+    "volume": "nm3",
+    "area": "nm2",
+    "thickness": "nm",
+    "thickness_sd": "nm",
+    "mean_curvature": "per_nm",
+    "gaussian_curvature": "per_nm2",
+    "enclosed_volume": "nm3",
+    "diameter": "nm",
+    "curvature_diameter": "nm",
+    "centroid": "nm",
+    "extent": "nm",
+}
+_SHOWN = (
+    "component",
+    "area_nm2",
+    "thickness_nm",
+    "density_thickness_nm",
+    "mean_curvature_per_nm",
+    "is_closed",
+    "diameter_nm",
+    "sphericity",
+    "curvature_diameter_nm",
+    "touches_border",
+    "wedge_share",
+)
+_HISTOGRAMS = (
+    "area_nm2",
+    "thickness_nm",
+    "density_thickness_nm",
+    "mean_curvature_per_nm",
+    "diameter_nm",
+    "sphericity",
+)
+_BAR_RGB = (0, 114, 178)
+_MOST_ROWS = 500
+
+Row = dict[str, Any]
+
+
+def record_rows(measures: Sequence[Measures], densities: Sequence[DensityThickness | None]) -> list[Row]:
+    """Return one flat row per component, whose keys end in their units; undefined values are None."""
+    rows = []
+    for one, leaflets in zip(measures, densities, strict=True):
+        row: Row = {}
+        for name, value in asdict(one).items():
+            unit = f"_{_UNITS[name]}" if name in _UNITS else ""
+            if isinstance(value, dict):
+                row |= {f"{name}{'' if key == 'mean' else '_' + key}{unit}": v for key, v in value.items()}
+            elif isinstance(value, tuple):
+                row |= {f"{name}_{axis}{unit}": v for axis, v in zip("zyx", value, strict=True)}
+            else:
+                row[f"{name}{unit}"] = value
+        if leaflets is not None:
+            good = leaflets.distances[np.isfinite(leaflets.distances)] / 10
+            row |= {
+                "density_thickness_nm": float(good.mean()) if len(good) else None,
+                "density_thickness_sd_nm": float(good.std()) if len(good) else None,
+                "density_patches": len(leaflets.distances),
+                "density_patches_measured": leaflets.measured,
+            }
+        rows.append({key: _plain(value) for key, value in row.items()})
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows as CSV; undefined values are empty."""
+    if not rows:
+        rows = record_rows([_EMPTY], [None])
+        header, rows = rows[0], []
+    else:
+        header = rows[0]
+    with atomic_text(path, overwrite=True) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+
+
+_EMPTY = Measures(
+    component=0,
+    voxels=0,
+    volume=0.0,
+    centroid=(0.0, 0.0, 0.0),
+    extent=(0.0, 0.0, 0.0),
+    touches_border=False,
+)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def write_page(
+    path: Path, name: str, rows: Sequence[Row], measured: Measured, density: Tomogram | None
+) -> None:
+    """Write a page with sections in the colors of the components, histograms, and the table.
+
+    Parameters
+    ----------
+    path
+        File of the page.
+    name
+        Name of the input.
+    rows
+        Rows of `record_rows`.
+    measured
+        Components with their surfaces and densities.
+    density
+        Tomogram behind the components; None draws them on white.
+    """
+    blocks = [
+        view.paragraph(
+            f"{len(rows)} components; {sum(bool(row['is_closed']) for row in rows)} are closed. Lengths are "
+            "in nanometers. Colors number the components; sections pass the middle of the volume."
+        )
+    ]
+    labels = measured.objects.labels
+    blocks += [
+        view.figure(view.image(_colored(section.of(labels), back)), section.label)
+        for section in central_sections(labels.shape)
+        for back in [None if density is None else section.of(density.data)]
+    ]
+    blocks.append(view.heading("Distributions over components"))
+    for column in _HISTOGRAMS:
+        values = np.array([row[column] for row in rows if row.get(column) is not None], np.float64)
+        if len(values):
+            panel = histogram(values, title=column, threshold=None, above_rgb=_BAR_RGB)
+            blocks.append(view.figure(view.image(np.asarray(panel)), f"{column}, {len(values)} components"))
+    profiles = [one for one in measured.densities if one is not None]
+    if profiles:
+        blocks.append(view.heading("Density across the membrane"))
+        patches = sum(len(one.distances) for one in profiles)
+        found = sum(one.measured for one in profiles)
+        blocks.append(
+            view.paragraph(f"Two leaflets are resolved in {found} of {patches} patches of the mid-surfaces.")
+        )
+        blocks.append(view.figure(_profile(profiles), "Mean density along the normal, from -8 to 8 nm."))
+    blocks.append(view.heading("Components"))
+    columns = [column for column in _SHOWN if rows and column in rows[0]]
+    cells = [[_short(row[column]) for column in columns] for row in rows[:_MOST_ROWS]]
+    blocks.append(view.table(columns, cells))
+    if len(rows) > _MOST_ROWS:
+        blocks.append(view.paragraph(f"The table of all {len(rows)} components is in the CSV file."))
+    with atomic_text(path, overwrite=True) as stream:
+        stream.write(view.page(f"Membranes of {name}", blocks))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else _cell(value) or "-"
+
+
+def _profile(profiles: Sequence[DensityThickness]) -> str:
+    weights = [len(one.distances) for one in profiles]
+    mean = np.average([one.profile for one in profiles], axis=0, weights=weights)
+    low, high = float(mean.min()), float(mean.max())
+    offsets = profiles[0].offsets
+    lines: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {
+        "mean": ((offsets - offsets[0]) / np.ptp(offsets), (mean - low) / max(high - low, 1e-9))
+    }
+    return view.curves(lines, x_label="distance from the mid-surface", y_label="density, scaled")
+
+
+def _colored(labels: NDArray[Any], back: NDArray[Any] | None) -> NDArray[np.uint8]:
+    """Return a (y, x, 3) picture of (y, x) labels in colors, on a (y, x) image or on white."""
+    if back is None:
+        picture = np.full((*labels.shape, 3), 255, np.float64)
+        share = 1.0
+    else:
+        values = np.asarray(back, np.float32)
+        picture = np.repeat(to_grey(values, grey_range([values]))[..., None], 3, axis=2).astype(np.float64)
+        share = 0.5
+    palette = np.array([[int(color[k : k + 2], 16) for k in (1, 3, 5)] for color in view.COLORS])
+    marked = labels > 0
+    colors = palette[(labels[marked].astype(np.int64) - 1) % len(palette)]
+    picture[marked] = (1 - share) * picture[marked] + share * colors
+    return picture.astype(np.uint8)
