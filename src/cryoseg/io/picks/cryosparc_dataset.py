@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.sets import PickSets, collect
+from cryoseg.io.picks.sets import PickSets
 from cryoseg.io.picks.text import as_scores
 from cryoseg.types import Picks
 
@@ -78,14 +78,15 @@ def read_cryosparc_external(path: Path, frame: PickFrame) -> PickSets:
     picks = Picks(
         centers=centers, scores=scores, columns=further, source=path, warnings=(said,) if lost else ()
     )
-    parts = []
-    for name in dict.fromkeys(paths):
-        chosen = np.array([one == name for one in paths])
-        own = picks.take(chosen)
-        size = float(sizes[chosen][0])
-        height, width = shapes[chosen][0]
-        parts.append((name, replace(own, shape=(int(height), int(width)), pixel_size=max(size, 0.0))))
-    return collect(parts) if parts else {"": picks}
+    rows: dict[str, list[int]] = {}
+    for number, name in enumerate(paths):
+        rows.setdefault(name, []).append(number)
+    sets: PickSets = {}
+    for name, chosen in rows.items():
+        size, (height, width) = float(sizes[chosen[0]]), shapes[chosen[0]].astype(int).tolist()
+        own = picks.take(np.array(chosen))
+        sets[name] = replace(own, shape=(height, width), pixel_size=size if size > 0 else 0.0)
+    return sets or {"": picks}
 
 
 def _array(content: bytes) -> NDArray[np.void]:
