@@ -323,6 +323,19 @@ def test_micrographs_that_relion_lists(tmp_path: Path, monkeypatch: pytest.Monke
     assert sizes == {"b 1": (2.0, 2.0), "a": (2.5, 2.5)}
 
 
+def test_relion_counts_the_rows_of_a_tiff_file_from_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_mrc(Path("in/a.mrc"), draw())
+    tifffile.imwrite("in/b.tif", draw())
+    pick("in", "-o", "out", "--relion", "--particle-diameter-px", DIAMETER)
+    mrc, tif = (starfile.read(f"out/in/{name}_autopick.star") for name in "ab")
+    assert [*tif.rlnCoordinateX] == [*mrc.rlnCoordinateX]
+    assert [*tif.rlnCoordinateY] == [*(255 - mrc.rlnCoordinateY)]
+    assert [*starfile.read("out/autopick.star").rlnMicrographName] == ["in/a.mrc", "in/b.tif"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

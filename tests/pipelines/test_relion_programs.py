@@ -12,6 +12,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+import tifffile
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.io.picks.picks import read_picks, write_picks
@@ -172,11 +173,14 @@ f.mrc 1
 """
 
 
+HELIX = ["--helix", "--helical_outer_diameter", "80"]
+
+
 def extract(suffix: str, *words: str) -> None:
     shutil.rmtree("out", ignore_errors=True)
     Path("out").mkdir()
     files = ["--i", "mics.star", "--coord_dir", "./", "--coord_suffix", suffix]
-    size = ["--extract", "--extract_size", "16", "--helix", "--helical_outer_diameter", "80"]
+    size = ["--extract", "--extract_size", "16"]
     call("relion_preprocess", *files, "--part_dir", "out/", "--part_star", "out/p.star", *size, *words)
 
 
@@ -194,7 +198,7 @@ def test_relion_extracts_filaments_with_the_angles_that_it_computes_itself(tmp_p
     tube = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n60 100\n192 176\n"
     Path("f_tube.star").write_text(tube)
     cut = ["--helical_tubes", "--helical_cut_into_segments", "--helical_nr_asu", "1", "--helical_rise", "32"]
-    extract("_tube.star", *cut, "--helical_bimodal_angular_priors")
+    extract("_tube.star", *HELIX, *cut, "--helical_bimodal_angular_priors")
     own = table("out/p.star", "particles")
     yx = own[["rlnCoordinateY", "rlnCoordinateX"]].astype(float).to_numpy()
 
@@ -202,12 +206,25 @@ def test_relion_extracts_filaments_with_the_angles_that_it_computes_itself(tmp_p
     write_picks("f_particles.star", {"f.mrc": picks}, flavor=PickFormat.STAR)
     write_autopick(Path(), {"f.mrc": Path("f_particles.star")}, project=Path())
     mark("f.mrc", (256, 256), np.floor(yx + 0.5))
-    extract("_autopick.star", "--helical_bimodal_angular_priors")
+    extract("_autopick.star", *HELIX, "--helical_bimodal_angular_priors")
     ours = table("out/p.star", "particles")
     for column in ("rlnAngleTiltPrior", "rlnAnglePsiPrior", "rlnHelicalTrackLengthAngst", "rlnHelicalTubeID"):
         np.testing.assert_allclose(ours[column].astype(float), own[column].astype(float), atol=0.01)
     assert {*ours.rlnAnglePsiFlipRatio.astype(float)} == {*own.rlnAnglePsiFlipRatio.astype(float)} == {0.5}
     assert mrcfile.read("out/f.mrcs")[:, 8, 8].tolist() == [*range(1, len(yx) + 1)]
+
+
+def test_relion_reads_the_rows_of_a_tiff_micrograph_in_reverse(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mics.star").write_text(MICROGRAPHS.replace("f.mrc", "f.tif"))
+    yx = np.array([[20, 30], [60, 90], [70, 40]])
+    marked = np.zeros((96, 128), np.float32)
+    marked[tuple(yx.T)] = [1, 2, 3]
+    tifffile.imwrite("f.tif", marked)
+    write_picks("p.star", {"f.tif": Picks(centers=yx.astype(float))}, flavor=PickFormat.STAR)
+    write_autopick(Path(), {"f.tif": Path("p.star")}, project=Path(), reversed_rows={"f.tif": 96})
+    extract("_autopick.star")
+    assert mrcfile.read("out/f.mrcs")[:, 8, 8].tolist() == [1, 2, 3]
 
 
 def test_relion_extracts_filaments_from_a_tomogram(tmp_path, monkeypatch):
@@ -218,7 +235,7 @@ def test_relion_extracts_filaments_from_a_tomogram(tmp_path, monkeypatch):
     mark("f.mrc", (48, 96, 128), zyx)
     picks = Picks(centers=zyx, tracks=np.ones(10, int), pixel_size=4.0)
     write_picks("f_particles.star", {"f": picks}, flavor=PickFormat.STAR)
-    extract("_particles.star")
+    extract("_particles.star", *HELIX)
     assert [float(mrcfile.read(path)[8, 8, 8]) for path in sorted(Path("out").glob("*.mrc"))] == [
         *range(1, 11)
     ]

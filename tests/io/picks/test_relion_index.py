@@ -63,6 +63,14 @@ def test_coordinates_are_whole_since_relion_cuts_off_fractions(tmp_path):
     assert found.rlnAutopickFigureOfMerit.astype(float).tolist() == [0.9, 0.8]
 
 
+def test_rows_of_tiff_files_are_counted_from_the_last_one(tmp_path):
+    picked = {"m.tif": star(tmp_path / "p.star", "m.tif", [(0.0, 3.0), (20.5, 7.0)])}
+    write_autopick(tmp_path, picked, project=tmp_path, reversed_rows={"m.tif": 96})
+    _, found = table(tmp_path / "m_autopick.star")
+    assert [*found.rlnCoordinateX] == ["3", "7"]
+    assert [*found.rlnCoordinateY] == ["95", "74"]
+
+
 def test_a_micrograph_without_picks_has_an_empty_table(tmp_path):
     write_autopick(
         tmp_path, {"g/m.mrc": star(tmp_path / "p.star", "g/m.mrc", [])}, project=tmp_path / "other"

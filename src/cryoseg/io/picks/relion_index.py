@@ -31,7 +31,9 @@ PIXELS = ("rlnCoordinateX", "rlnCoordinateY")
 _JOB = re.compile(r"^.*?/job\d{3,}/")  # folder of the job that wrote a micrograph
 
 
-def write_autopick(folder: Path, picked: Mapping[str, Path], *, project: Path) -> None:
+def write_autopick(
+    folder: Path, picked: Mapping[str, Path], *, project: Path, reversed_rows: Mapping[str, int] = {}
+) -> None:
     """Write the coordinates of micrographs under the names that RELION expects, and autopick.star.
 
     RELION extracts boxes around whole pixels and cuts off the fractions of coordinates, so that they are
@@ -45,6 +47,8 @@ def write_autopick(folder: Path, picked: Mapping[str, Path], *, project: Path) -
         STAR file of each micrograph by the name of the micrograph in RELION.
     project
         Folder to which names in RELION are relative.
+    reversed_rows
+        Number of rows of those micrographs whose rows RELION counts from the last one, which are TIFF files.
 
     Raises
     ------
@@ -52,9 +56,11 @@ def write_autopick(folder: Path, picked: Mapping[str, Path], *, project: Path) -
         If a file cannot be written.
     """
     files = [folder / path for path in _coordinate_paths([*picked])]
-    for source, file in zip(picked.values(), files, strict=True):
+    for (micrograph, source), file in zip(picked.items(), files, strict=True):
         (name, coordinates), *_ = read_tables(source, what="STAR of picks")
         whole = np.floor(numbers(coordinates, PIXELS, source) + 0.5).astype(int)
+        if micrograph in reversed_rows:
+            whole[:, 1] = reversed_rows[micrograph] - 1 - whole[:, 1]
         make_folder(file.parent)
         write_table(file, name, coordinates.assign(**dict(zip(PIXELS, whole.T, strict=True))), overwrite=True)
     table = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from cryoseg.config.pick import PickFormat, PickOutputs
 from cryoseg.config.pick_micrograph import MicrographPickOptions
 from cryoseg.events import Report, Status
+from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.outputs import lock
 from cryoseg.io.picks.names import distinct_names
@@ -85,8 +86,14 @@ def write_joint_files(
             else:
                 listed = {item.path: item.listed.name for item in items if item.listed is not None}
                 stars = _finished(good, PickFormat.STAR)
-                picked = {listed.get(path) or in_project(path, project): star for path, star in stars.items()}
-                write_autopick(folder, picked, project=project)
+                names = {path: listed.get(path) or in_project(path, project) for path in stars}
+                rows = {
+                    names[path]: read_record(good[path]["record"])["input"]["shape_yx"][0]
+                    for path in stars
+                    if path.suffix.lower() in TIFF_SUFFIXES
+                }
+                picked = {names[path]: star for path, star in stars.items()}
+                write_autopick(folder, picked, project=project, reversed_rows=rows)
 
 
 def _finished(paths: Paths, flavor: PickFormat) -> dict[Path, Path]:

@@ -45,7 +45,7 @@ PROGRAM_BYTES = 600 * 2**20
 BYTES_PER_PIXEL = 24  # float32: the image, its flattened copy, logits, and what finds picks in them
 _FLIPPED_ROWS = (
     "Coordinates count rows in the order of the TIFF file; RELION and EMAN reverse it. For these, use MRC "
-    "images, or `cryoseg convert --flip-y --image FILE.tif`."
+    "images, --relion for RELION, or `cryoseg convert --flip-y --image FILE.tif`."
 )
 OWN_OUTPUTS = re.compile(r"_particles_(mask|logits|overlay|heat_map|preview)\.|_labels\.mrc", re.I)
 
