@@ -162,6 +162,7 @@ def test_logits_go_before_the_mask_of_the_same_tomogram(tmp_path: Path, logits: 
     write(tmp_path / "m_membrane_mask.mrc", np.zeros(logits.shape, np.int8))
     write(tmp_path / "m_membrane_logits.mrc", logits)
     write(tmp_path / "m_membrane_post_processed_mask.mrc", np.zeros(logits.shape, np.int8))
+    write(tmp_path / "m_membrane_components.mrc", np.zeros(logits.shape, np.int8))
     report = postprocess_files([tmp_path], tmp_path / "out", PostprocessConfig(min_slices=1))
     status = {row.name: row.status for row in report.rows}
     assert status == {"m_membrane_mask.mrc": Status.SKIPPED, "m_membrane_logits.mrc": Status.DONE}
