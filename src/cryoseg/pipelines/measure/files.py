@@ -13,18 +13,15 @@ import numpy as np
 
 from cryoseg.config.common import OutputFormat
 from cryoseg.config.measure import Least, MeasureConfig, MeasureOutputs
-from cryoseg.core.masks.binarize import VoxelKind, threshold_logits, voxel_kind
 from cryoseg.core.membranes.density import DensityThickness, density_thickness
 from cryoseg.core.membranes.midsurface import Surface, mid_surface
 from cryoseg.core.membranes.objects import Objects, fill_lumens, find_objects, mid_lines
 from cryoseg.core.membranes.summary import Measures, measure
 from cryoseg.errors import InputError
-from cryoseg.events import Note, OnEvent, Report, StageProgress, Warn, ignore
-from cryoseg.io.images.pixel_size import with_pixel_size
+from cryoseg.events import OnEvent, Report, StageProgress, Warn, ignore
 from cryoseg.io.images.volumes import (
     made_by,
     read_tomogram,
-    require_voxel_size,
     write_labels,
     write_mask,
 )
@@ -34,14 +31,12 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.records import hash_file
 from cryoseg.pipelines.batches.finished import Done, Job, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.measure.read import MembraneVolume, read_membranes
 from cryoseg.pipelines.measure.report import record_rows, write_page, write_table
-from cryoseg.pipelines.segment.postprocess import recorded_threshold
-from cryoseg.types import BoolArray, LabelArray, Tomogram
+from cryoseg.types import Tomogram
 
 # Components are measured by this many threads; numpy and scipy release the lock for most of the time.
 _THREADS = 2
-# A label volume has this share of background at least; gray values have next to none of one value.
-_LEAST_BACKGROUND = 0.2
 _OWN = re.compile(r"_(?:labels|lumen|midline|measures)\.", re.I)
 
 
@@ -228,9 +223,9 @@ def _measure_file(
     on_event: OnEvent,
 ) -> Done:
     begun = time.monotonic()
-    source, volume, threshold = _read(path, config, on_event)
-    voxel_size = float(source.geometry.voxel_size[2])
-    objects = find_objects(volume, **_limits(config.min_volume, voxel_size))
+    volume = _read(path, config, on_event)
+    source, voxel_size, threshold = volume.source, volume.voxel_size, volume.threshold
+    objects = find_objects(volume.marked, **_limits(config.min_volume, voxel_size))
     del volume
     density = None
     if tomogram is not None:
@@ -273,40 +268,14 @@ def _measure_file(
     return Done(record=record, columns=columns)
 
 
-def _read(
-    path: Path, config: MeasureConfig, on_event: OnEvent
-) -> tuple[Tomogram, BoolArray | LabelArray, float | None]:
-    """Return a volume, its mask or labels, and the threshold of logits."""
-    volume = read_tomogram(path, mode0=config.mode0)
-    if config.pixel_size is not None:
-        volume = with_pixel_size(volume, config.pixel_size)
-    for warning in volume.warnings:
-        on_event(Warn(text=f"{path.name}: {warning}"))
-    require_voxel_size(volume)
-    kind = voxel_kind(volume.data)
-    if kind is VoxelKind.MASK:
-        return volume, np.not_equal(volume.data, 0), None
-    if kind is VoxelKind.LOGITS:
-        threshold = config.logit_threshold
-        if threshold is None:
-            threshold, origin = recorded_threshold(path)
-            if not origin.startswith("recorded"):
-                raise InputError(
-                    f"{path}: holds real numbers, and no record beside it names a threshold. Pass "
-                    "--logit-threshold if they are logits; a tomogram must be segmented first."
-                )
-            on_event(Note(text=f"{path.name}: logits above {threshold:g} are membrane ({origin})."))
-        try:
-            return volume, threshold_logits(volume.data, threshold), threshold
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-    background = sum(int(np.count_nonzero(image == 0)) for image in volume.data) / volume.data.size
-    if background < _LEAST_BACKGROUND:
-        raise InputError(
-            f"{path}: only {100 * background:.0f} % of the voxels are 0, so that these are gray values "
-            "and no labels. Segment the tomogram first, and measure its mask."
-        )
-    return volume, volume.data, None
+def _read(path: Path, config: MeasureConfig, on_event: OnEvent) -> MembraneVolume:
+    return read_membranes(
+        path,
+        pixel_size=config.pixel_size,
+        logit_threshold=config.logit_threshold,
+        mode0=config.mode0,
+        on_event=on_event,
+    )
 
 
 def _limits(least: Least, voxel_size: float) -> dict[str, float]:

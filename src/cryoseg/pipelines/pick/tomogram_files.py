@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
+from cryoseg.config.pick import TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Warn, ignore
-from cryoseg.io.copick_project import CopickOutput, copick_output
+from cryoseg.io.copick_project import copick_output
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
@@ -27,8 +27,6 @@ from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import PICKS_TAG, write_picks
-from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.records import hash_file
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
@@ -36,7 +34,14 @@ from cryoseg.pipelines.batches.finished import Done, Job, why_no_picks
 from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.pick.joint import RELION_FORMATS, write_joint_files
+from cryoseg.pipelines.pick.coordinates import (
+    PicksRequest,
+    output_paths,
+    tomogram_name,
+    tomogram_rule,
+    write_formats,
+)
+from cryoseg.pipelines.pick.joint import write_joint_files
 from cryoseg.pipelines.pick.tomogram import check_tomogram, pick_tomogram
 from cryoseg.types import BoolArray, ListedImage, Tomogram
 from cryoseg.view.previews import ShownPicks, draw_picks
@@ -48,60 +53,22 @@ HOST_BYTES = (1300 * 2**20, 900 * 2**20, 750 * 2**20)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TomogramPickRequest:
+class TomogramPickRequest(PicksRequest):
     """Request to pick particles in tomograms.
 
     Attributes
     ----------
     model
         Packaged detector.
-    config, outputs
-        Settings, and the outputs to write.
-    relion
-        Frames by name of the tomogram, for the STAR formats of RELION; the name "" matches all.
+    config
+        Settings.
     mask
         Mask of the only tomogram, or a folder of masks named after the tomograms.
-    pixel_size
-        Pixel size in angstrom; overrides the headers.
-    tomogram
-        Name of the only tomogram in RELION; empty takes the name of the file.
-    project
-        Where the picks are stored in a copick project; None stores them in files only.
     """
 
     model: Path
     config: TomogramPickConfig = field(default_factory=TomogramPickConfig)
-    outputs: PickOutputs = field(default_factory=PickOutputs)
-    relion: dict[str, RelionFrame] | None = None
     mask: Path | None = None
-    pixel_size: float | None = None
-    tomogram: str = ""
-    project: CopickOutput | None = None
-
-    @property
-    def wants_frames(self) -> bool:
-        """Whether an output format needs frames of RELION."""
-        return any(flavor in RELION_FORMATS for flavor in self.outputs.written)
-
-    def frame_of(self, path: Path) -> RelionFrame | None:
-        """Return the frame of a tomogram, if an output format needs frames.
-
-        Raises
-        ------
-        InputError
-            If no frame has the name of the tomogram.
-        """
-        if not self.wants_frames:
-            return None
-        name = self.tomogram or str(path)
-        frame = PickFrame(relion=self.relion).relion_for(name)
-        if frame is None:
-            known = ", ".join(sorted(self.relion or {})[:5])
-            raise InputError(
-                f"{path}: {name} is not in the tomograms.star, which names {known}. Rename it, or pass "
-                "--tomogram-name."
-            )
-        return replace(frame, name=self.tomogram) if self.tomogram else frame
 
 
 def pick_files(
@@ -132,12 +99,7 @@ def pick_files(
         If there is no such model or device, or a format of RELION lacks its frame.
     """
     outputs, mask = request.outputs, request.mask
-    if request.wants_frames and not request.relion:
-        raise InputError(
-            "--relion and --format star-relion4 and star-relion5 need the tilt series' pixel size and the "
-            "unbinned size of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and "
-            "--unbinned-size."
-        )
+    request.check_frames()
     project = copick_output(outputs.copick, inputs, overwrite=outputs.overwrite)
     request = replace(request, project=project)
     items = resolve_inputs(inputs)
@@ -150,7 +112,7 @@ def pick_files(
     else:
         report = _pick_here(items, output_dir, request, batch=batch, on_event=on_event)
     if outputs.combined and batch.is_whole and report.interrupted_by is None:
-        paths = {path: _paths(output_dir, stems[path], outputs) for path in good}
+        paths = {path: output_paths(output_dir, stems[path], outputs) for path in good}
         write_joint_files(output_dir, items, report, paths, outputs)
     return report
 
@@ -190,7 +152,7 @@ def _pick_here(
             request,
             mask=mask,
             pixel_size=request.pixel_size or entry.pixel_size,
-            tomogram=entry.tomogram or _named_by(request.outputs.tomogram_name, path),
+            tomogram=entry.tomogram or tomogram_name(request.outputs.tomogram_name, path),
         )
 
     def plan(path: Path) -> Job:
@@ -208,18 +170,17 @@ def _pick_here(
             "tomogram": request.tomogram,
             "copick": stored,
         }
-        name, tomogram = stem(path), request.tomogram
         options = {
             "inputs": [path.absolute()],
             "model": request.model.absolute(),
             "mask": None if mask is None else mask.absolute(),
             "pixel-size": pixel_size,
             "copick": stored,
-            "tomogram-name": name.replace(tomogram, "*", 1) if tomogram and tomogram in name else None,
+            "tomogram-name": tomogram_rule(request.tomogram, path),
         }
         return Job(
             path=path,
-            outputs=_paths(output_dir, stems[path], request.outputs),
+            outputs=output_paths(output_dir, stems[path], request.outputs),
             identity=identity,
             options=options,
         )
@@ -241,40 +202,11 @@ def _pick_here(
     )
 
 
-def _named_by(rule: str | None, path: Path) -> str:
-    """Return the part of a file name that * of --tomogram-name stands for; empty without a rule."""
-    if rule is None:
-        return ""
-    before, after = rule.split("*")
-    name = stem(path)
-    if not (name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)):
-        raise InputError(f"{path}: --tomogram-name {rule} does not fit {name}. Give the pattern of its name.")
-    return name[len(before) : len(name) - len(after)]
-
-
 def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the bytes that a tomogram of shape (z, y, x) needs at each memory level."""
     # The heat map on the working grid, which is not finer, and its probabilities.
     volumes = 4 * int(np.prod(shape, dtype=np.int64))
     return tuple(fixed + volumes for fixed in HOST_BYTES)
-
-
-def _paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
-    """Return the output files of one input by kind; the record is the last one."""
-    base = f"{name}{PICKS_TAG}"
-    paths: dict[str, Path] = {}
-    for flavor in outputs.written:
-        name = "_".join(filter(None, (base, flavor.tag)))
-        paths[flavor.value] = folder / f"{name}{flavor.suffix}"
-    if outputs.heat_map:
-        paths["heat_map"] = folder / f"{base}_heat_map{outputs.output_format.suffix}"
-    if outputs.preview:
-        paths["preview"] = folder / f"{base}_preview.png"
-    if outputs.chimerax:
-        paths["markers"] = folder / f"{base}.cmm"
-        paths["scene"] = folder / f"{base}.cxc"
-    paths["record"] = folder / f"{base}.json"
-    return paths
 
 
 def _open(
@@ -346,9 +278,7 @@ def _pick_one(
         relion=None if own is None else {"": own},
         diameter_angstrom=diameter,
     )
-    for flavor in PickFormat:
-        if flavor.value in outputs:
-            write_picks(outputs[flavor.value], {request.tomogram or stem(path): picks}, frame, flavor=flavor)
+    write_formats(outputs, request.tomogram or stem(path), picks, frame)
     if request.project is not None:
         request.project.write_picks(path, picks, frame)
     if "heat_map" in outputs:

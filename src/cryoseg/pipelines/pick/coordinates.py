@@ -1,0 +1,123 @@
+"""Coordinate files of tomograms: their names, the frames of RELION, and the formats of one tomogram."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cryoseg.config.pick import PickFormat, PickOutputs
+from cryoseg.errors import InputError
+from cryoseg.io.copick_project import CopickOutput
+from cryoseg.io.inputs import stem
+from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.picks.picks import PICKS_TAG, write_picks
+from cryoseg.io.picks.relion_frame import RelionFrame
+from cryoseg.pipelines.pick.joint import RELION_FORMATS
+from cryoseg.types import Picks
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicksRequest:
+    """Request of coordinate files of tomograms.
+
+    Attributes
+    ----------
+    outputs
+        Outputs to write.
+    relion
+        Frames by name of the tomogram, for the STAR formats of RELION; the name "" matches all.
+    pixel_size
+        Pixel size in angstrom; overrides the headers.
+    tomogram
+        Name of the only tomogram in RELION; empty takes the name of the file.
+    project
+        Where the picks are stored in a copick project; None stores them in files only.
+    """
+
+    outputs: PickOutputs = field(default_factory=PickOutputs)
+    relion: dict[str, RelionFrame] | None = None
+    pixel_size: float | None = None
+    tomogram: str = ""
+    project: CopickOutput | None = None
+
+    @property
+    def wants_frames(self) -> bool:
+        """Whether an output format needs frames of RELION."""
+        return any(flavor in RELION_FORMATS for flavor in self.outputs.written)
+
+    def check_frames(self) -> None:
+        """Raise an `InputError` if an output format needs frames of RELION and there are none."""
+        if self.wants_frames and not self.relion:
+            raise InputError(
+                "--relion and --format star-relion4 and star-relion5 need the tilt series' pixel size and "
+                "the unbinned size of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and "
+                "--unbinned-size."
+            )
+
+    def frame_of(self, path: Path) -> RelionFrame | None:
+        """Return the frame of a tomogram, if an output format needs frames.
+
+        Raises
+        ------
+        InputError
+            If no frame has the name of the tomogram.
+        """
+        if not self.wants_frames:
+            return None
+        name = self.tomogram or str(path)
+        frame = PickFrame(relion=self.relion).relion_for(name)
+        if frame is None:
+            known = ", ".join(sorted(self.relion or {})[:5])
+            raise InputError(
+                f"{path}: {name} is not in the tomograms.star, which names {known}. Rename it, or pass "
+                "--tomogram-name."
+            )
+        return replace(frame, name=self.tomogram) if self.tomogram else frame
+
+
+def tomogram_name(rule: str | None, path: Path) -> str:
+    """Return the part of a file name that * of --tomogram-name stands for; empty without a rule.
+
+    Raises
+    ------
+    InputError
+        If the name does not follow the rule.
+    """
+    if rule is None:
+        return ""
+    before, after = rule.split("*")
+    name = stem(path)
+    if not (name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)):
+        raise InputError(f"{path}: --tomogram-name {rule} does not fit {name}. Give the pattern of its name.")
+    return name[len(before) : len(name) - len(after)]
+
+
+def tomogram_rule(name: str, path: Path) -> str | None:
+    """Return the value of --tomogram-name by which a file has a name; None if there is none."""
+    return stem(path).replace(name, "*", 1) if name and name in stem(path) else None
+
+
+def output_paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
+    """Return the output files of one input by kind; the record is the last one."""
+    base = f"{name}{PICKS_TAG}"
+    paths: dict[str, Path] = {}
+    for flavor in outputs.written:
+        name = "_".join(filter(None, (base, flavor.tag)))
+        paths[flavor.value] = folder / f"{name}{flavor.suffix}"
+    if outputs.heat_map:
+        paths["heat_map"] = folder / f"{base}_heat_map{outputs.output_format.suffix}"
+    if outputs.preview:
+        paths["preview"] = folder / f"{base}_preview.png"
+    if outputs.chimerax:
+        paths["markers"] = folder / f"{base}.cmm"
+        paths["scene"] = folder / f"{base}.cxc"
+    paths["record"] = folder / f"{base}.json"
+    return paths
+
+
+def write_formats(outputs: Mapping[str, Path], name: str, picks: Picks, frame: PickFrame) -> None:
+    """Write the picks of the tomogram `name` in every format that has a path in `outputs`."""
+    for flavor in PickFormat:
+        if flavor.value in outputs:
+            write_picks(outputs[flavor.value], {name: picks}, frame, flavor=flavor)
