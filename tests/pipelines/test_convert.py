@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from cryoseg.config.convert import ConvertConfig, Downsampling
+from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError
 from cryoseg.events import Note, Warn
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.picks import read_picks
+from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.pipelines.convert import convert_picks
+from cryoseg.types import Picks
 
 ABOVE_HALF = ConvertConfig(score_threshold=0.5)
 
@@ -138,6 +140,23 @@ def test_shifts_are_added_or_kept_and_the_message_says_which(tmp_path: Path) -> 
     told_by(tmp_path, "k.star", (tmp_path / "k.star").read_text(), "s.star", config, voxel_size=4)
     scaled = read_picks(tmp_path / "s.star", PickFrame(voxel_size=4))["a"]
     assert scaled.centers.tolist() == [[10, 40, 18]]
+
+
+def test_data_sets_of_cryosparc_keep_sizes_and_numbers(tmp_path: Path) -> None:
+    picks = Picks(
+        centers=np.array([[10.0, 60], [20, 30]]),
+        scores=np.array([0.9, 0.1], np.float32),
+        shape=(40, 80),
+        pixel_size=2.0,
+    )
+    names = ("J1/000000000000000000042_m.mrc", "J1/000000000000000000043_n.mrc")
+    write_picks(tmp_path / "a.cs", dict.fromkeys(names, picks), flavor=PickFormat.CRYOSPARC_EXTERNAL)
+    for target, config in (("b.cs", ABOVE_HALF), ("c.cs", ConvertConfig(flip_y=True))):
+        convert_picks(tmp_path / "a.cs", tmp_path / target, config, frame=PickFrame())
+    before, chosen, flipped = (np.load(tmp_path / f"{name}.cs") for name in "abc")
+    assert chosen.tobytes() == before[::2].tobytes()
+    # Row 10 of 40 becomes row 29.
+    np.testing.assert_allclose(flipped["location/center_y_frac"], [29 / 40, 19 / 40] * 2, atol=1e-6)
 
 
 def test_numbers_of_tomograms_are_told(tmp_path: Path) -> None:

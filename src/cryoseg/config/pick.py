@@ -68,8 +68,9 @@ class FormatTraits:
     in_folders: bool = True
 
 
-_STAR = ("fractions", "scores", "tracks", "rotations", "shifts", "classes", "half_sets", "columns")
-_MOTL = ("fractions", "scores", "tracks", "rotations", "shifts", "classes")
+_POSES = ("fractions", "scores", "tracks", "rotations", "shifts")
+_MOTL = (*_POSES, "classes")
+_STAR = (*_MOTL, "half_sets", "columns")
 _CSV = (".csv", ".tsv", ".txt", ".point")
 
 
@@ -131,24 +132,8 @@ class PickFormat(StrEnum):
             marker="data_stopgap_motivelist",
         ),
     )
-    PEET = (
-        "peet",
-        FormatTraits(
-            "peet",
-            (".csv",),
-            holds=("fractions", "scores", "tracks", "rotations", "shifts"),
-            marker="CCC,reserved",
-        ),
-    )
-    COPICK = (
-        "copick",
-        FormatTraits(
-            "copick_json",
-            (".json",),
-            holds=("fractions", "scores", "tracks", "rotations", "shifts"),
-            in_folders=False,
-        ),
-    )
+    PEET = "peet", FormatTraits("peet", (".csv",), holds=_POSES, marker="CCC,reserved")
+    COPICK = "copick", FormatTraits("copick_json", (".json",), holds=_POSES, in_folders=False)
     CRYOSPARC_EXTERNAL = (
         "cryosparc-external",
         FormatTraits("cryosparc_dataset", (".cs",), (2,), ("fractions", "scores"), several=True),

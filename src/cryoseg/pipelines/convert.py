@@ -105,6 +105,7 @@ def convert_picks(
     own = source.stem.removesuffix(PICKS_TAG)
     for key, found in sets.items():
         picks = found if config.score_threshold is None else _above(found, config.score_threshold, source)
+        shape = frame.shape or (picks.shape if config.scale == 1.0 else None)
         if config.scale != 1.0:
             is_fourier = downsampling is Downsampling.FOURIER
             places = picks.centers
@@ -112,10 +113,10 @@ def convert_picks(
             shifts = None if picks.shifts is None else picks.shifts * config.scale
             picks = replace(picks, centers=np.asarray(places), shifts=shifts)
         if config.mirrored:
-            picks = _mirrored(picks, config.mirrored, frame.shape, source)
+            picks = _mirrored(picks, config.mirrored, shape, source)
         image = replace(
             picks,
-            shape=frame.shape,
+            shape=shape,
             pixel_size=frame.voxel_size or picks.pixel_size / config.scale,
             diameter_px=config.diameter_px or picks.diameter_px * config.scale,
         )
