@@ -35,7 +35,7 @@ from cryoseg.core.picking.detection import suppress_nonmaxima
 from cryoseg.core.picking.micrograph_picks import draw_discs
 from cryoseg.io.images.micrographs import read_micrograph
 from cryoseg.methods.particles.model import load_particle_model
-from cryoseg.pipelines.pick.micrograph import pick_micrograph
+from cryoseg.pipelines.pick.micrograph import pick_micrograph, score_threshold
 
 FACTORS = (0.6, 0.75, 0.85, 1.0, 1.2, 1.33, 1.5)
 DOG_PIXELS = 27.0  # diameter of a particle in the shrunk image, as in dog_baseline.py
@@ -97,12 +97,7 @@ def model_picker(name: str) -> tuple[Callable[[np.ndarray, float, object], Found
         picks = pick_micrograph(micrograph, model, config).picks
         return picks.centers, picks.scores
 
-    return pick, default_threshold(model)
-
-
-def default_threshold(model) -> float:
-    """Threshold of `cryoseg pick` for this model."""
-    return MicrographPickConfig(particle_diameter_px=100.0).score_threshold
+    return pick, score_threshold(MicrographPickConfig(particle_diameter_px=100.0), model.recipe)
 
 
 def simulated_fields(folder: Path) -> list[tuple[Field, Polarity]]:

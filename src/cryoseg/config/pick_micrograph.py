@@ -10,7 +10,6 @@ from cryoseg.config.common import (
     Mode0,
     OutputFormat,
     diameter_px_setting,
-    diameter_setting,
     logit_threshold_setting,
     mode0_setting,
     output_format_setting,
@@ -34,6 +33,27 @@ from cryoseg.errors import ConfigError
 SMALLEST_PARTICLE_PX = 5.0
 
 
+AUTO_DIAMETER = 0.0  # stands for a diameter that is estimated
+
+
+def read_diameter(text: str, *, option: str) -> float:
+    """Read a diameter in angstrom, or `auto` as `AUTO_DIAMETER`."""
+    if text == "auto":
+        return AUTO_DIAMETER
+    try:
+        diameter = float(text)
+    except ValueError:
+        diameter = AUTO_DIAMETER
+    if diameter == AUTO_DIAMETER:
+        raise ConfigError(f"{option} {text}: give a positive number of angstrom, or auto.")
+    return diameter
+
+
+def write_diameter(diameter: float) -> str:
+    """Return a diameter in angstrom as `read_diameter` reads it."""
+    return "auto" if diameter == AUTO_DIAMETER else f"{diameter:g}"
+
+
 class PickView(StrEnum):
     """Input of the network.
 
@@ -55,9 +75,25 @@ class MicrographPickConfig(PickLimits):
 
     panel: ClassVar[str] = "Micrographs"
 
-    particle_diameter_angstrom: float | None = diameter_setting(shown="the model's in tomograms")
+    particle_diameter_angstrom: float | None = setting(
+        None,
+        help="Largest diameter of the particle, or width of the filament; `auto` estimates it in each "
+        "micrograph.",
+        flags=("--particle-diameter",),
+        at_least=0,
+        unit="angstrom",
+        shown="the model's in tomograms",
+        read=read_diameter,
+        write=write_diameter,
+    )
     particle_diameter_px: float | None = diameter_px_setting(shown="none")
     pixel_size: float | None = pixel_size_setting()
+    find_scale: bool = setting(
+        True,
+        help="Measure the width of the particles at several scales first, and scale the micrograph by it, if "
+        "the model was trained on particles of different sizes.",
+        flags=("--find-scale/--no-find-scale",),
+    )
     mode0: Mode0 = mode0_setting()
     view: PickView = setting(
         PickView.TILES,
@@ -107,11 +143,15 @@ class MicrographPickConfig(PickLimits):
         given = [self.particle_diameter_angstrom, self.particle_diameter_px]
         if given == [None, None]:
             raise ConfigError(
-                "Picking in micrographs needs the particle's size. Pass --particle-diameter in angstrom, or "
-                "--particle-diameter-px in pixels."
+                "Picking in micrographs needs the particle's size. Pass --particle-diameter in angstrom, "
+                "--particle-diameter-px in pixels, or --particle-diameter auto."
             )
         if None not in given:
             raise ConfigError("Pass --particle-diameter or --particle-diameter-px, not both.")
+        if self.estimates_diameter and self.flatten_diameters is not None:
+            raise ConfigError("--flatten: is in particle diameters; pass it with a number for the diameter.")
+        if self.estimates_diameter and self.view is PickView.WHOLE:
+            raise ConfigError("--particle-diameter auto: needs tiles; leave out --view whole.")
         rules = {
             "--score-threshold": self.score_threshold,
             "--precision": self.precision,
@@ -120,6 +160,11 @@ class MicrographPickConfig(PickLimits):
         chosen = [option for option, value in rules.items() if value is not None]
         if len(chosen) > 1:
             raise ConfigError(f"Pass {' or '.join(chosen)}, not both.")
+
+    @property
+    def estimates_diameter(self) -> bool:
+        """Whether the diameter is estimated."""
+        return self.particle_diameter_angstrom == AUTO_DIAMETER
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,22 @@ def count_for_false_picks(scores: NDArray[np.floating], most: float) -> int:
     return int(np.searchsorted(np.cumsum(1 - np.asarray(scores, np.float64)), most, side="right"))
 
 
+def expected_f1(scores: NDArray[np.floating], *, missed: float = 0.0) -> float:
+    """Return the highest expected F1 of the best picks; 0 without picks.
+
+    Parameters
+    ----------
+    scores
+        (n,) calibrated scores, best first, of all candidates.
+    missed
+        Number of particles without a candidate.
+    """
+    if not len(scores):
+        return 0.0
+    hits = np.cumsum(scores, dtype=np.float64)
+    return float(np.max(2 * hits / (np.arange(1, len(scores) + 1) + hits[-1] + missed)))
+
+
 def expected_calibration_error(scores: NDArray[np.floating], is_hit: BoolArray) -> float:
     """Return the mean difference between score and share of hits over bins of equal width.
 

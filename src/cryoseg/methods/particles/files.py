@@ -57,6 +57,9 @@ class ParticleRecipe:
         Platt's calibration: a score is the sigmoid of slope * raw score + intercept.
     score_threshold
         Score with the best F1 on the validation micrographs.
+    any_scale
+        Whether the network was trained on particles of different sizes, so that picking may search for the
+        scale at which it is most certain.
     polarity
         Polarity of the particles in the network's input.
     normalization
@@ -76,6 +79,7 @@ class ParticleRecipe:
     score_slope: float = 1.0
     score_intercept: float = 0.0
     score_threshold: float = 0.0
+    any_scale: bool = False
     polarity: Polarity = Polarity.DARK
     normalization: InputScale = InputScale.GREY
     pixel_size: float = 0.0

@@ -33,6 +33,7 @@ from cryoseg.methods.training.run import Runtime, TrainingRun
 from cryoseg.methods.weights import canonical_name, require
 
 VALIDATION_SHARE = 0.2
+ANY_SCALE_ZOOM = 1.4  # A training with at least this zoom makes a model that may choose its scale.
 
 T = TypeVar("T")
 
@@ -153,7 +154,8 @@ def train_prompt(
         None if the time limit came first.
     """
     run, start, config = begin_adaptation(config, base, folder, runtime)
-    network, recipe, view = start.network, replace(start.recipe, core=config.core), config.sample.view
+    network, view = start.network, config.sample.view
+    recipe = replace(start.recipe, core=config.core, any_scale=config.sample.zoom >= ANY_SCALE_ZOOM)
     geometry = network.geometry
     options = replace(
         data.read or ReadOptions(particle_pixels=recipe.particle_pixels),

@@ -34,6 +34,13 @@ from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.micrographs import read_micrograph, read_warnings
 from cryoseg.methods.particles.files import ParticleRecipe
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph, length_in_pixels, particle_diameter
+from cryoseg.pipelines.pick.micrograph_scale import (
+    ScaleTrial,
+    auto_diameters,
+    diameters_around,
+    scale_message,
+    search_scale,
+)
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 
 UNCALIBRATED_THRESHOLD = 0.4  # for models whose file contains no score threshold
@@ -68,7 +75,10 @@ class MicrographPickResult:
     logit_threshold
         Logit threshold that was used.
     diameter_px
-        Diameter of the particle in pixels of the micrograph.
+        Given or estimated diameter of the particle in pixels of the micrograph.
+    scale
+        Measured width of the particles, by which the micrograph is scaled for the network; None if the
+        given diameter was used.
     core
         Fraction of the diameter of a particle that the network marks.
     score_threshold
@@ -87,6 +97,7 @@ class MicrographPickResult:
     shape: tuple[int, int]
     logit_threshold: float
     diameter_px: float
+    scale: ScaleTrial | None
     core: float
     score_threshold: float | None
     candidates: int
@@ -186,24 +197,34 @@ def _pick_signal(
 ) -> MicrographPickResult:
     """Pick particles in a micrograph whose blank pixels have been filled."""
     name = micrograph.source.name
-    diameter = particle_diameter(micrograph, config)
+    height, width = micrograph.data.shape
+    given = particle_diameter(micrograph, config)
+    tried = auto_diameters((height, width)) if given is None else diameters_around(given)
+    diameter = tried[len(tried) // 2]
     image = _prepared(micrograph, config, diameter)
     invert = _is_inverted(image, config, model.recipe, diameter, name, on_event)
+    found_scale = None
+    searches = config.find_scale and model.recipe.any_scale and config.view is not PickView.WHOLE
+    if given is None or searches:
+        found_scale = search_scale(image, model.tile_logits, model.recipe, tried, invert=invert)
+        on_event(scale_message(name, found_scale, given))
+    viewed = diameter if found_scale is None else found_scale.measured_px
+    diameter = given or viewed
     if config.view is PickView.WHOLE:
-        logits = _whole(image, model, diameter, invert=invert)
+        logits = _whole(image, model, viewed, invert=invert)
     else:
 
         def show(done: int, total: int) -> None:
             on_event(StageProgress(name=name, stage="picking", done=done, total=total, unit="tiles"))
 
-        logits = _tiled(image, model, diameter, invert=invert, blank=blank, on_tiles=show)
+        logits = _tiled(image, model, viewed, invert=invert, blank=blank, on_tiles=show)
     check_logits(logits, micrograph.source)
     if blank is not None:
         logits[nearest(blank, logits.shape)] = BLANK_LOGIT
     threshold = config.logit_threshold
     if threshold is None:
         threshold = model.recipe.logit_threshold
-    scale = model.recipe.particle_pixels / diameter
+    scale = model.recipe.particle_pixels / viewed
     apart = config.min_distance_angstrom
     found = logits_to_picks(
         logits,
@@ -215,13 +236,13 @@ def _pick_signal(
         else length_in_pixels(apart, micrograph, config, "--min-distance") * scale,
     )
     picks, used, dropped = _selected(found, logits.shape, micrograph, config, model.recipe, diameter)
-    height, width = micrograph.data.shape
     return MicrographPickResult(
         picks=picks,
         logits=grow_cores(logits, core=model.recipe.core, diameter_px=model.recipe.particle_pixels),
         shape=(height, width),
         logit_threshold=threshold,
         diameter_px=diameter,
+        scale=found_scale,
         core=model.recipe.core,
         score_threshold=used,
         candidates=len(found),

@@ -35,7 +35,12 @@ def check_micrograph(
         )
     signal = micrograph if blank is None else replace(micrograph, data=micrograph.data[signal_box(blank)])
     diameter = particle_diameter(signal, config)
-    if config.view is not PickView.WHOLE:
+    if diameter is None and not recipe.score_threshold:
+        raise InputError(
+            "--particle-diameter auto: needs a model with calibrated scores, such as particle-mixed. Give "
+            "the diameter."
+        )
+    if diameter is not None and config.view is not PickView.WHOLE:
         _check_scale(signal, recipe, diameter, on_event)
     for option, length in (
         ("--low-pass", config.low_pass_angstrom),
@@ -66,8 +71,8 @@ def length_in_pixels(
     return length_angstrom / size
 
 
-def particle_diameter(micrograph: Micrograph, config: MicrographPickConfig) -> float:
-    """Return the diameter of the particle in pixels of the micrograph.
+def particle_diameter(micrograph: Micrograph, config: MicrographPickConfig) -> float | None:
+    """Return the given diameter of the particle in pixels of the micrograph; None for `auto`.
 
     Raises
     ------
@@ -75,6 +80,8 @@ def particle_diameter(micrograph: Micrograph, config: MicrographPickConfig) -> f
         If the particle is larger than half of the image or smaller than five pixels, or the pixel size
         is needed but unknown.
     """
+    if config.estimates_diameter:
+        return None
     if config.particle_diameter_px is not None:
         diameter, how = config.particle_diameter_px, "--particle-diameter-px"
     else:

@@ -250,6 +250,7 @@ def _pick_one(
         "score_threshold": result.score_threshold,
         "recommended_score_threshold": model.recipe.score_threshold or None,
         "particle_diameter_px": result.diameter_px,
+        "scale": None if result.scale is None else asdict(result.scale),
         "view_shape_yx": result.logits.shape,
         "picks": len(picks),
         "candidates": result.candidates,
