@@ -97,3 +97,19 @@ def test_a_folder_of_masks_is_searched_as_segment_names_them(tmp_path: Path) -> 
     )
     (item,) = load_items(given)
     np.testing.assert_array_equal(item.mask, inside)
+
+
+def test_tomograms_that_relion_lists_have_its_names_and_pixel_sizes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        tomogram(tmp_path / f"rec/{name}.mrc")
+    columns = ("Name", "TiltSeriesPixelSize", "TomogramBinning", "ReconstructedTomogram")
+    header = "".join(f"_rlnTomo{name} #{number}\n" for number, name in enumerate(columns, 1))
+    rows = "TS_02 2.0 4 rec/a.mrc\nTS_01 3.0 4 rec/b.mrc\n"
+    (tmp_path / "tomograms.star").write_text(f"data_global\n\nloop_\n{header}{rows}")
+    files = TrainingFiles(
+        tomograms=[tmp_path / "tomograms.star"],
+        picks=[labels(tmp_path / "TS_01.csv", 10, 10, 4), labels(tmp_path / "TS_02.csv", 12, 12, 4)],
+    )
+    items = load_items(files)
+    assert [item.tomogram.geometry.voxel_size[0] for item in items] == [8.0, 12.0]
+    assert [item.labels.tolist() for item in items] == [[[4, 12, 12]], [[4, 10, 10]]]

@@ -180,6 +180,12 @@ def test_coordinates_become_discs(data: Path, tmp_path: Path) -> None:
     assert agree.sum() > 0.9 * (from_mask.labels > 0).sum()
     with pytest.raises(InputError, match="particle-diameter"):
         load_micrograph(pairs[0], ReadOptions(particle_pixels=12.0))
+    mics = tmp_path / "mics.star"
+    names = "".join(f"{image} 2.5\n" for image in images)
+    mics.write_text(f"data_\nloop_\n_rlnMicrographName #1\n_rlnMicrographPixelSize #2\n{names}")
+    listed, _ = find_micrographs([str(mics)], [table])
+    angstrom = ReadOptions(particle_pixels=12.0, diameter_angstrom=60.0)
+    assert [load_micrograph(pair, angstrom)[1] for pair in listed] == [24, 24]
     far = replace(pairs[0], centers=pairs[0].centers * 4)
     with pytest.raises(InputError, match=r"lie outside the image of 160 x 160 pixels .* --scale"):
         load_micrograph(far, ReadOptions(particle_pixels=12.0, diameter_px=24.0))

@@ -51,6 +51,19 @@ def test_files_match_by_the_name_of_their_tomogram(tmp_path: Path, truth: np.nda
         match_predictions(tmp_path / "nowhere", tmp_path / "truth")
 
 
+def test_a_truth_that_a_list_of_relion_names_and_that_is_missing_is_a_failed_row(
+    tmp_path: Path, truth: np.ndarray
+) -> None:
+    for name in ("pred/b_mask.mrc", "truth/b.mrc"):
+        write(tmp_path / name, truth)
+    rows = "truth/gone.mrc\ntruth/b.mrc\n"
+    (tmp_path / "truths.star").write_text(f"data_\nloop_\n_rlnMicrographName #1\n{rows}")
+    scored, missing = match_predictions(tmp_path / "pred", tmp_path / "truths.star")
+    assert (scored.name, scored.error) == ("b", None)
+    assert missing.name == "gone"
+    assert "truth/gone.mrc: no such file" in str(missing.error)
+
+
 def test_truths_of_one_name_have_the_predictions_of_their_folders(tmp_path: Path) -> None:
     def make(*names: str) -> None:
         for name in names:

@@ -22,7 +22,7 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn
 from cryoseg.io.images.pixel_size import contradiction
 from cryoseg.io.images.volumes import improbable_voxel_size, is_volume, read_mask, read_tomogram
-from cryoseg.io.inputs import output_stems, resolve_inputs, stem
+from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.pairs import base_name
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.pipelines.batches.memory import choose_memory_level
@@ -87,9 +87,9 @@ def match_predictions(
     InputError
         If one of the three names no file, or two truths have the same name.
     """
-    preds, truths = _files(pred), _files(truth)
+    (preds, _), (truths, failed) = _files(pred), _files(truth)
     where = pred if isinstance(pred, str | Path) else "the outputs of the model"
-    regions = [] if region is None else _files(region)
+    regions = [] if region is None else _files(region)[0]
     one_pred = not isinstance(pred, str | Path) or is_volume(Path(pred))
     if one_pred and len(truths) == 1 and is_volume(Path(truth)) and len({*map(base_name, preds)}) == 1:
         best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
@@ -120,6 +120,9 @@ def match_predictions(
             region=found_regions[path][-1] if found_regions[path] else None,
             error=error,
         )
+    for item in failed:
+        name = base_name(item.path)
+        pairs.setdefault(name, ScoredPair(name=name, truth=item.path, error=item.error))
     return [pairs[name] for name in sorted(pairs)]
 
 
@@ -160,13 +163,15 @@ def pred_rank(path: Path, *, prefer_logits: bool) -> int:
     return 0 if name.endswith("post_processed_mask") else 1
 
 
-def _files(typed: str | Path | Sequence[Path]) -> list[Path]:
+def _files(typed: str | Path | Sequence[Path]) -> tuple[list[Path], list[InputItem]]:
+    """Return the files that are found, and the inputs that are not."""
     inputs: Sequence[str | Path] = [typed] if isinstance(typed, str | Path) else typed
     items = resolve_inputs(inputs, leave_out=None)
     good = [item.path for item in items if item.error is None]
+    failed = [item for item in items if item.error is not None]
     if not good:
-        raise InputError(items[0].error if items and items[0].error else f"{typed}: names no file.")
-    return good
+        raise InputError(failed[0].error if failed and failed[0].error else f"{typed}: names no file.")
+    return good, failed
 
 
 def bytes_needed(shape: tuple[int, ...]) -> tuple[int, ...]:
