@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from cryoseg.config.pick import PickFormat, score_threshold_setting
+from cryoseg.config.pick_membrane import read_angstrom
 from cryoseg.config.setting import Settings, setting, write_sizes
 from cryoseg.errors import ConfigError
 
@@ -28,6 +30,52 @@ class Downsampling(StrEnum):
 
     AVERAGE = "average"
     FOURIER = "fourier"
+
+
+class Place(StrEnum):
+    """Where a pick lies with respect to membranes.
+
+    `inside`: on the inner side of the nearest membrane, or within any closed one. `outside`: elsewhere.
+    `within`: at most a distance from the middle of the nearest membrane.
+    """
+
+    INSIDE = "inside"
+    OUTSIDE = "outside"
+    WITHIN = "within"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceRule:
+    """A rule by which picks are kept.
+
+    Attributes
+    ----------
+    place
+        Where the picks are that are kept.
+    distance_angstrom
+        Largest distance of `Place.WITHIN`.
+    """
+
+    place: Place
+    distance_angstrom: float = 0.0
+
+    @classmethod
+    def read(cls, text: str, *, option: str) -> PlaceRule:
+        """Read `inside`, `outside` or `within:100A`.
+
+        Raises
+        ------
+        ConfigError
+            If the text has another form.
+        """
+        word, colon, length = text.partition(":")
+        if word not in set(Place) or (word == Place.WITHIN) != bool(colon):
+            raise ConfigError(f"{option} {text}: use inside, outside, or within and a length as within:100A.")
+        distance = read_angstrom(length, option=f"{option} within:") if colon else 0.0
+        return cls(place=Place(word), distance_angstrom=distance)
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.distance_angstrom:g}A" if self.place is Place.WITHIN else str(self.place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +115,23 @@ class ConvertConfig(Settings):
     )
     flip: str = setting("", help="Axes to mirror, such as y or xz; needs the size of the image.")
     flip_y: bool = setting(False, help="Short for --flip y.")
+    near: Path | None = setting(
+        None,
+        help="Mask, logits or labels of membranes, or a folder of masks named after the tomograms: adds the "
+        "distance to the nearest membrane, its number, and its normal.",
+    )
+    keep: tuple[PlaceRule, ...] = setting(
+        (),
+        help="Keep picks inside or outside of the membranes of --near, or within a distance of one: inside, "
+        "outside or within:100A; repeat for several.",
+        read=PlaceRule.read,
+        metavar="PLACE",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.keep and self.near is None:
+            raise ConfigError("--keep: needs the membranes. Pass --near.")
         if set(self.flip.lower()) - set("xyz"):
             raise ConfigError(f"--flip {self.flip}: name axes out of x, y and z.")
 

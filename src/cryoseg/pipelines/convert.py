@@ -19,6 +19,7 @@ from cryoseg.io.picks.picks import PICKS_TAG, held_columns, read_picks, write_pi
 from cryoseg.io.picks.relion_poses import PIXEL_SHIFTS, PRIORS, SHIFTS
 from cryoseg.io.picks.sets import PickSets, collect, shared_fields
 from cryoseg.io.picks.text import is_topaz_table
+from cryoseg.pipelines.near import near_membranes
 from cryoseg.types import PER_PICK, Picks
 
 # Fields of `Picks`, as messages name them.
@@ -122,6 +123,8 @@ def convert_picks(
         )
         moved.append((key or config.name or own, image))
     written, partial = collect(moved), list[str]()
+    if config.near is not None:
+        written = near_membranes(written, config.near, config.keep, on_event=on_event)
     if flavor.traits.several and flavor is not PickFormat.CSV:
         written, partial = shared_fields(written)
     _warn_of_losses(source, written, flavor, on_event)

@@ -33,8 +33,8 @@ from cryoseg.methods.cet_pick.samples import LabeledTomogram
 from cryoseg.methods.cet_pick.train import LABEL_RADIUS, train_detector
 from cryoseg.methods.training.loop import BEST, CHECKPOINT
 from cryoseg.methods.training.run import Runtime
+from cryoseg.pipelines.pick.coordinates import mask_file
 from cryoseg.pipelines.pick.tomogram import pick_tomogram
-from cryoseg.pipelines.pick.tomogram_files import mask_file
 from cryoseg.types import Tomogram
 from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from cryoseg.core.membranes.midsurface import Surface
-from cryoseg.types import Points
+from cryoseg.types import BoolArray, Points
 
 Array = NDArray[np.float64]
 
@@ -67,3 +68,14 @@ def signed_distance(surface: Surface, points: Points) -> SurfaceDistances:
         normal=normal,
         component=surface.component[index],
     )
+
+
+def inside_closed(surfaces: Sequence[Surface], points: Points) -> BoolArray:
+    """Return which of (n, 3) points (z, y, x) in angstrom are inside of a closed surface."""
+    result = np.zeros(len(points), bool)
+    for surface in surfaces:
+        vertices = surface.mesh.vertices
+        near = ((points > vertices.min(0)) & (points < vertices.max(0))).all(1)
+        if near.any() and surface.mesh.is_closed():
+            result[near] |= signed_distance(surface, points[near]).distance < 0
+    return result

@@ -16,7 +16,6 @@ from cryoseg.io.copick_project import copick_output
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
-    known_suffix,
     made_by,
     read_mask,
     read_tomogram,
@@ -36,6 +35,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.coordinates import (
     PicksRequest,
+    mask_file,
     output_paths,
     tomogram_name,
     tomogram_rule,
@@ -47,7 +47,6 @@ from cryoseg.types import BoolArray, ListedImage, Tomogram
 from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
-MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
 # Peak memory on a CPU without the volumes, at each memory level; see docs/results/cet-pick.md.
 HOST_BYTES = (1300 * 2**20, 900 * 2**20, 750 * 2**20)
 
@@ -231,25 +230,6 @@ def _open(
     memory_level = choose_memory_level(path, bytes_needed(tomogram.data.shape), workers=workers)
     mask = None if request.mask is None else np.asarray(read_mask(request.mask, mode0=mode0).data > 0)
     return tomogram, mask, memory_level
-
-
-def mask_file(mask: Path, name: str) -> Path:
-    """Return the mask of a tomogram: `mask`, or the file in this folder that is named after its outputs.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no such mask.
-    """
-    if not mask.is_dir():
-        return mask
-    wanted = {name + ending for ending in MASK_ENDINGS}
-    files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
-    if not files:
-        raise InputError(
-            f"{mask}: no mask for {name}, such as {name}_membrane_mask.mrc. Add it, or give another folder."
-        )
-    return max(files, key=lambda file: len(stem(file)))
 
 
 def _pick_one(
