@@ -54,6 +54,7 @@ def test_path_prints_the_search_order(home):
         "CRYOSEG_CHECKPOINTS",
         "./checkpoints",
         "user cache",
+        "cache of ETSAM",
         "package",
     ]
     assert "downloads go here" in result.stdout.splitlines()[0]

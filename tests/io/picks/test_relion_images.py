@@ -60,10 +60,7 @@ def test_pixel_size_of_a_tomogram_is_that_of_the_tilt_series_times_the_binning(t
     ("text", "words"),
     [
         (OPTICS + MICROGRAPHS + "a.mrc 3\n", "rlnOpticsGroup 3, which is not in the optics table"),
-        (
-            OPTICS + NAMES_ONLY,
-            "has no column rlnOpticsGroup",
-        ),
+        (OPTICS + NAMES_ONLY, "no column rlnOpticsGroup. Add the column."),
         (
             OPTICS.replace("3.54", "many") + MICROGRAPHS + "a.mrc 1\n",
             "is 'many' in row 1",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryoseg.cli.evaluate.app import app
+from cryoseg.cli.app import app
 from cryoseg.config.evaluate import EvaluatePicksConfig, PickMatching, Radius
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.pipelines.evaluate.picks import _score_image, evaluate_pick_files
@@ -85,7 +85,19 @@ def test_true_positions_of_the_phantom_score_themselves(real_data: Path, tmp_pat
     table, record = tmp_path / "a.csv", tmp_path / "a.json"
     result = CliRunner().invoke(
         app,
-        ["picks", str(labels), str(truth), "--radius", "4px", "-o", str(table), "-o", str(record), "--quiet"],
+        [
+            "evaluate",
+            "picks",
+            str(labels),
+            str(truth),
+            "--radius",
+            "4px",
+            "-o",
+            str(table),
+            "-o",
+            str(record),
+            "--quiet",
+        ],
     )
     assert result.exit_code == 0, result.exception
     metrics = json.loads(record.read_text())["files"][0]["metrics"]
