@@ -78,8 +78,8 @@ def _pixel_sizes(table: pd.DataFrame, column: str, tables: Tables, path: Path) -
     if _GROUP not in table.columns:
         if len({*sizes}) != 1:
             raise InputError(
-                f"{path}: the optics groups have different pixel sizes, and the table of images no column "
-                f"{_GROUP}. Add the column."
+                f"{path}: the optics groups have different pixel sizes, and the table of images has no "
+                f"column {_GROUP}. Add the column."
             )
         return [sizes[0]] * len(table)
     if unknown := sorted({*table[_GROUP]} - {*size_of}):
