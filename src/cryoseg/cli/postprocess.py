@@ -10,7 +10,8 @@ from typer import Exit
 
 from cryoseg.cli.option_groups import Shown
 from cryoseg.cli.options import DryRun, Inputs, OutputDir, Overwrite, Verbosity
-from cryoseg.config.segment import NamedSteps, PostprocessConfig, VolumeOutputs
+from cryoseg.config.common import StoredOutputs
+from cryoseg.config.segment import NamedSteps, PostprocessConfig
 from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError
 
@@ -22,7 +23,7 @@ def postprocess(
     config: PostprocessConfig,
     named: Annotated[NamedSteps, Shown({"step": "recorded, else thin-noise"})],
     no_steps: Annotated[bool, setting(help="Apply the threshold only.")] = False,
-    written: VolumeOutputs,
+    written: StoredOutputs,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     verbosity: Verbosity,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-from cryoseg.config.setting import setting
+from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -106,27 +108,12 @@ def output_format_setting() -> Any:
     )
 
 
-def copick_setting() -> Any:
-    """Segmentation or picks of a copick project in which the results are stored too."""
-    return setting(
-        None,
-        help="Store the result in the copick project of the inputs too, as a segmentation or as picks.",
-        metavar="NAME:USER/SESSION",
-        shown="none",
-    )
-
-
 def mode0_setting() -> Any:
     """How bytes of MRC files are read."""
     return setting(
         Mode0.AUTO,
         help="How bytes of MRC mode 0 are read; auto: as IMOD's stamp, the header or the histogram says.",
     )
-
-
-def chimerax_setting() -> Any:
-    """Whether a scene for ChimeraX is written."""
-    return setting(False, help="Write a scene for ChimeraX (.cxc) and the files that it shows.")
 
 
 def logit_threshold_setting(*names: str, shown: str) -> Any:
@@ -203,3 +190,36 @@ def picks_setting(*default: Any, shown: str | None = None) -> Any:
         flags=("--picks", "-p"),
         shown=shown,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeOutputs(Settings):
+    """Form of volumes."""
+
+    output_format: OutputFormat = output_format_setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredOutputs(VolumeOutputs):
+    """Form of volumes, and where results are stored besides the output folder."""
+
+    copick: str | None = setting(
+        None,
+        help="Store the result in the copick project of the inputs too, as a segmentation or as picks.",
+        metavar="NAME:USER/SESSION",
+        shown="none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOutputs(StoredOutputs):
+    """Outputs for other programs that segmentation and picking share."""
+
+    chimerax: bool = setting(False, help="Write a scene for ChimeraX (.cxc) and the files that it shows.")
+    portal_annotation: Path | None = setting(
+        None,
+        help="Write the result as an annotation of the CryoET Data Portal too, with this metadata.",
+        metavar="METADATA.json",
+        shown="none",
+    )
+    overwrite: bool = overwrite_setting()

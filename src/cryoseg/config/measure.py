@@ -8,12 +8,12 @@ from enum import StrEnum
 
 from cryoseg.config.common import (
     Mode0,
+    VolumeOutputs,
     logit_threshold_setting,
     mode0_setting,
     overwrite_setting,
     pixel_size_setting,
 )
-from cryoseg.config.segment import VolumeOutputs
 from cryoseg.config.setting import Settings, range_setting, setting
 from cryoseg.errors import ConfigError
 

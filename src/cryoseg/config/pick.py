@@ -6,15 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from cryoseg.config.common import (
-    Mode0,
-    OutputFormat,
-    chimerax_setting,
-    copick_setting,
-    mode0_setting,
-    output_format_setting,
-    overwrite_setting,
-)
+from cryoseg.config.common import Mode0, ResultOutputs, mode0_setting
 from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
@@ -352,7 +344,7 @@ class TomogramPickConfig(PickLimits):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PickOutputs(Settings):
+class PickOutputs(ResultOutputs):
     """Outputs of picking in tomograms.
 
     Attributes
@@ -374,12 +366,8 @@ class PickOutputs(Settings):
     heat_map: bool = setting(
         False, help="Write the probabilities as float32.", flags=("--heat-map/--no-heat-map",)
     )
-    output_format: OutputFormat = output_format_setting()
-    copick: str | None = copick_setting()
     preview: bool = pick_picture_setting()
-    chimerax: bool = chimerax_setting()
     combined: bool = True
-    overwrite: bool = overwrite_setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,15 +10,11 @@ from typing import Any
 from cryoseg.config.common import (
     Mode0,
     Naming,
-    OutputFormat,
     Precision,
+    ResultOutputs,
     checkpoints_dir_setting,
-    chimerax_setting,
-    copick_setting,
     logit_threshold_setting,
     mode0_setting,
-    output_format_setting,
-    overwrite_setting,
     pixel_size_setting,
 )
 from cryoseg.config.setting import Settings, setting
@@ -293,24 +289,14 @@ class ModelChoice(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumeOutputs(Settings):
-    """Form of the volumes that `cryoseg segment` and `cryoseg postprocess` write."""
-
-    output_format: OutputFormat = output_format_setting()
-    copick: str | None = copick_setting()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentOutputs(VolumeOutputs):
+class SegmentOutputs(ResultOutputs):
     """Outputs of `cryoseg segment`, and how it reads bytes."""
 
     store_logits: bool = setting(
         False, help="Write the logits as float32.", flags=("--store-logits", "--store-probabilities")
     )
     preview: bool = setting(False, help="Write a picture of sections and slices with outlines of the mask.")
-    chimerax: bool = chimerax_setting()
     naming: Naming = setting(Naming.CRYOSEG, help="Names of the outputs; etsam: those of ETSAM's own script.")
-    overwrite: bool = overwrite_setting()
     mode0: Mode0 = mode0_setting()
 
 

@@ -15,6 +15,7 @@ from cryoseg.config import Naming
 from cryoseg.errors import InputError
 from cryoseg.io.images.hdf5 import split_dataset, with_dataset
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
+from cryoseg.io.picks.copick_paths import COPICK_MEMBER, COPICK_SCHEME
 from cryoseg.types import ListedImage
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
@@ -26,13 +27,6 @@ OWN_OUTPUTS = re.compile(
 
 # One of them lies in every Zarr group; formats 2 and 3.
 _ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
-
-
-COPICK_SCHEME = "copick://"
-# A volume in a copick project. Source: copick 1.31, impl/filesystem.py (copick/copick@8c3c366).
-COPICK_MEMBER = re.compile(
-    r"/ExperimentRuns/(?P<run>[^/]+)/(?:VoxelSpacing|Segmentations/)(?P<size>\d[\d.]*)[/_](?P<name>[^/]+)\.zarr$"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +245,7 @@ class _Finder:
             yield from self._entry(text, [Path()])
 
     def _copick(self, text: str) -> Iterator[InputItem]:
-        from cryoseg.io.copick_project import find_members
+        from cryoseg.io.picks.copick_project import find_members
 
         try:
             yield from (InputItem(path=path) for path in find_members(text))

@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 from cryoseg.errors import ConfigError, OutputError
 
 TEMPORARY_PREFIX = ".cryoseg-"
+# Folder of an annotation in the layout of the CryoET Data Portal.
+ANNOTATION_SUFFIX = ".annotation"
 # Longest file name in bytes that Linux and macOS allow, where a folder does not say.
 LONGEST_NAME = 255
 # Room in a temporary name for what stands before the final name; encrypted folders allow 143 bytes.
@@ -224,7 +226,7 @@ def _move(folder: Path, outputs: list[Path], mark: Path) -> None:
 
 
 def _replace(new: Path, path: Path) -> None:
-    """Give a file, or a folder that is a volume, its final name; what has the name is removed."""
+    """Give a file or a folder its final name; what has the name is removed."""
     if path.is_dir():
         old = temporary_path(path)
         path.replace(old)
@@ -248,6 +250,10 @@ def is_volume_name(path: Path) -> bool:
     return path.name.lower().endswith(".zarr")
 
 
+def _is_folder_output(path: Path) -> bool:
+    return is_volume_name(path) or path.name.endswith(ANNOTATION_SUFFIX)
+
+
 def make_folder(path: Path) -> Path:
     """Make a folder and those above it, and give it back.
 
@@ -268,7 +274,7 @@ def _reason(error: OSError) -> str:
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
-    if path.is_dir() and not is_volume_name(path):
+    if path.is_dir() and not _is_folder_output(path):
         raise OutputError(f"{path}: there is a folder of this name. Choose another folder with --output-dir.")
     if not overwrite and path.exists():
         raise OutputError(f"{path}: exists already. Pass --overwrite to replace it.")

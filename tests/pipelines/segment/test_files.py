@@ -8,7 +8,8 @@ import pytest
 from cryoseg.config import ModelChoice, ModelName, Naming, PostprocessStep, SegmentConfig, SegmentOutputs
 from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.events import Event, Warn
-from cryoseg.pipelines.segment.files import output_paths, segment_tomogram
+from cryoseg.pipelines.segment.files import segment_tomogram
+from cryoseg.pipelines.segment.outputs import output_paths
 from cryoseg.types import Geometry, Tomogram
 
 FILTERED = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,))

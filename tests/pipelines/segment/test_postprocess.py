@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cryoseg.config import PostprocessStep
-from cryoseg.config.common import OutputFormat
-from cryoseg.config.segment import PostprocessConfig, VolumeOutputs
+from cryoseg.config.common import OutputFormat, StoredOutputs
+from cryoseg.config.segment import PostprocessConfig
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.errors import ConfigError, InputError
@@ -209,7 +209,7 @@ def test_every_format_of_outputs_holds_the_same_mask(
 ) -> None:
     source = write(tmp_path / "a_membrane_logits.mrc", logits)
     config = PostprocessConfig(logit_threshold=0.0, min_slices=4)
-    written = VolumeOutputs(output_format=output_format)
+    written = StoredOutputs(output_format=output_format)
     for status in (Status.DONE, Status.SKIPPED):
         report = postprocess_files([source], tmp_path / "out", config, written=written)
         assert [row.status for row in report.rows] == [status]

@@ -40,74 +40,76 @@ class _Level:
         return _Level((z, y, x), (sz, sy, sx))
 
 
-def write_omezarr_04(
-    path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str, overwrite: bool = False
-) -> None:
-    """Write an OME-Zarr 0.4 volume, as `_write`; copick and the CryoET Data Portal read this version."""
-    _write(path, data, geometry, dtype=dtype, label=label, overwrite=overwrite)
+@dataclass(frozen=True)
+class OmeZarrWriter:
+    """Writer of multiscale volumes with the axes z, y, x in angstrom.
 
-
-def write_omezarr_05(
-    path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str, overwrite: bool = False
-) -> None:
-    """Write an OME-Zarr 0.5 volume (Zarr format 3), as `_write`."""
-    import zarr
-
-    if zarr.__version__.startswith("2."):
-        raise OutputError(f"{path}: OME-Zarr 0.5 needs zarr 3, and this is {zarr.__version__}. Write 0.4.")
-    _write(path, data, geometry, dtype=dtype, label=label, overwrite=overwrite, is_05=True)
-
-
-def _write(
-    path: Path,
-    data: SliceSource,
-    geometry: Geometry,
-    *,
-    dtype: str,
-    label: str,
-    overwrite: bool,
-    is_05: bool = False,
-) -> None:
-    """Write a multiscale volume with the axes z, y, x in angstrom.
-
-    Integers, which are masks and labels, are downsampled by the maximum of each block of 2 x 2 x 2
-    voxels, so that thin membranes stay; real numbers by the mean.
-
-    Parameters
+    Attributes
     ----------
-    path
-        The folder; appears only when it is complete.
-    data
-        (z, y, x); asked for each slice once, in order. A row of chunks is held in memory.
-    geometry
-        Voxel size and origin, which become scale and translation. An unknown voxel size gives axes
-        without a unit.
-    dtype
-        Type of the values.
-    label
-        Program that made the file.
-    overwrite
-        Replace an existing volume.
-
-    Raises
-    ------
-    OutputError
-        If the folder exists, cannot be written, or a value does not fit into `dtype`.
+    is_05
+        Whether OME-Zarr 0.5 (Zarr format 3) is written; otherwise 0.4, which copick and the CryoET Data
+        Portal read.
     """
-    import zarr
 
-    voxel = np.dtype(dtype).newbyteorder("<")
-    levels = [_Level(volume_shape(data, path), (1, 1, 1))]
-    while len(levels) < LEVELS and max(levels[-1].shape) > 1:
-        levels.append(levels[-1].coarser())
-    with atomic_output(path, overwrite=overwrite) as temporary:
-        version = {} if zarr.__version__.startswith("2.") else {"zarr_format": 3 if is_05 else 2}
-        group = zarr.open_group(str(temporary), mode="w", **version)  # type: ignore[arg-type]
-        arrays = [_new_array(group, str(n), level.shape, voxel, is_05) for n, level in enumerate(levels)]
-        _store(arrays[0], iterate_slices(data, voxel, path))
-        for fine, array in pairwise(arrays):
-            _store(array, _coarse_slices(fine))
-        group.attrs.update(_metadata(levels, geometry, voxel, label, is_05=is_05))
+    is_05: bool = False
+
+    def __call__(
+        self,
+        path: Path,
+        data: SliceSource,
+        geometry: Geometry,
+        *,
+        dtype: str,
+        label: str,
+        overwrite: bool = False,
+    ) -> None:
+        """Write a volume.
+
+        Integers, which are masks and labels, are downsampled by the maximum of each block of 2 x 2 x 2
+        voxels, so that thin membranes stay; real numbers by the mean.
+
+        Parameters
+        ----------
+        path
+            The folder; appears only when it is complete.
+        data
+            (z, y, x); asked for each slice once, in order. A row of chunks is held in memory.
+        geometry
+            Voxel size and origin, which become scale and translation. An unknown voxel size gives axes
+            without a unit.
+        dtype
+            Type of the values.
+        label
+            Program that made the file.
+        overwrite
+            Replace an existing volume.
+
+        Raises
+        ------
+        OutputError
+            If the folder exists, cannot be written, or a value does not fit into `dtype`.
+        """
+        import zarr
+
+        is_zarr_2 = zarr.__version__.startswith("2.")
+        if self.is_05 and is_zarr_2:
+            raise OutputError(
+                f"{path}: OME-Zarr 0.5 needs zarr 3, and this is {zarr.__version__}. Write 0.4."
+            )
+        voxel = np.dtype(dtype).newbyteorder("<")
+        levels = [_Level(volume_shape(data, path), (1, 1, 1))]
+        while len(levels) < LEVELS and max(levels[-1].shape) > 1:
+            levels.append(levels[-1].coarser())
+        with atomic_output(path, overwrite=overwrite) as temporary:
+            version: dict[str, Any] = {} if is_zarr_2 else {"zarr_format": 3 if self.is_05 else 2}
+            group = zarr.open_group(str(temporary), mode="w", **version)
+            arrays = [
+                _new_array(group, str(n), level.shape, voxel, self.is_05) for n, level in enumerate(levels)
+            ]
+            _store(arrays[0], iterate_slices(data, voxel, path))
+            for fine, array in pairwise(arrays):
+                _store(array, _coarse_slices(fine))
+            group.attrs.update(_metadata(levels, geometry, voxel, label, is_05=self.is_05))
 
 
 def _new_array(

@@ -21,7 +21,7 @@ from cryoseg.io.images.em import read_em
 from cryoseg.io.images.hdf5 import HDF5_SUFFIXES, read_hdf5, split_dataset
 from cryoseg.io.images.mrc import SliceSource, read_mrc, write_mrc
 from cryoseg.io.images.omezarr import read_omezarr
-from cryoseg.io.images.omezarr_output import write_omezarr_04, write_omezarr_05
+from cryoseg.io.images.omezarr_output import OmeZarrWriter
 from cryoseg.io.images.tiff import TIFF_SUFFIXES, read_tiff
 from cryoseg.io.images.tiff_output import write_tiff
 from cryoseg.io.outputs import is_volume_name
@@ -65,8 +65,8 @@ READERS: dict[str, Reader] = {
 VOLUME_SUFFIXES = tuple(READERS)
 WRITERS: dict[OutputFormat, Writer] = {
     OutputFormat.MRC: write_mrc,
-    OutputFormat.ZARR: write_omezarr_04,
-    OutputFormat.ZARR_05: write_omezarr_05,
+    OutputFormat.ZARR: OmeZarrWriter(),
+    OutputFormat.ZARR_05: OmeZarrWriter(is_05=True),
     OutputFormat.TIFF: write_tiff,
 }
 _WRITABLE = {

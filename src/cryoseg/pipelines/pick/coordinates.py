@@ -8,11 +8,13 @@ from pathlib import Path
 
 from cryoseg.config.pick import PickFormat, PickOutputs
 from cryoseg.errors import InputError
-from cryoseg.io.copick_project import CopickOutput
 from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import stem
+from cryoseg.io.outputs import ANNOTATION_SUFFIX
+from cryoseg.io.picks.copick_project import CopickOutput
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks
+from cryoseg.io.picks.portal_annotation import PortalAnnotation
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.pipelines.pick.joint import RELION_FORMATS
 from cryoseg.types import Picks
@@ -49,8 +51,18 @@ class PicksRequest:
         """Whether an output format needs frames of RELION."""
         return any(flavor in RELION_FORMATS for flavor in self.outputs.written)
 
+    def write_annotation(
+        self, outputs: Mapping[str, Path], name: str, picks: Picks, frame: PickFrame, *, method: str
+    ) -> None:
+        """Write the annotation of the tomogram `name` for the CryoET Data Portal, if it is asked for."""
+        if self.outputs.portal_annotation is not None:
+            annotation = PortalAnnotation.read(self.outputs.portal_annotation)
+            annotation.write_picks(outputs["annotation"], name, picks, frame, method=method)
+
     def check_frames(self) -> None:
-        """Raise an `InputError` if an output format needs frames of RELION and there are none."""
+        """Raise an error if metadata of an annotation, or frames of RELION for a format, are missing."""
+        if self.outputs.portal_annotation is not None:
+            PortalAnnotation.read(self.outputs.portal_annotation)
         if self.wants_frames and not self.relion:
             raise InputError(
                 "--relion and --format star-relion4 and star-relion5 need the tilt series' pixel size and "
@@ -115,6 +127,8 @@ def output_paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Pat
     if outputs.chimerax:
         paths["markers"] = folder / f"{base}.cmm"
         paths["scene"] = folder / f"{base}.cxc"
+    if outputs.portal_annotation is not None:
+        paths["annotation"] = folder / f"{base}{ANNOTATION_SUFFIX}"
     paths["record"] = folder / f"{base}.json"
     return paths
 

@@ -15,11 +15,12 @@ from cryoseg.core.membranes.objects import Objects, find_objects
 from cryoseg.core.membranes.sampling import SurfacePoints, even_points, orientations
 from cryoseg.core.membranes.surfaces import COMPONENT_COLUMN, surfaces_of
 from cryoseg.events import OnEvent, Report, Row, Status, ignore
-from cryoseg.io.copick_project import copick_output
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
+from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.picks.frame import PickFrame
+from cryoseg.io.records import hash_file
 from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.measure.read import MembraneVolume, read_membranes
@@ -105,6 +106,7 @@ def pick_on_membranes(
 
     def plan(path: Path) -> Job:
         request = own(path)
+        metadata = request.outputs.portal_annotation
         stored = None if request.project is None else request.project.uri("picks")
         identity = {
             "command": "pick",
@@ -113,11 +115,13 @@ def pick_on_membranes(
             "relion": request.frame_of(path),
             "tomogram": request.tomogram,
             "copick": stored,
+            "portal_annotation": None if metadata is None else {"sha256": hash_file(metadata)},
         }
         options = {
             "inputs": [path.absolute()],
             "pixel-size": request.pixel_size,
             "copick": stored,
+            "portal-annotation": None if metadata is None else metadata.absolute(),
             "tomogram-name": tomogram_rule(request.tomogram, path),
         }
         paths = output_paths(output_dir, stems[path], outputs)
@@ -235,6 +239,7 @@ def _pick_one(
     write_formats(outputs, request.tomogram, picks, frame)
     if request.project is not None:
         request.project.write_picks(path, picks, frame)
+    request.write_annotation(outputs, request.tomogram, picks, frame, method="cryoseg pick --on-membrane")
     if "preview" in outputs:
         shown = ShownPicks(
             centers=picks.centers,

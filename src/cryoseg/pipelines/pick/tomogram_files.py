@@ -12,7 +12,6 @@ import numpy as np
 from cryoseg.config.pick import TomogramPickConfig
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Warn, ignore
-from cryoseg.io.copick_project import copick_output
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
@@ -25,6 +24,7 @@ from cryoseg.io.images.volumes import (
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
+from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.records import hash_file
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
@@ -157,6 +157,7 @@ def _pick_here(
     def plan(path: Path) -> Job:
         request = own(path)
         mask, pixel_size = request.mask, request.pixel_size
+        metadata = request.outputs.portal_annotation
         stored = None if request.project is None else request.project.uri("picks")
         identity = {
             "command": "pick",
@@ -168,6 +169,7 @@ def _pick_here(
             "relion": request.frame_of(path),
             "tomogram": request.tomogram,
             "copick": stored,
+            "portal_annotation": None if metadata is None else {"sha256": hash_file(metadata)},
         }
         options = {
             "inputs": [path.absolute()],
@@ -175,6 +177,7 @@ def _pick_here(
             "mask": None if mask is None else mask.absolute(),
             "pixel-size": pixel_size,
             "copick": stored,
+            "portal-annotation": None if metadata is None else metadata.absolute(),
             "tomogram-name": tomogram_rule(request.tomogram, path),
         }
         return Job(
@@ -261,6 +264,13 @@ def _pick_one(
     write_formats(outputs, request.tomogram or stem(path), picks, frame)
     if request.project is not None:
         request.project.write_picks(path, picks, frame)
+    request.write_annotation(
+        outputs,
+        request.tomogram or stem(path),
+        picks,
+        frame,
+        method=f"cryoseg pick, {detector.settings.arch}",
+    )
     if "heat_map" in outputs:
         write_logits(
             outputs["heat_map"],

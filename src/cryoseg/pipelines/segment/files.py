@@ -14,7 +14,6 @@ from cryoseg.config import (
     Mode0,
     ModelChoice,
     ModelName,
-    Naming,
     Precision,
     Preset,
     SegmentConfig,
@@ -23,21 +22,18 @@ from cryoseg.config import (
 )
 from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.masks.binarize import check_logits
-from cryoseg.core.masks.postprocess import find_components, postprocess_mask, why_emptied
+from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.events import Note, OnEvent, Report, StageProgress, Warn, ignore
-from cryoseg.io.copick_project import copick_output
 from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
 from cryoseg.io.images.volumes import (
     check_finite,
-    made_by,
     read_mask,
     read_tomogram,
-    write_logits,
-    write_mask,
 )
 from cryoseg.io.inputs import listed_pixel_sizes, output_stems, resolve_inputs
-from cryoseg.io.outputs import folder_of, make_folder
-from cryoseg.io.picks.chimerax import Scene, write_scene
+from cryoseg.io.outputs import make_folder
+from cryoseg.io.picks.copick_project import copick_output
+from cryoseg.io.picks.portal_annotation import MEMBRANE, PortalAnnotation
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe, peak_device_memory, release_memory
 from cryoseg.methods.segmenter import Execution, SegmentInput
@@ -46,11 +42,9 @@ from cryoseg.pipelines.batches.memory import choose_memory_level, step_down, tel
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_run
+from cryoseg.pipelines.segment.outputs import output_paths, write_outputs
 from cryoseg.types import SegmentResult, Tomogram
-from cryoseg.view.previews import draw_preview
-from cryoseg.view.sections import write_png
 
-LABELS = 127  # components with a color of their own, which int8 limits
 _PRESET_NOTES = {
     Preset.V1: "Preset: v1, the settings of ETSAM's first release. ETSAM 2.x itself uses v2 by default; "
     "--preset v2 selects it.",
@@ -253,6 +247,9 @@ def segment_files(
         "reading": {"mode0": request.outputs.mode0},
         "output_format": request.outputs.output_format,
     }
+    if (metadata := request.outputs.portal_annotation) is not None:
+        PortalAnnotation.read(metadata, target=MEMBRANE)
+        identity["portal_annotation"] = {"sha256": hash_file(metadata)}
     project = copick_output(request.outputs.copick, inputs, overwrite=request.outputs.overwrite)
     stored = None if project is None else project.uri("segmentation")
     if stored is not None:
@@ -277,6 +274,7 @@ def segment_files(
                 "precision": run.precision,
                 "pixel-size": config.pixel_size,
                 "copick": stored,
+                "portal-annotation": None if metadata is None else metadata.absolute(),
             },
         )
 
@@ -343,39 +341,7 @@ def _segment_file(
     watch = Stopwatch(on_event)
     result = segment_in_run(tomogram, run, pixel_size, memory_level=memory_level, on_event=watch)
     segmented = time.monotonic()
-    final = result.mask if result.post_processed is None else result.post_processed
-    for kind, write, volume in (
-        ("mask", write_mask, result.mask),
-        ("logits", write_logits, result.logits),
-        ("post_processed_mask", write_mask, final),
-    ):
-        if kind in outputs:
-            write(
-                outputs[kind],
-                volume,
-                tomogram.geometry,
-                label=made_by("segment"),
-                output_format=written.output_format,
-            )
-    if "preview" in outputs:
-        picture = draw_preview(
-            tomogram.data,
-            final,
-            pixel_size=pixel_size.angstrom,
-            logits=result.logits,
-            logit_threshold=run.config.logit_threshold,
-        )
-        write_png(outputs["preview"], picture)
-    if "scene" in outputs:
-        ranked = find_components(final).ranked(LABELS)
-        write_mask(outputs["components"], ranked, tomogram.geometry, label=made_by("segment"))
-        folder = folder_of(outputs["scene"])
-        scene = Scene(
-            tomogram=tomogram,
-            mask=folder / outputs.get("post_processed_mask", outputs["mask"]).name,
-            labels=folder / outputs["components"].name if final.any() else None,
-        )
-        write_scene(outputs["scene"], scene, folder)
+    final = write_outputs(outputs, tomogram, result, run, written, pixel_size)
     fraction, peak = float(final.mean()), peak_bytes() + peak_device_memory(run.device)
     record = {
         "input": {"shape_zyx": tomogram.data.shape},
@@ -398,24 +364,3 @@ def _segment_file(
 
 def _words(value: object) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
-
-
-def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: SegmentOutputs) -> dict[str, Path]:
-    """Return the output files of one input by kind; the record is the last one."""
-    base = f"{stem}_membrane"
-    if outputs.naming is Naming.ETSAM:
-        # Source: jianlin-cheng/ETSAM etsam.py@9ad0d23.
-        base = f"{stem}_etsam_predicted{'_split_processing' if config.split_processing else ''}"
-    suffix = outputs.output_format.suffix
-    paths = {"mask": folder / f"{base}_mask{suffix}"}
-    if outputs.store_logits:
-        paths["logits"] = folder / f"{base}_logits{suffix}"
-    if config.postprocess:
-        paths["post_processed_mask"] = folder / f"{base}_post_processed_mask{suffix}"
-    if outputs.preview:
-        paths["preview"] = folder / f"{base}_preview.png"
-    if outputs.chimerax:
-        paths["components"] = folder / f"{base}_components.mrc"
-        paths["scene"] = folder / f"{base}.cxc"
-    paths["record"] = folder / f"{base}.json"
-    return paths

@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.config import Preset
-from cryoseg.config.common import OutputFormat
+from cryoseg.config.common import OutputFormat, StoredOutputs
 from cryoseg.config.segment import (
     PRESET_LOGIT_THRESHOLD,
     PRESET_POSTPROCESS,
     PostprocessConfig,
     PostprocessStep,
-    VolumeOutputs,
 )
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
-from cryoseg.io.copick_project import copick_output
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import make_folder
+from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.records import read_record
 from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
@@ -43,7 +42,7 @@ def postprocess_files(
     output_dir: Path,
     config: PostprocessConfig,
     *,
-    written: VolumeOutputs = VolumeOutputs(),
+    written: StoredOutputs = StoredOutputs(),
     batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -198,7 +197,7 @@ def _read_mask(
 
 
 def _write_one(
-    path: Path, output: Path, config: PostprocessConfig, written: VolumeOutputs, on_event: OnEvent
+    path: Path, output: Path, config: PostprocessConfig, written: StoredOutputs, on_event: OnEvent
 ) -> Done:
     tomogram, mask, settings = _read_mask(path, config, on_event)
     is_logits = voxel_kind(tomogram.data) is VoxelKind.LOGITS

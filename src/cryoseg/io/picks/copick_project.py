@@ -19,8 +19,8 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from cryoseg.errors import ConfigError, InputError, OutputError
-from cryoseg.io.inputs import COPICK_MEMBER, COPICK_SCHEME
 from cryoseg.io.picks.copick_json import write_copick
+from cryoseg.io.picks.copick_paths import COPICK_MEMBER, COPICK_SCHEME
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.types import BoolArray, Picks
 

@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoseg.config.segment import PostprocessConfig, VolumeOutputs
+from cryoseg.config.common import StoredOutputs
+from cryoseg.config.segment import PostprocessConfig
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Status
-from cryoseg.io.copick_project import CopickOutput, find_members
 from cryoseg.io.images.volumes import read_mask, read_tomogram, write_logits
 from cryoseg.io.inputs import output_stems, resolve_inputs
+from cryoseg.io.picks.copick_project import CopickOutput, find_members
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.segment.postprocess import postprocess_files
 from cryoseg.types import Geometry, Picks
 
-SAMPLE = Path(__file__).parents[2] / "src" / "cryoseg" / "samples" / "sample_0000_tomogram.mrc"
+SAMPLE = Path(__file__).parents[3] / "src" / "cryoseg" / "samples" / "sample_0000_tomogram.mrc"
 if os.environ.get("CRYOSEG_TEST_COPICK") != "1":
     pytest.importorskip("copick", reason="copick, which needs zarr 2, is not installed")
 import copick  # noqa: E402
@@ -121,7 +122,7 @@ def test_segmentations_are_post_processed_into_another_session(project: Path, tm
     source = f"copick://{project}?segmentation=membrane:someone/0@12"
 
     def process(target: str, *, overwrite: bool = False) -> tuple[Status, str]:
-        written = VolumeOutputs(copick=target)
+        written = StoredOutputs(copick=target)
         batch = Batch(overwrite=overwrite)
         out = tmp_path / target.replace(":", "_").replace("/", "_")
         (row,) = postprocess_files([source], out, PostprocessConfig(), written=written, batch=batch).rows

@@ -1,0 +1,11 @@
+"""How inputs name copick projects, and how the projects name their files."""
+
+from __future__ import annotations
+
+import re
+
+COPICK_SCHEME = "copick://"
+# A volume in a copick project. Source: copick 1.31, impl/filesystem.py (copick/copick@8c3c366).
+COPICK_MEMBER = re.compile(
+    r"/ExperimentRuns/(?P<run>[^/]+)/(?:VoxelSpacing|Segmentations/)(?P<size>\d[\d.]*)[/_](?P<name>[^/]+)\.zarr$"
+)
