@@ -262,7 +262,8 @@ def make_case(name: str, radius: float, thickness: float, *, noise: str, wedge: 
     # Samples are a quarter of a voxel apart. Beyond an edge the offset from the nearest one is not normal.
     offset = grid[inside] - full.points[nearest]
     distance = (offset * full.normals[nearest]).sum(-1)
-    beyond = np.linalg.norm(offset - distance[:, None] * full.normals[nearest], axis=1) > 0.2
+    lateral = np.linalg.norm(offset - distance[:, None] * full.normals[nearest], axis=1)
+    beyond = (lateral > 0.2 + 0.02 * np.abs(distance)) & (not shape.is_closed)
     faces = np.zeros((2, *size))
     if noise != "none":
         faces = rng.normal(0, 1, faces.shape)

@@ -114,6 +114,14 @@ def test_each_label_is_measured_as_one_object(tmp_path, mask):
     assert [row["voxels"] for row in rows_of(tmp_path / "a_measures.csv")][1] == "27"
 
 
+def test_what_is_not_annotated_is_background_of_a_mask(tmp_path, mask):
+    labels = mask.astype(np.int16)
+    labels[:, :, 33] = -1
+    write_labels(tmp_path / "a.mrc", labels, GEOMETRY, label="test")
+    measure_files([tmp_path / "a.mrc"], tmp_path)
+    assert len(rows_of(tmp_path / "a_measures.csv")) == 2
+
+
 def test_gray_values_are_no_labels(tmp_path):
     gray = np.random.default_rng(0).integers(0, 255, (8, 9, 10)).astype(np.int16)
     write_labels(tmp_path / "a.mrc", gray, GEOMETRY, label="test")

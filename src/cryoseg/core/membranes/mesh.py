@@ -18,6 +18,8 @@ Faces = NDArray[np.int64]
 # Number of tangent planes that are averaged, and the standard deviation of their weights in voxels.
 _PLANES = 8
 _PLANE_SIGMA = 1.5
+# Length of the mean of the normals of these planes, which is 0 where they are opposite.
+_LEAST_AGREEMENT = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +157,11 @@ def surface_through(points: Array, normals: Array, *, spacing: int, reach: float
         good &= is_near[tuple(np.minimum(corner + step, np.asarray(shape) - 1).T)]
     vertices = vertices.astype(np.float64) * spacing + low
     # Between two sheets with equal normals the distance jumps from one to the other.
-    nearest = tree.query(vertices)[1]
-    good &= np.abs(((vertices - points[nearest]) * normals[nearest]).sum(1)) < 1
+    nearest = tree.query(vertices, k=min(_PLANES, len(points)))[1].reshape(len(vertices), -1)
+    first = nearest[:, 0]
+    good &= np.abs(((vertices - points[first]) * normals[first]).sum(1)) < 1
+    # Where sheets of opposite normals meet, the surface ends, and both parts are turned later.
+    good &= np.linalg.norm(normals[nearest].mean(1), axis=1) > _LEAST_AGREEMENT
     return Mesh(vertices=vertices, faces=faces.astype(np.int64)).kept(good)[0]
 
 

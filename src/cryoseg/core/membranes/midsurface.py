@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 # All lengths are in voxels.
 _MARGIN = 6
 _RAY_STEP = 0.5
+# Variance along each axis of the triangle that linear interpolation convolves with.
+_BLUR_VARIANCE = 1 / 6
 _MOST_ROUNDS = 8
 # How far the first surface, and a surface that grows at its edges, reach beyond their points.
 _FIRST_REACH, _GROWING_REACH = 3.5, 6.0
@@ -219,11 +221,21 @@ def _grown(
 def _refined(band: _Band, sheet: Sheet, around: Neighbors, typical: float) -> tuple[Sheet, _Rays]:
     """Move a surface into the middle of the band."""
     rays = _rays(band, sheet, around, typical)
-    points = sheet.vertices + rays.shift[:, None] * sheet.normals
+    points = sheet.vertices + (rays.shift + _blur_shift(sheet, typical))[:, None] * sheet.normals
     fitted, known = fit_heights(sheet, around, points, rays.usable)
     tensors = shape_operators(fitted.vertices, fitted.normals, around, known)
     known &= np.isfinite(tensors).all((1, 2))
     return extrapolate(replace(fitted, tensors=np.nan_to_num(tensors)), known), rays
+
+
+def _blur_shift(sheet: Sheet, typical: float) -> Array:
+    """Return the (n,) shifts that undo the blur of the interpolation, which moves curved faces inward.
+
+    A blur of variance v moves a face of mean curvature h by v * h. On a sphere, the mean of both faces of
+    a band of thickness t moves by v * H / (1 - (H t / 2)^2).
+    """
+    mean, _ = curvatures(sheet.tensors)
+    return _BLUR_VARIANCE * mean / np.clip(1 - (mean * typical / 2) ** 2, 0.5, None)
 
 
 def _rays(band: _Band, sheet: Sheet, around: Neighbors, typical: float) -> _Rays:

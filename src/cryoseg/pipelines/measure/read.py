@@ -95,10 +95,14 @@ def read_membranes(
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         return MembraneVolume(source=volume, marked=mask, threshold=logit_threshold)
-    background = sum(int(np.count_nonzero(image == 0)) for image in volume.data) / volume.data.size
+    # Labels are -1 where nothing was annotated.
+    empty = sum(int(np.count_nonzero((image == 0) | (image == -1))) for image in volume.data)
+    background = empty / volume.data.size
     if background < _LEAST_BACKGROUND:
         raise InputError(
-            f"{path}: only {100 * background:.0f} % of the voxels are 0, so that these are gray values "
-            "and no labels. Segment the tomogram first, and measure its mask."
+            f"{path}: only {100 * background:.0f} % of the voxels are background, so that these are gray "
+            "values and no labels. Segment the tomogram first, and measure its mask."
         )
+    if len(np.unique(volume.data[volume.data > 0])) == 1:
+        return MembraneVolume(source=volume, marked=volume.data > 0)
     return MembraneVolume(source=volume, marked=volume.data)

@@ -16,7 +16,7 @@ from cryoseg.core.membranes.summary import Measures
 from cryoseg.io.outputs import atomic_text
 from cryoseg.types import Tomogram
 from cryoseg.view import report as view
-from cryoseg.view.sections import central_sections, grey_range, histogram, to_grey
+from cryoseg.view.sections import Section, central_sections, grey_range, histogram, to_grey
 
 if TYPE_CHECKING:
     from cryoseg.pipelines.measure.files import Measured
@@ -48,14 +48,8 @@ _SHOWN = (
     "touches_border",
     "wedge_share",
 )
-_HISTOGRAMS = (
-    "area_nm2",
-    "thickness_nm",
-    "density_thickness_nm",
-    "mean_curvature_per_nm",
-    "diameter_nm",
-    "sphericity",
-)
+# Of these the components are counted; of thickness and curvature, the vertices of all surfaces.
+_HISTOGRAMS = ("area_nm2", "diameter_nm", "sphericity", "density_thickness_nm")
 _BAR_RGB = (0, 114, 178)
 _MOST_ROWS = 500
 
@@ -144,21 +138,26 @@ def write_page(
     blocks = [
         view.paragraph(
             f"{len(rows)} components; {sum(bool(row['is_closed']) for row in rows)} are closed. Lengths are "
-            "in nanometers. Colors number the components; sections pass the middle of the volume."
+            "in nanometers. Colors tell components apart; the sections pass the center of the largest one."
         )
     ]
     labels = measured.objects.labels
     blocks += [
         view.figure(view.image(_colored(section.of(labels), back)), section.label)
-        for section in central_sections(labels.shape)
+        for section in _sections(measured)
         for back in [None if density is None else section.of(density.data)]
     ]
-    blocks.append(view.heading("Distributions over components"))
+    blocks.append(view.heading("Distributions"))
+    surfaces = [one for one in measured.surfaces if one is not None]
+    if surfaces:
+        thickness = np.concatenate([one.thickness for one in surfaces]) / 10
+        bend = np.concatenate([one.mean_curvature for one in surfaces]) * 10
+        blocks.append(_histogram("thickness in nm", thickness, "over the surfaces"))
+        blocks.append(_histogram("mean curvature in 1/nm", bend, "over the surfaces"))
     for column in _HISTOGRAMS:
         values = np.array([row[column] for row in rows if row.get(column) is not None], np.float64)
-        if len(values):
-            panel = histogram(values, title=column, threshold=None, above_rgb=_BAR_RGB)
-            blocks.append(view.figure(view.image(np.asarray(panel)), f"{column}, {len(values)} components"))
+        if len(values) > 1:
+            blocks.append(_histogram(column, values, f"of {len(values)} components"))
     profiles = [one for one in measured.densities if one is not None]
     if profiles:
         blocks.append(view.heading("Density across the membrane"))
@@ -176,6 +175,21 @@ def write_page(
         blocks.append(view.paragraph(f"The table of all {len(rows)} components is in the CSV file."))
     with atomic_text(path, overwrite=True) as stream:
         stream.write(view.page(f"Membranes of {name}", blocks))
+
+
+def _histogram(title: str, values: NDArray[np.float64], over: str) -> str:
+    panel = histogram(values, title=title, threshold=None, above_rgb=_BAR_RGB)
+    return view.figure(view.image(np.asarray(panel)), f"{title}, {over}; the counts are logarithmic")
+
+
+def _sections(measured: Measured) -> list[Section]:
+    """Return the sections through the center of the largest component."""
+    objects = measured.objects
+    sections = central_sections(objects.labels.shape)
+    if not len(objects):
+        return sections
+    center = np.rint(objects.centroids[0]).astype(int)
+    return [Section(axis=one.axis, index=int(center[one.axis])) for one in sections]
 
 
 def _short(value: Any) -> str:
