@@ -78,8 +78,8 @@ PYTHON
 
 install() { # into an environment that sees the packages of the machine, also if python3 is of an environment
   python3 -m venv --system-site-packages --without-pip "$work/venv"
-  python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))' |
-    tee "$work"/venv/lib/python3*/site-packages/machine.pth
+  local packages='import sysconfig; print(sysconfig.get_path("purelib"))'
+  python3 -c "$packages" >"$("$work/venv/bin/python" -c "$packages")/machine.pth"
   python3 - >"$work/requirements.txt" <<'PYTHON'
 import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
