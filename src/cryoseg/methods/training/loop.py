@@ -205,12 +205,6 @@ class TrainingLoop:
             group["lr"] = rate * group.get("scale", 1.0)
         loss = self._learner.loss(self.step)
         terms = loss if isinstance(loss, Mapping) else {"loss": loss}
-        values = {name: float(term.detach()) for name, term in terms.items()}
-        if not math.isfinite(values["loss"]):
-            raise TrainingError(
-                f"loss is {values['loss']} at step {self.step}: look for extreme values in the training "
-                "data, and begin in another folder with a lower --learning-rate."
-            )
         self._optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         self._processes.average_gradients(network)
@@ -220,6 +214,13 @@ class TrainingLoop:
         self._optimizer.step()
         if self._average is not None:
             self._average.update(network, self.step)
+        # Reading a value waits for the device, so the whole step is queued first.
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        if not math.isfinite(values["loss"]):
+            raise TrainingError(
+                f"loss is {values['loss']} at step {self.step}: look for extreme values in the training "
+                "data, and begin in another folder with a lower --learning-rate."
+            )
         self.step += 1
         return values
 
