@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from cryoseg.config.common import (
     Mode0,
@@ -14,6 +15,7 @@ from cryoseg.config.common import (
     overwrite_setting,
     pixel_size_setting,
 )
+from cryoseg.config.pick_membrane import read_angstrom
 from cryoseg.config.setting import Settings, range_setting, setting
 from cryoseg.errors import ConfigError
 
@@ -76,6 +78,20 @@ class MeasureConfig(Settings):
         at_most=90,
     )
     mode0: Mode0 = mode0_setting()
+    picks: Path | None = setting(
+        None,
+        help="Coordinates whose density and distances on the membranes are measured.",
+        flags=("--picks", "-p"),
+    )
+    picks_within_angstrom: float = setting(
+        100.0,
+        help="Picks at most this far from the middle of a membrane are on it, such as 100A or 10nm.",
+        flags=("--picks-within",),
+        above=0,
+        unit="angstrom",
+        read=read_angstrom,
+        metavar="LENGTH",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

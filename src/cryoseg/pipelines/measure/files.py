@@ -31,6 +31,7 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.records import hash_file
 from cryoseg.pipelines.batches.finished import Done, Job, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.measure.points import measure_points, picks_of, write_points
 from cryoseg.pipelines.measure.read import MembraneVolume, read_membranes
 from cryoseg.pipelines.measure.report import record_rows, write_page, write_table
 from cryoseg.types import Tomogram
@@ -115,10 +116,11 @@ def measure_files(
         density = tomograms.get(path)
         return Job(
             path=path,
-            outputs=output_paths(output_dir, stems[path], written),
+            outputs=output_paths(output_dir, stems[path], written, has_picks=config.picks is not None),
             identity={
                 "command": "measure",
-                "settings": {**asdict(own(path)), "min_volume": str(config.min_volume)},
+                "settings": {**asdict(own(path)), "min_volume": str(config.min_volume), "picks": None},
+                "picks": {"sha256": hash_file(config.picks)} if config.picks is not None else None,
                 "mesh_fraction": written.mesh_fraction,
                 "output_format": written.output_format,
                 "tomogram": {"sha256": hash_file(density)} if density is not None else None,
@@ -127,6 +129,7 @@ def measure_files(
                 "inputs": [path.absolute()],
                 "tomogram": density.absolute() if density is not None else None,
                 "pixel-size": own(path).pixel_size,
+                "picks": config.picks.absolute() if config.picks is not None else None,
             },
         )
 
@@ -143,10 +146,12 @@ def measure_files(
     )
 
 
-def output_paths(folder: Path, stem: str, written: MeasureOutputs) -> dict[str, Path]:
+def output_paths(folder: Path, stem: str, written: MeasureOutputs, *, has_picks: bool) -> dict[str, Path]:
     """Return the outputs of an input by kind."""
     suffix = written.output_format.suffix
     paths = {"table": folder / f"{stem}_measures.csv", "page": folder / f"{stem}_measures.html"}
+    if has_picks:
+        paths["points"] = folder / f"{stem}_points.csv"
     for kind, is_asked in (
         ("labels", written.labels),
         ("lumen", written.fill_lumen),
@@ -225,6 +230,7 @@ def _measure_file(
     begun = time.monotonic()
     volume = _read(path, config, on_event)
     source, voxel_size, threshold = volume.source, volume.voxel_size, volume.threshold
+    picks = None if config.picks is None else picks_of(config.picks, path, volume)
     objects = find_objects(volume.marked, **_limits(config.min_volume, voxel_size))
     del volume
     density = None
@@ -248,14 +254,21 @@ def _measure_file(
     _write_volumes(outputs, measured, source, written.output_format)
     _write_meshes(outputs, measured, source, written)
     rows = record_rows(measured.measures, measured.densities)
+    points = None
+    if picks is not None:
+        surfaces = [one for one in measured.surfaces if one is not None]
+        points = measure_points(surfaces, picks, voxel_size=voxel_size, within=config.picks_within_angstrom)
+        rows = points.added_to(rows)
+        write_points(outputs["points"], points)
     write_table(outputs["table"], rows)
-    write_page(outputs["page"], path.name, rows, measured, density)
+    write_page(outputs["page"], path.name, rows, measured, density, points)
     sheets = sum(one.is_sheet for one in measured.measures)
     record = {
         "input": {"shape_zyx": source.data.shape, "voxel_size_angstrom": voxel_size},
         "logit_threshold": threshold,
         "units": "nm, nm^2, nm^3, 1/nm, 1/nm^2; bending energy in units of the bending modulus",
         "components": rows,
+        "points": None if points is None else points.summary(),
         "seconds": round(time.monotonic() - begun, 2),
         "peak_memory_bytes": peak_bytes(),
     }
@@ -265,6 +278,8 @@ def _measure_file(
         "no sheet": str(len(objects) - sheets),
         "area": f"{np.nansum([one.area for one in measured.measures]):.0f} nm2",
     }
+    if points is not None:
+        columns["on membranes"] = f"{points.on_membranes} of {len(points.rows)} picks"
     return Done(record=record, columns=columns)
 
 

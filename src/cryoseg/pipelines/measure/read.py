@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,17 @@ from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import read_tomogram, require_voxel_size
+from cryoseg.io.inputs import stem
 from cryoseg.pipelines.segment.postprocess import recorded_threshold
 from cryoseg.types import BoolArray, LabelArray, Tomogram
 
 # A label volume has this share of background at least; gray values have next to none of one value.
 _LEAST_BACKGROUND = 0.2
+
+# End of the names of masks and logits.
+KIND = re.compile(
+    r"(?:_membrane|_etsam_predicted(?:_split_processing)?)?_(?P<kind>post_processed_mask|mask|logits)$", re.I
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,11 @@ class MembraneVolume:
     def voxel_size(self) -> float:
         """Voxel size in angstrom."""
         return float(self.source.geometry.voxel_size[2])
+
+
+def tomogram_stem(path: Path) -> str:
+    """Return the name of the tomogram of a mask or of logits, such as ts_01 of ts_01_membrane_mask.mrc."""
+    return KIND.sub("", stem(path))
 
 
 def read_membranes(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cryoseg.core.membranes.density import DensityThickness
 from cryoseg.core.membranes.summary import Measures
 from cryoseg.io.outputs import atomic_text
+from cryoseg.pipelines.measure.points import PointStatistics, points_blocks
 from cryoseg.types import Tomogram
 from cryoseg.view import report as view
 from cryoseg.view.sections import Section, central_sections, grey_range, histogram, to_grey
@@ -47,6 +48,9 @@ _SHOWN = (
     "curvature_diameter_nm",
     "touches_border",
     "wedge_share",
+    "points",
+    "points_per_nm2",
+    "nearest_point_nm",
 )
 # Of these the components are counted; of thickness and curvature, the vertices of all surfaces.
 _HISTOGRAMS = ("area_nm2", "diameter_nm", "sphericity", "density_thickness_nm")
@@ -118,7 +122,12 @@ def _cell(value: Any) -> str:
 
 
 def write_page(
-    path: Path, name: str, rows: Sequence[Row], measured: Measured, density: Tomogram | None
+    path: Path,
+    name: str,
+    rows: Sequence[Row],
+    measured: Measured,
+    density: Tomogram | None,
+    points: PointStatistics | None,
 ) -> None:
     """Write a page with sections in the colors of the components, histograms, and the table.
 
@@ -134,6 +143,8 @@ def write_page(
         Components with their surfaces and densities.
     density
         Tomogram behind the components; None draws them on white.
+    points
+        Statistics of picks; None without picks.
     """
     blocks = [
         view.paragraph(
@@ -167,6 +178,8 @@ def write_page(
             view.paragraph(f"Two leaflets are resolved in {found} of {patches} patches of the mid-surfaces.")
         )
         blocks.append(view.figure(_profile(profiles), "Mean density along the normal, from -8 to 8 nm."))
+    if points is not None:
+        blocks += points_blocks(points)
     blocks.append(view.heading("Components"))
     columns = [column for column in _SHOWN if rows and column in rows[0]]
     cells = [[_short(row[column]) for column in columns] for row in rows[:_MOST_ROWS]]

@@ -23,7 +23,7 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.records import hash_file
 from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.pipelines.measure.read import MembraneVolume, read_membranes
+from cryoseg.pipelines.measure.read import KIND, MembraneVolume, read_membranes, tomogram_stem
 from cryoseg.pipelines.pick.coordinates import (
     PicksRequest,
     output_paths,
@@ -36,10 +36,7 @@ from cryoseg.types import Picks
 from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
-# Ends of the names of masks and logits, of which the first one is taken.
-_ENDS = re.compile(
-    r"(?:_membrane|_etsam_predicted(?:_split_processing)?)?_(?P<kind>post_processed_mask|mask|logits)$", re.I
-)
+# Of several files of a tomogram, the first of these is taken.
 _PREFERRED = ("post_processed_mask", "mask", "logits")
 
 
@@ -93,7 +90,7 @@ def pick_on_membranes(
     items, unused = _one_of_each(resolve_inputs(inputs, leave_out=re.compile(r"_components\.")))
     good = [item.path for item in items if item.is_new]
     listed = {item.path: item.listed for item in items if item.listed is not None}
-    stems = {path: _ENDS.sub("", name) for path, name in output_stems(good).items()}
+    stems = {path: KIND.sub("", name) for path, name in output_stems(good).items()}
 
     def own(path: Path) -> MembranePickRequest:
         entry = listed.get(path)
@@ -101,7 +98,7 @@ def pick_on_membranes(
         return replace(
             request,
             pixel_size=request.pixel_size or (None if entry is None else entry.pixel_size),
-            tomogram=name or tomogram_name(request.outputs.tomogram_name, path) or _ENDS.sub("", stem(path)),
+            tomogram=name or tomogram_name(request.outputs.tomogram_name, path) or tomogram_stem(path),
         )
 
     def plan(path: Path) -> Job:
@@ -198,7 +195,7 @@ def _one_of_each(items: Sequence[InputItem]) -> tuple[list[InputItem], dict[Path
     """
     best: dict[Path, tuple[int, Path]] = {}
     unused: dict[Path, Path] = {}
-    found = [(item.path, match) for item in items if item.is_new and (match := _ENDS.search(stem(item.path)))]
+    found = [(item.path, match) for item in items if item.is_new and (match := KIND.search(stem(item.path)))]
     for path, match in sorted(found, key=lambda one: _PREFERRED.index(one[1]["kind"].lower())):
         tomogram = path.with_name(stem(path)[: match.start()])
         rank = _PREFERRED.index(match["kind"].lower())
