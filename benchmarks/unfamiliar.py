@@ -78,7 +78,9 @@ def tuned_dog(data: Path, specimen: Specimen) -> tuple[float, float, float, floa
     fields = [field for field in fields_of(data, specimen) if field.role == TRAIN][:4]
     images = [read_micrograph(field.image).data for field in fields]
     best = (-1.0, FIXED)
-    for setting in itertools.product(FINE, WIDE, APART):
+    for setting in itertools.product((*FINE, 0.25, 0.35), (*WIDE, 0.7, 1.0), APART):
+        if setting[0] >= setting[1]:
+            continue
         curves = [
             scored(field, dog(image, specimen.diameter_px, setting), image.shape, 0.0).curve
             for field, image in zip(fields, images, strict=True)

@@ -141,8 +141,8 @@ WEIGHTS: dict[str, Weights] = {
         _ours(
             "particle_mixed",
             purpose="bundled particle picking in micrographs, what `pick` takes by default",
-            source="particle_tiny, fine-tuned by this repository on simulated micrographs and on "
-            "EMPIAR-10017 as CryoSegNet (MIT) prepared it",
+            source="particle_tiny, fine-tuned by this repository on simulated micrographs and on published "
+            "ones of EMPIAR-10017, EMPIAR-10028 and EMPIAR-10146",
         ),
         _ours(
             "particle_tiny",
