@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from cryoseg.cli.batch_options import CpuBatchOptions, run_command
 from cryoseg.cli.options import Inputs, OutputDir, Verbosity
 from cryoseg.config.batch import ClusterChoice
 from cryoseg.config.measure import MeasureConfig, MeasureOutputs
-from cryoseg.config.setting import setting
 
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
@@ -21,12 +20,6 @@ def measure(
     inputs: Inputs,
     *,
     output_dir: OutputDir = Path(),
-    tomogram: Annotated[
-        Path | None,
-        setting(
-            help="Tomogram of the mask, or a folder of tomograms, to measure leaflet distances too.",
-        ),
-    ] = None,
     config: MeasureConfig,
     outputs: MeasureOutputs,
     options: CpuBatchOptions,
@@ -50,7 +43,6 @@ def measure(
             output_dir,
             config,
             written=outputs,
-            tomogram=tomogram,
             batch=batch,
             on_event=console,
         )

@@ -78,6 +78,10 @@ class MeasureConfig(Settings):
         at_most=90,
     )
     mode0: Mode0 = mode0_setting()
+    tomogram: Path | None = setting(
+        None,
+        help="Tomogram of the mask, or a folder of tomograms, to measure leaflet distances too.",
+    )
     picks: Path | None = setting(
         None,
         help="Coordinates whose density and distances on the membranes are measured.",

@@ -164,12 +164,14 @@ def test_the_tomogram_gives_leaflet_distances_and_must_fit(tmp_path, mask):
     write_logits(tmp_path / "tomograms" / "ts_1.mrc", density.astype(np.float32), GEOMETRY, label="test")
     write_logits(tmp_path / "tomograms" / "ts_2.mrc", density[1:].astype(np.float32), GEOMETRY, label="test")
     path = tmp_path / "ts_1_membrane_mask.mrc"
-    measure_files([path], tmp_path, tomogram=tmp_path / "tomograms")
+    measure_files([path], tmp_path, MeasureConfig(tomogram=tmp_path / "tomograms"))
     row = rows_of(tmp_path / "ts_1_membrane_mask_measures.csv")[0]
     assert float(row["density_thickness_nm"]) == pytest.approx(4, abs=0.3)
     assert int(row["density_patches_measured"]) > 5
     outputs = MeasureOutputs(overwrite=True)
-    report = measure_files([path], tmp_path, written=outputs, tomogram=tmp_path / "tomograms" / "ts_2.mrc")
+    report = measure_files(
+        [path], tmp_path, MeasureConfig(tomogram=tmp_path / "tomograms" / "ts_2.mrc"), written=outputs
+    )
     assert "Give the tomogram of this mask" in report.rows[0].message
 
 

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,34 +33,12 @@ from cryoseg.pipelines.batches.finished import Done, Job, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.measure.points import measure_points, picks_of, write_points
 from cryoseg.pipelines.measure.read import MembraneVolume, read_membranes
-from cryoseg.pipelines.measure.report import record_rows, write_page, write_table
+from cryoseg.pipelines.measure.report import Measured, record_rows, write_page, write_table
 from cryoseg.types import Tomogram
 
 # Components are measured by this many threads; numpy and scipy release the lock for most of the time.
 _THREADS = 2
 _OWN = re.compile(r"_(?:labels|lumen|midline|measures)\.", re.I)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """The result for one input.
-
-    Attributes
-    ----------
-    objects
-        Components of the mask.
-    surfaces
-        Mid-surface of each component; None for one that is no sheet.
-    densities
-        Leaflet distances of each component; None without a tomogram or surface.
-    measures
-        Figures of each component.
-    """
-
-    objects: Objects
-    surfaces: list[Surface | None]
-    densities: list[DensityThickness | None]
-    measures: list[Measures]
 
 
 def measure_files(
@@ -69,7 +47,6 @@ def measure_files(
     config: MeasureConfig = MeasureConfig(),
     *,
     written: MeasureOutputs = MeasureOutputs(),
-    tomogram: Path | None = None,
     batch: Batch = Batch(),
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -83,8 +60,6 @@ def measure_files(
         Output folder, which is made if it is missing.
     config, written
         What is measured and written.
-    tomogram
-        Tomogram of the only input, or a folder of tomograms, for the thickness in the density.
     batch
         Part of the inputs to process.
     on_event
@@ -107,7 +82,7 @@ def measure_files(
     items = resolve_inputs(inputs, leave_out=_OWN)
     stems = output_stems([item.path for item in items if item.is_new])
     sizes = listed_pixel_sizes(items)
-    tomograms = _match_tomograms(items, tomogram)
+    tomograms = _match_tomograms(items, config.tomogram)
 
     def own(path: Path) -> MeasureConfig:
         return replace(config, pixel_size=config.pixel_size or sizes.get(path))
@@ -119,7 +94,12 @@ def measure_files(
             outputs=output_paths(output_dir, stems[path], written, has_picks=config.picks is not None),
             identity={
                 "command": "measure",
-                "settings": {**asdict(own(path)), "min_volume": str(config.min_volume), "picks": None},
+                "settings": {
+                    **asdict(own(path)),
+                    "min_volume": str(config.min_volume),
+                    "picks": None,
+                    "tomogram": None,
+                },
                 "picks": {"sha256": hash_file(config.picks)} if config.picks is not None else None,
                 "mesh_fraction": written.mesh_fraction,
                 "output_format": written.output_format,

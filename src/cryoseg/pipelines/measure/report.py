@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.core.membranes.density import DensityThickness
+from cryoseg.core.membranes.midsurface import Surface
+from cryoseg.core.membranes.objects import Objects
 from cryoseg.core.membranes.summary import Measures
 from cryoseg.io.outputs import atomic_text
 from cryoseg.pipelines.measure.points import PointStatistics, points_blocks
 from cryoseg.types import Tomogram
 from cryoseg.view import report as view
 from cryoseg.view.sections import Section, central_sections, grey_range, histogram, to_grey
-
-if TYPE_CHECKING:
-    from cryoseg.pipelines.measure.files import Measured
 
 # Columns with a unit that is not the name's.
 _UNITS = {
@@ -58,6 +57,28 @@ _BAR_RGB = (0, 114, 178)
 _MOST_ROWS = 500
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The result for one input.
+
+    Attributes
+    ----------
+    objects
+        Components of the mask.
+    surfaces
+        Mid-surface of each component; None for one that is no sheet.
+    densities
+        Leaflet distances of each component; None without a tomogram or surface.
+    measures
+        Figures of each component.
+    """
+
+    objects: Objects
+    surfaces: list[Surface | None]
+    densities: list[DensityThickness | None]
+    measures: list[Measures]
 
 
 def record_rows(measures: Sequence[Measures], densities: Sequence[DensityThickness | None]) -> list[Row]:
