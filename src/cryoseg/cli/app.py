@@ -108,7 +108,7 @@ COMMANDS = {
     "measure": Entry(
         "measure:measure", "Measure area, thickness, curvature and size of the membranes in masks."
     ),
-    "pick": Entry("pick:pick", "Pick particles in micrographs or tomograms."),
+    "pick": Entry("pick:pick", "Pick particles in micrographs or tomograms, or place points on membranes."),
     "convert": Entry("convert:convert", "Convert coordinates between formats."),
     "view": Entry(
         "view:view",

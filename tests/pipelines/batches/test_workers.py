@@ -54,5 +54,8 @@ def test_sigterm_ends_all_workers_in_good_order(tmp_path: Path) -> None:
     assert "failed" not in statuses
     assert statuses.count("not done") >= 1
     done = {row[0] for row in told["rows"] if row[1] == "done"}
-    assert {f"{path.stem}.txt" for path in (tmp_path / "out").glob("*.json")} == done
+    finished = {f"{path.stem}.txt" for path in (tmp_path / "out").glob("*.json")}
+    assert done <= finished
+    # A signal between the record and its row leaves the row "not done"; the next run skips this input.
+    assert len(finished - done) <= 2
     assert not list((tmp_path / "out").glob(".*"))
