@@ -131,7 +131,7 @@ def read_dynamo(path: Path, frame: PickFrame) -> PickSets:
                 f"{path}: line {number} has {len(rows[-1])} numbers; a table of Dynamo has {DYNAMO_NEEDED} "
                 "or more, as many in every line."
             )
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+    table = np.array(rows, dtype=np.float64, ndmin=2)
     names = dict(zip(DYNAMO_COLUMNS, table.T, strict=False))
     return _sets(path, names if rows else dict.fromkeys(DYNAMO_COLUMNS, np.empty(0)), TBL, _table_map(path))
 
