@@ -96,6 +96,12 @@ def test_a_table_map_names_the_tomograms_of_dynamo(tmp_path: Path, name: str) ->
     assert list(read_picks(tmp_path / "crop.tbl")) == ["/data/TS 03.mrc", "/data/TS_12.mrc"]
 
 
+def test_an_empty_table_of_dynamo_has_no_picks(tmp_path: Path) -> None:
+    path = tmp_path / "empty.tbl"
+    path.write_text("\n")
+    assert sum(len(picks.centers) for picks in read_picks(path).values()) == 0
+
+
 def test_rows_of_a_motive_list(tmp_path: Path) -> None:
     row = [0.0] * 20
     row[0], row[3], row[4], row[5], row[19] = 0.75, 9, 3, 1, 2
