@@ -151,8 +151,16 @@ class TileGrid:
 
     def cut(self, image: FloatArray) -> FloatArray:
         """Cut (C, y, x) channels into (tiles, C, side, side); an image smaller than a tile is padded."""
-        image = self.padded(image)
-        return np.stack([image[:, y : y + self.side, x : x + self.side] for y, x in self.corners])
+        return np.stack(self.views(self.padded(image)))
+
+    def views(self, image: Any) -> list[Any]:
+        """Return the tiles (C, side, side) of a padded (C, y, x) array or tensor, without copies."""
+        return [image[:, y : y + self.side, x : x + self.side] for y, x in self.corners]
+
+    def add_tiles(self, total: Any, tiles: Any, window: Any) -> None:
+        """Add (tiles, side, side) values times `window` to the padded (y, x) array or tensor `total`."""
+        for (y, x), tile in zip(self.corners, tiles, strict=True):
+            total[y : y + self.side, x : x + self.side] += tile * window
 
     def over(self, signal: BoolArray) -> TileGrid:
         """Return the grid of the tiles that contain at least one True pixel of `signal` (y, x)."""
@@ -165,10 +173,9 @@ class TileGrid:
 
     def stitch(self, tiles: FloatArray) -> FloatArray:
         """Blend (tiles, side, side) values into (y, x): weighted means in overlaps, 0 outside all tiles."""
-        window, weight = self.window(), self.weight()
+        weight = self.weight()
         total = np.zeros_like(weight)
-        for (y, x), tile in zip(self.corners, tiles, strict=True):
-            total[y : y + self.side, x : x + self.side] += tile * window
+        self.add_tiles(total, tiles, self.window())
         merged: FloatArray = np.divide(total, weight, out=total, where=weight > 0)
         return merged[: self.shape[0], : self.shape[1]]
 
@@ -180,8 +187,7 @@ class TileGrid:
     def weight(self) -> FloatArray:
         """Return the sum of the weights of all tiles in each pixel of the padded image."""
         total = np.zeros((max(self.shape[0], self.side), max(self.shape[1], self.side)), np.float32)
-        for y, x in self.corners:
-            total[y : y + self.side, x : x + self.side] += self.window()
+        self.add_tiles(total, np.ones(len(self.corners), np.float32), self.window())
         return total
 
 

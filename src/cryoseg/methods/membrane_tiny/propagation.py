@@ -162,14 +162,12 @@ class _Blend:
 
     def cut(self, channels: torch.Tensor) -> torch.Tensor:
         """Cut (C, y, x) into (tiles, C, side, side)."""
-        side = self._grid.side
-        return torch.stack([channels[:, y : y + side, x : x + side] for y, x in self._grid.corners])
+        return torch.stack(self._grid.views(channels))
 
     def stitch(self, tiles: torch.Tensor) -> torch.Tensor:
         """Blend (tiles, side, side) into (y, x)."""
-        side, (height, width) = self._grid.side, self._grid.shape
+        height, width = self._grid.shape
         total = torch.zeros_like(self._weight)
-        for (y, x), tile in zip(self._grid.corners, tiles, strict=True):
-            total[y : y + side, x : x + side] += tile * self._window
+        self._grid.add_tiles(total, tiles, self._window)
         merged = torch.where(self._weight > 0, total / self._weight, 0)
         return merged[:height, :width].contiguous()

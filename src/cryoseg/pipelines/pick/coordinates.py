@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Self
 
 from cryoseg.config.pick import PickFormat, PickOutputs
 from cryoseg.errors import InputError
 from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import stem
 from cryoseg.io.outputs import ANNOTATION_SUFFIX
-from cryoseg.io.picks.copick_project import CopickOutput
+from cryoseg.io.picks.copick_project import CopickOutput, copick_output
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks
 from cryoseg.io.picks.portal_annotation import PortalAnnotation
 from cryoseg.io.picks.relion_frame import RelionFrame
+from cryoseg.io.records import hash_file
 from cryoseg.pipelines.pick.joint import RELION_FORMATS
-from cryoseg.types import Picks
+from cryoseg.types import ListedImage, Picks
 
 MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
 
@@ -69,6 +71,46 @@ class PicksRequest:
                 "the unbinned size of the tomogram. Pass --tomograms-star, or --unbinned-pixel-size and "
                 "--unbinned-size."
             )
+
+    def prepared(self, inputs: Sequence[str | Path]) -> Self:
+        """Return the request with its copick project, after `check_frames`."""
+        self.check_frames()
+        project = copick_output(self.outputs.copick, inputs, overwrite=self.outputs.overwrite)
+        return replace(self, project=project)
+
+    def of_tomogram(self, path: Path, listed: ListedImage | None) -> Self:
+        """Return the request with the pixel size and name of one tomogram, as a list of inputs gives them."""
+        entry = listed or ListedImage(name="")
+        return replace(
+            self,
+            pixel_size=self.pixel_size or entry.pixel_size,
+            tomogram=entry.tomogram or tomogram_name(self.outputs.tomogram_name, path),
+        )
+
+    def identity(self, path: Path) -> dict[str, Any]:
+        """Return what determines the coordinate files of one tomogram, beside model and settings."""
+        metadata = self.outputs.portal_annotation
+        return {
+            "reading": {"pixel_size": self.pixel_size},
+            "relion": self.frame_of(path),
+            "tomogram": self.tomogram,
+            "copick": self._stored(),
+            "portal_annotation": None if metadata is None else {"sha256": hash_file(metadata)},
+        }
+
+    def options(self, path: Path) -> dict[str, Any]:
+        """Return the options by which a command repeats the request for one tomogram."""
+        metadata = self.outputs.portal_annotation
+        return {
+            "inputs": [path.absolute()],
+            "pixel-size": self.pixel_size,
+            "copick": self._stored(),
+            "portal-annotation": None if metadata is None else metadata.absolute(),
+            "tomogram-name": tomogram_rule(self.tomogram, path),
+        }
+
+    def _stored(self) -> str | None:
+        return None if self.project is None else self.project.uri("picks")
 
     def frame_of(self, path: Path) -> RelionFrame | None:
         """Return the frame of a tomogram, if an output format needs frames.

@@ -18,17 +18,13 @@ from cryoseg.events import OnEvent, Report, Row, Status, ignore
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
-from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.records import hash_file
 from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.measure.read import KIND, MembraneVolume, read_membranes, tomogram_stem
 from cryoseg.pipelines.pick.coordinates import (
     PicksRequest,
     output_paths,
-    tomogram_name,
-    tomogram_rule,
     write_formats,
 )
 from cryoseg.pipelines.pick.joint import write_joint_files
@@ -81,10 +77,7 @@ def pick_on_membranes(
     InputError
         If a format of RELION lacks its frame.
     """
-    request.check_frames()
-    outputs = request.outputs
-    project = copick_output(outputs.copick, inputs, overwrite=outputs.overwrite)
-    request = replace(request, project=project)
+    request, outputs = request.prepared(inputs), request.outputs
     if not batch.is_dry:
         make_folder(output_dir)
     items, unused = _one_of_each(resolve_inputs(inputs, leave_out=re.compile(r"_components\.")))
@@ -93,36 +86,14 @@ def pick_on_membranes(
     stems = {path: KIND.sub("", name) for path, name in output_stems(good).items()}
 
     def own(path: Path) -> MembranePickRequest:
-        entry = listed.get(path)
-        name = "" if entry is None else entry.tomogram
-        return replace(
-            request,
-            pixel_size=request.pixel_size or (None if entry is None else entry.pixel_size),
-            tomogram=name or tomogram_name(request.outputs.tomogram_name, path) or tomogram_stem(path),
-        )
+        mine = request.of_tomogram(path, listed.get(path))
+        return replace(mine, tomogram=mine.tomogram or tomogram_stem(path))
 
     def plan(path: Path) -> Job:
-        request = own(path)
-        metadata = request.outputs.portal_annotation
-        stored = None if request.project is None else request.project.uri("picks")
-        identity = {
-            "command": "pick",
-            "settings": asdict(request.config),
-            "reading": {"pixel_size": request.pixel_size},
-            "relion": request.frame_of(path),
-            "tomogram": request.tomogram,
-            "copick": stored,
-            "portal_annotation": None if metadata is None else {"sha256": hash_file(metadata)},
-        }
-        options = {
-            "inputs": [path.absolute()],
-            "pixel-size": request.pixel_size,
-            "copick": stored,
-            "portal-annotation": None if metadata is None else metadata.absolute(),
-            "tomogram-name": tomogram_rule(request.tomogram, path),
-        }
+        mine = own(path)
+        identity = {"command": "pick", "settings": asdict(mine.config), **mine.identity(path)}
         paths = output_paths(output_dir, stems[path], outputs)
-        return Job(path=path, outputs=paths, identity=identity, options=options)
+        return Job(path=path, outputs=paths, identity=identity, options=mine.options(path))
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         return _pick_one(path, outputs, own(path), on_event=on_event)

@@ -24,7 +24,6 @@ from cryoseg.io.images.volumes import (
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import folder_of, make_folder
 from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
-from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.records import hash_file
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
@@ -37,13 +36,11 @@ from cryoseg.pipelines.pick.coordinates import (
     PicksRequest,
     mask_file,
     output_paths,
-    tomogram_name,
-    tomogram_rule,
     write_formats,
 )
 from cryoseg.pipelines.pick.joint import write_joint_files
 from cryoseg.pipelines.pick.tomogram import check_tomogram, pick_tomogram
-from cryoseg.types import BoolArray, ListedImage, Tomogram
+from cryoseg.types import BoolArray, Tomogram
 from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png
 
@@ -97,10 +94,7 @@ def pick_files(
     CryosegError
         If there is no such model or device, or a format of RELION lacks its frame.
     """
-    outputs, mask = request.outputs, request.mask
-    request.check_frames()
-    project = copick_output(outputs.copick, inputs, overwrite=outputs.overwrite)
-    request = replace(request, project=project)
+    request, outputs, mask = request.prepared(inputs), request.outputs, request.mask
     items = resolve_inputs(inputs)
     good = [item.path for item in items if item.is_new]
     stems = output_stems(good)
@@ -146,39 +140,23 @@ def _pick_here(
 
     def own(path: Path) -> TomogramPickRequest:
         mask = None if request.mask is None else mask_file(request.mask, stems[path])
-        entry = listed.get(path, ListedImage(name=""))
-        return replace(
-            request,
-            mask=mask,
-            pixel_size=request.pixel_size or entry.pixel_size,
-            tomogram=entry.tomogram or tomogram_name(request.outputs.tomogram_name, path),
-        )
+        return replace(request.of_tomogram(path, listed.get(path)), mask=mask)
 
     def plan(path: Path) -> Job:
-        request = own(path)
-        mask, pixel_size = request.mask, request.pixel_size
-        metadata = request.outputs.portal_annotation
-        stored = None if request.project is None else request.project.uri("picks")
+        mine = own(path)
+        mask = mine.mask
         identity = {
             "command": "pick",
             "model": model_identity,
-            "settings": asdict(request.config),
-            "reading": {"pixel_size": pixel_size},
-            "output_format": request.outputs.output_format,
+            "settings": asdict(mine.config),
+            "output_format": mine.outputs.output_format,
             "mask": None if mask is None else {"sha256": hash_file(mask)},
-            "relion": request.frame_of(path),
-            "tomogram": request.tomogram,
-            "copick": stored,
-            "portal_annotation": None if metadata is None else {"sha256": hash_file(metadata)},
+            **mine.identity(path),
         }
         options = {
-            "inputs": [path.absolute()],
-            "model": request.model.absolute(),
+            **mine.options(path),
+            "model": mine.model.absolute(),
             "mask": None if mask is None else mask.absolute(),
-            "pixel-size": pixel_size,
-            "copick": stored,
-            "portal-annotation": None if metadata is None else metadata.absolute(),
-            "tomogram-name": tomogram_rule(request.tomogram, path),
         }
         return Job(
             path=path,
