@@ -108,7 +108,8 @@ run() {
   export PYTHONPATH=$PWD/src
   echo "installed after $SECONDS s"
   # The tests come first and leave half of the time to the measurements.
-  timeout $((seconds_at_most / 2)) python -m pytest -v -n 3 --dist loadfile -m gpu tests/gpu --durations=10 2>&1 |
+  timeout $((seconds_at_most / 2)) env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=2 \
+    python -m pytest -p xdist -n 8 --dist worksteal -v -m gpu tests/gpu --durations=10 2>&1 |
     tee "$results/tests.log" || status=1
   echo "tested after $SECONDS s"
   left=$((seconds_at_most - SECONDS))

@@ -7,6 +7,7 @@ of this implementation, all where the published one has no defined result.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,17 +29,15 @@ from cryoseg.config.segment import (
 from cryoseg.core.grids.blank import set_blank
 from cryoseg.core.grids.robust import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
-from cryoseg.methods.device import autocast, release_memory, slices_at_once
+from cryoseg.methods.cuda_graphs import replay_on_cuda
+from cryoseg.methods.device import autocast, release_memory, slices_at_once, to_host
 from cryoseg.methods.model_file import load_state_dict, load_strict
 from cryoseg.methods.sam.sam2_config import build_predictor
-from cryoseg.methods.sam.sam2_volume import VolumePredictor
+from cryoseg.methods.sam.sam2_volume import REPLAYED, VolumePredictor
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput, no_progress
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"
-# Mean and standard deviation of the training images of SAM 2; ETSAM applies them to grey values in [0, 1].
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
 # Source: the simulated part of the training set of ETSAM.
 ASSUMED_PIXEL_SIZE_ANGSTROM = 10.0
 # Peak memory of a process on a CPU without its volumes; a CPU always encodes one slice at a time.
@@ -122,6 +121,8 @@ def segment(
     stage2_input = np.empty(data.shape, np.float32) if execution.keep_stages else None
     for stage, checkpoint in enumerate(files.stages, start=1):
         predictor = load_predictor(checkpoint, files.sam2_config or CONFIG, device)
+        if not execution.memory_level:
+            replay_on_cuda(predictor, *REPLAYED)
         done = 0
         for view, logits in volumes.items():
             backward = view is Direction.BACKWARD
@@ -153,7 +154,7 @@ def segment(
 
 
 class NetworkInput:
-    """Slices resized to the network's square of `side` pixels and normalized as its training images were.
+    """Slices resized to the network's square of `side` pixels.
 
     `plane` returns slice z of `depth` slices as (y, x) floats.
     """
@@ -162,18 +163,16 @@ class NetworkInput:
         self._plane = plane
         self._depth = depth
         self._side = side
-        self._mean = torch.tensor(IMAGE_MEAN)[:, None, None]
-        self._std = torch.tensor(IMAGE_STD)[:, None, None]
 
     def __len__(self) -> int:
         return self._depth
 
     def __getitem__(self, z: int) -> torch.Tensor:
-        """Return slice z as (3, side, side) float32, resized to a square and normalized."""
+        """Return slice z as (1, side, side) float32, resized to a square."""
         image = Image.fromarray(self._plane(z).astype(np.float32))
         # Pillow's bicubic is part of the model: torch's antialiased bicubic gives other bits.
         square = np.array(image.resize((self._side, self._side), Image.Resampling.BICUBIC))
-        return (torch.from_numpy(square).expand(3, -1, -1) - self._mean) / self._std
+        return torch.from_numpy(square)[None]
 
 
 class StagePass:
@@ -209,7 +208,8 @@ class StagePass:
     ) -> Iterator[None]:
         """Overwrite the logits of the previous stage slice by slice, and yield after each slice.
 
-        A slice is read for stage 2 before it is written, so one volume holds both.
+        A slice is read for stage 2 before it is written, so one volume holds both. The last slice is written
+        after the last yield.
         """
         logits = self._logits[:, window[0], window[1]]
         source = self._stage1_plane(window) if stage == 1 else self._stage2_plane(window, logits)
@@ -230,9 +230,15 @@ class StagePass:
                     predictor.start_without_prompt(state, z)
                 else:
                     predictor.prompt_with_mask(state, z, torch.from_numpy(mask))
+            copying: deque[tuple[int, Callable[[], FloatArray]]] = deque()
             for z, found in predictor.propagate(state, encode_ahead=ahead):
-                logits[z] = found.cpu().numpy()
+                copying.append((z, to_host(found)))
+                if len(copying) > 1:
+                    done, copied = copying.popleft()
+                    logits[done] = copied()
                 yield
+            for done, copied in copying:
+                logits[done] = copied()
 
     def _stage1_plane(self, window: Window) -> PlaneSource:
         return lambda z: self._grey(self._data[z][window])

@@ -40,7 +40,7 @@ from cryoseg.methods.etsam.training_network import (
 from cryoseg.methods.membranes import Pair, TrainingPairs, read_labels, write_stage1_logits
 from cryoseg.methods.model_file import load_state_dict, load_strict
 from cryoseg.methods.sam.sam2_config import build_predictor
-from cryoseg.methods.sam.sam2_volume import VolumePredictor
+from cryoseg.methods.sam.sam2_volume import VolumePredictor, normalized
 from cryoseg.methods.segmenter import Execution
 from cryoseg.methods.training.learner import Learner, best_threshold, dice_by_threshold
 from cryoseg.methods.training.run import Runtime, TrainingRun
@@ -105,7 +105,7 @@ def sample_slice_clip(
     images = _jitter(images, rng, config)
     network = NetworkInput(lambda t: images[t].numpy(), len(images), side)
     return (
-        torch.stack([network[t] for t in range(len(images))]),
+        normalized(torch.stack([network[t] for t in range(len(images))])),
         functional.interpolate(labels[:, None].float(), size=(side, side), mode="nearest-exact")[:, 0].to(
             torch.int8
         ),

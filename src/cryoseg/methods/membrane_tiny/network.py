@@ -25,10 +25,12 @@ from cryoseg.core.grids.resample import Resampled, Slices, nearest, tile_grid, t
 from cryoseg.core.grids.robust import robust_map
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.errors import ConfigError, WeightsError
+from cryoseg.methods.cuda_graphs import replay_on_cuda
 from cryoseg.methods.device import autocast
 from cryoseg.methods.membrane_tiny.propagation import CHANNELS, TiledVolume, propagate, tiles_at_once
 from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors
 from cryoseg.methods.sam.fine_sam2 import FineSam2
+from cryoseg.methods.sam.sam2_volume import REPLAYED
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput, no_progress
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
@@ -140,6 +142,8 @@ def run_stages(
         network = build_stage(stage, side)
         load_strict(network, load_stage(stage), f"stage {stage}")
         network.to(execution.device).eval()
+        if not execution.memory_level:
+            replay_on_cuda(network, *REPLAYED)
 
         def count() -> None:
             slices[stage] += 1

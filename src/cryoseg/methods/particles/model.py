@@ -16,6 +16,7 @@ from cryoseg.core.grids.resample import tile_grid
 from cryoseg.core.grids.robust import particle_view
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.inputs import expand_home, is_file
+from cryoseg.methods.cuda_graphs import replay_on_cuda
 from cryoseg.methods.model_file import is_model_file
 from cryoseg.methods.particles.files import Loaded, ParticleRecipe, read_particle_file
 from cryoseg.methods.particles.fit import given_points
@@ -65,6 +66,7 @@ class ParticleModel:
         self, loaded: Loaded, *, name: str, device: torch.device, mode: NativeMode = NativeMode.GRID
     ) -> None:
         self.network = loaded.network.to(device).eval()
+        replay_on_cuda(self.network, "sam.image_encoder.forward")
         self.recipe, self.hashes, self.remarks = loaded.recipe, loaded.hashes, loaded.remarks
         self.name, self.device, self.mode = name, device, mode
         if mode is NativeMode.AMG and self.recipe.normalization is InputScale.GREY:

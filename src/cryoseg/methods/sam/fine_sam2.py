@@ -250,5 +250,5 @@ class FineSam2(SAM2Base):
         return out["pred_masks"][:, 0].float()
 
 
-class FineVolumePredictor(FineSam2, VolumePredictor):
+class FineVolumePredictor(VolumePredictor, FineSam2):
     """The fine network as a predictor, for `--sam2-config` of a network with its encoder and decoder."""

@@ -20,8 +20,22 @@ from cryoseg.methods.device import ready_for_transfer
 
 State = dict[str, Any]
 # A single thread resizes about 30 slices of 928 x 960 pixels in a second, fewer than a GPU segments.
-READERS = 2
+READERS = 4
+# Methods of a SAM 2 network whose kernels are replayed on CUDA: together nearly the whole work on a slice.
+REPLAYED = ("forward_image", "memory_attention.forward", "_forward_sam_heads", "_encode_new_memory")
 OBJECT_ID = 1  # a volume is segmented as one object
+
+
+# Mean and standard deviation of the training images of SAM 2; ETSAM applies them to grey values in [0, 1].
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+def normalized(grey: Tensor) -> Tensor:
+    """Return the (..., 3, S, S) images that SAM 2 reads from (..., 1, S, S) grey values in [0, 1]."""
+    # Tensors of the three values would have to be copied to the device, which a CUDA graph cannot record.
+    channels = [(grey - mean) / std for mean, std in zip(IMAGE_MEAN, IMAGE_STD, strict=True)]
+    return torch.cat(channels, dim=-3)
 
 
 class SliceImages(Protocol):
@@ -32,7 +46,10 @@ class SliceImages(Protocol):
         ...
 
     def __getitem__(self, z: int, /) -> Tensor:
-        """Return slice `z` as (C, S, S) float32, with the image size S of the network."""
+        """Return slice `z` as (C, S, S) float32, with the image size S of the network.
+
+        A single channel has grey values in [0, 1], and the predictor applies `normalized` to it.
+        """
         ...
 
 
@@ -42,6 +59,13 @@ class VolumePredictor(SAM2VideoPredictor):
     Call `prompt_with_mask` or `start_without_prompt`, then iterate over `propagate`. Each pass needs a new
     state.
     """
+
+    def forward_image(self, img_batch: Tensor) -> dict[str, Any]:
+        """Compute the features of (B, C, S, S) images; images of one channel are `normalized` first."""
+        features: dict[str, Any] = super().forward_image(
+            normalized(img_batch) if img_batch.shape[1] == 1 else img_batch
+        )
+        return features
 
     @torch.inference_mode()
     def init_state_from_slices(
