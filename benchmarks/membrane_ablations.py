@@ -20,7 +20,7 @@ from torch import Tensor
 from cryoseg.config.segment import Polarity
 from cryoseg.core.metrics.statistics import mean_with_interval
 from cryoseg.methods.membrane_tiny.clips import load_volume
-from cryoseg.methods.membrane_tiny.propagation import LOGIT_OFFSETS, SLICE_OFFSETS
+from cryoseg.methods.membrane_tiny.network import LOGIT_OFFSETS, SLICE_OFFSETS
 from cryoseg.methods.membrane_tiny.train import best_network, volume_logits
 from cryoseg.methods.membranes import TrainingPairs, find_pairs
 from cryoseg.methods.training.learner import LOGIT_BINS, dice_by_threshold

@@ -24,8 +24,7 @@ from cryoseg.config.cet_pick import Arch
 from cryoseg.config.prompt_sam import PromptConfig
 from cryoseg.methods.cet_pick.network import build as build_cet_pick
 from cryoseg.methods.etsam.network import CONFIG
-from cryoseg.methods.membrane_tiny.network import build_stage
-from cryoseg.methods.membrane_tiny.propagation import CHANNELS
+from cryoseg.methods.membrane_tiny.network import CHANNELS, build_stage
 from cryoseg.methods.particles.files import read_particle_file
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import PUBLISHED

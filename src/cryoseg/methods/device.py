@@ -87,11 +87,6 @@ def slices_at_once(device: torch.device) -> int:
     return 4 if device.type == "cuda" else 1
 
 
-def ready_for_transfer(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor of any shape in memory from which it can be copied while the device computes."""
-    return tensor.pin_memory() if device.type == "cuda" else tensor
-
-
 def to_host(tensor: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
     """Begin to copy a float32 tensor of any shape to the CPU, and return a function that waits for the copy.
 

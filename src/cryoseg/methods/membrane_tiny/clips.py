@@ -24,8 +24,13 @@ from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.events import OnEvent, ignore
 from cryoseg.io.images.pixel_size import settle_pixel_size
 from cryoseg.io.images.volumes import check_finite, read_tomogram
-from cryoseg.methods.membrane_tiny.network import MembraneRecipe
-from cryoseg.methods.membrane_tiny.propagation import LOGIT_CLIP, LOGIT_OFFSETS, REACH, SLICE_OFFSETS
+from cryoseg.methods.membrane_tiny.network import (
+    LOGIT_CLIP,
+    LOGIT_OFFSETS,
+    REACH,
+    SLICE_OFFSETS,
+    MembraneRecipe,
+)
 from cryoseg.methods.membranes import Pair, read_labels
 from cryoseg.methods.training.augment import add_noise, gaussian_blur
 

@@ -8,28 +8,28 @@ the nearest end of that range.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
+import torch
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from cryoseg.config import Direction, Normalize, Polarity, SegmentConfig, Stage1Prompt, Stage2Prompt
 from cryoseg.config.setting import restore
 from cryoseg.core.grids.blank import FilledSlices, set_blank, signal_box
-from cryoseg.core.grids.resample import Resampled, Slices, nearest, tile_grid, tile_side
-from cryoseg.core.grids.robust import robust_map
+from cryoseg.core.grids.resample import Resampled, Slices, TileGrid, nearest, tile_grid, tile_side
+from cryoseg.core.grids.robust import IntensityMap, robust_map
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.cuda_graphs import replay_on_cuda
-from cryoseg.methods.device import autocast
-from cryoseg.methods.membrane_tiny.propagation import CHANNELS, TiledVolume, propagate, tiles_at_once
+from cryoseg.methods.device import autocast, to_host
 from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors
-from cryoseg.methods.sam.fine_sam2 import FineSam2
+from cryoseg.methods.sam.fine_sam2 import FineSam2, SliceMemory
 from cryoseg.methods.sam.sam2_volume import REPLAYED
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput, no_progress
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
@@ -66,6 +66,136 @@ CONFIG = "membrane_tiny.yaml"
 STRIDE = 32  # stride of the coarsest feature map; the side of a tile is a multiple of it
 # Peak memory of a process on a CPU without its volumes, with 4, 2 and 1 tiles at once.
 HOST_BYTES = (850 * 2**20, 720 * 2**20, 650 * 2**20)
+SLICE_OFFSETS = (-2, -1, 0, 1, 2)
+# Stage 2 also reads the stage-1 logits of distant slices: the change of a ring from slice to slice shows
+# where the missing wedge hides the pole of a vesicle.
+LOGIT_OFFSETS = (-14, -8, -4, -2, -1, 0, 1, 2, 4, 8, 14)
+REACH = {1: SLICE_OFFSETS[-1], 2: LOGIT_OFFSETS[-1]}  # Slices on either side that a stage reads.
+CHANNELS = {1: len(SLICE_OFFSETS), 2: len(SLICE_OFFSETS) + len(LOGIT_OFFSETS)}
+CPU_TILES = 4  # Tiles that a CPU processes together; more are no faster and need more memory.
+LOGIT_CLIP = 5.0  # Stage-1 logits are clipped as in ETSAM and scaled to [-1, 1] for stage 2.
+
+
+def offset_indices(z: int, depth: int, offsets: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return the (n,) indices of the slices at `offsets` from `z`, clipped to the `depth` slices."""
+    return np.clip(np.add(z, offsets, dtype=np.intp), 0, depth - 1)
+
+
+def tiles_at_once(device: torch.device, memory_level: int) -> int:
+    """Return the number of tiles that the network processes together; each memory level halves it."""
+    return max(1, (CPU_TILES if device.type == "cpu" else 16) >> memory_level)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiledVolume:
+    """A volume and how the network reads it.
+
+    Attributes
+    ----------
+    data
+        (z, y, x) grey values of any type.
+    intensity
+        Map from grey values to the network's input, applied slice by slice.
+    grid
+        Tiles of a slice.
+    window
+        Length of the clips that the network was trained on, in slices.
+    tiles_at_once
+        Number of tiles that the network processes together.
+    """
+
+    data: Slices
+    intensity: IntensityMap
+    grid: TileGrid
+    window: int
+    tiles_at_once: int = CPU_TILES
+
+
+def propagate(
+    model: FineSam2,
+    volume: TiledVolume,
+    out: FloatArray,
+    *,
+    stage1: FloatArray | None = None,
+    reverse: bool = False,
+    on_slice: Callable[[], None] = lambda: None,
+) -> None:
+    """Compute the logits of every slice of a volume.
+
+    Parameters
+    ----------
+    model
+        Network in evaluation mode, built for tiles of `volume.grid.side` pixels.
+    volume
+        Volume to segment.
+    out
+        (z, y, x) float32 array that receives the logits. It may be `stage1` itself: a slice of stage-1
+        logits is overwritten only when no later step reads it.
+    stage1
+        (z, y, x) logits of the first stage, for the second stage.
+    reverse
+        Whether to go from the last slice to the first.
+    on_slice
+        Function to call after each slice.
+    """
+    depth, at_once = len(volume.data), volume.tiles_at_once
+    order = range(depth - 1, -1, -1) if reverse else range(depth)
+    grid, device = volume.grid, next(model.parameters()).device
+    starts = range(0, len(grid.corners), at_once)
+    memories: list[SliceMemory] = [deque(maxlen=volume.window - 1) for _ in starts]
+    window, weight = (torch.from_numpy(part).to(device) for part in (grid.window(), grid.weight()))
+    grey = _SliceCache(lambda z: volume.intensity(volume.data[z]), grid, device)
+    inputs: list[tuple[_SliceCache, tuple[int, ...]]] = [(grey, SLICE_OFFSETS)]
+    if stage1 is not None:
+        logits_of_stage1 = stage1
+        scaled = _SliceCache(
+            lambda z: np.clip(logits_of_stage1[z], -LOGIT_CLIP, LOGIT_CLIP) / np.float32(LOGIT_CLIP),
+            grid,
+            device,
+        )
+        inputs.append((scaled, LOGIT_OFFSETS))
+    pending: deque[tuple[int, Callable[[], FloatArray]]] = deque()
+    for z in order:
+        # The slice that comes first in the direction of propagation is the first channel.
+        channels = torch.cat(
+            [cache.stack(offset_indices(z, depth, offsets)[:: order.step]) for cache, offsets in inputs]
+        )
+        tiles = torch.stack(grid.views(channels))
+        logits = [
+            model.track_slice(tiles[start : start + at_once], memory)
+            for start, memory in zip(starts, memories, strict=True)
+        ]
+        total = torch.zeros_like(weight)
+        grid.add_tiles(total, torch.cat(logits), window)
+        merged = torch.where(weight > 0, total / weight, 0)[: grid.shape[0], : grid.shape[1]]
+        pending.append((z, to_host(merged.contiguous())))
+        if len(pending) > REACH[2]:
+            done, copied = pending.popleft()
+            out[done] = copied()
+        on_slice()
+    for done, copied in pending:
+        out[done] = copied()
+
+
+class _SliceCache:
+    """Slices on the device, each of which is computed and copied there once."""
+
+    def __init__(self, read: Callable[[int], FloatArray], grid: TileGrid, device: torch.device) -> None:
+        self._read, self._grid, self._device = read, grid, device
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def stack(self, indices: NDArray[np.intp]) -> torch.Tensor:
+        """Return slices as (n, y, x) float32 of at least the size of a tile, and forget those left behind."""
+        wanted = [int(i) for i in indices]
+        low, high = min(wanted), max(wanted)
+        self._kept = {z: kept for z, kept in self._kept.items() if low <= z <= high}
+        for z in wanted:
+            if z not in self._kept:
+                plane = torch.from_numpy(self._grid.padded(self._read(z)[None])[0])
+                # A device copies from pinned memory while it computes.
+                plane = plane.pin_memory() if self._device.type == "cuda" else plane
+                self._kept[z] = plane.to(self._device, non_blocking=True)
+        return torch.stack([self._kept[z] for z in wanted])
 
 
 def build_stage(stage: int, size: int) -> FineSam2:
@@ -81,7 +211,7 @@ def build_stage(stage: int, size: int) -> FineSam2:
 
 def run_stages(
     volume: SegmentInput,
-    load_stage: Callable[[int], dict[str, Tensor]],
+    load_stage: Callable[[int], dict[str, torch.Tensor]],
     recipe: MembraneRecipe,
     config: SegmentConfig,
     execution: Execution,
@@ -245,7 +375,7 @@ def segment(
     assert config.logit_threshold is not None
     path = files.stages[0]
 
-    def load_stage(stage: int) -> dict[str, Tensor]:
+    def load_stage(stage: int) -> dict[str, torch.Tensor]:
         return read_model_tensors(path, f"stage{stage}.")
 
     logits, stage1 = run_stages(volume, load_stage, read_recipe(files), config, execution, on_slice)

@@ -24,8 +24,14 @@ from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.errors import WeightsError
 from cryoseg.events import Note
 from cryoseg.methods.membrane_tiny.clips import TrainingVolume, load_volume, sample_clips
-from cryoseg.methods.membrane_tiny.network import CONFIG, MembraneRecipe, build_stage
-from cryoseg.methods.membrane_tiny.propagation import CHANNELS, TiledVolume, propagate
+from cryoseg.methods.membrane_tiny.network import (
+    CHANNELS,
+    CONFIG,
+    MembraneRecipe,
+    TiledVolume,
+    build_stage,
+    propagate,
+)
 from cryoseg.methods.membranes import Pair, TrainingPairs, logits_folder, write_stage1_logits
 from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.sam.fine_sam2 import FineSam2
