@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +76,14 @@ def one_run(case, labels, seed, settings):
         trained = train_detector([labeled], config, Path(run))
     result = pick_tomogram(Tomogram(data=test.data, geometry=geometry), trained.detector)
     scores = result.candidates.scores
-    logits = np.log(scores / np.maximum(1 - scores, 1e-7))
-    threshold = float(np.log(result.threshold / (1 - result.threshold)))
-    metrics = score(result.candidates.centers, logits, test.centers, threshold, diameter / voxel / 4)
-    histogram = np.histogram(logits, bins=np.arange(-6, 9))[0].tolist()
+    metrics = score(result.candidates.centers, scores, test.centers, result.threshold, diameter / voxel / 4)
+    settings = replace(trained.detector.settings, score_slope=1.0, score_intercept=0.0)
+    raw = pick_tomogram(
+        Tomogram(data=test.data, geometry=geometry), replace(trained.detector, settings=settings)
+    ).candidates
+    sigmoid = score(raw.centers, raw.scores, test.centers, 0.5, diameter / voxel / 4)
+    metrics |= {f"sigmoid_{name}": sigmoid[name] for name in ("calibration_error", "median_hit", "highest")}
+    histogram = np.histogram(scores, bins=np.linspace(0, 1, 11))[0].tolist()
     return {
         "case": case,
         "labels": int(min(labels, len(chosen))),
@@ -86,7 +91,7 @@ def one_run(case, labels, seed, settings):
         "seed": seed,
         "truth": len(test.centers),
         **metrics,
-        "threshold_logit": threshold,
+        "threshold": result.threshold,
         "histogram": histogram,
         "checks": [[c["step"], c["recall"], c["threshold_logit"]] for c in trained.checks],
         "cpu_s": cpu_seconds() - begun,
@@ -120,18 +125,31 @@ def main():
                 with arguments.results.open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
                 print(json.dumps(row), flush=True)
-    print("\n| phantom | labels | runs | AP | F1 (default threshold) | best F1 | error (voxels) |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "\n| phantom | labels | runs | AP | F1 (default threshold) | best F1 | calibration error | sigmoid ",
+        end="",
+    )
+    print("| error (voxels) |\n|---|---|---|---|---|---|---|---|---|")
     for case in CASES:
         for labels in sorted({row["asked"] for row in rows}):
             mine = [row for row in rows if row["case"] == case and row["asked"] == labels]
             if mine:
-                ap, f1, best, error = (
-                    np.array([row[key] for row in mine]) for key in ("ap", "f1", "best_f1", "error")
+                ap, f1, best, gap, sigmoid, error = (
+                    np.array([row.get(key, np.nan) for row in mine])
+                    for key in (
+                        "ap",
+                        "f1",
+                        "best_f1",
+                        "calibration_error",
+                        "sigmoid_calibration_error",
+                        "error",
+                    )
                 )
                 print(
                     f"| {case} | {labels} | {len(mine)} | {ap.mean():.3f} ({ap.min():.3f}) | "
-                    f"{f1.mean():.3f} ({f1.min():.3f}) | {best.mean():.3f} | {np.nanmean(error):.2f} |"
+                    f"{f1.mean():.3f} ({f1.min():.3f}) | {best.mean():.3f} | {gap.mean():.3f} | "
+                    f"{sigmoid.mean():.3f} | "
+                    f"{np.nanmean(error):.2f} |"
                 )
 
 

@@ -24,8 +24,9 @@ RADIUS_VOXELS = 4.0
 DIAMETER_ANGSTROM = 160.0
 
 
-def score(centers, logits, truth, threshold_logit, radius):
-    """Average precision, best F1, F1 at a threshold, and errors of the picks above it."""
+def score(centers, scores, truth, threshold, radius):
+    """Average precision, best F1, F1 at a threshold, errors of the picks above it, and of the scores."""
+    from cryoseg.core.picking.calibration import expected_calibration_error
     from cryoseg.core.picking.detection import match_points
 
     partner = match_points(centers, truth, radius=radius)
@@ -33,13 +34,16 @@ def score(centers, logits, truth, threshold_logit, radius):
     found = np.cumsum(hit)
     precision = found / np.arange(1, len(hit) + 1)
     f1 = 2 * found / (np.arange(1, len(hit) + 1) + len(truth))
-    above = logits > threshold_logit
+    above = scores > threshold
     errors = (centers - truth[partner])[hit & above] if len(truth) else np.zeros((0, 3))
     return {
         "ap": float((precision * hit).sum() / len(truth)),
         "best_f1": float(f1.max(initial=0)),
         "f1": float(2 * (hit & above).sum() / (above.sum() + len(truth))),
         "error": float(np.linalg.norm(errors, axis=1).mean()) if len(errors) else float("nan"),
+        "calibration_error": expected_calibration_error(scores, hit),
+        "median_hit": float(np.median(scores[hit])) if hit.any() else float("nan"),
+        "highest": float(scores.max(initial=0)),
         "bias_zyx": [round(float(v), 3) for v in errors.mean(axis=0)] if len(errors) else None,
     }
 
@@ -72,11 +76,9 @@ def one_seed(folder, seed, settings):
     seconds = cpu_seconds() - begun
     result = pick_tomogram(tomogram, trained.detector)
     centers, scores = result.candidates.centers, result.candidates.scores
-    logits = np.log(scores / np.maximum(1 - scores, 1e-7))
     new = np.array([np.linalg.norm(labels - center, axis=1).min() > RADIUS_VOXELS for center in centers])
     truth = truth[match_points(truth, labels, radius=0.5) < 0]
-    threshold = np.log(result.threshold / (1 - result.threshold))
-    metrics = score(centers[new], logits[new], truth, threshold, RADIUS_VOXELS)
+    metrics = score(centers[new], scores[new], truth, result.threshold, RADIUS_VOXELS)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"seed": seed, **metrics, "threshold": result.threshold, "cpu_s": seconds, "peak_gib": memory}
 
@@ -105,13 +107,16 @@ def main():
         with context.Pool(1) as pool:
             rows.append(pool.apply(one_seed, (arguments.folder, seed, settings)))
         print(json.dumps(rows[-1]), flush=True)
-    print("\n| seed | AP | F1 (default) | best F1 | error (voxels) | bias z, y, x | CPU s | peak GiB |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "\n| seed | AP | F1 (default) | best F1 | calibration error | error (voxels) | bias z, y, x ", end=""
+    )
+    print("| CPU s | peak GiB |\n|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         bias = ", ".join(f"{value:+.2f}" for value in row["bias_zyx"])
         print(
             f"| {row['seed']} | {row['ap']:.3f} | {row['f1']:.3f} | {row['best_f1']:.3f} "
-            f"| {row['error']:.2f} | {bias} | {row['cpu_s']:.0f} | {row['peak_gib']:.2f} |"
+            f"| {row['calibration_error']:.3f} | {row['error']:.2f} | {bias} "
+            f"| {row['cpu_s']:.0f} | {row['peak_gib']:.2f} |"
         )
     ap = [row["ap"] for row in rows]
     print(f"\nmean AP {np.mean(ap):.4f}, worst {min(ap):.4f}", file=sys.stderr)

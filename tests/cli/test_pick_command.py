@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from cryoseg.cli.app import app
 from cryoseg.errors import CryosegError, InputError, OutputError
 from cryoseg.methods.cet_pick.detector import read_settings
+from cryoseg.methods.model_file import read_model_metadata, read_model_tensors, write_model_file
 
 RUNNER = CliRunner()
 PLACES = [[7, 12, 15], [9, 30, 34], [6, 33, 12], [8, 14, 37]]  # z, y, x
@@ -62,6 +63,13 @@ def test_model_carries_its_recipe(model: Path) -> None:
     assert settings.particle_diameter_angstrom == 50.0
     assert settings.voxel_size == (10.0, 10.0, 10.0)
     assert 0 <= settings.score_threshold <= 1
+    check = read_model_metadata(model)["card"]["checks"][-1]
+    assert (settings.score_slope, settings.score_intercept) == (
+        check["score_slope"],
+        check["score_intercept"],
+    )
+    logit = settings.score_slope * check["threshold_logit"] + settings.score_intercept
+    assert settings.score_threshold == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
     record = json.loads(model.with_suffix(".json").read_text())
     assert record["labels"] == 4
     assert record["tomograms"] == ["ts_01.mrc"]
@@ -69,6 +77,15 @@ def test_model_carries_its_recipe(model: Path) -> None:
     assert (row["step"], row["best"]) == ("2", "1")
     assert float(row["risk"]) == pytest.approx(float(row["loss"]))
     assert not list(model.parent.glob("*.pt"))
+
+
+def test_a_model_without_calibration_has_the_sigmoid_as_score(model: Path, tmp_path: Path) -> None:
+    metadata = read_model_metadata(model)
+    del metadata["score_calibration"]
+    old = tmp_path / "old.safetensors"
+    write_model_file(old, read_model_tensors(model), metadata)
+    settings = read_settings(old)
+    np.testing.assert_allclose(settings.scores(np.array([0.0, np.log(3)])), [0.5, 0.75], atol=1e-7)
 
 
 def test_model_remembers_the_thickness_axis(tmp_path: Path) -> None:

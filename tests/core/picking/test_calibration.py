@@ -7,10 +7,11 @@ import pytest
 from scipy.special import expit
 
 from cryoseg.core.picking.calibration import (
+    UNCALIBRATED,
+    analyze_peaks,
     count_for_false_picks,
     count_for_precision,
     expected_calibration_error,
-    expected_f1_threshold,
     fit_calibration,
 )
 
@@ -52,7 +53,7 @@ def test_few_examples_give_the_base_rate() -> None:
 def test_separate_populations_are_separated(particles: int, background: int, labels: int) -> None:
     rng = np.random.default_rng(particles + labels)
     good, bad = rng.normal(3, 0.5, particles), rng.normal(-2.5, 0.8, background)
-    threshold = expected_f1_threshold(np.concatenate([good, bad]), rng.normal(3, 0.5, labels))
+    threshold = analyze_peaks(np.concatenate([good, bad]), rng.normal(3, 0.5, labels)).threshold
     hit, false = (good > threshold).sum(), (bad > threshold).sum()
     assert 2 * hit / (hit + false + particles) > 0.96
 
@@ -60,7 +61,7 @@ def test_separate_populations_are_separated(particles: int, background: int, lab
 def test_overlapping_populations_get_nearly_the_best_f1() -> None:
     rng = np.random.default_rng(1)
     good, bad = rng.normal(1.5, 0.7, 200), rng.normal(-1, 0.8, 400)
-    threshold = expected_f1_threshold(np.concatenate([good, bad]), rng.normal(1.5, 0.7, 10))
+    threshold = analyze_peaks(np.concatenate([good, bad]), rng.normal(1.5, 0.7, 10)).threshold
 
     def f1(at: float) -> float:
         hit = (good > at).sum()
@@ -70,8 +71,31 @@ def test_overlapping_populations_get_nearly_the_best_f1() -> None:
 
 
 def test_nothing_to_learn_from_is_neutral() -> None:
-    assert expected_f1_threshold(np.array([1.0, 2, 3]), np.array([])) == 0.0
-    assert expected_f1_threshold(np.array([]), np.array([1.0])) == 0.0
+    assert analyze_peaks(np.array([1.0, 2, 3]), np.array([])).threshold == 0.0
+    assert analyze_peaks(np.array([]), np.array([1.0])).threshold == 0.0
+    assert analyze_peaks(np.array([1.0, 2, 3]), np.array([])).calibration == UNCALIBRATED
+
+
+@pytest.mark.parametrize("labels", [6, 25])
+def test_logits_that_saturate_low_are_calibrated_from_a_few_labels(labels: int) -> None:
+    # The sigmoid of these logits is 0.27 to 0.62, as if the training took unlabeled particles for none.
+    rng = np.random.default_rng(labels)
+    good, bad = rng.normal(-0.25, 0.35, 200), rng.normal(-2.2, 0.7, 1000)
+    known, unknown = good[:labels], np.concatenate([good[labels:], bad])
+    found = analyze_peaks(unknown, known)
+    scores = found.calibration(np.concatenate([good, bad]))
+    is_particle = np.arange(len(scores)) < len(good)
+    assert expected_calibration_error(scores, is_particle) < 0.05
+    assert np.median(scores[:200]) > 0.9
+    assert 0.05 < found.calibration(np.array([found.threshold]))[0] < 0.95
+
+
+def test_held_out_labels_stand_for_all_labels() -> None:
+    rng = np.random.default_rng(3)
+    good, bad = rng.normal(0.3, 0.8, 60), rng.normal(-1.2, 0.8, 300)
+    few, all_ = (analyze_peaks(np.concatenate([good[50:], bad]), good[:10], labels=n) for n in (10, 50))
+    # With 50 labeled particles beside 10 unlabeled ones, more peaks are particles than with 10.
+    assert all_.calibration(np.array([-0.4]))[0] > few.calibration(np.array([-0.4]))[0]
 
 
 def test_the_best_picks_have_the_requested_precision_or_number_of_false_ones() -> None:

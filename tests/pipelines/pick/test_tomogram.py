@@ -75,6 +75,19 @@ def test_centers_scores_and_nothing_dropped() -> None:
     assert len(result.candidates) >= 3
 
 
+def test_calibration_changes_the_scores_only() -> None:
+    plain, calibrated = (
+        pick_tomogram(tomogram(), detector(**more))
+        for more in ({}, {"score_slope": 3.0, "score_intercept": -1.0, "score_threshold": 0.25})
+    )
+    np.testing.assert_array_equal(calibrated.candidates.centers, plain.candidates.centers)
+    np.testing.assert_array_equal(calibrated.heat_map, plain.heat_map)
+    assert plain.candidates.scores is not None
+    raw = plain.candidates.scores.astype(np.float64)
+    expected = 1 / (1 + np.exp(1 - 3 * np.log(raw / (1 - raw))))
+    np.testing.assert_allclose(calibrated.candidates.scores, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("axis", list(ThicknessAxis))
 def test_thickness_axis_gives_picks_and_heat_map_in_the_files_axes(axis: ThicknessAxis) -> None:
     order = {"z": (0, 1, 2), "y": (1, 0, 2), "x": (1, 2, 0)}[axis.value]

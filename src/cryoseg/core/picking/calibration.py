@@ -31,22 +31,27 @@ class Calibration:
         return np.asarray(expit(self.slope * raw + self.intercept), dtype=np.float32)
 
 
-def fit_calibration(raw: NDArray[np.floating], is_hit: BoolArray) -> Calibration:
+UNCALIBRATED = Calibration(slope=1.0, intercept=0.0)  # the sigmoid of logits
+
+
+def fit_calibration(raw: NDArray[np.floating], is_hit: BoolArray | NDArray[np.float64]) -> Calibration:
     """Fit Platt's calibration with a slope of at least 0 and with smoothed targets.
 
-    `raw` are (n,) raw scores, and `is_hit` says (n,) whether each pick is a particle. Fewer than ten
-    examples, or equal raw scores, give a slope of 1 and the intercept of the share of hits.
+    `raw` are (n,) raw scores, and `is_hit` says (n,) whether each pick is a particle, or with which
+    probability. Fewer than ten examples, or equal raw scores, give a slope of 1 and the intercept of the
+    share of hits.
 
     Source: Platt, Probabilistic outputs for support vector machines, 1999.
     """
-    hits, misses = int(is_hit.sum()), int((~is_hit).sum())
+    hits = float(is_hit.sum())
+    misses = len(is_hit) - hits
     high, low = (hits + 1) / (hits + 2), 1 / (misses + 2)
     if hits + misses < LEAST_EXAMPLES or np.ptp(raw) == 0:
         mean = float(np.mean(raw)) if len(raw) else 0.0
         return Calibration(slope=1.0, intercept=float(np.log((hits + 1) / (misses + 1))) - mean)
     center, spread = float(np.mean(raw)), float(np.std(raw))
     x = (np.asarray(raw, np.float64) - center) / spread
-    target = np.where(is_hit, high, low)
+    target = is_hit * high + (1 - np.asarray(is_hit, np.float64)) * low
 
     def cost(values: NDArray[np.float64]) -> float:
         z = values[0] * x + values[1]
@@ -121,12 +126,31 @@ def _weighted_normal(x: NDArray[np.float64], weight: NDArray[np.float64]) -> tup
     return mean, float(np.clip(spread, *SPREAD_LIMITS))
 
 
-def expected_f1_threshold(peaks: NDArray[np.floating], known: NDArray[np.floating]) -> float:
-    """Estimate the logit threshold with the highest expected F1 score.
+@dataclass(frozen=True, kw_only=True)
+class PeakStatistics:
+    """Threshold and calibration of the logits of peaks, of which only some are labeled.
+
+    Attributes
+    ----------
+    threshold
+        Logit threshold with the highest expected F1 score.
+    calibration
+        Map from logits to the probability that a peak is a particle; the sigmoid if it cannot be estimated.
+    """
+
+    threshold: float
+    calibration: Calibration = UNCALIBRATED
+
+
+def analyze_peaks(
+    peaks: NDArray[np.floating], known: NDArray[np.floating], *, labels: int | None = None
+) -> PeakStatistics:
+    """Estimate the threshold and the calibration of logits from peaks without and with a label.
 
     The peaks are modeled as a mixture of two normal distributions, particles and background. The fit to all
     peaks starts from the logits at the labels and from the peaks below them. If a range of thresholds is
-    equally good, its middle is returned. Without labels or with fewer than three peaks it is 0.
+    equally good, its middle is returned. Without labels or with fewer than three peaks it is 0. The
+    calibration is fitted to the probabilities of the mixture and to the labels.
 
     Parameters
     ----------
@@ -134,16 +158,47 @@ def expected_f1_threshold(peaks: NDArray[np.floating], known: NDArray[np.floatin
         (n,) logits of unlabeled peaks of a tomogram.
     known
         (m,) logits of peaks at labels, preferably labels that were not used for training.
+    labels
+        Number of labels that `known` stands for, which decides the share of particles; None for m.
     """
     x = np.asarray(peaks, dtype=np.float64)
     x = x[x > LOWEST_LOGIT]
-    labels = np.asarray(known, dtype=np.float64)
-    if len(labels) == 0 or len(x) < 3:
-        return NEUTRAL_LOGIT
-    particle = (float(np.median(labels)), float(np.clip(labels.std(), *SPREAD_LIMITS)))
+    at_labels = np.asarray(known, dtype=np.float64)
+    if len(at_labels) == 0 or len(x) < 3:
+        return PeakStatistics(threshold=NEUTRAL_LOGIT)
+    particle = (float(np.median(at_labels)), float(np.clip(at_labels.std(), *SPREAD_LIMITS)))
     low = x[x < particle[0] - 2 * particle[1]]
     if len(low) < 3:
-        return float(min(NEUTRAL_LOGIT, np.percentile(labels, LOW_PERCENTILE)))
+        return PeakStatistics(threshold=float(min(NEUTRAL_LOGIT, np.percentile(at_labels, LOW_PERCENTILE))))
+    posterior = _posterior(x, at_labels, particle, low)
+    order = np.argsort(-x)
+    found = np.cumsum(posterior[order])
+    f1 = 2 * found / (np.arange(1, len(x) + 1) + posterior.sum())
+    good = np.flatnonzero(f1 >= f1.max() - FLAT_TOP)
+    ranked = x[order]
+    below = ranked[min(good[-1] + 1, len(ranked) - 1)]
+    labeled = np.resize(at_labels, labels or len(at_labels))
+    calibration = fit_calibration(
+        np.concatenate([x, labeled]), np.concatenate([posterior, np.ones(len(labeled))])
+    )
+    return PeakStatistics(
+        threshold=float((ranked[good[0]] + below) / 2),
+        # A slope of 0 would give all picks the same score.
+        calibration=calibration if calibration.slope > 0 else UNCALIBRATED,
+    )
+
+
+def _posterior(
+    x: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    particle: tuple[float, float],
+    low: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the (n,) probabilities that unlabeled peaks with the logits `x` are particles.
+
+    `particle` is the first mean and standard deviation of particles, `low` are the logits of the first
+    background.
+    """
     background = _weighted_normal(low, np.ones(len(low)))
     share = np.clip((x > particle[0] - particle[1]).mean(), 0.02, 0.98)
     posterior = np.zeros(len(x))
@@ -158,10 +213,4 @@ def expected_f1_threshold(peaks: NDArray[np.floating], known: NDArray[np.floatin
         weights = np.concatenate([posterior, np.full(len(labels), WEIGHT_OF_LABELS)])
         particle = _weighted_normal(everything, weights)
         background = _weighted_normal(x, 1 - posterior)
-    order = np.argsort(-x)
-    found = np.cumsum(posterior[order])
-    f1 = 2 * found / (np.arange(1, len(x) + 1) + posterior.sum())
-    good = np.flatnonzero(f1 >= f1.max() - FLAT_TOP)
-    ranked = x[order]
-    below = ranked[min(good[-1] + 1, len(ranked) - 1)]
-    return float((ranked[good[0]] + below) / 2)
+    return posterior

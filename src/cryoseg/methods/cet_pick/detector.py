@@ -17,6 +17,7 @@ from cryoseg.config.setting import restore
 from cryoseg.core.grids.resample import Slices
 from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.working_grid import WorkingGrid, normalize_volume, plan_grid
+from cryoseg.core.picking.calibration import Calibration
 from cryoseg.core.picking.detection import above_floor, local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.cet_pick import network as cet_pick
@@ -45,6 +46,8 @@ class DetectorSettings:
         (z, y, x) size in angstrom of a voxel of the working grid, before z is compressed.
     score_threshold
         Threshold in [0, 1], chosen on the training tomograms.
+    score_slope, score_intercept
+        Calibration of scores: the sigmoid of slope * logit + intercept. Files of older versions have none.
     thickness_axis
         Axis of the thickness in the files of the training tomograms.
     """
@@ -56,7 +59,13 @@ class DetectorSettings:
     z_compression: int
     z_pool: ZPool
     score_threshold: float = 0.5
+    score_slope: float = 1.0
+    score_intercept: float = 0.0
     thickness_axis: ThicknessAxis = ThicknessAxis.Z
+
+    def scores(self, logits: FloatArray) -> FloatArray:
+        """Return the calibrated scores in [0, 1] of logits of any shape."""
+        return Calibration(slope=self.score_slope, intercept=self.score_intercept)(logits)
 
     def grid(self, shape: tuple[int, int, int], voxel_size: tuple[float, float, float]) -> WorkingGrid:
         """Return the working grid of a tomogram of this shape and voxel size, (z, y, x) in angstrom."""
@@ -219,6 +228,7 @@ def save_detector(
         },
         "preprocessing": {"normalize": "robust", "voxel_size": list(settings.voxel_size)},
         "score_threshold": settings.score_threshold,
+        "score_calibration": {"slope": settings.score_slope, "intercept": settings.score_intercept},
         "card": dict(card),
     }
     return write_model_file(path, weights, metadata)
@@ -237,6 +247,8 @@ def read_settings(path: Path) -> DetectorSettings:
         values = {name: value for name, value in metadata["config"].items() if name in known}
         values["voxel_size"] = metadata["preprocessing"]["voxel_size"]
         values["score_threshold"] = metadata["score_threshold"]
+        calibration = metadata.get("score_calibration", {})
+        values |= {f"score_{name}": number for name, number in calibration.items()}
         return restore(DetectorSettings, values, source="config")
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise WeightsError(

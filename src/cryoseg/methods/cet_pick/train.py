@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from cryoseg.config.cet_pick import CetPickConfig, Specimen
-from cryoseg.core.picking.calibration import expected_f1_threshold
+from cryoseg.core.picking.calibration import Calibration, analyze_peaks
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, DetectorSettings, settings_for
@@ -76,11 +76,11 @@ class TrainedDetector:
 
 
 def examine(prepared: list[Prepared], detector: Detector) -> dict[str, float]:
-    """Apply a detector to all training tomograms and choose its threshold.
+    """Apply a detector to all training tomograms, and choose its threshold and calibration.
 
-    The result has `threshold_logit`, the threshold chosen from the peaks; `recall`, the fraction of the
-    held-out labels (of all labels if none are held out) above it; and `peaks`, the number of peaks above
-    it.
+    The result has `threshold_logit`, the threshold chosen from the peaks; `score_slope` and
+    `score_intercept`, the calibration of the logits; `recall`, the fraction of the held-out labels (of all
+    labels if none are held out) above the threshold; and `peaks`, the number of peaks above it.
     """
     diameter, specimen = detector.settings.particle_diameter_angstrom, detector.settings.specimen
     unknown: list[NDArray[np.floating[Any]]] = []
@@ -101,11 +101,16 @@ def examine(prepared: list[Prepared], detector: Detector) -> dict[str, float]:
         unknown.append(logits[free])
     known = held if held else trained
     peaks = np.concatenate(unknown)
-    threshold = expected_f1_threshold(
-        peaks, np.asarray(known + trained if len(known) < FEW_LABELS else known)
+    found = analyze_peaks(
+        peaks,
+        np.asarray(known + trained if len(known) < FEW_LABELS else known),
+        labels=len(held) + len(trained),
     )
+    threshold = found.threshold
     return {
         "threshold_logit": threshold,
+        "score_slope": found.calibration.slope,
+        "score_intercept": found.calibration.intercept,
         "recall": float(np.mean(np.asarray(known) > threshold)),
         "peaks": int((peaks > threshold).sum()) + int((np.asarray(trained) > threshold).sum()),
     }
@@ -165,15 +170,15 @@ def train_detector(
     def validate(averaged: nn.Module, step: int) -> dict[str, float]:
         detector = Detector(network=averaged, settings=settings, device=device)
         found = examine(prepared, detector)
-        threshold = _sigmoid(found["threshold_logit"])
+        calibrated = _calibrated(settings, found)
         on_event(
             Note(
-                text=f"Step {step}: {found['peaks']} peaks above {threshold:.3f}, which finds "
-                f"{found['recall']:.0%} of the {'held-out ' if held_out else ''}labels."
+                text=f"Step {step}: {found['peaks']} peaks above {calibrated.score_threshold:.3f}, which "
+                f"finds {found['recall']:.0%} of the {'held-out ' if held_out else ''}labels."
             )
         )
         if on_check is not None:
-            on_check(step, replace(detector, settings=replace(settings, score_threshold=threshold)))
+            on_check(step, replace(detector, settings=calibrated))
         return {"score": found["recall"], **found}
 
     learner = Learner(
@@ -202,8 +207,8 @@ def train_detector(
             )
         )
     network.load_state_dict(weights)
-    (logit,) = (check["threshold_logit"] for check in checks if check["step"] == selected_step)
-    settings = replace(settings, score_threshold=_sigmoid(logit))
+    (selected,) = (check for check in checks if check["step"] == selected_step)
+    settings = _calibrated(settings, selected)
     return TrainedDetector(
         detector=Detector(network=network.eval(), settings=settings, device=device),
         weights=weights,
@@ -254,5 +259,12 @@ def _check_steps(config: CetPickConfig, *, watched: bool) -> set[int]:
     return {int(step) for step in np.linspace(first, config.steps, config.checks).round()}
 
 
-def _sigmoid(logit: float) -> float:
-    return float(1 / (1 + np.exp(-logit)))
+def _calibrated(settings: DetectorSettings, found: Mapping[str, float]) -> DetectorSettings:
+    """Return settings with the threshold and the calibration that `examine` found."""
+    calibration = Calibration(slope=found["score_slope"], intercept=found["score_intercept"])
+    return replace(
+        settings,
+        score_slope=calibration.slope,
+        score_intercept=calibration.intercept,
+        score_threshold=float(calibration(np.array(found["threshold_logit"]))),
+    )

@@ -36,7 +36,7 @@ class PickResult:
     candidates
         All peaks, before threshold and regions.
     heat_map
-        Probabilities in the axis order of the tomogram.
+        Sigmoid of the logits, without calibration, in the axis order of the tomogram.
     heat_geometry
         Voxel size and origin of the heat map in the frame of the tomogram.
     threshold
@@ -125,7 +125,7 @@ def pick_tomogram(
     centers, logits = scores.candidates(diameter_angstrom=diameter, min_distance_angstrom=apart, ridge=ridge)
     candidates = Picks(
         centers=points_thin_back(centers, axis),
-        scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
+        scores=detector.settings.scores(logits),
         shape=tomogram.data.shape,
         pixel_size=float(voxel_size[2]),
         source=tomogram.source,
