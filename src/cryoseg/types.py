@@ -130,6 +130,8 @@ class SegmentResult:
         Logits of stage 1; None unless requested.
     stage2_input
         Input of stage 2 (normalized tomogram plus fused logits); None unless requested.
+    uncertainty
+        (z, y, x) float32 standard deviation of the probability over orientations; None unless requested.
     """
 
     mask: BoolArray
@@ -137,6 +139,7 @@ class SegmentResult:
     post_processed: BoolArray | None = None
     stage1_logits: FloatArray | None = None
     stage2_input: FloatArray | None = None
+    uncertainty: FloatArray | None = None
 
 
 # Arrays of `Picks` that may be missing, each with one entry for every pick.

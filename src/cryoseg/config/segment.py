@@ -242,9 +242,23 @@ class SegmentConfig(PostprocessLengths):
     views: tuple[Direction, ...] | None = setting(
         None, help="Direction of the propagation along z; repeat to average both.", shown="model"
     )
+    tta: int = setting(
+        1,
+        help="Number of orientations of the volume (mirrored, turned) over which the logits are averaged; "
+        "2, 4 and 8 are balanced.",
+        at_least=1,
+        at_most=8,
+    )
+    uncertainty: bool = setting(
+        False, help="Write the standard deviation of the probability over the orientations of --tta."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.uncertainty and self.tta < 2:
+            raise ConfigError(
+                "--uncertainty: needs several orientations to compare; add --tta 4, for example."
+            )
         if self.views is not None and not self.views:
             raise ConfigError("--views: name at least one of forward, backward.")
 

@@ -20,8 +20,8 @@ from cryoseg.types import ListedImage
 
 # Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
 OWN_OUTPUTS = re.compile(
-    r"_membrane_(mask|logits|post_processed_mask|components)\."
-    r"|_etsam_(split_processing_)?predicted_\w*(mask|logits|components)\.",
+    r"_membrane_(mask|logits|uncertainty|post_processed_mask|components)\."
+    r"|_etsam_(split_processing_)?predicted_\w*(mask|logits|uncertainty|components)\.",
     re.I,
 )
 

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from cryoseg.config import ModelChoice, ModelName, Naming, PostprocessStep, SegmentConfig, SegmentOutputs
 from cryoseg.core.grids.blank import BLANK_LOGIT
-from cryoseg.events import Event, Warn
+from cryoseg.errors import ConfigError
+from cryoseg.events import Event, StageProgress, Warn
+from cryoseg.io.inputs import OWN_OUTPUTS
 from cryoseg.pipelines.segment.files import segment_tomogram
+from cryoseg.pipelines.segment.model import prepare_run
 from cryoseg.pipelines.segment.outputs import output_paths
 from cryoseg.types import Geometry, Tomogram
 
@@ -63,3 +67,46 @@ def test_a_constant_volume_has_an_empty_mask_and_a_warning() -> None:
     assert not result.mask.any()
     assert not result.post_processed.any()
     assert any(isinstance(event, Warn) and "same value" in event.text for event in said)
+
+
+def test_orientations_are_averaged() -> None:
+    data = np.random.default_rng(1).normal(0, 1, (3, 48, 64)).astype(np.float32)
+    data[:, 20:24] -= 4
+    events: list[Event] = []
+    config = SegmentConfig(tta=2, uncertainty=True)
+    both = segment_tomogram(_tomogram(data), config, model=TINY, device="cpu", on_event=events.append)
+    first, second = (
+        segment_tomogram(_tomogram(turned), model=TINY, device="cpu")
+        for turned in (data, data[::-1, ::-1, ::-1])
+    )
+    ones, others = first.logits, second.logits[::-1, ::-1, ::-1]
+    np.testing.assert_allclose(both.logits, (ones + others) / 2, atol=1e-5)
+    np.testing.assert_array_equal(
+        both.mask, both.logits > np.float32(prepare_run(config, TINY, device="cpu").config.logit_threshold)
+    )
+    assert both.uncertainty is not None
+    np.testing.assert_allclose(both.uncertainty, np.abs(expit(ones) - expit(others)) / 2, atol=1e-5)
+    stages = [event.stage for event in events if isinstance(event, StageProgress)]
+    assert stages[0] == "stage 1, orientation 1 of 2"
+    assert stages[-1] == "stage 2, orientation 2 of 2"
+    assert first.uncertainty is None
+
+
+def test_uncertainty_needs_several_orientations() -> None:
+    with pytest.raises(ConfigError, match="--tta 4"):
+        SegmentConfig(uncertainty=True)
+
+
+def test_memory_of_orientations_is_planned() -> None:
+    shape = (10, 100, 100)
+    plans = [
+        prepare_run(config, TINY, device="cpu").bytes_needed(shape)[0]
+        for config in (SegmentConfig(), SegmentConfig(tta=2), SegmentConfig(tta=8, uncertainty=True))
+    ]
+    assert [plan - plans[0] for plan in plans] == [0, 4 * 10**5, 12 * 10**5]
+
+
+def test_the_uncertainty_has_a_file() -> None:
+    paths = output_paths(Path("o"), "ts", SegmentConfig(tta=4, uncertainty=True), SegmentOutputs())
+    assert paths["uncertainty"].name == "ts_membrane_uncertainty.mrc"
+    assert OWN_OUTPUTS.search(paths["uncertainty"].name)

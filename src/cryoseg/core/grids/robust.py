@@ -63,10 +63,10 @@ def robust_map(volume: NDArray[Any], *, invert: bool = False, blank: BoolArray |
         Array of the same shape that is True where there is no signal, from `core.grids.blank`. These voxels
         are ignored unless the whole sample is blank.
     """
-    flat = volume.reshape(-1)
-    step = max(1, flat.size // SAMPLE_VOXELS)
-    sample = flat[::step].astype(np.float64)
-    if blank is not None and (signal := ~blank.reshape(-1)[::step]).any():
+    step = max(1, volume.size // SAMPLE_VOXELS)
+    # Unlike `reshape`, `flat` does not copy a volume whose axes were mirrored or exchanged.
+    sample = volume.flat[::step].astype(np.float64)
+    if blank is not None and (signal := ~blank.flat[::step]).any():
         sample = sample[signal]
     low, center, high = np.percentile(sample, [25, 50, 75])
     spread = (high - low) / IQR_OF_NORMAL or float(sample.std()) or 1.0

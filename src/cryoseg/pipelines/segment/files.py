@@ -23,7 +23,7 @@ from cryoseg.config import (
 from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
-from cryoseg.events import Note, OnEvent, Report, StageProgress, Warn, ignore
+from cryoseg.events import Note, OnEvent, Report, Warn, ignore
 from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
 from cryoseg.io.images.volumes import (
     check_finite,
@@ -35,13 +35,14 @@ from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.picks.portal_annotation import MEMBRANE, PortalAnnotation
 from cryoseg.io.records import hash_file
-from cryoseg.methods.device import describe, peak_device_memory, release_memory
-from cryoseg.methods.segmenter import Execution, SegmentInput
+from cryoseg.methods.device import describe, peak_device_memory
+from cryoseg.methods.segmenter import SegmentInput
 from cryoseg.pipelines.batches.finished import Done, Job, Stopwatch, peak_bytes
-from cryoseg.pipelines.batches.memory import choose_memory_level, step_down, tell_plan
+from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_run
+from cryoseg.pipelines.segment.orientations import segment_orientations
 from cryoseg.pipelines.segment.outputs import output_paths, write_outputs
 from cryoseg.types import SegmentResult, Tomogram
 
@@ -81,7 +82,8 @@ def segment_tomogram(
     Returns
     -------
     SegmentResult
-        Mask and logits (z, y, x); `post_processed` is None if `config.postprocess` is empty.
+        Mask and logits (z, y, x); `post_processed` is None if `config.postprocess` is empty, and
+        `uncertainty` without `config.uncertainty`.
 
     Raises
     ------
@@ -153,6 +155,7 @@ def segment_in_run(
             logits=logits,
             stage1_logits=logits if keep_stages else None,
             post_processed=nothing if config.postprocess else None,
+            uncertainty=np.zeros_like(logits) if config.uncertainty else None,
         )
     if blank is not None:
         on_event(
@@ -162,24 +165,13 @@ def segment_in_run(
             )
         )
 
-    def segment(memory_level: int) -> SegmentResult:
-        return run.model.method.segment(
-            SegmentInput(data=tomogram.data, pixel_size=pixel_size.angstrom, blank=blank),
-            config,
-            run.model.files,
-            Execution(
-                device=run.device,
-                precision=run.precision,
-                memory_level=memory_level,
-                keep_stages=keep_stages,
-            ),
-            lambda stage, done, total: on_event(
-                StageProgress(name=name, stage=stage, done=done, total=total)
-            ),
-        )
-
-    result = step_down(
-        segment, name=name, first=memory_level, on_event=on_event, release=partial(release_memory, run.device)
+    result = segment_orientations(
+        SegmentInput(data=tomogram.data, pixel_size=pixel_size.angstrom, blank=blank),
+        run,
+        name=name,
+        memory_level=memory_level,
+        keep_stages=keep_stages,
+        on_event=on_event,
     )
     check_logits(result.logits, tomogram.source)
     if blank is not None:

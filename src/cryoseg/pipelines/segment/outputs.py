@@ -31,6 +31,8 @@ def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: Segmen
     paths = {"mask": folder / f"{base}_mask{suffix}"}
     if outputs.store_logits:
         paths["logits"] = folder / f"{base}_logits{suffix}"
+    if config.uncertainty:
+        paths["uncertainty"] = folder / f"{base}_uncertainty{suffix}"
     if config.postprocess:
         paths["post_processed_mask"] = folder / f"{base}_post_processed_mask{suffix}"
     if outputs.preview:
@@ -79,9 +81,10 @@ def write_outputs(
     for kind, write, volume in (
         ("mask", write_mask, result.mask),
         ("logits", write_logits, result.logits),
+        ("uncertainty", write_logits, result.uncertainty),
         ("post_processed_mask", write_mask, final),
     ):
-        if kind in outputs:
+        if kind in outputs and volume is not None:
             write(
                 outputs[kind],
                 volume,

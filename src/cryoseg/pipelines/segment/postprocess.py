@@ -73,7 +73,7 @@ def postprocess_files(
     if not batch.is_dry:
         make_folder(output_dir)
     # Masks and logits are outputs of segment, which other commands leave out of folders.
-    items = resolve_inputs(inputs, leave_out=re.compile(r"_(?:post_processed_mask|components)\."))
+    items = resolve_inputs(inputs, leave_out=re.compile(r"_(?:post_processed_mask|uncertainty|components)\."))
     stems = output_stems(item.path for item in items if item.is_new)
     outputs = {
         path: output_dir / f"{output_name(name, has_steps=config.steps != ())}{written.output_format.suffix}"
