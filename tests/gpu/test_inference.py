@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import operator
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,7 +19,10 @@ from scipy.spatial.distance import cdist
 
 from cryoseg.io.images.volumes import write_logits
 from cryoseg.io.picks.picks import read_picks
+from cryoseg.methods.cuda_graphs import replay_on_cuda
 from cryoseg.methods.device import select_gpus
+from cryoseg.methods.sam.sam2_config import build_predictor
+from cryoseg.methods.sam.sam2_volume import REPLAYED
 from cryoseg.types import Geometry
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
@@ -28,6 +32,7 @@ SAMPLES = Path(__file__).parents[2] / "src" / "cryoseg" / "samples"
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 # The decoders of the vectors are random and amplify every rounding: bfloat16 reaches 0.935 on a CPU.
 BFLOAT16_DICE = 0.9
+NANO = CONFORMANCE / "sam2_nano.yaml"
 VECTORS = sorted(CONFORMANCE.glob("etsam_*.npz"))
 
 
@@ -158,6 +163,28 @@ def test_particles_in_a_tomogram(
     one, other = (written(tmp_path / f"on_{name}", "heat_map") for name in (device, "cpu"))
     np.testing.assert_allclose(one, other, atol=1e-3)
     assert_same_picks(tmp_path / f"on_{device}", tmp_path / "on_cpu")
+
+
+def test_the_kernels_of_sam2_are_recorded(device: torch.device) -> None:
+    if device.type != "cuda":
+        pytest.skip("CUDA graphs exist on CUDA devices only")
+    torch.manual_seed(0)
+    images = torch.rand(24, 3, 256, 256)
+    predictor = build_predictor(NANO).to(device)
+    # Random weights find no object, and sam2 then returns one constant instead of logits.
+    torch.nn.init.constant_(predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)
+    found = []
+    for _ in range(2):  # without recordings, and with them
+        state = predictor.init_state_from_slices(images, 200, 220)
+        predictor.start_without_prompt(state, 0)
+        found.append(torch.stack([logits.cpu() for _, logits in predictor.propagate(state)]))
+        replay_on_cuda(predictor, *REPLAYED)
+    assert found[0].std() > 0
+    torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
+    for name in REPLAYED:
+        function = operator.attrgetter(name)(predictor)
+        assert function.graphs
+        assert all(function.graphs.values())
 
 
 def test_a_batch_on_the_first_gpu_and_in_two_processes(

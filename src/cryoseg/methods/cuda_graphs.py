@@ -7,6 +7,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -14,53 +15,80 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-CAPTURED_AT = 2  # number of the call with the same shapes that is recorded; rare shapes are not worth it
+from cryoseg.methods.device import is_out_of_memory
+
+# Largest difference between replayed and usual results, relative to their norm. Rounding to bfloat16 is
+# below it; results that belong to other inputs differ by about 1.
+TOLERANCE = 0.02
 
 
 class Replayed:
     """A function of CUDA tensors whose kernels are recorded once and then replayed.
 
-    The function must have no effect besides its result, must not wait for the device, and must give results
-    that depend on nothing but its arguments and constant weights. Arguments and result may be nested in
-    tuples, lists and dictionaries.
+    Results are cached for each combination of shapes: the first call computes as usual, the second records,
+    and the third checks the recording against the usual result for its inputs. A function that cannot be
+    recorded, or whose recording gives another result, computes as usual from then on.
 
     Parameters
     ----------
     function
-        Function to call, under `torch.inference_mode` or `torch.no_grad`.
+        Function to call, under `torch.inference_mode` or `torch.no_grad`. It must have no effect besides its
+        result. Arguments and result may be nested in tuples, lists and dictionaries.
+
+    Attributes
+    ----------
+    graphs
+        Recordings, or None where the function computes as usual, by what identifies shapes and settings.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._calls: dict[Hashable, int] = {}
-        self._graphs: dict[Hashable, _Graph] = {}
+        self.graphs: dict[Hashable, Graph | None] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the function returns, in new tensors."""
+        """Return what the function returns."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
         key = (
             structure,
             torch.is_autocast_enabled("cuda"),
             *((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves),
         )
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        if key not in self._graphs:
-            self._calls[key] = self._calls.get(key, 0) + 1
-            on_cuda = all(tensor.is_cuda for tensor in tensors)
-            if self._calls[key] < CAPTURED_AT or not on_cuda:
-                return self._function(*args, **kwargs)
-            self._graphs[key] = _Graph(self._function, leaves, structure)
-        return self._graphs[key].replay(tensors)
+        self._calls[key] = calls = self._calls.get(key, 0) + 1
+        graph = self.graphs.get(key)
+        if calls == 2:
+            graph = self.graphs[key] = self._record(leaves, structure)
+        if graph is None:
+            return self._function(*args, **kwargs)
+        if calls == 3:
+            usual = self._function(*args, **kwargs)
+            if not _agree(graph.replay(leaves), usual):
+                self.graphs[key] = None
+                self._warn("its recording gives another result")
+            return usual
+        return graph.replay(leaves)
+
+    def _record(self, leaves: list[Any], structure: pytree.TreeSpec) -> Graph | None:
+        try:
+            return Graph(self._function, leaves, structure)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self._warn(str(error).splitlines()[0])
+            return None
+
+    def _warn(self, reason: str) -> None:
+        name = getattr(self._function, "__qualname__", "a function")
+        warnings.warn(f"{name} runs without a CUDA graph and is slower: {reason}", stacklevel=3)
 
 
-class _Graph:
+class Graph:
     """The recorded kernels of one call, with the tensors that they read and write."""
 
     def __init__(self, function: Callable[..., Any], leaves: list[Any], structure: pytree.TreeSpec) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        copies = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        self._inputs = [copy for copy in copies if isinstance(copy, Tensor)]
-        args, kwargs = pytree.tree_unflatten(copies, structure)
+        self._inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        args, kwargs = pytree.tree_unflatten(self._inputs, structure)
         # Other threads allocate pinned memory for the next slices, which a global capture would forbid.
         with (
             torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False),
@@ -68,13 +96,24 @@ class _Graph:
         ):
             self._outputs = function(*args, **kwargs)
 
-    def replay(self, tensors: list[Tensor]) -> Any:
-        """Compute the result for other tensors of the same shapes."""
-        for mine, given in zip(self._inputs, tensors, strict=True):
-            mine.copy_(given, non_blocking=True)
+    def replay(self, leaves: list[Any]) -> Any:
+        """Return the result for other tensors of the same shapes, in new tensors."""
+        for mine, given in zip(self._inputs, leaves, strict=True):
+            if isinstance(mine, Tensor):
+                mine.copy_(given, non_blocking=True)
         self._graph.replay()
         # The next replay overwrites the outputs.
         return pytree.tree_map_only(Tensor, Tensor.clone, self._outputs)
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Whether all tensors of two results agree within `TOLERANCE`."""
+    pairs = zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=True)
+    return all(
+        bool((a.float() - b.float()).norm() <= TOLERANCE * b.float().norm())
+        for a, b in pairs
+        if isinstance(a, Tensor)
+    )
 
 
 def replay_on_cuda(network: nn.Module, *names: str) -> None:
