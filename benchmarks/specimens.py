@@ -3,20 +3,34 @@
 DATA is a folder with `empiar10017`, `empiar10028` and `apoferritin`, as their authors publish images and
 positions. A micrograph is for training, for validation (it chooses weights and thresholds) or for testing,
 and the same in every training.
+
+    python benchmarks/specimens.py DATA PACKED
+
+writes the micrographs for training and validation, shrunk to the scale of the network, as a folder of 3 MB
+with the same layout, on which trainings elsewhere can run.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from cryoseg.core.grids.resample import rescale_points
+from cryoseg.core.grids.robust import CLIP, particle_view
 from cryoseg.core.picking.micrograph_picks import mask_centers
 from cryoseg.io.images.micrographs import read_micrograph
 
 TRAIN, VALID, TEST = "train", "valid", "test"
+PACKED_PX = 24.0  # diameter of a particle in packed images, which is that of particle-tiny
+SCALE = "scale.txt"  # file with the factor by which the images of a packed specimen are smaller
+GREY = 127 / CLIP  # grey values per standard deviation in packed images
+# One step for all frequencies: white noise of 0.05 standard deviations is added to a packed image.
+STEP = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +48,16 @@ class Specimen:
     match_px: float
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+
+    def scaled(self, factor: float) -> Specimen:
+        """Return the specimen in images that are resized by a factor."""
+        return replace(
+            self,
+            diameter_px=self.diameter_px * factor,
+            visible_px=self.visible_px * factor,
+            margin_px=round(self.margin_px * factor),
+            match_px=self.match_px * factor,
+        )
 
 
 SPECIMENS = (
@@ -94,6 +118,8 @@ def centers_in_table(path: Path) -> dict[str, np.ndarray]:
 def fields_of(data: Path, specimen: Specimen) -> list[Field]:
     """The micrographs of a specimen."""
     folder = data / specimen.name
+    if (folder / SCALE).exists():
+        specimen = specimen.scaled(float((folder / SCALE).read_text()))
     table = folder / "particles.csv"
     known = centers_in_table(table) if table.exists() else {}
     fields = []
@@ -113,3 +139,26 @@ def fields_of(data: Path, specimen: Specimen) -> list[Field]:
         )
         fields.append(Field(specimen=specimen, image=image, centers=centers, role=role))
     return fields
+
+
+def pack(data: Path, output: Path) -> None:
+    """Write the micrographs that are not for testing, shrunk and compressed."""
+    for one in SPECIMENS:
+        images = output / one.name / "images"
+        images.mkdir(parents=True, exist_ok=True)
+        rows = ["image,y,x"]
+        for field in fields_of(data, one):
+            if field.role == TEST:
+                continue
+            full = read_micrograph(field.image).data
+            view = particle_view(full, diameter_px=one.visible_px, particle_pixels=PACKED_PX)
+            grey = Image.fromarray(np.rint(np.clip(view * GREY + 128, 0, 255)).astype(np.uint8))
+            grey.save(images / f"{field.name}.jpg", qtables=[[STEP] * 64], optimize=True)
+            centers = rescale_points(field.centers, np.array(view.shape) / full.shape)
+            rows += [f"{field.name}.jpg,{y:.2f},{x:.2f}" for y, x in centers]
+        (images.parent / "particles.csv").write_text("\n".join(rows) + "\n")
+        (images.parent / SCALE).write_text(f"{PACKED_PX / one.visible_px}\n")
+
+
+if __name__ == "__main__":
+    pack(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -18,7 +18,9 @@ from cryoseg.methods.particles.fit import (
     squared_dice_loss,
 )
 from cryoseg.methods.particles.samples import (
+    TileSampler,
     TrainingMicrograph,
+    ahead,
     draw_object_prompts,
     sample_squares,
     sample_tiles,
@@ -26,6 +28,7 @@ from cryoseg.methods.particles.samples import (
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
 from cryoseg.methods.training.learner import dice_by_threshold
+from cryoseg.methods.training.run import Runtime
 
 PROMPTS = (PromptMethod.HEAD, PromptMethod.PREFIX, PromptMethod.ENCODER, PromptMethod.FINETUNE)
 CPU = torch.device("cpu")
@@ -41,6 +44,19 @@ def discs(seed: int = 0, side: int = 120) -> TrainingMicrograph:
     grey = rng.normal(0, 0.5, labels.shape) - 2.0 * (labels > 0)
     labels[:, :4] = -1
     return TrainingMicrograph(name="discs", grey=grey.astype(np.float16), labels=labels, centers=centers)
+
+
+def test_steps_that_processes_prepare_ahead_have_the_same_tiles() -> None:
+    config = SampleConfig(batch=2, zoom=1.4)
+    draw = TileSampler(micrographs=[discs(), discs(1)], config=config, side=64, logit_side=16, seed=3)
+    prepared = ahead(draw, 2)
+    for step in range(7, 13):  # a resumed training begins later
+        expected, found = draw(step), prepared(step)
+        assert [values.shape for values in found] == [(2, 64, 64), (2, 64, 64), (2, 16, 16), (2, 16, 16)]
+        assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    tiles = sample_tiles(draw.micrographs, config, side=64, seed=3, step=7)
+    assert np.array_equal(draw(7)[0], tiles.grey.numpy())
+    assert np.array_equal(draw(7)[1] > 0, tiles.labels.numpy() > 0)
 
 
 def test_squared_dice_and_entropy_are_what_a_hand_computes() -> None:
@@ -156,7 +172,7 @@ def test_a_step_moves_only_the_trained_part(method: PromptMethod, small_sam: Sam
     part = TrainedPart(network)
     assert sum(p.numel() for p in part.parameters()) == sum(p.numel() for p in network.trained_parameters())
     optimizer = torch.optim.SGD(part.parameters(), lr=0.1)
-    loss = adaptation_loss(network, [discs()], config, CPU)
+    loss = adaptation_loss(network, [discs()], config, Runtime())
     for step in range(2):  # behind a layer of zeros a gradient arrives with the second step only
         optimizer.zero_grad()
         loss(step).backward()

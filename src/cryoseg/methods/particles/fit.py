@@ -14,7 +14,9 @@ from torch.nn import functional
 from cryoseg.config.train_sam import PretrainConfig, SamLoss, TrainSamConfig, TrainView
 from cryoseg.core.grids.resample import rescale_points, tile_grid
 from cryoseg.methods.particles.samples import (
+    TileSampler,
     TrainingMicrograph,
+    ahead,
     draw_object_prompts,
     sample_squares,
     sample_tiles,
@@ -22,6 +24,7 @@ from cryoseg.methods.particles.samples import (
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
 from cryoseg.methods.prompt_sam.network import Points, PromptSam, tile_logits
 from cryoseg.methods.training.learner import dice_by_threshold
+from cryoseg.methods.training.run import Runtime
 from cryoseg.types import FloatArray
 
 TRUTH_STREAM = 1 << 21  # separates these random draws from all others of a step
@@ -103,11 +106,21 @@ def given_points(
 
 
 def adaptation_loss(
-    network: PromptSam, micrographs: list[TrainingMicrograph], config: TrainSamConfig, device: torch.device
+    network: PromptSam, micrographs: list[TrainingMicrograph], config: TrainSamConfig, runtime: Runtime
 ) -> Callable[[int], Tensor]:
     """Return the function from the number of a step to the loss of an adapted network."""
-    geometry = network.geometry
+    geometry, device = network.geometry, runtime.device
     seed = config.loop.seed
+    draw = ahead(
+        TileSampler(
+            micrographs=micrographs,
+            config=config.sample,
+            side=geometry.image_size,
+            logit_side=geometry.logit_side,
+            seed=seed,
+        ),
+        runtime.sample_workers,
+    )
 
     def loss(step: int) -> Tensor:
         weight: Tensor | None
@@ -115,10 +128,8 @@ def adaptation_loss(
             images, target = sample_squares(micrographs, config.sample, seed=seed, step=step)
             labels, weight = (target > 0.5).int(), None
         else:
-            tiles = sample_tiles(micrographs, config.sample, side=geometry.image_size, seed=seed, step=step)
-            images, labels = network.from_grey(tiles.grey), tiles.labels
-            target, weight = tiles.targets(geometry.logit_side)
-            weight = weight.to(device)
+            grey, labels, target, weight = (torch.from_numpy(values) for values in draw(step))
+            images, weight = network.from_grey(grey), weight.to(device)
         given = truth_points(network, labels.numpy(), (seed, step), device)
         logits = network(images.to(device), given)[0][:, 0]
         each = sam_loss(logits.float(), target.to(device), weight, kind=config.loss)

@@ -5,7 +5,11 @@ All random choices of step n follow from (seed, n), so that a resumed run gets t
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,6 +144,68 @@ def sample_tiles(
     return TileBatch(
         grey=torch.stack([grey for grey, _ in tiles]), labels=torch.stack([labels for _, labels in tiles])
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileSampler:
+    """Function from the number of a step to its tiles, as arrays that another process can send.
+
+    Attributes
+    ----------
+    micrographs, config, seed
+        Parameters of `sample_tiles`.
+    side, logit_side
+        Sides of tiles and of logits in pixels.
+    """
+
+    micrographs: list[TrainingMicrograph]
+    config: SampleConfig
+    side: int
+    logit_side: int
+    seed: int
+
+    def __call__(self, step: int) -> tuple[NDArray[Any], ...]:
+        """Return grey values (B, S, S), the signs of the labels, and the targets of `TileBatch.targets`."""
+        tiles = sample_tiles(self.micrographs, self.config, side=self.side, seed=self.seed, step=step)
+        share, weight = tiles.targets(self.logit_side)
+        # Under autocast on the CPU a blur may give another type.
+        grey = tiles.grey.float().numpy()
+        return grey, tiles.labels.sign().to(torch.int8).numpy(), share.numpy(), weight.numpy()
+
+
+def ahead(draw: Callable[[int], Any], workers: int) -> Callable[[int], Any]:
+    """Return `draw` with the results of the next steps prepared in forked processes; without workers, `draw`.
+
+    The processes share the memory of the data that `draw` holds.
+    """
+    if not workers:
+        return draw
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("fork"), initializer=_begin_worker, initargs=(draw,)
+    )
+    waiting: dict[int, Future[Any]] = {}
+
+    def next_result(step: int) -> Any:
+        for number in range(step, step + 2 * workers):
+            if number not in waiting:
+                waiting[number] = pool.submit(_draw_in_worker, number)
+        return waiting.pop(step).result()
+
+    return next_result
+
+
+_draw: Callable[[int], Any] | None = None
+
+
+def _begin_worker(draw: Callable[[int], Any]) -> None:
+    global _draw
+    _draw = draw
+    torch.set_num_threads(1)
+
+
+def _draw_in_worker(step: int) -> Any:
+    assert _draw is not None
+    return _draw(step)
 
 
 def shuffled(number: int, count: int, seed: int) -> int:

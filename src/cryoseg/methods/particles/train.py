@@ -36,6 +36,7 @@ VALIDATION_SHARE = 0.2
 ANY_SCALE_ZOOM = 1.4  # A training with at least this zoom makes a model that may choose its scale.
 
 T = TypeVar("T")
+Load = Callable[..., tuple[TrainingMicrograph, float]]  # has the parameters of `load_micrograph`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +49,14 @@ class MicrographData:
         Training micrographs, and those for the choice of weights, threshold and calibration of scores.
     read
         Settings for reading them; None for the defaults.
+    load
+        Function that reads one, such as one that remembers what it has read.
     """
 
     training: Sequence[MicrographPair]
     held_out: Sequence[MicrographPair]
     read: ReadOptions | None = None
+    load: Load = load_micrograph
 
     def record(self) -> dict[str, Any]:
         """Return the names of the micrographs as plain JSON."""
@@ -109,7 +113,11 @@ def find_base(name_or_path: str, checkpoints_dir: Path | None = None) -> Path:
 
 
 def load_all(
-    pairs: Sequence[MicrographPair], options: ReadOptions, stage: str, runtime: Runtime
+    pairs: Sequence[MicrographPair],
+    options: ReadOptions,
+    stage: str,
+    runtime: Runtime,
+    load: Load = load_micrograph,
 ) -> tuple[list[TrainingMicrograph], float]:
     """Read micrographs, and return them with the median particle diameter in pixels of the files.
 
@@ -117,7 +125,7 @@ def load_all(
     """
     known: dict[int, tuple[TrainingMicrograph, float]] = {}
     for pair in runtime.progress(list({id(pair): pair for pair in pairs}.values()), stage, "micrographs"):
-        known[id(pair)] = load_micrograph(pair, options, on_event=runtime.on_event)
+        known[id(pair)] = load(pair, options, on_event=runtime.on_event)
     read = [known[id(pair)] for pair in pairs]
     return [micrograph for micrograph, _ in read], float(np.median([diameter for _, diameter in read]))
 
@@ -166,7 +174,7 @@ def train_prompt(
     training = _Training(run=run, data=data, options=options, view=view, output=output)
     return training.model(
         replace(start, recipe=recipe),
-        lambda micrographs: adaptation_loss(network, micrographs, config, runtime.device),
+        lambda micrographs: adaptation_loss(network, micrographs, config, runtime),
         config.to_dict(),
         {"base": start.base_record},
     )
@@ -191,8 +199,10 @@ class _Training:
     ) -> TrainedModel | None:
         """Train, choose weights, threshold and calibration, and write the model; None if the time is over."""
         runtime, data, network = self.run.runtime, self.data, start.network
-        micrographs, diameter = load_all(data.training, self.options, "reading training micrographs", runtime)
-        held_out, _ = load_all(data.held_out, self.options, "reading validation micrographs", runtime)
+        (micrographs, diameter), (held_out, _) = (
+            load_all(pairs, self.options, f"reading {kind} micrographs", runtime, data.load)
+            for kind, pairs in (("training", data.training), ("validation", data.held_out))
+        )
         network.to(runtime.device).eval()
         chosen = fit_by_dice(
             self.run,

@@ -39,12 +39,15 @@ class Runtime:
         Whether to write event files of TensorBoard into the folder of the run.
     on_event
         Receiver of progress, notes and warnings.
+    sample_workers
+        Number of forked processes that prepare the tiles of micrographs ahead; 0 for none.
     """
 
     device: torch.device = CPU
     processes: Processes = ALONE
     tensorboard: bool = False
     on_event: OnEvent = ignore
+    sample_workers: int = 0
 
     def progress(self, items: Sequence[T], stage: str, unit: str) -> Iterator[T]:
         """Yield the items and report each as done when the next one is requested."""
