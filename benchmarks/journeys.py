@@ -27,9 +27,10 @@ ROOT = Path(cryoseg.__file__).parent
 SAMPLES = ROOT / "samples"
 # Smaller arrays are lists of points, thresholds and weights of layers.
 LEAST_SIZE = 24 * 24
-# Functions that look at the image or at its labels, and validation: no value of the image passes through.
+# Functions that look at the image or at its labels, measurements such as that of the width of the particles,
+# and validation: no value of the image passes through.
 ASIDE = {
-    *("planned_shape", "find_blank", "find_blank_pixels", "particle_skewness"),
+    *("planned_shape", "find_blank", "find_blank_pixels", "particle_skewness", "search_scale"),
     *("micrograph_logits", "nearest"),
 }
 

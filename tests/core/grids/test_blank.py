@@ -4,8 +4,6 @@ from scipy.ndimage import gaussian_filter
 
 from cryoseg.core.grids.blank import (
     BLANK_LOGIT,
-    FilledSlices,
-    fill_by_mirror,
     find_blank,
     find_blank_pixels,
     set_blank,
@@ -87,21 +85,9 @@ def test_the_box_contains_all_signal_and_nothing_more() -> None:
     assert signal_box(blank) == (slice(1, 4), slice(2, 5), slice(3, 4))
 
 
-def test_blank_voxels_are_filled_slice_by_slice_without_changing_the_volume() -> None:
-    volume = np.arange(8, dtype=np.int16).reshape(2, 2, 2)
-    blank = volume > 5
-    filled = FilledSlices(volume, blank, 2.5)
-    assert len(filled) == 2
-    assert filled[1].tolist() == [[4, 5], [2.5, 2.5]]
-    assert volume[1, 1, 1] == 7
+def test_blank_voxels_get_the_logit_of_blank_voxels() -> None:
     logits = np.zeros((2, 2, 2), np.float32)
+    blank = np.arange(8).reshape(2, 2, 2) > 5
     set_blank(logits, blank)
     assert logits[blank].tolist() == [BLANK_LOGIT] * 2
     assert not logits[~blank].any()
-
-
-def test_blank_pixels_become_the_mirrored_signal() -> None:
-    image = np.array([[1, 2, 3, 0, 0, 0, 0]], np.float32)
-    filled = fill_by_mirror(image, image == 0)
-    # The mirror image about the last pixel with signal, and that pixel where the mirror leaves the image.
-    assert filled[0].tolist() == [1, 2, 3, 2, 1, 1, 1]

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from cryoseg.config import Normalize
-from cryoseg.core.grids.robust import CLIP, fused_logits_map, intensity_map, robust_map
+from cryoseg.core.grids.robust import (
+    CLIP,
+    FilledSlices,
+    fill_by_mirror,
+    fused_logits_map,
+    intensity_map,
+    robust_map,
+)
 
 
 def test_normal_values_become_standard_and_a_hot_voxel_changes_nothing() -> None:
@@ -154,3 +161,19 @@ def test_blank_voxels_do_not_change_the_map_of_the_signal(method: Normalize, pad
     np.testing.assert_array_equal(mapped[:2, :, :20], expected)
     if method is not Normalize.ROBUST:  # which has limits of its own
         assert expected.min() <= mapped.min() <= mapped.max() <= expected.max()
+
+
+def test_blank_voxels_are_filled_slice_by_slice_without_changing_the_volume() -> None:
+    volume = np.arange(8, dtype=np.int16).reshape(2, 2, 2)
+    blank = volume > 5
+    filled = FilledSlices(volume, blank, 2.5)
+    assert len(filled) == 2
+    assert filled[1].tolist() == [[4, 5], [2.5, 2.5]]
+    assert volume[1, 1, 1] == 7
+
+
+def test_blank_pixels_become_the_mirrored_signal() -> None:
+    image = np.array([[1, 2, 3, 0, 0, 0, 0]], np.float32)
+    filled = fill_by_mirror(image, image == 0)
+    # The mirror image about the last pixel with signal, and that pixel where the mirror leaves the image.
+    assert filled[0].tolist() == [1, 2, 3, 2, 1, 1, 1]

@@ -79,43 +79,6 @@ def set_blank(logits: FloatArray, blank: BoolArray) -> None:
         image[where] = BLANK_LOGIT
 
 
-class FilledSlices:
-    """A (z, y, x) volume whose blank voxels are replaced by a value, one slice at a time.
-
-    `blank` is the array from `find_blank`; the value is one such as the median of the signal.
-    """
-
-    def __init__(self, volume: Slices, blank: BoolArray, value: float) -> None:
-        self.shape = volume.shape
-        self._volume, self._blank, self._value = volume, blank, value
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, z: int) -> FloatArray:
-        """Return slice `z` with replaced values, (y, x) float32."""
-        image: FloatArray = np.array(self._volume[z], np.float32)
-        image[self._blank[z]] = self._value
-        return image
-
-
-def fill_by_mirror(image: FloatArray, blank: BoolArray) -> FloatArray:
-    """Replace blank pixels of a (y, x) image by the signal mirrored at the border of the blank region.
-
-    Filters and statistics then process texture like that of the signal instead of a plateau or an edge. If
-    the mirrored position is blank too, the nearest pixel with signal replaces the blank one.
-    """
-    nearest = ndimage.distance_transform_edt(blank, return_distances=False, return_indices=True)
-    y, x = np.nonzero(blank)
-    near_y, near_x = nearest[0][y, x], nearest[1][y, x]
-    mirror_y = np.clip(2 * near_y - y, 0, image.shape[0] - 1)
-    mirror_x = np.clip(2 * near_x - x, 0, image.shape[1] - 1)
-    is_blank = blank[mirror_y, mirror_x]
-    filled = image.copy()
-    filled[y, x] = image[np.where(is_blank, near_y, mirror_y), np.where(is_blank, near_x, mirror_x)]
-    return filled
-
-
 def _blank_pixels(image: NDArray[Any]) -> BoolArray | None:
     if image.size and bool((image == image.flat[0]).all()):
         return np.ones(image.shape, bool)

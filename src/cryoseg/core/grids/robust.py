@@ -1,4 +1,4 @@
-"""Normalize the grey values of volumes and micrographs."""
+"""Normalize the grey values of volumes and micrographs, and fill regions without signal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from cryoseg.config import Normalize
-from cryoseg.core.grids.resample import resample_image
+from cryoseg.core.grids.resample import Slices, resample_image
 from cryoseg.types import BoolArray, FloatArray
 
 SAMPLE_VOXELS = 4_000_000  # Quantiles of larger volumes are computed from a regular subset.
@@ -71,6 +71,43 @@ def robust_map(volume: NDArray[Any], *, invert: bool = False, blank: BoolArray |
     low, center, high = np.percentile(sample, [25, 50, 75])
     spread = (high - low) / IQR_OF_NORMAL or float(sample.std()) or 1.0
     return IntensityMap(center=float(center), spread=float(spread), sign=-1.0 if invert else 1.0)
+
+
+class FilledSlices:
+    """A (z, y, x) volume whose blank voxels are replaced by a value, one slice at a time.
+
+    `blank` is the array from `find_blank`; the value is one such as the median of the signal.
+    """
+
+    def __init__(self, volume: Slices, blank: BoolArray, value: float) -> None:
+        self.shape = volume.shape
+        self._volume, self._blank, self._value = volume, blank, value
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, z: int) -> FloatArray:
+        """Return slice `z` with replaced values, (y, x) float32."""
+        image: FloatArray = np.array(self._volume[z], np.float32)
+        image[self._blank[z]] = self._value
+        return image
+
+
+def fill_by_mirror(image: FloatArray, blank: BoolArray) -> FloatArray:
+    """Replace blank pixels of a (y, x) image by the signal mirrored at the border of the blank region.
+
+    Filters and statistics then process texture like that of the signal instead of a plateau or an edge. If
+    the mirrored position is blank too, the nearest pixel with signal replaces the blank one.
+    """
+    nearest = distance_transform_edt(blank, return_distances=False, return_indices=True)
+    y, x = np.nonzero(blank)
+    near_y, near_x = nearest[0][y, x], nearest[1][y, x]
+    mirror_y = np.clip(2 * near_y - y, 0, image.shape[0] - 1)
+    mirror_x = np.clip(2 * near_x - x, 0, image.shape[1] - 1)
+    is_blank = blank[mirror_y, mirror_x]
+    filled = image.copy()
+    filled[y, x] = image[np.where(is_blank, near_y, mirror_y), np.where(is_blank, near_x, mirror_x)]
+    return filled
 
 
 # Standard deviation, in particle diameters, of the local mean that is subtracted. It removes slow

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import ThicknessAxis
-from cryoseg.core.grids.blank import FilledSlices, find_blank
+from cryoseg.core.grids.blank import find_blank
 from cryoseg.core.grids.resample import Resampled, Slices, rescale_points
-from cryoseg.core.grids.robust import IntensityMap, robust_map
+from cryoseg.core.grids.robust import FilledSlices, IntensityMap, robust_map
 from cryoseg.types import BoolArray, FloatArray
 
 STATISTICS_SLICES = 48

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig
-from cryoseg.core.grids.blank import FilledSlices, find_blank
+from cryoseg.core.grids.blank import find_blank
 from cryoseg.core.grids.resample import Resampled, Slices, nearest
-from cryoseg.core.grids.robust import robust_map
+from cryoseg.core.grids.robust import FilledSlices, robust_map
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.events import OnEvent, ignore
 from cryoseg.io.images.pixel_size import settle_pixel_size

@@ -21,9 +21,9 @@ from omegaconf import OmegaConf
 
 from cryoseg.config import Direction, Normalize, Polarity, SegmentConfig, Stage1Prompt, Stage2Prompt
 from cryoseg.config.setting import restore
-from cryoseg.core.grids.blank import FilledSlices, set_blank, signal_box
+from cryoseg.core.grids.blank import set_blank, signal_box
 from cryoseg.core.grids.resample import Resampled, Slices, TileGrid, nearest, tile_grid, tile_side
-from cryoseg.core.grids.robust import IntensityMap, robust_map
+from cryoseg.core.grids.robust import FilledSlices, IntensityMap, robust_map
 from cryoseg.core.grids.working_grid import model_shape
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.cuda_graphs import replay_on_cuda

@@ -15,9 +15,9 @@ from scipy import ndimage
 from cryoseg.config import Mode0
 from cryoseg.config.segment import Polarity
 from cryoseg.core.grids.axes import check_labels
-from cryoseg.core.grids.blank import fill_by_mirror, find_blank_pixels
+from cryoseg.core.grids.blank import find_blank_pixels
 from cryoseg.core.grids.resample import nearest, resample_image, rescale_points
-from cryoseg.core.grids.robust import CLIP, particle_view, robust_map, view_shape
+from cryoseg.core.grids.robust import CLIP, fill_by_mirror, particle_view, robust_map, view_shape
 from cryoseg.core.picking.micrograph_picks import draw_discs, mask_centers
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn, ignore

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick_micrograph import MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
-from cryoseg.core.grids.blank import BLANK_LOGIT, fill_by_mirror, signal_box
+from cryoseg.core.grids.blank import BLANK_LOGIT, signal_box
 from cryoseg.core.grids.resample import nearest, resample_image, rescale_points, tile_grid
-from cryoseg.core.grids.robust import RGB_SPAN, particle_view, robust_map, view_shape
+from cryoseg.core.grids.robust import RGB_SPAN, fill_by_mirror, particle_view, robust_map, view_shape
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.calibration import (
     Calibration,
