@@ -52,8 +52,8 @@ from cryoseg.methods.segmenter import Execution, ModelFiles
 from cryoseg.methods.training.loop import TrainingLoop
 from cryoseg.methods.weights import require
 from cryoseg.pipelines.pick.micrograph import pick_micrograph
-from cryoseg.pipelines.segment.files import check_tomogram, segment_in_run
 from cryoseg.pipelines.segment.model import prepare_run
+from cryoseg.pipelines.segment.tomogram import check_tomogram, segment_in_run
 from cryoseg.types import Geometry, Micrograph, Tomogram
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -26,8 +26,8 @@ from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.core.metrics.masks import evaluate_mask, metrics_of
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.methods.segmenter import Execution, SegmentInput, no_progress
-from cryoseg.pipelines.segment.files import check_tomogram
 from cryoseg.pipelines.segment.model import prepare_run
+from cryoseg.pipelines.segment.tomogram import check_tomogram
 
 COUNTS = (1, 2, 4, 8)
 METRICS = EvaluateConfig(metrics=(Metric.OVERLAP, Metric.NEAR))

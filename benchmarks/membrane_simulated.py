@@ -30,8 +30,8 @@ from cryoseg.core.metrics.overlap import sweep_thresholds
 from cryoseg.core.metrics.statistics import mean_with_interval
 from cryoseg.io.images.volumes import read_mask, read_tomogram
 from cryoseg.methods.training.learner import LOGIT_BINS, dice_by_threshold
-from cryoseg.pipelines.segment.files import check_tomogram, segment_in_run
 from cryoseg.pipelines.segment.model import prepare_run, resolve_model
+from cryoseg.pipelines.segment.tomogram import check_tomogram, segment_in_run
 
 NEAR_HIDDEN = 3  # voxels
 

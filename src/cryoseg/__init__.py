@@ -15,7 +15,7 @@ _PUBLIC = {
     "SegmentConfig": "cryoseg.config",
     "Tomogram": "cryoseg.types",
     "read_tomogram": "cryoseg.io.images.volumes",
-    "segment_tomogram": "cryoseg.pipelines.segment.files",
+    "segment_tomogram": "cryoseg.pipelines.segment.tomogram",
     "postprocess_mask": "cryoseg.core.masks.postprocess",
     "evaluate_mask": "cryoseg.core.metrics.masks",
 }

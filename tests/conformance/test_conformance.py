@@ -40,8 +40,8 @@ from cryoseg.methods.promise.network import import_names as import_promise
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
 from cryoseg.methods.sam.sam2_config import build_predictor
-from cryoseg.pipelines.segment.files import check_tomogram, segment_in_run
 from cryoseg.pipelines.segment.model import prepare_run
+from cryoseg.pipelines.segment.tomogram import check_tomogram, segment_in_run
 from cryoseg.types import Geometry, Tomogram
 
 HERE = Path(__file__).parent

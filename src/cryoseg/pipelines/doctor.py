@@ -340,7 +340,7 @@ def run_self_test(*, device: str = "cpu", checkpoints_dir: Path | None = None) -
 
     from cryoseg.config import ModelChoice, ModelName, SegmentConfig
     from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
-    from cryoseg.pipelines.segment.files import segment_tomogram
+    from cryoseg.pipelines.segment.tomogram import segment_tomogram
 
     begun = time.monotonic()
     sample = read_tomogram(SAMPLES / "sample_0000_tomogram.mrc")

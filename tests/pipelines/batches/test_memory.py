@@ -22,8 +22,8 @@ from cryoseg.methods.registry import METHODS
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput
 from cryoseg.methods.weights import require
 from cryoseg.pipelines.batches import memory
-from cryoseg.pipelines.segment.files import segment_tomogram
 from cryoseg.pipelines.segment.model import ResolvedModel
+from cryoseg.pipelines.segment.tomogram import segment_tomogram
 from cryoseg.types import Geometry, SegmentResult, Tomogram
 
 

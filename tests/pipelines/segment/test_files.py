@@ -11,9 +11,9 @@ from cryoseg.core.grids.blank import BLANK_LOGIT
 from cryoseg.errors import ConfigError
 from cryoseg.events import Event, StageProgress, Warn
 from cryoseg.io.inputs import OWN_OUTPUTS
-from cryoseg.pipelines.segment.files import segment_tomogram
+from cryoseg.pipelines.segment.files import output_paths
 from cryoseg.pipelines.segment.model import prepare_run
-from cryoseg.pipelines.segment.outputs import output_paths
+from cryoseg.pipelines.segment.tomogram import segment_tomogram
 from cryoseg.types import Geometry, Tomogram
 
 FILTERED = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,))

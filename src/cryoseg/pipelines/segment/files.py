@@ -8,44 +8,38 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from cryoseg.config import (
     Mode0,
-    ModelChoice,
     ModelName,
+    Naming,
     Precision,
     Preset,
     SegmentConfig,
     SegmentOutputs,
     SegmentRequest,
 )
-from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
-from cryoseg.core.masks.binarize import check_logits
-from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
+from cryoseg.core.masks.postprocess import find_components
 from cryoseg.events import Note, OnEvent, Report, Warn, ignore
-from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
-from cryoseg.io.images.volumes import (
-    check_finite,
-    read_mask,
-    read_tomogram,
-)
-from cryoseg.io.inputs import listed_pixel_sizes, output_stems, resolve_inputs
-from cryoseg.io.outputs import make_folder
+from cryoseg.io.images.pixel_size import PixelSize
+from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_logits, write_mask
+from cryoseg.io.inputs import listed_pixel_sizes, output_stems, resolve_inputs, stem
+from cryoseg.io.outputs import ANNOTATION_SUFFIX, folder_of, make_folder
+from cryoseg.io.picks.chimerax import Scene, write_scene
 from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.picks.portal_annotation import MEMBRANE, PortalAnnotation
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe, peak_device_memory
-from cryoseg.methods.segmenter import SegmentInput
 from cryoseg.pipelines.batches.finished import Done, Job, Stopwatch, peak_bytes
 from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_run
-from cryoseg.pipelines.segment.orientations import segment_orientations
-from cryoseg.pipelines.segment.outputs import output_paths, write_outputs
-from cryoseg.types import SegmentResult, Tomogram
+from cryoseg.pipelines.segment.model import SegmentRun, prepare_run
+from cryoseg.pipelines.segment.tomogram import check_tomogram, segment_in_run
+from cryoseg.types import BoolArray, SegmentResult, Tomogram
+from cryoseg.view.previews import draw_preview
+from cryoseg.view.sections import write_png
 
+LABELS = 127  # components with a color of their own, which int8 limits
 _PRESET_NOTES = {
     Preset.V1: "Preset: v1, the settings of ETSAM's first release. ETSAM 2.x itself uses v2 by default; "
     "--preset v2 selects it.",
@@ -53,135 +47,29 @@ _PRESET_NOTES = {
 }
 
 
-def segment_tomogram(
-    tomogram: Tomogram,
-    config: SegmentConfig = SegmentConfig(),
-    *,
-    model: ResolvedModel | ModelChoice = ModelChoice(),
-    device: str = "auto",
-    precision: Precision = Precision.AUTO,
-    on_event: OnEvent = ignore,
-) -> SegmentResult:
-    """Segment one tomogram.
-
-    Parameters
-    ----------
-    tomogram
-        Tomogram (z, y, x) of any real type.
-    config
-        Settings; fields that are None are set by the model.
-    model
-        Model from `resolve_model`, or a choice for it.
-    device
-        Device, as in `select_device`.
-    precision
-        Precision of the networks; `auto` is bfloat16 on CUDA, otherwise float32.
-    on_event
-        Callback for warnings and progress.
-
-    Returns
-    -------
-    SegmentResult
-        Mask and logits (z, y, x); `post_processed` is None if `config.postprocess` is empty, and
-        `uncertainty` without `config.uncertainty`.
-
-    Raises
-    ------
-    CryosegError
-        If the data are not finite, or settings, weights or device cannot be used.
-    MemoryError
-        If memory does not suffice.
-    """
-    run = prepare_run(config, model, device=device, precision=precision)
-    return segment_in_run(tomogram, run, check_tomogram(tomogram, run, on_event), on_event=on_event)
-
-
-def check_tomogram(tomogram: Tomogram, run: SegmentRun, on_event: OnEvent = ignore) -> PixelSize:
-    """Return the pixel size at which a tomogram is segmented, and warn if it is doubtful.
-
-    Raises
-    ------
-    InputError
-        If the data are not finite.
-    """
-    check_finite(tomogram)
-    assumed = run.model.method.assumed_pixel_size(run.model.files)
-    pixel_size, warning = settle_pixel_size(tomogram, override=run.config.pixel_size, assumed=assumed)
-    if warning:
-        on_event(Warn(text=warning))
-    return pixel_size
-
-
-def segment_in_run(
-    tomogram: Tomogram,
-    run: SegmentRun,
-    pixel_size: PixelSize,
-    *,
-    memory_level: int = 0,
-    keep_stages: bool = False,
-    on_event: OnEvent = ignore,
-) -> SegmentResult:
-    """Segment one tomogram with the model and settings of a run.
-
-    Parameters
-    ----------
-    tomogram
-        Tomogram (z, y, x) of any real type, with finite data.
-    run
-        Model and settings from `prepare_run`.
-    pixel_size
-        Pixel size from `check_tomogram`.
-    memory_level
-        First memory level: 0, 1 or 2. Higher levels use smaller batches, which need less memory and give
-        the same result; the level rises if memory does not suffice.
-    keep_stages
-        Whether the logits of stage 1 are kept.
-    on_event
-        Callback for warnings and progress.
-
-    Raises
-    ------
-    MemoryError
-        If memory does not suffice.
-    """
-    name, config = tomogram.source.name, run.config
-    blank = find_blank(tomogram.data)
-    if blank is not None and blank.all():
-        on_event(Warn(text=f"{name}: every voxel has the same value, so nothing is marked."))
-        logits = np.full(blank.shape, BLANK_LOGIT, np.float32)
-        nothing = np.zeros(blank.shape, bool)
-        return SegmentResult(
-            mask=nothing,
-            logits=logits,
-            stage1_logits=logits if keep_stages else None,
-            post_processed=nothing if config.postprocess else None,
-            uncertainty=np.zeros_like(logits) if config.uncertainty else None,
-        )
-    if blank is not None:
-        on_event(
-            Note(
-                text=f"{name}: {100 * blank.mean():.1f} % of the volume is blank (regions of one repeated "
-                "value); nothing is marked there."
-            )
-        )
-
-    result = segment_orientations(
-        SegmentInput(data=tomogram.data, pixel_size=pixel_size.angstrom, blank=blank),
-        run,
-        name=name,
-        memory_level=memory_level,
-        keep_stages=keep_stages,
-        on_event=on_event,
-    )
-    check_logits(result.logits, tomogram.source)
-    if blank is not None:
-        result.mask[blank] = False  # the threshold may be below the logit of blank voxels
-    if not config.postprocess:
-        return result
-    processed = postprocess_mask(result.mask, config.postprocess, config)
-    if reason := why_emptied(result.mask, processed, config):
-        on_event(Warn(text=f"{name}: {reason}"))
-    return replace(result, post_processed=processed)
+def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: SegmentOutputs) -> dict[str, Path]:
+    """Return the output files of one input by kind; the record is the last one."""
+    base = f"{stem}_membrane"
+    if outputs.naming is Naming.ETSAM:
+        # Source: jianlin-cheng/ETSAM etsam.py@9ad0d23.
+        base = f"{stem}_etsam_predicted{'_split_processing' if config.split_processing else ''}"
+    suffix = outputs.output_format.suffix
+    paths = {"mask": folder / f"{base}_mask{suffix}"}
+    if outputs.store_logits:
+        paths["logits"] = folder / f"{base}_logits{suffix}"
+    if config.uncertainty:
+        paths["uncertainty"] = folder / f"{base}_uncertainty{suffix}"
+    if config.postprocess:
+        paths["post_processed_mask"] = folder / f"{base}_post_processed_mask{suffix}"
+    if outputs.preview:
+        paths["preview"] = folder / f"{base}_preview.png"
+    if outputs.chimerax:
+        paths["components"] = folder / f"{base}_components.mrc"
+        paths["scene"] = folder / f"{base}.cxc"
+    if outputs.portal_annotation is not None:
+        paths["annotation"] = folder / f"{base}{ANNOTATION_SUFFIX}"
+    paths["record"] = folder / f"{base}.json"
+    return paths
 
 
 def segment_files(
@@ -333,7 +221,7 @@ def _segment_file(
     watch = Stopwatch(on_event)
     result = segment_in_run(tomogram, run, pixel_size, memory_level=memory_level, on_event=watch)
     segmented = time.monotonic()
-    final = write_outputs(outputs, tomogram, result, run, written, pixel_size)
+    final = _write_outputs(outputs, tomogram, result, run, written, pixel_size)
     fraction, peak = float(final.mean()), peak_bytes() + peak_device_memory(run.device)
     record = {
         "input": {"shape_zyx": tomogram.data.shape},
@@ -352,6 +240,82 @@ def _segment_file(
     }
     columns = {"membrane": f"{100 * fraction:.2f} %", "peak memory": f"{peak / 2**30:.2f} GiB"}
     return Done(record=record, columns=columns)
+
+
+def _write_outputs(
+    outputs: Mapping[str, Path],
+    tomogram: Tomogram,
+    result: SegmentResult,
+    run: SegmentRun,
+    written: SegmentOutputs,
+    pixel_size: PixelSize,
+) -> BoolArray:
+    """Write all outputs but the record.
+
+    Parameters
+    ----------
+    outputs
+        Temporary names by kind, as `output_paths`.
+    tomogram, result, pixel_size
+        The input, its segmentation, and the pixel size at which it was segmented.
+    run
+        Model and settings.
+    written
+        Form of the outputs.
+
+    Returns
+    -------
+    ndarray of bool
+        (z, y, x) final mask: the filtered one where there is one.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    final = result.mask if result.post_processed is None else result.post_processed
+    for kind, write, volume in (
+        ("mask", write_mask, result.mask),
+        ("logits", write_logits, result.logits),
+        ("uncertainty", write_logits, result.uncertainty),
+        ("post_processed_mask", write_mask, final),
+    ):
+        if kind in outputs and volume is not None:
+            write(
+                outputs[kind],
+                volume,
+                tomogram.geometry,
+                label=made_by("segment"),
+                output_format=written.output_format,
+            )
+    if "preview" in outputs:
+        picture = draw_preview(
+            tomogram.data,
+            final,
+            pixel_size=pixel_size.angstrom,
+            logits=result.logits,
+            logit_threshold=run.config.logit_threshold,
+        )
+        write_png(outputs["preview"], picture)
+    if "scene" in outputs:
+        ranked = find_components(final).ranked(LABELS)
+        write_mask(outputs["components"], ranked, tomogram.geometry, label=made_by("segment"))
+        folder = folder_of(outputs["scene"])
+        scene = Scene(
+            tomogram=tomogram,
+            mask=folder / outputs.get("post_processed_mask", outputs["mask"]).name,
+            labels=folder / outputs["components"].name if final.any() else None,
+        )
+        write_scene(outputs["scene"], scene, folder)
+    if written.portal_annotation is not None:
+        PortalAnnotation.read(written.portal_annotation, target=MEMBRANE).write_mask(
+            outputs["annotation"],
+            stem(tomogram.source),
+            tomogram,
+            final,
+            method=f"cryoseg segment with the model {run.model.name}",
+        )
+    return final
 
 
 def _words(value: object) -> str:
