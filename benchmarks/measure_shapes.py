@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
@@ -254,37 +254,45 @@ def make_case(name: str, radius: float, thickness: float, *, noise: str, wedge: 
         center[0] = 0.5 * radius - 0.5
         size[0] = int(np.ceil(high[0] + center[0] + pad)) + 1
         samples = samples.take(samples.points[:, 0] + center[0] > -0.5)
-    grid = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1).reshape(-1, 3) - center
     full = shape.samples
-    near, index = KDTree(full.points).query(grid, distance_upper_bound=thickness / 2 + 3)
-    inside = np.isfinite(near)
-    nearest = index[inside]
-    # Samples are a quarter of a voxel apart. Beyond an edge the offset from the nearest one is not normal.
-    offset = grid[inside] - full.points[nearest]
-    distance = (offset * full.normals[nearest]).sum(-1)
-    lateral = np.linalg.norm(offset - distance[:, None] * full.normals[nearest], axis=1)
-    beyond = (lateral > 0.2 + 0.02 * np.abs(distance)) & (not shape.is_closed)
+    # Only voxels near the surface can be in the band.
+    close = np.ones(size, bool)
+    places = np.rint(full.points + center).astype(int)
+    close[tuple(places[((places >= 0) & (places < size)).all(1)].T)] = False
+    close = distance_transform_edt(close) < thickness / 2 + 5
+    grid = np.argwhere(close) - center
+    distance, nearest = KDTree(full.points).query(grid)
+    offset = grid - full.points[nearest]
+    field = np.where(distance < thickness / 2 + 3, (offset * full.normals[nearest]).sum(-1), np.inf)
+    if not shape.is_closed:
+        # Samples are 0.25 voxels apart. Beyond an edge the offset from the nearest one is not normal.
+        lateral = np.sqrt(np.clip(distance**2 - np.square(np.where(np.isfinite(field), field, 0)), 0, None))
+        bend = np.abs(full.mean) + np.sqrt(np.clip(full.mean**2 - full.gauss, 0, None))
+        field[lateral > 0.18 * (1 + bend[nearest] * distance)] = np.inf
     faces = np.zeros((2, *size))
     if noise != "none":
         faces = rng.normal(0, 1, faces.shape)
         if noise == "smooth":
             faces = np.stack([gaussian_filter(one, 1.5) for one in faces])
         faces *= FACE_NOISE / faces.std()
-    field = np.full(len(grid), np.inf)
-    field[inside] = np.where(beyond, np.inf, distance)
-    upper, lower = thickness / 2 + faces[0].ravel(), -thickness / 2 + faces[1].ravel()
-    mask = (field < upper) & (field > lower)
+    upper, lower = thickness / 2 + faces[0][close], -thickness / 2 + faces[1][close]
+    marked = (field < upper) & (field > lower)
     if wedge:
-        normal = np.zeros((len(grid), 3))
-        normal[inside] = full.normals[nearest]
-        mask &= ~in_wedge(normal)
+        marked &= ~in_wedge(full.normals[nearest])
         samples = samples.take(~in_wedge(samples.normals))
-    # The volume of a band of constant thickness about a surface (Steiner's formula).
-    volume = (samples.areas * (thickness + samples.gauss * thickness**3 / 12)).sum()
+    mask = np.zeros(size, bool)
+    mask[close] = marked
+    # Steiner's formula: the volume of a layer at the height h over the area A is A (1 + 2 H h + K h^2).
+    heights = (np.arange(24) + 0.5) / 24 * thickness - thickness / 2
+    volume = 0.0
+    for height in heights:
+        layer = full.areas * (1 + 2 * full.mean * height + full.gauss * height**2) * thickness / 24
+        is_inside = (full.points + height * full.normals)[:, 0] + center[0] > -0.5
+        volume += layer[is_inside & ~(wedge & in_wedge(full.normals))].sum()
     enclosed = float((full.points * full.normals).sum(-1) @ full.areas / 3)
     return Case(
         name=name + (", wedge" if wedge else ""),
-        mask=mask.reshape(size),
+        mask=mask,
         truth=samples,
         thickness=thickness,
         is_closed=shape.is_closed and not wedge,

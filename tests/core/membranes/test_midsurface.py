@@ -5,6 +5,7 @@ import pytest
 
 from cryoseg.core.membranes.distance import signed_distance
 from cryoseg.core.membranes.midsurface import Surface, mid_surface
+from cryoseg.core.membranes.sampling import random_points
 
 
 def noisy_shell(radius: float, thickness: float, center: float = 21.6) -> np.ndarray:
@@ -122,6 +123,36 @@ def test_distances_are_signed_by_the_side_and_exact_on_a_sphere(shell):
     directions /= np.linalg.norm(directions, axis=1)[:, None]
     for radius in (60, 130, 140, 155, 300):
         found = signed_distance(surface, 216 + radius * directions)
-        assert found.distance == pytest.approx(radius - 140, abs=3)
+        assert found.distance == pytest.approx(radius - 140, abs=1.5)
+        # The places are on the curved surface; flat triangles would lie 0.6 A inside of it.
+        assert found.distance.mean() == pytest.approx(radius - 140, abs=0.15)
         assert (found.normal * directions).sum(1).min() > 0.98
         assert found.component.tolist() == [1] * 200
+
+
+def test_points_of_the_surface_are_at_no_distance_from_it(shell):
+    surface = mid_surface(shell(14, 4), 10.0)
+    assert surface is not None
+    points = random_points(surface, 300, np.random.default_rng(1)).places
+    assert np.abs(signed_distance(surface, points).distance).max() < 0.2
+
+
+def test_beyond_the_edge_of_a_sheet_the_distance_is_that_to_the_edge():
+    mask = np.zeros((20, 40, 40), bool)
+    mask[8:12, 5:35, 5:35] = True
+    surface = mid_surface(mask, 10.0)
+    assert surface is not None
+    found = signed_distance(surface, np.array([[95.0, 200.0, 200.0], [95.0, 200.0, 445.0]]))
+    assert np.abs(found.distance) == pytest.approx([0, 100], abs=2)
+
+
+@pytest.mark.parametrize("low", [5, 6])
+def test_a_sheet_ends_where_its_mask_ends(low):
+    mask = np.zeros((20, 40, 40), bool)
+    mask[8:12, low:35, low:35] = True
+    surface = mid_surface(mask, 10.0)
+    assert surface is not None
+    # The first voxel begins half a voxel before its center.
+    assert surface.mesh.vertices[:, 2].min() == pytest.approx(10 * low - 5, abs=1)
+    assert surface.mesh.vertices[:, 2].max() == pytest.approx(345, abs=1)
+    assert surface.mesh.face_areas().sum() == pytest.approx(100 * (35 - low) ** 2, rel=0.01)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from scipy.spatial import KDTree
 
 Array = NDArray[np.float64]
 
-_CHUNK = 8192
+# Number of vertices that are fitted at once; their arrays fit the cache of a processor.
+_CHUNK = 256
 _RIDGE = 1e-9
 # A fit is uncertain where its points lie to one side or fill little of the disc.
 _MOST_LEAN = 0.25
@@ -113,22 +114,21 @@ def fit_heights(
         Whether the points surround the vertex; other vertices stay as they are.
     """
     vertices, normals = surface.vertices, surface.normals
-    first, second = frames(normals)
+    axes = np.stack([*frames(normals), normals], axis=1)
     position, direction = vertices.copy(), normals.copy()
     is_fitted = np.zeros(len(vertices), bool)
     for start in range(0, len(vertices), _CHUNK):
         part = slice(start, start + _CHUNK)
         index = neighbors.index[part]
         weight = neighbors.weight[part] * usable[index]
-        offset = points[index] - vertices[part][:, None]
-        scale = np.sqrt((neighbors.weight[part] > 0).sum(1)).clip(1)
-        u = np.einsum("nkd,nd->nk", offset, first[part]) / scale[:, None]
-        v = np.einsum("nkd,nd->nk", offset, second[part]) / scale[:, None]
-        height = np.einsum("nkd,nd->nk", offset, normals[part])
-        flat = offset - height[..., None] * normals[part][:, None]
-        bend = np.einsum("nka,nab,nkb->nk", flat, surface.tensors[part], flat) / 2
-        height += bend**3 / np.maximum((flat * flat).sum(2), 1)
-        basis = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=2)
+        u, v, height = _local(points[index] - vertices[part][:, None], axes[part])
+        tensors = axes[part] @ surface.tensors[part] @ axes[part].transpose(0, 2, 1)
+        kuu, kuv, kvv = (tensors[:, i, j, None].astype(np.float32) for i, j in ((0, 0), (0, 1), (1, 1)))
+        bend = (kuu * u + 2 * kuv * v) * u / 2 + kvv * v * v / 2
+        height += bend**3 / np.maximum(u * u + v * v, 1)
+        scale = np.sqrt((weight > 0).sum(1), dtype=np.float32).clip(1)
+        u /= scale[:, None]
+        v /= scale[:, None]
         total = np.maximum(weight.sum(1), 1e-9)
         lean = np.hypot((weight * u).sum(1), (weight * v).sum(1)) * scale / total
         # The weights of a full disc add up to half of its area.
@@ -136,17 +136,23 @@ def fit_heights(
             total > _LEAST_SUPPORT * np.pi / 2 * neighbors.radius**2
         )
         good = is_full & ((weight > 0).sum(1) >= 10)
-        answer = _least_squares(basis, weight, height)
+        answer = _least_squares([np.ones_like(u), u, v, u * u, u * v, v * v], weight, height)
         good &= np.isfinite(answer).all(1) & (np.abs(answer[:, 0]) < 0.5 * scale + 2)
         rows = np.flatnonzero(good)
         normal = normals[part][rows] - (
-            first[part][rows] * (answer[rows, 1] / scale[rows])[:, None]
-            + second[part][rows] * (answer[rows, 2] / scale[rows])[:, None]
+            axes[part][rows, 0] * (answer[rows, 1] / scale[rows])[:, None]
+            + axes[part][rows, 1] * (answer[rows, 2] / scale[rows])[:, None]
         )
         direction[start + rows] = normal / np.linalg.norm(normal, axis=1)[:, None]
         position[start + rows] += normals[part][rows] * answer[rows, :1]
         is_fitted[start + rows] = True
     return Sheet(vertices=position, normals=direction, tensors=surface.tensors), is_fitted
+
+
+def _local(vectors: Array, axes: Array) -> NDArray[np.float32]:
+    """Return (3, n, k) components of (n, k, 3) vectors along the rows of (n, 3, 3) axes."""
+    turned = axes.astype(np.float32) @ vectors.astype(np.float32).transpose(0, 2, 1)
+    return np.ascontiguousarray(turned.transpose(1, 0, 2))
 
 
 def smooth_values(neighbors: Neighbors, values: Array, usable: NDArray[np.bool_]) -> Array:
@@ -168,24 +174,20 @@ def shape_operators(
     cylinders and planes, so that wide neighborhoods do not bias their curvature. Spheres with outward
     normals have a positive mean curvature.
     """
-    first, second = frames(normals)
+    axes = np.stack([*frames(normals), normals], axis=1)
     result = np.full((len(vertices), 3, 3), np.nan)
     for start in range(0, len(vertices), _CHUNK):
         part = slice(start, start + _CHUNK)
         index = neighbors.index[part]
         weight = neighbors.weight[part] * usable[index]
-        offset = vertices[index] - vertices[part][:, None]
-        u, v, p, q = (
-            np.einsum("nkd,nd->nk", one, axis[part])
-            for one in (offset, normals[index])
-            for axis in (first, second)
-        )
-        basis = np.stack([np.ones_like(u), u, v], axis=2)
+        u, v, _ = _local(vertices[index] - vertices[part][:, None], axes[part])
+        p, q, _ = _local(normals[index], axes[part])
+        basis = [np.ones_like(u), u, v]
         a, b = _least_squares(basis, weight, p), _least_squares(basis, weight, q)
         cross = (a[:, 2] + b[:, 1]) / 2
         local = np.stack([np.stack([a[:, 1], cross], 1), np.stack([cross, b[:, 2]], 1)], 1)
-        axes = np.stack([first[part], second[part]], axis=1)
-        tensors = np.einsum("nij,nia,njb->nab", local, axes, axes)
+        flat = axes[part, :2]
+        tensors = flat.transpose(0, 2, 1) @ local @ flat
         tensors[((weight > 0).sum(1) < 6) | ~usable[part]] = np.nan
         result[part] = tensors
     return result
@@ -233,11 +235,14 @@ def extrapolate(surface: Sheet, known: NDArray[np.bool_]) -> Sheet:
     return Sheet(vertices=vertices, normals=normals, tensors=tensors)
 
 
-def _least_squares(basis: NDArray[Any], weight: NDArray[Any], values: NDArray[Any]) -> Array:
-    """Solve n weighted least-squares problems: (n, k, p) basis, (n, k) weights and values, (n, p) answers."""
-    weighted = basis * weight[:, :, None]
-    normal = np.matmul(weighted.transpose(0, 2, 1), basis)
-    right = np.matmul(weighted.transpose(0, 2, 1), values[:, :, None])
+def _least_squares(
+    basis: Sequence[NDArray[np.float32]], weight: NDArray[np.float32], values: NDArray[np.float32]
+) -> Array:
+    """Return the (n, p) coefficients of p (n, k) basis functions that fit (n, k) weighted values best."""
+    rows = np.stack(basis, axis=1)
+    weighted = rows * weight[:, None]
+    normal = (weighted @ rows.transpose(0, 2, 1)).astype(np.float64)
+    right = (weighted @ values[:, :, None]).astype(np.float64)
     size = normal.shape[1]
     trace = np.trace(normal, axis1=1, axis2=2) / size
     normal += (_RIDGE * trace + 1e-12)[:, None, None] * np.eye(size)

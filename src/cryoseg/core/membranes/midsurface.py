@@ -16,6 +16,7 @@ from cryoseg.core.membranes.fit import (
     curvatures,
     extrapolate,
     fit_heights,
+    frames,
     neighbors_of,
     shape_operators,
     smooth_values,
@@ -43,6 +44,14 @@ _COARSE_RADIUS = 24.0
 _SHORTEST, _LONGEST = 0.6, 1.5
 # Around a vertex that takes part, the rays are this full of mask.
 _LEAST_FULL = 0.85
+# Part of the band that is full inside of its edges, in units of its thickness from the middle.
+_CORE = 0.2
+# Offsets of a disc of a radius of 1.3 voxels.
+_DISC = [
+    (radius * np.cos(angle), radius * np.sin(angle))
+    for radius, count in ((0.3, 3), (0.7, 6), (1.0, 9), (1.3, 12))
+    for angle in 2 * np.pi * (np.arange(count) + 0.5) / count
+]
 # Number of nearest vertices over which the filling of the rays is averaged.
 _CALM = 12
 # A surface grows until this share of the vertices at its edge is in the mask at most.
@@ -169,7 +178,8 @@ def mid_surface(
     is_measured = np.isfinite(thickness)
     fields = np.column_stack([sheet.normals, np.nan_to_num(thickness), *curvatures(sheet.tensors)])
     mesh = replace(mesh, vertices=sheet.vertices)
-    mesh, fields = clip(mesh, np.where(is_measured, rays.fullness, 0.0), 0.5, fields)
+    fullness = np.where(is_measured, _edge_fullness(band, sheet, around, rays, typical), 0.0)
+    mesh, fields = clip(mesh, fullness, 0.5, fields)
     if not len(mesh.faces):
         return None
     if sharpest > 1 / _COARSE_RADIUS:
@@ -269,6 +279,34 @@ def _rays(band: _Band, sheet: Sheet, around: Neighbors, typical: float) -> _Rays
     is_full = calm > _LEAST_FULL
     fullness = np.where(is_full, calm, filled)
     return _Rays(shift=shift, length=length, fullness=fullness, usable=usable & is_full)
+
+
+def _edge_fullness(band: _Band, sheet: Sheet, around: Neighbors, rays: _Rays, typical: float) -> Array:
+    """Return the (n,) fullness of the rays, averaged over a disc where the edge of the band is near.
+
+    Vertices are up to two voxels apart, so that values which jump at the edge would not locate it. The mean
+    over a disc falls linearly and is one half at a straight edge.
+    """
+    result = rays.fullness.copy()
+    near = (rays.fullness[around.index[:, :_CALM]] < _LEAST_FULL).any(1)
+    index = np.flatnonzero(near)
+    if not len(index):
+        return result
+    # The faces are noisy.
+    steps = np.linspace(-_CORE, _CORE, 7) * typical
+
+    def marked(chosen: NDArray[np.int64], offset: Array | float = 0.0) -> Array:
+        total = np.zeros(len(chosen))
+        for step in steps:
+            places = sheet.vertices[chosen] + offset + step * sheet.normals[chosen]
+            total += map_coordinates(band.image, places.T, order=1, output=np.float32)
+        return total
+
+    full = marked(np.flatnonzero(~near & rays.usable))
+    first, second = frames(sheet.normals[index])
+    around_it = [marked(index, across * first + along * second) for across, along in _DISC]
+    result[index] = np.mean(around_it, axis=0) / (np.median(full) if len(full) else len(steps))
+    return result
 
 
 def _inward(mesh: Mesh, mean: Array) -> BoolArray:
