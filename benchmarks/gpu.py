@@ -61,6 +61,7 @@ SAMPLES = REPOSITORY / "src" / "cryoseg" / "samples"
 NANO = str(REPOSITORY / "tests" / "conformance" / "sam2_nano.yaml")
 WARM_UP = 8  # slices before a profile begins
 SECONDS_OF_MICROGRAPHS = 40  # after which the other measurements get their time
+SELECT_GPUS = "cryoseg.methods.device.select_gpus"  # replaced for a rehearsal on a CPU
 PROFILED = 4  # slices that the image encoder processes together on CUDA
 
 
@@ -216,6 +217,27 @@ def measure_micrographs(sizes: Sizes, device: torch.device) -> dict[str, Any]:
     return {**found, "picks": picks, "seconds_per_micrograph": found["seconds"] / found["micrographs"]}
 
 
+def measure_batch(sizes: Sizes, device: torch.device) -> dict[str, Any]:
+    """Measure `cryoseg pick` on a folder with several processes on one GPU, from start to end."""
+    processes = min(8, max(2, (os.cpu_count() or 2) // 2))
+    sample = mrcfile.read(SAMPLES / "particles_0002_micrograph.mrc").squeeze()
+    repeats = -(-sizes.side // sample.shape[0])
+    image = np.tile(sample, (repeats, repeats))[: sizes.side, : sizes.side]
+    found: dict[str, Any] = {"micrographs": sizes.micrographs, "shape": image.shape, "processes": processes}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number in range(sizes.micrographs):
+            with mrcfile.new(folder / f"{number:03d}.mrc", np.roll(image, 37 * number, axis=0)) as file:
+                file.voxel_size = 3.75
+        names = (str(device),) * processes
+        command = ["pick", f"{folder}/*.mrc", "--particle-diameter", "180", "-o", f"{folder}/out", "--quiet"]
+        with mock.patch(SELECT_GPUS, return_value=names), measured(device, found):
+            CliRunner().invoke(app, [*command, "--gpus", "0"], catch_exceptions=False, standalone_mode=False)
+        found["files"] = len(list((folder / "out").glob("*.star")))
+    del found["device_bytes"]  # that of this process, which computes nothing
+    return {**found, "seconds_per_micrograph": found["seconds"] / sizes.micrographs}
+
+
 def training_data(folder: Path) -> dict[str, list[str]]:
     """Write the simulated samples as training data; return the arguments of each training."""
     star = (SAMPLES / "particles_0002_particles.star").read_text()
@@ -321,6 +343,7 @@ def measurements(sizes: Sizes, device: torch.device) -> dict[str, Callable[[], d
     return {
         "etsam-short": lambda: measure_etsam(sizes.short, sizes, device),
         "micrographs": lambda: measure_micrographs(sizes, device),
+        "micrographs-batch": lambda: measure_batch(sizes, device),
         "membrane": lambda: measure_membrane(sizes, device),
         "profile": lambda: measure_profile(sizes, device),
         "etsam-long": lambda: measure_etsam(sizes.long, sizes, device),
@@ -367,7 +390,7 @@ def table(folder: Path) -> str:
             )
         elif name == "membrane":
             text = f"{' x '.join(map(str, one['shape']))}: {one['seconds']:.1f} s"
-        elif name == "micrographs":
+        elif name.startswith("micrographs"):
             text = f"{one['micrographs']} of {one['shape'][0]} px: {one['seconds_per_micrograph']:.2f} s each"
         elif name == "profile":
             top = ", ".join(operator["name"] for operator in one["operators"][:3])

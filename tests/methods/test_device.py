@@ -52,3 +52,11 @@ def test_autocast_only_for_bfloat16() -> None:
         assert (product @ product).dtype is torch.float32
     with devices.autocast(torch.device("cpu"), Precision.BFLOAT16):
         assert (product @ product).dtype is torch.bfloat16
+
+
+def test_a_repeated_gpu_gets_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.select_gpus("1,0,1") == ("cuda:1", "cuda:0", "cuda:1")
+    assert devices.select_gpus("all") == ("cuda:0", "cuda:1")
+    with pytest.raises(DeviceError, match="sees 2 CUDA"):
+        devices.select_gpus("0,2")

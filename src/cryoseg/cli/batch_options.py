@@ -59,7 +59,7 @@ class BatchOptions(CpuBatchOptions):
 
     gpus: str | None = setting(
         None,
-        help="Work on these GPUs at once, with one process each.",
+        help="Work on these GPUs at once, with one process for each number; a number may be repeated.",
         metavar="0,1|all",
         shown="one device, by --device",
     )

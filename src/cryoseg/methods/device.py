@@ -43,10 +43,10 @@ def select_device(name: str) -> torch.device:
 
 
 def select_gpus(text: str) -> tuple[str, ...]:
-    """Return the names of CUDA devices for `select_device`, each once.
+    """Return the names of CUDA devices for `select_device`, one for each process.
 
-    The text is `all` or has indices such as `0,1`; otherwise a `ConfigError` is raised, and a `DeviceError`
-    if this machine does not have these devices.
+    The text is `all` or has indices such as `0,1`, where an index may be repeated; otherwise a `ConfigError`
+    is raised, and a `DeviceError` if this machine does not have these devices.
     """
     count = torch.cuda.device_count()
     if text.strip().lower() == "all":
@@ -59,7 +59,7 @@ def select_gpus(text: str) -> tuple[str, ...]:
     for number in map(int, words):
         if number >= count:
             raise DeviceError(f"--gpus {text}: this PyTorch sees {count} CUDA device(s), counted from 0.")
-    return tuple(dict.fromkeys(f"cuda:{int(word)}" for word in words))
+    return tuple(f"cuda:{int(word)}" for word in words)
 
 
 def select_precision(precision: Precision, device: torch.device) -> Precision:
