@@ -12,14 +12,16 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryoseg.core.metrics.masks import Score
 from cryoseg.errors import InputError
 from cryoseg.io.images.hdf5 import split_dataset, with_dataset
 from cryoseg.io.outputs import atomic_text
+
+if TYPE_CHECKING:
+    from cryoseg.core.metrics.masks import Score
 
 
 def write_record(path: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -182,6 +184,8 @@ def read_score(path: Path) -> Score:
     InputError
         If the record holds no score, or one of another version.
     """
+    from cryoseg.core.metrics.masks import Score
+
     record = read_record(path)
     try:
         score = _read(Score, record["score"])

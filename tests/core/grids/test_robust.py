@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from cryoseg.config import Normalize
 from cryoseg.core.grids.robust import (
@@ -12,6 +13,7 @@ from cryoseg.core.grids.robust import (
     fill_by_mirror,
     fused_logits_map,
     intensity_map,
+    particle_view,
     robust_map,
 )
 
@@ -177,3 +179,13 @@ def test_blank_pixels_become_the_mirrored_signal() -> None:
     filled = fill_by_mirror(image, image == 0)
     # The mirror image about the last pixel with signal, and that pixel where the mirror leaves the image.
     assert filled[0].tolist() == [1, 2, 3, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [(90, 61), (300, 200)])
+def test_background_of_a_micrograph_is_a_gaussian_filter(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=shape) + np.linspace(0, 5, shape[1])
+    small = robust_map(image)(image)
+    flat = small - gaussian_filter(small, 5.0 * 20, truncate=2.5)
+    view = particle_view(image, diameter_px=20, particle_pixels=20)
+    np.testing.assert_allclose(view, robust_map(flat)(flat), atol=1e-5)

@@ -47,6 +47,16 @@ def test_peak_at_the_border_is_not_drawn_inward() -> None:
     np.testing.assert_allclose(center[0], [0, 4, 8], atol=1e-6)
 
 
+def test_peaks_are_refined_independently_of_each_other() -> None:
+    scores = np.random.default_rng(0).random((40, 50)).astype(np.float32)
+    scores[:, 25:] = 0
+    peaks = np.concatenate([local_maxima(scores, floor=0.5), [[20, 40]]])
+    together = refine_centers(scores, peaks, reach=(3.5, 5))
+    alone = [refine_centers(scores, peak[None], reach=(3.5, 5))[0] for peak in peaks]
+    np.testing.assert_allclose(together, alone, atol=1e-9)
+    assert together[-1].tolist() == [20, 40]  # there is no weight around it
+
+
 def test_suppression_keeps_the_best_and_points_at_exactly_the_distance() -> None:
     centers = np.array([[0.0, 0, 0], [0, 0, 3], [0, 0, 8], [0, 0, 9]])
     kept = suppress_nonmaxima(centers, np.array([0.5, 0.4, 0.1, 0.9], np.float32), min_distance=3.0)

@@ -18,7 +18,6 @@ from cryoseg.core.picking.micrograph_picks import PEAK_SIGMAS, draw_discs
 from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.io.images.volumes import write_logits
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
-from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.data import ReadOptions, find_micrographs, labelled_diameter, load_micrograph
 from cryoseg.methods.particles.files import read_particle_file
 from cryoseg.methods.particles.model import load_particle_model, particle_sized_union
@@ -295,7 +294,7 @@ def test_automatic_masks_are_chosen_by_size(small_sam: SamGeometry, monkeypatch:
         def generate(self, rgb: np.ndarray) -> list[dict[str, object]]:
             return [{"area": int(mask.sum()), "segmentation": mask} for mask in masks]
 
-    monkeypatch.setattr(particle_model, "SamAutomaticMaskGenerator", Generator)
+    monkeypatch.setattr("segment_anything.SamAutomaticMaskGenerator", Generator)
     color = replace(small_sam, in_channels=3)
     network = PromptSam(color, PromptConfig())
     union = particle_sized_union(network, np.zeros((64, 64, 3), np.uint8), particle_pixels=12.0)

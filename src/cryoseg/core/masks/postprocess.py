@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from skimage.morphology import skeletonize
 
 from cryoseg.config import PostprocessStep
 from cryoseg.config.segment import PostprocessLengths
@@ -53,6 +52,8 @@ def remove_bridges(mask: BoolArray, *, max_bridge_length: int, max_spur_length: 
 
 def erase_bridges_of_slice(image: BoolArray, *, max_bridge_length: int, max_spur_length: int = 0) -> None:
     """Remove the bridges of one (y, x) slice in place."""
+    from skimage.morphology import skeletonize  # slow to import
+
     skeleton: BoolArray = skeletonize(image)  # type: ignore[no-untyped-call]
     # The sum is at most 9, which fits into uint8.
     degree = ndimage.convolve(skeleton.view(np.uint8), _NEIGHBORS, mode="constant") - 1

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
@@ -79,6 +78,8 @@ def _assign(neighbors: Neighbors, cost: NDArray[np.float64], *, must_match: bool
     assigned = np.full(neighbors.pred_count, -1, np.int64)
     if not len(cost):
         return assigned
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     size = neighbors.pred_count + neighbors.truth_count
     graph = coo_array(
         (np.ones(len(cost), np.bool_), (neighbors.pred, neighbors.pred_count + neighbors.truth)),

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from cryoseg.types import BoolArray
@@ -56,6 +55,8 @@ def fit_calibration(raw: NDArray[np.floating], is_hit: BoolArray | NDArray[np.fl
     def cost(values: NDArray[np.float64]) -> float:
         z = values[0] * x + values[1]
         return float(-(target * log_expit(z) + (1 - target) * log_expit(-z)).mean())
+
+    from scipy.optimize import minimize  # slow to import
 
     found = minimize(cost, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.0, None), (None, None)])
     slope = float(found.x[0]) / spread

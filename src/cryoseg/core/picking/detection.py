@@ -14,6 +14,7 @@ MOST_CANDIDATES = 200_000
 SHIFTS = 20
 SMALLEST_SHIFT = 0.01  # Mean shift stops at this distance in voxels of the map.
 NARROWEST_REACH = 1.0
+VOXELS_AT_ONCE = 2_000_000  # limit of the memory of the windows around peaks
 
 
 def local_maxima(scores: FloatArray, *, floor: float) -> NDArray[np.int64]:
@@ -53,30 +54,51 @@ def refine_centers(weights: FloatArray, peaks: NDArray[np.int64], *, reach: tupl
     reach
         (d,) half sides of the window in voxels of the map.
     """
-    size = np.asarray(weights.shape)
     centers = peaks.astype(np.float64)
-    for number in range(len(peaks)):
-        center = centers[number]
+    places = np.arange(2 * int(np.ceil(max(NARROWEST_REACH, *reach))) + 1)
+    at_once = max(1, VOXELS_AT_ONCE // len(places) ** weights.ndim)
+    for start in range(0, len(centers), at_once):
+        moving = np.arange(start, min(start + at_once, len(centers)))
         for _ in range(SHIFTS):
-            half = np.maximum(NARROWEST_REACH, np.minimum(reach, np.minimum(center, size - 1 - center) + 1))
-            low = np.maximum(np.ceil(center - half), 0).astype(int)
-            high = np.minimum(np.floor(center + half), size - 1).astype(int) + 1
-            box = weights[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float64)
-            places = [np.arange(a, b) for a, b in zip(low, high, strict=True)]
-            windows = [(1 - ((g - c) / h) ** 2) ** 2 for g, c, h in zip(places, center, half, strict=True)]
-            for axis, window in enumerate(windows):
-                box *= np.expand_dims(window, tuple(a for a in range(box.ndim) if a != axis))
-            total = box.sum()
-            if total <= 0:
+            moved, has_weight = _mean_shift(weights, centers[moving], reach, places)
+            moving, moved = moving[has_weight], moved[has_weight]
+            steps = np.abs(moved - centers[moving]).max(axis=1)
+            centers[moving] = moved
+            moving = moving[steps >= SMALLEST_SHIFT]
+            if not len(moving):
                 break
-            others = [tuple(a for a in range(box.ndim) if a != axis) for axis in range(box.ndim)]
-            moved = np.array([box.sum(axis=o) @ g for o, g in zip(others, places, strict=True)]) / total
-            step = np.abs(moved - center).max()
-            center = moved
-            if step < SMALLEST_SHIFT:
-                break
-        centers[number] = center
     return centers
+
+
+def _mean_shift(
+    weights: FloatArray, centers: Points, reach: tuple[float, ...], places: NDArray[np.int64]
+) -> tuple[Points, BoolArray]:
+    """Return the (n, d) centers of mass around (n, d) positions, and whether there is any weight, (n,).
+
+    `places` counts the voxels of the largest window along an axis from 0.
+    """
+    size = np.asarray(weights.shape)
+    half = np.maximum(NARROWEST_REACH, np.minimum(reach, np.minimum(centers, size - 1 - centers) + 1))
+    low = np.maximum(np.ceil(centers - half), 0).astype(int)
+    high = np.minimum(np.floor(centers + half), size - 1).astype(int)
+    voxels = low[:, :, None] + places  # (n, d, places)
+    windows = np.where(
+        voxels <= high[:, :, None], (1 - ((voxels - centers[:, :, None]) / half[:, :, None]) ** 2) ** 2, 0
+    )
+    voxels = np.minimum(voxels, high[:, :, None])
+    # Axis `axis` of the windows, with the shape (n, 1, ..., places, ..., 1) of a box.
+    shapes = [tuple(-1 if a == axis else 1 for a in range(len(size))) for axis in range(len(size))]
+    box = weights[tuple(voxels[:, axis].reshape(len(centers), *shape) for axis, shape in enumerate(shapes))]
+    box = box.astype(np.float64)
+    for axis, shape in enumerate(shapes):
+        box *= windows[:, axis].reshape(len(centers), *shape)
+    total = box.reshape(len(centers), -1).sum(axis=1)
+    moved = centers.copy()
+    for axis in range(len(size)):
+        others = tuple(a + 1 for a in range(len(size)) if a != axis)
+        moments = (box.sum(axis=others) * voxels[:, axis]).sum(axis=1)
+        np.divide(moments, total, out=moved[:, axis], where=total > 0)
+    return moved, total > 0
 
 
 def suppress_nonmaxima(centers: Points, scores: FloatArray, *, min_distance: float) -> NDArray[np.int64]:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.measure import regionprops_table
-from skimage.segmentation import watershed
 
 from cryoseg.core.picking.detection import local_maxima, refine_centers, suppress_nonmaxima
 from cryoseg.types import BoolArray, FloatArray, Points
@@ -31,6 +29,8 @@ def mask_centers(mask: BoolArray, *, diameter_px: float) -> Points:
     components each peak of the distance transform is a particle, whose area is determined by a watershed.
     Small areas are ignored.
     """
+    from skimage.measure import regionprops_table  # slow to import
+
     disc = np.pi / 4 * diameter_px**2
     components, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count == 0:
@@ -50,6 +50,8 @@ def mask_centers(mask: BoolArray, *, diameter_px: float) -> Points:
 
 def _split(together: BoolArray, *, diameter_px: float) -> Points:
     """Find the centers in components of several particles."""
+    from skimage.segmentation import watershed  # slow to import
+
     depth = np.minimum(ndimage.distance_transform_edt(together), 0.5 * diameter_px).astype(np.float32)
     hill = np.where(together, ndimage.gaussian_filter(depth, PEAK_SIGMA * diameter_px, mode="nearest"), 0)
     peaks = local_maxima(hill, floor=0.0)

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pandas as pd
 
 from cryoseg.errors import OutputError
 from cryoseg.io.outputs import make_folder
@@ -55,6 +54,8 @@ def write_autopick(
     OutputError
         If a file cannot be written.
     """
+    import pandas as pd
+
     files = [folder / path for path in _coordinate_paths([*picked])]
     for (micrograph, source), file in zip(picked.items(), files, strict=True):
         (name, coordinates), *_ = read_tables(source, what="STAR of picks")
@@ -99,6 +100,8 @@ def write_import_index(path: Path, files: Sequence[Path], *, project: Path) -> N
     OutputError
         If some of the files have angles and others have none, or the index cannot be written.
     """
+    import pandas as pd
+
     rows: list[tuple[str, str]] = []
     angles: dict[bool, Path] = {}
     for file in files:

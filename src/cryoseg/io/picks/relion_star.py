@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cryoseg.config.pick import PickFormat
@@ -31,6 +31,9 @@ from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.io.picks.star import numbers, optional_numbers, read_tables, write_table
 from cryoseg.io.picks.text import as_scores, as_tracks
 from cryoseg.types import Picks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "rlnTomogramName")
 SCORE_COLUMN = "rlnAutopickFigureOfMerit"
@@ -213,6 +216,8 @@ def _write(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat, ove
     OutputError
         If a RELION flavor is asked for without its frame.
     """
+    import pandas as pd
+
     parts = []
     is_relion = flavor in (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
     labels = list(sets)
@@ -284,6 +289,8 @@ def join_stars(files: Mapping[Path, str], output: Path, *, overwrite: bool = Fal
     OutputError
         If the output cannot be written.
     """
+    import pandas as pd
+
     tables = []
     for path in files:
         found = dict(read_tables(path, what="STAR of picks"))

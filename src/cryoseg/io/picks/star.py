@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import pandas as pd
-import starfile
 from numpy.typing import NDArray
 
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.outputs import atomic_text
 
-Tables = list[tuple[str, pd.DataFrame]]
+if TYPE_CHECKING:
+    import pandas as pd
+
+Tables: TypeAlias = "list[tuple[str, pd.DataFrame]]"
 # A value in quotes ends at a quote before white space; "#" begins a comment at the start of a word only.
 # starfile itself turns the names 007 and 1e5 into numbers and cuts mic#1.mrc, so it only writes here.
 _WORD = re.compile(
@@ -69,6 +71,8 @@ def _words(line: str) -> list[str]:
 
 def _tables(lines: Sequence[tuple[int, list[str]]]) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables of numbered lines, each split into its words."""
+    import pandas as pd  # only here, because it takes half a second
+
     name: str | None = None
     values: dict[str, str] = {}
     at = 0
@@ -118,6 +122,8 @@ def write_table(path: Path, name: str, table: pd.DataFrame, *, overwrite: bool) 
     OutputError
         If a text cannot be written so that it is read again, or the file exists.
     """
+    import starfile  # imports pandas
+
     text = starfile.to_string({name: table.map(lambda cell: _quoted(cell, path))})
     with atomic_text(path, overwrite=overwrite) as stream:
         stream.write(text)
@@ -158,5 +164,7 @@ def optional_numbers(table: pd.DataFrame, column: str) -> NDArray[np.float64] | 
 
 
 def _as_float(table: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+    import pandas as pd
+
     numeric = [pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64) for column in columns]
     return np.stack(numeric, axis=1)

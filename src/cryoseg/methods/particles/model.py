@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything import SamAutomaticMaskGenerator
 from torch.nn import functional
 
 from cryoseg.config.prompt_sam import InputScale, NativeMode
@@ -174,6 +173,8 @@ def particle_sized_union(network: PromptSam, rgb: NDArray[np.uint8], *, particle
     `rgb` is a (y, x, 3) 8-bit image, in which a particle has a diameter of `particle_pixels`; the network has
     three input channels.
     """
+    from segment_anything import SamAutomaticMaskGenerator  # imports torchvision
+
     disc = np.pi / 4 * particle_pixels**2
     union = np.zeros(rgb.shape[:2], bool)
     for mask in SamAutomaticMaskGenerator(network.sam).generate(rgb):

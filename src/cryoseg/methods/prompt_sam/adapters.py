@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from segment_anything.modeling import ImageEncoderViT, Sam
-from segment_anything.modeling.image_encoder import Block, window_partition, window_unpartition
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cryoseg.errors import ConfigError
+from cryoseg.methods.sam.original import Block, ImageEncoderViT, Sam, window_partition, window_unpartition
 
 
 class PrefixBlock(Block):

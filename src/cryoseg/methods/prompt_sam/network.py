@@ -198,7 +198,7 @@ class PromptSam(nn.Module):
         return self.decode(embeddings, points=(points.expand(batch, -1, -1), labels.expand(batch, -1)))
 
 
-TILES_AT_ONCE = {"cpu": 2}  # by type of device; more are no faster on a CPU and need more memory
+TILES_AT_ONCE = {"cpu": 1}  # by type of device; more are no faster on a CPU and need more memory
 TILES_AT_ONCE_ELSEWHERE = 16
 
 # Function from the first and last index of a batch to its points and labels.

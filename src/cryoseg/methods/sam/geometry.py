@@ -11,12 +11,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cryoseg.errors import ConfigError, WeightsError
+from cryoseg.methods.sam.original import (
+    Attention,
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+    get_rel_pos,
+)
 
 # Mean and standard deviation of 8-bit RGB images. Source: segment_anything.build_sam.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
