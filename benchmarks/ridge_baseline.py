@@ -111,9 +111,7 @@ def main() -> None:
                 print(f"  {kind:9}", "  ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
             dices.append(evaluate_mask(raw, truth, config).dice)
         if options.output:
-            write_mask(
-                options.output, mask, tomogram.geometry, label=made_by("ridge baseline"), overwrite=True
-            )
+            write_mask(options.output, mask, tomogram.geometry, label=made_by("ridge baseline"))
     if len(dices) > 1:
         print(f"mean Dice of {len(dices)} volumes before the blob filter: {np.mean(dices):.4f}")
 

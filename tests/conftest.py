@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,31 @@ def small_sam() -> SamGeometry:
         decoder_heads=2,
         iou_hidden_dim=16,
     )
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained packaged model, whose masks are meaningless."""
+    import torch  # most tests need no network
+
+    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, MembraneRecipe, build_stage
+    from cryoseg.methods.model_file import write_model_file
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    tensors = {
+        f"stage{stage}.{name}": value
+        for stage in (1, 2)
+        for name, value in build_stage(stage, 64).state_dict().items()
+    }
+    metadata = {
+        "method": METHOD,
+        "network": CONFIG,
+        "recipe": asdict(MembraneRecipe()),
+        "logit_threshold": 0.0,
+    }
+    write_model_file(path, tensors, metadata, precision="float16")
+    return path
 
 
 @dataclass

@@ -173,7 +173,7 @@ def volume_reader(path: Path) -> None:
     read_mask(path)
     # What was read can be written: nothing in a header may break the writer later.
     output = path.parent / "output.mrc"
-    write_mrc(output, tomogram.data, tomogram.geometry, dtype="float32", label="x", overwrite=True)
+    write_mrc(output, tomogram.data, tomogram.geometry, dtype="float32", label="x")
 
 
 def picks_reader(path: Path) -> None:
@@ -376,7 +376,7 @@ CASES: dict[str, Case] = {
     "star joined": (
         "f.star",
         _picks(PickFormat.STAR),
-        lambda path: join_stars({path: "a"}, path.parent / "output.star", overwrite=True),
+        lambda path: join_stars({path: "a"}, path.parent / "output.star"),
     ),
     "tomograms.star": ("tomograms.star", _text(TOMOGRAMS_STAR), read_tomograms_star),
     "csv": ("f.csv", _picks(PickFormat.CSV), picks_reader),

@@ -136,8 +136,8 @@ def test_masks_and_logits_with_all_of_the_geometry(
     extended = ExtendedHeader(kind=kind, counts=b"\1\0\2\0", content=content) if content else None
     geometry = Geometry(voxel_size=size, origin=(1.5, -2, 3), start=(1, -2, 3), extended_header=extended)
     logits = np.random.default_rng(len(content)).normal(0, 5, shape).astype(np.float32)
-    write_logits(tmp_path / "a.mrc", logits, geometry, label="x", overwrite=True)
-    write_mask(tmp_path / "m.mrc", logits > 0, geometry, label="x", overwrite=True)
+    write_logits(tmp_path / "a.mrc", logits, geometry, label="x")
+    write_mask(tmp_path / "m.mrc", logits > 0, geometry, label="x")
     for found in (read_tomogram(tmp_path / "a.mrc"), read_mask(tmp_path / "m.mrc")):
         assert found.geometry.voxel_size == pytest.approx(size, rel=1e-6)
         assert found.geometry.origin == (1.5, -2, 3)

@@ -106,7 +106,7 @@ def check_outputs(
     for path in paths:
         if path.suffix.lower() not in suffixes:
             raise ConfigError(f"{option} {path}: give a name that ends in {' or '.join(suffixes)}.")
-        _refuse_existing(path, overwrite=overwrite)
+        refuse_existing(path, overwrite=overwrite)
 
 
 @contextmanager
@@ -131,12 +131,12 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         If the file exists and may not be replaced, or if it cannot be written. Every `OSError`
         of the block counts as the latter, so that the block should only write.
     """
-    _refuse_existing(path, overwrite=overwrite)
+    refuse_existing(path, overwrite=overwrite)
     temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _refuse_existing(path, overwrite=overwrite)
+        refuse_existing(path, overwrite=overwrite)
         _replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {_reason(error)}.") from error
@@ -195,7 +195,7 @@ def staged_outputs(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     """
     mark = list(outputs.values())[-1]
     for path in outputs.values():
-        _refuse_existing(path, overwrite=True)
+        refuse_existing(path, overwrite=True)
     folder = temporary_path(mark)
     try:
         make_folder(folder)
@@ -273,7 +273,8 @@ def _reason(error: OSError) -> str:
     return _REASONS.get(error.errno or 0, error.strerror or str(error))
 
 
-def _refuse_existing(path: Path, *, overwrite: bool) -> None:
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise an `OutputError` if an output exists and may not be replaced, or a folder has its name."""
     if path.is_dir() and not _is_folder_output(path):
         raise OutputError(f"{path}: there is a folder of this name. Choose another folder with --output-dir.")
     if not overwrite and path.exists():

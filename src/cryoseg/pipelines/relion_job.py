@@ -121,7 +121,7 @@ def _write_nodes(folder: Path, nodes: Sequence[Node]) -> None:
     rows = [(str(node.path), kind) for node in nodes if (kind := node.kind.value[release - 3]) is not None]
     if rows:
         table = pd.DataFrame(rows, columns=["rlnPipeLineNodeName", column])
-        write_table(folder / OUTPUT_NODES, "output_nodes", table, overwrite=True)
+        write_table(folder / OUTPUT_NODES, "output_nodes", table)
 
 
 def _release(folder: Path) -> int:
@@ -156,7 +156,7 @@ def pick_nodes(folder: Path, source: Path) -> list[Node]:
     if (particles := folder / RELION_PARTICLES).exists():
         table = {"rlnTomoParticlesFile": [str(particles)], "rlnTomoTomogramsFile": [str(source)]}
         chosen = folder / OPTIMISATION_SET
-        write_table(chosen, "optimisation_set", pd.DataFrame(table), overwrite=True)
+        write_table(chosen, "optimisation_set", pd.DataFrame(table))
         nodes += [Node(particles, NodeKind.PARTICLES), Node(chosen, NodeKind.OPTIMISATION_SET)]
     return nodes
 

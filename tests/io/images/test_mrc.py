@@ -449,7 +449,7 @@ def test_a_source_that_fails_midway_leaves_the_old_file(tmp_path):
     path = tmp_path / "o.mrc"
     path.write_bytes(b"old")
     with pytest.raises(ZeroDivisionError):
-        write_mrc(path, Failing(), Geometry(), dtype="int8", label="x", overwrite=True)
+        write_mrc(path, Failing(), Geometry(), dtype="int8", label="x")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -62,9 +62,7 @@ def test_damaged_headers(make_mrc, tmp_path, words, flips, keep, packing, order)
         assert tomogram.data.nbytes <= 2 * len(content)
         assert np.isfinite(tomogram.geometry.origin + tomogram.geometry.voxel_size).all()
         # What was read can be written: no header value may break the writer later.
-        write_mrc(
-            tmp_path / "o.mrc", tomogram.data, tomogram.geometry, dtype="float32", label="x", overwrite=True
-        )
+        write_mrc(tmp_path / "o.mrc", tomogram.data, tomogram.geometry, dtype="float32", label="x")
 
 
 @FUZZ
@@ -91,7 +89,7 @@ def test_round_trip(tmp_path, shape, dtype, voxel, origin, start, space_group, s
     data = np.random.default_rng(seed).integers(0, 100, shape).astype(dtype)
     geometry = Geometry(voxel_size=voxel, origin=origin, start=start, space_group=space_group)
     path = tmp_path / "r.mrc"
-    write_mrc(path, data, geometry, dtype=dtype, label="x", overwrite=True)
+    write_mrc(path, data, geometry, dtype=dtype, label="x")
     tomogram = bounded(path)
     assert tomogram is not None
     np.testing.assert_array_equal(tomogram.data, data)

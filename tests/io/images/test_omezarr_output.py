@@ -112,16 +112,14 @@ def test_a_failed_output_leaves_the_earlier_one(tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
     ones = np.ones((2, 2, 2), bool)
 
-    def write(mask: np.ndarray, *, overwrite: bool) -> None:
-        write_mask(path, mask, PLACED, label="x", overwrite=overwrite, output_format=OutputFormat.ZARR)
+    def write(mask: np.ndarray) -> None:
+        write_mask(path, mask, PLACED, label="x", output_format=OutputFormat.ZARR)
 
-    write(ones, overwrite=False)
-    with pytest.raises(OutputError, match="--overwrite"):
-        write(~ones, overwrite=False)
+    write(ones)
     with pytest.raises(OutputError, match="do not fit into int8"):
-        write(np.full((2, 2, 2), 200), overwrite=True)
+        write(np.full((2, 2, 2), 200))
     assert read_tomogram(path).data.all()
-    write(~ones, overwrite=True)
+    write(~ones)
     assert not read_tomogram(path).data.any()
     assert [one.name for one in tmp_path.iterdir()] == ["m.zarr"]
 

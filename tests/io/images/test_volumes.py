@@ -129,14 +129,11 @@ def test_logits_are_float32(tmp_path):
     np.testing.assert_array_equal(loaded.data, logits.astype(np.float32))
 
 
-def test_existing_output_is_kept_without_overwrite(tmp_path):
+def test_an_existing_output_is_replaced(tmp_path):
     path = tmp_path / "m.mrc"
     ones = np.ones((1, 2, 2), bool)
     write_mask(path, ~ones, CUBIC, label="x")
-    with pytest.raises(OutputError, match="--overwrite"):
-        write_mask(path, ones, CUBIC, label="x")
-    assert read_mask(path).data.sum() == 0
-    write_mask(path, ones, CUBIC, label="x", overwrite=True)
+    write_mask(path, ones, CUBIC, label="x")
     assert read_mask(path).data.sum() == 4
 
 
@@ -159,7 +156,7 @@ def test_output_may_replace_the_input_it_is_made_from(tmp_path):
     path = tmp_path / "m.mrc"
     write_mask(path, np.arange(24).reshape(2, 3, 4), CUBIC, label="x")
     tomogram = read_tomogram(path)
-    write_mask(path, tomogram.data, tomogram.geometry, label="y", overwrite=True)
+    write_mask(path, tomogram.data, tomogram.geometry, label="y")
     np.testing.assert_array_equal(read_tomogram(path).data.ravel(), np.arange(24))
 
 

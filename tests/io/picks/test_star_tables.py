@@ -126,5 +126,5 @@ def test_comments_and_line_ends(tmp_path: Path) -> None:
 
 
 def test_a_table_without_rows_is_written(tmp_path: Path) -> None:
-    write_table(tmp_path / "a.star", "particles", pd.DataFrame({"a": [], "b": []}), overwrite=False)
+    write_table(tmp_path / "a.star", "particles", pd.DataFrame({"a": [], "b": []}))
     assert list(read_tables(tmp_path / "a.star")[0][1].columns) == ["a", "b"]

@@ -1,8 +1,8 @@
 """Run a batch, kill it at random moments with SIGKILL, run it again, and leave the result to be compared.
 
-`python killed_batches.py plain|segment FOLDER INPUTS KILLS SEED` makes the inputs and fills FOLDER/quiet
+`python killed_batches.py FOLDER INPUTS KILLS SEED [MODEL]` makes the inputs and fills FOLDER/quiet
 (an undisturbed run) and FOLDER/killed. Processes are forked, since importing takes longer than the work.
-It writes one line of JSON with figures.
+It writes one line of JSON with figures. With a model file the batch is `cryoseg segment`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +55,8 @@ def plain(inputs: Path, out: Path) -> Report:
     return run_batch(resolve_inputs([inputs]), work, plan=plan, on_event=ignore)
 
 
-def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
-    """`cryoseg segment` with an untrained network, post-processing, logits and pictures."""
+def segmenter(model: Path) -> Callable[[Path, Path], Report]:
+    """`cryoseg segment` with a model file, post-processing, logits and pictures."""
     import torch
 
     from cryoseg.config import (
@@ -67,26 +66,10 @@ def segmenter(folder: Path) -> Callable[[Path, Path], Report]:
         SegmentOutputs,
         SegmentRequest,
     )
-    from cryoseg.methods.membrane_tiny.network import CONFIG, METHOD, MembraneRecipe, build_stage
-    from cryoseg.methods.model_file import write_model_file
     from cryoseg.pipelines.segment.files import segment_files
 
     # The first parallel region would start threads that a forked child does not have.
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = folder / "model.safetensors"
-    tensors = {
-        f"stage{stage}.{name}": value
-        for stage in (1, 2)
-        for name, value in build_stage(stage, 64).state_dict().items()
-    }
-    metadata = {
-        "method": METHOD,
-        "network": CONFIG,
-        "recipe": asdict(MembraneRecipe()),
-        "logit_threshold": 0.0,
-    }
-    write_model_file(model, tensors, metadata, precision="float16")
     config = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,), min_slices=2)
     outputs = SegmentOutputs(store_logits=True, preview=True)
 
@@ -107,11 +90,11 @@ def start(run: Callable[[Path, Path], Report], inputs: Path, out: Path) -> int:
     return pid
 
 
-def main(mode: str, folder: Path, count: int, kills: int, seed: int) -> None:
+def main(folder: Path, count: int, kills: int, seed: int, model: Path | None) -> None:
     """Make everything; see the module."""
     inputs, quiet, killed = folder / "inputs", folder / "quiet", folder / "killed"
     make_inputs(inputs, count)
-    run = plain if mode == "plain" else segmenter(folder)
+    run = plain if model is None else segmenter(model)
     begun = time.monotonic()
     _, status = os.waitpid(start(run, inputs, quiet), 0)
     seconds = time.monotonic() - begun
@@ -144,4 +127,4 @@ def main(mode: str, folder: Path, count: int, kills: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:6]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:5]), Path(sys.argv[5]) if sys.argv[5:] else None)

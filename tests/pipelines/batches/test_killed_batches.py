@@ -16,8 +16,8 @@ SCRIPT = Path(__file__).with_name("killed_batches.py")
 OF_THE_RUN = ("seconds", "peak_memory_bytes")
 
 
-def run(mode: str, folder: Path, inputs: int, kills: int) -> dict[str, Any]:
-    command = [sys.executable, str(SCRIPT), mode, str(folder), str(inputs), str(kills), "7"]
+def run(folder: Path, *model: Path, inputs: int, kills: int) -> dict[str, Any]:
+    command = [sys.executable, SCRIPT, folder, str(inputs), str(kills), "7", *model]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stderr
     return json.loads(outcome.stdout.splitlines()[-1])
@@ -46,13 +46,13 @@ def check(folder: Path, told: dict[str, Any], files: int) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_batch_killed_twelve_times(tmp_path: Path) -> None:
-    told = run("plain", tmp_path, inputs=24, kills=12)
+    told = run(tmp_path, inputs=24, kills=12)
     assert told["kills"] == 12
     check(tmp_path, told, files=24 * 3)
 
 
 @pytest.mark.slow
-def test_sixty_tomograms_and_twenty_kills(tmp_path: Path) -> None:
-    told = run("segment", tmp_path, inputs=60, kills=20)
+def test_sixty_tomograms_and_twenty_kills(tmp_path: Path, model: Path) -> None:
+    told = run(tmp_path, model, inputs=60, kills=20)
     assert told["kills"] == 20
     check(tmp_path, told, files=60 * 5)

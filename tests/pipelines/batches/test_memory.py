@@ -35,7 +35,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
 def plan(folder: Path, needs: tuple[int, ...], workers: int = 1) -> Event:
     for name, depth in (("small", 2), ("large", 5)):
         path = folder / f"{name}.mrc"
-        write_mask(path, np.zeros((depth, 8, 9), bool), Geometry(), label="x", overwrite=True)
+        write_mask(path, np.zeros((depth, 8, 9), bool), Geometry(), label="x")
     (folder / "broken.mrc").write_text("x")
     events: list[Event] = []
     items = [InputItem(path=path) for path in sorted(folder.glob("*.mrc"))]
@@ -150,6 +150,7 @@ class Narrow(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
         self.batches: list[int] = []
 
     def from_grey(self, tiles: torch.Tensor) -> torch.Tensor:

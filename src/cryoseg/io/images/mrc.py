@@ -128,35 +128,15 @@ def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         ) from error
 
 
-def write_mrc(
-    path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str, overwrite: bool = False
-) -> None:
-    """Write an MRC2014 volume, one slice in memory at a time.
+def write_mrc(path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str) -> None:
+    """Write an MRC2014 volume with its extended header, as `cryoseg.io.images.volumes.Writer` describes.
 
-    Parameters
-    ----------
-    path
-        The file; appears only when it is complete.
-    data
-        (z, y, x); asked for each slice once, in order.
-    geometry
-        Written as it is, with its extended header.
-    dtype
-        int8, int16, uint16, float16 or float32; what a slice holds must fit.
-    label
-        What made the file, up to 80 characters.
-    overwrite
-        Replace an existing file.
-
-    Raises
-    ------
-    OutputError
-        If the file exists, cannot be written, or a value does not fit into `dtype`.
+    `dtype` is int8, int16, uint16, float16 or float32.
     """
     shape = volume_shape(data, path)
     voxel_type = np.dtype(dtype).newbyteorder("<")
     statistics = _Statistics()
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+    with atomic_output(path, overwrite=True) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER_BYTES))
         if geometry.extended_header is not None:
             file.write(geometry.extended_header.content)

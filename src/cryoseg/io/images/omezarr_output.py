@@ -53,41 +53,12 @@ class OmeZarrWriter:
 
     is_05: bool = False
 
-    def __call__(
-        self,
-        path: Path,
-        data: SliceSource,
-        geometry: Geometry,
-        *,
-        dtype: str,
-        label: str,
-        overwrite: bool = False,
-    ) -> None:
-        """Write a volume.
+    def __call__(self, path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str) -> None:
+        """Write a volume as `cryoseg.io.images.volumes.Writer` describes, with a row of chunks in memory.
 
+        Voxel size and origin become scale and translation; an unknown voxel size gives axes without a unit.
         Integers, which are masks and labels, are downsampled by the maximum of each block of 2 x 2 x 2
-        voxels, so that thin membranes stay; real numbers by the mean.
-
-        Parameters
-        ----------
-        path
-            The folder; appears only when it is complete.
-        data
-            (z, y, x); asked for each slice once, in order. A row of chunks is held in memory.
-        geometry
-            Voxel size and origin, which become scale and translation. An unknown voxel size gives axes
-            without a unit.
-        dtype
-            Type of the values.
-        label
-            Program that made the file.
-        overwrite
-            Replace an existing volume.
-
-        Raises
-        ------
-        OutputError
-            If the folder exists, cannot be written, or a value does not fit into `dtype`.
+        voxels, which preserves thin membranes, and real numbers by the mean.
         """
         import zarr
 
@@ -100,7 +71,7 @@ class OmeZarrWriter:
         levels = [_Level(volume_shape(data, path), (1, 1, 1))]
         while len(levels) < LEVELS and max(levels[-1].shape) > 1:
             levels.append(levels[-1].coarser())
-        with atomic_output(path, overwrite=overwrite) as temporary:
+        with atomic_output(path, overwrite=True) as temporary:
             version: dict[str, Any] = {} if is_zarr_2 else {"zarr_format": 3 if self.is_05 else 2}
             group = zarr.open_group(str(temporary), mode="w", **version)
             arrays = [

@@ -181,10 +181,8 @@ def _read(path: Path, mode: str) -> NDArray[np.uint8]:
         raise unreadable(path, error) from error
 
 
-def write_picture(
-    path: Path, values: NDArray[np.uint8] | NDArray[np.bool_], *, overwrite: bool = False
-) -> None:
+def write_picture(path: Path, values: NDArray[np.uint8] | NDArray[np.bool_]) -> None:
     """Write a (y, x) mask (black and white) or 8-bit picture as PNG."""
     pixels = np.where(values, 255, 0).astype(np.uint8) if values.dtype == bool else values
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
+    with atomic_output(path, overwrite=True) as temporary, temporary.open("wb") as stream:
         Image.fromarray(pixels).save(stream, format="PNG")

@@ -17,31 +17,11 @@ _LARGEST_CLASSIC = 2**32 - 2**25  # bytes; the offsets of larger files need BigT
 _ANGSTROM_PER_CENTIMETER = 1e8
 
 
-def write_tiff(
-    path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str, overwrite: bool = False
-) -> None:
-    """Write an uncompressed OME-TIFF, whose pages are the slices.
+def write_tiff(path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str) -> None:
+    """Write an uncompressed OME-TIFF whose pages are slices, as `cryoseg.io.images.volumes.Writer` describes.
 
-    Parameters
-    ----------
-    path
-        The file; appears only when it is complete.
-    data
-        (z, y, x); asked for each slice once, in order.
-    geometry
-        The voxel size becomes the physical size, and the origin the position of the planes. Programs
-        that do not read OME's metadata find the pixel size in the resolution per centimeter.
-    dtype
-        Type of the values.
-    label
-        Program that made the file.
-    overwrite
-        Replace an existing file.
-
-    Raises
-    ------
-    OutputError
-        If the file exists, cannot be written, or a value does not fit into `dtype`.
+    The voxel size becomes the physical size, and the origin the position of the planes. Programs that do not
+    read the metadata of OME find the pixel size in the resolution per centimeter.
     """
     shape = volume_shape(data, path)
     voxel = np.dtype(dtype)
@@ -58,7 +38,7 @@ def write_tiff(
         more = {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
     is_big = math.prod(shape) * voxel.itemsize > _LARGEST_CLASSIC
     with (
-        atomic_output(path, overwrite=overwrite) as temporary,
+        atomic_output(path, overwrite=True) as temporary,
         tifffile.TiffWriter(temporary, bigtiff=is_big, ome=True, byteorder="<") as file,
     ):
         file.write(

@@ -36,19 +36,29 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """Writes one format slice by slice; `dtype` is int8, int16, uint16, int32 or float32."""
+    """Function that writes a volume of one format."""
 
-    def __call__(
-        self,
-        path: Path,
-        data: SliceSource,
-        geometry: Geometry,
-        *,
-        dtype: str,
-        label: str,
-        overwrite: bool = False,
-    ) -> None:
-        """Write the volume `data` (z, y, x) to `path`."""
+    def __call__(self, path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str) -> None:
+        """Write a volume with one slice in memory at a time.
+
+        Parameters
+        ----------
+        path
+            File or folder to write. It has this name only when it is complete; an existing one is replaced.
+        data
+            (z, y, x) volume, of which each slice is requested once and in order.
+        geometry
+            Voxel size, origin and other geometry to store, as far as the format can.
+        dtype
+            Type of the stored values: int8, int16, uint16, int32 or float32.
+        label
+            Program that made the file, up to 80 characters.
+
+        Raises
+        ------
+        OutputError
+            If the output cannot be written, or a value does not fit into `dtype`.
+        """
 
 
 _MRC_NAMES = (".mrc", ".mrcs", ".rec", ".map", ".st", ".ali", ".preali")
@@ -179,33 +189,29 @@ def write_mask(
     geometry: Geometry,
     *,
     label: str,
-    overwrite: bool = False,
     output_format: OutputFormat = OutputFormat.MRC,
 ) -> None:
-    """Write a mask or a few classes as int8, slice by slice.
+    """Write a mask or a few classes as int8, slice by slice; an existing file is replaced.
 
     Parameters
     ----------
     path
-        Ends in a suffix of the format: .mrc, .rec, .map and the like, .zarr, or .tif.
+        File to write, with a suffix of the format: .mrc, .rec, .map and the like, .zarr, or .tif.
     mask
-        (z, y, x), bool or integers from -128 to 127; an array, or anything that gives slices.
+        (z, y, x) bool or integers from -128 to 127: an array, or an object that yields slices.
     geometry
-        Of the input, so that the output lies over it.
+        Geometry of the input, so that the output has the same position and voxel size.
     label
-        What made the file; see `made_by`.
-    overwrite
-        Replace an existing file.
+        Program that made the file; see `made_by`.
     output_format
         Format of the file.
 
     Raises
     ------
     OutputError
-        If the file exists, cannot be written, or a label does not fit.
+        If the file cannot be written or a value does not fit.
     """
-    path = _output_path(path, output_format)
-    WRITERS[output_format](path, mask, geometry, dtype="int8", label=label, overwrite=overwrite)
+    _write(path, mask, geometry, dtype="int8", label=label, output_format=output_format)
 
 
 def write_labels(
@@ -214,28 +220,16 @@ def write_labels(
     geometry: Geometry,
     *,
     label: str,
-    overwrite: bool = False,
     output_format: OutputFormat = OutputFormat.MRC,
 ) -> None:
-    """Write labels, such as numbers of objects, as int16 or where they are larger as uint16 or int32.
+    """Write (z, y, x) labels, such as numbers of objects, as `write_mask` does.
 
-    Parameters
-    ----------
-    path, geometry, label, overwrite, output_format
-        As in `write_mask`.
-    labels
-        (z, y, x), integers.
-
-    Raises
-    ------
-    OutputError
-        As `write_mask`. MRC holds labels up to 65535.
+    The type is int16, or uint16 or int32 if the labels need it; MRC stores labels up to 65535.
     """
-    path = _output_path(path, output_format)
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     for dtype in _LABEL_TYPES[: 2 if output_format is OutputFormat.MRC else 3]:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            WRITERS[output_format](path, labels, geometry, dtype=dtype, label=label, overwrite=overwrite)
+            _write(path, labels, geometry, dtype=dtype, label=label, output_format=output_format)
             return
     raise OutputError(
         f"{path}: labels from {low} to {high} do not fit into {output_format}. Pass --output-format zarr."
@@ -248,25 +242,23 @@ def write_logits(
     geometry: Geometry,
     *,
     label: str,
-    overwrite: bool = False,
     output_format: OutputFormat = OutputFormat.MRC,
 ) -> None:
-    """Write logits, or any real volume, as float32, slice by slice.
+    """Write logits, or any real (z, y, x) volume, as float32, as `write_mask` does."""
+    _write(path, logits, geometry, dtype="float32", label=label, output_format=output_format)
 
-    Parameters
-    ----------
-    path, geometry, label, overwrite, output_format
-        As in `write_mask`.
-    logits
-        (z, y, x), real numbers.
 
-    Raises
-    ------
-    OutputError
-        If the file exists or cannot be written.
-    """
+def _write(
+    path: Path | str,
+    volume: SliceSource,
+    geometry: Geometry,
+    *,
+    dtype: str,
+    label: str,
+    output_format: OutputFormat,
+) -> None:
     path = _output_path(path, output_format)
-    WRITERS[output_format](path, logits, geometry, dtype="float32", label=label, overwrite=overwrite)
+    WRITERS[output_format](path, volume, geometry, dtype=dtype, label=label)
 
 
 def made_by(command: str) -> str:

@@ -88,7 +88,7 @@ def read_box(path: Path, frame: PickFrame) -> PickSets:
     return {"": picks}
 
 
-def write_box(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_box(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write as EMAN does: whole numbers, separated by tabs; the score has no place.
 
     Raises
@@ -98,7 +98,7 @@ def write_box(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool =
     """
     (picks,) = sets.values()
     side = max(2, 2 * round(_side(path, picks) / 2))
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         for y, x in picks.centers:
             writer.writerow([round(x - side / 2), round(y - side / 2), side, side])
@@ -136,7 +136,7 @@ def read_cbox(path: Path, frame: PickFrame) -> PickSets:
     return {"": Picks(centers=places, scores=scores, diameter_px=_middle(size), source=path)}
 
 
-def write_cbox(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_cbox(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write version 1.0 with the estimated size equal to the box.
 
     Raises
@@ -168,11 +168,11 @@ def write_cbox(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool 
         CBOX_TABLE: table,
         f"{CBOX_TABLE}_include": pd.DataFrame({"slice_index": []}),
     }
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         stream.write(starfile.to_string(blocks))
 
 
-def write_cryoppp(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_cryoppp(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write CryoPPP's table of centers and diameters in pixels; the score has no place.
 
     Raises
@@ -182,7 +182,7 @@ def write_cryoppp(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bo
     """
     (picks,) = sets.values()
     side = _side(path, picks)
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(CRYOPPP_HEADER)
         writer.writerows([f"{x:.2f}", f"{y:.2f}", f"{side:g}"] for y, x in picks.centers)

@@ -77,7 +77,7 @@ def read_copick(path: Path, frame: PickFrame) -> PickSets:
     return {str(run): picks}
 
 
-def write_copick(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_copick(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write a picks file, named USER_SESSION_OBJECT.json in a project of copick.
 
     User, session and object are those of the picks, or of the name of the file, or cryoseg, 0 and particle.
@@ -122,5 +122,5 @@ def write_copick(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: boo
         ],
         "trust_orientation": picks.rotations is not None,
     }
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         json.dump(content, stream, indent=2)

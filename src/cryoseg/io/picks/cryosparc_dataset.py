@@ -149,7 +149,7 @@ def write_cryosparc_external(
             texts = picks.columns.get(field, ())
             if len(texts) and all(text.isdecimal() and int(text) < 2**64 for text in texts):
                 rows[field] = [int(text) for text in texts]
-    with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+    with atomic_output(path, overwrite=True) as temporary, temporary.open("wb") as file:
         np.save(file, table, allow_pickle=False)
 
 

@@ -108,7 +108,7 @@ def order_in_model(picks: Picks) -> NDArray[np.int64]:
     return np.argsort(picks.tracks, kind="stable")
 
 
-def write_mod(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_mod(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """One object of scattered points, or of one open contour per track.
 
     Parameters
@@ -119,8 +119,6 @@ def write_mod(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool =
         Three-dimensional picks of one image; their `shape` sets the model's limits.
     frame
         Of the tomogram, whose voxel size and diameter of the particle give the spheres that 3dmod draws.
-    overwrite
-        Replace an existing file.
     """
     from imodmodel.models import Contour, ImodModel, ModelHeader, Object, ObjectHeader
 
@@ -144,5 +142,5 @@ def write_mod(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool =
         model_header.flags.mat1_and_mat3_are_bytes = True
         if picks.pixel_size > 0:
             model_header.pixelsize, model_header.units = picks.pixel_size / 10, -9  # nanometers
-        with atomic_output(path, overwrite=overwrite) as temporary:
+        with atomic_output(path, overwrite=True) as temporary:
             ImodModel(header=model_header, objects=[item]).to_file(temporary)

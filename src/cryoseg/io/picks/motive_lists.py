@@ -136,12 +136,12 @@ def read_dynamo(path: Path, frame: PickFrame) -> PickSets:
     return _sets(path, names if rows else dict.fromkeys(DYNAMO_COLUMNS, np.empty(0)), TBL, _table_map(path))
 
 
-def write_dynamo(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_dynamo(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write a table; its tomograms are numbered."""
     values = _values(path, sets, TBL, DYNAMO_COLUMNS)
     values["aligned_value"] = np.maximum(values["aligned_value"], 1)
     table = np.stack([values[name] for name in DYNAMO_COLUMNS[:DYNAMO_WRITTEN]], axis=1)
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         stream.writelines(" ".join(f"{value:.8g}" for value in row) + "\n" for row in table.tolist())
 
 
@@ -162,14 +162,14 @@ def read_motl(path: Path, frame: PickFrame) -> PickSets:
     return _sets(path, dict(zip(MOTL_COLUMNS, np.array(data[0], dtype=np.float64).T, strict=True)), EM, {})
 
 
-def write_motl(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_motl(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write a motive list; its tomograms are numbered."""
     values = _values(path, sets, EM, MOTL_COLUMNS)
     table = np.stack([values[name] for name in MOTL_COLUMNS], axis=1)
     header = bytearray(HEADER_BYTES)
     header[0], header[3] = EM_PC, EM_FLOAT
     struct.pack_into("<3i", header, 4, len(MOTL_COLUMNS), len(table), 1)
-    with atomic_output(path, overwrite=overwrite) as temporary:
+    with atomic_output(path, overwrite=True) as temporary:
         temporary.write_bytes(bytes(header) + table.astype("<f4").tobytes())
 
 
@@ -193,7 +193,7 @@ def read_stopgap(path: Path, frame: PickFrame) -> PickSets:
     return _sets(path, dict(zip(names, numbers(table, names, path).T, strict=True)), STOPGAP, {})
 
 
-def write_stopgap(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_stopgap(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write a motive list of STOPGAP; its tomograms are numbered."""
     values = _values(path, sets, STOPGAP, STOPGAP_COLUMNS)
     whole = ("motl_idx", "tomo_num", "object", "subtomo_num", "class")
@@ -203,7 +203,7 @@ def write_stopgap(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bo
     }
     columns["motl_idx"] = np.arange(1, len(values["score"]) + 1)
     columns["halfset"] = np.where(values["halfset"] == HALF_SETS["B"], "B", "A")
-    write_table(path, STOPGAP_TABLE, pd.DataFrame(columns), overwrite=overwrite)
+    write_table(path, STOPGAP_TABLE, pd.DataFrame(columns))
 
 
 def _lines(path: Path) -> list[str]:

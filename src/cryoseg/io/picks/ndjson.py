@@ -100,12 +100,12 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-def write_ndjson(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_ndjson(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write points, oriented points where there are rotations, or instance points where there are tracks."""
     (picks,) = sets.values()
     kind = TYPES[0] if picks.tracks is None else TYPES[2]
     kind = kind if picks.rotations is None else TYPES[1]
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         for number, (z, y, x) in enumerate(picks.centers.tolist()):
             item: dict[str, object] = {
                 "type": kind,

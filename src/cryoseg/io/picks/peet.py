@@ -76,7 +76,7 @@ def _model_of(path: Path) -> Path:
     return models[0]
 
 
-def write_peet(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_peet(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write the motive list of the model that the format mod writes."""
     (picks,) = sets.values()
     picks = picks.take(order_in_model(picks))
@@ -88,7 +88,7 @@ def write_peet(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool 
     if picks.rotations is not None:
         phi, theta, psi = MOTL.angles(picks.rotations).T
         table[:, PHI_PSI_THETA] = np.stack([phi, psi, theta], axis=1)
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(HEADER)
         writer.writerows([f"{value:.8g}" for value in row] for row in table.tolist())

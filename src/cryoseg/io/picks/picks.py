@@ -12,6 +12,7 @@ from typing import Any
 
 from cryoseg.config.pick import PICK_SUFFIXES, PickFormat
 from cryoseg.errors import InputError, OutputError
+from cryoseg.io.outputs import refuse_existing
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.sets import PickSets, applied_shifts
 
@@ -90,15 +91,15 @@ def write_picks(
     Parameters
     ----------
     path
-        With the suffix of the format.
+        File to write, with the suffix of the format.
     sets
-        By the name of the tomogram or micrograph; some formats hold only one.
+        Picks by the name of the tomogram or micrograph; some formats hold only one.
     frame
-        Of the tomogram.
+        Coordinate frame of the tomogram.
     flavor
-        The format.
+        Format to write.
     overwrite
-        Replace an existing file.
+        Whether an existing file is replaced.
 
     Raises
     ------
@@ -116,7 +117,8 @@ def write_picks(
         )
     if len(sets) != 1 and not traits.several:
         raise OutputError(f"{path}: {flavor} holds one image, and these are {len(sets)}. Write STAR or CSV.")
-    _function("write", flavor)(path, sets, frame, overwrite=overwrite)
+    refuse_existing(path, overwrite=overwrite)
+    _function("write", flavor)(path, sets, frame)
 
 
 def held_columns(flavor: PickFormat) -> tuple[str, ...]:

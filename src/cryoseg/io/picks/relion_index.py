@@ -63,12 +63,12 @@ def write_autopick(
         if micrograph in reversed_rows:
             whole[:, 1] = reversed_rows[micrograph] - 1 - whole[:, 1]
         make_folder(file.parent)
-        write_table(file, name, coordinates.assign(**dict(zip(PIXELS, whole.T, strict=True))), overwrite=True)
+        write_table(file, name, coordinates.assign(**dict(zip(PIXELS, whole.T, strict=True))))
     table = {
         "rlnMicrographName": [*picked],
         "rlnMicrographCoordinates": [in_project(file, project) for file in files],
     }
-    write_table(folder / AUTOPICK, "coordinate_files", pd.DataFrame(table), overwrite=True)
+    write_table(folder / AUTOPICK, "coordinate_files", pd.DataFrame(table))
 
 
 def _coordinate_paths(names: Sequence[str]) -> list[Path]:
@@ -115,7 +115,7 @@ def write_import_index(path: Path, files: Sequence[Path], *, project: Path) -> N
             "both or neither. Pick again with --overwrite."
         )
     index = pd.DataFrame(rows, columns=["rlnTomoName", "rlnTomoImportParticleFile"])
-    write_table(path, "particles", index, overwrite=True)
+    write_table(path, "particles", index)
 
 
 def in_project(file: Path, project: Path) -> str:

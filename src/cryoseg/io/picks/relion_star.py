@@ -188,27 +188,27 @@ def read_star(path: Path, frame: PickFrame) -> PickSets:
     return collect(parts)
 
 
-def write_star(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_star(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write all picks as one table `particles`, in voxels of the tomogram or pixels of the micrograph."""
-    _write(path, sets, frame, PickFormat.STAR, overwrite)
+    _write(path, sets, frame, PickFormat.STAR)
 
 
-def write_star_relion4(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_star_relion4(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write unbinned pixels."""
-    _write(path, sets, frame, PickFormat.STAR_RELION4, overwrite)
+    _write(path, sets, frame, PickFormat.STAR_RELION4)
 
 
-def write_star_relion5(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_star_relion5(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write angstrom from the center of the tomogram."""
-    _write(path, sets, frame, PickFormat.STAR_RELION5, overwrite)
+    _write(path, sets, frame, PickFormat.STAR_RELION5)
 
 
-def write_cryosparc(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_cryosparc(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write names of micrographs without folders, by which cryoSPARC finds its exposures."""
-    _write(path, sets, frame, PickFormat.CRYOSPARC, overwrite)
+    _write(path, sets, frame, PickFormat.CRYOSPARC)
 
 
-def _write(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat, overwrite: bool) -> None:
+def _write(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat) -> None:
     """Write all picks as one table `particles`.
 
     Raises
@@ -240,7 +240,7 @@ def _write(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat, ove
     if not parts:
         raise OutputError(f"{path}: no picks to write.")
     table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-    write_table(path, "particles", table, overwrite=overwrite)
+    write_table(path, "particles", table)
 
 
 def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, object]:
@@ -269,7 +269,7 @@ def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, o
     return part | {name: texts for name, texts in labels.items() if name not in part}
 
 
-def join_stars(files: Mapping[Path, str], output: Path, *, overwrite: bool = False) -> None:
+def join_stars(files: Mapping[Path, str], output: Path) -> None:
     """Write the picks of several STAR files as one table, line by line as they are.
 
     Parameters
@@ -279,8 +279,6 @@ def join_stars(files: Mapping[Path, str], output: Path, *, overwrite: bool = Fal
         files give one name to two images.
     output
         Ends in .star.
-    overwrite
-        Replace an existing file.
 
     Raises
     ------
@@ -301,4 +299,4 @@ def join_stars(files: Mapping[Path, str], output: Path, *, overwrite: bool = Fal
     for table, label in zip(tables, files.values(), strict=True):
         if any(shared[name] > 1 for name in table.iloc[:, 0]):
             table.iloc[:, 0] = label
-    write_table(output, "particles", pd.concat(tables, ignore_index=True), overwrite=overwrite)
+    write_table(output, "particles", pd.concat(tables, ignore_index=True))

@@ -114,18 +114,18 @@ def _ends_loop(words: Sequence[str], columns: int) -> bool:
     return len(words) == 1 and (_begins_block(words) or (words[0].lower() == "loop_" and columns != 1))
 
 
-def write_table(path: Path, name: str, table: pd.DataFrame, *, overwrite: bool) -> None:
+def write_table(path: Path, name: str, table: pd.DataFrame) -> None:
     """Write one table, with names in quotes where they would read as something else.
 
     Raises
     ------
     OutputError
-        If a text cannot be written so that it is read again, or the file exists.
+        If a text cannot be written so that it is read again, or the file cannot be written.
     """
     import starfile  # imports pandas
 
     text = starfile.to_string({name: table.map(lambda cell: _quoted(cell, path))})
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         stream.write(text)
 
 

@@ -267,18 +267,18 @@ def read_coords(path: Path, frame: PickFrame) -> PickSets:
     return {"": Picks(centers=read[order], scores=scores, source=path, warnings=(said,))}
 
 
-def write_coords(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_coords(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write as CET-pick does: tab, no header, whole numbers x, z, y, then the score if there is one."""
     (picks,) = sets.values()
     whole = np.round(frame.to_cetpick(picks.centers)).astype(int)
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         for number, (z, y, x) in enumerate(whole.tolist()):
             score = [] if picks.scores is None else [f"{picks.scores[number]:.5f}"]
             writer.writerow([x, z, y, *score])
 
 
-def write_csv(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False) -> None:
+def write_csv(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write tomogram, x, y, z in voxels, and what there is of score, track and further columns."""
     scored = any(picks.scores is not None for picks in sets.values())
     tracked = any(picks.tracks is not None for picks in sets.values())
@@ -286,7 +286,7 @@ def write_csv(path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool =
     header = ["tomogram", "x", "y"] if not flat else ["image", "x", "y"]
     header += ([] if flat else ["z"]) + ["score"] * scored + ["track"] * tracked
     further = dict.fromkeys(name for picks in sets.values() for name in picks.columns)
-    with atomic_text(path, overwrite=overwrite) as stream:
+    with atomic_text(path, overwrite=True) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*header, *further])
         for name, picks in sets.items():

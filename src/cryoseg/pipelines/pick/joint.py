@@ -75,7 +75,7 @@ def write_joint_files(
         with lock(output, on_wait=lambda: None):
             stars = _finished(good, flavor)
             if len(stars) >= (1 if is_set else 2):
-                join_stars({star: names[path] for path, star in stars.items()}, output, overwrite=True)
+                join_stars({star: names[path] for path, star in stars.items()}, output)
     if outputs.relion:
         project = next((item.listed.project for item in items if item.listed is not None), Path())
         index = folder / (IMPORT_INDEX if is_deep else AUTOPICK)
