@@ -1,4 +1,4 @@
-"""Memory of the device: its peak against the memory plan, and what happens when it does not suffice."""
+"""Memory of the device: its peak, and what happens when it does not suffice."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-
-from cryoseg.config import ModelChoice, ModelName, SegmentConfig
-from cryoseg.pipelines.segment.model import prepare_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
@@ -30,6 +27,7 @@ COMPUTES = {
 # the activations, most of the memory of these runs, fit in.
 SHARE = 0.8
 LIMITED = ("membrane-tiny", "particle-mixed")
+PEAK = 5 * 2**30  # bytes; docs/results/gpu.md
 
 
 def noise(path: Path, shape: tuple[int, ...]) -> Path:
@@ -139,20 +137,11 @@ def test_less_memory_than_a_run_needs(
     assert np.median(np.abs(found - expected)) <= 1e-2
 
 
-@pytest.mark.parametrize("model", [ModelName.MEMBRANE_TINY, ModelName.ETSAM])
-def test_the_peak_is_within_the_plan(
-    model: ModelName,
-    commands: Callable[[str, str], np.ndarray],
-    trained_on_cpu: Callable[[str], Path],
-    device: torch.device,
+def test_the_peak_of_the_bundled_model_is_that_of_the_docs(
+    commands: Callable[[str, str], np.ndarray], device: torch.device
 ) -> None:
     if device.type != "cuda":
         pytest.skip("PyTorch counts the memory of CUDA devices only")
-    choice = ModelChoice(name=model)
-    if model is ModelName.ETSAM:
-        weights = trained_on_cpu("etsam") / "best.pt"
-        choice = ModelChoice(name=model, stage1_checkpoint=weights, stage2_checkpoint=weights)
-    planned = prepare_run(SegmentConfig(), choice, device=str(device)).bytes_needed((6, 928, 960))
     torch.cuda.reset_peak_memory_stats()
-    commands(model.value, "run")
-    assert 0 < torch.cuda.max_memory_allocated() <= planned[0]
+    commands("membrane-tiny", "run")
+    assert 0 < torch.cuda.max_memory_allocated() <= PEAK

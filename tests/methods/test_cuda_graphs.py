@@ -5,6 +5,8 @@ A stand-in for the CUDA graph keeps the function and its input tensors, so that 
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,9 @@ from cryoseg.methods.cuda_graphs import Graph, Replayed, replay_on_cuda
 class StandIn(Graph):
     """Computes on the copied inputs at each replay, as recorded kernels do."""
 
-    def __init__(self, function: Callable[..., Any], leaves: list[Any], structure: pytree.TreeSpec) -> None:
+    def __init__(
+        self, function: Callable[..., Any], leaves: list[Any], structure: pytree.TreeSpec, pool: Any
+    ) -> None:
         self._inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(self._inputs, structure)
         self._outputs = function(*args, **kwargs)
@@ -97,15 +101,18 @@ def test_a_function_that_cannot_be_recorded_runs_as_usual(monkeypatch: pytest.Mo
     assert_equal(call(replayed, 2), call(both, 2))
 
 
-def test_a_full_device_is_left_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> Graph:
-        raise torch.OutOfMemoryError("full")
-
-    monkeypatch.setattr(cuda_graphs, "Graph", full)
-    replayed = Replayed(both)
-    call(replayed, 0)
-    with pytest.raises(torch.OutOfMemoryError):
-        call(replayed, 1)
+def test_a_network_is_freed_as_soon_as_it_is_deleted() -> None:
+    network = nn.Linear(2, 2).requires_grad_(False)
+    usual = network(torch.ones(2))
+    network.forward = Replayed(network.forward)
+    assert torch.equal(network(torch.ones(2)), usual)
+    freed = weakref.ref(network.weight)
+    gc.disable()
+    try:
+        del network
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_networks_on_a_cpu_stay_as_they_are() -> None:

@@ -7,15 +7,15 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Hashable
 from typing import Any
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-
-from cryoseg.methods.device import is_out_of_memory
 
 # Largest difference between replayed and usual results, relative to their norm. Rounding to bfloat16 is
 # below it; results that belong to other inputs differ by about 1.
@@ -34,6 +34,8 @@ class Replayed:
     function
         Function to call, under `torch.inference_mode` or `torch.no_grad`. It must have no effect besides its
         result. Arguments and result may be nested in tuples, lists and dictionaries.
+    pool
+        Pool of device memory from `torch.cuda.graph_pool_handle`, shared with other functions.
 
     Attributes
     ----------
@@ -41,13 +43,17 @@ class Replayed:
         Recordings, or None where the function computes as usual, by what identifies shapes and settings.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], pool: Any = None) -> None:
+        # The owner of a method owns this object, and its memory should be free as soon as it is deleted.
+        self._function = WeakMethod(function) if inspect.ismethod(function) else lambda: function
+        self._pool = pool
         self._calls: dict[Hashable, int] = {}
         self.graphs: dict[Hashable, Graph | None] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function returns."""
+        function = self._function()
+        assert function is not None
         leaves, structure = pytree.tree_flatten((args, kwargs))
         key = (
             structure,
@@ -57,44 +63,51 @@ class Replayed:
         self._calls[key] = calls = self._calls.get(key, 0) + 1
         graph = self.graphs.get(key)
         if calls == 2:
-            graph = self.graphs[key] = self._record(leaves, structure)
+            graph = self.graphs[key] = self._record(function, leaves, structure)
         if graph is None:
-            return self._function(*args, **kwargs)
+            return function(*args, **kwargs)
         if calls == 3:
-            usual = self._function(*args, **kwargs)
+            usual = function(*args, **kwargs)
             if not _agree(graph.replay(leaves), usual):
                 self.graphs[key] = None
-                self._warn("its recording gives another result")
+                _warn(function, "its recording gives another result")
             return usual
         return graph.replay(leaves)
 
-    def _record(self, leaves: list[Any], structure: pytree.TreeSpec) -> Graph | None:
+    def _record(
+        self, function: Callable[..., Any], leaves: list[Any], structure: pytree.TreeSpec
+    ) -> Graph | None:
         try:
-            return Graph(self._function, leaves, structure)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            self._warn(str(error).splitlines()[0])
+            return Graph(function, leaves, structure, self._pool)
+        except RuntimeError as error:  # also if memory does not suffice for a copy of inputs and outputs
+            _warn(function, str(error).splitlines()[0])
             return None
 
-    def _warn(self, reason: str) -> None:
-        name = getattr(self._function, "__qualname__", "a function")
-        warnings.warn(f"{name} runs without a CUDA graph and is slower: {reason}", stacklevel=3)
+
+def _warn(function: Callable[..., Any], reason: str) -> None:
+    name = getattr(function, "__qualname__", "a function")
+    warnings.warn(f"{name} runs without a CUDA graph and is slower: {reason}", stacklevel=4)
 
 
 class Graph:
     """The recorded kernels of one call, with the tensors that they read and write."""
 
-    def __init__(self, function: Callable[..., Any], leaves: list[Any], structure: pytree.TreeSpec) -> None:
+    def __init__(
+        self, function: Callable[..., Any], leaves: list[Any], structure: pytree.TreeSpec, pool: Any
+    ) -> None:
         self._graph = torch.cuda.CUDAGraph()
         self._inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(self._inputs, structure)
-        # Other threads allocate pinned memory for the next slices, which a global capture would forbid.
-        with (
-            torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False),
-            torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
-        ):
-            self._outputs = function(*args, **kwargs)
+        stream = torch.cuda.current_stream()
+        try:
+            # Other threads allocate pinned memory for the next slices, which a global capture would forbid.
+            with (
+                torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False),
+                torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"),
+            ):
+                self._outputs = function(*args, **kwargs)
+        finally:
+            torch.cuda.set_stream(stream)  # a capture that fails can leave its own one
 
     def replay(self, leaves: list[Any]) -> Any:
         """Return the result for other tensors of the same shapes, in new tensors."""
@@ -102,7 +115,7 @@ class Graph:
             if isinstance(mine, Tensor):
                 mine.copy_(given, non_blocking=True)
         self._graph.replay()
-        # The next replay overwrites the outputs.
+        # The next replay, also of another graph with the same pool, overwrites the outputs.
         return pytree.tree_map_only(Tensor, Tensor.clone, self._outputs)
 
 
@@ -123,7 +136,8 @@ def replay_on_cuda(network: nn.Module, *names: str) -> None:
     """
     if next(network.parameters()).device.type != "cuda":
         return
+    pool = torch.cuda.graph_pool_handle()
     for name in names:
         path, _, method = name.rpartition(".")
         owner = network.get_submodule(path)
-        setattr(owner, method, Replayed(getattr(owner, method)))
+        setattr(owner, method, Replayed(getattr(owner, method), pool))

@@ -188,11 +188,23 @@ class FusedAttention(nn.Module):
         qkv = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         grid = query.reshape(batch, self.num_heads, height, width, -1)
-        rows = torch.einsum("bnhwc,hkc->bnhwk", grid, get_rel_pos(height, height, self.rel_pos_h))
-        columns = torch.einsum("bnhwc,wkc->bnhwk", grid, get_rel_pos(width, width, self.rel_pos_w))
+        rows = torch.einsum("bnhwc,hkc->bnhwk", grid, relative_positions(height, self.rel_pos_h))
+        columns = torch.einsum("bnhwc,wkc->bnhwk", grid, relative_positions(width, self.rel_pos_w))
         bias = (rows.unsqueeze(-1) + columns.unsqueeze(-2)).flatten(4).flatten(2, 3)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.proj(mixed.transpose(1, 2).reshape(x.shape))
+
+
+def relative_positions(side: int, table: Tensor) -> Tensor:
+    """Return the (side, side, C) encodings of relative positions that `get_rel_pos` of SAM returns.
+
+    SAM makes the indices on the CPU and copies them to the device at every call.
+    """
+    if len(table) != 2 * side - 1:
+        encodings: Tensor = get_rel_pos(side, side, table)
+        return encodings
+    steps = torch.arange(side, device=table.device)
+    return table[steps[:, None] - steps + side - 1]
 
 
 def build_sam(geometry: SamGeometry) -> Sam:
