@@ -18,9 +18,10 @@ from cryoseg.cli.app import app
 from cryoseg.config import PostprocessStep
 from cryoseg.config.segment import PostprocessConfig, ViewConfig
 from cryoseg.core.masks.postprocess import remove_thin_noise
-from cryoseg.io.images.volumes import read_tomogram, write_logits
+from cryoseg.io.images.volumes import read_tomogram, write_logits, write_mask
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.pipelines.batches.run import Batch
+from cryoseg.pipelines.measure.files import measure_files
 from cryoseg.pipelines.segment.postprocess import postprocess_files
 from cryoseg.pipelines.view.server import ViewSources
 from cryoseg.pipelines.view.volume import write_view
@@ -77,8 +78,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(chromium: Any, folder: Path) -> Iterator[Any]:
+def page(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page, ready; the test fails if the browser complained."""
+    folder = request.getfixturevalue(getattr(request, "param", "folder"))
     complaints: list[str] = []
     context = chromium.new_context(viewport={"width": 1200, "height": 800}, accept_downloads=True)
     tab = context.new_page()
@@ -281,3 +283,66 @@ def test_the_page_says_how_it_was_made(page: Any) -> None:
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 1200 - 21 * 16
         assert box["y"] + box["height"] <= 800
+
+
+@pytest.fixture(scope="module")
+def shells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mask of three shells of different sizes with its measures, and their page."""
+    folder = tmp_path_factory.mktemp("shells")
+    places = np.stack(np.mgrid[:24, :30, :60], -1)
+    mask = np.zeros(places.shape[:3], bool)
+    for radius, x in ((10, 12), (7, 34), (5, 52)):
+        mask |= np.abs(np.linalg.norm(places - [12, 15, x], axis=-1) - radius) < 1.5
+    write_mask(folder / "ts_mask.mrc", mask, GEOMETRY, label="test")
+    write_logits(folder / "ts.mrc", np.zeros(mask.shape, np.float32), GEOMETRY, label="test")
+    measure_files([folder / "ts_mask.mrc"], folder)
+    sources = ViewSources(
+        tomogram=folder / "ts.mrc", mask=folder / "ts_mask.mrc", measures=folder / "ts_mask_measures.csv"
+    )
+    write_view(sources, folder / "page.html")
+    return folder
+
+
+@pytest.mark.parametrize("page", ["shells"], indirect=True)
+def test_clicks_drop_components_and_the_command_does_the_same_to_the_file(
+    page: Any, shells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert page.text_content("#kept") == "3 of 3 components kept"
+    assert not page.is_visible("#command")
+    before = picture(page, "z")
+    page.click("tr[data-number='2'] td:last-child")
+    settled(page)
+    assert picture(page, "z") != before
+    assert not page.is_checked("tr[data-number='2'] input")
+    row = page.text_content("#component-row")
+    assert "area nm2" in row
+    assert "diameter nm" in row
+    # A double click on the left shell, and the key d on the right one.
+    canvas = page.locator("#plane-z canvas").bounding_box()
+    canvas_voxel = canvas["width"] / 60
+    page.keyboard.press("1")
+    page.evaluate("() => { view.at = [12, 15, 12]; soon(); }")
+    page.mouse.dblclick(canvas["x"] + 2.5 * canvas_voxel, canvas["y"] + 15.5 * canvas_voxel)
+    settled(page)
+    assert not page.is_checked("tr[data-number='1'] input")
+    page.click("tr[data-number='3'] button")
+    page.keyboard.press("d")
+    settled(page)
+    assert page.text_content("#kept") == "0 of 3 components kept"
+    page.keyboard.press("d")
+    settled(page)
+    wanted = f"cryoseg postprocess {shells}/ts_mask.mrc --no-steps --keep-components 3 -o chosen"
+    assert page.text_content("#command") == wanted
+    page.click("tr[data-number='1'] td:last-child")
+    settled(page)
+    wanted = f"cryoseg postprocess {shells}/ts_mask.mrc --no-steps --drop-components 2 -o chosen"
+    assert page.text_content("#command") == wanted
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, shlex.split(wanted)[1:]).exit_code == 0
+    (written,) = (tmp_path / "chosen").glob("*.mrc")
+    mask = read_tomogram(shells / "ts_mask.mrc").data != 0
+    mask[:, :, 24:44] = False
+    np.testing.assert_array_equal(read_tomogram(written).data != 0, mask)
+    page.click("#keep-all")
+    settled(page)
+    assert page.text_content("#kept") == "3 of 3 components kept"

@@ -27,6 +27,10 @@ def view(
     picks: Annotated[
         Path | None, setting(help="Coordinates in any format that `cryoseg convert` reads.")
     ] = None,
+    measures: Annotated[
+        Path | None,
+        setting(help="Table (.csv) of `cryoseg measure` for the mask, shown with its components."),
+    ] = None,
     output: Annotated[
         Path | None,
         setting(
@@ -45,6 +49,8 @@ def view(
 
     cryoseg view tomo.mrc --logits membranes/tomo_membrane_logits.mrc -o tomo.html
 
+    cryoseg view tomo.mrc --mask membranes/tomo_membrane_mask.mrc --measures tomo_membrane_mask_measures.csv
+
     cryoseg view micrograph.mrc --picks picks/micrograph_particles.star --pick-diameter 180
     """
     from cryoseg.io.inputs import stem
@@ -53,6 +59,6 @@ def view(
 
     output = output or Path(f"{stem(tomogram)}_view.html")
     write = write_view_scene if output.suffix.lower() == ".cxc" else write_view
-    sources = ViewSources(tomogram=tomogram, logits=logits, mask=mask, picks=picks)
+    sources = ViewSources(tomogram=tomogram, logits=logits, mask=mask, picks=picks, measures=measures)
     with verbosity.console() as console:
         write(sources, output, config, overwrite=overwrite, on_event=console)

@@ -199,6 +199,37 @@ class VolumeOutputs(Settings):
     output_format: OutputFormat = output_format_setting()
 
 
+def _read_numbers(text: str, *, option: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",") if text.strip()]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"{option} {text}: give numbers of components, such as 3,7.")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def _components_setting(text: str) -> Any:
+    return setting(
+        (),
+        help=text,
+        metavar="NUMBERS",
+        read=_read_numbers,
+        write=lambda numbers: ",".join(map(str, numbers)),
+        repeat=False,
+        shown="none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentChoice(Settings):
+    """Components that are kept, by the numbers of the table of `cryoseg measure`."""
+
+    drop_components: tuple[int, ...] = _components_setting(
+        "Numbers of the components to remove, such as 3,7, as in the table of `cryoseg measure`."
+    )
+    keep_components: tuple[int, ...] = _components_setting(
+        "Numbers of the components to keep; all others are removed."
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredOutputs(VolumeOutputs):
     """Form of volumes, and where results are stored besides the output folder."""

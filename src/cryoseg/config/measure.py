@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from cryoseg.config.common import (
+    ComponentChoice,
     Mode0,
     VolumeOutputs,
     logit_threshold_setting,
@@ -16,7 +17,7 @@ from cryoseg.config.common import (
     pixel_size_setting,
 )
 from cryoseg.config.pick_membrane import read_angstrom
-from cryoseg.config.setting import Settings, range_setting, setting
+from cryoseg.config.setting import range_setting, setting
 from cryoseg.errors import ConfigError
 
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?)\s*(voxels?|nm3|slices?)?\s*")
@@ -58,7 +59,7 @@ class Least:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureConfig(Settings):
+class MeasureConfig(ComponentChoice):
     """What is measured."""
 
     logit_threshold: float | None = logit_threshold_setting(shown="recorded")

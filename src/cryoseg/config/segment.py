@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoseg.config.common import (
+    ComponentChoice,
     Mode0,
     Naming,
     Precision,
@@ -337,7 +338,7 @@ class SegmentRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostprocessConfig(PostprocessLengths):
+class PostprocessConfig(PostprocessLengths, ComponentChoice):
     """Settings of `cryoseg postprocess`.
 
     Attributes

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Scripts in the order of their dependencies.
-SCRIPTS = ("voxels.js", "components.js", "command.js", "mrc.js", "planes.js", "page.js")
+SCRIPTS = ("voxels.js", "components.js", "choice.js", "command.js", "mrc.js", "planes.js", "page.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,15 @@ class VolumePage:
     parameters
         Parameters of the scripts, for JSON; `page.js` lists them.
     volumes
-        (z, y, x) arrays: `tomogram` (uint8), and optionally `logits` (int8) and `mask` (uint8, 0 or 1).
+        (z, y, x) arrays: `tomogram` (uint8), and optionally `logits` (int8) and `mask` (0 or 1, or numbers of
+        components in one or two bytes).
     blobs
         Other bytes by name, such as the headers of files that the page can save.
     """
 
     title: str
     parameters: Mapping[str, Any]
-    volumes: Mapping[str, NDArray[np.int8] | NDArray[np.uint8]]
+    volumes: Mapping[str, NDArray[np.int8] | NDArray[np.uint8] | NDArray[np.uint16]]
     blobs: Mapping[str, bytes]
 
 

@@ -6,6 +6,7 @@ import pytest
 from cryoseg.core.membranes.midsurface import mid_surface
 from cryoseg.core.membranes.objects import fill_lumens, find_objects, mid_lines
 from cryoseg.core.membranes.summary import in_missing_wedge, measure, quartiles
+from cryoseg.errors import InputError
 
 
 @pytest.fixture
@@ -114,3 +115,15 @@ def test_the_mid_line_is_thin_and_in_the_middle(shell):
     assert np.abs(distance - 10).max() < 1.1
     # About 3/2 voxels per square voxel of a smooth surface.
     assert line.sum() == pytest.approx(1.5 * 4 * np.pi * 100, rel=0.25)
+
+
+def test_objects_are_kept_and_dropped_by_number(two_objects):
+    objects = find_objects(two_objects)
+    small = objects.chosen(drop=[1])
+    assert small.voxels.tolist() == [90]
+    np.testing.assert_array_equal(small.labels, objects.labels == 2)
+    assert objects.chosen(keep=[2]).centroids.tolist() == small.centroids.tolist()
+    assert len(objects.chosen()) == 2
+    assert len(objects.chosen(drop=[1, 2])) == 0
+    with pytest.raises(InputError, match="has 2 components, and none with the number 3"):
+        objects.chosen(keep=[1, 3])

@@ -183,3 +183,14 @@ def test_a_dry_run_writes_nothing_and_refuses_what_the_run_refuses(tmp_path, mas
     )
     assert [row.status for row in report.rows] == [Status.TO_DO, Status.FAILED]
     assert not (tmp_path / "out").exists()
+
+
+def test_dropped_components_are_neither_measured_nor_written(tmp_path, mask):
+    write_mask(tmp_path / "a.mrc", mask, GEOMETRY, label="test")
+    config = MeasureConfig(drop_components=(1,))
+    measure_files([tmp_path / "a.mrc"], tmp_path / "out", config, written=MeasureOutputs(labels=True))
+    (block,) = rows_of(tmp_path / "out" / "a_measures.csv")
+    assert (block["component"], block["voxels"]) == ("1", "27")
+    assert np.count_nonzero(read_tomogram(tmp_path / "out" / "a_labels.mrc").data) == 27
+    report = measure_files([tmp_path / "a.mrc"], tmp_path / "no", MeasureConfig(keep_components=(9,)))
+    assert "a.mrc: has 2 components, and none with the number 9." in report.rows[0].message

@@ -245,3 +245,20 @@ def test_bad_settings_are_refused() -> None:
         PostprocessConfig(min_slices=0)
     with pytest.raises(ConfigError, match="finite"):
         PostprocessConfig(logit_threshold=float("nan"))
+
+
+def test_components_are_dropped_after_the_steps(tmp_path: Path) -> None:
+    mask = np.zeros((6, 9, 9), np.int8)
+    mask[:, 1:3, 1:3] = 1  # 24 voxels
+    mask[2:4, 4:8, 4:8] = 1  # 32 voxels
+    mask[0, 8, 0] = 1
+    source = write(tmp_path / "a_mask.mrc", mask)
+    for steps, wanted in (((), mask[:, 4:8, 4:8].sum() + 1), ((PostprocessStep.THIN_NOISE,), 0)):
+        config = PostprocessConfig(steps=steps, min_slices=3, drop_components=(1,) if steps else (2,))
+        (row,) = postprocess_files([source], tmp_path / f"out{len(steps)}", config).rows
+        assert row.status is Status.DONE
+        (written,) = (tmp_path / f"out{len(steps)}").glob("*.mrc")
+        assert read(written).sum() == wanted
+    (row,) = postprocess_files([source], tmp_path, PostprocessConfig(steps=(), keep_components=(4,))).rows
+    assert row.status is Status.FAILED
+    assert "has 3 components, and none with the number 4" in row.message

@@ -204,3 +204,59 @@ def test_a_page_is_kept_unless_told(sources: ViewSources, tmp_path: Path) -> Non
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         ViewConfig(**wrong)
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> ViewSources:
+    """A mask with components of 27, 8 and 1 voxels, and a table of the first two."""
+    volume = np.zeros((6, 12, 12), bool)
+    volume[1:4, 1:4, 1:4] = volume[2:4, 8:10, 8:10] = True
+    volume[0, 11, 0] = True
+    write_mask(tmp_path / "mask.mrc", volume, GEOMETRY, label="test")
+    write_logits(tmp_path / "tomo.mrc", np.zeros(volume.shape, np.float32), GEOMETRY, label="test")
+    (tmp_path / "table.csv").write_text("component,voxels,area_nm2\n1,27,5.5\n2,8,\n")
+    return ViewSources(
+        tomogram=tmp_path / "tomo.mrc", mask=tmp_path / "mask.mrc", measures=tmp_path / "table.csv"
+    )
+
+
+def test_components_have_their_rows_of_the_table(blocks: ViewSources, tmp_path: Path) -> None:
+    result = write_view(blocks, tmp_path / "page.html", ViewConfig(binning=1))
+    mask = parameters_of(result.path)["mask"]
+    assert mask["command"] == f"cryoseg postprocess {tmp_path}/mask.mrc --no-steps"
+    components = mask["components"]
+    assert components["columns"] == ["voxels", "area_nm2"]
+    assert components["rows"] == [["27", "5.5"], ["8", ""], ["1", ""]]
+    labels = np.frombuffer(payload(result.path, "mask"), np.uint8).reshape(6, 12, 12)
+    assert np.bincount(labels.ravel())[1:].tolist() == [27, 8, 1]
+    assert [int(labels[tuple(place)]) for place in components["places"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("component,voxels\n1,26\n", "is not the table of mask.mrc"),
+        ("component,area\n1,26\n", "has no column voxels"),
+    ],
+)
+def test_a_table_of_another_mask_is_refused(
+    blocks: ViewSources, tmp_path: Path, table: str, message: str
+) -> None:
+    (tmp_path / "table.csv").write_text(table)
+    with pytest.raises(InputError, match=message):
+        write_view(blocks, tmp_path / "page.html")
+
+
+def test_measures_need_their_mask(blocks: ViewSources, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Pass --mask too"):
+        write_view(ViewSources(tomogram=blocks.tomogram, measures=blocks.measures), tmp_path / "page.html")
+
+
+def test_many_components_have_two_bytes_each(tmp_path: Path) -> None:
+    volume = np.zeros((4, 40, 40), bool)
+    volume[1, ::2, ::2] = True
+    write_mask(tmp_path / "mask.mrc", volume, GEOMETRY, label="test")
+    sources = ViewSources(tomogram=tmp_path / "mask.mrc", mask=tmp_path / "mask.mrc")
+    result = write_view(sources, tmp_path / "page.html", ViewConfig(binning=1))
+    labels = np.frombuffer(payload(result.path, "mask"), np.uint16)
+    assert sorted(labels[labels > 0]) == list(range(1, 401))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 
 from cryoseg.core.membranes.midsurface import Surface
+from cryoseg.errors import InputError
 from cryoseg.types import BoolArray, LabelArray
 
 Box = tuple[slice, slice, slice]
@@ -49,6 +51,32 @@ class Objects:
         for number, box in enumerate(self.boxes, start=1):
             yield number, box, np.asarray(self.labels[box] == number)
 
+    def chosen(self, *, drop: Collection[int] = (), keep: Collection[int] = ()) -> Objects:
+        """Return the objects that are left, with new numbers from 1.
+
+        Parameters
+        ----------
+        drop, keep
+            Numbers that are removed, and numbers that are kept; empty keeps all.
+
+        Raises
+        ------
+        InputError
+            If there is no object of a number. The caller prepends the name of the file to the message.
+        """
+        if missing := sorted(number for number in {*drop, *keep} if not 1 <= number <= len(self)):
+            raise InputError(f"has {len(self)} components, and none with the number {missing[0]}.")
+        left = [n for n in range(1, len(self) + 1) if n not in drop and (n in keep or not keep)]
+        new = np.zeros(len(self) + 1, self.labels.dtype)
+        new[left] = np.arange(1, len(left) + 1)
+        index = np.asarray(left, int) - 1
+        return Objects(
+            labels=_renumbered(self.labels, new),
+            voxels=self.voxels[index],
+            boxes=[self.boxes[k] for k in index],
+            centroids=self.centroids[index],
+        )
+
     def touches_border(self, number: int) -> bool:
         """Whether an object has voxels in the first or last slice along an axis."""
         box, shape = self.boxes[number - 1], self.labels.shape
@@ -81,15 +109,20 @@ def find_objects(volume: BoolArray | LabelArray, *, min_voxels: float = 0, min_s
     order = order[(voxels[order] >= max(min_voxels, 1)) & (slices[order] >= min_slices)]
     new = np.zeros(len(voxels) + 1, np.min_scalar_type(len(order)))
     new[order + 1] = np.arange(1, len(order) + 1)
-    renumbered: LabelArray = np.empty_like(labels, dtype=new.dtype)
-    for z, image in enumerate(labels):
-        np.take(new, image, out=renumbered[z])
     return Objects(
-        labels=renumbered,
+        labels=_renumbered(labels, new),
         voxels=voxels[order],
         boxes=[_box(edge) for edge in edges[order]],
         centroids=found["centroids"][1:][order],
     )
+
+
+def _renumbered(labels: LabelArray, new: NDArray[Any]) -> LabelArray:
+    """Return (z, y, x) labels in which `new[k]` replaces k."""
+    renumbered: LabelArray = np.empty_like(labels, dtype=new.dtype)
+    for z, image in enumerate(labels):
+        np.take(new, image, out=renumbered[z])
+    return renumbered
 
 
 def _box(edges: NDArray[np.int64]) -> Box:

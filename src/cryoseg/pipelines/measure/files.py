@@ -212,6 +212,11 @@ def _measure_file(
     source, voxel_size, threshold = volume.source, volume.voxel_size, volume.threshold
     picks = None if config.picks is None else picks_of(config.picks, path, volume)
     objects = find_objects(volume.marked, **_limits(config.min_volume, voxel_size))
+    if config.drop_components or config.keep_components:
+        try:
+            objects = objects.chosen(drop=config.drop_components, keep=config.keep_components)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
     del volume
     density = None
     if tomogram is not None:

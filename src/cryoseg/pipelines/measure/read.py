@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoseg.config.common import Mode0
 from cryoseg.core.masks.binarize import VoxelKind, threshold_logits, voxel_kind
@@ -56,6 +58,14 @@ def tomogram_stem(path: Path) -> str:
     return KIND.sub("", stem(path))
 
 
+def marked_of(data: NDArray[Any]) -> BoolArray | LabelArray:
+    """Return a (z, y, x) mask, or the labels if there are several, whose components are measured."""
+    if voxel_kind(data) is VoxelKind.MASK:
+        return np.not_equal(data, 0)
+    # Labels are -1 where nothing was annotated.
+    return data > 0 if len(np.unique(data[data > 0])) == 1 else data
+
+
 def read_membranes(
     path: Path,
     *,
@@ -92,7 +102,7 @@ def read_membranes(
     require_voxel_size(volume)
     kind = voxel_kind(volume.data)
     if kind is VoxelKind.MASK:
-        return MembraneVolume(source=volume, marked=np.not_equal(volume.data, 0))
+        return MembraneVolume(source=volume, marked=marked_of(volume.data))
     if kind is VoxelKind.LOGITS:
         if logit_threshold is None:
             logit_threshold, origin = recorded_threshold(path)
@@ -115,6 +125,4 @@ def read_membranes(
             f"{path}: only {100 * background:.0f} % of the voxels are background, so that these are gray "
             "values and no labels. Segment the tomogram first, and measure its mask."
         )
-    if len(np.unique(volume.data[volume.data > 0])) == 1:
-        return MembraneVolume(source=volume, marked=volume.data > 0)
-    return MembraneVolume(source=volume, marked=volume.data)
+    return MembraneVolume(source=volume, marked=marked_of(volume.data))

@@ -18,6 +18,7 @@ from cryoseg.config.segment import (
 )
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
+from cryoseg.core.membranes.objects import find_objects
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
@@ -131,6 +132,10 @@ def postprocess_files(
 
 def _job(path: Path, output: Path, config: PostprocessConfig, output_format: OutputFormat) -> Job:
     settings = asdict(config)
+    for name in ("drop_components", "keep_components"):
+        # Without a choice the record is that of earlier versions.
+        if not settings[name]:
+            del settings[name]
     if config.steps is None:
         settings["steps"] = recorded_steps(path)[0]
     if config.logit_threshold is None:
@@ -203,6 +208,12 @@ def _write_one(
     is_logits = voxel_kind(tomogram.data) is VoxelKind.LOGITS
     before = float(mask.mean())
     result = postprocess_mask(mask, settings.steps or (), settings)
+    if config.drop_components or config.keep_components:
+        try:
+            chosen = find_objects(result).chosen(drop=config.drop_components, keep=config.keep_components)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        result = chosen.labels > 0
     after = float(result.mean())
     if reason := why_emptied(mask, result, settings):
         on_event(Warn(text=f"{path.name}: {reason}"))

@@ -25,10 +25,10 @@ from cryoseg.errors import InputError
 from cryoseg.io.images.mrc_output import build_header
 from cryoseg.io.images.volumes import made_by
 from cryoseg.io.inputs import stem
+from cryoseg.pipelines.view.components import MARKED_SHARE, Components, Marked, bin_labels
 from cryoseg.types import Geometry, Picks, Tomogram
 from cryoseg.view.volume_page import VolumePage
 
-MARKED_SHARE = 0.25  # fraction of a block; membranes are thinner than half a block
 CONTRAST_PERCENTILES = (1.0, 99.0)
 UNKNOWN_DENSITY = (0.0, -1.0, -2.0, -1.0)  # MRC2014: the statistics were not computed
 
@@ -43,12 +43,15 @@ class ViewSources:
         Volume, micrograph or picture.
     logits, mask, picks
         Files on the same grid; None leaves them out.
+    measures
+        Table of `cryoseg measure` for the mask.
     """
 
     tomogram: Path
     logits: Path | None = None
     mask: Path | None = None
     picks: Path | None = None
+    measures: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,8 @@ class ViewMaterial:
     ----------
     tomogram, logits, mask, picks
         Volumes (z, y, x) of the same shape, and picks in three dimensions.
+    components
+        Components of the mask; None without a mask, or for a single image.
     threshold
         Initial logit threshold.
     steps
@@ -69,6 +74,7 @@ class ViewMaterial:
     logits: Tomogram | None
     mask: Tomogram | None
     picks: Picks | None
+    components: Components | None
     threshold: float
     steps: tuple[PostprocessStep, ...] = ()
 
@@ -121,8 +127,10 @@ def build_page(
             "logitsName": f"{name}_binned.mrc",
             "maskName": f"{name}_binned_mask.mrc",
         }
-    if material.mask is not None:
-        marked = bin_mask(_Marked(material.mask), factors, share=MARKED_SHARE)
+    if material.components is not None:
+        volumes["mask"] = bin_labels(material.components.objects.labels, factors)
+    elif material.mask is not None:
+        marked = bin_mask(Marked(material.mask.data), factors, share=MARKED_SHARE)
         volumes["mask"] = marked.view(np.uint8)
     parameters = {
         "title": sources.tomogram.name,
@@ -135,7 +143,7 @@ def build_page(
         "contrast": _contrast(greys),
         "minSlices": min(config.min_slices or _first_min_slices(material), tomogram.data.shape[0]),
         "logits": logit_entry,
-        "mask": None if sources.mask is None else {"name": sources.mask.name},
+        "mask": _mask_entry(sources, material),
         "picks": _pick_entry(sources, material, config),
         "notes": _notes(material, factors, greys, step),
     }
@@ -150,18 +158,21 @@ def _first_min_slices(material: ViewMaterial) -> int:
     return PostprocessLengths.min_slices if filters else 1
 
 
-class _Marked:
-    """A label volume whose slices are read as 0 and 1."""
-
-    def __init__(self, labels: Tomogram) -> None:
-        self._labels = labels.data
-        self.shape = labels.data.shape
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, z: int) -> Any:
-        return self._labels[z] > 0
+def _mask_entry(sources: ViewSources, material: ViewMaterial) -> dict[str, Any] | None:
+    if sources.mask is None:
+        return None
+    if material.components is None:
+        return {"name": sources.mask.name, "components": None}
+    path = _quoted(sources.mask)
+    is_mask = material.components.is_mask
+    return {
+        "name": sources.mask.name,
+        "components": material.components.entry(),
+        "command": f"cryoseg postprocess {path} --no-steps"
+        if is_mask
+        else f"cryoseg measure {path} --labels",
+        "into": "-o chosen",
+    }
 
 
 def _headers(shape: tuple[int, ...], geometry: Geometry) -> dict[str, bytes]:

@@ -25,6 +25,7 @@ from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.sets import join_picks
 from cryoseg.pipelines.segment.postprocess import recorded_steps, recorded_threshold
+from cryoseg.pipelines.view.components import find_components
 from cryoseg.pipelines.view.server import ViewMaterial, ViewSources, build_page
 from cryoseg.types import Picks, Tomogram
 from cryoseg.view.volume_page import render
@@ -177,7 +178,7 @@ def _first_binning(shape: tuple[int, ...], limit: float) -> int:
 
 def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMaterial:
     tomogram = _read_image(sources.tomogram, config, on_event)
-    logits = mask = picks = None
+    logits = mask = picks = components = None
     threshold = 0.0
     steps: tuple[PostprocessStep, ...] = ()
     if sources.logits is not None:
@@ -195,10 +196,20 @@ def _read(sources: ViewSources, config: ViewConfig, on_event: OnEvent) -> ViewMa
             threshold = config.logit_threshold
     if sources.mask is not None:
         mask = _read_fitting(sources.mask, tomogram, partial(read_mask, mode0=config.mode0))
+        if tomogram.data.shape[0] > 1:
+            components = find_components(mask, sources.measures)
+    elif sources.measures is not None:
+        raise InputError(f"{sources.measures}: measures are shown with their mask. Pass --mask too.")
     if sources.picks is not None:
         picks = _read_picks(sources.picks, tomogram, on_event)
     return ViewMaterial(
-        tomogram=tomogram, logits=logits, mask=mask, picks=picks, threshold=threshold, steps=steps
+        tomogram=tomogram,
+        logits=logits,
+        mask=mask,
+        picks=picks,
+        components=components,
+        threshold=threshold,
+        steps=steps,
     )
 
 

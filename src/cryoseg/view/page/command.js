@@ -12,6 +12,8 @@ function commandLines(parameters, chosen) {
     if (filters) options.push(`--post-process-min-slices ${chosen.minSlices}`);
     lines.push(`${parameters.logits.command} ${options.join(" ")} ${parameters.logits.into}`);
   }
+  const components = chosen.choice ? chosen.choice.options() : "";
+  if (components) lines.push(`${parameters.mask.command} ${components} ${parameters.mask.into}`);
   if (parameters.picks && parameters.picks.scores) {
     lines.push(`${parameters.picks.command} --score-threshold ${chosen.score}`);
   }

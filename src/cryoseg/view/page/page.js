@@ -9,7 +9,7 @@
 //   contrast             { black, white }, in bytes, to begin with
 //   minSlices            of the file, to begin with
 //   logits               null or { step, threshold, steps, command, into, logitsName, maskName }
-//   mask                 null or { name }
+//   mask                 null or { name, components (null or as `Choice` takes), command, into }
 //   picks                null or { centers (of the file), scores or null, diameter or null, score, command }
 //   notes                sentences
 
@@ -37,6 +37,7 @@ const view = {
   minSlices: parameters.minSlices,
   opacity: 0.5,
   maskOpacity: 0.5,
+  choice: null, // of the components of `given`
   picks: null,
   score: parameters.picks ? parameters.picks.score : 0,
   shows: { overlay: true, mask: true, picks: true },
@@ -150,7 +151,9 @@ function showNumbers() {
     find("picked").textContent = `${kept} of ${centers.length} picks`;
     outputOf("score").textContent = view.score.toFixed(2);
   }
-  find("command").textContent = commandLines(parameters, view).join("\n");
+  const lines = commandLines(parameters, view);
+  document.querySelector(".of-command").hidden = lines.length === 0;
+  find("command").textContent = lines.join("\n");
   find("copied").textContent = "";
 }
 
@@ -235,9 +238,11 @@ function listenToPlane(plane) {
     before = event.shiftKey || event.button === 1 ? pointed(event) : null;
     if (before === null) {
       view.at = plane.voxelAt(...pointed(event));
+      if (view.choice && numberAt()) view.choice.select(numberAt());
       soon();
     }
   });
+  canvas.addEventListener("dblclick", () => view.choice?.toggle(numberAt()));
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = pointed(event);
     if (before !== null && event.buttons) {
@@ -290,6 +295,7 @@ function pressed(event) {
     "-": () => setZoom(view.zoom / 1.5),
     0: () => setZoom(1),
     a: resetContrast,
+    d: () => view.choice?.toggle(numberAt() || view.choice.selected),
     c: copyCommand,
   };
   // A slider keeps the keys that move it.
@@ -388,8 +394,24 @@ function dress() {
   hide(".of-picks", !parameters.picks);
   hide(".of-scores", !parameters.picks?.scores);
   hide(".of-depth, #plane-y, #plane-x, [data-axis=z]", isFlat);
-  hide(".of-command", commandLines(parameters, view).length === 0);
+  hide(".of-components", !parameters.mask?.components);
   if (isFlat) find("stage").style.gridTemplateColumns = "auto";
+}
+
+// Number of the component at the point; 0 outside of all.
+function numberAt() {
+  return view.given[(view.at[0] * view.shape[1] + view.at[1]) * view.shape[2] + view.at[2]];
+}
+
+function placeComponents() {
+  const goTo = (place) => {
+    view.at = place.map((value, axis) => Math.floor(value / parameters.binning[axis]));
+    if (view.zoom > 1) view.center = view.at.slice();
+  };
+  view.choice = new Choice(parameters.mask.components, () => soon(), goTo);
+  view.choice.build(find("component-list").firstChild, find("component-row"), find("kept"));
+  find("keep-all").addEventListener("click", () => view.choice.setAll(false));
+  find("drop-all").addEventListener("click", () => view.choice.setAll(true));
 }
 
 function placePicks() {
@@ -406,6 +428,9 @@ async function start() {
   view.tomogram = await unpack("tomogram");
   view.logits = await unpack("logits").then((bytes) => bytes && new Int8Array(bytes.buffer));
   view.given = await unpack("mask");
+  // More than 255 components have two bytes each.
+  if (view.given && view.given.length > view.tomogram.length) view.given = new Uint16Array(view.given.buffer);
+  if (parameters.mask?.components) placeComponents();
   view.headers = { logits: await unpack("logits-header"), mask: await unpack("mask-header") };
   if (view.logits) view.mask = new Uint8Array(view.logits.length);
   if (parameters.picks) placePicks();

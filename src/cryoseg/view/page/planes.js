@@ -31,7 +31,7 @@ class Plane {
     this.picture.width = this.columns;
     this.picture.height = this.rows;
     this.pixels = new ImageData(this.columns, this.rows);
-    this.marks = new Uint8Array(this.columns * this.rows);
+    this.marks = new Uint16Array(this.columns * this.rows);
   }
 
   resize(pixelsPerUnit) {
@@ -101,30 +101,34 @@ class Plane {
         data[to + 3] = 255;
       }
     }
-    const blend = (volume, rgb, inside, edge) => {
+    // `look` gives the color of a mark, the opacities inside and at the edge, and the color of the edge.
+    const blend = (volume, look) => {
       for (let row = 0, at = 0; row < rows; row++) {
         let from = first + row * stepDown;
         for (let column = 0; column < columns; column++, from += stepAcross, at++) marks[at] = volume[from];
       }
       for (let row = 0, at = 0; row < rows; row++) {
         for (let column = 0; column < columns; column++, at++) {
-          if (!marks[at]) continue;
+          const mark = marks[at];
+          if (!mark) continue;
           const isEdge =
-            (column > 0 && !marks[at - 1]) ||
-            (column < columns - 1 && !marks[at + 1]) ||
-            (row > 0 && !marks[at - columns]) ||
-            (row < rows - 1 && !marks[at + columns]);
+            (column > 0 && marks[at - 1] !== mark) ||
+            (column < columns - 1 && marks[at + 1] !== mark) ||
+            (row > 0 && marks[at - columns] !== mark) ||
+            (row < rows - 1 && marks[at + columns] !== mark);
+          const [fill, inside, edge, line] = look(mark);
           const share = isEdge ? edge : inside;
+          const rgb = isEdge && line ? line : fill;
           for (let k = 0; k < 3; k++) data[4 * at + k] += share * (rgb[k] - data[4 * at + k]);
         }
       }
     };
     if (view.logits && view.shows.overlay) {
-      blend(view.mask, OVERLAY_RGB, 0.8 * view.opacity, view.opacity);
+      blend(view.mask, () => [OVERLAY_RGB, 0.8 * view.opacity, view.opacity]);
     }
     if (view.given && view.shows.mask) {
-      if (view.logits) blend(view.given, MASK_RGB, 0, 0.9);
-      else blend(view.given, MASK_RGB, 0.8 * view.maskOpacity, view.maskOpacity);
+      const [inside, edge] = view.logits ? [0, 0.9] : [0.8 * view.maskOpacity, view.maskOpacity];
+      blend(view.given, (mark) => (view.choice ? view.choice.look(mark, inside, edge) : [MASK_RGB, inside, edge]));
     }
     this.picture.getContext("2d").putImageData(this.pixels, 0, 0);
   }
