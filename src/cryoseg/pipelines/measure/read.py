@@ -63,7 +63,8 @@ def marked_of(data: NDArray[Any]) -> BoolArray | LabelArray:
     if voxel_kind(data) is VoxelKind.MASK:
         return np.not_equal(data, 0)
     # Labels are -1 where nothing was annotated.
-    return data > 0 if len(np.unique(data[data > 0])) == 1 else data
+    marked: BoolArray = np.greater(data, 0)
+    return marked if len(np.unique(data[marked])) == 1 else data
 
 
 def read_membranes(
