@@ -60,11 +60,10 @@ def tomogram_stem(path: Path) -> str:
 
 def marked_of(data: NDArray[Any]) -> BoolArray | LabelArray:
     """Return a (z, y, x) mask, or the labels if there are several, whose components are measured."""
-    if voxel_kind(data) is VoxelKind.MASK:
-        return np.not_equal(data, 0)
     # Labels are -1 where nothing was annotated.
-    marked: BoolArray = np.greater(data, 0)
-    return marked if len(np.unique(data[marked])) == 1 else data
+    is_mask = voxel_kind(data) is VoxelKind.MASK
+    marked: BoolArray = np.not_equal(data, 0) if is_mask else np.greater(data, 0)
+    return marked if is_mask or len(np.unique(data[marked])) == 1 else data
 
 
 def read_membranes(
