@@ -226,6 +226,22 @@ def test_a_clip_without_a_label_costs_nothing() -> None:
     assert loss.item() == 0
 
 
+@pytest.mark.parametrize("known", [[0, 1], [0]])
+def test_a_clip_whose_known_slices_could_all_be_prompted_with_masks_has_a_gradient(known: list[int]) -> None:
+    network = build_clip_network(NANO, prompts=ClipPrompts.SAM2)
+    network.prob_to_use_pt_input_for_train = 0.0
+    side = network.image_size
+    labels = torch.full((1, 2, side, side), -1, dtype=torch.int8)
+    labels[:, known] = 0
+    labels[:, known, 40:80, 40:80] = 1
+    clips = ClipBatch(images=torch.zeros(1, 2, 3, side, side), labels=labels)
+    assert clips.known_slices == known
+    for seed in range(4):  # one slice is prompted, or both
+        network.reseed([seed])
+        assert clip_loss(etsam_loss(), network(clips), clips).requires_grad
+    assert network.prob_to_use_pt_input_for_train == 0.0
+
+
 def test_deeper_layers_learn_slower_and_frozen_parts_not_at_all() -> None:
     network = build_clip_network(NANO, prompts=ClipPrompts.SAM2, freeze=[Part.MASK_DECODER])
     groups = layered_groups(network, weight_decay=0.1, encoder_rate=0.6, layer_decay=0.9)

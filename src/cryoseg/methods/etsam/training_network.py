@@ -80,6 +80,11 @@ class ClipBatch:
         return (self.labels > 0).transpose(0, 1)
 
     @property
+    def known_slices(self) -> list[int]:
+        """Indices of the slices with a known voxel in any clip."""
+        return (self.labels >= 0).any(dim=0).any(dim=-1).any(dim=-1).nonzero().flatten().tolist()
+
+    @property
     def flat_img_batch(self) -> Tensor:
         """Images of all clips, (B * T, 3, S, S)."""
         return self.images.flatten(0, 1)
@@ -119,7 +124,14 @@ class ClipNetwork(SAM2Train):
     ) -> dict[str, Any]:
         """Choose prompts as sam2 does, or prompt the first slice as in inference."""
         if self.prompts is ClipPrompts.SAM2:
-            return super().prepare_prompt_inputs(backbone_out, input, start_frame_idx)
+            chosen = super().prepare_prompt_inputs(backbone_out, input, start_frame_idx)
+            if {*input.known_slices} <= {*chosen["mask_inputs_per_frame"]}:
+                # sam2 returns a mask that prompts a slice as it is, so the loss would have no gradient.
+                usual = self.prob_to_use_pt_input_for_train
+                self.prob_to_use_pt_input_for_train = 1.0
+                chosen = super().prepare_prompt_inputs(backbone_out, input, start_frame_idx)
+                self.prob_to_use_pt_input_for_train = usual
+            return chosen
         masks = {} if input.prompts is None else {start_frame_idx: input.prompts[:, None].float()}
         return {
             **backbone_out,
@@ -222,7 +234,7 @@ def clip_loss(loss: MultiStepMultiMasksAndIous, outputs: list[dict[str, Any]], c
     a known voxel are left out.
     """
     unknown = (clips.labels < 0).transpose(0, 1)  # (T, B, S, S)
-    known = [t for t in range(clips.num_frames) if not bool(unknown[t].all())]
+    known = clips.known_slices
     key = "multistep_pred_multimasks_high_res"
     covered = [
         {
