@@ -6,13 +6,13 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryoseg.config.segment import Polarity
 from cryoseg.errors import InputError
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, is_volume
-from cryoseg.io.inputs import resolve_inputs, stem
+from cryoseg.io.inputs import listed_pixel_sizes, resolve_inputs, stem
 
 LABEL_FOLDERS = ("labels", "masks", "target_mask")
 # What stands behind the name of an image in the name of its labels, in order of preference.
@@ -47,20 +47,26 @@ class LabeledImage:
         The files.
     polarity
         Polarity that a list or the record of a simulation gives, or None.
+    pixel_size
+        Pixel size in angstrom that a STAR file gives, or None.
     """
 
     name: str
     image: Path
     labels: Path
     polarity: Polarity | None = None
+    pixel_size: float | None = None
 
 
-def find_labeled(source: Path, *, kind: str, suffixes: tuple[str, ...]) -> list[LabeledImage]:
-    """Find the images of a folder or CSV list that have labels.
+def find_labeled(
+    source: Path, *, kind: str, suffixes: tuple[str, ...], labels: Path | None = None
+) -> list[LabeledImage]:
+    """Find the images of a folder or list that have labels.
 
     A folder holds `X_<kind>.mrc` with `X_labels.mrc` (or `_mask`), or the folders `images` (or `<kind>s`)
     and `labels` (or `masks`) with equal names, a label's perhaps with `_mask` behind. A CSV has the columns
-    `<kind>` and `mask`, paths relative to it, and optionally `polarity` (dark or bright).
+    `<kind>` and `mask`, paths relative to it, and optionally `polarity` (dark or bright). The images of a
+    STAR file of RELION have labels in the folder `labels`, named after the image or the tilt series.
 
     Parameters
     ----------
@@ -70,6 +76,8 @@ def find_labeled(source: Path, *, kind: str, suffixes: tuple[str, ...]) -> list[
         `tomogram` or `micrograph`.
     suffixes
         Known suffixes of the kind.
+    labels
+        Folder of the labels of images in STAR files.
 
     Raises
     ------
@@ -80,12 +88,16 @@ def find_labeled(source: Path, *, kind: str, suffixes: tuple[str, ...]) -> list[
         raise InputError(
             f"{source}: not found; give a folder of pairs or a CSV with the columns {kind},mask."
         )
+    if source.suffix.lower() == ".star":
+        if labels is None:
+            raise InputError(f"{source}: lists images without labels; name their folder with --labels.")
+        return _from_star(source, labels, suffixes)
     if source.is_file():
         return _from_list(source, kind)
-    images, labels = (first_folder(source, names) for names in (image_folders(kind), LABEL_FOLDERS))
+    images, own = (first_folder(source, names) for names in (image_folders(kind), LABEL_FOLDERS))
     pairs = _simulated(source, kind, suffixes)
-    if images is not None and labels is not None:
-        pairs += _by_name(_files(images, suffixes), _files(labels, suffixes), labels)
+    if images is not None and own is not None:
+        pairs += _by_name(_files(images, suffixes), _files(own, suffixes), own)
     elif images is not None and not pairs:
         raise InputError(f"{source}: has {images.name} but no labels or masks; add them.")
     if not pairs:
@@ -179,6 +191,24 @@ def _from_list(path: Path, kind: str) -> list[LabeledImage]:
             )
         )
     return pairs
+
+
+def _from_star(path: Path, folder: Path, suffixes: tuple[str, ...]) -> list[LabeledImage]:
+    items = resolve_inputs([path], suffixes=suffixes, leave_out=None)
+    if error := next((item.error for item in items if item.error is not None), None):
+        raise InputError(error)
+    labels = _files(folder, suffixes)
+    images: dict[str, Path] = {}
+    for item in items:
+        series = item.listed.tomogram if item.listed is not None else ""
+        names = [name for name in (stem(item.path, suffixes), series) if name]
+        own = (name for name in names if any(name + tag in labels for tag in LABEL_TAGS))
+        name = next(own, names[0])
+        if name in images:
+            raise InputError(f"{path}: {images[name]} and {item.path} would have the same labels, {name}.")
+        images[name] = item.path
+    sizes = listed_pixel_sizes(items)
+    return [replace(pair, pixel_size=sizes.get(pair.image)) for pair in _by_name(images, labels, folder)]
 
 
 def _simulated_polarity(record: Path) -> Polarity | None:

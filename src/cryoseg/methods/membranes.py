@@ -50,6 +50,8 @@ class Pair:
         Polarity from a CSV column or the JSON file of a simulation, or None.
     fold
         Part of the labeled slices to use, so that one tomogram can serve for training and validation.
+    pixel_size
+        Pixel size in angstrom that a STAR file gives; it overrides the header. None if there is none.
     mode0
         How bytes of MRC files are read.
     """
@@ -58,36 +60,45 @@ class Pair:
     tomogram: Path
     labels: Path
     polarity: Polarity | None = None
+    pixel_size: float | None = None
     fold: Fold | None = None
     mode0: Mode0 = Mode0.AUTO
 
 
-def find_pairs(sources: Sequence[str], *, mode0: Mode0 = Mode0.AUTO) -> list[Pair]:
-    """Find the pairs in folders and CSV lists, which `io.pairs.find_labeled` describes."""
+def find_pairs(
+    sources: Sequence[str], *, labels: Path | None = None, mode0: Mode0 = Mode0.AUTO
+) -> list[Pair]:
+    """Find the pairs in folders and lists, which `io.pairs.find_labeled` describes."""
     pairs: dict[Path, Pair] = {}
     for source in sources:
-        for found in find_labeled(Path(source), kind="tomogram", suffixes=VOLUME_SUFFIXES):
+        for found in find_labeled(Path(source), kind="tomogram", suffixes=VOLUME_SUFFIXES, labels=labels):
             pairs[found.image] = Pair(
                 name=found.name,
                 tomogram=found.image,
                 labels=found.labels,
                 polarity=found.polarity,
+                pixel_size=found.pixel_size,
                 mode0=mode0,
             )
     return list(pairs.values())
 
 
 def split_pairs(
-    data: Sequence[str], validation_data: Sequence[str], *, seed: int, mode0: Mode0 = Mode0.AUTO
+    data: Sequence[str],
+    validation_data: Sequence[str],
+    *,
+    seed: int,
+    labels: Path | None = None,
+    mode0: Mode0 = Mode0.AUTO,
 ) -> tuple[list[Pair], list[Pair]]:
     """Return training and validation pairs.
 
     Without validation data a tenth of the volumes is held out; of a single volume, every fourth labeled
-    slice.
+    slice. `labels` is the folder of the labels of tomograms in STAR files.
     """
-    pairs = find_pairs(data, mode0=mode0)
+    pairs = find_pairs(data, labels=labels, mode0=mode0)
     if validation_data:
-        held_out = find_pairs(validation_data, mode0=mode0)
+        held_out = find_pairs(validation_data, labels=labels, mode0=mode0)
         known = {pair.tomogram.resolve() for pair in held_out}
         training = [pair for pair in pairs if pair.tomogram.resolve() not in known]
         if not training:

@@ -225,6 +225,36 @@ def test_pairs_come_from_tagged_files_twin_folders_and_lists(data: Path, tmp_pat
     np.testing.assert_array_equal(inverted.data, -plain.data)
 
 
+def test_lists_of_relion_have_their_labels_in_a_folder_and_their_own_pixel_sizes(tmp_path: Path) -> None:
+    for number, folder in ((1, "recs"), (2, "recs")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write_pair(tmp_path, f"TS_{number}", number)
+        (tmp_path / f"TS_{number}_tomogram.mrc").rename(tmp_path / folder / f"rec_TS_{number}.mrc")
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (tmp_path / "TS_1_labels.mrc").rename(labels / "TS_1_labels.mrc")  # named after the tilt series
+    (tmp_path / "TS_2_labels.mrc").rename(labels / "rec_TS_2.mrc")  # named after the tomogram
+    star = tmp_path / "tomograms.star"
+    columns = ("Name", "ReconstructedTomogram", "TiltSeriesPixelSize", "TomogramBinning")
+    rows = "".join(f"TS_{n} recs/rec_TS_{n}.mrc 1.75 2\n" for n in (2, 1))
+    star.write_text("data_global\nloop_\n" + "".join(f"_rlnTomo{one}\n" for one in columns) + rows)
+    pairs = find_pairs([str(star)], labels=labels)
+    assert [(pair.name, pair.labels.name) for pair in pairs] == [
+        ("rec_TS_2", "rec_TS_2.mrc"),
+        ("TS_1", "TS_1_labels.mrc"),
+    ]
+    # 3.5 A by the list, 12 A by the header: the volume is binned by two for the network.
+    assert load_volume(pairs[0]).data.shape == (4, 32, 32)
+    with pytest.raises(InputError, match="name their folder with --labels"):
+        find_pairs([str(star)])
+    (labels / "rec_TS_2.mrc").unlink()
+    with pytest.raises(InputError, match="has no label for 1 of 2 images"):
+        find_pairs([str(star)], labels=labels)
+    star.write_text("data_\nloop_\n_rlnMicrographName\nrecs/none.mrc\n")
+    with pytest.raises(InputError, match=r"recs/none\.mrc: no such file"):
+        find_pairs([str(star)], labels=labels)
+
+
 @pytest.mark.parametrize(
     ("voxel_size", "shape"), [(3.5, (4, 32, 32)), (36.0, (16, 128, 128)), (0.0, (8, 64, 64))]
 )

@@ -64,6 +64,33 @@ def test_a_truth_that_a_list_of_relion_names_and_that_is_missing_is_a_failed_row
     assert "truth/gone.mrc: no such file" in str(missing.error)
 
 
+def test_pixel_sizes_of_lists_of_relion_replace_those_of_the_headers(
+    tmp_path: Path, truth: np.ndarray
+) -> None:
+    def listed(name: str, size: float, *files: str) -> Path:
+        path = tmp_path / name
+        rows = "".join(f"{file} {size}\n" for file in files)
+        path.write_text(f"data_\nloop_\n_rlnMicrographName #1\n_rlnMicrographPixelSize #2\n{rows}")
+        return path
+
+    pred = write(tmp_path / "pred" / "ts_1_mask.mrc", (truth == 1).astype(np.int8), 1.0)
+    write(tmp_path / "truth" / "ts_1_labels.mrc", truth, 1.0)
+    truths = listed("truths.star", 12.5, "truth/ts_1_labels.mrc")
+    config = EvaluateConfig(metrics=(Metric.SURFACE,))
+    kept = ScoringOptions(scores_dir=tmp_path / "scores")
+    (file,) = evaluate_files({"m": pred.parent}, truths, config, options=kept).files
+    assert (file.error, file.voxel_size) == ("", (12.5, 12.5, 12.5))
+    assert file.record is not None
+    assert json.loads(file.record.read_text())["reading"]["pixel_size"] == 12.5
+    preds = listed("preds.star", 12.5, "pred/ts_1_mask.mrc")
+    assert evaluate_files({"m": preds}, tmp_path / "truth", config).files[0].voxel_size == (12.5,) * 3
+    told = ScoringOptions(pixel_size=8.0)
+    assert evaluate_files({"m": preds}, truths, config, options=told).files[0].voxel_size == (8.0,) * 3
+    other = listed("preds.star", 10.0, "pred/ts_1_mask.mrc")
+    message = evaluate_files({"m": other}, truths, config).files[0].error
+    assert "the lists give the pixel sizes 10 A and 12.5 A" in message
+
+
 def test_truths_of_one_name_have_the_predictions_of_their_folders(tmp_path: Path) -> None:
     def make(*names: str) -> None:
         for name in names:

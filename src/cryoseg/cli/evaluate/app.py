@@ -33,6 +33,7 @@ from cryoseg.errors import ConfigError
 if TYPE_CHECKING:
     from cryoseg.cli.console import BatchConsole
     from cryoseg.events import Report
+    from cryoseg.io.inputs import InputItem
     from cryoseg.pipelines.batches.run import Batch
 
 COLUMNS = ("dice", "iou", "mae", "s_measure", "e_measure", "f_beta", "weighted_f")
@@ -100,7 +101,7 @@ def segmentation(
     if part.dry_run and model is not None:
         raise ConfigError("--dry-run: does not work with --model; run `cryoseg segment --dry-run` first.")
     batch = _batch(scores, part)
-    methods: dict[str, str | Sequence[Path]] = dict(named_methods(name, pred, also))
+    methods: dict[str, str | Path | Sequence[InputItem]] = dict(named_methods(name, pred, also))
     # A task of a cluster has only a part of the scores.
     writer = EvaluationWriter(() if is_inside_task() else output, config=config, overwrite=overwrite)
     with verbosity.console() as console:
@@ -110,7 +111,7 @@ def segmentation(
             # The scores of the tasks are read here, and pairs that they could not score are tried again.
             batch, overwrite = replace(batch, shard=ALL), False
         if model is not None:
-            from cryoseg.pipelines.evaluate.model import predictions  # torch starts here
+            from cryoseg.pipelines.evaluate.model import listed_predictions  # torch starts here
 
             rows = first.segment(
                 [pred],
@@ -120,7 +121,7 @@ def segmentation(
                 batch=replace(batch, shard=ALL, device=device),
                 on_event=console,
             )
-            methods[name] = [path for row in rows for path in predictions(row)]
+            methods[name] = listed_predictions(rows, pred)
         evaluation = evaluate_files(
             methods,
             truth,

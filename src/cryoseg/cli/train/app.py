@@ -11,7 +11,14 @@ import typer
 from cryoseg.cli.option_groups import Changes
 from cryoseg.cli.options import Device, Mode0Option, Overwrite, RelionOptions, Verbosity
 from cryoseg.cli.train.membrane import etsam_stage1, etsam_stage2, membrane
-from cryoseg.cli.train.options import ModelCard, RunDir, Tensorboard, read_model_card, report_end
+from cryoseg.cli.train.options import (
+    ModelCard,
+    RunDir,
+    Tensorboard,
+    labels_setting,
+    read_model_card,
+    report_end,
+)
 from cryoseg.cli.train.sam import encoder_prompt, finetune, head_prompt, prefix_prompt, promise, sam
 from cryoseg.config import Mode0
 from cryoseg.config.cet_pick import CetPickConfig, CetPickFiles, Specimen
@@ -75,6 +82,7 @@ def package(
     stage1: Annotated[Path, setting(help="Folder of the stage-1 run.")],
     stage2: Annotated[Path, setting(help="Folder of the stage-2 run.")],
     validation: Annotated[tuple[str, ...], validation_setting(shown="required")],
+    labels: Annotated[Path | None, labels_setting()] = None,
     output: Annotated[Path, setting(help="The model file, .safetensors.", flags=("--output", "-o"))],
     mode0: Mode0Option = Mode0.AUTO,
     model_card: ModelCard = None,
@@ -95,7 +103,7 @@ def package(
     first = replace(first, clip=second.clip)  # both stages of a packaged model have the same memory window
     data = TrainingPairs(
         training=[],
-        held_out=find_pairs(validation, mode0=mode0),
+        held_out=find_pairs(validation, labels=labels, mode0=mode0),
         polarity=polarity,
         logits=logits_folder(stage2, stage1 / BEST, polarity),
     )

@@ -86,7 +86,7 @@ def membrane(
     Example: cryoseg train membrane my_pairs -o runs/mine --start membrane-tiny --steps 300
     """
     from cryoseg.methods.membrane_tiny.train import train_membrane
-    from cryoseg.methods.membranes import TrainingPairs, split_pairs
+    from cryoseg.methods.membranes import TrainingPairs
 
     if stages.stage is MembraneStage.BOTH and run.devices > 1:
         raise ConfigError("--devices: is for one stage; add --stage 1 or --stage 2.")
@@ -96,7 +96,7 @@ def membrane(
         )
     configs = stages.configs(loop, clip)
     with run.runtime(verbosity) as runtime:
-        training, held_out = split_pairs(data, run.validation, seed=loop.seed, mode0=run.mode0)
+        training, held_out = run.pairs(data, seed=loop.seed)
         pairs = TrainingPairs(training=training, held_out=held_out, polarity=polarity)
         if stages.stage is not MembraneStage.BOTH:
             _train_one(configs[0], pairs, output_dir, run.start, stages.stage1, runtime)
@@ -158,7 +158,7 @@ def _train(
     stage1: Path | None = None,
 ) -> None:
     from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
-    from cryoseg.methods.membranes import TrainingPairs, logits_folder, split_pairs
+    from cryoseg.methods.membranes import TrainingPairs, logits_folder
     from cryoseg.methods.training.loop import BEST
     from cryoseg.methods.weights import canonical_name, require
 
@@ -166,7 +166,7 @@ def _train(
         start = run.start
         if start is not None and not start.exists() and (known := canonical_name(str(start))) is not None:
             start = require(known)
-        training, held_out = split_pairs(data, run.validation, seed=config.loop.seed, mode0=run.mode0)
+        training, held_out = run.pairs(data, seed=config.loop.seed)
         pairs = TrainingPairs(training=training, held_out=held_out, polarity=run.polarity)
         if stage1 is not None:
             checkpoint = stage1 / BEST if stage1.is_dir() else stage1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from cryoseg.config.train import validation_setting
 from cryoseg.errors import ConfigError, CryosegError
 
 if TYPE_CHECKING:
+    from cryoseg.methods.membranes import Pair
     from cryoseg.methods.particles.trained import ModelOutput
     from cryoseg.methods.training.run import Runtime
 
@@ -31,11 +32,19 @@ COMMAND_FILE = "command.toml"  # in the folder of a run
 Data = Annotated[
     list[str],
     Argument(
-        help="Folders of pairs (X_tomogram.mrc with X_labels.mrc, or tomograms/ and labels/) or CSV lists "
-        "with the columns tomogram,mask. Labels: 1 membrane, 0 none, -1 unknown.",
+        help="Folders of pairs (X_tomogram.mrc with X_labels.mrc, or tomograms/ and labels/), CSV lists "
+        "with the columns tomogram,mask, or RELION's tomograms.star with --labels. Labels: 1 membrane, "
+        "0 none, -1 unknown.",
         show_default=False,
     ),
 ]
+
+
+def labels_setting() -> Any:
+    """Folder of the labels of images in STAR files."""
+    return setting(
+        None, help="Folder of the labels of tomograms in STAR lists, named after tomogram or tilt series."
+    )
 
 
 def tensorboard_setting() -> Any:
@@ -104,6 +113,7 @@ class PairTraining(Settings):
     """Validation data, initial weights and devices of a training on tomograms with labels."""
 
     validation: tuple[str, ...] = validation_setting(shown="a tenth of the data")
+    labels: Path | None = labels_setting()
     start: Path | None = setting(
         None, help="Begin with the weights of a model file or of a run's best.pt, not at random."
     )
@@ -115,6 +125,12 @@ class PairTraining(Settings):
         at_least=1,
     )
     tensorboard: bool = tensorboard_setting()
+
+    def pairs(self, data: Sequence[str], *, seed: int) -> tuple[list[Pair], list[Pair]]:
+        """Return training and validation pairs."""
+        from cryoseg.methods.membranes import split_pairs
+
+        return split_pairs(data, self.validation, seed=seed, labels=self.labels, mode0=self.mode0)
 
     @contextmanager
     def runtime(self, verbosity: Verbosity) -> Iterator[Runtime]:

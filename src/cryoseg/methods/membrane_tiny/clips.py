@@ -74,7 +74,7 @@ def load_volume(
     Parameters
     ----------
     pair
-        Pair from `find_pairs`.
+        Pair from `split_pairs`.
     polarity
         Polarity of the membranes where the pair does not say.
     stage1_logits
@@ -90,7 +90,7 @@ def load_volume(
     intensity = robust_map(tomogram.data, invert=invert, blank=blank)
     source: Slices = tomogram.data if blank is None else FilledSlices(tomogram.data, blank, intensity.center)
     recipe = MembraneRecipe()
-    size, _ = settle_pixel_size(tomogram, override=None, assumed=recipe.assumed_pixel_size)
+    size, _ = settle_pixel_size(tomogram, override=pair.pixel_size, assumed=recipe.assumed_pixel_size)
     shape = model_shape(tomogram.data.shape, size.angstrom, recipe.pixel_size_range)
     resampled: Slices = source if shape == tomogram.data.shape else Resampled(source, shape)
     data = np.empty(shape, np.float16)

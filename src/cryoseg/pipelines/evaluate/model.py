@@ -12,6 +12,7 @@ from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Report, Row, Status, ignore
+from cryoseg.io.inputs import InputItem, resolve_inputs
 from cryoseg.pipelines.batches.interrupts import Interrupted
 from cryoseg.pipelines.batches.run import Batch
 from cryoseg.pipelines.pick.micrograph_files import MicrographPickRequest, pick_micrograph_files
@@ -47,6 +48,16 @@ def segment_first(
 def predictions(row: Row) -> list[Path]:
     """Return the masks and logits of one segmented tomogram."""
     return [path for path in row.outputs if path.suffix == ".mrc"]
+
+
+def listed_predictions(rows: Sequence[Row], tomograms: str) -> list[InputItem]:
+    """Return the masks and logits of segmented tomograms, with what a STAR file says about the tomogram."""
+    listed = {item.path: item.listed for item in resolve_inputs([tomograms])}
+    return [
+        InputItem(path=path, listed=None if row.path is None else listed.get(row.path))
+        for row in rows
+        for path in predictions(row)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

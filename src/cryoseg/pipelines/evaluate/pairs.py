@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn
 from cryoseg.io.images.pixel_size import contradiction
 from cryoseg.io.images.volumes import improbable_voxel_size, is_volume, read_mask, read_tomogram
-from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
+from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs, stem
 from cryoseg.io.pairs import base_name
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.pipelines.batches.memory import choose_memory_level
@@ -41,6 +41,8 @@ class ScoredPair:
         Files; None if one is missing.
     region
         Mask of the voxels to score; None for all.
+    pixel_size
+        Pixel size in angstrom that a STAR file gives for the image; None if there is none.
     error
         Error message in one sentence if the pair cannot be scored.
     """
@@ -49,11 +51,12 @@ class ScoredPair:
     pred: Path | None = None
     truth: Path | None = None
     region: Path | None = None
+    pixel_size: float | None = None
     error: str | None = None
 
 
 def match_predictions(
-    pred: str | Path | Sequence[Path],
+    pred: str | Path | Sequence[InputItem],
     truth: str | Path,
     *,
     region: str | Path | None = None,
@@ -71,7 +74,7 @@ def match_predictions(
     Parameters
     ----------
     pred, truth
-        File, folder, quoted glob or `.txt` list; `pred` may be a list of files.
+        File, folder, quoted glob or list of files (`.txt`, `.star`); `pred` may be the files themselves.
     region
         Masks of the voxels to score, in the same form; None scores all voxels.
     prefer_logits
@@ -87,14 +90,18 @@ def match_predictions(
     InputError
         If one of the three names no file, or two truths have the same name.
     """
-    (preds, _), (truths, failed) = _files(pred), _files(truth)
+    (predicted, _), (true, failed) = _files(pred), _files(truth)
+    preds, truths = ([item.path for item in items] for items in (predicted, true))
+    sizes = listed_pixel_sizes([*predicted, *true])
     where = pred if isinstance(pred, str | Path) else "the outputs of the model"
-    regions = [] if region is None else _files(region)[0]
+    regions = [] if region is None else [item.path for item in _files(region)[0]]
     one_pred = not isinstance(pred, str | Path) or is_volume(Path(pred))
     if one_pred and len(truths) == 1 and is_volume(Path(truth)) and len({*map(base_name, preds)}) == 1:
         best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
         chosen = regions[0] if len(regions) == 1 else None
-        return [ScoredPair(name=base_name(best), pred=best, truth=truths[0], region=chosen)]
+        size, error = _listed_size(sizes, truths[0], best)
+        pair = ScoredPair(name=base_name(best), pred=best, truth=truths[0], region=chosen)
+        return [replace(pair, pixel_size=size, error=error)]
     # Truths of the same name get the names of outputs of a batch, such as g1_TS_01 and g2_TS_01.
     names = {path: base_name(Path(f"{name}.mrc")) for path, name in output_stems(truths).items()}
     found, found_regions = _by_truth(preds, names), _by_truth(regions, names)
@@ -105,7 +112,7 @@ def match_predictions(
         candidates = sorted(
             found[path], key=lambda found: (pred_rank(found, prefer_logits=prefer_logits), found)
         )
-        error = None
+        size, error = _listed_size(sizes, path, *candidates[:1])
         if not candidates:
             known = ", ".join(sorted({base_name(found) for found in preds})[:5]) or "none"
             error = f"{path}: no prediction is named {name} in {where}; the predictions are named {known}."
@@ -118,12 +125,24 @@ def match_predictions(
             pred=candidates[0] if candidates else None,
             truth=path,
             region=found_regions[path][-1] if found_regions[path] else None,
+            pixel_size=size,
             error=error,
         )
     for item in failed:
         name = base_name(item.path)
         pairs.setdefault(name, ScoredPair(name=name, truth=item.path, error=item.error))
     return [pairs[name] for name in sorted(pairs)]
+
+
+def _listed_size(sizes: Mapping[Path, float], *paths: Path) -> tuple[float | None, str | None]:
+    """Return the pixel size that lists give for the files of a pair, and an error if they differ."""
+    given = sorted({sizes[path] for path in paths if path in sizes})
+    if len(given) > 1:
+        return (
+            None,
+            f"{paths[0]}: the lists give the pixel sizes {given[0]:g} A and {given[1]:g} A. Correct one.",
+        )
+    return (given[0] if given else None), None
 
 
 def _by_truth(files: Sequence[Path], names: Mapping[Path, str]) -> dict[Path, list[Path]]:
@@ -163,11 +182,10 @@ def pred_rank(path: Path, *, prefer_logits: bool) -> int:
     return 0 if name.endswith("post_processed_mask") else 1
 
 
-def _files(typed: str | Path | Sequence[Path]) -> tuple[list[Path], list[InputItem]]:
+def _files(typed: str | Path | Sequence[InputItem]) -> tuple[list[InputItem], list[InputItem]]:
     """Return the files that are found, and the inputs that are not."""
-    inputs: Sequence[str | Path] = [typed] if isinstance(typed, str | Path) else typed
-    items = resolve_inputs(inputs, leave_out=None)
-    good = [item.path for item in items if item.error is None]
+    items = resolve_inputs([typed], leave_out=None) if isinstance(typed, str | Path) else typed
+    good = [item for item in items if item.error is None]
     failed = [item for item in items if item.error is not None]
     if not good:
         raise InputError(failed[0].error if failed and failed[0].error else f"{typed}: names no file.")
@@ -192,7 +210,7 @@ def read_pair(
     config
         Settings, with the labels of membrane.
     pixel_size
-        Pixel size in angstrom; overrides the headers.
+        Pixel size in angstrom; overrides that of the pair, which overrides the headers.
     on_event
         Callback for warnings.
 
@@ -208,6 +226,7 @@ def read_pair(
     """
     if pair.error is not None or pair.pred is None or pair.truth is None:
         raise InputError(pair.error or f"{pair.name}: a file is missing.")
+    pixel_size = pixel_size or pair.pixel_size
     pred, truth = read_tomogram(pair.pred, mode0=config.mode0), read_mask(pair.truth, mode0=config.mode0)
     for volume in (pred, truth):
         for warning in volume.warnings:

@@ -69,7 +69,7 @@ def plan_score(
     identity = {
         "command": "evaluate segmentation",
         "settings": asdict(config),
-        "reading": {"pixel_size": pixel_size},
+        "reading": {"pixel_size": pixel_size or pair.pixel_size},
         "truth": {"sha256": hash_file(pair.truth)},
         "region": {"sha256": None if pair.region is None else hash_file(pair.region)},
     }
@@ -77,6 +77,7 @@ def plan_score(
         "pred": pair.pred.absolute(),
         "truth": pair.truth.absolute(),
         "region": None if pair.region is None else pair.region.absolute(),
+        "pixel-size": pixel_size or pair.pixel_size,
         "name": method,
         "also": None,
         "model": None,

@@ -39,7 +39,7 @@ class ScoringOptions:
     region
         Masks of the voxels to score: a file, folder, quoted glob or `.txt` list; None scores all voxels.
     pixel_size
-        Pixel size in angstrom; overrides the headers.
+        Pixel size in angstrom; overrides those of STAR lists, which override the headers.
     scores_dir
         Folder that keeps the score of every pair; finished scores of earlier runs are reused.
     on_scored
@@ -92,7 +92,7 @@ class Evaluation:
 
 
 def evaluate_files(
-    methods: Mapping[str, str | Path | Sequence[Path]],
+    methods: Mapping[str, str | Path | Sequence[InputItem]],
     truth: str | Path,
     config: EvaluateConfig,
     *,
@@ -105,9 +105,10 @@ def evaluate_files(
     Parameters
     ----------
     methods
-        Predictions by name of the method: a file, folder, quoted glob or `.txt` list, or the files.
+        Predictions by name of the method: a file, folder, quoted glob or list of files (`.txt`, `.star`), or
+        the files themselves.
     truth
-        True masks: a file, folder, quoted glob or `.txt` list.
+        True masks, in the same forms.
     config
         Metrics and their settings.
     options, batch, on_event
