@@ -105,6 +105,7 @@ class ClipNetwork(SAM2Train):
     """The training network of sam2, which can also use the prompts of `cryoseg segment`."""
 
     prompts: ClipPrompts = ClipPrompts.SAM2
+    prob_to_use_pt_input_for_train: float
 
     def reseed(self, seed: Sequence[int]) -> None:
         """Seed all random choices of the next clip, here and in torch."""
