@@ -9,22 +9,21 @@ Source: 3dem/relion, descriptions of the labels in src/metadata_label.h.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cryoseg.errors import InputError
-from cryoseg.io.picks.star import Tables, numbers, read_tables
+from cryoseg.io.picks.relion_poses import optics_numbers, pixel_sizes
+from cryoseg.io.picks.star import Tables, read_tables
 from cryoseg.types import ListedImage
 
 # Columns that name whole images; the first of them wins.
 _TOMOGRAMS = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised")
 _COLUMNS = (*_TOMOGRAMS, "rlnMicrographName")
-_GROUP, _PIXEL_SIZE = "rlnOpticsGroup", "rlnMicrographPixelSize"
+_PIXEL_SIZE = "rlnMicrographPixelSize"
 _BINNED = ("rlnTomoTiltSeriesPixelSize", "rlnTomoTomogramBinning")
-_MAGNIFIED = ("rlnDetectorPixelSize", "rlnMagnification")  # micrometers; RELION 3.0
-_ANGSTROM_PER_MICROMETER = 1e4
 
 
 def read_image_list(path: Path) -> list[ListedImage]:
@@ -58,38 +57,16 @@ def read_image_list(path: Path) -> list[ListedImage]:
     return list(listed.values())
 
 
-def _pixel_sizes(table: pd.DataFrame, column: str, tables: Tables, path: Path) -> Sequence[float | None]:
+def _pixel_sizes(table: pd.DataFrame, column: str, tables: Tables, path: Path) -> list[float | None]:
     """Return the pixel size in angstrom of every row; None where the file does not give it."""
+    frames = [frame for _, frame in tables]
     if column in _TOMOGRAMS:
-        if not {*_BINNED} <= {*table.columns}:
-            return [None] * len(table)
-        return _positive(numbers(table, _BINNED, path).prod(axis=1).tolist(), " x ".join(_BINNED), path)
-    if _PIXEL_SIZE in table.columns:
-        return _positive(numbers(table, [_PIXEL_SIZE], path)[:, 0].tolist(), _PIXEL_SIZE, path)
-    if {*_MAGNIFIED} <= {*table.columns}:
-        detector, magnification = numbers(table, _MAGNIFIED, path).T
-        _positive(magnification.tolist(), _MAGNIFIED[1], path)
-        return _positive((_ANGSTROM_PER_MICROMETER * detector / magnification).tolist(), _MAGNIFIED[0], path)
-    optics = next((one for _, one in tables if {_GROUP, _PIXEL_SIZE} <= {*one.columns}), None)
-    if optics is None:
-        return [None] * len(table)
-    sizes = _positive(numbers(optics, [_PIXEL_SIZE], path)[:, 0].tolist(), _PIXEL_SIZE, path)
-    size_of = dict(zip(optics[_GROUP], sizes, strict=True))
-    if _GROUP not in table.columns:
-        if len({*sizes}) != 1:
-            raise InputError(
-                f"{path}: the optics groups have different pixel sizes, and the table of images has no "
-                f"column {_GROUP}. Add the column."
-            )
-        return [sizes[0]] * len(table)
-    if unknown := sorted({*table[_GROUP]} - {*size_of}):
-        raise InputError(
-            f"{path}: images have the {_GROUP} {unknown[0]}, which is not in the optics table. Correct it."
-        )
-    return [size_of[group] for group in table[_GROUP]]
-
-
-def _positive(values: list[float], what: str, path: Path) -> list[float]:
-    if (low := min(values, default=1.0)) <= 0:
-        raise InputError(f"{path}: {what} is {low:g}, and must be positive. Correct it.")
-    return values
+        label = " x ".join(_BINNED)
+        unbinned, binning = (optics_numbers(table, frames, name, path=path) for name in _BINNED)
+        sizes = unbinned * binning
+    else:
+        label = _PIXEL_SIZE
+        sizes = pixel_sizes(table, frames, label, path=path)
+    if (low := np.nanmin(sizes, initial=1.0)) <= 0:
+        raise InputError(f"{path}: {label} is {low:g}, and must be positive. Correct it.")
+    return [None if np.isnan(size) else float(size) for size in sizes]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg.errors import InputError
 from cryoseg.io.picks.angles import RELION
 from cryoseg.io.picks.star import numbers, optional_numbers
 from cryoseg.types import Picks
@@ -29,6 +30,7 @@ TRACK_LENGTH = "rlnHelicalTrackLengthAngst"
 TILT_PRIOR, PSI_PRIOR, FLIP_RATIO = "rlnAngleTiltPrior", "rlnAnglePsiPrior", "rlnAnglePsiFlipRatio"
 PRIORS = (TILT_PRIOR, PSI_PRIOR, FLIP_RATIO)
 GROUP = "rlnOpticsGroup"
+ANGSTROM_PER_MICROMETER = 1e4
 # A filament in a tomogram has the angles 0, 90, 0 in the frame of its subtomogram, so that refinement
 # searches around images in which it lies in the plane. Source: 3dem/relion,
 # tomography_python_programs/get_particle_poses/filaments.py, as quoted in copick/copick@243ac6d,
@@ -56,28 +58,59 @@ def _matrices(rows: pd.DataFrame, names: Sequence[str], path: Path) -> Matrices 
     return RELION.matrices(angles)
 
 
-def optics_numbers(rows: pd.DataFrame, tables: Sequence[pd.DataFrame], label: str) -> NDArray[np.float64]:
-    """Return (n,) values of a column of the rows or of their optics groups; NaN where there are none."""
-    own = optional_numbers(rows, label)
+def optics_numbers(
+    rows: pd.DataFrame, tables: Sequence[pd.DataFrame], label: str, *, path: Path | None = None
+) -> NDArray[np.float64]:
+    """Return (n,) values of a column of the rows or of their optics groups; NaN where there are none.
+
+    With the `path` of the file, a value that is no number, an unknown group, or rows without a group although
+    groups differ raise an `InputError`.
+    """
+    own = _column(rows, label, path)
     if own is not None:
         return own
     for table in tables:
-        values = optional_numbers(table, label)
+        values = _column(table, label, path)
         if values is None or GROUP not in table.columns:
             continue
         if GROUP not in rows.columns:
-            return np.full(len(rows), values[0] if len({*values}) == 1 else np.nan)
+            if len({*values}) == 1:
+                return np.full(len(rows), values[0])
+            if path is not None:
+                raise InputError(
+                    f"{path}: {label} differs between the optics groups, and the table of images has no "
+                    f"column {GROUP}. Add the column."
+                )
+            return np.full(len(rows), np.nan)
         by_group = dict(zip(table[GROUP], values, strict=True))
+        if path is not None and (unknown := sorted({*rows[GROUP]} - {*by_group})):
+            raise InputError(
+                f"{path}: images have the {GROUP} {unknown[0]}, which is not in the optics table. Correct it."
+            )
         return np.array([by_group.get(group, np.nan) for group in rows[GROUP]])
     return np.full(len(rows), np.nan)
 
 
-def _image_pixel_sizes(rows: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> NDArray[np.float64]:
-    """Return (n,) pixel sizes of extracted images in angstrom, also of RELION 3.0; NaN where unknown."""
-    sizes = optics_numbers(rows, tables, "rlnImagePixelSize")
-    detector = optics_numbers(rows, tables, "rlnDetectorPixelSize")  # micrometers
-    magnification = optics_numbers(rows, tables, "rlnMagnification")
-    older = 1e4 * detector / np.where(magnification > 0, magnification, np.nan)
+def _column(table: pd.DataFrame, label: str, path: Path | None) -> NDArray[np.float64] | None:
+    if path is None or label not in table.columns:
+        return optional_numbers(table, label)
+    return numbers(table, [label], path)[:, 0]
+
+
+def pixel_sizes(
+    rows: pd.DataFrame, tables: Sequence[pd.DataFrame], label: str, *, path: Path | None = None
+) -> NDArray[np.float64]:
+    """Return (n,) pixel sizes in angstrom from a column, or as RELION 3.0 gives them; NaN where unknown.
+
+    The parameters are those of `optics_numbers`. RELION 3.0 gives the detector pixel size in micrometers and
+    the magnification.
+    """
+    sizes = optics_numbers(rows, tables, label, path=path)
+    if not np.isnan(sizes).any():
+        return sizes
+    detector = optics_numbers(rows, tables, "rlnDetectorPixelSize", path=path)
+    magnification = optics_numbers(rows, tables, "rlnMagnification", path=path)
+    older = ANGSTROM_PER_MICROMETER * detector / np.where(magnification > 0, magnification, np.nan)
     return np.where(np.isnan(sizes), older, sizes)
 
 
@@ -91,13 +124,13 @@ def shifts_of(
     Parameters
     ----------
     rows
-        Of the particles.
+        Table of the particles.
     tables
         All tables of the file, for the pixel sizes of optics groups.
     path
-        The file, for messages.
+        Path of the file, for messages.
     voxel_sizes
-        (n,) of the images in angstrom; NaN where unknown.
+        (n,) voxel sizes of the images in angstrom; NaN where unknown.
     """
     for columns in (SHIFTS, PIXEL_SHIFTS):
         given = [name for name in columns if name in rows.columns]
@@ -107,7 +140,7 @@ def shifts_of(
             continue
         found = f"{path.name}: points have shifts ({given[-1]} and so on)"
         if columns is PIXEL_SHIFTS:
-            sizes = _image_pixel_sizes(rows, tables)
+            sizes = pixel_sizes(rows, tables, "rlnImagePixelSize")
             if np.isnan(sizes).any():
                 return None, (f"{found} in pixels of extracted images, which are not applied.",)
             offsets *= sizes[:, None]
@@ -126,9 +159,9 @@ def pose_columns(picks: Picks, voxel_size: float) -> dict[str, NDArray[np.float6
     Parameters
     ----------
     picks
-        Of one image. Without rotations, filaments have the direction of their points.
+        Picks of one image. Without rotations, filaments have the direction of their points.
     voxel_size
-        In angstrom; without it, there is no length along filaments.
+        Voxel size in angstrom; if it is 0, there is no length along filaments.
     """
     columns: dict[str, NDArray[np.float64]] = {}
     rotations, count = picks.rotations, len(picks)
