@@ -135,7 +135,7 @@ _ETSAM_WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class PostprocessLengths(Settings):
-    """Settings of the post-processing steps."""
+    """Settings of the post-processing steps, and the width of the bands that are made after them."""
 
     min_slices: int = setting(
         10,
@@ -154,6 +154,14 @@ class PostprocessLengths(Settings):
         help="bridges cuts spurs of up to this many pixels; 0 cuts none.",
         flags=("--post-process-max-spur-len",),
         at_least=0,
+    )
+    band_width_nm: float | None = setting(
+        None,
+        help="Write bands of this width around the mid-surfaces of the membranes.",
+        flags=("--band-width",),
+        above=0,
+        unit="nm",
+        shown="as predicted",
     )
 
 
@@ -257,9 +265,7 @@ class SegmentConfig(PostprocessLengths):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.uncertainty and self.tta < 2:
-            raise ConfigError(
-                "--uncertainty: needs several orientations to compare; add --tta 4, for example."
-            )
+            raise ConfigError("--uncertainty: needs several orientations; add --tta 4, for example.")
         if self.views is not None and not self.views:
             raise ConfigError("--views: name at least one of forward, backward.")
 
@@ -350,7 +356,13 @@ class PostprocessConfig(PostprocessLengths, ComponentChoice):
 
     steps: tuple[PostprocessStep, ...] | None = None
     logit_threshold: float | None = logit_threshold_setting(shown="recorded, else -0.5")
+    pixel_size: float | None = pixel_size_setting()
     mode0: Mode0 = mode0_setting()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pixel_size is not None and self.band_width_nm is None:
+            raise ConfigError("--pixel-size: is used with --band-width only; add it, or leave this one out.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Segmentation of one tomogram, and the names of the files that `cryoseg segment` writes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.special import expit
 
 from cryoseg.config import ModelChoice, ModelName, Naming, PostprocessStep, SegmentConfig, SegmentOutputs
 from cryoseg.core.grids.blank import BLANK_LOGIT
-from cryoseg.errors import ConfigError
+from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Event, StageProgress, Warn
 from cryoseg.io.inputs import OWN_OUTPUTS
 from cryoseg.pipelines.segment.files import output_paths
@@ -110,3 +111,28 @@ def test_the_uncertainty_has_a_file() -> None:
     paths = output_paths(Path("o"), "ts", SegmentConfig(tta=4, uncertainty=True), SegmentOutputs())
     assert paths["uncertainty"].name == "ts_membrane_uncertainty.mrc"
     assert OWN_OUTPUTS.search(paths["uncertainty"].name)
+
+
+@pytest.mark.parametrize("steps", [(), (PostprocessStep.THIN_NOISE,)])
+def test_the_final_mask_is_a_band(steps: tuple[PostprocessStep, ...]) -> None:
+    grid = np.indices((16, 48, 48)) - 23.5
+    data = np.random.default_rng(1).normal(0, 0.3, (16, 48, 48)).astype(np.float32)
+    data[np.abs(np.hypot(grid[1], grid[2]) - 14) < 2] -= 4
+    settings = {"postprocess": steps, "min_slices": 2}
+    plain, band = (
+        segment_tomogram(_tomogram(data), SegmentConfig(**settings, **more), model=TINY, device="cpu")
+        for more in ({}, {"band_width_nm": 2.4})
+    )
+    before, after = (one.mask if one.post_processed is None else one.post_processed for one in (plain, band))
+    np.testing.assert_array_equal(band.logits, plain.logits)
+    if steps:
+        np.testing.assert_array_equal(band.mask, plain.mask)
+    # The band is thinner than the predicted one, and lies in it.
+    assert 0.2 < after.sum() / before.sum() < 0.95
+    assert (after & before).sum() > 0.95 * after.sum()
+
+
+def test_a_band_needs_a_voxel_size() -> None:
+    unset = replace(_tomogram(np.zeros((4, 32, 32), np.float32)), geometry=Geometry(voxel_size=(0.0,) * 3))
+    with pytest.raises(InputError, match="no voxel size, which --band-width needs"):
+        segment_tomogram(unset, SegmentConfig(band_width_nm=4), model=TINY, device="cpu")

@@ -262,3 +262,43 @@ def test_components_are_dropped_after_the_steps(tmp_path: Path) -> None:
     (row,) = postprocess_files([source], tmp_path, PostprocessConfig(steps=(), keep_components=(4,))).rows
     assert row.status is Status.FAILED
     assert "has 3 components, and none with the number 4" in row.message
+
+
+def test_a_sheet_gets_the_width_in_nm_and_a_small_component_goes(tmp_path: Path) -> None:
+    sheet = np.zeros((24, 24, 24), np.int8)
+    sheet[:, 9:14] = 1
+    sheet[3:5, 20:22, 3:5] = 1
+    source = write(tmp_path / "a_membrane_mask.mrc", sheet)
+    config = PostprocessConfig(steps=(PostprocessStep.THIN_NOISE,), band_width_nm=3)
+    assert postprocess_files([source], tmp_path / "out", config).exit_status == 0
+    band = read(tmp_path / "out" / "a_membrane_post_processed_mask.mrc")
+    expected = np.zeros_like(sheet)
+    expected[:, 10:13] = 1
+    np.testing.assert_array_equal(band, expected)
+    record = json.loads((tmp_path / "out" / "a_membrane_post_processed_mask.json").read_text())
+    assert record["settings"]["band_width_nm"] == 3
+    assert record["fraction_marked"] == pytest.approx(3 / 24)
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+def test_a_band_needs_a_voxel_size(tmp_path: Path, is_dry: bool) -> None:
+    sheet = np.zeros((24, 24, 24), np.int8)
+    sheet[:, 9:14] = 1
+    source = write(tmp_path / "a_membrane_mask.mrc", sheet, voxel_size=0.0)
+    unknown = PostprocessConfig(steps=(), band_width_nm=3)
+    thin = PostprocessConfig(steps=(), band_width_nm=3, pixel_size=31)
+    for config, message in (
+        (unknown, "no voxel size, which --band-width needs"),
+        (thin, "Give at least 3.1"),
+    ):
+        (row,) = postprocess_files([source], tmp_path / "out", config, batch=Batch(is_dry=is_dry)).rows
+        assert row.status is Status.FAILED
+        assert message in row.message
+    if not is_dry:
+        known = PostprocessConfig(steps=(), band_width_nm=3, pixel_size=10)
+        assert postprocess_files([source], tmp_path / "out", known).exit_status == 0
+
+
+def test_a_pixel_size_without_a_band_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--band-width"):
+        PostprocessConfig(pixel_size=10)

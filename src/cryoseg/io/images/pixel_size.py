@@ -12,6 +12,8 @@ from cryoseg.types import Geometry, Tomogram
 # A pixel size that differs from the header's by this factor is reported. Binning by 2 or 4 that the
 # header does not know is common; nanometers for angstrom are a factor of 10.
 FARTHEST = 5.0
+# Source of a pixel size that neither the header nor an option gives.
+ASSUMED = "assumed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,5 +66,5 @@ def settle_pixel_size(
     doubt = improbable_voxel_size(tomogram.geometry)
     if doubt is not None:
         warning = f"{tomogram.source.name}: {doubt} The model's own scale, {assumed:g} A, is assumed."
-        return PixelSize(angstrom=assumed, source="assumed"), warning
+        return PixelSize(angstrom=assumed, source=ASSUMED), warning
     return PixelSize(angstrom=float(np.mean(tomogram.geometry.voxel_size)), source="header"), None

@@ -54,11 +54,13 @@ class SegmentRun:
         Resampling to the scale of the network is not included.
         """
         # Float32 logits, of several views each and their sum, and their mean over orientations; mean and
-        # squares of the probability; the mask; labels and masks of post-processing.
+        # squares of the probability; the mask; labels and masks of post-processing; the band.
         views = len(self.config.views or ())
         volumes = views + 1 if views > 1 else 1
         volumes += (self.config.tta > 1) + 2 * self.config.uncertainty
-        each = 4 * volumes + 1 + (8 if self.config.postprocess else 0)
+        each = (
+            4 * volumes + 1 + (8 if self.config.postprocess else 0) + (self.config.band_width_nm is not None)
+        )
         total = each * int(np.prod(shape, dtype=np.int64))
         return tuple(fixed + total for fixed in self.model.method.host_bytes)
 

@@ -21,6 +21,7 @@ from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.core.membranes.objects import find_objects
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
+from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import make_folder
@@ -28,6 +29,7 @@ from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.records import read_record
 from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.segment.band import check_band, to_band
 from cryoseg.types import BoolArray, Tomogram
 
 # End of the names that `cryoseg segment` and the script of ETSAM give.
@@ -180,6 +182,7 @@ def _read_mask(
 ) -> tuple[Tomogram, BoolArray, PostprocessConfig]:
     """Return the volume, its mask, and the settings with the threshold of logits."""
     tomogram = read_tomogram(path, mode0=config.mode0)
+    check_band(path, config.band_width_nm, _pixel_size(tomogram, config))
     for warning in tomogram.warnings:
         on_event(Warn(text=f"{path.name}: {warning}"))
     settings = config
@@ -201,6 +204,11 @@ def _read_mask(
     return tomogram, mask, settings
 
 
+def _pixel_size(tomogram: Tomogram, config: PostprocessConfig) -> PixelSize:
+    # A pixel size that had to be assumed is refused where it is used.
+    return settle_pixel_size(tomogram, override=config.pixel_size, assumed=0.0)[0]
+
+
 def _write_one(
     path: Path, output: Path, config: PostprocessConfig, written: StoredOutputs, on_event: OnEvent
 ) -> Done:
@@ -214,9 +222,12 @@ def _write_one(
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         result = chosen.labels > 0
-    after = float(result.mean())
     if reason := why_emptied(mask, result, settings):
         on_event(Warn(text=f"{path.name}: {reason}"))
+    if settings.band_width_nm is not None:
+        size = _pixel_size(tomogram, settings).angstrom
+        result = to_band(result, settings.band_width_nm, size, name=path.name, on_event=on_event)
+    after = float(result.mean())
     write_mask(
         output,
         result,

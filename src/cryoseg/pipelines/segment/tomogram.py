@@ -18,6 +18,7 @@ from cryoseg.io.images.volumes import check_finite
 from cryoseg.methods.device import release_memory
 from cryoseg.methods.segmenter import Execution, SegmentInput
 from cryoseg.pipelines.batches.memory import step_down
+from cryoseg.pipelines.segment.band import check_band, to_band
 from cryoseg.pipelines.segment.model import ResolvedModel, SegmentRun, prepare_run
 from cryoseg.types import SegmentResult, Tomogram
 
@@ -71,13 +72,14 @@ def check_tomogram(tomogram: Tomogram, run: SegmentRun, on_event: OnEvent = igno
     Raises
     ------
     InputError
-        If the data are not finite.
+        If the data are not finite, or a band of the requested width cannot be made.
     """
     check_finite(tomogram)
     assumed = run.model.method.assumed_pixel_size(run.model.files)
     pixel_size, warning = settle_pixel_size(tomogram, override=run.config.pixel_size, assumed=assumed)
     if warning:
         on_event(Warn(text=warning))
+    check_band(tomogram.source, run.config.band_width_nm, pixel_size)
     return pixel_size
 
 
@@ -145,12 +147,16 @@ def segment_in_run(
     check_logits(result.logits, tomogram.source)
     if blank is not None:
         result.mask[blank] = False  # the threshold may be below the logit of blank voxels
-    if not config.postprocess:
-        return result
-    processed = postprocess_mask(result.mask, config.postprocess, config)
-    if reason := why_emptied(result.mask, processed, config):
-        on_event(Warn(text=f"{name}: {reason}"))
-    return replace(result, post_processed=processed)
+    final = result.mask
+    if config.postprocess:
+        final = postprocess_mask(result.mask, config.postprocess, config)
+        if reason := why_emptied(result.mask, final, config):
+            on_event(Warn(text=f"{name}: {reason}"))
+    if config.band_width_nm is not None:
+        final = to_band(final, config.band_width_nm, pixel_size.angstrom, name=name, on_event=on_event)
+        if blank is not None:
+            final[blank] = False
+    return replace(result, post_processed=final) if config.postprocess else replace(result, mask=final)
 
 
 def _segment_orientations(
