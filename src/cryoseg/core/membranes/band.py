@@ -119,7 +119,7 @@ def _near(surface: Surface, mask: BoolArray, voxel_size: float, width: float) ->
     feet = np.rint(voxels[beside] - height[beside, None] * normal[beside]).astype(int)
     feet = np.clip(feet, 0, np.array(mask.shape) - 1)
     is_near[beside] = mask[tuple(feet.T)]
-    return voxels[is_near]
+    return np.asarray(voxels[is_near])
 
 
 def _inside(voxels: NDArray[np.intp], shape: Sequence[int] | NDArray[np.intp]) -> NDArray[np.intp]:
