@@ -16,6 +16,7 @@ from cryoseg.simulate.surfaces import (
     ellipsoid_field,
     offset_surface,
     open_window,
+    perforated_envelope,
     redistance,
     sheet,
     sphere,
@@ -96,6 +97,27 @@ def test_parallel_membrane_keeps_its_gap() -> None:
     assert outer is not None
     inner = offset_surface(rng, GRID, outer, offset=-60.0, jitter=0.0, kind="inner")
     np.testing.assert_allclose(inner.distance, outer.distance + 60.0, atol=1e-3)
+
+
+def test_envelope_has_two_walls_that_join_at_its_pore() -> None:
+    outer = sphere(GRID, CENTRE, 170.0)
+    assert outer is not None
+    pole = CENTRE + np.array([0.0, 0.0, 170.0])
+    envelope = perforated_envelope(
+        GRID, outer, gap=80.0, pore_radius=60.0, pores=(pole[None], np.array([[0.0, 0.0, 1.0]]))
+    )
+    assert envelope.box == GRID.full_box
+    z, y, x = (round(c / GRID.voxel_size) for c in CENTRE)
+    along_y = {
+        radius: float(envelope.distance[z, y + round(radius / 10), x]) for radius in (50, 90, 130, 170)
+    }
+    # Along y, without a pore: the inner and the outer wall, and the lumen between them.
+    assert along_y[90] == pytest.approx(0.0, abs=10.0)
+    assert along_y[170] == pytest.approx(0.0, abs=10.0)
+    assert along_y[130] < -20.0
+    assert along_y[50] > 20.0
+    # In the middle of the pore there is no lumen.
+    assert envelope.distance[z, y, x + 13] > 30.0
 
 
 def test_open_sheet_ends_at_its_rim() -> None:

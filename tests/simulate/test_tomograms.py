@@ -42,6 +42,18 @@ def test_heldout_volumes_hold_three_kinds_of_distractor_over_a_tenth_of_their_vo
         assert max(abs(angles[0]), abs(angles[-1])) <= 60.0
 
 
+def test_cells_are_crowded_and_have_membranes() -> None:
+    config = SimulateConfig(recipe=TomogramRecipe.CELL, shape=(24, 96, 96), seed=5)
+    records = [simulate_tomogram(config, index).record for index in range(4)]
+    for record in records:
+        assert 7.0 <= record["voxel_size_angstrom"] <= 14.0
+        assert 0.1 <= record["snr"] <= 1.5
+        assert record["membrane_fraction"] > 0.003
+        assert 0.2 <= record["specimen"]["cytosol"]["share"] <= 0.4
+        assert sum(record["specimen"]["cytosol"]["counts"]) > 20
+    assert np.mean([record["distractor_fraction"] for record in records]) > 0.15
+
+
 def test_asked_ranges_are_kept() -> None:
     config = dataclasses.replace(SMALL, pixel_size=(10.0, 10.0), snr=(0.2, 0.2))
     simulated = simulate_tomogram(config)

@@ -15,11 +15,13 @@ class TomogramRecipe(StrEnum):
     """Mixtures of specimens and microscopes.
 
     `train`: all specimens, from easy to very difficult. `heldout`: difficult specimens, with at least three
-    kinds of distractors over a tenth of the voxels. `sample`: one easy field of vesicles.
+    kinds of distractors over a tenth of the voxels. `cell`: crowded cells, raw or denoised. `sample`: one
+    easy field of vesicles.
     """
 
     TRAIN = "train"
     HELDOUT = "heldout"
+    CELL = "cell"
     SAMPLE = "sample"
 
 
@@ -34,11 +36,13 @@ class PolarityOnDisk(StrEnum):
 _PIXEL_SIZES = {
     TomogramRecipe.TRAIN: (7.5, 17.0),
     TomogramRecipe.HELDOUT: (8.0, 16.0),
+    TomogramRecipe.CELL: (7.0, 14.0),
     TomogramRecipe.SAMPLE: (12.0, 12.0),
 }
 _SNRS = {
     TomogramRecipe.TRAIN: (0.05, 1.2),
     TomogramRecipe.HELDOUT: (0.1, 0.5),
+    TomogramRecipe.CELL: (0.1, 1.5),
     TomogramRecipe.SAMPLE: (0.3, 0.3),
 }
 

@@ -120,6 +120,8 @@ class ClipConfig(Settings):
         blur in pixels.
     empty_fraction
         Fraction of the clips that may hold no membrane.
+    hard_negatives
+        Fraction of the clips that are chosen without membrane and with the most that resembles one.
     """
 
     length: int = clip_length_setting(4, at_least=1)
@@ -131,6 +133,12 @@ class ClipConfig(Settings):
     noise: float = 0.7
     blur: float = 1.0
     empty_fraction: float = 0.1
+    hard_negatives: float = setting(
+        0.0,
+        help="Fraction of the clips that are chosen without membrane and with the most that resembles one.",
+        at_least=0,
+        at_most=1,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -259,6 +259,7 @@ def draw_imaging(rng: np.random.Generator, recipe: TomogramRecipe) -> Imaging:
     limit = {
         TomogramRecipe.TRAIN: (40.0, 70.0),
         TomogramRecipe.HELDOUT: (40.0, 60.0),
+        TomogramRecipe.CELL: (45.0, 65.0),
         TomogramRecipe.SAMPLE: (60.0, 60.0),
     }[recipe]
     top = rng.uniform(*limit)
@@ -266,7 +267,8 @@ def draw_imaging(rng: np.random.Generator, recipe: TomogramRecipe) -> Imaging:
     n = int(2 * np.floor(top / step) + 1)
     angles = (np.arange(n) - (n - 1) / 2) * step
     # A pre-tilted lamella or missing tilts make the range asymmetric.
-    offset = float(rng.choice([0.0, rng.uniform(-4.0, 4.0)])) if recipe is TomogramRecipe.TRAIN else 0.0
+    symmetric = recipe in (TomogramRecipe.HELDOUT, TomogramRecipe.SAMPLE)
+    offset = 0.0 if symmetric else float(rng.choice([0.0, rng.uniform(-4.0, 4.0)]))
     angles = np.clip(angles + offset, -72.0, 72.0)
     jitter = rng.normal(0.0, 1.0, (n, 2)) * rng.choice([0.0, rng.uniform(0.1, 0.5), rng.uniform(0.4, 1.2)])
     reconstruction = Reconstruction(str(rng.choice(["wbp", "sirt", "mask"], p=[0.6, 0.22, 0.18])))
@@ -311,7 +313,11 @@ def draw_filter(rng: np.random.Generator, recipe: TomogramRecipe) -> tuple[str, 
     """Draw the name and strength of a filter for `apply_filter`."""
     if recipe is TomogramRecipe.SAMPLE:
         return "none", 0.0
-    chances = [0.8, 0.15, 0.05] if recipe is TomogramRecipe.HELDOUT else [0.65, 0.22, 0.13]
+    chances = {
+        TomogramRecipe.TRAIN: [0.65, 0.22, 0.13],
+        TomogramRecipe.HELDOUT: [0.8, 0.15, 0.05],
+        TomogramRecipe.CELL: [0.35, 0.2, 0.45],
+    }[recipe]
     name = str(rng.choice(FILTERS, p=chances))
     strength = {"none": 0.0, "lowpass": rng.uniform(0.4, 1.2), "wiener": rng.uniform(0.3, 1.5)}[name]
     return name, strength

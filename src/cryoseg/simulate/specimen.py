@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryoseg.config.simulate import TomogramRecipe
+from cryoseg.simulate.cells import CELL_ARRANGEMENTS, add_assemblies, crowd_cytoplasm
 from cryoseg.simulate.fields import Grid, frames_along, log_uniform, random_rotations, smooth_noise
 from cryoseg.simulate.membranes import ARRANGEMENTS, Builder, draw_lipids
 from cryoseg.simulate.molecules import (
@@ -131,6 +132,13 @@ _TRAIN_MIX = {
     "sheets": 0.14,
     "sponge": 0.06,
 }
+_CELL_MIX = {
+    "thylakoids": 0.22,
+    "envelope": 0.22,
+    "double membranes": 0.26,
+    "cell": 0.15,
+    "mitochondria": 0.15,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +168,11 @@ def build_specimen(
     if recipe is TomogramRecipe.SAMPLE:
         name = "sample"
     else:
-        name = str(rng.choice(list(_TRAIN_MIX), p=list(_TRAIN_MIX.values())))
+        mix = _CELL_MIX if recipe is TomogramRecipe.CELL else _TRAIN_MIX
+        name = str(rng.choice(list(mix), p=list(mix.values())))
+    arrange = {**ARRANGEMENTS, **CELL_ARRANGEMENTS}[name]
     for _ in range(6):
-        ARRANGEMENTS[name](build)
+        arrange(build)
         if np.count_nonzero(scene.distance < 0.5 * lipids.bilayer.thickness) > 0.004 * scene.distance.size:
             break
     record: dict[str, Any] = {
@@ -174,8 +184,12 @@ def build_specimen(
         "membrane_min_gap_angstrom": build.gap,
     }
     record["membrane_proteins"] = _add_membrane_proteins(rng, build, recipe, crowding)
-    record["cytosol"] = _fill_compartments(rng, scene, recipe, crowding)
-    record["filaments"] = _add_filaments(rng, scene, recipe, crowding)
+    if recipe is TomogramRecipe.CELL:
+        record["assemblies"] = add_assemblies(rng, scene)
+        record["cytosol"] = crowd_cytoplasm(rng, scene)
+    else:
+        record["cytosol"] = _fill_compartments(rng, scene, recipe, crowding)
+        record["filaments"] = _add_filaments(rng, scene, recipe, crowding)
     record["surroundings"] = _add_surroundings(rng, scene, recipe, crowding)
     return Specimen(scene=scene, thickness=lipids.bilayer.thickness, record=record)
 
@@ -309,7 +323,7 @@ def _add_surroundings(
     """Add gold, ice, carbon and lamella surfaces with a limited share of the variance."""
     if recipe is TomogramRecipe.SAMPLE:
         return {}
-    hard = recipe is TomogramRecipe.HELDOUT
+    hard = recipe in (TomogramRecipe.HELDOUT, TomogramRecipe.CELL)
     record: dict[str, Any] = {}
     steps: list[tuple[str, float, Callable[[], dict[str, Any]]]] = [
         ("gold", 0.5 if hard else 0.3, lambda: _gold(rng, scene)),
@@ -328,7 +342,7 @@ def _add_surroundings(
             factor = min(1.0, float(np.sqrt(limit / power))) if power > 0 else 1.0
             scene.density = before + np.float32(factor) * added
             record[name] = {**details, "density_factor": factor}
-    if rng.random() < 0.2:
+    if rng.random() < (0.4 if recipe is TomogramRecipe.CELL else 0.2):
         ice = rng.uniform(0.1, 0.6)
         coat = float(rng.choice([0.0, rng.uniform(0.1, 0.6)]))
         lamella_surfaces(rng, scene, ice_density=ice, coat_density=coat)

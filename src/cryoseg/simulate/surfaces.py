@@ -244,11 +244,40 @@ def folded_inner(
     reach = sides[number - low] * (along - middle) + depths[number - low] * radius
     slab = (np.abs(phase - number - np.float32(0.5)) * fold_spacing - 0.5 * fold_width).astype(np.float32)
     fold = np.maximum(slab, -reach)
-    # The smooth maximum rounds the necks of the folds.
-    a, b, width = outer.distance + np.float32(gap), -fold, np.float32(40.0)
-    blend = np.clip(0.5 + 0.5 * (a - b) / width, 0.0, 1.0)
-    field = blend * a + (1 - blend) * b + width * blend * (1 - blend)
+    field = _smooth_maximum(outer.distance + np.float32(gap), -fold)
     return Surface(kind="crista", box=box, distance=redistance(field, grid.voxel_size))
+
+
+def _smooth_maximum(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the maximum of two (z, y, x) fields with rounded necks; both fields are in angstrom."""
+    width = np.float32(40.0)
+    blend = np.clip(0.5 + 0.5 * (a - b) / width, 0.0, 1.0)
+    return np.asarray(blend * a + (1 - blend) * b + width * blend * (1 - blend), dtype=np.float32)
+
+
+def perforated_envelope(
+    grid: Grid,
+    outer: Surface,
+    *,
+    gap: float,
+    pore_radius: float,
+    pores: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> Surface:
+    """Return two parallel membranes that join at pores, as in a nuclear envelope.
+
+    The distance `gap` of the two mid-surfaces, of which `outer` is the outer one, and the radius of the
+    pores are in angstrom. `pores` are (n, 3) points of `outer` in angstrom and (n, 3) unit normals there.
+    """
+    z, y, x = grid.axes(outer.box)
+    field = np.abs(outer.distance + np.float32(0.5 * gap)) - np.float32(0.5 * gap)
+    for (cz, cy, cx), (nz, ny, nx) in zip(*(part.astype(np.float32) for part in pores), strict=True):
+        along = (z - cz) * nz + (y - cy) * ny + (x - cx) * nx
+        squared = (z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2
+        radial = np.sqrt(np.maximum(squared - along**2, 0.0)).astype(np.float32)
+        # A pore ends on both sides of the envelope.
+        reach = np.abs(along + np.float32(0.5 * gap)) - np.float32(0.5 * gap + pore_radius)
+        field = _smooth_maximum(field, np.minimum(np.float32(pore_radius) - radial, -reach))
+    return Surface(kind="envelope", box=outer.box, distance=redistance(field, grid.voxel_size))
 
 
 def sheet(

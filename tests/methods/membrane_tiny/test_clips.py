@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from cryoseg.config.train import ClipConfig
@@ -57,3 +60,35 @@ def test_a_volume_smaller_than_the_crop_is_padded_with_unknown_labels() -> None:
     assert images.shape[-2:] == (32, 32)
     assert (labels == -1).any()
     assert set(labels.unique().tolist()) <= {-1, 0, 1}
+
+
+def wide(*, logits: bool) -> TrainingVolume:
+    """A volume with membrane on its left, flat background in the middle and blobs on its right."""
+    shape = (4, 64, 256)
+    data = np.zeros(shape, np.float16)
+    _, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
+    blobs = (x >= 192) & (((y // 8) + (x // 8)) % 2 == 0)
+    data[blobs] = -3
+    return TrainingVolume(
+        name="wide",
+        data=data,
+        labels=(x < 40).astype(np.int8),
+        stage1_logits=np.where(blobs, 3, -3).astype(np.float16) if logits else None,
+    )
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_hard_negatives_have_no_membrane_and_more_blobs_than_a_clip_at_random(logits: bool) -> None:
+    config = replace(PLAIN, empty_fraction=1.0, hard_negatives=1.0)
+    hard = [sample_clips([wide(logits=logits)], config, seed=0, step=step) for step in range(10)]
+    usual = [
+        sample_clips([wide(logits=logits)], replace(config, hard_negatives=0.0), seed=0, step=step)
+        for step in range(10)
+    ]
+    assert not any((labels > 0).any() for _, labels in hard)
+    assert any((labels > 0).any() for _, labels in usual)
+    hardness, other = (
+        np.mean([float(images[:, :, 2].std(dim=(-2, -1)).mean()) for images, _ in clips])
+        for clips in (hard, usual)
+    )
+    assert hardness > 1.2 > 2 * other

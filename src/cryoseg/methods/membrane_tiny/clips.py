@@ -34,6 +34,8 @@ from cryoseg.methods.membrane_tiny.network import (
 from cryoseg.methods.membranes import Pair, read_labels
 from cryoseg.methods.training.augment import add_noise, gaussian_blur
 
+Place = tuple[int, slice, slice]  # First slice, rows and columns of a clip.
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingVolume:
@@ -132,9 +134,7 @@ def _labeled_span(rng: np.random.Generator, volume: TrainingVolume, wanted: int)
     return slice(start, min(depth, start + wanted))
 
 
-def _place(
-    volume: TrainingVolume, rng: np.random.Generator, length: int, side: int
-) -> tuple[int, slice, slice]:
+def _place(volume: TrainingVolume, rng: np.random.Generator, length: int, side: int) -> Place:
     """Choose first slice, rows and columns of a clip."""
     _, height, width = volume.data.shape
     z = _labeled_span(rng, volume, length)
@@ -146,7 +146,7 @@ def _rows(volume: TrainingVolume, start: int, stop: int) -> NDArray[np.intp]:
     return np.clip(np.arange(start, stop), 0, len(volume.data) - 1)
 
 
-def _planes(volume: TrainingVolume, place: tuple[int, slice, slice], length: int) -> NDArray[np.float32]:
+def _planes(volume: TrainingVolume, place: Place, length: int) -> NDArray[np.float32]:
     """Return all planes that the slices of a clip read, (z + 2 reach, planes, y, x)."""
     z, y, x = place
     reach = REACH[1 if volume.stage1_logits is None else 2]
@@ -157,12 +157,10 @@ def _planes(volume: TrainingVolume, place: tuple[int, slice, slice], length: int
     return np.stack(planes, axis=1).astype(np.float32)
 
 
-def sample_clip(
-    volumes: list[TrainingVolume], rng: np.random.Generator, config: ClipConfig
-) -> tuple[Tensor, Tensor]:
-    """Draw one augmented clip: (T, C, S, S) float32 slice stacks, and (T, S, S) int8 labels."""
-    zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom))) if rng.random() < 0.5 else 1.0
-    side = round(config.size / zoom)
+def _clip_with_membrane(
+    volumes: list[TrainingVolume], rng: np.random.Generator, config: ClipConfig, side: int
+) -> tuple[TrainingVolume, Place]:
+    """Choose a clip with membrane; `empty_fraction` of the clips may have none."""
     may_be_empty = rng.random() < config.empty_fraction
     for _ in range(8):
         volume = volumes[int(rng.integers(len(volumes)))]
@@ -170,6 +168,47 @@ def sample_clip(
         labels = volume.labels[_rows(volume, z, z + config.length), y, x]
         if (may_be_empty and (labels >= 0).any()) or (labels > 0).mean() > 0.005:
             break
+    return volume, place
+
+
+def _hard_negative(
+    volumes: list[TrainingVolume], rng: np.random.Generator, length: int, side: int
+) -> tuple[TrainingVolume, Place]:
+    """Choose, of eight clips, one without membrane and with the most that resembles one.
+
+    Stage-1 logits show what resembles membrane; for stage 1 it is the deviation of blocks of 4 x 4 pixels.
+    """
+    found: list[tuple[bool, float, int, TrainingVolume, Place]] = []
+    for _ in range(8):
+        volume = volumes[int(rng.integers(len(volumes)))]
+        place = z, y, x = _place(volume, rng, length, side)
+        rows = _rows(volume, z, z + length)
+        labels = volume.labels[rows, y, x]
+        if volume.stage1_logits is not None:
+            logits = np.clip(volume.stage1_logits[rows, y, x], -LOGIT_CLIP, LOGIT_CLIP)
+            likeness = float(logits.mean(dtype=np.float64))
+        else:
+            images = torch.from_numpy(volume.data[rows, y, x].astype(np.float32))
+            likeness = float(functional.avg_pool2d(images, 4).std())
+        is_negative = bool((labels == 0).any() and (labels > 0).mean() < 1e-3)
+        found.append((is_negative, likeness, len(found), volume, place))
+    _, _, _, volume, place = max(found, key=lambda one: one[:3])
+    return volume, place
+
+
+def sample_clip(
+    volumes: list[TrainingVolume], rng: np.random.Generator, config: ClipConfig
+) -> tuple[Tensor, Tensor]:
+    """Draw one augmented clip: (T, C, S, S) float32 slice stacks, and (T, S, S) int8 labels."""
+    zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom))) if rng.random() < 0.5 else 1.0
+    side = round(config.size / zoom)
+    # Without hard negatives nothing is drawn, so that such a training keeps its clips.
+    if config.hard_negatives and rng.random() < config.hard_negatives:
+        volume, place = _hard_negative(volumes, rng, config.length, side)
+    else:
+        volume, place = _clip_with_membrane(volumes, rng, config, side)
+    z, y, x = place
+    labels = volume.labels[_rows(volume, z, z + config.length), y, x]
     planes = _planes(volume, place, config.length)
     images, targets = _resize(torch.from_numpy(planes), torch.from_numpy(labels), config.size)
     images, targets = _flip(images, targets, rng)
