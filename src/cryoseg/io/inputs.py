@@ -1,4 +1,4 @@
-"""From what the user typed to a list of files, and from files to the names of their outputs."""
+"""Find the input files that a user names, and choose the names of their outputs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_vol
 from cryoseg.io.picks.copick_paths import COPICK_MEMBER, COPICK_SCHEME
 from cryoseg.types import ListedImage
 
-# Our own outputs, and those of ETSAM's script, are no inputs of the next run in the same folder.
+# Outputs of cryoseg and of ETSAM's script are not inputs of the next run in the same folder.
 OWN_OUTPUTS = re.compile(
     r"_membrane_(mask|logits|uncertainty|post_processed_mask|components)\."
     r"|_etsam_(split_processing_)?predicted_\w*(mask|logits|uncertainty|components)\.",
     re.I,
 )
 
-# One of them lies in every Zarr group; formats 2 and 3.
+# Every Zarr group of format 2 or 3 contains one of these files.
 _ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
 
 
@@ -36,11 +36,11 @@ class InputItem:
     Attributes
     ----------
     path
-        As the user spelled it; a file if `error` is None.
+        Path in the spelling of the user; it is a file if `error` is None.
     error
-        One sentence that begins with what was typed, for the failed row of the summary.
+        Sentence for the failed row of the table, which begins with the text that the user gave; or None.
     same_as
-        An earlier input that is the same file under another name (a link), or None.
+        Earlier input that is a link to the same file, or None.
     listed
         Entry of the STAR file that names the input, or None.
     """
@@ -52,7 +52,7 @@ class InputItem:
 
     @property
     def is_new(self) -> bool:
-        """Whether it is a file that no earlier input is."""
+        """Whether the input is a file that no earlier input names."""
         return self.error is None and self.same_as is None
 
 
@@ -67,23 +67,26 @@ def resolve_inputs(
     Parameters
     ----------
     inputs
-        Files, also `file.h5:/path` for a data set in one; folders (their files of a known suffix,
-        sorted by name, without subfolders and hidden files); globs that the shell left alone (`**`
-        descends; sorted; known suffixes only); `.txt` lists, also as `@list`, one entry a line, `#`
-        begins a comment, an entry is looked for beside the list and then in the current folder,
-        and may be a folder or glob; `.star` tables of RELION (`micrographs.star`, `tomograms.star`),
-        where that is no suffix of its own, whose names are relative to a folder above the table;
-        `copick://config.json?run=TS_1&tomogram=wbp@10` for volumes of a copick project.
+        - Files, or `file.h5:/path` for a data set in a file.
+        - Folders, of which the files with a known suffix are used, sorted by name, without hidden files and
+          subfolders.
+        - Quoted glob patterns, in which `**` matches any number of folders; the files with a known suffix
+          are used, sorted by name.
+        - Lists with the suffix `.txt` (or any file as `@list`). A line is a file, folder or pattern, relative
+          to the folder of the list or to the current folder; `#` begins a comment.
+        - Tables of RELION (`micrographs.star`, `tomograms.star`), unless `.star` is one of the suffixes.
+          Names are relative to a folder above the table.
+        - `copick://config.json?run=TS_1&tomogram=wbp@10` for volumes of a copick project.
     suffixes
-        Known suffixes, lower case.
+        Known suffixes in lower case.
     leave_out
-        Names to pass over in folders and globs; None takes all. A file named by itself is taken.
+        Names that are skipped in folders and patterns but not as single files; None skips no names.
 
     Returns
     -------
     list of InputItem
-        In the order given, each name once. What is missing or empty stays as an item with `error`, and a
-        second link to a file as one with `same_as`.
+        Inputs in the given order, each name once. A missing or empty input has an `error`, and a further link
+        to the same file has `same_as`.
     """
     finder = _Finder(suffixes, leave_out)
     items: dict[str, InputItem] = {}
@@ -99,7 +102,7 @@ def resolve_inputs(
 
 
 def _volume_around(path: Path) -> Path | None:
-    """The OME-Zarr volume that a path lies in, such as its resolution `a.zarr/1`."""
+    """Return the OME-Zarr volume that contains a path, such as the resolution `a.zarr/1`, or None."""
     return next(
         (
             folder
@@ -111,7 +114,7 @@ def _volume_around(path: Path) -> Path | None:
 
 
 def _pattern(folder: Path, pattern: Path) -> str:
-    """A glob in a folder; what exists under its own name is no wildcard, such as `grid[1]/`."""
+    """Return a glob pattern in a folder, in which existing folders such as `grid[1]/` are not wildcards."""
     literal, parts = folder, list(pattern.parts)
     while parts and (literal / parts[0]).exists():
         literal /= parts.pop(0)
@@ -119,23 +122,23 @@ def _pattern(folder: Path, pattern: Path) -> str:
 
 
 def _list_entry(line: bytes) -> str:
-    """The path in a line of a list, without blanks, quotes around it, and a comment.
+    """Return the path in a line of a list, without surrounding blanks and quotes and without a comment.
 
-    Names are bytes to the file system, so that those of the list are taken as they are in any locale.
+    The line is decoded as file names are, in any locale.
     """
     quoted = re.fullmatch(rb"""\s*(["'])(.+)\1\s*(?:#.*)?""", line)
     return os.fsdecode(quoted[2] if quoted else re.split(rb"(?:^|\s)#", line, maxsplit=1)[0].strip())
 
 
 def is_known_suffix(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> bool:
-    """Whether the name ends in one of `suffixes`, in any case."""
+    """Whether a name ends with one of `suffixes`, in upper or lower case."""
     return known_suffix(Path(path), suffixes) is not None
 
 
 def stem(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
-    """Name without its last known suffix: `ts_1.5A.mrc.gz` gives `ts_1.5A`; an unknown suffix stays.
+    """Return the name without its last known suffix: `ts_1.5A.mrc.gz` gives `ts_1.5A`.
 
-    A volume in a copick project is named after its run too, such as `TS_1_wbp`.
+    The name of a volume in a copick project begins with that of its run, such as `TS_1_wbp`.
     """
     path = split_dataset(Path(path))[0]
     if member := COPICK_MEMBER.search(path.as_posix()):
@@ -145,9 +148,9 @@ def stem(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
 
 
 def etsam_stem(path: Path | str) -> str:
-    """Name up to the first dot, as ETSAM's script cuts it; the whole name if it begins with a dot.
+    """Return the name up to the first dot, or the whole name if it begins with a dot.
 
-    Source: ETSAM, the authors' etsam.py.
+    Source: jianlin-cheng/ETSAM etsam.py@9ad0d23.
     """
     name = split_dataset(Path(path))[0].name
     return name.split(".", 1)[0] or name
@@ -159,18 +162,18 @@ def output_stems(
     naming: Naming = Naming.CRYOSEG,
     suffixes: tuple[str, ...] = VOLUME_SUFFIXES,
 ) -> dict[Path, str]:
-    """A different stem for the outputs of every input of a batch.
+    """Return a different stem for the outputs of every input of a batch.
 
-    Inputs whose stems agree get the name of their folder in front (`grid1_ts_01`, `grid2_ts_01`),
-    and of further folders above until they differ; inputs of one folder keep their suffix instead
-    (`ts_01_mrc`, `ts_01_rec`). The answer depends on the set of paths, not on their order.
+    Equal stems get the names of folders in front until they differ (`grid1_ts_01`, `grid2_ts_01`). Inputs in
+    one folder keep their suffix instead (`ts_01_mrc`, `ts_01_rec`). The result does not depend on the order
+    of the paths.
 
     Parameters
     ----------
     paths
-        Different files.
+        Inputs of the batch.
     naming
-        `etsam` begins with the name cut at its first dot.
+        Rule of the names; `etsam` uses the name up to its first dot.
     suffixes
         Known suffixes.
     """
@@ -198,7 +201,7 @@ def output_stems(
 
 
 class _Candidate:
-    """A stem that grows until it is alone."""
+    """A stem that is lengthened until no other input has it."""
 
     def __init__(self, path: Path, naming: Naming, suffixes: tuple[str, ...]) -> None:
         file, inside = split_dataset(path)
@@ -215,7 +218,7 @@ class _Candidate:
         return "_".join((*parents[len(parents) - self._levels :], self._base))
 
     def lengthen(self, group: list[_Candidate]) -> bool:
-        """Take one more word to differ from `group`; False if there is none."""
+        """Add one more word to differ from `group`; return False if there is none."""
         if sum(other.folder == self.folder for other in group) > 1:
             longer = [name for name in (self._plain, self._full) if len(name) > len(self._base)]
             if longer:
@@ -253,7 +256,7 @@ class _Finder:
             yield InputItem(path=Path(text), error=str(error))
 
     def _entry(self, text: str, folders: list[Path]) -> Iterator[InputItem]:
-        """One file, folder or glob, looked for in each of `folders` until it is found."""
+        """Yield the files of a name, folder or pattern relative to the first of `folders` that has it."""
         try:
             entry = expand_home(text)
         except InputError as error:
@@ -340,8 +343,8 @@ class _Finder:
         return text.lower().endswith(".star") and ".star" not in self._suffixes
 
     def _star(self, text: str) -> Iterator[InputItem]:
-        """The images of a STAR file, in its order, each once."""
-        from cryoseg.io.picks.relion_images import read_image_list  # pandas, which other inputs do without
+        """Yield the images of a STAR file in its order, each once."""
+        from cryoseg.io.picks.relion_images import read_image_list  # imports pandas
 
         path = Path(text)
         try:
@@ -377,10 +380,7 @@ def listed_pixel_sizes(items: Iterable[InputItem]) -> dict[Path, float]:
 def expand_home(text: str | Path) -> Path:
     """Replace a leading `~` or `~user` by the home folder, as a shell does.
 
-    Raises
-    ------
-    InputError
-        If the user has no home folder. A file may be called `~name`, so that an unknown user is no error.
+    An `InputError` is raised if the user has no home folder. `~name` of an unknown user is a file name.
     """
     expanded = os.path.expanduser(text)  # noqa: PTH111, Path's own refuses ~unknown
     if str(expanded).startswith("~/") or str(expanded) == "~":
@@ -389,5 +389,5 @@ def expand_home(text: str | Path) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file, as far as this account may see it."""
+    """Whether a path is a file that this user may access."""
     return os.path.isfile(path)  # noqa: PTH113, Path's own raises PermissionError

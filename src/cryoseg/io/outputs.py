@@ -1,4 +1,4 @@
-"""Write files so that a half-written one never carries the final name."""
+"""Write files under temporary names, and rename them when they are complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEMPORARY_PREFIX = ".cryoseg-"
 ANNOTATION_SUFFIX = ".annotation"
 # Longest file name in bytes that Linux and macOS allow, where a folder does not say.
 LONGEST_NAME = 255
-# Room in a temporary name for what stands before the final name; encrypted folders allow 143 bytes.
+# Bytes of the final name in a temporary one, which is longer; encrypted folders allow 143 bytes.
 _LONGEST_KEPT = 100
 
 _REASONS = {
@@ -39,10 +39,7 @@ _REASONS = {
 
 
 def temporary_path(final: Path) -> Path:
-    """A hidden, unused name in the folder of `final`, with the same suffix.
-
-    The suffix is kept because some writers choose the format by it.
-    """
+    """Return a hidden, unused name in the folder of `final`, with its suffix, which some writers need."""
     return hidden_path(final, secrets.token_hex(4))
 
 
@@ -52,7 +49,7 @@ def hidden_path(final: Path, kind: str) -> Path:
 
 
 def shortened_name(name: str) -> str:
-    """A file name, or where that is long its hash and its end."""
+    """Return a file name, or the hash and the end of a long one."""
     content = os.fsencode(name)
     if len(content) <= _LONGEST_KEPT:
         return name
@@ -60,17 +57,11 @@ def shortened_name(name: str) -> str:
 
 
 def check_names(paths: Iterable[Path]) -> None:
-    """Refuse output names that the file system does not take, before any work is done.
-
-    Raises
-    ------
-    OutputError
-        With the first such name.
-    """
+    """Raise an `OutputError` if an output name is too long for the file system."""
     for path in paths:
         folder = next((one for one in path.parents if os.path.isdir(one)), Path())  # noqa: PTH112
         longest = LONGEST_NAME
-        with suppress(OSError, ValueError, AttributeError):  # not every file system says it
+        with suppress(OSError, ValueError, AttributeError):  # Some file systems do not report it.
             longest = os.pathconf(folder, "PC_NAME_MAX")
         length = len(os.fsencode(path.name))
         if length > longest:
@@ -83,7 +74,7 @@ def check_names(paths: Iterable[Path]) -> None:
 def check_outputs(
     paths: Iterable[Path], suffixes: Sequence[str], *, option: str = "--output", overwrite: bool
 ) -> None:
-    """Refuse output files that cannot be written, before anything is computed.
+    """Check the names of output files before the work begins.
 
     Parameters
     ----------
@@ -111,25 +102,25 @@ def check_outputs(
 
 @contextmanager
 def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary name to write to; the file gets its own name when the block ends well.
+    """Provide a temporary name to write to, and rename the file when the block succeeds.
 
     Parameters
     ----------
     path
-        The file to make. Its folder is made if it is missing.
+        File to write. Its folder is made if it is missing.
     overwrite
-        Replace an existing file.
+        Whether an existing file is replaced.
 
     Yields
     ------
     Path
-        A name in the same folder. Whatever ends the block early, nothing stays under it.
+        Temporary name in the same folder. The file is removed if the block fails.
 
     Raises
     ------
     OutputError
-        If the file exists and may not be replaced, or if it cannot be written. Every `OSError`
-        of the block counts as the latter, so that the block should only write.
+        If the file exists and may not be replaced, or cannot be written. Every `OSError` of the block is
+        raised as an `OutputError`, so the block should only write.
     """
     refuse_existing(path, overwrite=overwrite)
     temporary = temporary_path(path)
@@ -146,24 +137,9 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_text(path: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
-    """Open a text file to write as `atomic_output` does: UTF-8, whatever the locale is.
+    """Open a UTF-8 text file to write, with the parameters and errors of `atomic_output`.
 
-    Bytes of file names that are not UTF-8 are written as they are.
-
-    Parameters
-    ----------
-    path, overwrite
-        As in `atomic_output`.
-
-    Yields
-    ------
-    TextIO
-        The open file; it writes line ends as they are given.
-
-    Raises
-    ------
-    OutputError
-        As `atomic_output`.
+    Line ends, and bytes of file names that are not UTF-8, are written unchanged.
     """
     with (
         atomic_output(path, overwrite=overwrite) as temporary,
@@ -174,7 +150,7 @@ def atomic_text(path: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
 
 @contextmanager
 def staged_outputs(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
-    """Give temporary names to several files that get their own names together when the block ends well.
+    """Provide temporary names for several files, and rename them together when the block succeeds.
 
     Parameters
     ----------

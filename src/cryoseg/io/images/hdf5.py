@@ -51,7 +51,7 @@ def read_hdf5(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     path
         `file.h5:/path/of/the/data/set`, or a file with one volume.
     mode0
-        Has no effect.
+        This format has no such mode.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def hdf5_shape(path: Path) -> tuple[int, int, int]:
 
 @contextmanager
 def _dataset(path: Path) -> Iterator[h5py.Dataset]:
-    """Open a data set; errors of the block that h5py raises are those of the file."""
+    """Open a data set, and raise errors of h5py in the block as an `InputError`."""
     try:
         import h5py
     except ImportError as error:
@@ -102,7 +102,7 @@ def _dataset(path: Path) -> Iterator[h5py.Dataset]:
             yield _named(opened, inside, path) if inside.strip("/") else _only(opened, path)
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # h5py raises whatever fits the line of C that gave up
+    except Exception as error:  # h5py raises errors of many types for damaged files.
         text = " ".join(str(error).split())
         raise InputError(
             f"{path}: cannot be read as HDF5 ({type(error).__name__}: {text}). Copy or export it again."

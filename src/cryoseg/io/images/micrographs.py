@@ -1,6 +1,6 @@
-"""The one way in for micrographs: MRC, TIFF, PNG and JPEG become float32 (y, x).
+"""Read micrographs from MRC, TIFF, PNG and JPEG files as float32 (y, x).
 
-Rows come as the file stores them: row 0 is y = 0. Nothing is turned upside down here.
+Rows keep the order of the file: row 0 is y = 0.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cryoseg.io.images.volumes import READERS, describe_suffixes, known_suffix, 
 from cryoseg.types import FloatArray, Geometry, Micrograph
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-# Beside micrographs, .mrcs files are movies or particles.
+# Files with the suffix .mrcs are movies or stacks of particles.
 MRC_SUFFIXES = tuple(
     suffix for suffix, read in READERS.items() if read is read_mrc and not suffix.startswith(".mrcs")
 )
@@ -44,21 +44,21 @@ def read_micrograph(
     Parameters
     ----------
     path
-        The file; its suffix names the format.
+        File whose suffix determines the format.
     pixel_size
-        In angstrom; overrides what the file says.
+        Pixel size in angstrom, which overrides that of the file.
     mode0
-        How to read the bytes of an MRC file of mode 0.
+        How the bytes of an MRC file of mode 0 are read.
 
     Returns
     -------
     Micrograph
-        float32 (y, x), pixel size (0.0 where nobody knows it), and sentences about what was doubtful.
+        Image (y, x) as float32, pixel size (0 if it is unknown), and warnings about doubtful properties.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, holds more than one image, or NaN, or is tiny.
+        If the file is missing or damaged, contains several images or NaN, or is smaller than 16 pixels.
     """
     path = Path(path)
     suffix = known_suffix(path, MICROGRAPH_SUFFIXES)
@@ -92,13 +92,13 @@ def read_micrograph(
 
 
 def read_warnings(micrograph: Micrograph, *, needs_pixel_size: bool) -> list[str]:
-    """What was doubtful about a file; about its pixel size only if lengths in angstrom are needed."""
+    """Return the warnings about a file, without the one about its pixel size unless that is needed."""
     doubt = None if needs_pixel_size else improbable_pixel_size(micrograph.pixel_size)
     return [f"{micrograph.source.name}: {warning}" for warning in micrograph.warnings if warning != doubt]
 
 
 def improbable_pixel_size(size: float) -> str | None:
-    """What is doubtful about a pixel size in angstrom, or None."""
+    """Return a sentence about a pixel size in angstrom that is probably wrong, or None."""
     mend = "Pass --pixel-size in angstrom."
     if size == 0:
         return f"The file gives no pixel size. {mend}"
@@ -117,7 +117,7 @@ def _reader(suffix: str, mode0: Mode0) -> Callable[[Path], Micrograph]:
 
 
 def is_single_image(path: Path) -> bool:
-    """Whether a file is a micrograph by its kind: a picture, or a TIFF of one page."""
+    """Whether a file is a picture or a TIFF file of one page, which cannot be a tomogram."""
     suffix = path.suffix.lower()
     return suffix in PICTURE_SUFFIXES or (suffix in TIFF_SUFFIXES and count_pages(path) == 1)
 
@@ -149,7 +149,7 @@ def _read_tiff(path: Path) -> Micrograph:
 def _read_picture(path: Path) -> Micrograph:
     try:
         with python_warnings.catch_warnings():
-            # Pillow warns of large pictures; a micrograph of 8k x 8k is one.
+            # Pillow warns of large pictures, such as micrographs of 8k x 8k pixels.
             python_warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(in_memory(path)) as file:
                 if getattr(file, "n_frames", 1) != 1:
@@ -166,7 +166,7 @@ def _read_picture(path: Path) -> Micrograph:
 
 
 def _grey(data: NDArray[Any], path: Path) -> tuple[FloatArray, tuple[str, ...]]:
-    """(y, x) or (y, x, channels) to float32 (y, x), and what to tell the user."""
+    """Convert (y, x) or (y, x, channels) to float32 (y, x), and return warnings for the user."""
     if np.iscomplexobj(data):
         raise InputError(f"{path}: holds complex numbers, not an image. Give the micrograph itself.")
     if data.ndim == 2:

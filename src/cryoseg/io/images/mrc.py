@@ -23,14 +23,14 @@ from cryoseg.types import ExtendedHeader, Geometry, Tomogram
 
 
 class SliceSource(Protocol):
-    """Anything that gives one (y, x) slice at a time: an array, or slices made on demand."""
+    """Object that returns one (y, x) slice at a time: an array, or slices that are computed on access."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(z, y, x)."""
+        """Shape (z, y, x)."""
 
     def __getitem__(self, z: int, /) -> Any:
-        """Slice `z`, (y, x)."""
+        """Return slice `z`, (y, x)."""
 
 
 def volume_shape(data: SliceSource, path: Path) -> tuple[int, int, int]:
@@ -39,7 +39,7 @@ def volume_shape(data: SliceSource, path: Path) -> tuple[int, int, int]:
     Raises
     ------
     OutputError
-        If the array is no volume.
+        If the array is not a volume.
     """
     if len(data.shape) != 3 or 0 in data.shape:
         raise OutputError(f"{path}: an array of shape {data.shape} is no volume (z, y, x).")
@@ -52,11 +52,11 @@ def iterate_slices(data: SliceSource, dtype: np.dtype[Any], path: Path) -> Itera
     Parameters
     ----------
     data
-        (z, y, x); asked for each slice once, in order.
+        (z, y, x) volume, of which each slice is requested once and in order.
     dtype
-        Type of the values of the file; integers must fit.
+        Type of the values in the file; integers must be within its range.
     path
-        The file, for messages.
+        Path of the file, for messages.
 
     Raises
     ------
@@ -88,28 +88,28 @@ _MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
 def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     """Read an MRC volume.
 
-    Compression is recognized by the first bytes, not from the name. Uncompressed data of this
-    machine's byte order is memory-mapped read-only; everything else is read once.
+    Compression is recognized by the first bytes of the file, not by its name. Uncompressed data with the byte
+    order of this machine are memory-mapped read-only; other data are read into memory.
 
     Parameters
     ----------
     path
-        The file.
+        File to read.
     mode0
-        How to read the bytes of mode 0. `auto` follows IMOD's stamp; without one, the header's statistics
-        and the histogram decide, and a warning says so unless they are signed for certain.
+        How the bytes of mode 0 are read. `auto` follows the stamp of IMOD; without a stamp, the statistics in
+        the header and the histogram decide, with a warning unless the bytes are certainly signed.
 
     Returns
     -------
     Tomogram
-        (z, y, x) in the file's data type: int8 or uint8 (mode 0), int16 (1), float32 (2), uint16
-        (6), float16 (12), uint8 of 0 to 15 (101). float16 is left to the caller to convert.
+        (z, y, x) volume with the data type of the file: int8 or uint8 (mode 0), int16 (1), float32 (2),
+        uint16 (6), float16 (12), uint8 of 0 to 15 (101). The caller converts float16.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is no MRC file, is shorter than its header says, or holds
-        complex numbers, colours or a stack of volumes.
+        If the file cannot be read, is not an MRC file, is shorter than its header says, or contains
+        complex numbers, colors or a stack of volumes.
     """
     try:
         with path.open("rb") as file:
@@ -119,7 +119,7 @@ def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged(path, error) from error
     except OSError as error:
-        if error.errno is None:  # bz2 has no error of its own for damaged data
+        if error.errno is None:  # bz2 has no specific error for damaged data
             raise _damaged(path, error) from error
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except MemoryError as error:
@@ -178,7 +178,7 @@ class _Statistics:
     @property
     def density(self) -> tuple[float, float, float, float]:
         values = (self._low, self._high, self._mean, (self._squares / self._count) ** 0.5)
-        # MRC2014 marks statistics that are not known by values out of order.
+        # In MRC2014, a maximum below the minimum marks unknown statistics.
         return values if np.all(np.isfinite(values)) else (0.0, -1.0, -2.0, -1.0)
 
 
@@ -206,10 +206,10 @@ def _read_compressed(path: Path, mode0: Mode0, opener: Any) -> Tomogram:
         block = _read_up_to(stream, HEADER_BYTES)
         header = parse_header(bytes(block), path=path, mode0=mode0, file_bytes=None)
         warnings = list(header.warnings)
-        # Memory grows with what the stream really holds, so that sizes in a damaged header,
-        # however large, allocate nothing.
+        # Memory grows with the content of the stream, so that large sizes in a damaged header do not
+        # allocate memory.
         body = _read_up_to(stream, header.extended_bytes + header.data_bytes)
-        # Only at its end does a stream's checksum tell whether the voxels are right.
+        # The checksum is verified when the end of the stream is read.
         surplus = sum(len(chunk) for chunk in _chunks(stream, _LARGEST_SURPLUS))
         if surplus > 0:
             warnings.append(
@@ -222,7 +222,7 @@ def _read_compressed(path: Path, mode0: Mode0, opener: Any) -> Tomogram:
 
 
 def _chunks(stream: IO[bytes], count: int) -> Iterator[bytes]:
-    """The next `count` bytes of a stream, or what there is, in pieces."""
+    """Yield up to `count` bytes of a stream in pieces."""
     while count > 0 and (chunk := stream.read(min(_CHUNK, count))):
         count -= len(chunk)
         yield chunk
@@ -236,7 +236,7 @@ def _read_up_to(stream: IO[bytes], count: int) -> bytearray:
 
 
 def _extended_bytes(header: MrcHeader, available: int, path: Path, warnings: list[str]) -> int:
-    """Length of the extended header, mended where the file leaves no room for it."""
+    """Return the length of the extended header, which is 0 if the file has no room for it."""
     if header.extended_bytes + header.data_bytes <= available:
         return header.extended_bytes
     if header.data_bytes == available:
@@ -254,12 +254,12 @@ def _extended_bytes(header: MrcHeader, available: int, path: Path, warnings: lis
 
 
 def _decode(stored: NDArray[np.uint8], header: MrcHeader) -> NDArray[Any]:
-    """Voxels (sections, rows, columns) in this machine's byte order, from the bytes of the file."""
+    """Return voxels (sections, rows, columns) in the byte order of this machine from the bytes of a file."""
     if header.packed:
         sections, rows, columns = header.stored_shape
         pairs = stored.reshape(sections, rows, (columns + 1) // 2)
         data = np.empty(header.stored_shape, np.uint8)
-        np.bitwise_and(pairs, 15, out=data[:, :, 0::2])  # the low half of a byte comes first
+        np.bitwise_and(pairs, 15, out=data[:, :, 0::2])  # The low half of a byte is the first voxel.
         np.right_shift(pairs[:, :, : columns // 2], 4, out=data[:, :, 1::2])
         return data
     data = stored.view(header.dtype).reshape(header.stored_shape)

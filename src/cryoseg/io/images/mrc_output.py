@@ -23,21 +23,21 @@ def build_header(
     density: tuple[float, float, float, float],
     label: str,
 ) -> bytes:
-    """The 1024 bytes of an MRC2014 header, little-endian.
+    """Return the 1024 bytes of a little-endian MRC2014 header.
 
     Parameters
     ----------
     shape
-        (z, y, x).
+        Shape (z, y, x) of the volume.
     mode
-        0, 1, 2, 6 or 12.
+        Mode of the voxels: 0, 1, 2, 6 or 12.
     geometry
-        Written as it is, so that an output lies over its input. Its extended header is announced,
-        and is to be written after this block.
+        Geometry to store. The header contains the length of its extended header, which the caller writes
+        after these bytes.
     density
         Minimum, maximum, mean and standard deviation of the voxels.
     label
-        One line, cut to 80 characters; other than printable ASCII becomes `?`.
+        Label of up to 80 characters; longer ones are cut, and `?` replaces other than printable ASCII.
     """
     block = np.zeros(1, header_dtype("<"))
     fields = block[0]

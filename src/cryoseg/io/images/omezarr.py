@@ -29,20 +29,20 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Parameters
     ----------
     path
-        The folder, Zarr format 2 or 3.
+        Folder in Zarr format 2 or 3.
     mode0
-        Means nothing here.
+        This format has no such mode.
 
     Returns
     -------
     Tomogram
-        (z, y, x) in the array's own data type. The voxel size is 0 where the file gives no unit. The
+        (z, y, x) volume with the data type of the array. The voxel size is 0 if the file gives no unit. The
         translation becomes the origin.
 
     Raises
     ------
     InputError
-        If the folder is no OME-Zarr volume, its axes do not end in z, y, x, or an array is damaged.
+        If the folder is not an OME-Zarr volume, its axes do not end with z, y, x, or an array is damaged.
     """
     opened = _open(path)
     array, names = opened.array, [str(axis.get("name")) for axis in opened.axes]
@@ -57,7 +57,7 @@ def read_omezarr(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
             data[block] = array[block]
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # codecs raise whatever damaged chunks lead them to
+    except Exception as error:  # Codecs raise errors of any type for damaged chunks.
         raise _unreadable(path, error) from error
     factors = [angstrom_per(str(axis.get("unit", ""))) for axis in opened.axes[-3:]]
     z, y, x = (size * factor for size, factor in zip(scale[-3:], factors, strict=True))
@@ -89,7 +89,7 @@ def omezarr_shape(path: Path) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class _Opened:
-    """The finest resolution of a volume, its axes, and its transformations in the order they apply."""
+    """The finest resolution of a volume, its axes, and its transformations in the order of application."""
 
     array: zarr.Array[Any]
     axes: list[dict[str, Any]]
@@ -124,7 +124,7 @@ def _open(path: Path) -> _Opened:
         transforms += multiscale.get("coordinateTransformations", ())
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # zarr raises whatever damaged metadata leads it to
+    except Exception as error:  # zarr raises errors of any type for damaged metadata.
         raise _unreadable(path, error) from error
     return _Opened(array, axes, transforms)
 
@@ -177,7 +177,7 @@ def _scales(transforms: list[dict[str, Any]], axes: int) -> list[list[float]]:
 
 
 def _translation(transforms: list[dict[str, Any]], axes: int) -> list[float]:
-    """Where the first voxel lies, in the units of the axes: each transformation acts on those before it."""
+    """Return the position of the first voxel in the units of the axes, after all transformations."""
     place = [0.0] * axes
     for one in transforms:
         if one.get("type") == "scale":

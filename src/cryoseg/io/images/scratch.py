@@ -1,4 +1,4 @@
-"""Room for volumes out of chunked formats, which are decompressed block by block."""
+"""Memory or temporary files for volumes of chunked formats, which are decompressed by blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cryoseg.errors import InputError
 from cryoseg.io.images.memory import GIB
 
-# Smaller volumes are held in memory; larger ones are mapped from a temporary file, as an MRC file is.
+# Smaller volumes are kept in memory; larger ones are memory-mapped from a temporary file, as MRC files are.
 IN_MEMORY_BYTES = 64 * 2**20
 BLOCK_BYTES = 32 * 2**20
 
@@ -32,7 +32,7 @@ def make_room(shape: Sequence[int], dtype: np.dtype[Any], path: Path) -> NDArray
     Parameters
     ----------
     shape, dtype
-        Of the array.
+        Shape and type of the array.
     path
         File of the volume, for messages.
 

@@ -21,8 +21,8 @@ from cryoseg.io.images.scratch import held_bytes, make_room
 from cryoseg.types import Geometry, Tomogram
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
-_DEPTH_AXES = "ZIQ"  # tifffile: depth, a sequence of pages, and an axis that nobody named
-# Programs that know nothing of depth call the slices so.
+_DEPTH_AXES = "ZIQ"  # Names of tifffile for depth, a sequence of pages, and an unknown axis.
+# Names that programs without a depth axis give to slices.
 _MISNAMED_AXES = {"T": "points in time", "C": "channels"}
 _MOST_COLORS = 4
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
@@ -35,9 +35,9 @@ def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Parameters
     ----------
     path
-        The file.
+        File to read.
     mode0
-        Has no effect.
+        This format has no such mode.
 
     Returns
     -------
@@ -236,7 +236,7 @@ def _ome_pixels(text: str, index: int) -> ET.Element | None:
 
 
 def _ome_origin(text: str, index: int) -> tuple[float, float, float]:
-    """(z, y, x) position in angstrom of the first plane; 0 where no length is given."""
+    """Return the position (z, y, x) of the first plane in angstrom; 0 if the file does not contain it."""
     pixels = _ome_pixels(text, index)
     planes = [] if pixels is None else [one for one in pixels if one.tag.rsplit("}", 1)[-1] == "Plane"]
     if not planes:

@@ -1,7 +1,7 @@
-"""The one way in and out for volumes, whatever their format.
+"""Read and write volumes of all formats.
 
-A format is one reader in a file of its own and one line per suffix in `READERS`; a format of outputs is one
-writer and its line in `WRITERS`.
+Each input format has a module with a reader, and a line for each suffix in `READERS`. Each output format
+has a writer and a line in `WRITERS`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from cryoseg.types import Geometry, LabelArray, Tomogram
 
 
 class Reader(Protocol):
-    """Reads one format; keywords that mean nothing to it are ignored."""
+    """Function that reads a volume of one format; it ignores keywords that do not concern the format."""
 
     def __call__(self, path: Path, *, mode0: Mode0) -> Tomogram:
-        """The volume in `path`."""
+        """Return the volume in `path`."""
 
 
 class Writer(Protocol):
@@ -85,16 +85,16 @@ _WRITABLE = {
     OutputFormat.ZARR_05: (".zarr",),
     OutputFormat.TIFF: TIFF_SUFFIXES,
 }
-# The first that holds all labels is taken. MRC has no integers of 32 bits.
+# The first type that can store all labels is used. MRC has no 32-bit integers.
 _LABEL_TYPES = ("int16", "uint16", "int32")
 
 LARGEST_ANISOTROPY = 0.01
 
 
 def known_suffix(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str | None:
-    """The longest of `suffixes` that the name ends with (in its own spelling), or None.
+    """Return the longest of `suffixes` with which a name ends, in the spelling of the name, or None.
 
-    A name that is nothing but a suffix has none. Of a data set in a file the file's name counts.
+    A name that consists of a suffix only has none. For a data set in a file, the name of the file is used.
     """
     name = split_dataset(path)[0].name
     matches = [s for s in suffixes if name.lower().endswith(s) and len(name) > len(s)]
@@ -102,12 +102,12 @@ def known_suffix(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str
 
 
 def is_volume_folder(path: Path) -> bool:
-    """Whether a folder is itself a volume (OME-Zarr), not a place to look for volumes."""
+    """Whether a folder is a volume (OME-Zarr) and not a folder of volumes."""
     return is_volume_name(path) and path.is_dir()
 
 
 def is_volume(path: Path) -> bool:
-    """Whether there is a file, a folder that is a volume, or a file in which a data set is named."""
+    """Whether a path is that of an existing file, volume folder, or data set in a file."""
     return split_dataset(path)[0].is_file() or is_volume_folder(path)
 
 
@@ -117,21 +117,21 @@ def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Parameters
     ----------
     path
-        The file; its suffix names the format. `file.h5:/path` names a data set in an HDF5 file.
+        File whose suffix determines the format; `file.h5:/path` is a data set in an HDF5 file.
     mode0
-        How to read the bytes of an MRC file of mode 0.
+        How the bytes of an MRC file of mode 0 are read.
 
     Returns
     -------
     Tomogram
-        (z, y, x) in the file's own data type and this machine's byte order, possibly read-only
-        (memory-mapped). float16 files (MRC mode 12) stay float16: convert before computing.
-        A file of one image is a volume of one slice. `warnings` says what was wrong.
+        (z, y, x) volume with the data type of the file and the byte order of this machine, possibly read-only
+        (memory-mapped). float16 data (MRC mode 12) must be converted before computing. A file of one image is
+        a volume of one slice. `warnings` describes doubtful properties of the file.
 
     Raises
     ------
     InputError
-        If the suffix is unknown, or the file is missing, damaged or no volume.
+        If the suffix is unknown, or the file is missing or damaged or does not contain a volume.
     """
     path = Path(path)
     suffix = known_suffix(path)
@@ -160,12 +160,12 @@ def read_mask(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Returns
     -------
     Tomogram
-        (z, y, x) integers; -1 (not annotated) is kept. Labels stored as floats become int16.
+        (z, y, x) integers, including -1 (not annotated). Labels that are stored as floats become int16.
 
     Raises
     ------
     InputError
-        As `read_tomogram`, and if a float volume holds other than whole numbers from -32768 to 32767.
+        As `read_tomogram` does, and if floats are not whole numbers from -32768 to 32767.
     """
     tomogram = read_tomogram(path, mode0=mode0)
     data = tomogram.data
@@ -262,12 +262,12 @@ def _write(
 
 
 def made_by(command: str) -> str:
-    """Label line of an output: this program, its version and `command`, at most 80 characters."""
+    """Return the label of an output: program, version and `command`, at most 80 characters."""
     return f"cryoseg {__version__} {command}"[:80]
 
 
 def describe_suffixes(suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
-    """Suffixes for a message; those with a compression appear once."""
+    """Return the suffixes for a message, in which suffixes with a compression appear once."""
     plain = [s for s in suffixes if not s.endswith((".gz", ".bz2"))]
     packed = [s for s in plain if s + ".gz" in suffixes]
     rest = [s for s in plain if s not in packed]
@@ -275,13 +275,7 @@ def describe_suffixes(suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
 
 
 def check_finite(tomogram: Tomogram) -> None:
-    """Refuse a volume that holds NaN or infinity; needs one slice of extra memory.
-
-    Raises
-    ------
-    InputError
-        With their count and the position of the first.
-    """
+    """Raise an `InputError` if a volume contains NaN or infinite values, which is checked slice by slice."""
     if tomogram.data.dtype.kind != "f":
         return
     count = 0
@@ -302,13 +296,10 @@ def check_finite(tomogram: Tomogram) -> None:
 
 
 def improbable_voxel_size(geometry: Geometry) -> str | None:
-    """What is doubtful about a voxel size, or None.
+    """Return a sentence about a voxel size that is probably wrong, or None.
 
-    Returns
-    -------
-    str or None
-        A sentence without the file's name: the size is not set (0) on an axis, exactly 1.0 A on
-        all, or outside 0.1 to 1000 A.
+    A voxel size is improbable if it is not set (0) on an axis, exactly 1.0 A on all axes, or not within 0.1
+    to 1000 A.
     """
     sizes = geometry.voxel_size
     mend = "Pass --pixel-size in angstrom."
@@ -323,13 +314,7 @@ def improbable_voxel_size(geometry: Geometry) -> str | None:
 
 
 def require_voxel_size(tomogram: Tomogram) -> None:
-    """Refuse a volume whose voxel size cannot be believed, where lengths in angstrom are needed.
-
-    Raises
-    ------
-    InputError
-        With what is doubtful and the mend.
-    """
+    """Raise an `InputError` if the voxel size of a volume is improbable."""
     if doubt := improbable_voxel_size(tomogram.geometry):
         raise InputError(f"{tomogram.source}: {doubt}")
 
@@ -370,7 +355,7 @@ def _shape_warnings(tomogram: Tomogram) -> list[str]:
     slices = tomogram.data.shape[0]
     if slices == 1:
         sentences.append("The file holds a single image; it is treated as a volume of one slice.")
-    # The z size of a lone image means nothing.
+    # The voxel size of a single image in z has no meaning.
     sizes = [size for size in tomogram.geometry.voxel_size[slices == 1 :] if size > 0]
     if sizes and max(sizes) > min(sizes) * (1 + LARGEST_ANISOTROPY):
         sentences.append(

@@ -1,4 +1,4 @@
-"""What a coordinate file leaves unsaid: voxel size, thickness axis, RELION's frame."""
+"""Properties of a tomogram that coordinate files do not contain: voxel size, axes, RELION's frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryoseg.config.pick import CoordsOrder, ThicknessAxis
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.relion_frame import RelionFrame
 
-# Where the file's z, y, x are found among CET-pick's z (thickness), y, x.
+# Indices of the file's z, y, x in CET-pick's order z (thickness), y, x.
 _CETPICK_TO_FILE = {
     ThicknessAxis.Z: (0, 1, 2),
     ThicknessAxis.Y: (1, 0, 2),
@@ -27,21 +27,21 @@ class PickFrame:
     Attributes
     ----------
     voxel_size
-        In angstrom; 0.0 if unknown.
+        Voxel size in angstrom; 0 if unknown.
     shape
-        (z, y, x); None if unknown.
+        Shape (z, y, x); None if unknown.
     thickness_axis
-        Of the file; CET-pick's own text files call that axis z whatever the file does.
+        Axis of the file along which the sample is thin, which text files of CET-pick always call z.
     coords_order
-        Columns of .coords files; None settles it by size and content.
+        Columns of .coords files; None determines them by size and content.
     relion
-        Needed for both RELION flavors of STAR, by `rlnTomoName` and by the volume's path; or None.
+        Frames for the STAR files of RELION 4 and 5, by `rlnTomoName` and by the path of the volume; or None.
     diameter_angstrom
-        Of the particle; 0.0 if unknown. Viewers draw it.
+        Diameter of the particle for viewers; 0 if unknown.
     unbinned
-        Whether coordinates in STAR files that are read are RELION 4's unbinned pixels.
+        Whether coordinates in input STAR files are unbinned pixels, as in RELION 4.
     keep_shifts
-        Whether shifts of files that are read stay beside the coordinates, instead of being added to them.
+        Whether shifts in input files are kept beside the coordinates and not added to them.
     """
 
     voxel_size: float = 0.0
@@ -54,16 +54,16 @@ class PickFrame:
     keep_shifts: bool = False
 
     def from_cetpick(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 3) z, y, x in CET-pick's naming to z, y, x of the file."""
+        """Convert points (n, 3) from CET-pick's z, y, x to z, y, x of the file."""
         return np.asarray(points[:, list(_CETPICK_TO_FILE[self.thickness_axis])])
 
     def to_cetpick(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 3) z, y, x of the file to CET-pick's order: the way back."""
+        """Convert points (n, 3) from z, y, x of the file to CET-pick's z, y, x."""
         order = np.argsort(_CETPICK_TO_FILE[self.thickness_axis])
         return np.asarray(points[:, order])
 
     def relion_for(self, name: str) -> RelionFrame | None:
-        """The RELION frame of a tomogram, by its name or path; the only one where frames have no names.
+        """Return the RELION frame of a tomogram by name or path, or the only frame if frames have no names.
 
         Raises
         ------

@@ -30,12 +30,12 @@ DEFAULT_RADIUS_VOXELS = 5.0
 
 
 def read_mod(path: Path, frame: PickFrame) -> PickSets:
-    """All points of all contours of all objects; every contour becomes a track.
+    """Read all points of all contours of all objects; every contour becomes a track.
 
     Raises
     ------
     InputError
-        If the file is no IMOD model, is cut short, or holds no point.
+        If the file is not an IMOD model, is cut short, or contains no point.
     """
     try:
         content = path.read_bytes()
@@ -60,10 +60,10 @@ def read_mod(path: Path, frame: PickFrame) -> PickSets:
 
 
 def _contours(content: bytes, path: Path) -> Iterator[NDArray[np.float32]]:
-    """(n, 3) x, y, z of each contour, as the model has them.
+    """Yield the points (n, 3) x, y, z of each contour, as the model stores them.
 
-    Every chunk is compared with the end of the file, so that a damaged length can neither ask for
-    memory nor keep the reader busy.
+    The length of every chunk is compared with the end of the file, so that a damaged length does not
+    allocate memory.
     """
     if not content.startswith(b"IMOD"):
         raise _damaged(path)
@@ -109,16 +109,16 @@ def order_in_model(picks: Picks) -> NDArray[np.int64]:
 
 
 def write_mod(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """One object of scattered points, or of one open contour per track.
+    """Write one object of scattered points, or of one open contour per track.
 
     Parameters
     ----------
     path
-        Ends in .mod.
+        File with the suffix .mod.
     sets
-        Three-dimensional picks of one image; their `shape` sets the model's limits.
+        Three-dimensional picks of one image, whose `shape` sets the limits of the model.
     frame
-        Of the tomogram, whose voxel size and diameter of the particle give the spheres that 3dmod draws.
+        Voxel size and diameter of the particle, which give the spheres that 3dmod draws.
     """
     from imodmodel.models import Contour, ImodModel, ModelHeader, Object, ObjectHeader
 

@@ -1,4 +1,4 @@
-"""Find out which image a name means, by as much of the path as is needed."""
+"""Find the image to which a name refers by its name and folders."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, known_suffix
 
 _SUFFIXES = (*VOLUME_SUFFIXES, *MICROGRAPH_SUFFIXES, ".tomostar")
-# Words that pickers, and Warp with its voxel size, put around the name of an image.
+# Words that pickers and Warp (with its voxel size) add to the name of an image.
 _AROUND = re.compile(r"^rec_|_(?:particles|picks?|coords|truth|labels|[0-9]+(?:\.[0-9]+)?Apx)$")
 
 
 def image_stem(name: str) -> str:
-    """Name of an image without folder and suffixes: `TS_01.mrc.tomostar` gives `TS_01`."""
+    """Return the name of an image without folder and suffixes: `TS_01.mrc.tomostar` gives `TS_01`."""
     stem = PurePosixPath(name.replace("\\", "/")).name.removesuffix(":mrc")
     while (suffix := known_suffix(Path(stem), _SUFFIXES)) is not None:
         stem = stem[: -len(suffix)]
@@ -28,14 +28,14 @@ def image_stem(name: str) -> str:
 
 @dataclass(frozen=True)
 class ImageName:
-    """A name of an image as a file of picks has it, or the path of the image itself.
+    """The name of an image in a file of picks, or the path of the image.
 
     Attributes
     ----------
     name
-        With or without folder and suffix; empty where the file is named after the image.
+        Name with or without folder and suffix; empty if the file is named after the image.
     file
-        The file that holds the name, whose folder counts where the name has none.
+        File that contains the name, whose folder is used if the name has none.
     """
 
     name: str
@@ -48,12 +48,12 @@ class ImageName:
 
     @cached_property
     def stem(self) -> str:
-        """See `image_stem`."""
+        """The `image_stem` of the name."""
         return image_stem(self.text)
 
     @cached_property
     def core(self) -> str:
-        """The stem without what programs put around it; never empty."""
+        """The stem without the words that programs add to it; never empty."""
         stem = self.stem
         while (shorter := _AROUND.sub("", stem)) and shorter != stem:
             stem = shorter
@@ -71,14 +71,15 @@ class ImageName:
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
-        """Folders of the name, else of the file that holds it."""
+        """Folders of the name or, if it has none, of the file that contains it."""
         return self.path.parts[:-1] if self.has_folder else self.file.absolute().parts[:-1]
 
     def likeness(self, other: ImageName) -> tuple[int, bool, int, bool]:
-        """How much of two paths agrees.
+        """Return how similar two names are, as a tuple that can be compared.
 
-        Last folders; whether the file is called as the outputs of a batch are, which have folders before the
-        name (`grid1_TS_01_particles.star`); folders anywhere; and the suffix.
+        The tuple contains the number of equal last folders, whether the file has the name of an output of a
+        batch, which begins with folders (`grid1_TS_01_particles.star`), the number of equal folders, and
+        whether name and suffix are equal.
         """
         last = 0
         for mine, theirs in zip(reversed(self.folders), reversed(other.folders), strict=False):
@@ -91,7 +92,7 @@ class ImageName:
         return last, is_output, shared, self.path.name == other.path.name
 
     def differs(self, other: ImageName) -> bool:
-        """Whether two names of one stem say that they mean two images."""
+        """Whether two names with one stem refer to two images."""
         if self.has_folder and other.has_folder and self.folders != other.folders:
             return True
         ends = [one.path.name.removeprefix(one.stem) for one in (self, other)]
@@ -99,24 +100,24 @@ class ImageName:
 
 
 def match_names(names: Sequence[ImageName], images: Sequence[ImageName]) -> list[int | None]:
-    """The number of the image that each name means, or None.
+    """Return the index of the image to which each name refers, or None.
 
-    The stems of both agree, or what is left of them without the words that programs put around; a file
-    named after an image may go on after it, as `ts_01_ribosomes.star` does. Where several images agree
-    with a name, folders and suffixes decide.
+    A name refers to an image if their stems are equal, possibly without the words that programs add. The name
+    of a file may also begin with the stem of an image, such as `ts_01_ribosomes.star`. Among several images,
+    folders and suffixes decide.
 
     Parameters
     ----------
     names
-        Of sets of picks, or of masks.
+        Names of sets of picks or of masks.
     images
-        What they may mean.
+        Names of the images.
 
     Raises
     ------
     InputError
-        If folders and suffixes do not tell which of several images a name means, or which of several
-        names means an image.
+        If folders and suffixes do not decide to which of several images a name refers, or which of several
+        names refers to an image.
     """
     by_stem: defaultdict[str, list[int]] = defaultdict(list)
     by_core: defaultdict[str, list[int]] = defaultdict(list)
@@ -154,7 +155,7 @@ def match_names(names: Sequence[ImageName], images: Sequence[ImageName]) -> list
 
 
 def _begun_by(name: ImageName, by_stem: Mapping[str, list[int]]) -> list[int]:
-    """The images with the longest stem that the name of a file begins with."""
+    """Return the images with the longest stem with which the name of a file begins."""
     if name.name:
         return []
     # Position_1_2 is another tilt series than Position_1.
@@ -169,16 +170,16 @@ def _begun_by(name: ImageName, by_stem: Mapping[str, list[int]]) -> list[int]:
 def distinct_names(
     paths: Sequence[Path], *, names: Sequence[str] | None = None, bare: bool = False
 ) -> list[str]:
-    """File names with as many folders in front as tell them apart: `TS_01`, or `grid1/TS_01`.
+    """Return file names with as many folders in front as make them different: `TS_01` or `grid1/TS_01`.
 
     Parameters
     ----------
     paths
-        Of images.
+        Paths of images.
     names
-        What the folders are put before; None takes the names of the files.
+        Names that get folders in front; None uses the names of the files.
     bare
-        Leave out suffixes where the rest tells the files apart.
+        Whether suffixes are left out if the names differ without them.
     """
     folders = [path.absolute().parts[1:-1] for path in paths]
     last = list(names or (path.name for path in paths))

@@ -1,6 +1,6 @@
-"""Read and write coordinates of every format.
+"""Read and write coordinates of all formats.
 
-`cryoseg.config.pick.PickFormat` is the table of the formats: it names the module of each one.
+The table `cryoseg.config.pick.PickFormat` contains the module of each format.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cryoseg.io.picks.sets import PickSets, applied_shifts
 LISTED_SUFFIXES = tuple(
     dict.fromkeys(suffix for one in PickFormat if one.traits.in_folders for suffix in one.traits.suffixes)
 )
-PICKS_TAG = "_particles"  # behind an image's name in what `cryoseg pick` writes
-MARKED_BYTES = 4096  # in which the marker of a format is looked for
+PICKS_TAG = "_particles"  # End of the names of outputs of `cryoseg pick`.
+MARKED_BYTES = 4096  # Number of bytes in which the marker of a format is searched.
 
 
 def format_of(path: Path) -> PickFormat:
@@ -57,16 +57,16 @@ def read_picks(path: Path | str, frame: PickFrame | None = None) -> PickSets:
     Parameters
     ----------
     path
-        The file; its suffix names the format.
+        File whose suffix determines the format.
     frame
-        Of the tomogram, where the format leaves something unsaid.
+        Properties of the tomogram that the format does not contain.
 
     Returns
     -------
     dict
-        By the tomogram's or micrograph's name as the file has it, "" where it names none. Voxels, z, y,
-        x, or pixels, y, x; centers at whole numbers from 0, rows as the file of the image has them. Shifts
-        are added to the centers unless `frame.keep_shifts`.
+        Picks by the name of the tomogram or micrograph in the file, "" without names. Centers are in voxels
+        z, y, x or pixels y, x, which have whole numbers from 0, with rows in the order of the image file.
+        Shifts are added to the centers unless `frame.keep_shifts`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""RELION's coordinate frames of a tomogram, and the numbers they need.
+"""Convert between voxels of a tomogram and the coordinates of RELION 4 and 5.
 
-RELION 4 counts pixels of the unbinned tomogram; RELION 5 gives angstrom from its center. A voxel
-of the binned tomogram at x lies at x times the binning, as RELION's own picker has it.
+RELION 4 uses pixels of the unbinned tomogram, and RELION 5 angstrom from its center. The voxel x of the
+binned tomogram has the unbinned position x times the binning, as in RELION's own picker.
 
 Sources: RELION 5's picker subtracts (N / 2 - 1) pixels (3dem/relion issue 1137, quoting its
 Python picker); RELION's extraction adds N / 2 back (3dem/relion pull request 1353, quoting
@@ -34,13 +34,13 @@ class RelionFrame:
     Attributes
     ----------
     pixel_size
-        Of the tilt series, in angstrom.
+        Pixel size of the tilt series in angstrom.
     size
-        (z, y, x) of the unbinned tomogram, in those pixels.
+        Size (z, y, x) of the unbinned tomogram in pixels.
     center
-        Zero of RELION 5's coordinates.
+        Origin of the coordinates of RELION 5.
     name
-        `rlnTomoName`; empty takes the name of the tomogram.
+        `rlnTomoName`; an empty one stands for the name of the tomogram.
     """
 
     pixel_size: float
@@ -59,29 +59,29 @@ class RelionFrame:
         return np.asarray(self.size) / 2 - shift
 
     def to_unbinned(self, centers: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
-        """(n, 3) z, y, x of the tomogram to unbinned pixels: RELION 4."""
+        """Convert centers (n, 3) z, y, x from voxels to unbinned pixels (RELION 4)."""
         return np.asarray(centers * (voxel_size / self.pixel_size))
 
     def from_unbinned(self, pixels: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
-        """(n, 3) z, y, x in unbinned pixels to voxels: the way back."""
+        """Convert positions (n, 3) z, y, x from unbinned pixels to voxels."""
         return np.asarray(pixels * (self.pixel_size / voxel_size))
 
     def to_centered(self, centers: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
-        """(n, 3) z, y, x of the tomogram to angstrom from the center: RELION 5."""
+        """Convert centers (n, 3) z, y, x from voxels to angstrom from the center (RELION 5)."""
         return np.asarray((self.to_unbinned(centers, voxel_size) - self._zero()) * self.pixel_size)
 
     def from_centered(self, angstrom: NDArray[np.float64], voxel_size: float) -> NDArray[np.float64]:
-        """(n, 3) z, y, x in angstrom from the center to voxels: the way back."""
+        """Convert positions (n, 3) z, y, x from angstrom from the center to voxels."""
         return self.from_unbinned(angstrom / self.pixel_size + self._zero(), voxel_size)
 
 
 def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -> dict[str, RelionFrame]:
-    """Frames of all tomograms of a RELION tomograms.star.
+    """Read the frames of all tomograms from a tomograms.star of RELION.
 
     Returns
     -------
     dict
-        By `rlnTomoName`, and by the path of the reconstructed tomogram where the file gives one.
+        Frames by `rlnTomoName`, and by the path of the reconstructed tomogram if the file contains it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Read and write the tables of STAR files; every cell is text until numbers are asked for."""
+"""Read and write the tables of STAR files, whose cells are text until they are converted to numbers."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _BEGINS_OTHERWISE = re.compile(r"data_|loop_|[_#'$]", re.I)
 
 
 def read_tables(path: Path, *, what: str = "STAR") -> Tables:
-    """All tables of a STAR file in order, each with the name of its block; every cell is text.
+    """Read all tables of a STAR file as text, in order and each with the name of its block.
 
-    Single values of a block are a table of one row. Blocks may share a name.
+    Single values of a block are a table of one row. Several blocks may have one name.
 
     Parameters
     ----------
     path
-        The file.
+        STAR file.
     what
-        What the file should be, for the message.
+        Kind of the file for messages.
 
     Raises
     ------
     InputError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -70,8 +70,8 @@ def _words(line: str) -> list[str]:
 
 
 def _tables(lines: Sequence[tuple[int, list[str]]]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The tables of numbered lines, each split into its words."""
-    import pandas as pd  # only here, because it takes half a second
+    """Yield the tables of numbered lines, which are split into words."""
+    import pandas as pd  # The import takes half a second.
 
     name: str | None = None
     values: dict[str, str] = {}
@@ -141,12 +141,12 @@ def _quoted(cell: object, path: Path) -> object:
 
 
 def numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> NDArray[np.float64]:
-    """(n, columns) of a table.
+    """Return columns of a table as (n, columns) numbers.
 
     Raises
     ------
     InputError
-        If a cell is no finite number.
+        If a cell is not a finite number.
     """
     values = _as_float(table, columns)
     if not np.isfinite(values).all():
@@ -159,7 +159,7 @@ def numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> NDArray[
 
 
 def optional_numbers(table: pd.DataFrame, column: str) -> NDArray[np.float64] | None:
-    """(n,) of a column, NaN where a cell is no number; None where there is no such column."""
+    """Return (n,) numbers of a column, NaN for cells that are not numbers; None if the column is missing."""
     return _as_float(table, [column])[:, 0] if column in table.columns else None
 
 

@@ -87,7 +87,7 @@ def _numbers(path: Path, rows: list[list[str]], columns: list[int], first_line: 
 
 
 def _optional(path: Path, rows: list[list[str]], column: int | None) -> NDArray[np.float64] | None:
-    """(n,) of a column that may be missing, or have empty cells, which become NaN."""
+    """Return (n,) numbers of a column, NaN for empty cells; None if the column is missing."""
     if column is None:
         return None
     filled = [number for number, row in enumerate(rows) if len(row) > column and row[column]]
@@ -98,7 +98,7 @@ def _optional(path: Path, rows: list[list[str]], column: int | None) -> NDArray[
 
 
 def _complete(values: NDArray[np.float64] | None, chosen: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    """The chosen values, or None where one is missing."""
+    """Return the chosen values, or None if one of them is missing."""
     if values is None or np.isnan(values[chosen]).any():
         return None
     return np.asarray(values[chosen])
@@ -117,16 +117,16 @@ def _is_cetpick_header(header: list[str]) -> bool:
 
 
 def read_csv(path: Path, frame: PickFrame) -> PickSets:
-    """CSV or TSV with a header, or bare numbers, by tomogram name ("" where there is none).
+    """Read CSV or TSV with a header, or numbers without one, by the name of the tomogram ("" without names).
 
-    With a header, columns are found by name (x, y, z; x_coord and so on; score; image_name).
-    CET-pick's coordinate file is known by its header, and its z is the thickness axis. Without a
-    header the columns are model2point's x, y, z of the file, from the corner of the volume.
+    Columns are found by their names in the header (x, y, z; x_coord and so on; score; image_name). The header
+    identifies coordinate files of CET-pick, whose z is the thickness axis. Without a header, the columns are
+    x, y, z of model2point, from the corner of the volume.
 
     Raises
     ------
     InputError
-        If no coordinates can be made out.
+        If the file contains no coordinates.
     """
     rows = _rows(path)
     if not rows:
@@ -176,7 +176,7 @@ def read_csv(path: Path, frame: PickFrame) -> PickSets:
 
 
 def _read_bare(path: Path, rows: list[list[str]]) -> Picks:
-    """Numbers without a header: IMOD's model2point, or x, y, z and a score."""
+    """Read numbers without a header: output of IMOD's model2point, or x, y, z and a score."""
     width = len(rows[0])
     for number, row in enumerate(rows, 1):
         if len(row) != width:
@@ -218,7 +218,7 @@ def _read_bare(path: Path, rows: list[list[str]]) -> Picks:
 
 
 def read_coords(path: Path, frame: PickFrame) -> PickSets:
-    """A .coords file: x, y, z of TomoTwin and crYOLO, or CET-pick's x, z, y and a score.
+    """Read a .coords file: x, y, z of TomoTwin and crYOLO, or CET-pick's x, z, y and a score.
 
     The order is that of the frame. Without one, it is the one in which all points lie inside the volume;
     else fractions are TomoTwin's and scores CET-pick's, who writes whole numbers.
@@ -351,11 +351,11 @@ def is_coordinate_table(path: Path) -> bool:
     return bool(named) or (len(cells) > 1 and all(_is_number(cell) for cell in cells))
 
 
-LARGEST_WHOLE = 2**53  # beyond, floats skip whole numbers
+LARGEST_WHOLE = 2**53  # Floats do not represent all larger integers.
 
 
 def as_scores(values: NDArray[np.float64] | None) -> FloatArray | None:
-    """(n,) as float32, or None where one is missing or infinite."""
+    """Return (n,) scores as float32, or None if one is missing or infinite."""
     if values is None:
         return None
     with np.errstate(over="ignore"):
@@ -364,7 +364,7 @@ def as_scores(values: NDArray[np.float64] | None) -> FloatArray | None:
 
 
 def as_tracks(values: NDArray[np.float64] | None) -> NDArray[np.int64] | None:
-    """(n,) as integers, or None where one is missing or too large to be one."""
+    """Return (n,) numbers as integers, or None if one is missing or too large."""
     if values is None or not np.isfinite(values).all() or (np.abs(values) > LARGEST_WHOLE).any():
         return None
     return values.astype(np.int64)
