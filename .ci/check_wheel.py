@@ -19,13 +19,12 @@ import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LARGEST_WHEEL_BYTES = 90e6
+LARGEST_WHEEL_BYTES = 40e6
 IN_WHEEL = (
     "cryoseg/cli/app.py",
     "cryoseg/weights/membrane_tiny.safetensors",
     "cryoseg/weights/particle_mixed.safetensors",
     "cryoseg/weights/particle_tiny.safetensors",
-    "cryoseg/weights/particle_empiar10017.safetensors",
     "cryoseg/samples/sample_0000_tomogram.mrc",
     "cryoseg/samples/particles_0002_micrograph.mrc",
     "cryoseg/napari/napari.yaml",

@@ -25,7 +25,7 @@ from cryoseg.io.picks.picks import read_picks
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.pipelines.pick.micrograph import pick_micrograph
 
-MODELS = ("particle-mixed", "particle-tiny", "particle-empiar10017")
+MODELS = ("particle-mixed", "particle-tiny")
 
 
 def real_cases(folder: Path) -> list[tuple]:

@@ -38,7 +38,8 @@ class Specimen:
     """What the micrographs of a specimen have in common.
 
     `diameter_px` is that of the annotated discs, `visible_px` that of the particle in the images. Picks in
-    the margin do not count, since nobody picked there; a pick within `match_px` of a truth is right.
+    the margin do not count, since nobody picked there; a pick within `match_px` of a truth is right. The
+    `pixel_size` in angstrom is approximate.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Specimen:
     match_px: float
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    pixel_size: float = 1.0
 
     def scaled(self, factor: float) -> Specimen:
         """Return the specimen in images that are resized by a factor."""
@@ -57,6 +59,7 @@ class Specimen:
             visible_px=self.visible_px * factor,
             margin_px=round(self.margin_px * factor),
             match_px=self.match_px * factor,
+            pixel_size=self.pixel_size / factor,
         )
 
 
@@ -69,6 +72,7 @@ SPECIMENS = (
         match_px=27.0,
         valid=("15_43_48_0", "16_51_03_0"),
         test=("14_33_35_0", "14_57_34_0"),
+        pixel_size=1.77,
     ),
     Specimen(
         name="empiar10028",
@@ -78,6 +82,7 @@ SPECIMENS = (
         match_px=13.75,
         valid=("064_10028",),
         test=("065_10028",),
+        pixel_size=5.36,
     ),
     Specimen(
         name="apoferritin",
@@ -87,6 +92,7 @@ SPECIMENS = (
         match_px=16.0,
         valid=("05.31.00",),
         test=("04.36.57",),
+        pixel_size=1.86,
     ),
 )
 

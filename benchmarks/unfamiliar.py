@@ -8,18 +8,24 @@ DATA as in `specimens.py`. A factor multiplies the diameter of the annotated dis
 are judged at the default threshold of the model and at the best threshold of the micrograph. Dice is that of
 discs of the annotated diameter. Beside the models stands a difference of Gaussians: `dog-fixed` with the
 settings that were the best on EMPIAR-10017, and `dog-tuned` with widths, distance and threshold from the
-training micrographs of the same specimen at the right diameter. Rows that RESULTS has are not made again.
+training micrographs of the same specimen at the right diameter. `topaz` is Topaz's pretrained detector, a
+program in an environment of its own (`pip install topaz-em`; `--topaz` names it), on images of eight angstrom
+per pixel, as its manual says, with its default threshold of 0. Rows that RESULTS has are not made again.
 SIMULATED is a folder of `cryoseg simulate micrographs`.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import json
+import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import torch
 from dog_baseline import APART, FINE, WIDE, candidates
@@ -41,6 +47,8 @@ FACTORS = (0.6, 0.75, 0.85, 1.0, 1.2, 1.33, 1.5)
 DOG_PIXELS = 27.0  # diameter of a particle in the shrunk image, as in dog_baseline.py
 FIXED = (0.18, 0.25, 0.5, 2.05)  # widths, distance and threshold that were the best on EMPIAR-10017
 DOGS = ("dog-fixed", "dog-tuned")
+TOPAZ = "topaz"
+TOPAZ_ANGSTROM = 8.0  # pixel size of the images that its detector was trained on
 
 Found = tuple[np.ndarray, np.ndarray]  # places (n, 2) and scores (n,)
 Picker = Callable[[np.ndarray, float], Found]
@@ -102,6 +110,24 @@ def model_picker(name: str) -> tuple[Callable[[np.ndarray, float, object], Found
     return pick, score_threshold(MicrographPickConfig(particle_diameter_px=100.0), model.recipe)
 
 
+def topaz(image: np.ndarray, specimen: Specimen, factor: float, program: str) -> Found:
+    """Picks of Topaz's pretrained detector."""
+    scale = specimen.pixel_size / TOPAZ_ANGSTROM
+    shape = tuple(round(side * scale) for side in image.shape)
+    with tempfile.TemporaryDirectory() as folder:
+        raw, normal, table = (Path(folder) / name for name in ("image.mrc", "normal", "picks.txt"))
+        mrcfile.write(raw, resample_image(image, shape))
+        radius = str(max(2, round(factor * specimen.visible_px * scale / 2)))
+        # A low threshold: the choice is made here.
+        extract = ["extract", "-m", "resnet16_u64", "-r", radius, "-t", "-6", "-o", str(table)]
+        for options in (["normalize", "-o", str(normal), str(raw)], [*extract, str(normal / raw.name)]):
+            subprocess.run([program, *options, "-d", "-1"], check=True, capture_output=True)
+        with table.open() as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+    found = np.array([[float(row[key]) for key in ("y_coord", "x_coord", "score")] for row in rows])
+    return rescale_points(found[:, :2], np.array(image.shape) / shape), found[:, 2]
+
+
 def simulated_fields(folder: Path) -> list[tuple[Field, Polarity]]:
     """Fields of simulated micrographs, each a specimen of its own."""
     fields = []
@@ -138,7 +164,8 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--models", nargs="*", default=(), help=f"models, or {' and '.join(DOGS)}")
+    parser.add_argument("--models", nargs="*", default=(), help=f"models, {TOPAZ}, {' and '.join(DOGS)}")
+    parser.add_argument("--topaz", default="topaz", help="its program")
     parser.add_argument("--factors", nargs="+", type=float, default=FACTORS)
     parser.add_argument("--roles", nargs="+", choices=(TRAIN, VALID, TEST), default=(TEST,))
     parser.add_argument("--specimens", nargs="*", default=[one.name for one in SPECIMENS])
@@ -158,10 +185,10 @@ def main() -> None:
         fields += simulated_fields(arguments.simulated)
     for name in () if arguments.table else arguments.models:
         settings: dict[str, tuple] = {}
-        picker = None if name in DOGS else model_picker(name)
+        picker = None if name in (*DOGS, TOPAZ) else model_picker(name)
         for field, polarity in fields:
             one = field.specimen
-            if name == "dog-tuned" and one.name == "simulated":
+            if name in ("dog-tuned", TOPAZ) and one.name == "simulated":
                 continue
             micrograph = read_micrograph(field.image)
             image = micrograph.data if polarity is Polarity.DARK else -micrograph.data
@@ -171,6 +198,8 @@ def main() -> None:
                 if picker is not None:
                     threshold = picker[1]
                     found = picker[0](micrograph, factor * one.diameter_px, polarity)
+                elif name == TOPAZ:
+                    threshold, found = 0.0, topaz(image, one, factor, arguments.topaz)
                 else:
                     if one.name not in settings:
                         tuned = name == "dog-tuned"

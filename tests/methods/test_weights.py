@@ -95,6 +95,7 @@ def test_hub_names_are_those_of_sam2():
 
 def test_names_and_groups():
     assert canonical_name("ETSAM-Stage1") == "etsam_stage1"
+    assert canonical_name("particle-empiar10017") == "particle_mixed"  # an earlier bundled model
     assert canonical_name("nothing") is None
     assert expand_names(["etsam", "etsam_stage2", "sam-vit-b"]) == [
         "etsam_stage1",

@@ -149,13 +149,6 @@ WEIGHTS: dict[str, Weights] = {
             purpose="bundled small SAM to adapt to particles, and to pick with",
             source="trained by this repository on simulated micrographs",
         ),
-        _ours(
-            "particle_empiar10017",
-            purpose="bundled particle picking, adapted to ten micrographs of beta-galactosidase "
-            "(EMPIAR-10017)",
-            source="particle_tiny, fine-tuned by this repository on micrographs that CryoSegNet (MIT) "
-            "prepared",
-        ),
         _etsam(1),
         _etsam(2),
         _sam("h", "H", md5="4b8939a88964f0f4ff5f5b2642c598a6", n_bytes=2_564_550_879),
@@ -191,10 +184,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "sam2.1": ("sam2.1_hiera_tiny", "sam2.1_hiera_small", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"),
 }
 
+# Names of earlier bundled models, and the key of what replaces each.
+REPLACED = {"particle_empiar10017": "particle_mixed"}
+
 
 def canonical_name(name: str) -> str | None:
     """Return the key of `WEIGHTS` for a name in any spelling or a file name; None if it is unknown."""
     plain = name.lower().replace("-", "_")
+    plain = REPLACED.get(plain, plain)
     for key, entry in WEIGHTS.items():
         if plain in {key, entry.file_name.lower().replace("-", "_")}:
             return key

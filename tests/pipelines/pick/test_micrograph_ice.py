@@ -31,7 +31,7 @@ def test_the_polygon_covers_the_dark_crystal(real_data: Path) -> None:
     assert np.median(image[inside]) < high
 
 
-@pytest.mark.parametrize("name", ["particle-mixed", "particle-tiny", "particle-empiar10017"])
+@pytest.mark.parametrize("name", ["particle-mixed", "particle-tiny"])
 def test_picks_on_the_crystal_are_a_tenth_as_dense_as_outside(name: str, real_data: Path) -> None:
     drawn = json.loads(POLYGON.read_text())
     micrograph = read_micrograph(real_data / drawn["image"])

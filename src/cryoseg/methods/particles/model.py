@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from cryoseg.methods.particles.fit import given_points
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam, enlarged, image_logits, tile_logits
-from cryoseg.methods.weights import GROUPS, canonical_name, require
+from cryoseg.methods.weights import GROUPS, REPLACED, canonical_name, require
 from cryoseg.types import BoolArray, FloatArray
 
 __all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]
@@ -213,6 +214,7 @@ def load_particle_model(
         If there is no such model, or its file cannot be used.
     """
     path = expand_home(name_or_path)
+    remarks: tuple[str, ...] = ()
     if not is_file(path):
         known = canonical_name(str(name_or_path))
         if known is None:
@@ -221,8 +223,11 @@ def load_particle_model(
                 f"give a .safetensors model file, or {', '.join(GROUPS['sam'])} for native SAM."
             )
         path = require(known, checkpoints_dir=checkpoints_dir)
+        if str(name_or_path).lower().replace("-", "_") in REPLACED:
+            remarks = (f"this model was replaced by {known.replace('_', '-')}, which is used instead",)
     if is_model_file(path):
         loaded = read_particle_file(path, base=base, checkpoints_dir=checkpoints_dir)
     else:
         loaded = import_checkpoint(path)
+    loaded = replace(loaded, remarks=(*loaded.remarks, *remarks))
     return ParticleModel(loaded, name=str(name_or_path), device=device, mode=mode)
