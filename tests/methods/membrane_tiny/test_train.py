@@ -33,6 +33,7 @@ from cryoseg.methods.membrane_tiny.train import (
 from cryoseg.methods.membranes import Pair, TrainingPairs, find_pairs, split_pairs
 from cryoseg.methods.model_file import read_model_metadata, read_model_tensors
 from cryoseg.methods.training.loop import TrainingError
+from cryoseg.methods.training.run import Runtime
 from cryoseg.types import Geometry
 
 
@@ -111,6 +112,18 @@ def test_from_pairs_to_a_model_file_with_its_recipe(data: Path, tmp_path: Path) 
     key = "image_encoder.stem.to_full.0.weight"
     assert first[key].dtype == torch.float16
     assert (first[key].shape[1], second[key].shape[1]) == (5, 16)
+
+
+def test_clips_that_processes_prepare_ahead_train_the_same_network(data: Path, tmp_path: Path) -> None:
+    pairs = material(split_pairs([str(data)], [], seed=0))
+    for workers in (0, 2):
+        assert train_stage(
+            tiny(1, 3), pairs, tmp_path / str(workers), runtime=Runtime(sample_workers=workers)
+        )
+    alone, ahead = (
+        torch.load(tmp_path / workers / "best.pt", weights_only=True)["model"] for workers in ("0", "2")
+    )
+    assert all(torch.equal(alone[name], ahead[name]) for name in alone)
 
 
 def test_a_killed_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ from cryoseg.methods.particles.fit import (
 from cryoseg.methods.particles.samples import (
     TileSampler,
     TrainingMicrograph,
-    ahead,
     draw_object_prompts,
     sample_squares,
     sample_tiles,
 )
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
+from cryoseg.methods.training.ahead import ahead
 from cryoseg.methods.training.learner import dice_by_threshold
 from cryoseg.methods.training.run import Runtime
 

@@ -136,6 +136,7 @@ class PairTraining(Settings):
     def runtime(self, verbosity: Verbosity) -> Iterator[Runtime]:
         """Start the processes of the training, of which only the first one prints."""
         from cryoseg.methods.device import select_device
+        from cryoseg.methods.training.ahead import workers_for
         from cryoseg.methods.training.processes import launch
         from cryoseg.methods.training.run import Runtime
 
@@ -145,7 +146,13 @@ class PairTraining(Settings):
             device = processes.fabric.device
         quiet = verbosity.quiet or not processes.first
         with replace(verbosity, quiet=quiet).console() as console:
-            yield Runtime(device=device, processes=processes, tensorboard=self.tensorboard, on_event=console)
+            yield Runtime(
+                device=device,
+                processes=processes,
+                tensorboard=self.tensorboard,
+                on_event=console,
+                sample_workers=workers_for(device, self.devices),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +172,9 @@ class ModelRun(Verbosity):
     def runtime(self) -> Iterator[Runtime]:
         """Yield the device and the receiver of the events of the training."""
         from cryoseg.methods.device import select_device
+        from cryoseg.methods.training.ahead import workers_for
         from cryoseg.methods.training.run import Runtime
 
+        device = select_device(self.device)
         with self.console() as console:
-            yield Runtime(device=select_device(self.device), on_event=console)
+            yield Runtime(device=device, on_event=console, sample_workers=workers_for(device))

@@ -35,6 +35,7 @@ from cryoseg.methods.membrane_tiny.network import (
 from cryoseg.methods.membranes import Pair, TrainingPairs, logits_folder, write_stage1_logits
 from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.sam.fine_sam2 import FineSam2
+from cryoseg.methods.training.ahead import ahead
 from cryoseg.methods.training.learner import Learner, best_threshold, dice_by_threshold
 from cryoseg.methods.training.loop import BEST, RUN_CONFIG
 from cryoseg.methods.training.processes import ALONE, Processes
@@ -132,8 +133,14 @@ def train_stage(
 
     part = processes.share(config.clip.batch)
 
+    def draw(step: int) -> tuple[NDArray[Any], ...]:
+        clips = sample_clips(volumes, config.clip, seed=config.loop.seed, step=step, part=part)
+        return tuple(values.numpy() for values in clips)
+
+    drawn = ahead(draw, runtime.sample_workers)
+
     def loss(step: int) -> Tensor:
-        images, labels = sample_clips(volumes, config.clip, seed=config.loop.seed, step=step, part=part)
+        images, labels = map(torch.from_numpy, drawn(step))
         return membrane_loss(network.track_clip(images.to(device)), labels.to(device), processes=processes)
 
     def validate(trained: nn.Module, step: int) -> float:

@@ -16,13 +16,13 @@ from cryoseg.core.grids.resample import rescale_points, tile_grid
 from cryoseg.methods.particles.samples import (
     TileSampler,
     TrainingMicrograph,
-    ahead,
     draw_object_prompts,
     sample_squares,
     sample_tiles,
 )
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
 from cryoseg.methods.prompt_sam.network import Points, PromptSam, tile_logits
+from cryoseg.methods.training.ahead import ahead
 from cryoseg.methods.training.learner import dice_by_threshold
 from cryoseg.methods.training.run import Runtime
 from cryoseg.types import FloatArray

@@ -5,9 +5,6 @@ All random choices of step n follow from (seed, n), so that a resumed run gets t
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,41 +168,6 @@ class TileSampler:
         # Under autocast on the CPU a blur may give another type.
         grey = tiles.grey.float().numpy()
         return grey, tiles.labels.sign().to(torch.int8).numpy(), share.numpy(), weight.numpy()
-
-
-def ahead(draw: Callable[[int], Any], workers: int) -> Callable[[int], Any]:
-    """Return `draw` with the results of the next steps prepared in forked processes; without workers, `draw`.
-
-    The processes share the memory of the data that `draw` holds.
-    """
-    if not workers:
-        return draw
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("fork"), initializer=_begin_worker, initargs=(draw,)
-    )
-    waiting: dict[int, Future[Any]] = {}
-
-    def next_result(step: int) -> Any:
-        for number in range(step, step + 2 * workers):
-            if number not in waiting:
-                waiting[number] = pool.submit(_draw_in_worker, number)
-        return waiting.pop(step).result()
-
-    return next_result
-
-
-_draw: Callable[[int], Any] | None = None
-
-
-def _begin_worker(draw: Callable[[int], Any]) -> None:
-    global _draw
-    _draw = draw
-    torch.set_num_threads(1)
-
-
-def _draw_in_worker(step: int) -> Any:
-    assert _draw is not None
-    return _draw(step)
 
 
 def shuffled(number: int, count: int, seed: int) -> int:

@@ -40,7 +40,7 @@ class Runtime:
     on_event
         Receiver of progress, notes and warnings.
     sample_workers
-        Number of forked processes that prepare the tiles of micrographs ahead; 0 for none.
+        Number of forked processes that prepare tiles or clips ahead; 0 for none.
     """
 
     device: torch.device = CPU
