@@ -23,6 +23,7 @@ from cryoseg.core.grids.resample import tile_grid
 from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.errors import WeightsError
 from cryoseg.events import Note
+from cryoseg.methods.cuda_graphs import replay_on_cuda
 from cryoseg.methods.membrane_tiny.clips import TrainingVolume, load_volume, sample_clips
 from cryoseg.methods.membrane_tiny.network import (
     CHANNELS,
@@ -35,6 +36,7 @@ from cryoseg.methods.membrane_tiny.network import (
 from cryoseg.methods.membranes import Pair, TrainingPairs, logits_folder, write_stage1_logits
 from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors, write_model_file
 from cryoseg.methods.sam.fine_sam2 import FineSam2
+from cryoseg.methods.sam.sam2_volume import REPLAYED
 from cryoseg.methods.training.ahead import ahead
 from cryoseg.methods.training.learner import Learner, best_threshold, dice_by_threshold
 from cryoseg.methods.training.loop import BEST, RUN_CONFIG
@@ -128,6 +130,7 @@ def train_stage(
     device, processes = runtime.device, runtime.processes
     network.to(device)
     validated = build_stage(config.stage, VALIDATION_TILE).eval().to(device)
+    replay_on_cuda(validated, *REPLAYED)
     volumes = _load(data, data.training, "reading training volumes", runtime)
     held_out = _load(data, data.held_out, "reading validation volumes", runtime)
 
@@ -277,7 +280,9 @@ def best_network(run: Path, stage: int, device: torch.device = CPU) -> FineSam2:
     require_run(run)
     network = build_stage(stage, VALIDATION_TILE)
     load_strict(network, load_start(run / BEST, stage), run / BEST)
-    return network.to(device).eval()
+    network.to(device).eval()
+    replay_on_cuda(network, *REPLAYED)
+    return network
 
 
 def write_logits_of_run(
