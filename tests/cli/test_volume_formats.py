@@ -130,3 +130,18 @@ def test_a_file_without_voxel_size_is_named_with_the_mend(logits: np.ndarray, tm
     outcome = CliRunner().invoke(app, refused)
     assert outcome.exit_code != 0
     assert "--pixel-size" in outcome.output
+
+
+@pytest.mark.parametrize("output_format", ["zarr", "tiff"])
+def test_a_scene_shows_the_components_of_masks_in_other_formats(
+    logits: np.ndarray, tmp_path: Path, output_format: str
+) -> None:
+    source, out = tmp_path / "a.mrc", tmp_path / "out"
+    write_logits(source, -logits, Geometry(voxel_size=(VOXEL,) * 3), label="x")
+    run("segment", source, "-o", out, "--device", "cpu", "--chimerax", "--output-format", output_format)
+    scene = (out / "a_membrane.cxc").read_text()
+    (mask,) = (path.name for path in out.glob("a_membrane_mask.*"))
+    assert f"# {mask} is no MRC file; convert it to see it here.\n" in scene
+    assert 'open "a_membrane_components.mrc" format mrc\n' in scene
+    components = read_mask(out / "a_membrane_components.mrc").data
+    np.testing.assert_array_equal(components > 0, read_mask(out / mask).data > 0)

@@ -10,12 +10,17 @@ import sys
 
 import click
 
-_INPUTS = {"segment": "tomogram", "pick": "tomogram", "postprocess": "segmentation"}
+_INPUTS = {
+    "segment": "tomogram",
+    "pick": "tomogram",
+    "postprocess": "segmentation",
+    "measure": "segmentation",
+}
 
 
 @click.group()
 def cryoseg() -> None:
-    """Segment and pick with cryoseg, and store the results in the project."""
+    """Segment, pick and measure with cryoseg, and store the results in the project."""
 
 
 def _command(name: str, kind: str) -> click.Command:

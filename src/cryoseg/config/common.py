@@ -236,7 +236,7 @@ class StoredOutputs(VolumeOutputs):
 
     copick: str | None = setting(
         None,
-        help="Store the result in the copick project of the inputs too, as a segmentation or as picks.",
+        help="Store the result in the copick project of the inputs too, as a segmentation, picks or a mesh.",
         metavar="NAME:USER/SESSION",
         shown="none",
     )

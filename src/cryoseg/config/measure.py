@@ -10,7 +10,7 @@ from pathlib import Path
 from cryoseg.config.common import (
     ComponentChoice,
     Mode0,
-    VolumeOutputs,
+    StoredOutputs,
     logit_threshold_setting,
     mode0_setting,
     overwrite_setting,
@@ -100,7 +100,7 @@ class MeasureConfig(ComponentChoice):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureOutputs(VolumeOutputs):
+class MeasureOutputs(StoredOutputs):
     """What is written beside the table and the page."""
 
     labels: bool = setting(False, help="Write the numbers of the components as a volume.")

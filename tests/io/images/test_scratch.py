@@ -1,7 +1,10 @@
-"""Large volumes of chunked formats are read without holding them in memory."""
+"""Large volumes of chunked and compressed formats are read without holding them in memory."""
 
 from __future__ import annotations
 
+import errno
+import gzip
+import io
 import subprocess
 import sys
 import textwrap
@@ -42,7 +45,14 @@ def write_tiles(path: Path, data: np.ndarray) -> Path:
     return path
 
 
-@pytest.mark.parametrize("write", [write_zarr, write_hdf5, write_tiles])
+def write_packed(path: Path, data: np.ndarray) -> Path:
+    write_logits(path.with_suffix(".mrc"), data, Geometry(), label="x")
+    path = path.with_suffix(".mrc.gz")
+    path.write_bytes(gzip.compress(path.with_suffix("").read_bytes(), 1))
+    return path
+
+
+@pytest.mark.parametrize("write", [write_zarr, write_hdf5, write_tiles, write_packed])
 def test_blocks_give_the_same_voxels_as_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, np.ndarray], Path]
 ) -> None:
@@ -82,7 +92,20 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         read_tomogram(path)
 
 
-@pytest.mark.parametrize("write", [write_zarr, write_hdf5, write_tiles])
+def test_a_disk_that_fills_up_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_packed(tmp_path / "v", np.zeros(SHAPE, np.float32))
+    monkeypatch.setattr(scratch, "IN_MEMORY_BYTES", 1000)
+
+    class Full(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(scratch.tempfile, "TemporaryFile", lambda **options: Full())
+    with pytest.raises(InputError, match="Set TMPDIR to a folder with more"):
+        read_tomogram(path)
+
+
+@pytest.mark.parametrize("write", [write_zarr, write_hdf5, write_tiles, write_packed])
 def test_memory_does_not_grow_with_the_volume(
     tmp_path: Path, write: Callable[[Path, np.ndarray], Path]
 ) -> None:

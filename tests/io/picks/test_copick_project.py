@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,11 @@ def run(folder: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def require_command_of_copick() -> None:
+    if not [one for one in entry_points(group="copick.inference.commands") if one.name == "cryoseg"]:
+        pytest.skip("the installed cryoseg declares no command of copick")
 
 
 def test_tomograms_are_found_by_run_type_and_voxel_size(project: Path) -> None:
@@ -177,7 +183,9 @@ def test_picks_are_stored_in_angstrom(project: Path) -> None:
     assert run_of(project, "TS_1").get_picks(object_name="ribosome") == []
 
 
-def test_pick_stores_the_picks_that_it_writes(project: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def detector(tmp_path: Path) -> Path:
+    """An untrained model that finds picks anywhere."""
     torch = pytest.importorskip("torch")
     from cryoseg.config.cet_pick import Arch, Specimen, ZPool
     from cryoseg.methods.cet_pick.detector import DetectorSettings, save_detector
@@ -193,24 +201,70 @@ def test_pick_stores_the_picks_that_it_writes(project: Path, tmp_path: Path) -> 
         z_pool=ZPool.MEAN,
         score_threshold=0.0,
     )
-    save_detector(tmp_path / "m.safetensors", build(settings.arch).state_dict(), settings, {})
-    run(
-        tmp_path,
-        *("cryoseg", "pick", f"copick://{project.name}?run=TS_1&tomogram=wbp@12", "-m", "m.safetensors"),
-        *("-f", "csv", "--max-picks", "5", "--copick", "ribosome:cryoseg/1", "-q", "--no-preview"),
-    )
+    path = tmp_path / "m.safetensors"
+    save_detector(path, build(settings.arch).state_dict(), settings, {})
+    return path
+
+
+@pytest.mark.parametrize("through_copick", [False, True])
+def test_pick_stores_the_picks_that_it_writes(
+    project: Path, detector: Path, tmp_path: Path, *, through_copick: bool
+) -> None:
+    options = ("-m", detector.name, "-f", "csv", "--max-picks", "5", "-q", "--no-preview")
+    target = "ribosome:cryoseg/1"
+    if through_copick:
+        require_command_of_copick()
+        inputs = ("-c", project.name, "-r", "TS_1", "-i", "wbp@12", "-o", target)
+        run(tmp_path, "copick.cli.cli", "inference", "cryoseg", "pick", *inputs, *options)
+    else:
+        uri = f"copick://{project.name}?run=TS_1&tomogram=wbp@12"
+        run(tmp_path, "cryoseg", "pick", uri, *options, "--copick", target)
     (stored,) = run_of(project, "TS_1").get_picks(object_name="ribosome", user_id="cryoseg")
     table = np.genfromtxt(tmp_path / "TS_1_wbp_particles.csv", delimiter=",", names=True)
     expected = np.stack([table["x"], table["y"], table["z"]], axis=1) * 12
     assert len(expected) == 5
     np.testing.assert_allclose(stored.numpy()[0], expected, atol=0.06)
+    assert run_of(project, "TS_2").get_picks(object_name="ribosome") == []
+
+
+def test_mid_surfaces_are_stored_as_a_mesh(project: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fast_simplification")
+    mask = np.zeros((32, 64, 64), np.uint8)
+    mask[:, 20:23] = 1  # a flat membrane in the middle of which y is 21
+    run_of(project, "TS_1").new_segmentation(12.0, "membrane", "0", user_id="someone").from_numpy(mask)
+    source = f"copick://{project.name}?segmentation=membrane:someone/0@12"
+    arguments = ("cryoseg", "measure", source, "--copick", "membrane:cryoseg/1", "-o", "out", "-q")
+    run(tmp_path, *arguments)
+    (stored,) = run_of(project, "TS_1").get_meshes(object_name="membrane", user_id="cryoseg", session_id="1")
+    vertices = np.concatenate([one.vertices for one in stored.mesh.geometry.values()])
+    np.testing.assert_allclose(vertices[:, 1], 21 * 12, atol=2)
+    assert vertices[:, 2].max() > 29 * 12  # z is the last coordinate
+    assert vertices[:, 0].max() > 61 * 12
+    record = json.loads(next((tmp_path / "out").glob("*_measures.json")).read_text())
+    assert record["copick"] == f"copick://{project}?mesh=membrane:cryoseg/1"
+    again = subprocess.run(
+        [sys.executable, "-m", *arguments[:-2], "other"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode != 0
+    assert "has mesh membrane:cryoseg/1 already" in "".join((again.stdout + again.stderr).split("\n"))
+
+
+def test_a_project_on_another_computer_is_refused(project: Path) -> None:
+    about = {**json.loads(project.read_text()), "overlay_root": "memory://cryoseg-test"}
+    about["overlay_fs_args"] = {}
+    project.write_text(json.dumps(about))
+    spacing = copick.from_file(str(project)).new_run("TS_9").new_voxel_spacing(12.0)
+    spacing.new_tomogram("wbp").from_numpy(np.zeros((4, 8, 8), np.float32))
+    with pytest.raises(InputError, match=r"run TS_9 lies on memory.*copick sync tomograms -c .*config\.json"):
+        find_members(f"copick://{project}?tomogram=wbp@12")
 
 
 def test_copick_calls_cryoseg(project: Path, tmp_path: Path) -> None:
-    from importlib.metadata import entry_points
-
-    if not [one for one in entry_points(group="copick.inference.commands") if one.name == "cryoseg"]:
-        pytest.skip("the installed cryoseg declares no command of copick")
+    require_command_of_copick()
     mask = np.zeros((12, 64, 64), np.uint8)
     mask[:, 10, :] = 1
     run_of(project, "TS_1").new_segmentation(12.0, "membrane", "0", user_id="someone").from_numpy(mask)

@@ -18,6 +18,7 @@ from cryoseg.errors import InputError, OutputError
 from cryoseg.io.images.mrc_bytes import read_signedness
 from cryoseg.io.images.mrc_header import HEADER_BYTES, MrcHeader, parse_header
 from cryoseg.io.images.mrc_output import build_header
+from cryoseg.io.images.scratch import hold_bytes
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import ExtendedHeader, Geometry, Tomogram
 
@@ -128,6 +129,27 @@ def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         ) from error
 
 
+def compressed_shape(path: Path) -> tuple[int, ...] | None:
+    """Return the shape (z, y, x) in the header of a compressed file; None if the file is not compressed.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is no MRC file.
+    """
+    try:
+        with path.open("rb") as file:
+            opener = _OPENERS.get(file.read(3))
+        if opener is None:
+            return None
+        with opener(path, "rb") as stream:
+            block = stream.read(HEADER_BYTES)
+    except (EOFError, OSError, zlib.error) as error:
+        raise _damaged(path, error) from error
+    header = parse_header(block, path=path, mode0=Mode0.SIGNED, file_bytes=None)
+    return tuple(header.stored_shape[axis] for axis in header.axes)
+
+
 def write_mrc(path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, label: str) -> None:
     """Write an MRC2014 volume with its extended header, as `cryoseg.io.images.volumes.Writer` describes.
 
@@ -203,12 +225,10 @@ def _read_plain(path: Path, mode0: Mode0) -> Tomogram:
 
 def _read_compressed(path: Path, mode0: Mode0, opener: Any) -> Tomogram:
     with opener(path, "rb") as stream:
-        block = _read_up_to(stream, HEADER_BYTES)
-        header = parse_header(bytes(block), path=path, mode0=mode0, file_bytes=None)
+        header = parse_header(stream.read(HEADER_BYTES), path=path, mode0=mode0, file_bytes=None)
         warnings = list(header.warnings)
-        # Memory grows with the content of the stream, so that large sizes in a damaged header do not
-        # allocate memory.
-        body = _read_up_to(stream, header.extended_bytes + header.data_bytes)
+        # Room grows with the content of the stream, so that large sizes in a damaged header allocate nothing.
+        body = hold_bytes(_chunks(stream, header.extended_bytes + header.data_bytes), path)
         # The checksum is verified when the end of the stream is read.
         surplus = sum(len(chunk) for chunk in _chunks(stream, _LARGEST_SURPLUS))
         if surplus > 0:
@@ -216,8 +236,8 @@ def _read_compressed(path: Path, mode0: Mode0, opener: Any) -> Tomogram:
                 f"The file is {surplus} bytes or more longer than its header says; the rest is ignored."
             )
     offset = _extended_bytes(header, len(body), path, warnings)
-    extended = _extended(bytes(body[:offset]) if header.is_extended_kept else b"", header)
-    stored = np.frombuffer(body, np.uint8, header.data_bytes, offset)
+    extended = _extended(body[:offset].tobytes() if header.is_extended_kept else b"", header)
+    stored = body[offset : offset + header.data_bytes]
     return _tomogram(_decode(stored, header), header, extended, path, warnings)
 
 
@@ -226,13 +246,6 @@ def _chunks(stream: IO[bytes], count: int) -> Iterator[bytes]:
     while count > 0 and (chunk := stream.read(min(_CHUNK, count))):
         count -= len(chunk)
         yield chunk
-
-
-def _read_up_to(stream: IO[bytes], count: int) -> bytearray:
-    buffer = bytearray()
-    for chunk in _chunks(stream, count):
-        buffer += chunk
-    return buffer
 
 
 def _extended_bytes(header: MrcHeader, available: int, path: Path, warnings: list[str]) -> int:

@@ -1,14 +1,16 @@
-"""Memory or temporary files for volumes of chunked formats, which are decompressed by blocks."""
+"""Memory or temporary files for volumes that are decompressed by blocks."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +55,58 @@ def make_room(shape: Sequence[int], dtype: np.dtype[Any], path: Path) -> NDArray
     folder = Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise InputError(
-            f"{path}: is decompressed into a temporary file of {size / GIB:.1f} GiB, and {folder} has "
-            f"{free / GIB:.1f} GiB. Set TMPDIR to a folder with more, or convert the volume to MRC."
-        )
+        raise _too_large(path, size, free)
     with tempfile.TemporaryFile(prefix="cryoseg-", dir=folder) as file:
         file.truncate(size)
         return np.asarray(np.memmap(file, dtype, mode="r+", shape=tuple(shape)))
+
+
+def hold_bytes(chunks: Iterable[bytes], path: Path) -> NDArray[np.uint8]:
+    """Return the bytes of a stream of unknown length.
+
+    They are in memory, or for a large stream mapped from a temporary file without a name.
+
+    Parameters
+    ----------
+    chunks
+        Pieces of the stream.
+    path
+        File of the volume, for messages.
+
+    Raises
+    ------
+    InputError
+        If the disk has too little room.
+    """
+    held, size = bytearray(), 0
+    with contextlib.ExitStack() as stack:
+        file: IO[bytes] | None = None
+        for chunk in chunks:
+            size += len(chunk)
+            if size <= IN_MEMORY_BYTES:
+                held += chunk
+                continue
+            try:
+                if file is None:
+                    file = stack.enter_context(tempfile.TemporaryFile(prefix="cryoseg-"))
+                    file.write(held)
+                file.write(chunk)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                folder = tempfile.gettempdir()
+                raise _too_large(path, size, shutil.disk_usage(folder).free) from error
+        if file is None:
+            return np.frombuffer(held, np.uint8)
+        file.flush()
+        return np.asarray(np.memmap(file, np.uint8, mode="r+"))
+
+
+def _too_large(path: Path, size: int, free: int) -> InputError:
+    return InputError(
+        f"{path}: is decompressed into a temporary file of {size / GIB:.1f} GiB, and {tempfile.gettempdir()} "
+        f"has {free / GIB:.1f} GiB. Set TMPDIR to a folder with more, or convert the volume to MRC."
+    )
 
 
 def blocks(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterator[tuple[slice, ...]]:

@@ -11,6 +11,7 @@ import numpy as np
 from cryoseg.config import Mode0
 from cryoseg.errors import CryosegError
 from cryoseg.io.images.hdf5 import hdf5_shape, read_hdf5
+from cryoseg.io.images.mrc import compressed_shape, read_mrc
 from cryoseg.io.images.omezarr import omezarr_shape, read_omezarr
 from cryoseg.io.images.tiff import read_tiff, tiff_shape
 from cryoseg.io.images.volumes import READERS, Reader, known_suffix, refuse_unreadable
@@ -29,16 +30,18 @@ def planned_shape(path: Path) -> tuple[int, ...] | None:
     Returns
     -------
     tuple of int or None
-        None if the whole file is compressed (.gz, .bz2) or held in memory, or if it cannot be read.
+        None if the volume is held in memory, or if it cannot be read.
     """
     suffix = (known_suffix(path) or "").lower()
-    if suffix not in READERS or suffix.endswith((".gz", ".bz2")):
+    if suffix not in READERS:
         return None
     try:
         refuse_unreadable(path)
         reader = READERS[suffix]
         if reader in _SHAPES:
             return _SHAPES[reader](path)
+        if reader is read_mrc and (shape := compressed_shape(path)) is not None:
+            return shape
         # A fixed mode of bytes, since detecting it would read the file.
         data = reader(path, mode0=Mode0.SIGNED).data
     except CryosegError:

@@ -1,4 +1,4 @@
-"""Tomograms and segmentations of copick projects as inputs, and segmentations and picks as outputs.
+"""Tomograms and segmentations of copick projects as inputs; segmentations, picks and meshes as outputs.
 
 copick needs an older zarr than most programs, so it is a package of the extra `copick` and is imported
 where a project is named.
@@ -84,7 +84,7 @@ class CopickOutput:
     config
         Configuration of the project.
     name, user, session
-        Name of the pickable object, and user and session of the new segmentation or picks.
+        Name of the pickable object, and user and session of the new segmentation, picks or mesh.
     overwrite
         Whether those of the same names are replaced.
     """
@@ -136,7 +136,7 @@ class CopickOutput:
         )
 
     def uri(self, kind: str) -> str:
-        """Return the text that `parse` reads without inputs; `kind` is `segmentation` or `picks`."""
+        """Return the text that `parse` reads without inputs; `kind` is that of `check`."""
         return f"{COPICK_SCHEME}{self.config}?{kind}={self.name}:{self.user}/{self.session}"
 
     def check(self, path: Path, kind: str) -> None:
@@ -147,7 +147,7 @@ class CopickOutput:
         path
             The input.
         kind
-            `segmentation` or `picks`.
+            `segmentation`, `picks` or `mesh`.
 
         Raises
         ------
@@ -168,6 +168,8 @@ class CopickOutput:
         found = project.root.get_run(run)
         if kind == "picks":
             exists = found.get_picks(object_name=self.name, **owner)
+        elif kind == "mesh":
+            exists = found.get_meshes(object_name=self.name, **owner)
         else:
             exists = found.get_segmentations(name=self.name, voxel_size=size, **owner)
         if exists:
@@ -229,6 +231,28 @@ class CopickOutput:
         except (OSError, ValueError) as error:
             raise OutputError(f"{self.config}: copick cannot store the picks ({error}).") from error
 
+    def write_mesh(self, path: Path, mesh: Path) -> None:
+        """Store a GLB file, in angstrom from the center of the first voxel, as the mesh of an input.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be stored.
+        """
+        import trimesh
+
+        run, _ = self._place(path)
+        try:
+            stored = (
+                _Project(self.config)
+                .root.get_run(run)
+                .new_mesh(self.name, self.session, user_id=self.user, exist_ok=True)
+            )
+            stored.mesh = trimesh.load(mesh, file_type="glb")
+            stored.store()
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{self.config}: copick cannot store the mesh ({error}).") from error
+
     def _place(self, path: Path) -> tuple[str, float]:
         """Return run and voxel size of an input."""
         found = COPICK_MEMBER.search(path.absolute().as_posix())
@@ -273,8 +297,9 @@ class _Project:
                 protocols = np.atleast_1d(store.fs.protocol).tolist()
                 if not {"file", "local"} & set(protocols):
                     raise InputError(
-                        f"{self._config}: the {kind} of run {run} lies on {protocols[0]}. Copy it to a local "
-                        "project with `copick sync` first."
+                        f"{self._config}: the {kind} of run {run} lies on {protocols[0]}, not on a local "
+                        f"disk. Copy it to a local project with `copick sync {kind}s -c {self._config} "
+                        "--target-config LOCAL.json`."
                     )
                 yield Path(store.fs._strip_protocol(store.path))
         except ValueError as error:

@@ -30,7 +30,7 @@ def tell_plan(
     Parameters
     ----------
     items
-        Inputs; those whose whole file is compressed are left out.
+        Inputs; those that cannot be read are left out.
     need
         Function from a shape to the bytes that are needed at each of `MEMORY_LEVELS`.
     workers

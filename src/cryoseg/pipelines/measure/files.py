@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from cryoseg.io.images.volumes import (
 from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs, stem
 from cryoseg.io.meshes import require_mesh_libraries, write_mesh
 from cryoseg.io.outputs import make_folder
+from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.records import hash_file
 from cryoseg.pipelines.batches.finished import Done, Job, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
@@ -75,7 +77,7 @@ def measure_files(
     CryosegError
         If a library for the meshes or the tomogram is missing, or the output folder cannot be made.
     """
-    if written.mesh:
+    if written.mesh or written.copick is not None:
         require_mesh_libraries()
     if not batch.is_dry:
         make_folder(output_dir)
@@ -83,6 +85,8 @@ def measure_files(
     stems = output_stems([item.path for item in items if item.is_new])
     sizes = listed_pixel_sizes(items)
     tomograms = _match_tomograms(items, config.tomogram)
+    project = copick_output(written.copick, inputs, overwrite=written.overwrite)
+    stored = {} if project is None else {"copick": project.uri("mesh")}
 
     def own(path: Path) -> MeasureConfig:
         return replace(config, pixel_size=config.pixel_size or sizes.get(path))
@@ -104,23 +108,38 @@ def measure_files(
                 "mesh_fraction": written.mesh_fraction,
                 "output_format": written.output_format,
                 "tomogram": {"sha256": hash_file(density)} if density is not None else None,
+                **stored,
             },
             options={
                 "inputs": [path.absolute()],
                 "tomogram": density.absolute() if density is not None else None,
                 "pixel-size": own(path).pixel_size,
                 "picks": config.picks.absolute() if config.picks is not None else None,
+                **stored,
             },
         )
 
+    def examine(path: Path) -> None:
+        if project is not None:
+            project.check(path, "mesh")
+        _read(path, own(path), on_event)
+
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
-        return _measure_file(path, outputs, own(path), written, tomograms.get(path), on_event)
+        if project is None:
+            return _measure_file(path, outputs, own(path), written, tomograms.get(path), on_event)
+        project.check(path, "mesh")
+        with tempfile.TemporaryDirectory() as folder:
+            mesh = Path(folder) / "mesh.glb"
+            named = {**outputs, "copick": mesh}
+            done = _measure_file(path, named, own(path), written, tomograms.get(path), on_event)
+            project.write_mesh(path, mesh)
+        return done
 
     return run_batch(
         items,
         work,
         plan=plan,
-        examine=lambda path: _read(path, own(path), on_event),
+        examine=examine,
         batch=replace(batch, overwrite=written.overwrite),
         on_event=on_event,
     )
@@ -338,11 +357,15 @@ def _write_meshes(
     outputs: Mapping[str, Path], measured: Measured, source: Tomogram, written: MeasureOutputs
 ) -> None:
     surfaces = [one for one in measured.surfaces if one is not None]
-    if not written.mesh:
+    targets = [(outputs[f"mesh_{kind}"], source.geometry) for kind in written.mesh]
+    if "copick" in outputs:  # copick ignores the origin of a tomogram
+        targets.append((outputs["copick"], replace(source.geometry, origin=(0.0, 0.0, 0.0))))
+    if not targets:
         return
     if not surfaces:
         raise InputError(
-            f"{source.source}: no component is a sheet, so that there is no mesh to write. Leave out --mesh."
+            f"{source.source}: no component is a sheet, so that there is no mesh to write. Leave out --mesh "
+            "and --copick."
         )
     values = {}
     if any(one is not None for one in measured.densities):
@@ -353,7 +376,5 @@ def _write_meshes(
                 if surface is not None and leaflets is not None
             ]
         )
-    for kind in written.mesh:
-        write_mesh(
-            outputs[f"mesh_{kind}"], surfaces, source.geometry, values=values, keep=written.mesh_fraction
-        )
+    for path, geometry in targets:
+        write_mesh(path, surfaces, geometry, values=values, keep=written.mesh_fraction)
