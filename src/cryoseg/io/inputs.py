@@ -353,8 +353,8 @@ class _Finder:
         except InputError as error:
             yield InputItem(path=path, error=str(error))
             return
-        # RELION writes names relative to the project, below which the STAR file lies.
-        folders = [*path.parents, *path.absolute().parents, Path()]
+        # RELION writes names relative to the project, below which the STAR file, or what it links to, lies.
+        folders = [*path.parents, *path.absolute().parents, *path.resolve().parents, Path()]
         for image in images:
             folder = next((folder for folder in folders if is_file(folder / image.name)), None)
             if folder is None:

@@ -69,7 +69,11 @@ def test_pixel_size_of_a_tomogram_is_that_of_the_tilt_series_times_the_binning(t
         (OPTICS + MICROGRAPHS + "a.mrc 1\na.mrc 2\n", "a.mrc the pixel sizes 3.54 A and 1.77 A"),
         (OPTICS, "names no images"),
         ("data_global\n\nloop_\n_rlnTomoName #1\nTS_01\n", "names no images"),
-        (OPTICS + MICROGRAPHS + "a b.mrc 1\n", "has 3 values for 2 columns"),
+        (
+            OPTICS + MICROGRAPHS + "a b.mrc 1\n",
+            "has 3 values for 2 columns; a value with blanks needs quotes",
+        ),
+        (OPTICS + MICROGRAPHS, "its table has no rows"),
     ],
 )
 def test_bad_lists_get_one_sentence(tmp_path, text, words):
@@ -93,3 +97,19 @@ def test_names_are_relative_to_the_first_folder_above_the_list_in_which_they_exi
     assert [item.error is None for item in items] == [True, False, True]
     assert items[2].listed.project == project
     assert listed_pixel_sizes(items) == {project / "rec/TS_03.mrc": 8.0, project / "rec/TS_01.mrc": 10.0}
+
+
+def test_a_link_to_a_list_finds_the_project_of_the_list(tmp_path):
+    project = tmp_path / "project"
+    star = project / "Select" / "job004" / "micrographs.star"
+    for file, text in ((star, NAMES_ONLY.replace("a.mrc", "m/a.mrc")), (project / "m" / "a.mrc", "x")):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.star").symlink_to(star)
+    (tmp_path / "good").symlink_to(star.parent)
+    for given in ("elsewhere/mine.star", "good/micrographs.star"):
+        (item,) = resolve_inputs([tmp_path / given])
+        assert item.error is None
+        assert item.path.resolve() == project / "m" / "a.mrc"
+        assert item.listed.project == project

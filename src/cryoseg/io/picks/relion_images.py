@@ -54,6 +54,8 @@ def read_image_list(path: Path) -> list[ListedImage]:
                 raise InputError(
                     f"{path}: gives {name} the pixel sizes {found.pixel_size:g} A and {size:g} A. Correct it."
                 )
+    if not listed:
+        raise InputError(f"{path}: its table has no rows, so that it names no images. Give another list.")
     return list(listed.values())
 
 

@@ -93,7 +93,10 @@ def _tables(lines: Sequence[tuple[int, list[str]]]) -> Iterator[tuple[str, pd.Da
             while at < len(lines) and not _ends_loop(lines[at][1], len(columns)):
                 number, words = lines[at]
                 if len(words) != len(columns):
-                    raise ValueError(f"line {number} has {len(words)} values for {len(columns)} columns")
+                    hint = "; a value with blanks needs quotes" if len(words) > len(columns) else ""
+                    raise ValueError(
+                        f"line {number} has {len(words)} values for {len(columns)} columns{hint}"
+                    )
                 rows.append(words)
                 at += 1
             yield name, pd.DataFrame(rows, columns=columns, dtype=object)

@@ -77,7 +77,8 @@ def write_joint_files(
             if len(stars) >= (1 if is_set else 2):
                 join_stars({star: names[path] for path, star in stars.items()}, output)
     if outputs.relion:
-        project = next((item.listed.project for item in items if item.listed is not None), Path())
+        entries = (item.listed for item in items if item.listed is not None)
+        project = next((one.project for one in entries if not Path(one.name).is_absolute()), Path())
         index = folder / (IMPORT_INDEX if is_deep else AUTOPICK)
         with lock(index, on_wait=lambda: None):
             if is_deep:
