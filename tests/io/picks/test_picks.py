@@ -232,6 +232,26 @@ def test_one_tomogram_formats_refuse_several(tmp_path: Path) -> None:
         write_picks(tmp_path / "a.mod", {"a": PICKS, "b": PICKS}, FRAME, flavor=PickFormat.MOD)
 
 
+def test_the_binning_in_a_tomograms_star_gives_the_voxel_size_of_every_tomogram(tmp_path: Path) -> None:
+    columns = ("Name", "TiltSeriesPixelSize", "TomogramBinning", "SizeX", "SizeY", "SizeZ")
+    rows = "TS_1 1.5 8 256 256 32\nTS_2 1.75 8 256 256 32\n"
+    listed = tmp_path / "tomograms.star"
+    listed.write_text("data_global\n\nloop_\n" + "".join(f"_rlnTomo{one}\n" for one in columns) + rows)
+    picks = tmp_path / "particles.star"
+    picks.write_text(
+        "data_particles\n\nloop_\n_rlnTomoName\n_rlnCenteredCoordinateXAngst\n_rlnCenteredCoordinateYAngst\n"
+        "_rlnCenteredCoordinateZAngst\nTS_1 12 24 0\nTS_2 12 24 0\n"
+    )
+    found = read_picks(picks, PickFrame(relion=read_tomograms_star(listed)))
+    # (12 A / 1.5 A + 127 pixels) / 8, and so on; N / 2 - 1 pixels are 127 and 15.
+    np.testing.assert_allclose(found["TS_1"].centers, [[15 / 8, 143 / 8, 135 / 8]])
+    np.testing.assert_allclose(found["TS_2"].centers[0, 1:], [(24 / 1.75 + 127) / 8, (12 / 1.75 + 127) / 8])
+    assert [one.pixel_size for one in found.values()] == [12, 14]
+    # The option wins.
+    told = read_picks(picks, PickFrame(relion=read_tomograms_star(listed), voxel_size=6.0))
+    np.testing.assert_allclose(told["TS_1"].centers, [[15 / 4, 143 / 4, 135 / 4]])
+
+
 def test_tomograms_star_gives_frames_by_name_and_by_file(tmp_path: Path) -> None:
     path = tmp_path / "tomograms.star"
     path.write_text(

@@ -24,7 +24,7 @@ LARGEST_SIDE = 1_000_000  # pixels
 _NAME = "rlnTomoName"
 _PIXEL = "rlnTomoTiltSeriesPixelSize"
 _SIZES = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")
-_VOLUME = "rlnTomoReconstructedTomogram"
+_VOLUME, _BINNING = "rlnTomoReconstructedTomogram", "rlnTomoTomogramBinning"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,15 @@ class RelionFrame:
         Origin of the coordinates of RELION 5.
     name
         `rlnTomoName`; an empty one stands for the name of the tomogram.
+    voxel_size
+        Voxel size of the reconstructed tomogram in angstrom; 0.0 if unknown.
     """
 
     pixel_size: float
     size: tuple[int, int, int]
     center: CenterRule = CenterRule.PICKER
     name: str = ""
+    voxel_size: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pixel_size <= 0:
@@ -100,6 +103,8 @@ def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -
                 f"{path}: the column {missing[0]} is missing. Pass --unbinned-pixel-size and "
                 "--unbinned-size instead."
             )
+        is_binned = _BINNING in table.columns
+        binnings = numbers(table, [_BINNING], path)[:, 0] if is_binned else np.zeros(len(table))
         for number, (pixel, *sizes) in enumerate(numbers(table, (_PIXEL, *_SIZES), path)):
             row = table.iloc[number]
             if pixel <= 0 or not all(1 <= size <= LARGEST_SIDE for size in sizes):
@@ -109,7 +114,13 @@ def read_tomograms_star(path: Path, *, center: CenterRule = CenterRule.PICKER) -
                 )
             z, y, x = map(int, sizes)
             name = str(row[_NAME])
-            frame = RelionFrame(pixel_size=float(pixel), size=(z, y, x), center=center, name=name)
+            frame = RelionFrame(
+                pixel_size=float(pixel),
+                size=(z, y, x),
+                center=center,
+                name=name,
+                voxel_size=float(pixel * max(binnings[number], 0.0)),
+            )
             frames[name] = frame
             if _VOLUME in table.columns:
                 frames[str(row[_VOLUME])] = frame

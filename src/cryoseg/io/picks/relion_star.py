@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,8 @@ def _picks(
     rows: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, frame: PickFrame, name: str
 ) -> Picks:
     """Return the picks of one image."""
+    if not frame.voxel_size and (listed := frame.relion_for(name)) is not None:
+        frame = replace(frame, voxel_size=listed.voxel_size)
     positions, warnings = _positions(rows, tables, path, frame, name)
     is_flat = positions.shape[1] == 2
     sizes = np.full(len(rows), frame.voxel_size or np.nan)
