@@ -139,7 +139,7 @@ def compressed_shape(path: Path) -> tuple[int, ...] | None:
     """
     try:
         with path.open("rb") as file:
-            opener = _OPENERS.get(file.read(3))
+            opener: Any = _OPENERS.get(file.read(3))
         if opener is None:
             return None
         with opener(path, "rb") as stream:

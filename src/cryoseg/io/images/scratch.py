@@ -62,7 +62,7 @@ def make_room(shape: Sequence[int], dtype: np.dtype[Any], path: Path) -> NDArray
 
 
 def hold_bytes(chunks: Iterable[bytes], path: Path) -> NDArray[np.uint8]:
-    """Return the bytes of a stream of unknown length.
+    """Return the bytes of a stream of unknown length, (n,) uint8.
 
     They are in memory, or for a large stream mapped from a temporary file without a name.
 
