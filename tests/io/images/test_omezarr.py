@@ -63,6 +63,15 @@ def test_one_channel_and_one_time_are_no_axes(tmp_path: Path) -> None:
         read_tomogram(write(tmp_path / "c.zarr", axes="xyz"))
 
 
+def test_older_versions_without_axes_have_five(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr", DATA[None, None], axes="tczyx")
+    group = zarr.open_group(path, mode="a")
+    group.attrs["multiscales"] = [{"version": "0.1", "datasets": [{"path": "0"}]}]
+    volume = read_tomogram(path)
+    np.testing.assert_array_equal(volume.data, DATA)
+    assert volume.geometry.voxel_size == (0.0, 0.0, 0.0)
+
+
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").mkdir()
     zarr.open_group(tmp_path / "b.zarr", mode="w")

@@ -116,10 +116,12 @@ def _open(path: Path) -> _Opened:
             )
         multiscale: Any = (attributes.get("ome") or attributes)["multiscales"][0]
         dataset = multiscale["datasets"][0]
-        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale.get("axes", _AXES)]
         array = group[dataset["path"]]
         if not isinstance(array, zarr.Array):
             raise TypeError(f"{dataset['path']} is no array")
+        # OME-Zarr 0.1 and 0.2 list no axes; their arrays have t, c, z, y and x.
+        listed = multiscale.get("axes", ("t", "c", *_AXES)[-array.ndim :])
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in listed]
         transforms = [*dataset.get("coordinateTransformations", ())]
         transforms += multiscale.get("coordinateTransformations", ())
     except (InputError, MemoryError):
