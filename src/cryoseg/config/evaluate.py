@@ -24,15 +24,16 @@ class Metric(StrEnum):
     """Groups of metrics of a segmentation.
 
     `overlap`: Dice, IoU, precision, recall. `near`: recall within some pixels in the slice plane and
-    what is marked where nothing is. `components`: recall of each annotated component. `surface`:
-    surface Dice and distances. `cldice`: centerline Dice. `planes`: means over xy, xz and yz slices.
-    `theta`: by the angle between membrane normal and beam. `auprc`: area under the
-    precision-recall curve and best threshold, from logits. `prompt-sam`: Dice and IoU over five logit
-    thresholds as in that paper, from logits.
+    what is marked where nothing is. `width`: mean widths of the bands. `components`: recall of each
+    annotated component. `surface`: surface Dice and distances. `cldice`: centerline Dice. `planes`:
+    means over xy, xz and yz slices. `theta`: by the angle between membrane normal and beam. `auprc`:
+    area under the precision-recall curve and best threshold, from logits. `prompt-sam`: Dice and IoU
+    over five logit thresholds as in that paper, from logits.
     """
 
     OVERLAP = "overlap"
     NEAR = "near"
+    WIDTH = "width"
     COMPONENTS = "components"
     SURFACE = "surface"
     CLDICE = "cldice"
@@ -51,6 +52,8 @@ HEADLINES = (
     "recall_",
     "clear_marked",
     "volume_marked",
+    "width_",
+    "truth_width_",
     "surface_",
     "auprc",
     "cldice",
@@ -62,7 +65,7 @@ HEADLINES = (
     "best_f1",
     "error_mean_px",
 )
-FAST_METRICS = (Metric.OVERLAP, Metric.NEAR, Metric.COMPONENTS, Metric.PLANES, Metric.AUPRC)
+FAST_METRICS = (Metric.OVERLAP, Metric.NEAR, Metric.WIDTH, Metric.COMPONENTS, Metric.PLANES, Metric.AUPRC)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,7 @@ from cryoseg.core.metrics.surface import (
     compare_surfaces,
     measure_theta,
 )
+from cryoseg.core.metrics.width import Widths, compare_widths
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray
 
@@ -55,6 +56,8 @@ class Score:
         Numbers of voxels with Dice, IoU, precision and recall, where the truth is known.
     near
         Recall with a tolerance in the slice plane, and shares of predicted voxels.
+    widths
+        Mean widths of prediction and truth.
     components
         Recall of each annotated component.
     surface
@@ -73,6 +76,7 @@ class Score:
 
     overlap: Overlap
     near: PlaneDistance | None = None
+    widths: Widths | None = None
     components: ComponentRecall | None = None
     surface: SurfaceScore | None = None
     cldice: CenterlineScore | None = None
@@ -168,6 +172,8 @@ def evaluate_mask(
                     largest_components=config.largest_components,
                     hits=hits,
                 )
+            case Metric.WIDTH:
+                found["widths"] = compare_widths(marked, membrane, known, voxel_size=voxel_size)
             case Metric.COMPONENTS if hits is not None:
                 found["components"] = measure_component_recall(hits, find_components(membrane))
             case Metric.SURFACE:
@@ -232,6 +238,8 @@ def metrics_of(score: Score, config: EvaluateConfig) -> dict[str, float]:
     metrics = _overlap(score.overlap)
     if score.near is not None:
         metrics |= _near(score.near)
+    if (widths := score.widths) is not None:
+        metrics |= {f"width_{widths.unit}": widths.pred, f"truth_width_{widths.unit}": widths.truth}
     if (parts := score.components) is not None:
         metrics |= {
             "components": float(parts.components),
