@@ -356,7 +356,7 @@ def main() -> None:
     parser.add_argument("--radii", nargs="+", type=float, default=[12.0, 20.0])
     parser.add_argument("--thickness", nargs="+", type=float, default=[4.0, 8.0, 12.0])
     parser.add_argument("--noise", choices=["none", "white", "smooth"], default="white")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--wedge", choices=["no", "yes", "both"], default="both")
     options = parser.parse_args()
     columns = ("area", "mean curvature", "Gaussian", "thickness", "volume", "enclosed", "normals")
@@ -366,7 +366,7 @@ def main() -> None:
             found, start = [], time.perf_counter()
             for radius in options.radii:
                 for thickness in options.thickness:
-                    for seed in range(options.seeds):
+                    for seed in options.seeds:
                         case = make_case(name, radius, thickness, noise=options.noise, wedge=wedge, seed=seed)
                         found.append(errors(case))
             seconds = time.perf_counter() - start
