@@ -18,6 +18,7 @@ from cryoseg.io.images.volumes import write_mask
 from cryoseg.io.inputs import InputItem
 from cryoseg.methods.particles.files import Loaded, ParticleRecipe
 from cryoseg.methods.particles.model import ParticleModel
+from cryoseg.methods.prompt_sam.network import TILES_AT_ONCE
 from cryoseg.methods.registry import METHODS
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput
 from cryoseg.methods.weights import require
@@ -163,7 +164,8 @@ class Narrow(torch.nn.Module):
         return (2 * images,)
 
 
-def test_a_micrograph_is_picked_tile_by_tile_where_memory_ends() -> None:
+def test_a_micrograph_is_picked_tile_by_tile_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TILES_AT_ONCE, "cpu", 4)
     network = Narrow()
     recipe = ParticleRecipe(image_size=8, particle_pixels=4.0, overlap=2)
     loaded = Loaded(network=network, recipe=recipe)  # type: ignore[arg-type]
@@ -172,7 +174,7 @@ def test_a_micrograph_is_picked_tile_by_tile_where_memory_ends() -> None:
     done: list[int] = []
     np.testing.assert_allclose(model.tile_logits(tiles, done.append), 2 * tiles, rtol=1e-6)
     assert done == [1, 2, 3, 4, 5]
-    assert network.batches[0] > 1
+    assert network.batches[0] == 4
     assert network.batches[-4:] == [1] * 4
     network.forward = lambda images, points: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
