@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cryoseg.core.membranes.band import band_around
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, StageProgress
 from cryoseg.io.images.pixel_size import ASSUMED, PixelSize
@@ -59,6 +58,8 @@ def to_band(
     on_event
         Callback for progress, and for a note about components that have no mid-surface.
     """
+    from cryoseg.core.membranes.band import band_around  # slow to import
+
     band = band_around(
         mask,
         voxel_size,
