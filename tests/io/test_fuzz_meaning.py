@@ -36,7 +36,7 @@ from cryoseg.io.picks.motive_lists import tomogram_numbers
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
-from cryoseg.pipelines.convert import convert_picks
+from cryoseg.pipelines.convert.files import convert_picks
 from cryoseg.pipelines.segment.postprocess import postprocess_files
 
 SHAPE = (40, 60, 80)  # z, y, x of all images

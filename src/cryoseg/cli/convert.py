@@ -62,7 +62,7 @@ def convert(
     from cryoseg.io.images.volumes import improbable_voxel_size, read_tomogram
     from cryoseg.io.inputs import stem
     from cryoseg.io.picks.frame import PickFrame
-    from cryoseg.pipelines.convert import convert_picks
+    from cryoseg.pipelines.convert.files import convert_picks
 
     shape, voxel_size, name = image.size, image.pixel_size or 0.0, config.name
     if image.tomogram is not None and is_single_image(image.tomogram):

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from cryoseg.config.segment import Polarity
 from cryoseg.errors import InputError
-from cryoseg.io.images.volumes import VOLUME_SUFFIXES, is_volume
+from cryoseg.io.images.volumes import VOLUME_SUFFIXES, is_volume, known_suffix
 from cryoseg.io.inputs import listed_pixel_sizes, resolve_inputs, stem
 
 LABEL_FOLDERS = ("labels", "masks", "target_mask")
 # What stands behind the name of an image in the name of its labels, in order of preference.
 LABEL_TAGS = ("", "_labels", "_mask", "_label", "_target_mask")
+# Ends of the names of masks of a tomogram.
+_MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
 _SHOWN = 3
 # Words that programs put behind the name of an image, longest first.
 _TAIL = re.compile(
@@ -216,3 +218,22 @@ def _simulated_polarity(record: Path) -> Polarity | None:
         return None
     polarity = json.loads(record.read_text(encoding="utf-8")).get("polarity")
     return Polarity(polarity) if polarity in (Polarity.DARK, Polarity.BRIGHT) else None
+
+
+def mask_file(mask: Path, name: str) -> Path:
+    """Return the mask of a tomogram: `mask`, or the file in this folder that is named after its outputs.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no such mask.
+    """
+    if not mask.is_dir():
+        return mask
+    wanted = {name + ending for ending in _MASK_ENDINGS}
+    files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
+    if not files:
+        raise InputError(
+            f"{mask}: no mask for {name}, such as {name}_membrane_mask.mrc. Add it, or give another folder."
+        )
+    return max(files, key=lambda file: len(stem(file)))

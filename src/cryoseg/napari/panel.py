@@ -27,7 +27,7 @@ from cryoseg.errors import CryosegError
 from cryoseg.napari.layers import kind_of, path_of
 from cryoseg.napari.points import mark_new, save_points
 from cryoseg.napari.run_box import RunBox, button, fill
-from cryoseg.pipelines.segment.postprocess import recorded_threshold
+from cryoseg.pipelines.segment.saved import recorded_threshold
 
 if TYPE_CHECKING:
     import napari

@@ -26,10 +26,9 @@ import pandas as pd
 
 from cryoseg.events import Report, Status
 from cryoseg.io.outputs import atomic_text, make_folder
-from cryoseg.io.picks.relion_index import AUTOPICK
+from cryoseg.io.picks.relion_index import AUTOPICK, RELION_PARTICLES
 from cryoseg.io.picks.star import write_table
 from cryoseg.pipelines.batches.interrupts import interruptible
-from cryoseg.pipelines.pick.joint import RELION_PARTICLES
 
 SUCCESS, FAILURE, ABORTED = (f"RELION_JOB_EXIT_{word}" for word in ("SUCCESS", "FAILURE", "ABORTED"))
 ABORT_NOW = "RELION_JOB_ABORT_NOW"

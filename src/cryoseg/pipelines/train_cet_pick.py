@@ -22,6 +22,7 @@ from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
+from cryoseg.io.pairs import mask_file
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, distinct_names, image_stem, match_names
 from cryoseg.io.picks.picks import read_picks
@@ -33,7 +34,6 @@ from cryoseg.methods.cet_pick.samples import LabeledTomogram
 from cryoseg.methods.cet_pick.train import LABEL_RADIUS, train_detector
 from cryoseg.methods.training.loop import BEST, CHECKPOINT
 from cryoseg.methods.training.run import Runtime
-from cryoseg.pipelines.pick.coordinates import mask_file
 from cryoseg.pipelines.pick.tomogram import pick_tomogram
 from cryoseg.types import Tomogram
 from cryoseg.view.previews import ShownPicks, draw_picks

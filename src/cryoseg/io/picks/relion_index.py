@@ -26,6 +26,8 @@ from cryoseg.io.picks.star import numbers, read_tables, write_table
 AUTOPICK = "autopick.star"
 AUTOPICK_SUFFIX = "_autopick.star"
 IMPORT_INDEX = "import_index.star"
+# The joint coordinate file of tomograms in the frame of RELION 5.
+RELION_PARTICLES = "particles_relion5.star"
 PIXELS = ("rlnCoordinateX", "rlnCoordinateY")
 _JOB = re.compile(r"^.*?/job\d{3,}/")  # folder of the job that wrote a micrograph
 

@@ -34,8 +34,8 @@ from cryoseg.io.records import hash_file
 from cryoseg.pipelines.batches.finished import Done, Job, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.measure.points import measure_points, picks_of, write_points
-from cryoseg.pipelines.measure.read import MembraneVolume, read_membranes
 from cryoseg.pipelines.measure.report import Measured, record_rows, write_page, write_table
+from cryoseg.pipelines.segment.saved import MembraneVolume, read_membranes
 from cryoseg.types import Tomogram
 
 # Components are measured by this many threads; numpy and scipy release the lock for most of the time.

@@ -23,7 +23,7 @@ from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks
-from cryoseg.pipelines.measure.read import MembraneVolume, tomogram_stem
+from cryoseg.pipelines.segment.saved import MembraneVolume, tomogram_stem
 from cryoseg.types import Picks
 from cryoseg.view import report as view
 

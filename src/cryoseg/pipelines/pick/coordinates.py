@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from cryoseg.config.pick import PickFormat, PickOutputs
 from cryoseg.errors import InputError
-from cryoseg.io.images.volumes import known_suffix
 from cryoseg.io.inputs import stem
 from cryoseg.io.outputs import ANNOTATION_SUFFIX
 from cryoseg.io.picks.copick_project import CopickOutput, copick_output
@@ -20,8 +19,6 @@ from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.records import hash_file
 from cryoseg.pipelines.pick.joint import RELION_FORMATS
 from cryoseg.types import ListedImage, Picks
-
-MASK_ENDINGS = ("_membrane_post_processed_mask", "_membrane_mask", "_mask", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,22 +177,3 @@ def write_formats(outputs: Mapping[str, Path], name: str, picks: Picks, frame: P
     for flavor in PickFormat:
         if flavor.value in outputs:
             write_picks(outputs[flavor.value], {name: picks}, frame, flavor=flavor)
-
-
-def mask_file(mask: Path, name: str) -> Path:
-    """Return the mask of a tomogram: `mask`, or the file in this folder that is named after its outputs.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no such mask.
-    """
-    if not mask.is_dir():
-        return mask
-    wanted = {name + ending for ending in MASK_ENDINGS}
-    files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
-    if not files:
-        raise InputError(
-            f"{mask}: no mask for {name}, such as {name}_membrane_mask.mrc. Add it, or give another folder."
-        )
-    return max(files, key=lambda file: len(stem(file)))

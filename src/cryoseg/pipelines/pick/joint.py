@@ -23,7 +23,6 @@ from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.records import read_record
 
 RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
-RELION_PARTICLES = "particles_relion5.star"
 _NAME = "particles"
 
 # Output files by kind, of every image.

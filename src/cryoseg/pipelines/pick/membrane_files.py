@@ -21,13 +21,13 @@ from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.pipelines.measure.read import KIND, MembraneVolume, read_membranes, tomogram_stem
 from cryoseg.pipelines.pick.coordinates import (
     PicksRequest,
     output_paths,
     write_formats,
 )
 from cryoseg.pipelines.pick.joint import write_joint_files
+from cryoseg.pipelines.segment.saved import KIND, MembraneVolume, read_membranes, tomogram_stem
 from cryoseg.types import Picks
 from cryoseg.view.previews import ShownPicks, draw_picks
 from cryoseg.view.sections import write_png

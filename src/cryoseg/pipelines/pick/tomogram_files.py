@@ -23,6 +23,7 @@ from cryoseg.io.images.volumes import (
 )
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import folder_of, make_folder
+from cryoseg.io.pairs import mask_file
 from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.records import hash_file
@@ -34,7 +35,6 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
 from cryoseg.pipelines.pick.coordinates import (
     PicksRequest,
-    mask_file,
     output_paths,
     write_formats,
 )

@@ -6,15 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from cryoseg.config import Preset
 from cryoseg.config.common import OutputFormat, StoredOutputs
 from cryoseg.config.segment import (
-    PRESET_LOGIT_THRESHOLD,
-    PRESET_POSTPROCESS,
     PostprocessConfig,
-    PostprocessStep,
 )
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
@@ -26,18 +21,11 @@ from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_m
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.copick_project import copick_output
-from cryoseg.io.records import read_record
 from cryoseg.pipelines.batches.finished import Done, Job
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.segment.band import check_band, to_band
+from cryoseg.pipelines.segment.saved import KIND, recorded_steps, recorded_threshold
 from cryoseg.types import BoolArray, Tomogram
-
-# End of the names that `cryoseg segment` and the script of ETSAM give.
-_KIND = re.compile(
-    r"_(?P<what>membrane|etsam_predicted(?:_split_processing)?)_(?:mask|logits|post_processed_mask)$", re.I
-)
-
-_OUTPUT = re.compile(r"_(?:mask|logits)\.\w.*$", re.I)
 
 
 def postprocess_files(
@@ -172,7 +160,7 @@ def _own_record(output: Path) -> Path:
 def output_name(name: str, *, has_steps: bool) -> str:
     """Return the name of the output, without suffix, for an input with the stem `name`."""
     suffix = "post_processed_mask" if has_steps else "mask"
-    if match := _KIND.search(name):
+    if (match := KIND.search(name)) and match["what"]:
         return f"{name[: match.start()]}_{match['what']}_{suffix}"
     return f"{name}_{suffix}"
 
@@ -247,58 +235,3 @@ def _write_one(
         "after": f"{after:.3%}",
     }
     return Done(record=record, columns=columns, message=output.name)
-
-
-def recorded_threshold(path: Path) -> tuple[float, str]:
-    """Return the threshold in the record of logits, and its origin in words.
-
-    Parameters
-    ----------
-    path
-        File of the logits. Without a recorded threshold, the default of ETSAM is returned.
-    """
-    fallback = PRESET_LOGIT_THRESHOLD[Preset.V1]
-    beside = _record_of(path)
-    if beside is None:
-        return fallback, "default of ETSAM, since there is no record; --logit-threshold changes it"
-    found = _find_number(read_record(beside), "logit_threshold")
-    if found is None:
-        return fallback, f"default of ETSAM, since {beside.name} records none; --logit-threshold changes it"
-    return found, f"recorded in {beside.name}"
-
-
-def recorded_steps(path: Path) -> tuple[tuple[PostprocessStep, ...], str]:
-    """Return the post-processing steps in the record of logits or of a mask, and their origin in words.
-
-    Parameters
-    ----------
-    path
-        File of the logits or the mask. If its run applied no steps, those of the recorded preset are
-        returned; without a record, `thin-noise`.
-    """
-    beside = _record_of(path)
-    settings = None if beside is None else read_record(beside).get("settings")
-    if beside is not None and isinstance(settings, dict):
-        applied = settings.get("postprocess") or ()
-        if steps := tuple(one for one in PostprocessStep if one in applied):
-            return steps, f"recorded in {beside.name}"
-        for preset in Preset:
-            if preset == settings.get("preset"):
-                return PRESET_POSTPROCESS[preset], f"of preset {preset}, which {beside.name} records"
-    return PRESET_POSTPROCESS[Preset.V1], "default; --step changes them"
-
-
-def _record_of(path: Path) -> Path | None:
-    """Return the record that `cryoseg segment` wrote beside logits or a mask; None if there is none."""
-    name, found = _OUTPUT.subn(".json", path.name)
-    beside = path.with_name(name)
-    return beside if found and beside.is_file() else None
-
-
-def _find_number(record: dict[str, Any], key: str) -> float | None:
-    """Return the first number under a key of the record or of one of its sections."""
-    for section in (record, *(value for value in record.values() if isinstance(value, dict))):
-        value = section.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    return None

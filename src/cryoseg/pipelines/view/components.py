@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cryoseg.core.grids.binning import Factors, bin_mask, binned_shape
 from cryoseg.core.membranes.objects import Objects, find_objects
 from cryoseg.errors import InputError
-from cryoseg.pipelines.measure.read import marked_of
+from cryoseg.pipelines.segment.saved import marked_of
 from cryoseg.types import LabelArray, Tomogram
 from cryoseg.view.report import COLORS
 

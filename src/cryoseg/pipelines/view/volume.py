@@ -24,7 +24,7 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.sets import join_picks
-from cryoseg.pipelines.segment.postprocess import recorded_steps, recorded_threshold
+from cryoseg.pipelines.segment.saved import recorded_steps, recorded_threshold
 from cryoseg.pipelines.view.components import find_components
 from cryoseg.pipelines.view.server import ViewMaterial, ViewSources, build_page
 from cryoseg.types import Picks, Tomogram

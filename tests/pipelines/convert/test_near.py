@@ -13,7 +13,7 @@ from cryoseg.events import Event
 from cryoseg.io.images.volumes import write_mask
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import read_picks
-from cryoseg.pipelines.convert import convert_picks
+from cryoseg.pipelines.convert.files import convert_picks
 from cryoseg.types import Geometry, Picks
 
 # Voxels (z, y, x), and radii of two spheres around one center, the outer one with a wall of more voxels.

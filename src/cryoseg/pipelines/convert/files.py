@@ -19,7 +19,7 @@ from cryoseg.io.picks.picks import PICKS_TAG, held_columns, read_picks, write_pi
 from cryoseg.io.picks.relion_poses import PIXEL_SHIFTS, PRIORS, SHIFTS
 from cryoseg.io.picks.sets import PickSets, collect, shared_fields
 from cryoseg.io.picks.text import is_topaz_table
-from cryoseg.pipelines.near import near_membranes
+from cryoseg.pipelines.convert.near import near_membranes
 from cryoseg.types import PER_PICK, Picks
 
 # Fields of `Picks`, as messages name them.

@@ -10,7 +10,7 @@ from cryoseg.errors import InputError
 from cryoseg.events import Note, Warn
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import read_picks, write_picks
-from cryoseg.pipelines.convert import convert_picks
+from cryoseg.pipelines.convert.files import convert_picks
 from cryoseg.types import Picks
 
 ABOVE_HALF = ConvertConfig(score_threshold=0.5)

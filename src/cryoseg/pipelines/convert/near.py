@@ -18,10 +18,10 @@ from cryoseg.core.membranes.surfaces import COMPONENT_COLUMN, join_surfaces, sur
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.io.inputs import stem
+from cryoseg.io.pairs import mask_file
 from cryoseg.io.picks.angles import RELION
 from cryoseg.io.picks.sets import PickSets
-from cryoseg.pipelines.measure.read import MembraneVolume, read_membranes
-from cryoseg.pipelines.pick.coordinates import mask_file
+from cryoseg.pipelines.segment.saved import MembraneVolume, read_membranes
 from cryoseg.types import Picks
 
 DISTANCE_COLUMN = "membrane_distance"  # angstrom

@@ -1,4 +1,4 @@
-"""Read the membranes of masks, logits and label volumes."""
+"""Read saved masks, logits and label volumes, and the thresholds and steps in their records."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config.common import Mode0
+from cryoseg.config.segment import PRESET_LOGIT_THRESHOLD, PRESET_POSTPROCESS, PostprocessStep, Preset
 from cryoseg.core.masks.binarize import VoxelKind, threshold_logits, voxel_kind
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import read_tomogram, require_voxel_size
 from cryoseg.io.inputs import stem
-from cryoseg.pipelines.segment.postprocess import recorded_threshold
+from cryoseg.io.records import read_record
 from cryoseg.types import BoolArray, LabelArray, Tomogram
 
 # A label volume has this share of background at least; gray values have next to none of one value.
 _LEAST_BACKGROUND = 0.2
 
-# End of the names of masks and logits.
+_OUTPUT = re.compile(r"_(?:mask|logits)\.\w.*$", re.I)
+# End of the names of masks and logits that `cryoseg segment` and the script of ETSAM give.
 KIND = re.compile(
-    r"(?:_membrane|_etsam_predicted(?:_split_processing)?)?_(?P<kind>post_processed_mask|mask|logits)$", re.I
+    r"(?:_(?P<what>membrane|etsam_predicted(?:_split_processing)?))?"
+    r"_(?P<kind>post_processed_mask|mask|logits)$",
+    re.I,
 )
 
 
@@ -126,3 +130,58 @@ def read_membranes(
             "values and no labels. Segment the tomogram first, and measure its mask."
         )
     return MembraneVolume(source=volume, marked=marked_of(volume.data))
+
+
+def recorded_threshold(path: Path) -> tuple[float, str]:
+    """Return the threshold in the record of logits, and its origin in words.
+
+    Parameters
+    ----------
+    path
+        File of the logits. Without a recorded threshold, the default of ETSAM is returned.
+    """
+    fallback = PRESET_LOGIT_THRESHOLD[Preset.V1]
+    beside = _record_of(path)
+    if beside is None:
+        return fallback, "default of ETSAM, since there is no record; --logit-threshold changes it"
+    found = _find_number(read_record(beside), "logit_threshold")
+    if found is None:
+        return fallback, f"default of ETSAM, since {beside.name} records none; --logit-threshold changes it"
+    return found, f"recorded in {beside.name}"
+
+
+def recorded_steps(path: Path) -> tuple[tuple[PostprocessStep, ...], str]:
+    """Return the post-processing steps in the record of logits or of a mask, and their origin in words.
+
+    Parameters
+    ----------
+    path
+        File of the logits or the mask. If its run applied no steps, those of the recorded preset are
+        returned; without a record, `thin-noise`.
+    """
+    beside = _record_of(path)
+    settings = None if beside is None else read_record(beside).get("settings")
+    if beside is not None and isinstance(settings, dict):
+        applied = settings.get("postprocess") or ()
+        if steps := tuple(one for one in PostprocessStep if one in applied):
+            return steps, f"recorded in {beside.name}"
+        for preset in Preset:
+            if preset == settings.get("preset"):
+                return PRESET_POSTPROCESS[preset], f"of preset {preset}, which {beside.name} records"
+    return PRESET_POSTPROCESS[Preset.V1], "default; --step changes them"
+
+
+def _record_of(path: Path) -> Path | None:
+    """Return the record that `cryoseg segment` wrote beside logits or a mask; None if there is none."""
+    name, found = _OUTPUT.subn(".json", path.name)
+    beside = path.with_name(name)
+    return beside if found and beside.is_file() else None
+
+
+def _find_number(record: dict[str, Any], key: str) -> float | None:
+    """Return the first number under a key of the record or of one of its sections."""
+    for section in (record, *(value for value in record.values() if isinstance(value, dict))):
+        value = section.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    return None
