@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class CryosegError(Exception):
     """Base class of all errors of cryoseg; the command line prints their text without a traceback."""
@@ -25,3 +29,14 @@ class WeightsError(CryosegError):
 
 class DeviceError(CryosegError):
     """A device or precision is not available on this computer."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise an `InputError` if a block cannot read a file, or a text file that is not UTF-8."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Check the name.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as text ({error}).") from error

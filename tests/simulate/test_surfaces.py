@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 from cryoseg.simulate.fields import Grid, random_direction, random_rotations, smooth_noise
 from cryoseg.simulate.scene import Bilayer, Scene, surface_area, surface_points
 from cryoseg.simulate.surfaces import (
+    REACH_ANGSTROM,
     Pose,
     Surface,
     Wave,
@@ -19,7 +20,6 @@ from cryoseg.simulate.surfaces import (
     perforated_envelope,
     redistance,
     sheet,
-    sphere,
     vesicle,
 )
 
@@ -30,6 +30,15 @@ CENTRE = np.array([195.0, 233.0, 281.0])
 def radii(grid: Grid = GRID, center: np.ndarray = CENTRE) -> np.ndarray:
     z, y, x = np.meshgrid(*(np.arange(n) * grid.voxel_size for n in grid.shape), indexing="ij")
     return np.sqrt((z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2)
+
+
+def sphere(grid: Grid, center: np.ndarray, radius: float) -> Surface | None:
+    box = grid.box_around(center, radius + REACH_ANGSTROM)
+    if box is None:
+        return None
+    z, y, x = grid.axes(box)
+    distance = np.sqrt((z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2) - radius
+    return Surface(kind="vesicle", box=box, distance=np.asarray(distance, dtype=np.float32))
 
 
 @pytest.mark.parametrize("thickness", [35.0, 42.0, 50.0])

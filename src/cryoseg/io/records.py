@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, reading
 from cryoseg.io.images.hdf5 import split_dataset, with_dataset
 from cryoseg.io.outputs import atomic_text
 
@@ -55,10 +55,10 @@ def read_record(path: Path) -> dict[str, Any]:
     InputError
         If the file is missing or holds no JSON object.
     """
+    with reading(path):
+        content = path.read_bytes()
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Check the name.") from error
+        record = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: holds no JSON ({error}). Give the .json that lies beside an output."
@@ -80,7 +80,7 @@ def hash_file(path: Path) -> str:
         If the file cannot be read.
     """
     path = split_dataset(path)[0]
-    try:
+    with reading(path):
         if path.is_dir():
             whole = hashlib.sha256()
             for file in sorted(one for one in path.rglob("*") if one.is_file()):
@@ -88,8 +88,6 @@ def hash_file(path: Path) -> str:
             return whole.hexdigest()
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Check the name.") from error
 
 
 def describe_input(path: Path) -> dict[str, Any]:

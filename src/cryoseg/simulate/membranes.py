@@ -102,7 +102,7 @@ class Builder:
     def _anywhere(self, margin: float) -> NDArray[np.float64]:
         return self.rng.uniform(-margin, 1.0 * self.grid.extent + margin)
 
-    def vesicles(self, n: int, *, median_radius: float, spread: float, roughness: float = 0.06) -> None:
+    def vesicles(self, n: int, *, median_radius: float, spread: float) -> None:
         """Add up to `n` vesicles with log-normally distributed radii in angstrom."""
         rng, grid = self.rng, self.grid
         for _ in range(3 * n):
@@ -115,7 +115,7 @@ class Builder:
                 center=self._anywhere(0.4 * radius),
                 radius=radius,
                 elongation=float(1.0 + rng.gamma(1.5, 0.25)),
-                roughness=rng.uniform(0.0, roughness),
+                roughness=rng.uniform(0.0, 0.06),
             )
             if surface is not None and rng.random() < 0.05:
                 surface = open_window(rng, grid, surface, fraction=rng.uniform(0.05, 0.5))

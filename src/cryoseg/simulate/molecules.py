@@ -77,13 +77,13 @@ def fill_balls(
     return Cloud(points=points, weights=weights)
 
 
-def globular(rng: np.random.Generator, *, radius: float, voxel_size: float, density: float = 1.0) -> Cloud:
+def globular(rng: np.random.Generator, *, radius: float, voxel_size: float) -> Cloud:
     """Draw a protein of a few overlapping domains within about `radius` angstrom of its origin."""
     n = int(rng.integers(1, 7))
     sizes = radius * rng.uniform(0.45, 0.7, n) if n > 1 else np.array([radius * 0.9])
     directions = random_directions(rng, n)
     centers = directions * (radius - sizes)[:, None] * rng.uniform(0.4, 1.0, (n, 1))
-    return fill_balls(rng, centers, sizes, voxel_size=voxel_size, density=density)
+    return fill_balls(rng, centers, sizes, voxel_size=voxel_size)
 
 
 def ribosome_balls(

@@ -155,24 +155,14 @@ def rough(
     )
 
 
-def sphere(grid: Grid, center: NDArray[np.float64], radius: float) -> Surface | None:
-    """Return a sphere with (3,) center z, y, x and radius in angstrom; None if it is outside the grid."""
-    box = grid.box_around(center, radius + REACH_ANGSTROM)
-    if box is None:
-        return None
-    z, y, x = grid.axes(box)
-    squared = (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2
-    return Surface(kind="vesicle", box=box, distance=np.asarray(np.sqrt(squared) - radius, dtype=np.float32))
-
-
 def vesicle(
     rng: np.random.Generator,
     grid: Grid,
     *,
     center: NDArray[np.float64],
     radius: float,
-    elongation: float = 1.2,
-    roughness: float = 0.05,
+    elongation: float,
+    roughness: float,
 ) -> Surface | None:
     """Draw an ellipsoid with a smoothly perturbed wall; return None if it is outside the grid.
 

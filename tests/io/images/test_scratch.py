@@ -18,8 +18,7 @@ import tifffile
 from cryoseg.config.common import OutputFormat
 from cryoseg.errors import InputError
 from cryoseg.io.images import scratch
-from cryoseg.io.images.shapes import planned_shape
-from cryoseg.io.images.volumes import read_tomogram, write_logits
+from cryoseg.io.images.volumes import planned_shape, read_tomogram, write_logits
 from cryoseg.types import Geometry
 
 h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")

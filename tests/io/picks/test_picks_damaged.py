@@ -57,7 +57,7 @@ def test_what_is_no_position_is_refused_in_a_line(tmp_path: Path, name: str, tex
 
 def test_other_bytes_than_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.star").write_bytes(b"data_\n\x97\n")
-    with pytest.raises(InputError, match="cannot be read as STAR"):
+    with pytest.raises(InputError, match="cannot be read as text"):
         read_picks(tmp_path / "a.star")
 
 

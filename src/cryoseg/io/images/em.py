@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cryoseg.config import Mode0
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, reading
 from cryoseg.types import Geometry, Tomogram
 
 ByteOrder = Literal["<", ">"]
@@ -46,7 +46,7 @@ def read_em(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     InputError
         If the file cannot be read, is not an EM file, is too short, or holds complex numbers.
     """
-    try:
+    with reading(path):
         size = path.stat().st_size
         with path.open("rb") as file:
             block = file.read(HEADER_BYTES)
@@ -73,8 +73,6 @@ def read_em(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
                     f"The file is {surplus} bytes longer than its header says; the rest is ignored."
                 )
             data: Any = np.memmap(file, dtype, mode="r", offset=HEADER_BYTES, shape=shape)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
     if not dtype.isnative:
         data = data.astype(dtype.newbyteorder("="))
     angstrom = max(0, int(np.frombuffer(block[_PIXEL_SIZE], f"{order}i4")[0])) / 1000

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.config import Mode0
 from cryoseg.errors import InputError
-from cryoseg.io.images import memory
-from cryoseg.io.images.scratch import blocks, held_bytes, make_room
-from cryoseg.types import Geometry, Tomogram
+from cryoseg.io.images.scratch import read_blocks
+from cryoseg.io.images.stored import StoredFormat, StoredVolume, refuse_other_types
+from cryoseg.types import Geometry
 
 if TYPE_CHECKING:
     import h5py
@@ -43,70 +42,30 @@ _MICROMETER = 1e4
 _EMAN_SIZES = ("EMAN.apix_z", "EMAN.apix_y", "EMAN.apix_x")
 
 
-def read_hdf5(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
-    """Read one data set of an HDF5 file.
-
-    Parameters
-    ----------
-    path
-        `file.h5:/path/of/the/data/set`, or a file with one volume.
-    mode0
-        This format has no such mode.
-
-    Returns
-    -------
-    Tomogram
-        (z, y, x) in the type of the data set, memory-mapped if it is contiguous in the byte order of this
-        machine and otherwise read by chunks. The voxel size is that of `EMAN.apix_x` (EMAN2) or
-        `element_size_um` (Fiji), otherwise 0.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, the data set is missing or not a volume, or the file has several.
-    """
-    with _dataset(path) as dataset:
-        axes = _axis_names(dataset)
-        shape = _volume_shape(dataset, axes, path)
-        size = _voxel_size(dataset, axes)
-        data = _voxels(dataset, split_dataset(path)[0], path).reshape(shape)
-    return Tomogram(
-        data=data.view(np.uint8) if data.dtype.kind == "b" else data,
-        geometry=Geometry(voxel_size=size),
-        source=path,
-    )
-
-
-def hdf5_shape(path: Path) -> tuple[int, int, int]:
-    """Return the shape (z, y, x) of a data set without reading its voxels.
-
-    Raises
-    ------
-    InputError
-        As `read_hdf5`.
-    """
-    with _dataset(path) as dataset:
-        return _volume_shape(dataset, _axis_names(dataset), path)
-
-
 @contextmanager
-def _dataset(path: Path) -> Iterator[h5py.Dataset]:
-    """Open a data set, and raise errors of h5py in the block as an `InputError`."""
+def _open(path: Path) -> Iterator[StoredVolume]:
+    """Open one data set: `file.h5:/path/of/the/data/set`, or that of a file with one volume.
+
+    It is memory-mapped if it is contiguous in the byte order of this machine and otherwise read by chunks.
+    The voxel size is that of `EMAN.apix_x` (EMAN2) or `element_size_um` (Fiji), otherwise 0.
+    """
     try:
         import h5py
     except ImportError as error:
         raise InputError(f"{path}: HDF5 needs a package. Run pip install 'cryoseg[hdf5]'.") from error
     file, inside = split_dataset(path)
-    try:
-        with h5py.File(file, "r", locking=False) as opened:
-            yield _named(opened, inside, path) if inside.strip("/") else _only(opened, path)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # h5py raises errors of many types for damaged files.
-        text = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: cannot be read as HDF5 ({type(error).__name__}: {text}). Copy or export it again."
-        ) from error
+    with h5py.File(file, "r", locking=False) as opened:
+        dataset = _named(opened, inside, path) if inside.strip("/") else _only(opened, path)
+        refuse_other_types(dataset.dtype, path)
+        axes = _axis_names(dataset)
+        yield StoredVolume(
+            shape=_volume_shape(dataset, axes, path),
+            geometry=Geometry(voxel_size=_voxel_size(dataset)),
+            read=lambda: _voxels(dataset, file, path),
+        )
+
+
+HDF5 = StoredFormat("HDF5", _open)
 
 
 def _named(file: h5py.File, inside: str, path: Path) -> h5py.Dataset:
@@ -162,8 +121,6 @@ def _axis_names(dataset: h5py.Dataset) -> list[str]:
 
 
 def _volume_shape(dataset: h5py.Dataset, axes: list[str], path: Path) -> tuple[int, int, int]:
-    if dataset.dtype.kind not in "iufb":
-        raise InputError(f"{path}: holds values of type {dataset.dtype}, not densities.")
     shape = tuple(int(n) for n in dataset.shape or ())
     kept = [(axis, n) for axis, n in zip(axes, shape, strict=False) if axis in "zyx" and axis]
     dropped = math.prod(shape) // max(1, math.prod(n for _, n in kept))
@@ -188,21 +145,10 @@ def _voxels(dataset: h5py.Dataset, file: Path, path: Path) -> NDArray[Any]:
         and dataset.dtype.kind != "b"
     ):
         return np.asarray(np.memmap(file, dataset.dtype, mode="r", offset=offset, shape=dataset.shape))
-    chunks, dtype = dataset.chunks or (1,) * dataset.ndim, dataset.dtype
-    memory.refuse_impossible_size(
-        path,
-        claimed=dataset.nbytes,
-        stored=stored,
-        background=memory.BACKGROUND_BYTES if dataset.chunks else 0,
-        held=held_bytes(dataset.nbytes, math.prod(chunks) * dtype.itemsize),
-    )
-    data = make_room(dataset.shape, dtype.newbyteorder("="), path)
-    for block in blocks(dataset.shape, chunks, dtype.itemsize):
-        data[block] = dataset[block]
-    return data
+    return read_blocks(dataset, path, stored=stored)
 
 
-def _voxel_size(dataset: h5py.Dataset, axes: list[str]) -> tuple[float, float, float]:
+def _voxel_size(dataset: h5py.Dataset) -> tuple[float, float, float]:
     """Return the voxel size (z, y, x) in angstrom; 0 if no known attribute gives it."""
     for attributes in (dataset.attrs, dataset.parent.attrs):
         if any(name in attributes for name in _EMAN_SIZES):

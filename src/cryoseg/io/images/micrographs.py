@@ -5,26 +5,22 @@ Rows keep the order of the file: row 0 is y = 0.
 
 from __future__ import annotations
 
-import warnings as python_warnings
-from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
-from cryoseg.io.images.memory import refuse_impossible_size
 from cryoseg.io.images.mrc import read_mrc
-from cryoseg.io.images.pictures import UNREADABLE, in_memory, unreadable
+from cryoseg.io.images.pictures import open_picture
 from cryoseg.io.images.pixel_size import contradiction
 from cryoseg.io.images.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
 from cryoseg.io.images.volumes import READERS, describe_suffixes, known_suffix, refuse_unreadable
-from cryoseg.types import FloatArray, Geometry, Micrograph
+from cryoseg.types import FloatArray, Micrograph
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # Files with the suffix .mrcs are movies or stacks of particles.
@@ -68,7 +64,12 @@ def read_micrograph(
             f"{path}: unknown format. Known suffixes are {describe_suffixes(MICROGRAPH_SUFFIXES)}; "
             "rename or convert it."
         )
-    micrograph = _reader(suffix.lower(), mode0)(path)
+    if suffix.lower() in TIFF_SUFFIXES:
+        micrograph = _read_tiff(path)
+    elif suffix.lower() in PICTURE_SUFFIXES:
+        micrograph = _read_picture(path)
+    else:
+        micrograph = _read_mrc(path, mode0)
     _check(micrograph)
     notes = list(micrograph.warnings)
     size = micrograph.pixel_size
@@ -78,17 +79,8 @@ def read_micrograph(
         size = pixel_size
     elif doubt := improbable_pixel_size(size):
         notes.append(doubt)
-    geometry = Geometry(
-        voxel_size=(size, size, size),
-        origin=micrograph.geometry.origin,
-        start=micrograph.geometry.start,
-        space_group=0,
-        imod_origin=micrograph.geometry.imod_origin,
-        extended_header=micrograph.geometry.extended_header,
-    )
-    return Micrograph(
-        data=micrograph.data, pixel_size=size, geometry=geometry, source=path, warnings=tuple(notes)
-    )
+    geometry = replace(micrograph.geometry, voxel_size=(size, size, size), space_group=0)
+    return replace(micrograph, pixel_size=size, geometry=geometry, warnings=tuple(notes))
 
 
 def read_warnings(micrograph: Micrograph, *, needs_pixel_size: bool) -> list[str]:
@@ -110,19 +102,13 @@ def improbable_pixel_size(size: float) -> str | None:
     return None
 
 
-def _reader(suffix: str, mode0: Mode0) -> Callable[[Path], Micrograph]:
-    if suffix in TIFF_SUFFIXES:
-        return _read_tiff
-    return _read_picture if suffix in PICTURE_SUFFIXES else partial(_read_mrc, mode0=mode0)
-
-
 def is_single_image(path: Path) -> bool:
     """Whether a file is a picture or a TIFF file of one page, which cannot be a tomogram."""
     suffix = path.suffix.lower()
     return suffix in PICTURE_SUFFIXES or (suffix in TIFF_SUFFIXES and count_pages(path) == 1)
 
 
-def _read_mrc(path: Path, *, mode0: Mode0) -> Micrograph:
+def _read_mrc(path: Path, mode0: Mode0) -> Micrograph:
     volume = read_mrc(path, mode0=mode0)
     if len(volume.data) != 1:
         raise InputError(
@@ -147,22 +133,13 @@ def _read_tiff(path: Path) -> Micrograph:
 
 
 def _read_picture(path: Path) -> Micrograph:
-    try:
-        with python_warnings.catch_warnings():
-            # Pillow warns of large pictures, such as micrographs of 8k x 8k pixels.
-            python_warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(in_memory(path)) as file:
-                if getattr(file, "n_frames", 1) != 1:
-                    raise InputError(f"{path}: is an animation. Give one micrograph.")
-                refuse_impossible_size(path, claimed=4 * file.width * file.height, stored=path.stat().st_size)
-                picture: Image.Image = file
-                if file.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
-                    picture = file.convert("RGBA" if "transparency" in file.info else "RGB")
-                data = np.asarray(picture)
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
-    grey, notes = _grey(data, path)
-    return Micrograph(data=grey, pixel_size=0.0, source=path, warnings=notes)
+    with open_picture(path) as picture:
+        if getattr(picture, "n_frames", 1) != 1:
+            raise InputError(f"{path}: is an animation. Give one micrograph.")
+        if picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+        grey, notes = _grey(np.asarray(picture), path)
+    return Micrograph(data=grey, source=path, warnings=notes)
 
 
 def _grey(data: NDArray[Any], path: Path) -> tuple[FloatArray, tuple[str, ...]]:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -14,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.config import Mode0
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.images.mrc_bytes import read_signedness
 from cryoseg.io.images.mrc_header import HEADER_BYTES, MrcHeader, parse_header
 from cryoseg.io.images.mrc_output import build_header
 from cryoseg.io.images.scratch import hold_bytes
+from cryoseg.io.images.stored import too_large
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import ExtendedHeader, Geometry, Tomogram
 
@@ -112,21 +114,9 @@ def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         If the file cannot be read, is not an MRC file, is shorter than its header says, or contains
         complex numbers, colors or a stack of volumes.
     """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(3)
-        opener = _OPENERS.get(magic)
+    with _reading(path):
+        opener = _opener(path)
         return _read_plain(path, mode0) if opener is None else _read_compressed(path, mode0, opener)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _damaged(path, error) from error
-    except OSError as error:
-        if error.errno is None:  # bz2 has no specific error for damaged data
-            raise _damaged(path, error) from error
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except MemoryError as error:
-        raise InputError(
-            f"{path}: does not fit into the memory of this machine. Bin it, or crop it."
-        ) from error
 
 
 def compressed_shape(path: Path) -> tuple[int, ...] | None:
@@ -137,15 +127,12 @@ def compressed_shape(path: Path) -> tuple[int, ...] | None:
     InputError
         If the file cannot be read, or is no MRC file.
     """
-    try:
-        with path.open("rb") as file:
-            opener: Any = _OPENERS.get(file.read(3))
+    with _reading(path):
+        opener = _opener(path)
         if opener is None:
             return None
         with opener(path, "rb") as stream:
             block = stream.read(HEADER_BYTES)
-    except (EOFError, OSError, zlib.error) as error:
-        raise _damaged(path, error) from error
     header = parse_header(block, path=path, mode0=Mode0.SIGNED, file_bytes=None)
     return tuple(header.stored_shape[axis] for axis in header.axes)
 
@@ -169,8 +156,26 @@ def write_mrc(path: Path, data: SliceSource, geometry: Geometry, *, dtype: str, 
         file.write(build_header(shape, _MODES[dtype], geometry, density=statistics.density, label=label))
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: the compressed data is damaged ({error}). Copy or download it again.")
+def _opener(path: Path) -> Any:
+    """Return the function that opens a compressed file; None if the file is not compressed."""
+    with path.open("rb") as file:
+        return _OPENERS.get(file.read(3))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    with reading(path):
+        try:
+            yield
+        except (EOFError, OSError, zlib.error) as error:
+            # gzip and bz2 report damaged data by an error of the operating system without a number.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise InputError(
+                f"{path}: the compressed data is damaged ({error}). Copy or download it again."
+            ) from error
+        except MemoryError as error:
+            raise too_large(path) from error
 
 
 class _Statistics:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +23,6 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 COLUMNS = ("image_name", "train_type", "mask_name")
 HALF_WHITE = 127
 TURNED = range(5, 9)  # orientations of a camera that exchange width and height
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Split(StrEnum):
@@ -139,46 +140,39 @@ def read_size(path: Path) -> tuple[int, int]:
     InputError
         If the file is missing or not a picture.
     """
+    with open_picture(path) as picture:
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
+        return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a picture whose pixels fit into memory, and raise errors of Pillow as an `InputError`."""
     try:
         with warnings.catch_warnings():
+            # Pillow warns of large pictures, such as micrographs of 8k x 8k pixels.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(in_memory(path)) as picture:
-                turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
-                return (picture.width, picture.height) if turned else (picture.height, picture.width)
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> InputError:
-    """Return the error for a file that Pillow cannot read."""
-    is_other = isinstance(error, UnidentifiedImageError)  # its text names an address in memory
-    text = "of no known kind" if is_other else " ".join(str(error).split())
-    return InputError(f"{path}: cannot be read as a picture ({text}). Export it again.")
-
-
-def in_memory(path: Path) -> io.BytesIO:
-    """Read a file into memory; from a file, Pillow allocates any length that a damaged chunk claims."""
-    return io.BytesIO(path.read_bytes())
+            # From a file, Pillow would allocate any length that a damaged chunk claims.
+            content = path.read_bytes()
+            with Image.open(io.BytesIO(content)) as picture:
+                claimed = 4 * picture.width * picture.height
+                refuse_impossible_size(path, claimed=claimed, stored=len(content))
+                yield picture
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        is_other = isinstance(error, UnidentifiedImageError)  # its text names an address in memory
+        text = "of no known kind" if is_other else " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as a picture ({text}). Export it again.") from error
 
 
 def _read(path: Path, mode: str) -> NDArray[np.uint8]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(in_memory(path)) as picture:
-                refuse_impossible_size(
-                    path, claimed=4 * picture.width * picture.height, stored=path.stat().st_size
-                )
-                # Pillow clips 16-bit grey to white instead of scaling it.
-                if picture.mode.startswith("I"):
-                    values = np.asarray(picture, np.float64)
-                    top = 65535 if values.max(initial=0) > 255 else 255
-                    return np.asarray(
-                        Image.fromarray((values * 255 / top).clip(0, 255).astype(np.uint8)).convert(mode)
-                    )
-                return np.asarray(ImageOps.exif_transpose(picture).convert(mode))
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
+    with open_picture(path) as picture:
+        # Pillow clips 16-bit grey to white instead of scaling it.
+        if picture.mode.startswith("I"):
+            values = np.asarray(picture, np.float64)
+            top = 65535 if values.max(initial=0) > 255 else 255
+            grey = Image.fromarray((values * 255 / top).clip(0, 255).astype(np.uint8))
+            return np.asarray(grey.convert(mode))
+        return np.asarray(ImageOps.exif_transpose(picture).convert(mode))
 
 
 def write_picture(path: Path, values: NDArray[np.uint8] | NDArray[np.bool_]) -> None:

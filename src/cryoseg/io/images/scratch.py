@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.errors import InputError
-from cryoseg.io.images.memory import GIB
+from cryoseg.io.images import memory
 
 # Smaller volumes are kept in memory; larger ones are memory-mapped from a temporary file, as MRC files are.
 IN_MEMORY_BYTES = 64 * 2**20
@@ -104,9 +104,42 @@ def hold_bytes(chunks: Iterable[bytes], path: Path) -> NDArray[np.uint8]:
 
 def _too_large(path: Path, size: int, free: int) -> InputError:
     return InputError(
-        f"{path}: is decompressed into a temporary file of {size / GIB:.1f} GiB, and {tempfile.gettempdir()} "
-        f"has {free / GIB:.1f} GiB. Set TMPDIR to a folder with more, or convert the volume to MRC."
+        f"{path}: is decompressed into a temporary file of {size / memory.GIB:.1f} GiB, and "
+        f"{tempfile.gettempdir()} has {free / memory.GIB:.1f} GiB. Set TMPDIR to a folder with more, or "
+        "convert the volume to MRC."
     )
+
+
+def read_blocks(source: Any, path: Path, *, stored: int) -> NDArray[Any]:
+    """Read a chunked array of h5py or zarr block by block, in the byte order of this machine.
+
+    Parameters
+    ----------
+    source
+        (..., z, y, x) array with `shape`, `dtype` and `chunks`, which are None if it is stored in one piece.
+    path
+        File of the array, for messages.
+    stored
+        Size of the file or folder in bytes.
+
+    Raises
+    ------
+    InputError
+        If the file, the memory or the disk is too small for the array.
+    """
+    chunks, itemsize = source.chunks or (1,) * source.ndim, source.dtype.itemsize
+    volume, chunk = (math.prod(shape) * itemsize for shape in (source.shape, chunks))
+    memory.refuse_impossible_size(
+        path,
+        claimed=max(volume, chunk),
+        stored=stored,
+        background=memory.BACKGROUND_BYTES if source.chunks else 0,
+        held=held_bytes(volume, chunk),
+    )
+    data = make_room(source.shape, source.dtype.newbyteorder("="), path)
+    for block in blocks(source.shape, chunks, itemsize):
+        data[block] = source[block]
+    return data
 
 
 def blocks(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterator[tuple[slice, ...]]:

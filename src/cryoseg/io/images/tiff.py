@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
 from cryoseg.io.images.memory import refuse_impossible_size
 from cryoseg.io.images.scratch import held_bytes, make_room
-from cryoseg.types import Geometry, Tomogram
+from cryoseg.io.images.stored import StoredFormat, StoredVolume, decoding, refuse_other_types
+from cryoseg.types import Geometry
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
 _DEPTH_AXES = "ZIQ"  # Names of tifffile for depth, a sequence of pages, and an unknown axis.
@@ -29,66 +30,29 @@ _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 _SILENT = logging.NullHandler()
 
 
-def read_tiff(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
-    """Read a TIFF file of one volume, whose pages are the slices.
+@contextmanager
+def _open(path: Path) -> Iterator[StoredVolume]:
+    """Open a file of one volume, whose pages are the slices.
 
-    Parameters
-    ----------
-    path
-        File to read.
-    mode0
-        This format has no such mode.
-
-    Returns
-    -------
-    Tomogram
-        (z, y, x) in the type of the file, memory-mapped if the pages are contiguous in the byte order of this
-        machine and otherwise read by tiles. The voxel size is 0 if the file gives none.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is damaged, in color, or holds more than one volume.
+    It is memory-mapped if the pages are contiguous in the byte order of this machine and otherwise read by
+    tiles. The voxel size is 0 if the file gives none.
     """
-    try:
-        with _open(path) as file:
-            warnings: list[str] = []
-            index, series = _series(file, path, warnings)
-            shape = _shape(series, path, warnings)
-            data = _voxels(series, path).reshape(shape)
-            size = voxel_size(file, index)
-            origin = _ome_origin(file.ome_metadata, index) if file.ome_metadata else (0.0, 0.0, 0.0)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
-        raise _unreadable(path, error) from error
-    if data.dtype.kind not in "iufb":
-        raise InputError(
-            f"{path}: holds values of type {data.dtype}, not densities. Give a real-space volume."
+    with _opened(path) as file:
+        warnings: list[str] = []
+        index, series = _series(file, path, warnings)
+        refuse_other_types(series.dtype, path)
+        yield StoredVolume(
+            shape=_shape(series, path, warnings),
+            geometry=Geometry(
+                voxel_size=voxel_size(file, index),
+                origin=_ome_origin(file.ome_metadata, index) if file.ome_metadata else (0.0, 0.0, 0.0),
+            ),
+            read=lambda: _voxels(series, path),
+            warnings=tuple(warnings),
         )
-    return Tomogram(
-        data=data.view(np.uint8) if data.dtype.kind == "b" else data,
-        geometry=Geometry(voxel_size=size, origin=origin),
-        source=path,
-        warnings=tuple(warnings),
-    )
 
 
-def tiff_shape(path: Path) -> tuple[int, int, int]:
-    """Return the shape (z, y, x) of a volume without reading its voxels.
-
-    Raises
-    ------
-    InputError
-        As `read_tiff`.
-    """
-    try:
-        with _open(path) as file:
-            return _shape(_series(file, path, [])[1], path, [])
-    except InputError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
+TIFF = StoredFormat("TIFF", _open)
 
 
 def read_tiff_page(path: Path) -> tuple[NDArray[Any], float]:
@@ -99,28 +63,23 @@ def read_tiff_page(path: Path) -> tuple[NDArray[Any], float]:
     InputError
         If the file cannot be read or holds more than one page.
     """
-    try:
-        with _open(path) as file:
-            pages = len(file.pages)
-            if pages != 1:
-                raise InputError(
-                    f"{path}: holds {pages} images. Give one micrograph, such as the average of the movie."
-                )
-            page = file.pages.first
-            stored = path.stat().st_size
-            refuse_impossible_size(path, claimed=page.nbytes, stored=stored)
-            _refuse_cut([page], path, stored)
-            return np.asarray(page.asarray()), voxel_size(file, 0)[2]
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    with decoding(path, "TIFF"), _opened(path) as file:
+        pages = len(file.pages)
+        if pages != 1:
+            raise InputError(
+                f"{path}: holds {pages} images. Give one micrograph, such as the average of the movie."
+            )
+        page = file.pages.first
+        stored = path.stat().st_size
+        refuse_impossible_size(path, claimed=page.nbytes, stored=stored)
+        _refuse_cut([page], path, stored)
+        return np.asarray(page.asarray()), voxel_size(file, 0)[2]
 
 
 def count_pages(path: Path) -> int:
     """Return the number of images in a TIFF file; 0 if it cannot be read."""
     try:
-        with _open(path) as file:
+        with _opened(path) as file:
             return len(file.pages)
     except Exception:
         return 0
@@ -146,17 +105,19 @@ def voxel_size(file: tifffile.TiffFile, index: int) -> tuple[float, float, float
     return (z, y, x) if all(low <= size <= high for size in (y, x)) else (0.0, 0.0, 0.0)
 
 
-def _open(path: Path) -> tifffile.TiffFile:
+@contextmanager
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     # What tifffile logs about damaged files, our own errors say; without a handler it goes to the terminal.
     logging.getLogger("tifffile").addHandler(_SILENT)
-    return tifffile.TiffFile(path)
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if "imagecodecs" in str(error):
-        return InputError(f"{path}: its compression needs a package. Run pip install 'cryoseg[tiff]'.")
-    text = " ".join(str(error).split())
-    return InputError(f"{path}: cannot be read as TIFF ({type(error).__name__}: {text}). Export it again.")
+    try:
+        with tifffile.TiffFile(path) as file:
+            yield file
+    except Exception as error:
+        if "imagecodecs" not in str(error):
+            raise
+        raise InputError(
+            f"{path}: its compression needs a package. Run pip install 'cryoseg[tiff]'."
+        ) from error
 
 
 def _series(file: tifffile.TiffFile, path: Path, warnings: list[str]) -> tuple[int, tifffile.TiffPageSeries]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from mmap import mmap
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +17,14 @@ import numpy as np
 from cryoseg import __version__
 from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES, OutputFormat
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import CryosegError, InputError, OutputError
 from cryoseg.io.images.em import read_em
-from cryoseg.io.images.hdf5 import HDF5_SUFFIXES, read_hdf5, split_dataset
-from cryoseg.io.images.mrc import SliceSource, read_mrc, write_mrc
-from cryoseg.io.images.omezarr import read_omezarr
+from cryoseg.io.images.hdf5 import HDF5, HDF5_SUFFIXES, split_dataset
+from cryoseg.io.images.mrc import SliceSource, compressed_shape, read_mrc, write_mrc
+from cryoseg.io.images.omezarr import OME_ZARR
 from cryoseg.io.images.omezarr_output import OmeZarrWriter
-from cryoseg.io.images.tiff import TIFF_SUFFIXES, read_tiff
+from cryoseg.io.images.stored import StoredFormat
+from cryoseg.io.images.tiff import TIFF, TIFF_SUFFIXES
 from cryoseg.io.images.tiff_output import write_tiff
 from cryoseg.io.outputs import is_volume_name
 from cryoseg.types import Geometry, LabelArray, Tomogram
@@ -66,10 +68,10 @@ _COMPRESSIONS = ("", ".gz", ".bz2")
 
 READERS: dict[str, Reader] = {
     **{name + packed: read_mrc for name, packed in product(_MRC_NAMES, _COMPRESSIONS)},
-    ".zarr": read_omezarr,
-    ".ome.zarr": read_omezarr,
-    **dict.fromkeys(TIFF_SUFFIXES, read_tiff),
-    **dict.fromkeys(HDF5_SUFFIXES, read_hdf5),
+    ".zarr": OME_ZARR,
+    ".ome.zarr": OME_ZARR,
+    **dict.fromkeys(TIFF_SUFFIXES, TIFF),
+    **dict.fromkeys(HDF5_SUFFIXES, HDF5),
     ".em": read_em,
 }
 VOLUME_SUFFIXES = tuple(READERS)
@@ -140,13 +142,36 @@ def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
         raise InputError(
             f"{path}: unknown format. Known suffixes are {describe_suffixes()}; rename or convert it."
         )
-    try:
-        tomogram = READERS[suffix.lower()](path, mode0=mode0)
-    except MemoryError as error:
-        raise InputError(
-            f"{path}: does not fit into the memory of this machine. Bin it, or crop it."
-        ) from error
+    tomogram = READERS[suffix.lower()](path, mode0=mode0)
     return replace(tomogram, warnings=(*tomogram.warnings, *_shape_warnings(tomogram)))
+
+
+def planned_shape(path: Path) -> tuple[int, ...] | None:
+    """Return the shape (z, y, x) of a volume that is mapped or read by chunks, without reading it.
+
+    Returns
+    -------
+    tuple of int or None
+        None if the volume is held in memory, or if it cannot be read.
+    """
+    suffix = (known_suffix(path) or "").lower()
+    if suffix not in READERS:
+        return None
+    try:
+        refuse_unreadable(path)
+        reader = READERS[suffix]
+        if isinstance(reader, StoredFormat):
+            return reader.shape(path)
+        if reader is read_mrc and (shape := compressed_shape(path)) is not None:
+            return shape
+        # A fixed mode of bytes, since detecting it would read the file.
+        data = reader(path, mode0=Mode0.SIGNED).data
+    except CryosegError:
+        return None
+    owner: object = data
+    while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
+        owner = owner.base
+    return data.shape if isinstance(owner, np.memmap | mmap) else None
 
 
 def read_mask(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import starfile
 
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.sets import PickSets
@@ -51,10 +51,8 @@ def read_box(path: Path, frame: PickFrame) -> PickSets:
     InputError
         If a line is no box, or a helix lacks an end.
     """
-    try:
+    with reading(path):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}).") from error
     rows, tracks, ends = [], [], []
     helices = 0
     for number, line in enumerate(lines, start=1):

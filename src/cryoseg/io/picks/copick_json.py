@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,6 +89,19 @@ def write_copick(path: Path, sets: PickSets, frame: PickFrame) -> None:
         If the voxel size is unknown.
     """
     ((run, picks),) = sets.items()
+    content = copick_content(path, run, picks, frame)
+    with atomic_text(path, overwrite=True) as stream:
+        json.dump(content, stream, indent=2)
+
+
+def copick_content(path: Path, run: str, picks: Picks, frame: PickFrame) -> dict[str, Any]:
+    """Return the content of a picks file, as `write_copick` writes it.
+
+    Raises
+    ------
+    OutputError
+        If the voxel size is unknown.
+    """
     size = frame.voxel_size or picks.pixel_size
     if size <= 0:
         raise OutputError(f"{path}: copick holds angstrom. Pass --pixel-size.")
@@ -104,7 +118,7 @@ def write_copick(path: Path, sets: PickSets, frame: PickFrame) -> None:
         matrices[:, :3, 3] = np.round(picks.shifts[:, ::-1] * size, 4)
     tracks = np.zeros(count, dtype=np.int64) if picks.tracks is None else picks.tracks
     scores = np.ones(count) if picks.scores is None else np.round(picks.scores.astype(np.float64), 5)
-    content = {
+    return {
         "pickable_object_name": named["pickable_object_name"],
         "user_id": named["user_id"],
         "session_id": named["session_id"],
@@ -122,5 +136,3 @@ def write_copick(path: Path, sets: PickSets, frame: PickFrame) -> None:
         ],
         "trust_orientation": picks.rotations is not None,
     }
-    with atomic_text(path, overwrite=True) as stream:
-        json.dump(content, stream, indent=2)

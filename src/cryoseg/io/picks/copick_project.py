@@ -6,10 +6,9 @@ where a project is named.
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,7 +18,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from cryoseg.errors import ConfigError, InputError, OutputError
-from cryoseg.io.picks.copick_json import write_copick
+from cryoseg.io.picks.copick_json import copick_content
 from cryoseg.io.picks.copick_paths import COPICK_MEMBER, COPICK_SCHEME
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.types import BoolArray, Picks
@@ -186,22 +185,16 @@ class CopickOutput:
         OutputError
             If it cannot be stored.
         """
-        run, size = self._place(path)
-        try:
-            stored = (
-                _Project(self.config)
-                .root.get_run(run)
-                .new_segmentation(
-                    voxel_size=size,
-                    name=self.name,
-                    session_id=self.session,
-                    user_id=self.user,
-                    exist_ok=True,
-                )
+        with self._run(path, "segmentation") as run:
+            _, size = self._place(path)
+            stored = run.new_segmentation(
+                voxel_size=size,
+                name=self.name,
+                session_id=self.session,
+                user_id=self.user,
+                exist_ok=True,
             )
             stored.from_numpy(mask.astype(np.uint8))
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{self.config}: copick cannot store the segmentation ({error}).") from error
 
     def write_picks(self, path: Path, picks: Picks, frame: PickFrame) -> None:
         """Store the picks of an input, with their orientations, scores and filaments.
@@ -213,23 +206,12 @@ class CopickOutput:
         """
         from copick.models import CopickPicksFile
 
-        run, _ = self._place(path)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "picks.json"
-            write_copick(file, {run: picks}, frame)
-            content = json.loads(file.read_text(encoding="utf-8"))
-        try:
-            stored = (
-                _Project(self.config)
-                .root.get_run(run)
-                .new_picks(self.name, self.session, user_id=self.user, exist_ok=True)
-            )
-            stored.points = CopickPicksFile(
-                **{**content, "pickable_object_name": self.name, "user_id": self.user}
-            ).points
+        content = copick_content(path, self._place(path)[0], picks, frame)
+        content |= {"pickable_object_name": self.name, "user_id": self.user}
+        with self._run(path, "picks") as run:
+            stored = run.new_picks(self.name, self.session, user_id=self.user, exist_ok=True)
+            stored.points = CopickPicksFile(**content).points
             stored.store()
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{self.config}: copick cannot store the picks ({error}).") from error
 
     def write_mesh(self, path: Path, mesh: Path) -> None:
         """Store a GLB file, in angstrom from the center of the first voxel, as the mesh of an input.
@@ -241,17 +223,19 @@ class CopickOutput:
         """
         import trimesh
 
-        run, _ = self._place(path)
-        try:
-            stored = (
-                _Project(self.config)
-                .root.get_run(run)
-                .new_mesh(self.name, self.session, user_id=self.user, exist_ok=True)
-            )
+        with self._run(path, "mesh") as run:
+            stored = run.new_mesh(self.name, self.session, user_id=self.user, exist_ok=True)
             stored.mesh = trimesh.load(mesh, file_type="glb")
             stored.store()
+
+    @contextmanager
+    def _run(self, path: Path, kind: str) -> Iterator[Any]:
+        """Yield the run of an input, and raise errors of copick in the block as an `OutputError`."""
+        name, _ = self._place(path)
+        try:
+            yield _Project(self.config).root.get_run(name)
         except (OSError, ValueError) as error:
-            raise OutputError(f"{self.config}: copick cannot store the mesh ({error}).") from error
+            raise OutputError(f"{self.config}: copick cannot store the {kind} ({error}).") from error
 
     def _place(self, path: Path) -> tuple[str, float]:
         """Return run and voxel size of an input."""

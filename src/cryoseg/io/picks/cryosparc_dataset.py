@@ -18,7 +18,7 @@ from tokenize import TokenError
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.sets import PickSets
@@ -44,11 +44,10 @@ def read_cryosparc_external(path: Path, frame: PickFrame) -> PickSets:
     InputError
         If the file is no array, or a field is missing.
     """
-    try:
+    with reading(path):
         content = path.read_bytes()
+    try:
         table = _array(content)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (ValueError, TypeError, SyntaxError, TokenError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{path}: is no structured array of NumPy, as `Dataset.save` of cryosparc-tools writes it."
@@ -101,9 +100,7 @@ def _array(content: bytes) -> NDArray[np.void]:
     return np.frombuffer(content, dtype, count=shape[0], offset=stream.tell())
 
 
-def write_cryosparc_external(
-    path: Path, sets: PickSets, frame: PickFrame, *, overwrite: bool = False
-) -> None:
+def write_cryosparc_external(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write locations and scores, which an external job gives to cryoSPARC.
 
     The number of a micrograph is the one in front of its name, or 0, which the external job replaces.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, reading
 from cryoseg.io.outputs import atomic_output
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.sets import PickSets
@@ -37,10 +37,8 @@ def read_mod(path: Path, frame: PickFrame) -> PickSets:
     InputError
         If the file is not an IMOD model, is cut short, or contains no point.
     """
-    try:
+    with reading(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     contours = [points for points in _contours(content, path) if len(points)]
     if not contours:
         raise InputError(f"{path}: the model holds no points. Add points in 3dmod and save it.")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.images.em import HEADER_BYTES, read_em
 from cryoseg.io.outputs import atomic_output, atomic_text
 from cryoseg.io.picks.angles import DYNAMO, MOTL, AngleConvention
@@ -207,10 +207,8 @@ def write_stopgap(path: Path, sets: PickSets, frame: PickFrame) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
+    with reading(path):
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}).") from error
 
 
 def _table_map(path: Path) -> dict[int, str]:

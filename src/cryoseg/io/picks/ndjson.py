@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, reading
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.angles import are_rotations
 from cryoseg.io.picks.frame import PickFrame
@@ -36,10 +36,8 @@ def read_ndjson(path: Path, frame: PickFrame) -> PickSets:
     """
     items: list[dict[str, Any]] = []
     centers = []
-    try:
+    with reading(path):
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}).") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

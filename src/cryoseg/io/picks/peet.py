@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, reading
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.angles import MOTL
 from cryoseg.io.picks.frame import PickFrame
@@ -38,14 +38,13 @@ def read_peet(path: Path, frame: PickFrame) -> PickSets:
     InputError
         If there is no model, it has another number of points, or a line does not hold 20 numbers.
     """
-    try:
+    with reading(path):
         lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
+    try:
         rows = [[float(cell) for cell in line.split(",")[: len(HEADER)]] for line in lines if line.strip()]
         table = np.array(rows, dtype=np.float64).reshape(-1, len(HEADER))
         if not np.isfinite(table).all():
             raise ValueError
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except ValueError as error:
         raise InputError(f"{path}: a motive list of PEET has 20 finite numbers in every line.") from error
     model = _model_of(path)

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from cryoseg.config.pick import PICK_SUFFIXES, PickFormat
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.outputs import refuse_existing
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.sets import PickSets, applied_shifts
@@ -40,11 +40,8 @@ def format_of(path: Path) -> PickFormat:
         raise InputError(f"{path}: no such file. Check the name.")
     marked = [one for one in known if one.traits.marker]
     if marked:
-        try:
-            with path.open("rb") as file:
-                beginning = file.read(MARKED_BYTES)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        with reading(path), path.open("rb") as file:
+            beginning = file.read(MARKED_BYTES)
         for one in marked:
             if one.traits.marker.encode() in beginning:
                 return one

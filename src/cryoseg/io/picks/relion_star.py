@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,33 +192,16 @@ def read_star(path: Path, frame: PickFrame) -> PickSets:
     return collect(parts)
 
 
-def write_star(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write all picks as one table `particles`, in voxels of the tomogram or pixels of the micrograph."""
-    _write(path, sets, frame, PickFormat.STAR)
-
-
-def write_star_relion4(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write unbinned pixels."""
-    _write(path, sets, frame, PickFormat.STAR_RELION4)
-
-
-def write_star_relion5(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write angstrom from the center of the tomogram."""
-    _write(path, sets, frame, PickFormat.STAR_RELION5)
-
-
-def write_cryosparc(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write names of micrographs without folders, by which cryoSPARC finds its exposures."""
-    _write(path, sets, frame, PickFormat.CRYOSPARC)
-
-
-def _write(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat) -> None:
+def write_star(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat = PickFormat.STAR) -> None:
     """Write all picks as one table `particles`.
+
+    Coordinates are voxels or pixels of the image, unbinned pixels (RELION 4), or angstrom from the center of
+    the tomogram (RELION 5). For cryoSPARC, which finds its exposures by them, names have no folders.
 
     Raises
     ------
     OutputError
-        If a RELION flavor is asked for without its frame.
+        If the frame of RELION is missing in one of its flavors, or there are no picks.
     """
     import pandas as pd
 
@@ -244,6 +228,11 @@ def _write(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat) -> 
         raise OutputError(f"{path}: no picks to write.")
     table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     write_table(path, "particles", table)
+
+
+write_star_relion4 = partial(write_star, flavor=PickFormat.STAR_RELION4)
+write_star_relion5 = partial(write_star, flavor=PickFormat.STAR_RELION5)
+write_cryosparc = partial(write_star, flavor=PickFormat.CRYOSPARC)
 
 
 def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.outputs import atomic_text
 
 if TYPE_CHECKING:
@@ -44,13 +44,12 @@ def read_tables(path: Path, *, what: str = "STAR") -> Tables:
     InputError
         If the file cannot be read.
     """
-    try:
+    with reading(path):
         lines = path.read_text(encoding="utf-8-sig").split("\n")
+    try:
         tables = list(
             _tables([(number, words) for number, line in enumerate(lines, 1) if (words := _words(line))])
         )
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except ValueError as error:
         raise InputError(f"{path}: cannot be read as {what} ({error}). Write the file again.") from error
     for name, table in tables:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoseg.config.pick import CoordsOrder
 from cryoseg.core.grids.axes import inside
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, reading
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.imod_model import CORNER_XYZ
@@ -41,10 +41,8 @@ LIST_COLUMNS = ("rec_path", "path")  # the later and the earlier spelling
 
 
 def _rows(path: Path) -> list[list[str]]:
-    try:
+    with reading(path):
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}).") from error
     lines = [line for line in text.split("\n") if line.strip()]
     begin = next((at for at, line in enumerate(lines) if not line.lstrip().startswith("#")), len(lines))
     first = "".join(lines[begin : begin + 1])

@@ -9,7 +9,8 @@ import ssl
 import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -18,6 +19,7 @@ from cryoseg import __version__
 from cryoseg.errors import InputError, WeightsError
 
 _MAX_TEXT_BYTES = 4 * 2**20
+_TIMEOUT_SECONDS = 20.0
 
 
 class NoDowngrade(urllib.request.HTTPRedirectHandler):
@@ -65,7 +67,17 @@ def open_url(
     return urllib.request.build_opener(NoDowngrade).open(request, timeout=timeout)
 
 
-def fetch_json(url: str, *, body: Any = None, timeout: float = 20.0) -> Any:
+@contextmanager
+def _response(url: str, **request: Any) -> Iterator[Any]:
+    """Open a response for the length of a block, and raise network errors as a `WeightsError`."""
+    try:
+        with open_url(url, timeout=_TIMEOUT_SECONDS, **request) as response:
+            yield response
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(f"{url}: {explain(error)}.") from None
+
+
+def fetch_json(url: str, *, body: Any = None) -> Any:
     """Return a JSON document of at most 4 MiB; a `body` is sent as JSON by POST.
 
     Raises
@@ -78,18 +90,17 @@ def fetch_json(url: str, *, body: Any = None, timeout: float = 20.0) -> Any:
     if body is not None:
         headers["Content-Type"] = "application/json"
         data = json.dumps(body).encode()
+    with _response(url, headers=headers, data=data) as response:
+        content = response.read(_MAX_TEXT_BYTES)
     try:
-        with open_url(url, timeout=timeout, headers=headers, data=data) as response:
-            return json.loads(response.read(_MAX_TEXT_BYTES))
+        return json.loads(content)
     except ValueError:
         raise WeightsError(
             f"{url}: the answer is not JSON (an error or login page?); try again later."
         ) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise WeightsError(f"{url}: {explain(error)}.") from None
 
 
-def fetch_text(url: str, *, timeout: float = 20.0) -> str:
+def fetch_text(url: str) -> str:
     """Return a text of at most 4 MiB.
 
     Raises
@@ -97,14 +108,11 @@ def fetch_text(url: str, *, timeout: float = 20.0) -> str:
     WeightsError
         If the server does not respond.
     """
-    try:
-        with open_url(url, timeout=timeout) as response:
-            return str(response.read(_MAX_TEXT_BYTES).decode("utf-8", errors="replace"))
-    except (OSError, http.client.HTTPException) as error:
-        raise WeightsError(f"{url}: {explain(error)}.") from None
+    with _response(url) as response:
+        return str(response.read(_MAX_TEXT_BYTES).decode("utf-8", errors="replace"))
 
 
-def announced_size(url: str, *, timeout: float = 20.0) -> int | None:
+def announced_size(url: str) -> int | None:
     """Return the size in bytes that a server announces for a file; None if it announces none.
 
     Raises
@@ -112,12 +120,9 @@ def announced_size(url: str, *, timeout: float = 20.0) -> int | None:
     WeightsError
         If the server does not respond.
     """
-    try:
-        with open_url(url, timeout=timeout, method="HEAD") as response:
-            length = response.headers.get("Content-Length")
-            return int(length) if length else None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise WeightsError(f"{url}: {explain(error)}.") from None
+    with _response(url, method="HEAD") as response:
+        length = response.headers.get("Content-Length", "")
+        return int(length) if length.isdecimal() else None
 
 
 def explain(error: Exception) -> str:

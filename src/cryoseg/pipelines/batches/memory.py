@@ -9,7 +9,7 @@ from typing import TypeVar
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.io.images.memory import GIB, available_memory
-from cryoseg.io.images.shapes import planned_shape
+from cryoseg.io.images.volumes import planned_shape
 from cryoseg.io.inputs import InputItem
 
 Result = TypeVar("Result")

@@ -15,9 +15,8 @@ from cryoseg.config.pick import PickFormat
 from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.events import Note, OnEvent, Report, Warn, ignore
 from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES
-from cryoseg.io.images.shapes import planned_shape
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
-from cryoseg.io.images.volumes import made_by, write_logits, write_mask
+from cryoseg.io.images.volumes import made_by, planned_shape, write_logits, write_mask
 from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks
