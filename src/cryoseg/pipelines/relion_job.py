@@ -8,7 +8,10 @@ Sources: 3dem/relion@0d19adf07bfe23f22f59957b53a8e467bd79aeea, src/pipeline_cont
 3dem/relion@2dffb8415a7e09f14532668b06e353fad1c46b2a, src/pipeliner.cpp, `getOutputNodesFromStarFile`;
 3dem/relion@002151f814746485255e7fd083a33615edfcde34, src/pipeline_jobs.h (numbers);
 3dem/relion@ae114d897d25c9a115f86e73c49df82db9ea5db0, src/pipeline_jobs.h (labels of RELION 4);
-amineuron/relion@6ddaaf7c34723b459709755a6f997907a8b8cd7f, src/pipeline_jobs.h (labels of RELION 5).
+amineuron/relion@6ddaaf7c34723b459709755a6f997907a8b8cd7f, src/pipeline_jobs.h (labels of RELION 5, a fork).
+The labels of coordinates and optimisation sets in files that RELION 5 wrote agree with the fork:
+Conecsion/sppractice@4e782492c735bfb14a8a17c443632449efc761eb, AutoPick/job008/job_pipeline.star;
+hanjinliu/himena-relion@fe6f3c772a504058e2a1d8d01033edc1132d67de, tests/job_pipelines/refine3d.star.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ def test_unbinned_pixels_have_the_size_of_their_optics_group(tmp_path: Path) -> 
 
 def test_every_optics_group_has_its_own_pixel_size(tmp_path: Path) -> None:
     text = FLAT.replace("1 2.0", "1 2.0\n2 4.0").replace("_rlnAnglePsi", "_rlnOpticsGroup")
-    text = text.replace("-20 5\n", "-20 1\nm.mrc 100 200 10 -20 2\n")
+    text = text.replace("-20 5\n", "-20 01\nm.mrc 100 200 10 -20 2\n")
     assert read(tmp_path / "a.star", text).centers.tolist() == [[210, 95], [205, 97.5]]
 
 

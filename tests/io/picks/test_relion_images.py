@@ -28,6 +28,18 @@ def test_pixel_size_of_a_micrograph_is_that_of_its_optics_group(tmp_path):
     assert read(tmp_path, text) == [("m/b.mrc", 1.77), ("m/a.mrc", 3.54), ("m/c.mrc", 1.77)]
 
 
+def test_numbers_of_optics_groups_are_compared_as_numbers(tmp_path):
+    rows = "b.mrc 002\na.mrc 1\nc.mrc 2.0\nd.mrc fine\n"
+    text = OPTICS.replace("1 3.54", "fine 5.0\n01 3.54") + MICROGRAPHS + rows
+    assert read(tmp_path, text) == [("b.mrc", 1.77), ("a.mrc", 3.54), ("c.mrc", 1.77), ("d.mrc", 5.0)]
+    series = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n01 1.5\n02 2.5\n\n"
+    table = GLOBAL.replace("rlnTomoTiltSeriesPixelSize", "rlnOpticsGroup")
+    assert read(tmp_path, series + table + "TS_01 2 4 a.mrc\nTS_02 1 4 b.mrc\n") == [
+        ("a.mrc", 10.0),
+        ("b.mrc", 6.0),
+    ]
+
+
 def test_windows_line_ends_and_quoted_names_with_blanks(tmp_path):
     text = OPTICS + MICROGRAPHS + "\"my grid/a b.mrc\" 1\n'it is.mrc' 2\n"
     expected = [("my grid/a b.mrc", 3.54), ("it is.mrc", 1.77)]

@@ -82,13 +82,22 @@ def optics_numbers(
                     f"column {GROUP}. Add the column."
                 )
             return np.full(len(rows), np.nan)
-        by_group = dict(zip(table[GROUP], values, strict=True))
-        if path is not None and (unknown := sorted({*rows[GROUP]} - {*by_group})):
+        by_group = dict(zip(_groups(table), values, strict=True))
+        groups = _groups(rows)
+        unknown = [name for name, group in zip(rows[GROUP], groups, strict=True) if group not in by_group]
+        if path is not None and unknown:
             raise InputError(
-                f"{path}: images have the {GROUP} {unknown[0]}, which is not in the optics table. Correct it."
+                f"{path}: images have the {GROUP} {min(unknown)}, which is not in the optics table. Correct it."
             )
-        return np.array([by_group.get(group, np.nan) for group in rows[GROUP]])
+        return np.array([by_group.get(group, np.nan) for group in groups])
     return np.full(len(rows), np.nan)
+
+
+def _groups(table: pd.DataFrame) -> list[float | str]:
+    """Return the optics group of every row as a number, so that 01 is 1, or as text."""
+    values = optional_numbers(table, GROUP)
+    assert values is not None
+    return [text if np.isnan(value) else value for text, value in zip(table[GROUP], values, strict=True)]
 
 
 def _column(table: pd.DataFrame, label: str, path: Path | None) -> NDArray[np.float64] | None:
