@@ -47,6 +47,8 @@ class FormatTraits:
         Text near the beginning of the files that tells them from other files with the same suffix.
     in_folders
         Whether files with these suffixes are looked for in folders.
+    beside
+        Suffix of a further file that is written beside the file; empty if there is none.
     """
 
     module: str
@@ -58,6 +60,7 @@ class FormatTraits:
     is_read: bool = True
     marker: str = ""
     in_folders: bool = True
+    beside: str = ""
 
 
 _POSES = ("fractions", "scores", "tracks", "rotations", "shifts")
@@ -108,7 +111,10 @@ class PickFormat(StrEnum):
         FormatTraits("relion_star", (".star",), (2,), _STAR, several=True, is_read=False),
     )
 
-    DYNAMO = "dynamo", FormatTraits("motive_lists", (".tbl",), holds=_MOTL, several=True, is_numbered=True)
+    DYNAMO = (
+        "dynamo",
+        FormatTraits("motive_lists", (".tbl",), holds=_MOTL, several=True, is_numbered=True, beside=".doc"),
+    )
     MOTL = (
         "motl",
         FormatTraits("motive_lists", (".em",), holds=_MOTL, several=True, is_numbered=True, in_folders=False),

@@ -96,6 +96,40 @@ def test_a_table_map_names_the_tomograms_of_dynamo(tmp_path: Path, name: str) ->
     assert list(read_picks(tmp_path / "crop.tbl")) == ["/data/TS 03.mrc", "/data/TS_12.mrc"]
 
 
+def test_a_table_map_is_written_for_dynamo(tmp_path: Path) -> None:
+    picks = Picks(centers=np.array([[10.0, 20.0, 30.0]]))
+    table, table_map = tmp_path / "crop.tbl", tmp_path / "crop.doc"
+    write_picks(table, {"/data/TS 03.mrc": picks, "TS_12": picks}, flavor=PickFormat.DYNAMO)
+    assert table_map.read_text() == "1 /data/TS 03.mrc\n2 TS_12\n"
+    assert list(read_picks(table)) == ["/data/TS 03.mrc", "TS_12"]
+    # A table map that has the names gives the numbers, and is kept.
+    table_map.write_text("3 a.mrc\n5 b.mrc\n12 c.mrc\n")
+    write_picks(table, {"c.mrc": picks, "a.mrc": picks}, flavor=PickFormat.DYNAMO, overwrite=True)
+    assert np.loadtxt(table)[:, 19].tolist() == [12, 3]
+    assert table_map.read_text() == "3 a.mrc\n5 b.mrc\n12 c.mrc\n"
+    table.unlink()
+    with pytest.raises(OutputError, match=r"crop\.doc: exists already"):
+        write_picks(table, {"d.mrc": picks}, flavor=PickFormat.DYNAMO)
+    table_map.write_text("Minutes of a meeting\n")
+    with pytest.raises(InputError, match="number and the file of a tomogram"):
+        write_picks(table, {"d.mrc": picks}, flavor=PickFormat.DYNAMO, overwrite=True)
+
+
+def test_two_numbers_of_one_tomogram_are_joined(tmp_path: Path) -> None:
+    (tmp_path / "crop.tbl").write_text(DYNAMO_ROW + DYNAMO_ROW.replace(" 3 5 2 ", " 12 5 2 "))
+    (tmp_path / "crop.doc").write_text("3 a.mrc\n12 a.mrc\n")
+    assert {name: len(picks) for name, picks in read_picks(tmp_path / "crop.tbl").items()} == {"a.mrc": 2}
+
+
+def test_complex_numbers_of_dynamo_have_their_real_part(tmp_path: Path) -> None:
+    # As in test/data/t_complex.tbl of teamtomo/dynamotable@8e8e148.
+    cells = DYNAMO_ROW.split()
+    cells[27] = "0.5+1.2074e-06i"
+    (tmp_path / "a.tbl").write_text(" ".join(cells) + "\n")
+    (picks,) = read_picks(tmp_path / "a.tbl").values()
+    assert picks.columns["daxis"].tolist() == ["0.5"]
+
+
 def test_an_empty_table_of_dynamo_has_no_picks(tmp_path: Path) -> None:
     path = tmp_path / "empty.tbl"
     path.write_text("\n")

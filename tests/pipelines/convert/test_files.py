@@ -161,8 +161,8 @@ def test_data_sets_of_cryosparc_keep_sizes_and_numbers(tmp_path: Path) -> None:
 
 def test_numbers_of_tomograms_are_told(tmp_path: Path) -> None:
     told = told_by(tmp_path, "a.star", ORIENTED.format(rows=ROWS), "o.tbl", ConvertConfig(), voxel_size=8)
-    assert "o.tbl numbers the tomograms: a is 1, b is 2." in told
-    assert list(read_picks(tmp_path / "o.tbl")) == ["1", "2"]
+    assert "o.tbl numbers the tomograms: a is 1, b is 2 (table map: o.doc)." in told
+    assert list(read_picks(tmp_path / "o.tbl")) == ["a", "b"]
 
 
 def test_what_only_some_images_have_is_named(tmp_path: Path) -> None:

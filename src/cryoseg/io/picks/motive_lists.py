@@ -3,7 +3,9 @@
 Sources: the columns of Dynamo, teamtomo/dynamotable@8e8e148, dynamotable/convention.py; the rows of motive
 lists of TOM and AV3 and the columns of STOPGAP, turonova/cryoCAT@b63ad22, cryocat/core/cryomotl.py. Motive
 lists and STOPGAP count voxels from 1 (copick/copick@0840781, src/copick/util/formats.py); positions in Dynamo
-tables are taken from 0, as in that file. In all of them, the shift is added to the position.
+tables are taken from 0, as in that file. In all of them, the shift is added to the position. A table map of
+Dynamo gives the numbers and files of tomograms; it lies beside the table with the suffix .doc
+(teamtomo/dynamotable@0bfa432, dynamotable/dynamotable.py), or in Dynamo's data folders.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.images.em import HEADER_BYTES, read_em
 from cryoseg.io.outputs import atomic_output, atomic_text
 from cryoseg.io.picks.angles import DYNAMO, MOTL, AngleConvention
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.sets import PickSets
+from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.io.picks.star import numbers, read_tables, write_table
 from cryoseg.io.picks.text import as_scores, as_tracks
 from cryoseg.types import Picks
@@ -36,6 +39,7 @@ DYNAMO_COLUMNS = (
     *("sref", "apix", "def", "undefined2", "undefined3", "undefined4", "eig1", "eig2"),
 )
 DYNAMO_WRITTEN = 35  # columns, as Dynamo's own tables have at least
+TABLE_MAP_SUFFIX = PickFormat.DYNAMO.traits.beside
 DYNAMO_NEEDED = DYNAMO_COLUMNS.index("z") + 1
 MOTL_COLUMNS = (
     *("score", "geom1", "geom2", "subtomo_id", "tomo_id", "object_id", "subtomo_mean", "x", "y", "z"),
@@ -103,8 +107,15 @@ STOPGAP = Layout(
 )
 
 
-def tomogram_numbers(names: list[str]) -> dict[str, int]:
-    """Return the number of each tomogram: its name if all names are numbers, or its place from 1."""
+def tomogram_numbers(path: Path, names: list[str]) -> dict[str, int]:
+    """Return the number of each tomogram in a file to write.
+
+    It is the number in a table map beside a table of Dynamo if that has all names. Else it is the name itself
+    if all names are numbers, or the place from 1.
+    """
+    known = {name: number for number, name in _table_map(path).items()}
+    if names and all(name in known for name in names):
+        return {name: known[name] for name in names}
     if names and all(name.isdecimal() and name.isascii() and len(name) < 8 for name in names):
         found = {name: int(name) for name in names}
         if len({*found.values()}) == len(names):
@@ -123,7 +134,7 @@ def read_dynamo(path: Path, frame: PickFrame) -> PickSets:
     rows: list[list[float]] = []
     for number, line in enumerate(_lines(path), 1):
         try:
-            rows.append([float(cell) for cell in line.replace(",", " ").split()])
+            rows.append([_real(cell) for cell in line.replace(",", " ").split()])
         except ValueError:
             raise InputError(f"{path}: line {number} does not consist of numbers. Correct it.") from None
         if len(rows[-1]) != len(rows[0]) or len(rows[0]) < DYNAMO_NEEDED:
@@ -137,12 +148,21 @@ def read_dynamo(path: Path, frame: PickFrame) -> PickSets:
 
 
 def write_dynamo(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write a table; its tomograms are numbered."""
+    """Write a table whose tomograms are numbered, and a table map unless one has their names already."""
     values = _values(path, sets, TBL, DYNAMO_COLUMNS)
     values["aligned_value"] = np.maximum(values["aligned_value"], 1)
     table = np.stack([values[name] for name in DYNAMO_COLUMNS[:DYNAMO_WRITTEN]], axis=1)
     with atomic_text(path, overwrite=True) as stream:
         stream.writelines(" ".join(f"{value:.8g}" for value in row) + "\n" for row in table.tolist())
+    if {*sets} - {*_table_map(path).values(), ""}:
+        with atomic_text(path.with_suffix(TABLE_MAP_SUFFIX), overwrite=True) as stream:
+            numbered = tomogram_numbers(path, [*sets])
+            stream.writelines(f"{number} {name}\n" for name, number in numbered.items() if name)
+
+
+def _real(cell: str) -> float:
+    """Return a number; of a complex one, which Dynamo may write into the column daxis, the real part."""
+    return complex(f"{cell[:-1]}j").real if cell.endswith("i") else float(cell)
 
 
 def read_motl(path: Path, frame: PickFrame) -> PickSets:
@@ -212,9 +232,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def _table_map(path: Path) -> dict[int, str]:
-    """Return the names of tomograms by number, from a file beside the table."""
-    for beside in (path.with_suffix(".doc"), path.with_name("indices_column20.doc")):
-        if beside.is_file():
+    """Return the names of tomograms by number, from a file beside a table of Dynamo."""
+    for beside in (path.with_suffix(TABLE_MAP_SUFFIX), path.with_name("indices_column20.doc")):
+        if path.suffix.lower() == ".tbl" and beside.is_file():
             parts = [line.split(maxsplit=1) for line in _lines(beside)]
             if any(len(part) != 2 or not part[0].isdecimal() for part in parts):
                 raise InputError(f"{beside}: a line holds the number and the file of a tomogram. Correct it.")
@@ -252,17 +272,17 @@ def _sets(path: Path, values: Values, layout: Layout, names: Mapping[int, str]) 
         return {"": picks}
     if not np.isfinite(tomograms).all():
         raise InputError(f"{path}: the number of a tomogram is no finite number. Correct it.")
-    return {
-        names.get(int(number), f"{number:.8g}"): picks.take(tomograms == number)
+    return collect(
+        (names.get(int(number), f"{number:.8g}"), picks.take(tomograms == number))
         for number in dict.fromkeys(tomograms.tolist())
-    }
+    )
 
 
 def _values(
     path: Path, sets: PickSets, layout: Layout, names: tuple[str, ...]
 ) -> dict[str, NDArray[np.float64]]:
     """Return all columns of a table by name."""
-    tomograms = tomogram_numbers(list(sets))
+    tomograms = tomogram_numbers(path, list(sets))
     parts = []
     for name, picks in sets.items():
         part = {key: np.zeros(len(picks)) for key in names}

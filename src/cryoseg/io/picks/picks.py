@@ -114,7 +114,8 @@ def write_picks(
         )
     if len(sets) != 1 and not traits.several:
         raise OutputError(f"{path}: {flavor} holds one image, and these are {len(sets)}. Write STAR or CSV.")
-    refuse_existing(path, overwrite=overwrite)
+    for written in (path, *([path.with_suffix(traits.beside)] if traits.beside else [])):
+        refuse_existing(written, overwrite=overwrite)
     _function("write", flavor)(path, sets, frame)
 
 

@@ -87,7 +87,7 @@ def optics_numbers(
         unknown = [name for name, group in zip(rows[GROUP], groups, strict=True) if group not in by_group]
         if path is not None and unknown:
             raise InputError(
-                f"{path}: images have the {GROUP} {min(unknown)}, which is not in the optics table. Correct it."
+                f"{path}: images have the {GROUP} {unknown[0]}, which is not in the optics table. Correct it."
             )
         return np.array([by_group.get(group, np.nan) for group in groups])
     return np.full(len(rows), np.nan)

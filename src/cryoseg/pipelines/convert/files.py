@@ -133,9 +133,11 @@ def convert_picks(
         on_event(Warn(text=said))
     write_picks(target, written, frame, flavor=flavor, overwrite=overwrite)
     if flavor.traits.is_numbered:
-        numbers = tomogram_numbers(list(written))
+        numbers = tomogram_numbers(target, list(written))
         shown = [f"{name} is {number}" for name, number in list(numbers.items())[:SHOWN]]
         more = f" and so on to {len(numbers)}" if len(numbers) > SHOWN else ""
+        if flavor.traits.beside:
+            more += f" (table map: {target.with_suffix(flavor.traits.beside).name})"
         on_event(Note(text=f"{target.name} numbers the tomograms: {', '.join(shown)}{more}."))
     return sum(len(picks) for picks in written.values())
 

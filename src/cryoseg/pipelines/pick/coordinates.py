@@ -159,6 +159,8 @@ def output_paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Pat
     for flavor in outputs.written:
         name = "_".join(filter(None, (base, flavor.tag)))
         paths[flavor.value] = folder / f"{name}{flavor.suffix}"
+        if flavor.traits.beside:
+            paths[f"beside_{flavor}"] = folder / f"{name}{flavor.traits.beside}"
     if outputs.heat_map:
         paths["heat_map"] = folder / f"{base}_heat_map{outputs.output_format.suffix}"
     if outputs.preview:
