@@ -21,7 +21,7 @@ LIMITS = {
     "cryoseg": (16, 57),
     "cryoseg.pipelines": (13, 15),
     "cryoseg.cli": (26, 54),
-    "cryoseg.io": (10, 10),
+    "cryoseg.io": (9, 9),
     "cryoseg.core": (8, 8),
     "cryoseg.methods": (17, 36),
 }

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoseg.config import Naming
-from cryoseg.io.inputs import etsam_stem, is_known_suffix, output_stems, resolve_inputs, stem
+from cryoseg.io.inputs import etsam_stem, output_stems, resolve_inputs, stem
 
 
 @pytest.fixture
@@ -156,11 +156,6 @@ def test_stems(name, expected, etsam):
     assert etsam_stem(Path("x.y") / name) == etsam
 
 
-def test_known_suffixes():
-    assert is_known_suffix("a.MRC")
-    assert not is_known_suffix("a.json")
-
-
 def test_inputs_of_different_names_keep_their_stems():
     paths = [Path("a/x.mrc"), Path("b/y.rec")]
     assert list(output_stems(paths).values()) == ["x", "y"]
@@ -303,4 +298,4 @@ def test_star_without_images_says_what_a_list_is(tree):
 
 def test_broken_star_is_a_failed_item(tree):
     (tree / "p.star").write_bytes(b"data_\n\nloop_\n_a #1\n\xff\xfe")
-    assert "cannot be read as STAR" in resolve_inputs(["p.star"])[0].error
+    assert "cannot be read as text" in resolve_inputs(["p.star"])[0].error

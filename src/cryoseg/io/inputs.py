@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryoseg.config import Naming
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, reading
 from cryoseg.io.images.hdf5 import split_dataset, with_dataset
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, describe_suffixes, is_volume_folder, known_suffix
 from cryoseg.io.picks.copick_paths import COPICK_MEMBER, COPICK_SCHEME
@@ -101,6 +101,11 @@ def resolve_inputs(
     return list(items.values())
 
 
+def is_input(path: Path) -> bool:
+    """Whether a path is that of an existing file, volume folder, or data set in a file."""
+    return split_dataset(path)[0].is_file() or is_volume_folder(path)
+
+
 def _volume_around(path: Path) -> Path | None:
     """Return the OME-Zarr volume that contains a path, such as the resolution `a.zarr/1`, or None."""
     return next(
@@ -128,11 +133,6 @@ def _list_entry(line: bytes) -> str:
     """
     quoted = re.fullmatch(rb"""\s*(["'])(.+)\1\s*(?:#.*)?""", line)
     return os.fsdecode(quoted[2] if quoted else re.split(rb"(?:^|\s)#", line, maxsplit=1)[0].strip())
-
-
-def is_known_suffix(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> bool:
-    """Whether a name ends with one of `suffixes`, in upper or lower case."""
-    return known_suffix(Path(path), suffixes) is not None
 
 
 def stem(path: Path | str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
@@ -236,24 +236,20 @@ class _Finder:
         self._leave_out = leave_out
 
     def find(self, text: str) -> Iterator[InputItem]:
-        if text.startswith(COPICK_SCHEME):
-            yield from self._copick(text)
-        elif text.startswith("@"):
-            yield from self._list(text[1:])
-        elif text.lower().endswith(".txt"):
-            yield from self._list(text)
-        elif self._is_star_list(text) and not glob.has_magic(text):
-            yield from self._star(text)
-        else:
-            yield from self._entry(text, [Path()])
-
-    def _copick(self, text: str) -> Iterator[InputItem]:
-        from cryoseg.io.picks.copick_project import find_members
-
+        name = text.removeprefix("@")
         try:
-            yield from (InputItem(path=path) for path in find_members(text))
+            if text.startswith(COPICK_SCHEME):
+                from cryoseg.io.picks.copick_project import find_members
+
+                yield from (InputItem(path=path) for path in find_members(text))
+            elif name != text or text.lower().endswith(".txt"):
+                yield from self._list(expand_home(name))
+            elif self._is_star_list(text) and not glob.has_magic(text):
+                yield from self._star(expand_home(text))
+            else:
+                yield from self._entry(text, [Path()])
         except InputError as error:
-            yield InputItem(path=Path(text), error=str(error))
+            yield InputItem(path=Path(name), error=str(error))
 
     def _entry(self, text: str, folders: list[Path]) -> Iterator[InputItem]:
         """Yield the files of a name, folder or pattern relative to the first of `folders` that has it."""
@@ -303,7 +299,7 @@ class _Finder:
         return sorted(
             path
             for path in paths
-            if is_known_suffix(path, self._suffixes)
+            if known_suffix(path, self._suffixes)
             and not path.name.startswith(".")
             and not (self._leave_out is not None and self._leave_out.search(path.name))
             and (path.is_file() or is_volume_folder(path))
@@ -312,25 +308,15 @@ class _Finder:
     def _wanted(self) -> str:
         return f"one of the suffixes {describe_suffixes(self._suffixes)}"
 
-    def _list(self, name: str) -> Iterator[InputItem]:
-        path = Path(name)
-        try:
-            path = expand_home(name)
+    def _list(self, path: Path) -> Iterator[InputItem]:
+        with reading(path):
             content = path.read_bytes()
-        except InputError as error:
-            yield InputItem(path=path, error=str(error))
-            return
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            yield InputItem(path=path, error=f"{path}: the list cannot be read ({reason}). Check the name.")
-            return
         if b"\0" in content:
-            yield InputItem(path=path, error=f"{path}: the list is no text (UTF-8). Give one path a line.")
-            return
+            raise InputError(f"{path}: the list is no text (UTF-8). Give one path a line.")
         lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
         entries = [entry for line in lines if (entry := _list_entry(line))]
         if not entries:
-            yield InputItem(path=path, error=f"{path}: the list names no file. Give one path a line.")
+            raise InputError(f"{path}: the list names no file. Give one path a line.")
         for entry in entries:
             if entry.lower().endswith(".txt") or self._is_star_list(entry):
                 yield InputItem(
@@ -342,17 +328,11 @@ class _Finder:
     def _is_star_list(self, text: str) -> bool:
         return text.lower().endswith(".star") and ".star" not in self._suffixes
 
-    def _star(self, text: str) -> Iterator[InputItem]:
+    def _star(self, path: Path) -> Iterator[InputItem]:
         """Yield the images of a STAR file in its order, each once."""
         from cryoseg.io.picks.relion_images import read_image_list  # imports pandas
 
-        path = Path(text)
-        try:
-            path = expand_home(text)
-            images = read_image_list(path)
-        except InputError as error:
-            yield InputItem(path=path, error=str(error))
-            return
+        images = read_image_list(path)
         # RELION writes names relative to the project, below which the STAR file, or what it links to, lies.
         folders = [*path.parents, *path.absolute().parents, *path.resolve().parents, Path()]
         for image in images:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from cryoseg.config.segment import Polarity
 from cryoseg.errors import InputError
-from cryoseg.io.images.volumes import VOLUME_SUFFIXES, is_volume, known_suffix
-from cryoseg.io.inputs import listed_pixel_sizes, resolve_inputs, stem
+from cryoseg.io.inputs import is_input, listed_pixel_sizes, resolve_inputs, stem
 
 LABEL_FOLDERS = ("labels", "masks", "target_mask")
 # What stands behind the name of an image in the name of its labels, in order of preference.
@@ -29,9 +28,12 @@ _TAIL = re.compile(
 )
 
 
-def base_name(path: Path, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
-    """Return the stem without the words that programs put behind an image's name; never empty."""
-    name = stem(path, suffixes)
+def base_name(path: Path, suffixes: tuple[str, ...] | None = None) -> str:
+    """Return the stem without the words that programs put behind an image's name; never empty.
+
+    `suffixes` are the known suffixes, by default those of volumes.
+    """
+    name = stem(path) if suffixes is None else stem(path, suffixes)
     while (shorter := _TAIL.sub("", name)) and shorter != name:
         name = shorter
     return name
@@ -134,7 +136,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 def _simulated(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[LabeledImage]:
     """Pairs that lie side by side in one folder, as `cryoseg simulate` writes them."""
-    if not any(map(is_volume, folder.glob(f"*_{kind}.*"))):
+    if not any(map(is_input, folder.glob(f"*_{kind}.*"))):
         return []
     files = _files(folder, suffixes)
     pairs = []
@@ -179,7 +181,7 @@ def _from_list(path: Path, kind: str) -> list[LabeledImage]:
             raise InputError(f"{path}: a row names no {kind} or no mask; fill it or remove it.")
         image, labels = path.parent / row[kind], path.parent / row["mask"]
         for file in (image, labels):
-            if not is_volume(file):
+            if not is_input(file):
                 raise InputError(f"{path}: lists {file}, which does not exist.")
         polarity = row.get("polarity")
         if polarity and polarity not in tuple(Polarity):
@@ -231,7 +233,8 @@ def mask_file(mask: Path, name: str) -> Path:
     if not mask.is_dir():
         return mask
     wanted = {name + ending for ending in _MASK_ENDINGS}
-    files = sorted(file for file in mask.iterdir() if known_suffix(file) and stem(file) in wanted)
+    found = (item.path for item in resolve_inputs([mask], leave_out=None) if item.is_new)
+    files = [file for file in found if stem(file) in wanted]
     if not files:
         raise InputError(
             f"{mask}: no mask for {name}, such as {name}_membrane_mask.mrc. Add it, or give another folder."

@@ -12,7 +12,7 @@ import torch
 from cryoseg import __version__
 from cryoseg.config import Precision
 from cryoseg.errors import DeviceError, InputError
-from cryoseg.io.images.volumes import is_volume
+from cryoseg.io.inputs import is_input
 from cryoseg.io.records import read_record
 from cryoseg.methods.device import describe, select_device, select_precision
 
@@ -137,7 +137,7 @@ def _find_input(record: Path, content: Mapping[str, Any], recorded: Any, given: 
     still leads to the same file.
     """
     if given is not None:
-        if not is_volume(given):
+        if not is_input(given):
             raise InputError(f"--input {given}: no such file.")
         return given
     entry = content.get("input") or {}
@@ -147,7 +147,7 @@ def _find_input(record: Path, content: Mapping[str, Any], recorded: Any, given: 
     if "name" in entry:
         places.append(record.parent / entry["name"])
     for place in places:
-        if is_volume(place):
+        if is_input(place):
             return place
     searched = " or ".join(map(str, dict.fromkeys(places)))
     raise InputError(f"{record}: the input of this run was not found ({searched}). Pass --input FILE.")

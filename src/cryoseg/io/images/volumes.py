@@ -108,11 +108,6 @@ def is_volume_folder(path: Path) -> bool:
     return is_volume_name(path) and path.is_dir()
 
 
-def is_volume(path: Path) -> bool:
-    """Whether a path is that of an existing file, volume folder, or data set in a file."""
-    return split_dataset(path)[0].is_file() or is_volume_folder(path)
-
-
 def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     """Read a volume of a known format.
 

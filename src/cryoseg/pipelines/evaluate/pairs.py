@@ -21,8 +21,8 @@ from cryoseg.core.metrics.masks import split_truth
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent, Warn
 from cryoseg.io.images.pixel_size import contradiction
-from cryoseg.io.images.volumes import improbable_voxel_size, is_volume, read_mask, read_tomogram
-from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs, stem
+from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
+from cryoseg.io.inputs import InputItem, is_input, listed_pixel_sizes, output_stems, resolve_inputs, stem
 from cryoseg.io.pairs import base_name
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.pipelines.batches.memory import choose_memory_level
@@ -95,8 +95,8 @@ def match_predictions(
     sizes = listed_pixel_sizes([*predicted, *true])
     where = pred if isinstance(pred, str | Path) else "the outputs of the model"
     regions = [] if region is None else [item.path for item in _files(region)[0]]
-    one_pred = not isinstance(pred, str | Path) or is_volume(Path(pred))
-    if one_pred and len(truths) == 1 and is_volume(Path(truth)) and len({*map(base_name, preds)}) == 1:
+    one_pred = not isinstance(pred, str | Path) or is_input(Path(pred))
+    if one_pred and len(truths) == 1 and is_input(Path(truth)) and len({*map(base_name, preds)}) == 1:
         best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
         chosen = regions[0] if len(regions) == 1 else None
         size, error = _listed_size(sizes, truths[0], best)
