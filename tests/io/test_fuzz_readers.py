@@ -60,7 +60,7 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
 from cryoseg.io.picks.relion_star import join_stars
-from cryoseg.io.picks.text import is_coordinate_table, is_image_list, read_image_list
+from cryoseg.io.picks.text import is_cetpick_list, is_coordinate_table, read_cetpick_list
 from cryoseg.io.records import read_record, read_score, score_to_json, write_record
 from cryoseg.io.web.archives import read_testset
 from cryoseg.io.web.weight_files import check_structure, recorded_sha256
@@ -206,9 +206,9 @@ def picture_reader(path: Path) -> None:
 
 
 def text_reader(path: Path) -> None:
-    is_image_list(path)
+    is_cetpick_list(path)
     is_coordinate_table(path)
-    read_image_list(path)
+    read_cetpick_list(path)
 
 
 def list_reader(path: Path) -> None:

@@ -27,7 +27,7 @@ from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, distinct_names, image_stem, match_names
 from cryoseg.io.picks.picks import read_picks
 from cryoseg.io.picks.relion_frame import RelionFrame
-from cryoseg.io.picks.text import is_image_list, read_image_list
+from cryoseg.io.picks.text import is_cetpick_list, read_cetpick_list
 from cryoseg.io.records import write_record
 from cryoseg.methods.cet_pick.detector import Detector, save_detector
 from cryoseg.methods.cet_pick.samples import LabeledTomogram
@@ -59,8 +59,8 @@ def _tomogram_inputs(inputs: Sequence[str | Path]) -> dict[str, InputItem]:
     others: list[str | Path] = []
     for text in inputs:
         path = Path(text)
-        if path.is_file() and is_image_list(path):
-            found.update({name: InputItem(path=one) for name, one in read_image_list(path).items()})
+        if path.is_file() and is_cetpick_list(path):
+            found.update({name: InputItem(path=one) for name, one in read_cetpick_list(path).items()})
         else:
             others.append(text)
     items = resolve_inputs(others)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from cryoseg.view.sections import (
     panel_size,
     to_grey,
     write_label,
-    write_png,
 )
 
 OUTLINE_RGB = (255, 170, 0)
@@ -221,11 +219,6 @@ def draw_overlay(image: FloatArray, picks: Picks) -> Image.Image:
     if picks.pixel_size > 0:
         draw_scale_bar(draw, picture.size, angstrom_per_pixel=picks.pixel_size / scale)
     return picture
-
-
-def write_overlay(path: Path, image: FloatArray, picks: Picks) -> None:
-    """Write the overlay of a (y, x) micrograph as PNG."""
-    write_png(path, draw_overlay(image, picks))
 
 
 FILL_RGB = np.array([60.0, 220.0, 90.0])

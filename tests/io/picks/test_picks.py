@@ -17,7 +17,7 @@ from cryoseg.errors import InputError, OutputError
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import read_picks, write_picks
 from cryoseg.io.picks.relion_frame import RelionFrame, read_tomograms_star
-from cryoseg.io.picks.text import is_image_list, read_image_list
+from cryoseg.io.picks.text import is_cetpick_list, read_cetpick_list
 from cryoseg.types import Picks
 
 # Tomogram of 100 x 256 x 512 voxels (z, y, x) of 10 A, binned by 4 from 400 x 1024 x 2048 of 2.5 A.
@@ -165,8 +165,8 @@ def test_both_spellings_of_the_image_list(tmp_path: Path, column: str) -> None:
     (tmp_path / "a.rec").write_bytes(b"")
     path = tmp_path / "train_images.txt"
     path.write_text(f"image_name\t{column}\ttilt_path\none\ta.rec\tt\ntwo\t/data/b.rec\tt\n")
-    assert is_image_list(path)
-    assert read_image_list(path) == {"one": tmp_path / "a.rec", "two": Path("/data/b.rec")}
+    assert is_cetpick_list(path)
+    assert read_cetpick_list(path) == {"one": tmp_path / "a.rec", "two": Path("/data/b.rec")}
 
 
 def test_model2point_counts_from_the_corner(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def read_em(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     path
         The file.
     mode0
-        How bytes are read; `auto` reads them as signed.
+        Interpretation of bytes; `auto` reads them as signed.
 
     Returns
     -------

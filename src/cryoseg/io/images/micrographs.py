@@ -22,12 +22,12 @@ from cryoseg.io.images.tiff import TIFF_SUFFIXES, count_pages, read_tiff_page
 from cryoseg.io.images.volumes import READERS, describe_suffixes, known_suffix, refuse_unreadable
 from cryoseg.types import FloatArray, Micrograph
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_PICTURES = (".png", ".jpg", ".jpeg")
 # Files with the suffix .mrcs are movies or stacks of particles.
 MRC_SUFFIXES = tuple(
     suffix for suffix, read in READERS.items() if read is read_mrc and not suffix.startswith(".mrcs")
 )
-MICROGRAPH_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES)
+MICROGRAPH_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, *_PICTURES)
 SMALLEST_SIDE = 16
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -44,7 +44,7 @@ def read_micrograph(
     pixel_size
         Pixel size in angstrom, which overrides that of the file.
     mode0
-        How the bytes of an MRC file of mode 0 are read.
+        Interpretation of the bytes of an MRC file of mode 0.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def read_micrograph(
         )
     if suffix.lower() in TIFF_SUFFIXES:
         micrograph = _read_tiff(path)
-    elif suffix.lower() in PICTURE_SUFFIXES:
+    elif suffix.lower() in _PICTURES:
         micrograph = _read_picture(path)
     else:
         micrograph = _read_mrc(path, mode0)
@@ -105,7 +105,7 @@ def improbable_pixel_size(size: float) -> str | None:
 def is_single_image(path: Path) -> bool:
     """Whether a file is a picture or a TIFF file of one page, which cannot be a tomogram."""
     suffix = path.suffix.lower()
-    return suffix in PICTURE_SUFFIXES or (suffix in TIFF_SUFFIXES and count_pages(path) == 1)
+    return suffix in _PICTURES or (suffix in TIFF_SUFFIXES and count_pages(path) == 1)
 
 
 def _read_mrc(path: Path, mode0: Mode0) -> Micrograph:

@@ -99,8 +99,9 @@ def read_mrc(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     path
         File to read.
     mode0
-        How the bytes of mode 0 are read. `auto` follows the stamp of IMOD; without a stamp, the statistics in
-        the header and the histogram decide, with a warning unless the bytes are certainly signed.
+        Interpretation of the bytes of mode 0. `auto` follows the stamp of IMOD; without a stamp, the
+        statistics in the header and the histogram decide, with a warning unless the bytes are certainly
+        signed.
 
     Returns
     -------

@@ -129,7 +129,7 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
     path
         Name of the file for messages.
     mode0
-        How bytes of mode 0 are read.
+        Interpretation of the bytes of mode 0.
     file_bytes
         Size of the uncompressed file, if it is known; it decides the byte order if the stamp is wrong.
 

@@ -116,7 +116,7 @@ def read_tomogram(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     path
         File whose suffix determines the format; `file.h5:/path` is a data set in an HDF5 file.
     mode0
-        How the bytes of an MRC file of mode 0 are read.
+        Interpretation of the bytes of an MRC file of mode 0.
 
     Returns
     -------
@@ -174,8 +174,10 @@ def read_mask(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
 
     Parameters
     ----------
-    path, mode0
-        As in `read_tomogram`.
+    path
+        File of the volume; its suffix determines the format.
+    mode0
+        Interpretation of the bytes of an MRC file of mode 0.
 
     Returns
     -------
@@ -185,7 +187,7 @@ def read_mask(path: Path | str, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Raises
     ------
     InputError
-        As `read_tomogram` does, and if floats are not whole numbers from -32768 to 32767.
+        If the volume cannot be read, or floats are not whole numbers from -32768 to 32767.
     """
     tomogram = read_tomogram(path, mode0=mode0)
     data = tomogram.data
@@ -277,7 +279,12 @@ def _write(
     label: str,
     output_format: OutputFormat,
 ) -> None:
-    path = _output_path(path, output_format)
+    path, suffixes = Path(path), _WRITABLE[output_format]
+    if known_suffix(path, suffixes) is None:
+        raise OutputError(
+            f"{path}: is no name of a volume in the format {output_format}. Give a name that ends in "
+            f"{', '.join(suffixes)}."
+        )
     WRITERS[output_format](path, volume, geometry, dtype=dtype, label=label)
 
 
@@ -337,16 +344,6 @@ def require_voxel_size(tomogram: Tomogram) -> None:
     """Raise an `InputError` if the voxel size of a volume is improbable."""
     if doubt := improbable_voxel_size(tomogram.geometry):
         raise InputError(f"{tomogram.source}: {doubt}")
-
-
-def _output_path(path: Path | str, output_format: OutputFormat) -> Path:
-    path, suffixes = Path(path), _WRITABLE[output_format]
-    if known_suffix(path, suffixes) is None:
-        raise OutputError(
-            f"{path}: is no name of a volume in the format {output_format}. Give a name that ends in "
-            f"{', '.join(suffixes)}."
-        )
-    return path
 
 
 def refuse_unreadable(path: Path) -> None:

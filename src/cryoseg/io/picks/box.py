@@ -41,15 +41,10 @@ _CBOX_COLUMNS = (
 
 
 def read_box(path: Path, frame: PickFrame) -> PickSets:
-    """EMAN's .box: corner x, corner y, width, height in pixels a line, and perhaps a fifth number.
+    """Read EMAN's .box: a line has corner x, corner y, width, height in pixels, and perhaps a fifth number.
 
-    The ends of a helix (-1 and -2 in the fifth column of EMAN's helix boxer) are two points of a track;
-    so are the boxes that follow a line `#helix` of EMAN2 or crYOLO.
-
-    Raises
-    ------
-    InputError
-        If a line is no box, or a helix lacks an end.
+    The ends of a helix (-1 and -2 in the fifth column of EMAN's helix boxer) become two points of a track,
+    and the boxes that follow a line `#helix` of EMAN2 or crYOLO become points of one track.
     """
     with reading(path):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -87,13 +82,7 @@ def read_box(path: Path, frame: PickFrame) -> PickSets:
 
 
 def write_box(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write as EMAN does: whole numbers, separated by tabs; the score has no place.
-
-    Raises
-    ------
-    OutputError
-        If the picks carry no diameter, which is the side of the boxes.
-    """
+    """Write boxes as EMAN does, with whole numbers separated by tabs and without scores."""
     (picks,) = sets.values()
     side = max(2, 2 * round(_side(path, picks) / 2))
     with atomic_text(path, overwrite=True) as stream:
@@ -103,13 +92,7 @@ def write_box(path: Path, sets: PickSets, frame: PickFrame) -> None:
 
 
 def read_cbox(path: Path, frame: PickFrame) -> PickSets:
-    """CrYOLO's .cbox; 3D where it gives the z of boxes.
-
-    Raises
-    ------
-    InputError
-        If it is no such file.
-    """
+    """Read crYOLO's .cbox; points have a z if the file gives the z of the boxes."""
     table = dict(read_tables(path, what="CBOX")).get(CBOX_TABLE)
     if table is None:
         raise InputError(f"{path}: has no table data_{CBOX_TABLE}; give a .cbox of crYOLO 1.8 or later.")
@@ -135,13 +118,7 @@ def read_cbox(path: Path, frame: PickFrame) -> PickSets:
 
 
 def write_cbox(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write version 1.0 with the estimated size equal to the box.
-
-    Raises
-    ------
-    OutputError
-        If the picks carry no diameter.
-    """
+    """Write version 1.0 of crYOLO's .cbox, with the size of the box as the estimated size."""
     (picks,) = sets.values()
     side = _side(path, picks)
     n = len(picks)
@@ -171,13 +148,7 @@ def write_cbox(path: Path, sets: PickSets, frame: PickFrame) -> None:
 
 
 def write_cryoppp(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write CryoPPP's table of centers and diameters in pixels; the score has no place.
-
-    Raises
-    ------
-    OutputError
-        If the picks carry no diameter.
-    """
+    """Write CryoPPP's table of centers and diameters in pixels, without scores."""
     (picks,) = sets.values()
     side = _side(path, picks)
     with atomic_text(path, overwrite=True) as stream:

@@ -1,7 +1,9 @@
-"""Picks files of copick: angstrom from the first voxel, and a matrix of 4 x 4 for each point.
+"""Read and write picks files of copick: positions in angstrom from the first voxel, and matrices.
 
-The matrix takes the particle into the tomogram; its translation is a shift in angstrom that is added to the
-location. Source: copick 1.31 (copick/copick@8c3c366, src/copick/models.py, `CopickPoint`).
+The matrix (4, 4) of a point transforms the particle into the tomogram; its translation is a shift in angstrom
+that is added to the location.
+
+Source: copick 1.31 (copick/copick@8c3c366, src/copick/models.py, `CopickPoint`).
 """
 
 from __future__ import annotations
@@ -26,13 +28,7 @@ UNIT = "angstrom"
 
 
 def read_copick(path: Path, frame: PickFrame) -> PickSets:
-    """Read the points of one object in one run.
-
-    Raises
-    ------
-    InputError
-        If the file is no picks file, or the voxel size is unknown.
-    """
+    """Read the points of one object in one run."""
     centers, shifts, rotations, scores, tracks = [], [], [], [], []
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +69,7 @@ def read_copick(path: Path, frame: PickFrame) -> PickSets:
         source=path,
         warnings=()
         if len(turned) == len(rotations)
-        else (f"{path.name}: a transformation is no rotation, so that none is read.",),
+        else (f"{path.name}: a transformation is no rotation, so that no rotations are read.",),
     )
     return {str(run): picks}
 
@@ -81,12 +77,8 @@ def read_copick(path: Path, frame: PickFrame) -> PickSets:
 def write_copick(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write a picks file, named USER_SESSION_OBJECT.json in a project of copick.
 
-    User, session and object are those of the picks, or of the name of the file, or cryoseg, 0 and particle.
-
-    Raises
-    ------
-    OutputError
-        If the voxel size is unknown.
+    User, session and object are those of the picks. Without them, the name of the file gives them, or they
+    are `cryoseg`, `0` and `particle`.
     """
     ((run, picks),) = sets.items()
     content = copick_content(path, run, picks, frame)

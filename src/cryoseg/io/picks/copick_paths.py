@@ -1,4 +1,4 @@
-"""How inputs name copick projects, and how the projects name their files."""
+"""Names of inputs in copick projects, and names of the files of the projects."""
 
 from __future__ import annotations
 

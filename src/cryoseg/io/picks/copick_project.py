@@ -1,7 +1,7 @@
 """Tomograms and segmentations of copick projects as inputs; segmentations, picks and meshes as outputs.
 
-copick needs an older zarr than most programs, so it is a package of the extra `copick` and is imported
-where a project is named.
+copick needs an older zarr than most programs. It is therefore installed with the extra `copick`, and imported
+only if an input or output names a project.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class CopickOutput:
 
 
 def copick_output(text: str | None, inputs: Sequence[str | Path], *, overwrite: bool) -> CopickOutput | None:
-    """Read the option `--copick`, as `CopickOutput.parse`; None if it was not given."""
+    """Read the option `--copick`, as `CopickOutput.parse`; None if the option was not given."""
     return None if text is None else CopickOutput.parse(text, inputs, overwrite=overwrite)
 
 

@@ -37,13 +37,7 @@ UID_DIGITS = 21  # in front of the names of cryoSPARC's own micrographs
 
 
 def read_cryosparc_external(path: Path, frame: PickFrame) -> PickSets:
-    """Read locations by the path of the micrograph.
-
-    Raises
-    ------
-    InputError
-        If the file is no array, or a field is missing.
-    """
+    """Read locations by the path of the micrograph."""
     with reading(path):
         content = path.read_bytes()
     try:
@@ -104,11 +98,6 @@ def write_cryosparc_external(path: Path, sets: PickSets, frame: PickFrame) -> No
     """Write locations and scores, which an external job gives to cryoSPARC.
 
     The number of a micrograph is the one in front of its name, or 0, which the external job replaces.
-
-    Raises
-    ------
-    OutputError
-        If the size or the pixel size of a micrograph is unknown.
     """
     names = {name: PurePosixPath(name).as_posix().encode() for name in sets}
     longest = max((len(name) for name in names.values()), default=1)

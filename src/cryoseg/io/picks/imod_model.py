@@ -1,4 +1,4 @@
-"""IMOD model files: points in, points out.
+"""Read and write the points of IMOD model files.
 
 A model counts from the corner of the first voxel in x and y, and from its middle in z: the center
 of voxel (0, 0, 0) is the point (0.5, 0.5, 0).
@@ -23,20 +23,14 @@ from cryoseg.io.picks.sets import PickSets
 from cryoseg.types import Picks
 
 CORNER_XYZ = np.array([0.5, 0.5, 0.0])
-# Bytes of the fixed parts, the last of a contour's and of a mesh's header. Source: the same.
-FLAGS_AT, DRAWN_FLIPPED = 152, 1 << 16  # place and bit of "model last viewed on Y/Z flipped" images
+# Lengths of the fixed parts in bytes; the last one is that of the header of a contour and of a mesh.
+FLAGS_AT, DRAWN_FLIPPED = 152, 1 << 16  # offset and bit of "model last viewed on Y/Z flipped images"
 MODEL_HEADER_BYTES, OBJECT_BYTES, CONTOUR_BYTES = 240, 176, 16
 DEFAULT_RADIUS_VOXELS = 5.0
 
 
 def read_mod(path: Path, frame: PickFrame) -> PickSets:
-    """Read all points of all contours of all objects; every contour becomes a track.
-
-    Raises
-    ------
-    InputError
-        If the file is not an IMOD model, is cut short, or contains no point.
-    """
+    """Read all points of all contours of all objects; every contour becomes a track."""
     with reading(path):
         content = path.read_bytes()
     contours = [points for points in _contours(content, path) if len(points)]
@@ -100,7 +94,7 @@ def _damaged(path: Path) -> InputError:
 
 
 def order_in_model(picks: Picks) -> NDArray[np.int64]:
-    """Return the order (n,) in which the points stand in a model: by track."""
+    """Return the order (n,) of the points in a model, which is that of their tracks."""
     if picks.tracks is None:
         return np.arange(len(picks))
     return np.argsort(picks.tracks, kind="stable")
@@ -109,14 +103,8 @@ def order_in_model(picks: Picks) -> NDArray[np.int64]:
 def write_mod(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write one object of scattered points, or of one open contour per track.
 
-    Parameters
-    ----------
-    path
-        File with the suffix .mod.
-    sets
-        Three-dimensional picks of one image, whose `shape` sets the limits of the model.
-    frame
-        Voxel size and diameter of the particle, which give the spheres that 3dmod draws.
+    The `shape` of the picks sets the limits of the model. Voxel size and diameter in the frame give the
+    spheres that 3dmod draws.
     """
     from imodmodel.models import Contour, ImodModel, ModelHeader, Object, ObjectHeader
 

@@ -1,4 +1,4 @@
-"""Tables of subtomograms with numbered columns: Dynamo's .tbl, motive lists in .em, and STOPGAP's STAR.
+"""Read and write tables of subtomograms: Dynamo's .tbl, motive lists in .em, and STOPGAP's STAR.
 
 Sources: the columns of Dynamo, teamtomo/dynamotable@8e8e148, dynamotable/convention.py; the rows of motive
 lists of TOM and AV3 and the columns of STOPGAP, turonova/cryoCAT@b63ad22, cryocat/core/cryomotl.py. Motive
@@ -56,7 +56,7 @@ EM_PC, EM_FLOAT = 6, 5  # machine and type in the header of .em
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a table hold what.
+    """Meaning of the columns of a table.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Layout:
 
     @property
     def used(self) -> set[str]:
-        """Columns that are not carried as texts."""
+        """Columns that are read into fields of `Picks`, and not kept as texts."""
         return {*self.position, *self.shift, *self.angles, self.tomogram, self.score, "class"}
 
 
@@ -124,12 +124,9 @@ def tomogram_numbers(path: Path, names: list[str]) -> dict[str, int]:
 
 
 def read_dynamo(path: Path, frame: PickFrame) -> PickSets:
-    """Read a table; a table map beside it, `NAME.doc` or `indices_column20.doc`, names the tomograms.
+    """Read a table of Dynamo.
 
-    Raises
-    ------
-    InputError
-        If a line does not hold the numbers of a table.
+    A table map beside it, `NAME.doc` or `indices_column20.doc`, names the tomograms.
     """
     rows: list[list[float]] = []
     for number, line in enumerate(_lines(path), 1):
@@ -166,13 +163,7 @@ def _real(cell: str) -> float:
 
 
 def read_motl(path: Path, frame: PickFrame) -> PickSets:
-    """Read a motive list of 20 rows.
-
-    Raises
-    ------
-    InputError
-        If the file is something else, such as a volume.
-    """
+    """Read a motive list of 20 rows."""
     data = read_em(path).data
     if data.shape[0] != 1 or data.shape[2] != len(MOTL_COLUMNS):
         raise InputError(
@@ -183,7 +174,7 @@ def read_motl(path: Path, frame: PickFrame) -> PickSets:
 
 
 def write_motl(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write a motive list; its tomograms are numbered."""
+    """Write a motive list with numbers in place of the names of tomograms."""
     values = _values(path, sets, EM, MOTL_COLUMNS)
     table = np.stack([values[name] for name in MOTL_COLUMNS], axis=1)
     header = bytearray(HEADER_BYTES)
@@ -194,13 +185,7 @@ def write_motl(path: Path, sets: PickSets, frame: PickFrame) -> None:
 
 
 def read_stopgap(path: Path, frame: PickFrame) -> PickSets:
-    """Read a motive list of STOPGAP.
-
-    Raises
-    ------
-    InputError
-        If a column is missing.
-    """
+    """Read a motive list of STOPGAP."""
     table = dict(read_tables(path)).get(STOPGAP_TABLE)
     if table is None:
         raise InputError(f"{path}: has no table data_{STOPGAP_TABLE}. Give a motive list of STOPGAP.")
@@ -214,7 +199,7 @@ def read_stopgap(path: Path, frame: PickFrame) -> PickSets:
 
 
 def write_stopgap(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write a motive list of STOPGAP; its tomograms are numbered."""
+    """Write a motive list of STOPGAP with numbers in place of the names of tomograms."""
     values = _values(path, sets, STOPGAP, STOPGAP_COLUMNS)
     whole = ("motl_idx", "tomo_num", "object", "subtomo_num", "class")
     columns: dict[str, object] = {
@@ -243,7 +228,7 @@ def _table_map(path: Path) -> dict[int, str]:
 
 
 def _sets(path: Path, values: Values, layout: Layout, names: Mapping[int, str]) -> PickSets:
-    """Return the picks of a table by the name or number of the tomogram; "" where all numbers are 0."""
+    """Return the picks of a table by the name or number of the tomogram; "" if all numbers are 0."""
     table = np.stack([values[name] for name in (*layout.position, *layout.shift, *layout.angles)], axis=1)
     if not np.isfinite(table).all():
         raise InputError(f"{path}: a position, shift or angle is no finite number. Correct it.")

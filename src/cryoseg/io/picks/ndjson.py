@@ -1,7 +1,7 @@
-"""JSON lines of points, as the CryoET Data Portal keeps its annotations.
+"""Read and write points as JSON lines, as the CryoET Data Portal stores its annotations.
 
-One object a line: `{"type": "point", "location": {"x": 1.0, "y": 2.0, "z": 3.0}}`, in voxels of the
-tomogram. An `orientedPoint` has a rotation matrix too, and an `instancePoint` the number of a track.
+Each line has one object, `{"type": "point", "location": {"x": 1.0, "y": 2.0, "z": 3.0}}`, in voxels of the
+tomogram. An `orientedPoint` also has a rotation matrix, and an `instancePoint` the number of a track.
 """
 
 from __future__ import annotations
@@ -27,13 +27,7 @@ READ = {"type", "location", "score", "instance_id", MATRIX}
 
 
 def read_ndjson(path: Path, frame: PickFrame) -> PickSets:
-    """Read all points of a file.
-
-    Raises
-    ------
-    InputError
-        If a line is no point.
-    """
+    """Read all points of a file."""
     items: list[dict[str, Any]] = []
     centers = []
     with reading(path):
@@ -65,7 +59,9 @@ def read_ndjson(path: Path, frame: PickFrame) -> PickSets:
         rotations=np.array(matrices) if matrices and not missing else None,
         columns={key: np.array([as_text(item.get(key)) for item in items], dtype=object) for key in keys},
         source=path,
-        warnings=(f"{path.name}: {missing} of {len(items)} points have no rotation matrix; none is read.",)
+        warnings=(
+            f"{path.name}: {missing} of {len(items)} points have no rotation matrix; no rotations are read.",
+        )
         if missing
         else (),
     )
@@ -73,7 +69,7 @@ def read_ndjson(path: Path, frame: PickFrame) -> PickSets:
 
 
 def rotation_in(value: object) -> NDArray[np.float64] | None:
-    """Return the rotation matrix (3, 3) of nested lists, or None if they are none."""
+    """Return the rotation matrix (3, 3) in nested lists, or None if they are not a rotation."""
     try:
         matrix = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -82,12 +78,12 @@ def rotation_in(value: object) -> NDArray[np.float64] | None:
 
 
 def as_text(value: object) -> str:
-    """Return a value of JSON as the text of a column."""
+    """Return the text of a column for a value of JSON."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
 def as_value(text: str) -> object:
-    """Return the value of JSON of a text, or the text itself where it is none."""
+    """Return the value of a text in JSON, or the text itself if it is not JSON."""
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError:

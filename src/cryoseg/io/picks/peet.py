@@ -1,4 +1,4 @@
-"""Motive lists of PEET: orientations and offsets of the points of an IMOD model, in the order of its points.
+"""Read and write motive lists of PEET: orientations and offsets of the points of an IMOD model, in its order.
 
 Source of columns, angles and offsets, which are added to the points of the model:
 FrangakisLab/ArtiaX@5c74c67, src/io/PEET/PEETParticleData.py.
@@ -31,13 +31,7 @@ _BEHIND_MODEL = re.compile(r"(_peet|_initMOTL|_MOTL).*$", re.I)
 
 
 def read_peet(path: Path, frame: PickFrame) -> PickSets:
-    """Read a motive list, and its points from the model beside it.
-
-    Raises
-    ------
-    InputError
-        If there is no model, it has another number of points, or a line does not hold 20 numbers.
-    """
+    """Read a motive list, and its points from the model beside it."""
     with reading(path):
         lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
     try:
@@ -71,7 +65,7 @@ def _model_of(path: Path) -> Path:
         if path.with_name(f"{stem}.mod") in models:
             return path.with_name(f"{stem}.mod")
     if len(models) != 1:
-        raise InputError(f"{path}: a motive list belongs to a model. Put {path.stem}.mod beside it.")
+        raise InputError(f"{path}: a motive list belongs to a model of IMOD. Put {path.stem}.mod beside it.")
     return models[0]
 
 

@@ -1,6 +1,8 @@
 """Read and write coordinates of all formats.
 
-The table `cryoseg.config.pick.PickFormat` contains the module of each format.
+The table `cryoseg.config.pick.PickFormat` contains the module of each format. That has a function
+`read_<format>(path, frame)` that returns `PickSets`, a function `write_<format>(path, sets, frame)`, or both,
+with the parameters and errors of `read_picks` and `write_picks`.
 """
 
 from __future__ import annotations

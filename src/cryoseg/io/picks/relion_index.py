@@ -37,8 +37,7 @@ def write_autopick(
 ) -> None:
     """Write the coordinates of micrographs under the names that RELION expects, and autopick.star.
 
-    RELION extracts boxes around whole pixels and cuts off the fractions of coordinates, so that they are
-    rounded here.
+    Coordinates are rounded here, since RELION extracts boxes around whole pixels and truncates coordinates.
 
     Parameters
     ----------

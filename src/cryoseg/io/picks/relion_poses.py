@@ -42,7 +42,7 @@ Matrices = NDArray[np.float64]  # (n, 3, 3)
 
 
 def rotations_of(rows: pd.DataFrame, path: Path) -> tuple[Matrices | None, Matrices | None]:
-    """Return the rotations of particles, and those of their subtomograms alone; None where there are none."""
+    """Return the rotations of particles, and those of their subtomograms alone; None if there are none."""
     particle, subtomogram = (_matrices(rows, names, path) for names in (ANGLES, SUBTOMOGRAM))
     if particle is None or subtomogram is None:
         return (subtomogram if particle is None else particle), subtomogram
@@ -61,7 +61,7 @@ def _matrices(rows: pd.DataFrame, names: Sequence[str], path: Path) -> Matrices 
 def optics_numbers(
     rows: pd.DataFrame, tables: Sequence[pd.DataFrame], label: str, *, path: Path | None = None
 ) -> NDArray[np.float64]:
-    """Return (n,) values of a column of the rows or of their optics groups; NaN where there are none.
+    """Return (n,) values of a column of the rows or of their optics groups; NaN if there are none.
 
     With the `path` of the file, a value that is no number, an unknown group, or rows without a group although
     groups differ raise an `InputError`.
@@ -126,9 +126,9 @@ def pixel_sizes(
 def shifts_of(
     rows: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, voxel_sizes: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
-    """Return the shifts (n, 3) z, y, x in voxels, and a warning where there are some that cannot be used.
+    """Return the shifts (n, 3) z, y, x in voxels, and a warning if some cannot be used.
 
-    A particle lies at its coordinate less its origin offset.
+    The position of a particle is its coordinate minus its origin offset.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def shifts_of(
 
 
 def pose_columns(picks: Picks, voxel_size: float) -> dict[str, NDArray[np.float64]]:
-    """Return the columns of orientations, and of filaments where the picks have tracks.
+    """Return the columns of orientations and, if the picks have tracks, of filaments.
 
     Parameters
     ----------

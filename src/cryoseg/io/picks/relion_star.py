@@ -1,4 +1,4 @@
-"""STAR files of picks: tomogram voxels, RELION 4's unbinned pixels, RELION 5's centered angstrom."""
+"""Read and write STAR files of picks, in voxels or in the coordinates of RELION 4 and 5."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _frame(
 def _positions(
     table: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, frame: PickFrame, name: str
 ) -> tuple[Positions, tuple[str, ...]]:
-    """Return the coordinates of one image in voxels, and a warning where they may be others."""
+    """Return the coordinates of one image in voxels, and a warning if their unit is doubtful."""
     if all(column in table.columns for column in CENTERED):
         relion = _frame(path, frame, name, InputError, "centered coordinates")
         return relion.from_centered(numbers(table, CENTERED, path), frame.voxel_size), ()
@@ -152,22 +152,10 @@ def _picks(
 
 
 def read_star(path: Path, frame: PickFrame) -> PickSets:
-    """Picks by the name of the tomogram or micrograph as the file has it; "" where it names none.
+    """Read picks by the name of the tomogram or micrograph in the file, "" without names.
 
-    Several tables without names are distinguished by the names of their blocks.
-
-    Parameters
-    ----------
-    path
-        The STAR file.
-    frame
-        RELION's frame is needed for centered coordinates, and for unbinned ones where the file does not give
-        the pixel size of the tilt series.
-
-    Raises
-    ------
-    InputError
-        If there are no coordinates, the frame is missing, or tables have equal names.
+    Several tables without names are distinguished by the names of their blocks. Centered coordinates need
+    RELION's frame, and so do unbinned ones if the file does not give the pixel size of the tilt series.
     """
     tables = read_tables(path)
     chosen = [(block, table) for block, table in tables if {*PIXELS[1:], *CENTERED} & set(table.columns)]
@@ -197,11 +185,6 @@ def write_star(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat 
 
     Coordinates are voxels or pixels of the image, unbinned pixels (RELION 4), or angstrom from the center of
     the tomogram (RELION 5). For cryoSPARC, which finds its exposures by them, names have no folders.
-
-    Raises
-    ------
-    OutputError
-        If the frame of RELION is missing in one of its flavors, or there are no picks.
     """
     import pandas as pd
 
@@ -262,15 +245,15 @@ def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, o
 
 
 def join_stars(files: Mapping[Path, str], output: Path) -> None:
-    """Write the picks of several STAR files as one table, line by line as they are.
+    """Write the picks of several STAR files as one table, whose lines are unchanged.
 
     Parameters
     ----------
     files
-        As `write_star` wrote them, all of one flavor, each with the name that its image gets where two
-        files give one name to two images.
+        Files that `write_star` wrote in one flavor, each with the name that its image gets if two files give
+        the same name to two images.
     output
-        Ends in .star.
+        File to write, with the suffix .star.
 
     Raises
     ------

@@ -15,13 +15,7 @@ PickSets = dict[str, Picks]
 
 
 def collect(parts: Iterable[tuple[str, Picks]]) -> PickSets:
-    """Picks by name; those of one name follow each other in one set.
-
-    Raises
-    ------
-    InputError
-        If points of one image have two dimensions in one place and three in another.
-    """
+    """Join the picks of equal names, in their order."""
     named: dict[str, list[Picks]] = {}
     for name, picks in parts:
         named.setdefault(name, []).append(picks)
@@ -29,7 +23,13 @@ def collect(parts: Iterable[tuple[str, Picks]]) -> PickSets:
 
 
 def join_picks(parts: Sequence[Picks]) -> Picks:
-    """Join picks of one image; what belongs to each pick, such as scores, is kept where all parts have it."""
+    """Join picks of one image; scores and other values of each pick are kept if all parts have them.
+
+    Raises
+    ------
+    InputError
+        If some of the points have two dimensions and others three.
+    """
     first = parts[0]
     if len({picks.centers.shape[1] for picks in parts}) > 1:
         raise InputError(
@@ -57,7 +57,7 @@ def join_picks(parts: Sequence[Picks]) -> Picks:
 
 
 def applied_shifts(sets: PickSets) -> PickSets:
-    """Add the shifts to the centers, and say so in a warning of the images that have some."""
+    """Add the shifts to the centers, and add a warning to the images with shifts."""
     shifted = {name: picks.shifts for name, picks in sets.items() if picks.shifts is not None}
     moved = sum(int(shifts.any(axis=1).sum()) for shifts in shifted.values())
     count = sum(len(picks) for picks in sets.values())
@@ -71,7 +71,7 @@ def applied_shifts(sets: PickSets) -> PickSets:
 
 
 def shared_fields(sets: PickSets) -> tuple[PickSets, list[str]]:
-    """Leave out what only some of the images have, for a table of all of them, and name it.
+    """Remove fields and columns that only some of the images have, and return their names too.
 
     Images without shifts get shifts of 0.
     """

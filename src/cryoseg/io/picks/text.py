@@ -1,4 +1,4 @@
-"""Text files of picks: CSV, CET-pick's two tab-separated files and its output, model2point."""
+"""Read and write text files of picks: CSV, tables of CET-pick and Topaz, .coords, output of model2point."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def is_topaz_table(path: Path) -> bool:
     """Whether the header of a table is that of Topaz: image_name, x_coord, y_coord, and no z_coord."""
     if path.suffix.lower() not in (".txt", ".tsv", ".csv"):
         return False
-    cells = {cell.lower() for row in _rows(path)[:1] for cell in row}
+    cells = {*_first_cells(path)}
     return {"image_name", "x_coord", "y_coord"} <= cells and "z_coord" not in cells
 
 
@@ -120,11 +120,6 @@ def read_csv(path: Path, frame: PickFrame) -> PickSets:
     Columns are found by their names in the header (x, y, z; x_coord and so on; score; image_name). The header
     identifies coordinate files of CET-pick, whose z is the thickness axis. Without a header, the columns are
     x, y, z of model2point, from the corner of the volume.
-
-    Raises
-    ------
-    InputError
-        If the file contains no coordinates.
     """
     rows = _rows(path)
     if not rows:
@@ -218,13 +213,8 @@ def _read_bare(path: Path, rows: list[list[str]]) -> Picks:
 def read_coords(path: Path, frame: PickFrame) -> PickSets:
     """Read a .coords file: x, y, z of TomoTwin and crYOLO, or CET-pick's x, z, y and a score.
 
-    The order is that of the frame. Without one, it is the one in which all points lie inside the volume;
-    else fractions are TomoTwin's and scores CET-pick's, who writes whole numbers.
-
-    Raises
-    ------
-    InputError
-        If a line has another number of columns, or nothing settles the order.
+    The frame may give the order. Otherwise it is the one in which all points lie inside the volume. If that
+    does not decide, fractions are of TomoTwin, and whole numbers with scores are of CET-pick.
     """
     rows = _rows(path)
     if not rows:
@@ -266,7 +256,7 @@ def read_coords(path: Path, frame: PickFrame) -> PickSets:
 
 
 def write_coords(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write as CET-pick does: tab, no header, whole numbers x, z, y, then the score if there is one."""
+    """Write whole numbers x, z, y and a score, if there is one, separated by tabs, as CET-pick does."""
     (picks,) = sets.values()
     whole = np.round(frame.to_cetpick(picks.centers)).astype(int)
     with atomic_text(path, overwrite=True) as stream:
@@ -277,7 +267,7 @@ def write_coords(path: Path, sets: PickSets, frame: PickFrame) -> None:
 
 
 def write_csv(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write tomogram, x, y, z in voxels, and what there is of score, track and further columns."""
+    """Write name, x, y, z in voxels, and scores, tracks and further columns if the picks have them."""
     scored = any(picks.scores is not None for picks in sets.values())
     tracked = any(picks.tracks is not None for picks in sets.values())
     flat = any(picks.centers.shape[1] == 2 for picks in sets.values())
@@ -298,10 +288,10 @@ def write_csv(path: Path, sets: PickSets, frame: PickFrame) -> None:
                 writer.writerow(row)
 
 
-def read_image_list(path: Path) -> dict[str, Path]:
-    """CET-pick's list of tomograms: name to file, under either of its two headers.
+def read_cetpick_list(path: Path) -> dict[str, Path]:
+    """Read CET-pick's list of tomograms, with either of its two headers, as files by name.
 
-    A relative path is looked for beside the list, then in the current folder.
+    A relative path is relative to the folder of the list, or to the current folder if it is not there.
 
     Raises
     ------
@@ -326,27 +316,27 @@ def read_image_list(path: Path) -> dict[str, Path]:
     return found
 
 
-def is_image_list(path: Path) -> bool:
+def is_cetpick_list(path: Path) -> bool:
     """Whether a text file is CET-pick's list of tomograms, by its header."""
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            header = stream.readline().lower().split("\t")
-    except (OSError, UnicodeDecodeError):
-        return False
-    cells = {cell.strip() for cell in header}
-    return "image_name" in cells and bool(cells & set(LIST_COLUMNS))
+    cells = _first_cells(path)
+    return "image_name" in cells and not {*cells}.isdisjoint(LIST_COLUMNS)
 
 
 def is_coordinate_table(path: Path) -> bool:
-    """Whether a text file holds coordinates by its first line (Topaz's do), not a list of files."""
+    """Whether a text file contains coordinates, such as those of Topaz, and not a list of files."""
+    cells = _first_cells(path)
+    is_header = all(not {*cells}.isdisjoint(_ALIASES[axis]) for axis in "xy")
+    return is_header or (len(cells) > 1 and all(map(_is_number, cells)))
+
+
+def _first_cells(path: Path) -> list[str]:
+    """Return the cells of the first line of a text, in lower case; none if the file cannot be read."""
     try:
         with path.open(encoding="utf-8-sig") as stream:
             first = next((line for line in stream if line.strip() and not line.startswith("#")), "")
     except (OSError, UnicodeDecodeError):
-        return False
-    cells = first.lower().replace(",", " ").split()
-    named = set(cells) & set(_ALIASES["x"]) and set(cells) & set(_ALIASES["y"])
-    return bool(named) or (len(cells) > 1 and all(_is_number(cell) for cell in cells))
+        return []
+    return first.lower().replace(",", " ").split()
 
 
 LARGEST_WHOLE = 2**53  # Floats do not represent all larger integers.

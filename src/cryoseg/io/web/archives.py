@@ -66,7 +66,7 @@ class PortalTomogram:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PortalAnnotation:
+class PublishedAnnotation:
     """One file of an annotation.
 
     Attributes
@@ -96,7 +96,7 @@ class PortalRun:
     number: int
     name: str
     tomograms: tuple[PortalTomogram, ...]
-    annotations: tuple[PortalAnnotation, ...]
+    annotations: tuple[PublishedAnnotation, ...]
 
 
 def find_run(dataset: str, run: str, *, api: str = PORTAL_API) -> PortalRun:
@@ -161,11 +161,11 @@ def _tomogram(entry: dict[str, Any]) -> PortalTomogram:
     )
 
 
-def _annotation(entry: dict[str, Any]) -> PortalAnnotation:
+def _annotation(entry: dict[str, Any]) -> PublishedAnnotation:
     shape, spacing, url = entry["annotationShape"], entry["tomogramVoxelSpacing"], entry["httpsPath"]
     number = int(shape["annotation"]["id"])
     path = safe_path(f"annotations/{number}_{_base_name(url)}", url=url)
-    return PortalAnnotation(
+    return PublishedAnnotation(
         number=number,
         what=str(shape["annotation"]["objectName"]),
         is_mask=shape["shapeType"] == MASK_SHAPE and entry["format"] == "mrc",

@@ -36,7 +36,8 @@ from cryoseg.pipelines.pick.micrograph import (
 )
 from cryoseg.pipelines.pick.micrograph_checks import check_micrograph
 from cryoseg.types import Micrograph
-from cryoseg.view.previews import write_overlay
+from cryoseg.view.previews import draw_overlay
+from cryoseg.view.sections import write_png
 
 # For micrographs, `csv` is the table of CryoPPP.
 _MICROGRAPH_FORMAT = {PickFormat.CSV: PickFormat.CRYOPPP}
@@ -287,4 +288,4 @@ def _write(
             sets = {micrograph.source.as_posix(): result.picks}
             write_picks(outputs[flavor.value], sets, flavor=flavor)
     if "overlay" in outputs:
-        write_overlay(outputs["overlay"], micrograph.data, result.picks)
+        write_png(outputs["overlay"], draw_overlay(micrograph.data, result.picks))
