@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
@@ -84,112 +84,71 @@ class DeviceName(str):
 
 # Settings that several configurations have under one name.
 
+pixel_size_setting = partial(
+    setting,
+    None,
+    help="Pixel size; it overrides the header of the file.",
+    flags=("--pixel-size", "--voxel-size", "--apix"),
+    at_least=PLAUSIBLE_PIXEL_SIZES[0],
+    at_most=PLAUSIBLE_PIXEL_SIZES[1],
+    unit="angstrom",
+    shown="header",
+)
 
-def pixel_size_setting() -> Any:
-    """Pixel size that overrides the header."""
-    low, high = PLAUSIBLE_PIXEL_SIZES
-    return setting(
-        None,
-        help="Pixel size; it overrides the header of the file.",
-        flags=("--pixel-size", "--voxel-size", "--apix"),
-        at_least=low,
-        at_most=high,
-        unit="angstrom",
-        shown="header",
-    )
+output_format_setting = partial(
+    setting,
+    OutputFormat.MRC,
+    help="Format of masks, labels and logits; zarr: OME-Zarr 0.4, zarr-0.5: OME-Zarr 0.5, tiff: OME-TIFF.",
+)
 
+mode0_setting = partial(
+    setting,
+    Mode0.AUTO,
+    help="How bytes of MRC mode 0 are read; auto decides by IMOD's stamp, the header or the histogram.",
+)
 
-def output_format_setting() -> Any:
-    """Format of output volumes."""
-    return setting(
-        OutputFormat.MRC,
-        help="Format of masks, labels and logits; zarr: OME-Zarr 0.4, zarr-0.5: OME-Zarr 0.5, tiff: "
-        "OME-TIFF.",
-    )
+logit_threshold_setting = partial(
+    setting,
+    None,
+    help="Mark voxels or pixels whose logit is greater than this; logit 0 is probability 0.5.",
+    flags=("--logit-threshold",),
+)
 
+overwrite_setting = partial(setting, False, help="Replace finished outputs, which are kept otherwise.")
 
-def mode0_setting() -> Any:
-    """How bytes of MRC files are read."""
-    return setting(
-        Mode0.AUTO,
-        help="How bytes of MRC mode 0 are read; auto: as IMOD's stamp, the header or the histogram says.",
-    )
+checkpoints_dir_setting = partial(
+    setting, None, help="Folder in which weights are searched for first.", shown="see `cryoseg weights path`"
+)
 
+seed_setting = partial(setting, 0, help="Seed of the random numbers.", at_least=0)
 
-def logit_threshold_setting(*names: str, shown: str) -> Any:
-    """Logit threshold; `names` are further names of the option."""
-    return setting(
-        None,
-        help="Mark voxels or pixels whose logit is greater than this; logit 0 is probability 0.5.",
-        flags=("--logit-threshold", *names),
-        shown=shown,
-    )
+diameter_setting = partial(
+    setting,
+    None,
+    help="Largest diameter of the particle, or width of the filament.",
+    flags=("--particle-diameter",),
+    above=0,
+    unit="angstrom",
+)
 
+diameter_px_setting = partial(
+    setting,
+    None,
+    help="The same diameter in pixels of the images.",
+    flags=("--particle-diameter-px",),
+    above=0,
+    unit="pixels",
+)
 
-def overwrite_setting() -> Any:
-    """Whether finished outputs are replaced."""
-    return setting(False, help="Replace finished outputs, which are kept otherwise.")
+device_setting = partial(setting, "auto", help=f"{DEVICE_NAMES}; auto takes {DEVICE_ORDER}.")
 
+precision_setting = partial(setting, Precision.AUTO, help="auto: bfloat16 on CUDA, else float32.")
 
-def checkpoints_dir_setting() -> Any:
-    """Folder that is searched for weights first."""
-    return setting(
-        None, help="Folder where weights are looked for first.", shown="see `cryoseg weights path`"
-    )
+dry_run_setting = partial(setting, False, help="Print what would be done and write nothing.")
 
-
-def seed_setting(default: int = 0) -> Any:
-    """Seed of the random numbers."""
-    return setting(default, help="Seed of the random numbers.", at_least=0)
-
-
-def diameter_setting(default: float | None = None, *, shown: str | None = None) -> Any:
-    """Diameter of the particle in angstrom."""
-    return setting(
-        default,
-        help="Largest diameter of the particle, or width of the filament.",
-        flags=("--particle-diameter",),
-        above=0,
-        unit="angstrom",
-        shown=shown,
-    )
-
-
-def diameter_px_setting(*, shown: str) -> Any:
-    """Diameter of the particle in pixels."""
-    return setting(
-        None,
-        help="The same diameter in pixels of the images.",
-        flags=("--particle-diameter-px",),
-        above=0,
-        unit="pixels",
-        shown=shown,
-    )
-
-
-def device_setting() -> Any:
-    """Device of the networks."""
-    return setting("auto", help=f"{DEVICE_NAMES}; auto takes {DEVICE_ORDER}.")
-
-
-def precision_setting() -> Any:
-    """Precision of the networks."""
-    return setting(Precision.AUTO, help="auto: bfloat16 on CUDA, else float32.")
-
-
-def dry_run_setting() -> Any:
-    """Whether the outputs are only listed."""
-    return setting(False, help="Print what would be done and write nothing.")
-
-
-def picks_setting(*default: Any, shown: str | None = None) -> Any:
-    """Coordinate files for a training; required without a default."""
-    return setting(
-        *default,
-        help="Coordinate files of any known format; repeat for several.",
-        flags=("--picks", "-p"),
-        shown=shown,
-    )
+picks_setting = partial(
+    setting, help="Coordinate files of any known format; repeat for several.", flags=("--picks", "-p")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,16 +165,15 @@ def _read_numbers(text: str, *, option: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _components_setting(text: str) -> Any:
-    return setting(
-        (),
-        help=text,
-        metavar="NUMBERS",
-        read=_read_numbers,
-        write=lambda numbers: ",".join(map(str, numbers)),
-        repeat=False,
-        shown="none",
-    )
+_components_setting = partial(
+    setting,
+    (),
+    metavar="NUMBERS",
+    read=_read_numbers,
+    write=lambda numbers: ",".join(map(str, numbers)),
+    repeat=False,
+    shown="none",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,10 +181,10 @@ class ComponentChoice(Settings):
     """Components that are kept, by the numbers of the table of `cryoseg measure`."""
 
     drop_components: tuple[int, ...] = _components_setting(
-        "Numbers of the components to remove, such as 3,7, as in the table of `cryoseg measure`."
+        help="Numbers of the components to remove, such as 3,7, as in the table of `cryoseg measure`."
     )
     keep_components: tuple[int, ...] = _components_setting(
-        "Numbers of the components to keep; all others are removed."
+        help="Numbers of the components to keep; all others are removed."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from cryoseg.config.pick import PickFormat, score_threshold_setting
@@ -12,13 +13,9 @@ from cryoseg.config.pick_membrane import read_angstrom
 from cryoseg.config.setting import Settings, setting, write_sizes
 from cryoseg.errors import ConfigError
 
-
-def from_relion4_setting() -> bool:
-    """Whether STAR files are those of RELION 4."""
-    flag: bool = setting(
-        False, help="Coordinates in STAR files are unbinned pixels, as RELION 4 writes them."
-    )
-    return flag
+from_relion4_setting = partial(
+    setting, False, help="Coordinates in STAR files are unbinned pixels, as RELION 4 writes them."
+)
 
 
 class Downsampling(StrEnum):

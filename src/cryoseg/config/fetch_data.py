@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import partial
 
 from cryoseg.config.setting import Settings, setting
 
@@ -16,9 +16,9 @@ class VolumeFormat(StrEnum):
     OME_ZARR = "ome-zarr"
 
 
-def split_setting() -> Any:
-    """The rows of a list that are taken."""
-    return setting("", help="Take only the rows of this split of a .csv list, such as test.", shown="all")
+split_setting = partial(
+    setting, "", help="Take only the rows of this split of a .csv list, such as test.", shown="all"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 from cryoseg.config.common import Mode0, ResultOutputs, mode0_setting
 from cryoseg.config.setting import Settings, setting
@@ -181,34 +182,28 @@ class Side(StrEnum):
     OUTSIDE = "outside"
 
 
-def score_threshold_setting(default: float | None, *, shown: str = "") -> Any:
-    """Score threshold of picks."""
-    return setting(
-        default,
-        help="Keep picks whose score is greater than this.",
-        at_least=0,
-        at_most=1,
-        shown=shown or "the model's",
-    )
+score_threshold_setting = partial(
+    setting,
+    help="Keep picks whose score is greater than this.",
+    at_least=0,
+    at_most=1,
+    shown="the model's",
+)
 
+formats_setting = partial(
+    setting,
+    (PickFormat.STAR,),
+    help=f"Coordinate files to write; repeat for several. {', '.join(FLAT_FORMATS)} are for micrographs, "
+    f"{', '.join(DEEP_FORMATS)} for tomograms.",
+    flags=("--format", "-f"),
+)
 
-def formats_setting() -> Any:
-    """Formats of the coordinate files to write."""
-    return setting(
-        (PickFormat.STAR,),
-        help=f"Coordinate files to write; repeat for several. {', '.join(FLAT_FORMATS)} are for micrographs, "
-        f"{', '.join(DEEP_FORMATS)} for tomograms.",
-        flags=("--format", "-f"),
-    )
-
-
-def pick_picture_setting() -> Any:
-    """Whether a picture with the picks is written."""
-    return setting(
-        True,
-        help="Write a picture with the picks.",
-        flags=("--preview/--no-preview", "--save-overlay/--no-save-overlay"),
-    )
+pick_picture_setting = partial(
+    setting,
+    True,
+    help="Write a picture with the picks.",
+    flags=("--preview/--no-preview", "--save-overlay/--no-save-overlay"),
+)
 
 
 def with_format(formats: tuple[PickFormat, ...], one: PickFormat) -> tuple[PickFormat, ...]:
@@ -216,40 +211,32 @@ def with_format(formats: tuple[PickFormat, ...], one: PickFormat) -> tuple[PickF
     return tuple(dict.fromkeys((*formats, one)))
 
 
-def relion_setting() -> Any:
-    """Whether the files by which RELION finds coordinates are written."""
-    return setting(
-        False,
-        help="Write the files by which RELION finds the coordinates: autopick.star of micrographs; of "
-        "tomograms, star-relion5 of all together and the import index.",
-    )
+relion_setting = partial(
+    setting,
+    False,
+    help="Write the files by which RELION finds the coordinates: autopick.star of micrographs; of "
+    "tomograms, star-relion5 of all together and the import index.",
+)
 
+thickness_axis_setting = partial(
+    setting,
+    help="Axis of the file along which the sample is thin: z for usual MRC files, y for IMOD "
+    "reconstructions that were not rotated.",
+)
 
-def thickness_axis_setting(default: ThicknessAxis | None, *, shown: str | None = None) -> Any:
-    """Axis along which the sample is thin."""
-    return setting(
-        default,
-        help="Axis of the file along which the sample is thin: z for usual MRC files, y for IMOD "
-        "reconstructions that were not rotated.",
-        shown=shown,
-    )
+coords_order_setting = partial(
+    setting,
+    None,
+    help="Columns of .coords files: xyz of TomoTwin and crYOLO, or xzy of CET-pick, whose z is the "
+    "thickness axis.",
+    shown="by size and content",
+)
 
-
-def coords_order_setting() -> Any:
-    """Order of the columns of .coords files."""
-    return setting(
-        None,
-        help="Columns of .coords files: xyz of TomoTwin and crYOLO, or xzy of CET-pick, whose z is the "
-        "thickness axis.",
-        shown="by size and content",
-    )
-
-
-def mask_setting() -> Any:
-    """Masks that restrict the picks."""
-    return setting(
-        None, help="Mask, or a folder of masks named after the tomograms, as `cryoseg segment` writes them."
-    )
+mask_setting = partial(
+    setting,
+    None,
+    help="Mask, or a folder of masks named after the tomograms, as `cryoseg segment` writes them.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

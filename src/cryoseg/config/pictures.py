@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cryoseg.config.common import logit_threshold_setting
 from cryoseg.config.setting import Settings, setting
@@ -30,24 +30,20 @@ class Smoothing(Settings):
     kernel: int = setting(5, help="Side in pixels of the square that opens or closes.", at_least=1)
 
 
-def prepare_setting(*, shown: str) -> Any:
-    """Whether a black border is left out of pictures."""
-    return setting(
-        None,
-        help="Pictures: leave out a black border, in training and therefore in segment-image.",
-        flags=("--prepare/--no-prepare",),
-        shown=shown,
-    )
+prepare_setting = partial(
+    setting,
+    None,
+    help="Pictures: leave out a black border, in training and therefore in segment-image.",
+    flags=("--prepare/--no-prepare",),
+)
 
-
-def points_setting() -> Any:
-    """True masks that replace the prompter of a ProMISe model."""
-    return setting(
-        None,
-        help="True masks by name: take a ProMISe model's points from them, which gives an upper bound.",
-        metavar="TRUTH_MASKS",
-        shown="the model's own prompter",
-    )
+points_setting = partial(
+    setting,
+    None,
+    help="True masks by name: take a ProMISe model's points from them, which gives an upper bound.",
+    metavar="TRUTH_MASKS",
+    shown="the model's own prompter",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cryoseg.config.common import (
     ComponentChoice,
@@ -109,19 +109,11 @@ PRESET_POSTPROCESS = {
 ETSAM_PROMPT_INTERVAL = 50
 ETSAM_SPLIT_PROMPT_INTERVAL = 10
 
+polarity_setting = partial(setting, help="Whether membranes or particles are dark or bright in the files.")
 
-def polarity_setting(default: Polarity | None, *, shown: str | None = None) -> Any:
-    """Whether membranes or particles are dark or bright."""
-    return setting(
-        default, help="Whether membranes or particles are dark or bright in the files.", shown=shown
-    )
-
-
-def sam2_config_setting(default: str | None, *, shown: str | None = None) -> Any:
-    """SAM 2 configuration of weights."""
-    return setting(
-        default, help="SAM 2 configuration of the weights: a YAML file, or a name in sam2.", shown=shown
-    )
+sam2_config_setting = partial(
+    setting, help="SAM 2 configuration of the weights: a YAML file, or a name in sam2."
+)
 
 
 # Spellings of the script of ETSAM.
@@ -222,7 +214,7 @@ class SegmentConfig(PostprocessLengths):
         "v2: threshold -0.25, an empty prompt, thin-noise and bridges.",
     )
     logit_threshold: float | None = logit_threshold_setting(
-        "--segmentation-threshold", shown="preset or model"
+        flags=("--logit-threshold", "--segmentation-threshold"), shown="preset or model"
     )
     stage1_threshold: float | None = None
     stage1_prompt: Stage1Prompt | None = setting(

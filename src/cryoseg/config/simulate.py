@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import partial
 
 from cryoseg.config.common import overwrite_setting, seed_setting
 from cryoseg.config.setting import Settings, range_setting, setting, sizes_setting, write_range
@@ -63,13 +63,12 @@ class SimulatedSeries(Settings):
         return range(self.first, self.first + self.count)
 
 
-def polarity_on_disk_setting() -> Any:
-    """Whether membranes or particles are dark or bright in the file."""
-    return setting(
-        PolarityOnDisk.DARK,
-        help="Whether membranes or particles are dark or bright in the file; both chooses at random.",
-        flags=("--polarity",),
-    )
+polarity_on_disk_setting = partial(
+    setting,
+    PolarityOnDisk.DARK,
+    help="Whether membranes or particles are dark or bright in the file; both chooses at random.",
+    flags=("--polarity",),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

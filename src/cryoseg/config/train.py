@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from functools import partial
 
 from cryoseg.config.common import Precision, precision_setting, seed_setting
 from cryoseg.config.segment import (
@@ -17,47 +17,30 @@ from cryoseg.config.segment import (
 from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
 
+steps_setting = partial(setting, help="Number of optimizer steps.", at_least=1)
 
-def steps_setting(default: int) -> Any:
-    """Number of optimizer steps."""
-    return setting(default, help="Number of optimizer steps.", at_least=1)
+learning_rate_setting = partial(setting, help="Largest learning rate.", above=0)
 
+batch_setting = partial(
+    setting,
+    help="Number of samples (clips, crops or tiles) per step, over all processes.",
+    flags=("--batch",),
+    at_least=1,
+)
 
-def learning_rate_setting(default: float) -> Any:
-    """Largest learning rate."""
-    return setting(default, help="Largest learning rate.", above=0)
+clip_length_setting = partial(
+    setting, help="Number of consecutive slices per clip.", flags=("--clip-length",)
+)
 
+max_minutes_setting = partial(
+    setting,
+    None,
+    help="Stop after this many minutes; the same command continues later.",
+    at_least=0,
+    shown="no limit",
+)
 
-def batch_setting(default: int) -> Any:
-    """Number of samples per step."""
-    return setting(
-        default,
-        help="Number of samples (clips, crops or tiles) per step, over all processes.",
-        flags=("--batch",),
-        at_least=1,
-    )
-
-
-def clip_length_setting(default: int, *, at_least: int) -> Any:
-    """Number of slices per clip."""
-    return setting(
-        default, help="Number of consecutive slices per clip.", flags=("--clip-length",), at_least=at_least
-    )
-
-
-def max_minutes_setting() -> Any:
-    """Time limit of a training."""
-    return setting(
-        None,
-        help="Stop after this many minutes; the same command continues later.",
-        at_least=0,
-        shown="no limit",
-    )
-
-
-def validation_setting(*, shown: str) -> Any:
-    """Data that choose the best weights."""
-    return setting((), help="Data for validation, which are not used for training.", shown=shown)
+validation_setting = partial(setting, (), help="Data for validation, which are not used for training.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
@@ -84,17 +85,13 @@ USUAL_CORE = 0.6  # for discs that are drawn around coordinates
 USUAL_STEPS = 400
 PARTICLE_PIXELS = 24.0  # diameter to which particles are scaled if the network sets none
 
-
-def core_setting(default: float | None, *, shown: str | None = None) -> Any:
-    """Diameter of the labels."""
-    return setting(
-        default,
-        help="Diameter of the discs that are learned, in particle diameters; a value below 1 separates "
-        "particles that touch.",
-        at_least=SMALLEST_CORE,
-        at_most=1,
-        shown=shown,
-    )
+core_setting = partial(
+    setting,
+    help="Diameter of the discs that are learned, in particle diameters; a value below 1 separates "
+    "particles that touch.",
+    at_least=SMALLEST_CORE,
+    at_most=1,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

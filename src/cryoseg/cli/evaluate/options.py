@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cryoseg.config import ModelChoice, Preset, SegmentConfig, SegmentOutputs, SegmentRequest
 from cryoseg.config.invocation import Invocation, invoked
@@ -28,10 +29,9 @@ Outputs = Annotated[
     setting(help="Write .csv, .json or .html; repeat for several.", flags=("--output", "-o")),
 ]
 
-
-def model_output_setting() -> Any:
-    """Folder of the outputs of a model that are scored."""
-    return setting(Path(), help="With --model: folder for its outputs; finished ones are used.")
+model_output_setting = partial(
+    setting, Path(), help="With --model: folder for its outputs; finished ones are used."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,17 +40,15 @@ Data = Annotated[
     ),
 ]
 
+labels_setting = partial(
+    setting,
+    None,
+    help="Folder of the labels of tomograms in STAR lists, named after tomogram or tilt series.",
+)
 
-def labels_setting() -> Any:
-    """Folder of the labels of images in STAR files."""
-    return setting(
-        None, help="Folder of the labels of tomograms in STAR lists, named after tomogram or tilt series."
-    )
-
-
-def tensorboard_setting() -> Any:
-    """Whether event files of TensorBoard are written."""
-    return setting(False, help="Write TensorBoard files into the run's folder. Needs the extra `train`.")
+tensorboard_setting = partial(
+    setting, False, help="Write TensorBoard files into the run's folder. Needs the extra `train`."
+)
 
 
 def _remember(context: typer.Context, folder: Path) -> Path:
@@ -71,14 +70,13 @@ def report_end(trained: object | None) -> None:
         typer.echo("Stopped at --max-minutes. Run the same command again to continue.", err=True)
 
 
-def model_card_setting() -> Any:
-    """Entries that are added to the model card."""
-    return setting(
-        None,
-        help='JSON object to add to the model card, such as \'{"data": "..."}\'.',
-        flags=("--model-card", "--card"),
-        shown="none",
-    )
+model_card_setting = partial(
+    setting,
+    None,
+    help='JSON object to add to the model card, such as \'{"data": "..."}\'.',
+    flags=("--model-card", "--card"),
+    shown="none",
+)
 
 
 def read_model_card(text: str | None) -> dict[str, Any] | None:
