@@ -40,3 +40,12 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}). Check the name.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as text ({error}).") from error
+
+
+@contextmanager
+def naming(source: object) -> Iterator[None]:
+    """Put the name of a file before the message of an `InputError` about its content."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -82,6 +82,12 @@ OnEvent = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Ignore an event; an `OnEvent` for callers without a console."""
+
+
+def warn_of(name: str, warnings: Iterable[str], on_event: OnEvent) -> None:
+    """Report the warnings about a file, each after its name."""
+    for text in warnings:
+        on_event(Warn(text=f"{name}: {text}"))
 
 
 @dataclass(frozen=True, kw_only=True)

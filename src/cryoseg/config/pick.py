@@ -145,9 +145,9 @@ class PickFormat(StrEnum):
 
     @property
     def tag(self) -> str:
-        """Word in the names of outputs that tells formats with one suffix apart; empty for the first one."""
+        """End of the stems of outputs, such as `_relion5`, which tells formats with one suffix apart."""
         first = next(one for one in PickFormat if one.suffix == self.suffix)
-        return "" if first is self and self.traits.in_folders else self.value.removeprefix("star-")
+        return "" if first is self and self.traits.in_folders else f"_{self.removeprefix('star-')}"
 
 
 # Suffixes of the files that can be read.

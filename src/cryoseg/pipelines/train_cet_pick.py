@@ -18,7 +18,7 @@ from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.grids.working_grid import points_thin_first, thin_first, triple_thin_first
 from cryoseg.core.picking.detection import match_points
 from cryoseg.errors import InputError, OutputError
-from cryoseg.events import Note, OnEvent, Warn, ignore
+from cryoseg.events import Note, OnEvent, Warn, ignore, warn_of
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, read_mask, read_tomogram, require_voxel_size
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
@@ -84,8 +84,7 @@ def _read(path: Path, pixel_size: float | None, mode0: Mode0, on_event: OnEvent)
     tomogram = read_tomogram(path, mode0=mode0)
     if pixel_size is not None:
         tomogram = with_pixel_size(tomogram, pixel_size)
-    for warning in tomogram.warnings:
-        on_event(Warn(text=f"{path.name}: {warning}"))
+    warn_of(path.name, tomogram.warnings, on_event)
     check_finite(tomogram)
     if pixel_size is None:
         require_voxel_size(tomogram)

@@ -110,14 +110,14 @@ def test_a_missing_or_damaged_project_is_named(tmp_path: Path) -> None:
 
 def test_targets_are_read(project: Path) -> None:
     inputs = [f"copick://{project}?tomogram=wbp@12"]
-    found = CopickOutput.parse("membrane", inputs, overwrite=False)
+    found = CopickOutput.parse("membrane", inputs, kind="picks", overwrite=False)
     assert (found.config, found.name, found.user, found.session) == (project, "membrane", "cryoseg", "1")
-    assert CopickOutput.parse(found.uri("picks"), ["a.mrc"], overwrite=False) == found
+    assert CopickOutput.parse(found.uri, ["a.mrc"], kind="picks", overwrite=False) == found
     for text, words in (("membrane:a", "write NAME:USER/SESSION"), ("m:a_b/1", "write NAME:USER/SESSION")):
         with pytest.raises(ConfigError, match=words):
-            CopickOutput.parse(text, inputs, overwrite=False)
+            CopickOutput.parse(text, inputs, kind="picks", overwrite=False)
     with pytest.raises(ConfigError, match="the inputs name 0 copick projects"):
-        CopickOutput.parse("membrane", ["a.mrc"], overwrite=False)
+        CopickOutput.parse("membrane", ["a.mrc"], kind="picks", overwrite=False)
 
 
 def test_segmentations_are_post_processed_into_another_session(project: Path, tmp_path: Path) -> None:
@@ -172,8 +172,9 @@ def test_picks_are_stored_in_angstrom(project: Path) -> None:
     path = find_members(f"copick://{project}?run=TS_2&tomogram=wbp@12")[0]
     centers = np.array([[1.0, 2.0, 3.0], [10.5, 20.0, 30.25]])
     picks = Picks(centers=centers, scores=np.array([0.9, 0.5], np.float32))
-    target = CopickOutput.parse("ribosome:cryoseg/1", [f"copick://{project}?tomogram=wbp"], overwrite=False)
-    target.check(path, "picks")
+    inputs = [f"copick://{project}?tomogram=wbp"]
+    target = CopickOutput.parse("ribosome:cryoseg/1", inputs, kind="picks", overwrite=False)
+    target.check(path)
     target.write_picks(path, picks, PickFrame(voxel_size=12.0))
     (stored,) = run_of(project, "TS_2").get_picks(object_name="ribosome", user_id="cryoseg", session_id="1")
     positions, matrices = stored.numpy()

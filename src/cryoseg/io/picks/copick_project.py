@@ -84,6 +84,8 @@ class CopickOutput:
         Configuration of the project.
     name, user, session
         Name of the pickable object, and user and session of the new segmentation, picks or mesh.
+    kind
+        What is stored: `segmentation`, `picks` or `mesh`.
     overwrite
         Whether those of the same names are replaced.
     """
@@ -92,10 +94,11 @@ class CopickOutput:
     name: str
     user: str
     session: str
+    kind: str
     overwrite: bool = False
 
     @classmethod
-    def parse(cls, text: str, inputs: Sequence[str | Path], *, overwrite: bool) -> CopickOutput:
+    def parse(cls, text: str, inputs: Sequence[str | Path], *, kind: str, overwrite: bool) -> CopickOutput:
         """Read the option `--copick`.
 
         Parameters
@@ -105,6 +108,8 @@ class CopickOutput:
             user and session are `cryoseg` and `1` by default.
         inputs
             Inputs as they were given.
+        kind
+            What is stored: `segmentation`, `picks` or `mesh`.
         overwrite
             Whether existing results are replaced.
 
@@ -131,22 +136,17 @@ class CopickOutput:
             name=found["name"],
             user=found["user"] or _DEFAULT_USER,
             session=found["session"] or _DEFAULT_SESSION,
+            kind=kind,
             overwrite=overwrite,
         )
 
-    def uri(self, kind: str) -> str:
-        """Return the text that `parse` reads without inputs; `kind` is that of `check`."""
-        return f"{COPICK_SCHEME}{self.config}?{kind}={self.name}:{self.user}/{self.session}"
+    @property
+    def uri(self) -> str:
+        """The text that `parse` reads without inputs."""
+        return f"{COPICK_SCHEME}{self.config}?{self.kind}={self.name}:{self.user}/{self.session}"
 
-    def check(self, path: Path, kind: str) -> None:
+    def check(self, path: Path) -> None:
         """Refuse an input whose result cannot be stored, before the work on it.
-
-        Parameters
-        ----------
-        path
-            The input.
-        kind
-            `segmentation`, `picks` or `mesh`.
 
         Raises
         ------
@@ -165,16 +165,16 @@ class CopickOutput:
             return
         owner = {"user_id": self.user, "session_id": self.session}
         found = project.root.get_run(run)
-        if kind == "picks":
+        if self.kind == "picks":
             exists = found.get_picks(object_name=self.name, **owner)
-        elif kind == "mesh":
+        elif self.kind == "mesh":
             exists = found.get_meshes(object_name=self.name, **owner)
         else:
             exists = found.get_segmentations(name=self.name, voxel_size=size, **owner)
         if exists:
             raise OutputError(
-                f"{self.config}: run {run} has {kind} {self.name}:{self.user}/{self.session} already. Pass "
-                "--overwrite to replace them, or name another session."
+                f"{self.config}: run {run} has {self.kind} {self.name}:{self.user}/{self.session} already. "
+                "Pass --overwrite to replace them, or name another session."
             )
 
     def write_segmentation(self, path: Path, mask: BoolArray) -> None:
@@ -245,9 +245,11 @@ class CopickOutput:
         return found["run"], float(found["size"])
 
 
-def copick_output(text: str | None, inputs: Sequence[str | Path], *, overwrite: bool) -> CopickOutput | None:
+def copick_output(
+    text: str | None, inputs: Sequence[str | Path], *, kind: str, overwrite: bool
+) -> CopickOutput | None:
     """Read the option `--copick`, as `CopickOutput.parse`; None if the option was not given."""
-    return None if text is None else CopickOutput.parse(text, inputs, overwrite=overwrite)
+    return None if text is None else CopickOutput.parse(text, inputs, kind=kind, overwrite=overwrite)
 
 
 class _Project:

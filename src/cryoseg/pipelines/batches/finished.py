@@ -52,6 +52,22 @@ class Job:
         return self.outputs["record"]
 
 
+def named_outputs(base: Path, endings: Mapping[str, tuple[bool, str]]) -> dict[str, Path]:
+    """Return the output files of one input by kind; the record is the last one.
+
+    Parameters
+    ----------
+    base
+        Folder and first part of the names.
+    endings
+        For each kind, whether it is written, and the end of its name. The end of the record is `.json` if it
+        is not given.
+    """
+    wanted = {kind: ending for kind, (is_wanted, ending) in endings.items() if is_wanted}
+    wanted.setdefault("record", ".json")
+    return {kind: base.with_name(f"{base.name}{ending}") for kind, ending in wanted.items()}
+
+
 def is_finished(job: Job) -> bool:
     """Whether the outputs of a job are complete.
 

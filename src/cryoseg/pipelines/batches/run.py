@@ -14,7 +14,8 @@ from cryoseg.config.invocation import note_written
 from cryoseg.errors import CryosegError
 from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.outputs import check_names, holder, is_free, lock, staged_outputs
+from cryoseg.io.outputs import check_names, holder, is_free, lock, make_folder, staged_outputs
+from cryoseg.io.picks.copick_project import CopickOutput
 from cryoseg.io.records import describe_input
 from cryoseg.pipelines.batches.finished import (
     Done,
@@ -65,6 +66,10 @@ class Batch:
         Function that decides for each input whether this process takes it, where workers share a list.
     workers
         Number of processes that share the memory of this machine.
+    folder
+        Folder of the outputs, which is made before the first input; None if there is none.
+    project
+        Copick project in which the work stores its results; it refuses inputs before the work on them.
     """
 
     shard: Shard | None = None
@@ -74,6 +79,8 @@ class Batch:
     overwrite: bool = False
     turn: Turn = every_turn
     workers: int = 1
+    folder: Path | None = None
+    project: CopickOutput | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -118,6 +125,8 @@ def run_batch(
         leaves no outputs, and the remaining rows have the status `not done`.
     """
     items = _part(items, batch, on_event)
+    if batch.folder is not None and not batch.is_dry:
+        make_folder(batch.folder)
     runner = _Runner(work, plan, examine, batch, on_event)
     interrupted_by: int | None = None
     with interruptible():
@@ -130,6 +139,14 @@ def run_batch(
             interrupted_by = signal_of(stop)
             runner.give_up(items)
     return Report(rows=[runner.rows[index] for index in sorted(runner.rows)], interrupted_by=interrupted_by)
+
+
+def add_skipped(report: Report, reasons: Mapping[Path, str], on_event: OnEvent) -> Report:
+    """Add a skipped row to a report for each input that was left out, with the reason."""
+    for path, reason in reasons.items():
+        report.rows.append(Row(name=path.name, status=Status.SKIPPED, message=reason, path=path))
+        on_event(report.rows[-1])
+    return report
 
 
 def _part(items: Sequence[InputItem], batch: Batch, on_event: OnEvent) -> list[InputItem]:
@@ -193,7 +210,7 @@ class _Runner:
         try:
             if self._plan is None:
                 return _done(path, self._work(path, {}))
-            return self._planned(path, self._plan(path))
+            return self._planned(path, self._stored(self._plan(path)))
         except CryosegError as error:
             return _failed(path, str(error))
         except MemoryError:
@@ -211,6 +228,17 @@ class _Runner:
                 "run again with --verbose and report what it prints.",
             )
 
+    def _stored(self, job: Job) -> Job:
+        """Return the job with the copick project in its identity."""
+        if self._batch.project is None:
+            return job
+        entry = {"copick": self._batch.project.uri}
+        return replace(job, identity={**job.identity, **entry}, options={**job.options, **entry})
+
+    def _check_project(self, item: Path) -> None:
+        if self._batch.project is not None:
+            self._batch.project.check(item)
+
     def _planned(self, item: Path, job: Job) -> Row:
         job = as_recorded(job, self._on_event)
         check_names(job.outputs.values())
@@ -222,6 +250,7 @@ class _Runner:
                 self._leftovers_in(job.record.parent).remove(outputs)
             return kept
         if self._batch.is_dry:
+            self._check_project(item)
             if self._examine is not None:
                 self._examine(item)
             names = ", ".join(path.name for path in outputs)
@@ -235,6 +264,7 @@ class _Runner:
             if not self._batch.overwrite and is_finished(job):
                 return kept
             leftovers.remove(outputs)
+            self._check_project(item)
             done = self._write(item, job)
             note_written(job.record)
             return _done(item, done, outputs)

@@ -18,8 +18,8 @@ from cryoseg.core.grids.axes import (
 )
 from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics.masks import split_truth
-from cryoseg.errors import InputError
-from cryoseg.events import OnEvent, Warn
+from cryoseg.errors import InputError, naming
+from cryoseg.events import OnEvent, Warn, warn_of
 from cryoseg.io.images.pixel_size import contradiction
 from cryoseg.io.images.volumes import improbable_voxel_size, read_mask, read_tomogram
 from cryoseg.io.inputs import InputItem, is_input, listed_pixel_sizes, output_stems, resolve_inputs, stem
@@ -229,8 +229,7 @@ def read_pair(
     pixel_size = pixel_size or pair.pixel_size
     pred, truth = read_tomogram(pair.pred, mode0=config.mode0), read_mask(pair.truth, mode0=config.mode0)
     for volume in (pred, truth):
-        for warning in volume.warnings:
-            on_event(Warn(text=f"{volume.source.name}: {warning}"))
+        warn_of(volume.source.name, volume.warnings, on_event)
     choose_memory_level(pair.pred, bytes_needed(pred.data.shape))
     _check_labels(truth, config)
     voxel_size = _check_pair(pred, truth, pixel_size)
@@ -278,10 +277,8 @@ def _refuse_empty(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> No
 
 
 def _marked(pred: Tomogram, config: EvaluateConfig) -> BoolArray:
-    try:
+    with naming(pred.source):
         return to_mask(pred.data, logit_threshold=config.logit_threshold)
-    except InputError as error:
-        raise InputError(f"{pred.source}: {error}") from error
 
 
 def _refuse_turned(pred: Tomogram, truth: Tomogram, config: EvaluateConfig) -> None:

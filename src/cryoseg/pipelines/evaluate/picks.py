@@ -9,7 +9,7 @@ from pathlib import Path
 from cryoseg.config.evaluate import EvaluatePicksConfig, PickMatching
 from cryoseg.core.grids.axes import find_changed_axes, points_outside, voxel_size_mismatch
 from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickScore, evaluate_picks, join_curves
-from cryoseg.errors import CryosegError, InputError
+from cryoseg.errors import CryosegError, InputError, naming
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.inputs import InputItem, resolve_inputs
 from cryoseg.io.picks.frame import PickFrame
@@ -211,7 +211,7 @@ def _score_image(
         )
         if pred is not None:
             _check_pair(pred, truth, config, radius)
-        try:
+        with naming(source or name):
             score = evaluate_picks(
                 truth.centers[:0] if pred is None else pred.centers,
                 truth.centers,
@@ -224,8 +224,6 @@ def _score_image(
                 scores=None if pred is None else pred.scores,
                 threshold=config.threshold if pred is not None and pred.scores is not None else None,
             )
-        except InputError as error:
-            raise InputError(f"{source or name}: {error}") from error
     except CryosegError as error:
         return FileScore(method=method, name=name, pred=source, truth=truth.source, error=str(error))
     return FileScore(

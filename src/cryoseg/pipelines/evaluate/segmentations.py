@@ -16,7 +16,7 @@ from cryoseg.config.batch import ALL
 from cryoseg.config.evaluate import EvaluatePicksConfig
 from cryoseg.core.metrics.masks import evaluate_mask, metrics_of, micro_metrics
 from cryoseg.core.metrics.statistics import Comparison, Mean, compare_methods, mean_with_interval
-from cryoseg.errors import InputError
+from cryoseg.errors import naming
 from cryoseg.events import OnEvent, Report, Row, StageProgress, Status, Warn, ignore
 from cryoseg.io.inputs import InputItem
 from cryoseg.io.pairs import base_name
@@ -273,7 +273,7 @@ def _score_pair(
 ) -> FileScore:
     begun = time.monotonic()
     pred, truth, region, voxel_size = read_pair(pair, config, options.pixel_size, on_event)
-    try:
+    with naming(pair.pred):
         score = evaluate_mask(
             pred.data,
             truth.data,
@@ -281,8 +281,6 @@ def _score_pair(
             region=None if region is None else region.data,
             voxel_size=voxel_size,
         )
-    except InputError as error:
-        raise InputError(f"{pair.pred}: {error}") from error
     if Metric.AUPRC in config.metrics and config.logit_threshold is not None and score.sweep is None:
         on_event(Warn(text=f"{pred.source.name}: is a mask, which has no AUPRC and no threshold."))
     file = replace(

@@ -18,7 +18,7 @@ from cryoseg.core.membranes.density import DensityThickness, density_thickness
 from cryoseg.core.membranes.midsurface import Surface, mid_surface
 from cryoseg.core.membranes.objects import Objects, fill_lumens, find_objects, mid_lines
 from cryoseg.core.membranes.summary import Measures, measure
-from cryoseg.errors import InputError
+from cryoseg.errors import InputError, naming
 from cryoseg.events import OnEvent, Report, StageProgress, Warn, ignore
 from cryoseg.io.images.volumes import (
     made_by,
@@ -31,7 +31,7 @@ from cryoseg.io.meshes import require_mesh_libraries, write_mesh
 from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.records import hash_file
-from cryoseg.pipelines.batches.finished import Done, Job, peak_bytes
+from cryoseg.pipelines.batches.finished import Done, Job, named_outputs, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.measure.points import measure_points, picks_of, write_points
 from cryoseg.pipelines.measure.report import Measured, record_rows, write_page, write_table
@@ -54,39 +54,16 @@ def measure_files(
 ) -> Report:
     """Measure every input, and write a table, a page, a record, and the chosen volumes and meshes.
 
-    Parameters
-    ----------
-    inputs
-        Masks, logits or label volumes: files, folders, globs or lists of files.
-    output_dir
-        Output folder, which is made if it is missing.
-    config, written
-        What is measured and written.
-    batch
-        Part of the inputs to process.
-    on_event
-        Callback for notes, warnings, progress and rows.
-
-    Returns
-    -------
-    Report
-        One row per input; an input that cannot be measured is a failed row.
-
-    Raises
-    ------
-    CryosegError
-        If a library for the meshes or the tomogram is missing, or the output folder cannot be made.
+    `inputs` are masks, logits or label volumes. The other parameters, the rows and the errors are those of
+    `segment_files`.
     """
     if written.mesh or written.copick is not None:
         require_mesh_libraries()
-    if not batch.is_dry:
-        make_folder(output_dir)
     items = resolve_inputs(inputs, leave_out=_OWN)
     stems = output_stems([item.path for item in items if item.is_new])
     sizes = listed_pixel_sizes(items)
     tomograms = _match_tomograms(items, config.tomogram)
-    project = copick_output(written.copick, inputs, overwrite=written.overwrite)
-    stored = {} if project is None else {"copick": project.uri("mesh")}
+    project = copick_output(written.copick, inputs, kind="mesh", overwrite=written.overwrite)
 
     def own(path: Path) -> MeasureConfig:
         return replace(config, pixel_size=config.pixel_size or sizes.get(path))
@@ -108,26 +85,18 @@ def measure_files(
                 "mesh_fraction": written.mesh_fraction,
                 "output_format": written.output_format,
                 "tomogram": {"sha256": hash_file(density)} if density is not None else None,
-                **stored,
             },
             options={
                 "inputs": [path.absolute()],
                 "tomogram": density.absolute() if density is not None else None,
                 "pixel-size": own(path).pixel_size,
                 "picks": config.picks.absolute() if config.picks is not None else None,
-                **stored,
             },
         )
-
-    def examine(path: Path) -> None:
-        if project is not None:
-            project.check(path, "mesh")
-        _read(path, own(path), on_event)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         if project is None:
             return _measure_file(path, outputs, own(path), written, tomograms.get(path), on_event)
-        project.check(path, "mesh")
         with tempfile.TemporaryDirectory() as folder:
             mesh = Path(folder) / "mesh.glb"
             named = {**outputs, "copick": mesh}
@@ -139,8 +108,8 @@ def measure_files(
         items,
         work,
         plan=plan,
-        examine=examine,
-        batch=replace(batch, overwrite=written.overwrite),
+        examine=lambda path: _read(path, own(path), on_event),
+        batch=replace(batch, overwrite=written.overwrite, folder=output_dir, project=project),
         on_event=on_event,
     )
 
@@ -148,21 +117,20 @@ def measure_files(
 def output_paths(folder: Path, stem: str, written: MeasureOutputs, *, has_picks: bool) -> dict[str, Path]:
     """Return the outputs of an input by kind."""
     suffix = written.output_format.suffix
-    paths = {"table": folder / f"{stem}_measures.csv", "page": folder / f"{stem}_measures.html"}
-    if has_picks:
-        paths["points"] = folder / f"{stem}_points.csv"
-    for kind, is_asked in (
-        ("labels", written.labels),
-        ("lumen", written.fill_lumen),
-        ("midline", written.midline),
-    ):
-        if is_asked:
-            paths[kind] = folder / f"{stem}_{kind}{suffix}"
-    if written.split:
-        paths["split"] = folder / f"{stem}_components"
-    for kind in written.mesh:
-        paths[f"mesh_{kind}"] = folder / f"{stem}_surface.{kind}"
-    return {**paths, "record": folder / f"{stem}_measures.json"}
+    return named_outputs(
+        folder / stem,
+        {
+            "table": (True, "_measures.csv"),
+            "page": (True, "_measures.html"),
+            "points": (has_picks, "_points.csv"),
+            "labels": (written.labels, f"_labels{suffix}"),
+            "lumen": (written.fill_lumen, f"_lumen{suffix}"),
+            "midline": (written.midline, f"_midline{suffix}"),
+            "split": (written.split, "_components"),
+            **{f"mesh_{kind}": (True, f"_surface.{kind}") for kind in written.mesh},
+            "record": (True, "_measures.json"),
+        },
+    )
 
 
 def measure_objects(
@@ -232,10 +200,8 @@ def _measure_file(
     picks = None if config.picks is None else picks_of(config.picks, path, volume)
     objects = find_objects(volume.marked, **_limits(config.min_volume, voxel_size))
     if config.drop_components or config.keep_components:
-        try:
+        with naming(path):
             objects = objects.chosen(drop=config.drop_components, keep=config.keep_components)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
     del volume
     density = None
     if tomogram is not None:

@@ -7,18 +7,43 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from cryoseg.config.pick import PickFormat, PickOutputs
+from cryoseg.config.pick import PickFormat, PickOutputs, ThicknessAxis
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import stem
-from cryoseg.io.outputs import ANNOTATION_SUFFIX
+from cryoseg.io.outputs import ANNOTATION_SUFFIX, folder_of
+from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
 from cryoseg.io.picks.copick_project import CopickOutput, copick_output
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks
 from cryoseg.io.picks.portal_annotation import PortalAnnotation
 from cryoseg.io.picks.relion_frame import RelionFrame
 from cryoseg.io.records import hash_file
+from cryoseg.pipelines.batches.finished import named_outputs
 from cryoseg.pipelines.pick.joint import RELION_FORMATS
-from cryoseg.types import ListedImage, Picks
+from cryoseg.types import ListedImage, Picks, Tomogram
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickedObject:
+    """What the picks of a tomogram are, for the coordinate files and for ChimeraX.
+
+    Attributes
+    ----------
+    method
+        Words that describe the method, for annotations of the CryoET Data Portal.
+    diameter_angstrom, marker_angstrom
+        Diameter of the particle, and that of its markers.
+    thickness_axis
+        Axis along which the tomogram is thin.
+    mask
+        Mask that the scene shows; None without one.
+    """
+
+    method: str
+    diameter_angstrom: float
+    marker_angstrom: float
+    thickness_axis: ThicknessAxis = ThicknessAxis.Z
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +61,7 @@ class PicksRequest:
     tomogram
         Name of the only tomogram in RELION; empty takes the name of the file.
     project
-        Where the picks are stored in a copick project; None stores them in files only.
+        Output in a copick project; None stores the picks in files only.
     """
 
     outputs: PickOutputs = field(default_factory=PickOutputs)
@@ -49,14 +74,6 @@ class PicksRequest:
     def wants_frames(self) -> bool:
         """Whether an output format needs frames of RELION."""
         return any(flavor in RELION_FORMATS for flavor in self.outputs.written)
-
-    def write_annotation(
-        self, outputs: Mapping[str, Path], name: str, picks: Picks, frame: PickFrame, *, method: str
-    ) -> None:
-        """Write the annotation of the tomogram `name` for the CryoET Data Portal, if it is asked for."""
-        if self.outputs.portal_annotation is not None:
-            annotation = PortalAnnotation.read(self.outputs.portal_annotation)
-            annotation.write_picks(outputs["annotation"], name, picks, frame, method=method)
 
     def check_frames(self) -> None:
         """Raise an error if metadata of an annotation, or frames of RELION for a format, are missing."""
@@ -72,7 +89,7 @@ class PicksRequest:
     def prepared(self, inputs: Sequence[str | Path]) -> Self:
         """Return the request with its copick project, after `check_frames`."""
         self.check_frames()
-        project = copick_output(self.outputs.copick, inputs, overwrite=self.outputs.overwrite)
+        project = copick_output(self.outputs.copick, inputs, kind="picks", overwrite=self.outputs.overwrite)
         return replace(self, project=project)
 
     def of_tomogram(self, path: Path, listed: ListedImage | None) -> Self:
@@ -91,7 +108,7 @@ class PicksRequest:
             "reading": {"pixel_size": self.pixel_size},
             "relion": self.frame_of(path),
             "tomogram": self.tomogram,
-            "copick": self._stored(),
+            "copick": None,
             "portal_annotation": None if metadata is None else {"sha256": hash_file(metadata)},
         }
 
@@ -101,13 +118,9 @@ class PicksRequest:
         return {
             "inputs": [path.absolute()],
             "pixel-size": self.pixel_size,
-            "copick": self._stored(),
             "portal-annotation": None if metadata is None else metadata.absolute(),
             "tomogram-name": tomogram_rule(self.tomogram, path),
         }
-
-    def _stored(self) -> str | None:
-        return None if self.project is None else self.project.uri("picks")
 
     def frame_of(self, path: Path) -> RelionFrame | None:
         """Return the frame of a tomogram, if an output format needs frames.
@@ -128,6 +141,45 @@ class PicksRequest:
                 "--tomogram-name."
             )
         return replace(frame, name=self.tomogram) if self.tomogram else frame
+
+    def write(
+        self, outputs: Mapping[str, Path], tomogram: Tomogram, picks: Picks, about: PickedObject
+    ) -> None:
+        """Write the picks of a tomogram in all formats, with markers and a scene for ChimeraX.
+
+        Parameters
+        ----------
+        outputs
+            Temporary names by kind, as `output_paths`.
+        tomogram
+            The tomogram with its voxel size.
+        picks
+            Picks in voxels of the tomogram.
+        about
+            What the picks are.
+        """
+        path, geometry = tomogram.source, tomogram.geometry
+        name, own = self.tomogram or stem(path), self.frame_of(path)
+        frame = PickFrame(
+            voxel_size=geometry.voxel_size[2],
+            shape=tomogram.data.shape,
+            thickness_axis=about.thickness_axis,
+            relion=None if own is None else {"": own},
+            diameter_angstrom=about.diameter_angstrom,
+        )
+        for flavor in PickFormat:
+            if flavor.value in outputs:
+                write_picks(outputs[flavor.value], {name: picks}, frame, flavor=flavor)
+        if self.project is not None:
+            self.project.write_picks(path, picks, frame)
+        if self.outputs.portal_annotation is not None:
+            annotation = PortalAnnotation.read(self.outputs.portal_annotation)
+            annotation.write_picks(outputs["annotation"], name, picks, frame, method=about.method)
+        if "scene" in outputs:
+            write_markers(outputs["markers"], picks, geometry, diameter=about.marker_angstrom)
+            folder = folder_of(outputs["scene"])
+            markers = folder / outputs["markers"].name
+            write_scene(outputs["scene"], Scene(tomogram=tomogram, mask=about.mask, markers=markers), folder)
 
 
 def tomogram_name(rule: str | None, path: Path) -> str:
@@ -154,28 +206,22 @@ def tomogram_rule(name: str, path: Path) -> str | None:
 
 def output_paths(folder: Path, name: str, outputs: PickOutputs) -> dict[str, Path]:
     """Return the output files of one input by kind; the record is the last one."""
-    base = f"{name}{PICKS_TAG}"
-    paths: dict[str, Path] = {}
-    for flavor in outputs.written:
-        name = "_".join(filter(None, (base, flavor.tag)))
-        paths[flavor.value] = folder / f"{name}{flavor.suffix}"
-        if flavor.traits.beside:
-            paths[f"beside_{flavor}"] = folder / f"{name}{flavor.traits.beside}"
-    if outputs.heat_map:
-        paths["heat_map"] = folder / f"{base}_heat_map{outputs.output_format.suffix}"
-    if outputs.preview:
-        paths["preview"] = folder / f"{base}_preview.png"
-    if outputs.chimerax:
-        paths["markers"] = folder / f"{base}.cmm"
-        paths["scene"] = folder / f"{base}.cxc"
-    if outputs.portal_annotation is not None:
-        paths["annotation"] = folder / f"{base}{ANNOTATION_SUFFIX}"
-    paths["record"] = folder / f"{base}.json"
-    return paths
-
-
-def write_formats(outputs: Mapping[str, Path], name: str, picks: Picks, frame: PickFrame) -> None:
-    """Write the picks of the tomogram `name` in every format that has a path in `outputs`."""
-    for flavor in PickFormat:
-        if flavor.value in outputs:
-            write_picks(outputs[flavor.value], {name: picks}, frame, flavor=flavor)
+    formats = [
+        entry
+        for one in outputs.written
+        for entry in (
+            (one.value, (True, f"{one.tag}{one.suffix}")),
+            (f"beside_{one}", (bool(one.traits.beside), f"{one.tag}{one.traits.beside}")),
+        )
+    ]
+    return named_outputs(
+        folder / f"{name}{PICKS_TAG}",
+        {
+            **dict(formats),
+            "heat_map": (outputs.heat_map, f"_heat_map{outputs.output_format.suffix}"),
+            "preview": (outputs.preview, "_preview.png"),
+            "markers": (outputs.chimerax, ".cmm"),
+            "scene": (outputs.chimerax, ".cxc"),
+            "annotation": (outputs.portal_annotation is not None, ANNOTATION_SUFFIX),
+        },
+    )

@@ -21,9 +21,9 @@ from cryoseg.io.picks.relion_index import (
 )
 from cryoseg.io.picks.relion_star import join_stars
 from cryoseg.io.records import read_record
+from cryoseg.pipelines.batches.run import Batch
 
 RELION_FORMATS = (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
-_NAME = "particles"
 
 # Output files by kind, of every image.
 Paths = Mapping[Path, Mapping[str, Path]]
@@ -35,9 +35,12 @@ def write_joint_files(
     report: Report,
     paths: Paths,
     outputs: PickOutputs | MicrographPickOptions,
+    *,
+    batch: Batch,
 ) -> None:
     """Join the finished STAR files of all images in one file for each format, and write the files of RELION.
 
+    A process that does not see all images, and an interrupted one, write nothing.
     There is a joint file of two or more images, and in frames of RELION if all tomograms have the same voxel
     size. The particles that RELION takes together with the tomograms are written in any case.
 
@@ -53,12 +56,16 @@ def write_joint_files(
         Output files by kind, of every image.
     outputs
         Outputs of the run.
+    batch
+        Part of the inputs that this process sees.
 
     Raises
     ------
     OutputError
         If a file cannot be written.
     """
+    if not outputs.combined or not batch.is_whole or report.interrupted_by is not None:
+        return
     is_deep = isinstance(outputs, PickOutputs)
     failed = {row.path for row in report.rows if row.status is Status.FAILED}
     names = dict(zip(paths, distinct_names([*paths], bare=is_deep), strict=True))
@@ -69,7 +76,7 @@ def write_joint_files(
         is_set = outputs.relion and flavor is PickFormat.STAR_RELION5
         if flavor in RELION_FORMATS and not is_set and len(_voxel_sizes(good)) > 1:
             continue
-        output = folder / f"{'_'.join(filter(None, (_NAME, flavor.tag)))}.star"
+        output = folder / f"particles{flavor.tag}.star"
         # Of several processes, the last one sees all files.
         with lock(output, on_wait=lambda: None):
             stars = _finished(good, flavor)

@@ -9,23 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoseg.config.pick import ThicknessAxis
 from cryoseg.config.pick_membrane import MembranePickConfig, MembraneSide
 from cryoseg.core.membranes.objects import Objects, find_objects
 from cryoseg.core.membranes.sampling import SurfacePoints, even_points, orientations
 from cryoseg.core.membranes.surfaces import COMPONENT_COLUMN, surfaces_of
-from cryoseg.events import OnEvent, Report, Row, Status, ignore
+from cryoseg.events import OnEvent, Report, ignore
 from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
-from cryoseg.io.outputs import folder_of, make_folder
-from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
-from cryoseg.io.picks.frame import PickFrame
 from cryoseg.pipelines.batches.finished import Done, Job
-from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.pipelines.pick.coordinates import (
-    PicksRequest,
-    output_paths,
-    write_formats,
-)
+from cryoseg.pipelines.batches.run import Batch, add_skipped, run_batch
+from cryoseg.pipelines.pick.coordinates import PickedObject, PicksRequest, output_paths
 from cryoseg.pipelines.pick.joint import write_joint_files
 from cryoseg.pipelines.segment.saved import KIND, MembraneVolume, read_membranes, tomogram_stem
 from cryoseg.types import Picks
@@ -59,31 +51,15 @@ def pick_on_membranes(
 ) -> Report:
     """Place points on the membranes of every mask and write their coordinates.
 
-    Parameters
-    ----------
-    inputs, output_dir, batch, on_event
-        As in `segment_files`. Of several masks and logits of a tomogram, the post-processed mask is taken,
-        or else the mask.
-    request
-        Settings, and the outputs to write.
-
-    Returns
-    -------
-    Report
-        One row per input, as in `segment_files`.
-
-    Raises
-    ------
-    InputError
-        If a format of RELION lacks its frame.
+    Of several masks and logits of a tomogram, the post-processed mask is taken, or else the mask. The other
+    parameters, the rows and the errors are those of `segment_files`.
     """
     request, outputs = request.prepared(inputs), request.outputs
-    if not batch.is_dry:
-        make_folder(output_dir)
     items, unused = _one_of_each(resolve_inputs(inputs, leave_out=re.compile(r"_components\.")))
     good = [item.path for item in items if item.is_new]
     listed = {item.path: item.listed for item in items if item.listed is not None}
     stems = {path: KIND.sub("", name) for path, name in output_stems(good).items()}
+    paths = {path: output_paths(output_dir, stems[path], outputs) for path in good}
 
     def own(path: Path) -> MembranePickRequest:
         mine = request.of_tomogram(path, listed.get(path))
@@ -92,8 +68,7 @@ def pick_on_membranes(
     def plan(path: Path) -> Job:
         mine = own(path)
         identity = {"command": "pick", "settings": asdict(mine.config), **mine.identity(path)}
-        paths = output_paths(output_dir, stems[path], outputs)
-        return Job(path=path, outputs=paths, identity=identity, options=mine.options(path))
+        return Job(path=path, outputs=paths[path], identity=identity, options=mine.options(path))
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
         return _pick_one(path, outputs, own(path), on_event=on_event)
@@ -103,16 +78,11 @@ def pick_on_membranes(
         work,
         plan=plan,
         examine=lambda path: _read(path, own(path), on_event),
-        batch=replace(batch, overwrite=outputs.overwrite),
+        batch=replace(batch, overwrite=outputs.overwrite, folder=output_dir, project=request.project),
         on_event=on_event,
     )
-    for path, taken in unused.items():
-        row = Row(name=path.name, status=Status.SKIPPED, message=f"{taken.name} is used instead", path=path)
-        on_event(row)
-        report.rows.append(row)
-    if outputs.combined and batch.is_whole and report.interrupted_by is None:
-        paths = {path: output_paths(output_dir, stems[path], outputs) for path in good}
-        write_joint_files(output_dir, items, report, paths, outputs)
+    add_skipped(report, {path: f"{taken.name} is used instead" for path, taken in unused.items()}, on_event)
+    write_joint_files(output_dir, items, report, paths, outputs, batch=batch)
     return report
 
 
@@ -177,8 +147,6 @@ def _one_of_each(items: Sequence[InputItem]) -> tuple[list[InputItem], dict[Path
 
 
 def _read(path: Path, request: MembranePickRequest, on_event: OnEvent) -> MembraneVolume:
-    if request.project is not None:
-        request.project.check(path, "picks")
     return read_membranes(
         path,
         pixel_size=request.pixel_size,
@@ -196,29 +164,19 @@ def _pick_one(
     size = tomogram.geometry.voxel_size
     spacing = request.config.spacing_angstrom
     picks = points_on_membranes(objects, size[2], request.config)
-    own = request.frame_of(path)
-    frame = PickFrame(
-        voxel_size=size[2],
-        shape=tomogram.data.shape,
-        thickness_axis=ThicknessAxis.Z,
-        relion=None if own is None else {"": own},
+    about = PickedObject(
+        method="cryoseg pick --on-membrane",
         diameter_angstrom=spacing,
+        marker_angstrom=spacing / 2,
+        mask=path,
     )
-    write_formats(outputs, request.tomogram, picks, frame)
-    if request.project is not None:
-        request.project.write_picks(path, picks, frame)
-    request.write_annotation(outputs, request.tomogram, picks, frame, method="cryoseg pick --on-membrane")
+    request.write(outputs, tomogram, picks, about)
     if "preview" in outputs:
         shown = ShownPicks(
             centers=picks.centers,
             diameter_voxels=(spacing / size[0] / 2, spacing / size[1] / 2, spacing / size[2] / 2),
         )
         write_png(outputs["preview"], draw_picks(volume.marked > 0, shown, pixel_size=size[2]))
-    if "scene" in outputs:
-        write_markers(outputs["markers"], picks, tomogram.geometry, diameter=spacing / 2)
-        folder = folder_of(outputs["scene"])
-        markers = folder / outputs["markers"].name
-        write_scene(outputs["scene"], Scene(tomogram=tomogram, mask=path, markers=markers), folder)
     membranes = len(set(picks.columns[COMPONENT_COLUMN]))
     record = {
         "input": {"shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},

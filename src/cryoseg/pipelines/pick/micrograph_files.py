@@ -18,12 +18,11 @@ from cryoseg.io.images.micrographs import MICROGRAPH_SUFFIXES
 from cryoseg.io.images.tiff import TIFF_SUFFIXES
 from cryoseg.io.images.volumes import made_by, planned_shape, write_logits, write_mask
 from cryoseg.io.inputs import InputItem, listed_pixel_sizes, output_stems, resolve_inputs
-from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.picks import PICKS_TAG, write_picks
 from cryoseg.methods.device import describe, peak_device_memory, select_device
 from cryoseg.methods.particles import model as particle_model
 from cryoseg.methods.particles.model import ParticleModel
-from cryoseg.pipelines.batches.finished import Done, Job, own_file, peak_bytes, why_no_picks
+from cryoseg.pipelines.batches.finished import Done, Job, named_outputs, own_file, peak_bytes, why_no_picks
 from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
@@ -77,19 +76,8 @@ def pick_micrograph_files(
 ) -> Report:
     """Pick every micrograph and write its outputs.
 
-    Parameters
-    ----------
-    inputs, output_dir, on_event
-        As in `segment_files`.
-    request
-        Model, settings, and the outputs to write.
-    batch
-        As in `segment_files`; with several devices, the model is a name or a file.
-
-    Returns
-    -------
-    Report
-        One row per input, as in `segment_files`.
+    With several devices, the model of the request is a name or a file. The other parameters, the rows and the
+    errors are those of `segment_files`.
     """
     outputs = request.outputs
     items = resolve_inputs(inputs, suffixes=MICROGRAPH_SUFFIXES, leave_out=OWN_OUTPUTS)
@@ -100,13 +88,11 @@ def pick_micrograph_files(
         alone = partial(pick_micrograph_files, inputs, output_dir, request)
         report = run_workers(alone, batch, on_event=on_event)
     else:
-        if not batch.is_dry:
-            make_folder(output_dir)
+        batch = replace(batch, folder=output_dir)
         if any(path.suffix.lower() in TIFF_SUFFIXES for path in good):
             on_event(Warn(text=_FLIPPED_ROWS))
         report = _pick_here(items, paths, request, batch=batch, on_event=on_event)
-    if outputs.combined and batch.is_whole and report.interrupted_by is None:
-        write_joint_files(output_dir, items, report, paths, outputs)
+    write_joint_files(output_dir, items, report, paths, outputs, batch=batch)
     return report
 
 
@@ -209,21 +195,19 @@ def _note_settings(model: ParticleModel, config: MicrographPickConfig, on_event:
 
 def _paths(folder: Path, name: str, outputs: MicrographPickOptions) -> dict[str, Path]:
     """Return the output files of one input by kind; the record is the last one."""
-    base = f"{name}{PICKS_TAG}"
-    paths: dict[str, Path] = {}
-    for chosen in outputs.written:
-        flavor = _MICROGRAPH_FORMAT.get(chosen, chosen)
-        tag = "" if flavor is PickFormat.CRYOPPP else flavor.tag
-        paths[flavor.value] = folder / f"{'_'.join(filter(None, (base, tag)))}{flavor.suffix}"
-    for kind, wanted, ending in (
-        ("mask", outputs.mask, f"mask{outputs.output_format.suffix}"),
-        ("logits", outputs.logits, f"logits{outputs.output_format.suffix}"),
-        ("overlay", outputs.overlay, "overlay.png"),
-    ):
-        if wanted:
-            paths[kind] = folder / f"{base}_{ending}"
-    paths["record"] = folder / f"{base}.json"
-    return paths
+    formats = [_MICROGRAPH_FORMAT.get(one, one) for one in outputs.written]
+    return named_outputs(
+        folder / f"{name}{PICKS_TAG}",
+        {
+            **{
+                one.value: (True, ".csv" if one is PickFormat.CRYOPPP else f"{one.tag}{one.suffix}")
+                for one in formats
+            },
+            "mask": (outputs.mask, f"_mask{outputs.output_format.suffix}"),
+            "logits": (outputs.logits, f"_logits{outputs.output_format.suffix}"),
+            "overlay": (outputs.overlay, "_overlay.png"),
+        },
+    )
 
 
 def _pick_one(

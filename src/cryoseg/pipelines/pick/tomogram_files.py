@@ -11,7 +11,7 @@ import numpy as np
 
 from cryoseg.config.pick import TomogramPickConfig
 from cryoseg.errors import InputError
-from cryoseg.events import Note, OnEvent, Report, Warn, ignore
+from cryoseg.events import Note, OnEvent, Report, ignore, warn_of
 from cryoseg.io.images.micrographs import is_single_image
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import (
@@ -21,11 +21,8 @@ from cryoseg.io.images.volumes import (
     require_voxel_size,
     write_logits,
 )
-from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs, stem
-from cryoseg.io.outputs import folder_of, make_folder
+from cryoseg.io.inputs import InputItem, output_stems, resolve_inputs
 from cryoseg.io.pairs import mask_file
-from cryoseg.io.picks.chimerax import Scene, write_markers, write_scene
-from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.records import hash_file
 from cryoseg.methods.cet_pick.detector import Detector, load_detector
 from cryoseg.methods.device import select_device
@@ -33,11 +30,7 @@ from cryoseg.pipelines.batches.finished import Done, Job, why_no_picks
 from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
-from cryoseg.pipelines.pick.coordinates import (
-    PicksRequest,
-    output_paths,
-    write_formats,
-)
+from cryoseg.pipelines.pick.coordinates import PickedObject, PicksRequest, output_paths
 from cryoseg.pipelines.pick.joint import write_joint_files
 from cryoseg.pipelines.pick.tomogram import check_tomogram, pick_tomogram
 from cryoseg.types import BoolArray, Tomogram
@@ -77,22 +70,7 @@ def pick_files(
 ) -> Report:
     """Pick every tomogram and write its outputs.
 
-    Parameters
-    ----------
-    inputs, output_dir, batch, on_event
-        As in `segment_files`.
-    request
-        Model, settings, and the outputs to write.
-
-    Returns
-    -------
-    Report
-        One row per input, as in `segment_files`.
-
-    Raises
-    ------
-    CryosegError
-        If there is no such model or device, or a format of RELION lacks its frame.
+    Parameters, rows and errors are those of `segment_files`.
     """
     request, outputs, mask = request.prepared(inputs), request.outputs, request.mask
     items = resolve_inputs(inputs)
@@ -104,9 +82,8 @@ def pick_files(
         report = run_workers(partial(pick_files, inputs, output_dir, request), batch, on_event=on_event)
     else:
         report = _pick_here(items, output_dir, request, batch=batch, on_event=on_event)
-    if outputs.combined and batch.is_whole and report.interrupted_by is None:
-        paths = {path: output_paths(output_dir, stems[path], outputs) for path in good}
-        write_joint_files(output_dir, items, report, paths, outputs)
+    paths = {path: output_paths(output_dir, stems[path], outputs) for path in good}
+    write_joint_files(output_dir, items, report, paths, outputs, batch=batch)
     return report
 
 
@@ -131,8 +108,6 @@ def _pick_here(
             f"threshold {settings.score_threshold:.3f})."
         )
     )
-    if not batch.is_dry:
-        make_folder(output_dir)
     tell_plan(items, bytes_needed, workers=batch.workers, on_event=on_event)
     stems = output_stems([item.path for item in items if item.is_new])
     model_identity = {"sha256": hash_file(request.model), **asdict(settings)}
@@ -177,7 +152,7 @@ def _pick_here(
         work,
         plan=plan,
         examine=examine,
-        batch=replace(batch, overwrite=request.outputs.overwrite),
+        batch=replace(batch, overwrite=request.outputs.overwrite, folder=output_dir, project=request.project),
         on_event=on_event,
     )
 
@@ -194,8 +169,6 @@ def _open(
 ) -> tuple[Tomogram, BoolArray | None, int]:
     """Read a tomogram and the mask `request.mask`, and choose the memory level."""
     mode0, pixel_size = request.config.mode0, request.pixel_size
-    if request.project is not None:
-        request.project.check(path, "picks")
     if is_single_image(path):
         raise InputError(
             f"{path}: is a single image, and the model picks in tomograms. Give tomograms, or a --model for "
@@ -204,8 +177,7 @@ def _open(
     tomogram = read_tomogram(path, mode0=mode0)
     if pixel_size is not None:
         tomogram = with_pixel_size(tomogram, pixel_size)
-    for warning in tomogram.warnings:
-        on_event(Warn(text=f"{path.name}: {warning}"))
+    warn_of(path.name, tomogram.warnings, on_event)
     if pixel_size is None and len(tomogram.data) > 1:  # `check_tomogram` refuses a single image
         require_voxel_size(tomogram)
     memory_level = choose_memory_level(path, bytes_needed(tomogram.data.shape), workers=workers)
@@ -231,24 +203,14 @@ def _pick_one(
         on_event(Note(text=f"{path.name}: --{rule} dropped {count} picks above the threshold."))
     size = tomogram.geometry.voxel_size
     diameter = detector.settings.particle_diameter_angstrom
-    own = request.frame_of(path)
-    frame = PickFrame(
-        voxel_size=size[2],
-        shape=tomogram.data.shape,
-        thickness_axis=request.config.thickness_axis or detector.settings.thickness_axis,
-        relion=None if own is None else {"": own},
-        diameter_angstrom=diameter,
-    )
-    write_formats(outputs, request.tomogram or stem(path), picks, frame)
-    if request.project is not None:
-        request.project.write_picks(path, picks, frame)
-    request.write_annotation(
-        outputs,
-        request.tomogram or stem(path),
-        picks,
-        frame,
+    about = PickedObject(
         method=f"cryoseg pick, {detector.settings.arch}",
+        diameter_angstrom=diameter,
+        marker_angstrom=diameter,
+        thickness_axis=request.config.thickness_axis or detector.settings.thickness_axis,
+        mask=request.mask,
     )
+    request.write(outputs, tomogram, picks, about)
     if "heat_map" in outputs:
         write_logits(
             outputs["heat_map"],
@@ -270,11 +232,6 @@ def _pick_one(
             pixel_size=size[2],
         )
         write_png(outputs["preview"], picture)
-    if "scene" in outputs:
-        write_markers(outputs["markers"], picks, tomogram.geometry, diameter=diameter)
-        folder = folder_of(outputs["scene"])
-        markers = folder / outputs["markers"].name
-        write_scene(outputs["scene"], Scene(tomogram=tomogram, mask=request.mask, markers=markers), folder)
     record = {
         "input": {"shape_zyx": tomogram.data.shape, "voxel_size_zyx": size},
         "score_threshold": result.threshold,

@@ -19,17 +19,17 @@ from cryoseg.config import (
     SegmentRequest,
 )
 from cryoseg.core.masks.postprocess import find_components
-from cryoseg.events import Note, OnEvent, Report, Warn, ignore
+from cryoseg.events import Note, OnEvent, Report, ignore, warn_of
 from cryoseg.io.images.pixel_size import PixelSize
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_logits, write_mask
 from cryoseg.io.inputs import listed_pixel_sizes, output_stems, resolve_inputs, stem
-from cryoseg.io.outputs import ANNOTATION_SUFFIX, folder_of, make_folder
+from cryoseg.io.outputs import ANNOTATION_SUFFIX, folder_of
 from cryoseg.io.picks.chimerax import Scene, write_scene
 from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.picks.portal_annotation import MEMBRANE, PortalAnnotation
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe, peak_device_memory
-from cryoseg.pipelines.batches.finished import Done, Job, Stopwatch, peak_bytes
+from cryoseg.pipelines.batches.finished import Done, Job, Stopwatch, named_outputs, peak_bytes
 from cryoseg.pipelines.batches.memory import choose_memory_level, tell_plan
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.batches.workers import run_workers
@@ -54,22 +54,19 @@ def output_paths(folder: Path, stem: str, config: SegmentConfig, outputs: Segmen
         # Source: jianlin-cheng/ETSAM etsam.py@9ad0d23.
         base = f"{stem}_etsam_predicted{'_split_processing' if config.split_processing else ''}"
     suffix = outputs.output_format.suffix
-    paths = {"mask": folder / f"{base}_mask{suffix}"}
-    if outputs.store_logits:
-        paths["logits"] = folder / f"{base}_logits{suffix}"
-    if config.uncertainty:
-        paths["uncertainty"] = folder / f"{base}_uncertainty{suffix}"
-    if config.postprocess:
-        paths["post_processed_mask"] = folder / f"{base}_post_processed_mask{suffix}"
-    if outputs.preview:
-        paths["preview"] = folder / f"{base}_preview.png"
-    if outputs.chimerax:
-        paths["components"] = folder / f"{base}_components.mrc"
-        paths["scene"] = folder / f"{base}.cxc"
-    if outputs.portal_annotation is not None:
-        paths["annotation"] = folder / f"{base}{ANNOTATION_SUFFIX}"
-    paths["record"] = folder / f"{base}.json"
-    return paths
+    return named_outputs(
+        folder / base,
+        {
+            "mask": (True, f"_mask{suffix}"),
+            "logits": (outputs.store_logits, f"_logits{suffix}"),
+            "uncertainty": (config.uncertainty, f"_uncertainty{suffix}"),
+            "post_processed_mask": (bool(config.postprocess), f"_post_processed_mask{suffix}"),
+            "preview": (outputs.preview, "_preview.png"),
+            "components": (outputs.chimerax, "_components.mrc"),
+            "scene": (outputs.chimerax, ".cxc"),
+            "annotation": (outputs.portal_annotation is not None, ANNOTATION_SUFFIX),
+        },
+    )
 
 
 def segment_files(
@@ -110,8 +107,6 @@ def segment_files(
         return run_workers(partial(segment_files, inputs, output_dir, request), batch, on_event=on_event)
     run = prepare_run(request.config, request.choice, device=batch.device, precision=request.precision)
     _note_settings(run, on_event)
-    if not batch.is_dry:
-        make_folder(output_dir)
     items = resolve_inputs(inputs)
     stems = output_stems([item.path for item in items if item.is_new], naming=request.outputs.naming)
     tell_plan(items, run.bytes_needed, workers=batch.workers, on_event=on_event)
@@ -130,10 +125,9 @@ def segment_files(
     if (metadata := request.outputs.portal_annotation) is not None:
         PortalAnnotation.read(metadata, target=MEMBRANE)
         identity["portal_annotation"] = {"sha256": hash_file(metadata)}
-    project = copick_output(request.outputs.copick, inputs, overwrite=request.outputs.overwrite)
-    stored = None if project is None else project.uri("segmentation")
-    if stored is not None:
-        identity["copick"] = stored
+    project = copick_output(
+        request.outputs.copick, inputs, kind="segmentation", overwrite=request.outputs.overwrite
+    )
     if request.precision is not Precision.AUTO:
         # `auto` depends on the device, and a batch may be repeated on another one.
         identity["precision"] = request.precision
@@ -153,19 +147,14 @@ def segment_files(
                 "model": model_file.resolve() if model_file is not None else run.model.name,
                 "precision": run.precision,
                 "pixel-size": config.pixel_size,
-                "copick": stored,
                 "portal-annotation": None if metadata is None else metadata.absolute(),
             },
         )
 
     def examine(path: Path) -> None:
-        if project is not None:
-            project.check(path, "segmentation")
         _open(path, own(path), mode0=request.outputs.mode0, workers=batch.workers, on_event=on_event)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
-        if project is not None:
-            project.check(path, "segmentation")
         done = _segment_file(
             path, outputs, own(path), written=request.outputs, workers=batch.workers, on_event=on_event
         )
@@ -179,7 +168,7 @@ def segment_files(
         work,
         plan=plan,
         examine=examine,
-        batch=replace(batch, overwrite=request.outputs.overwrite),
+        batch=replace(batch, overwrite=request.outputs.overwrite, folder=output_dir, project=project),
         on_event=on_event,
     )
 
@@ -199,8 +188,7 @@ def _open(
 ) -> tuple[Tomogram, PixelSize, int]:
     """Read a tomogram, refuse what cannot be segmented, and choose the memory level."""
     tomogram = read_tomogram(path, mode0=mode0)
-    for warning in tomogram.warnings:
-        on_event(Warn(text=f"{path.name}: {warning}"))
+    warn_of(path.name, tomogram.warnings, on_event)
     memory_level = choose_memory_level(path, run.bytes_needed(tomogram.data.shape), workers=workers)
     return tomogram, check_tomogram(tomogram, run, on_event), memory_level
 
@@ -250,29 +238,7 @@ def _write_outputs(
     written: SegmentOutputs,
     pixel_size: PixelSize,
 ) -> BoolArray:
-    """Write all outputs but the record.
-
-    Parameters
-    ----------
-    outputs
-        Temporary names by kind, as `output_paths`.
-    tomogram, result, pixel_size
-        The input, its segmentation, and the pixel size at which it was segmented.
-    run
-        Model and settings.
-    written
-        Form of the outputs.
-
-    Returns
-    -------
-    ndarray of bool
-        (z, y, x) final mask: the filtered one where there is one.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
-    """
+    """Write all outputs but the record, and return the final (z, y, x) mask, filtered if there are steps."""
     final = result.mask if result.post_processed is None else result.post_processed
     for kind, write, volume in (
         ("mask", write_mask, result.mask),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,12 @@ from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Report, Warn, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_rgb, write_picture
 from cryoseg.io.inputs import output_stems, resolve_inputs
-from cryoseg.io.outputs import make_folder
 from cryoseg.io.pairs import base_name
 from cryoseg.io.records import hash_file
 from cryoseg.methods.device import describe
 from cryoseg.methods.particles.model import ParticleModel
 from cryoseg.methods.particles.picture_samples import picture_logits
-from cryoseg.pipelines.batches.finished import Done, Job, own_file
+from cryoseg.pipelines.batches.finished import Done, Job, named_outputs, own_file
 from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.types import BoolArray, FloatArray
 from cryoseg.view.previews import draw_mask
@@ -115,21 +114,10 @@ def segment_images(
 ) -> Report:
     """Segment every picture and write its mask.
 
-    Parameters
-    ----------
-    inputs, batch, on_event
-        As in `segment_files`.
-    output_dir
-        Folder for `<stem>_mask.png`, its record `<stem>_mask.json`, and `<stem>_overlay.png`.
-    model
-        Model from `load_particle_model`.
-    settings
-        Threshold, smoothing, points, and the outputs to write.
-
-    Returns
-    -------
-    Report
-        One row per input, as in `segment_files`.
+    The outputs in `output_dir` are `<stem>_mask.png`, its record `<stem>_mask.json`, and
+    `<stem>_overlay.png`. `model` comes from `load_particle_model`, and `settings` holds threshold, smoothing,
+    points, and the outputs to write. The other parameters, the rows and the errors are those of
+    `segment_files`.
     """
     threshold, crop = settings.logit_threshold, settings.crop_black
     threshold = model.recipe.logit_threshold if threshold is None else threshold
@@ -139,8 +127,6 @@ def segment_images(
         model.require_prompter()
     else:
         on_event(Warn(text=f"--points {settings.points}: {UPPER_BOUND}"))
-    if not batch.is_dry:
-        make_folder(output_dir)
     items = resolve_inputs(inputs, suffixes=PICTURE_SUFFIXES, leave_out=OWN_OUTPUTS)
     good = [item.path for item in items if item.is_new]
     stems = output_stems(good, suffixes=PICTURE_SUFFIXES)
@@ -154,10 +140,8 @@ def segment_images(
     }
 
     def plan(path: Path) -> Job:
-        paths = {"mask": output_dir / f"{stems[path]}_mask.png"}
-        if settings.overlay:
-            paths["overlay"] = output_dir / f"{stems[path]}_overlay.png"
-        paths["record"] = output_dir / f"{stems[path]}_mask.json"
+        endings = {"mask": (True, "_mask.png"), "overlay": (settings.overlay, "_overlay.png")}
+        paths = named_outputs(output_dir / stems[path], {**endings, "record": (True, "_mask.json")})
         options: dict[str, Any] = {"inputs": [path.absolute()], "model": own_file(model.name)}
         own = identity
         if path in points:
@@ -195,4 +179,6 @@ def segment_images(
         columns = {"size": f"{width} x {height}", "marked": f"{100 * marked:.1f} %"}
         return Done(record=record, columns=columns, message="; ".join(remarks))
 
-    return run_batch(items, work, plan=plan, examine=read, batch=batch, on_event=on_event)
+    return run_batch(
+        items, work, plan=plan, examine=read, batch=replace(batch, folder=output_dir), on_event=on_event
+    )

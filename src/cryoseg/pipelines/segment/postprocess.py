@@ -14,15 +14,14 @@ from cryoseg.config.segment import (
 from cryoseg.core.masks.binarize import VoxelKind, to_mask, voxel_kind
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.core.membranes.objects import find_objects
-from cryoseg.errors import InputError, OutputError
-from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
+from cryoseg.errors import InputError, OutputError, naming
+from cryoseg.events import Note, OnEvent, Report, Warn, ignore, warn_of
 from cryoseg.io.images.pixel_size import PixelSize, settle_pixel_size
 from cryoseg.io.images.volumes import made_by, read_mask, read_tomogram, write_mask
 from cryoseg.io.inputs import output_stems, resolve_inputs, stem
-from cryoseg.io.outputs import make_folder
 from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.pipelines.batches.finished import Done, Job
-from cryoseg.pipelines.batches.run import Batch, run_batch
+from cryoseg.pipelines.batches.run import Batch, add_skipped, run_batch
 from cryoseg.pipelines.segment.band import check_band, to_band
 from cryoseg.pipelines.segment.saved import KIND, recorded_steps, recorded_threshold
 from cryoseg.types import BoolArray, Tomogram
@@ -42,27 +41,9 @@ def postprocess_files(
     `<name>_membrane_logits.mrc` and `<name>_membrane_mask.mrc` give
     `<name>_membrane_post_processed_mask.mrc`; without steps, they give `<name>_membrane_mask.mrc`.
 
-    Parameters
-    ----------
-    inputs, output_dir, batch, on_event
-        As in `segment_files`.
-    config
-        Steps and their settings.
-    written
-        Form of the masks.
-
-    Returns
-    -------
-    Report
-        One row per input, as in `segment_files`.
-
-    Raises
-    ------
-    OutputError
-        If the output folder cannot be made.
+    `config` holds the steps and their settings, and `written` the form of the masks. The other parameters,
+    the rows and the errors are those of `segment_files`.
     """
-    if not batch.is_dry:
-        make_folder(output_dir)
     # Masks and logits are outputs of segment, which other commands leave out of folders.
     items = resolve_inputs(inputs, leave_out=re.compile(r"_(?:post_processed_mask|uncertainty|components)\."))
     stems = output_stems(item.path for item in items if item.is_new)
@@ -75,24 +56,13 @@ def postprocess_files(
     for path in sorted(outputs, key=lambda path: "_logits." not in path.name.lower()):
         chosen.setdefault(outputs[path], path)
 
-    project = copick_output(written.copick, inputs, overwrite=batch.overwrite)
+    project = copick_output(written.copick, inputs, kind="segmentation", overwrite=batch.overwrite)
 
     def plan(path: Path) -> Job:
         _refuse_others(path, outputs[path], overwrite=batch.overwrite)
-        job = _job(path, outputs[path], config, written.output_format)
-        if project is None:
-            return job
-        stored = {"copick": project.uri("segmentation")}
-        return replace(job, identity={**job.identity, **stored}, options={**job.options, **stored})
-
-    def examine(path: Path) -> None:
-        if project is not None:
-            project.check(path, "segmentation")
-        _read_mask(path, config, on_event)
+        return _job(path, outputs[path], config, written.output_format)
 
     def work(path: Path, outputs: Mapping[str, Path]) -> Done:
-        if project is not None:
-            project.check(path, "segmentation")
         done = _write_one(path, outputs["mask"], config, written, on_event)
         if project is not None:
             project.write_segmentation(path, read_mask(outputs["mask"]).data > 0)
@@ -103,21 +73,15 @@ def postprocess_files(
         [item for item in items if item.path not in left_out],
         work,
         plan=plan,
-        examine=examine,
-        batch=batch,
+        examine=lambda path: _read_mask(path, config, on_event),
+        batch=replace(batch, folder=output_dir, project=project),
         on_event=on_event,
     )
-    for path in left_out:
-        taken, output = chosen[outputs[path]], outputs[path]
-        row = Row(
-            name=path.name,
-            status=Status.SKIPPED,
-            message=f"{taken.name} gives {output.name} and is used instead",
-            path=path,
-        )
-        on_event(row)
-        report.rows.append(row)
-    return report
+    reasons = {
+        path: f"{chosen[outputs[path]].name} gives {outputs[path].name} and is used instead"
+        for path in left_out
+    }
+    return add_skipped(report, reasons, on_event)
 
 
 def _job(path: Path, output: Path, config: PostprocessConfig, output_format: OutputFormat) -> Job:
@@ -171,8 +135,7 @@ def _read_mask(
     """Return the volume, its mask, and the settings with the threshold of logits."""
     tomogram = read_tomogram(path, mode0=config.mode0)
     check_band(path, config.band_width_nm, _pixel_size(tomogram, config))
-    for warning in tomogram.warnings:
-        on_event(Warn(text=f"{path.name}: {warning}"))
+    warn_of(path.name, tomogram.warnings, on_event)
     settings = config
     if config.steps is None:
         steps, origin = recorded_steps(path)
@@ -183,10 +146,8 @@ def _read_mask(
         threshold, origin = recorded_threshold(path)
         on_event(Note(text=f"{path.name}: logits above {threshold:g} are membrane ({origin})."))
         settings = replace(settings, logit_threshold=threshold)
-    try:
+    with naming(path):
         mask = to_mask(tomogram.data, logit_threshold=settings.logit_threshold)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
     if not is_logits and config.logit_threshold is not None:
         on_event(Warn(text=f"{path.name}: is a mask, for which --logit-threshold has no effect."))
     return tomogram, mask, settings
@@ -205,10 +166,8 @@ def _write_one(
     before = float(mask.mean())
     result = postprocess_mask(mask, settings.steps or (), settings)
     if config.drop_components or config.keep_components:
-        try:
+        with naming(path):
             chosen = find_objects(result).chosen(drop=config.drop_components, keep=config.keep_components)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
         result = chosen.labels > 0
     if reason := why_emptied(mask, result, settings):
         on_event(Warn(text=f"{path.name}: {reason}"))

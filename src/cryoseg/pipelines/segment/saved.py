@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from cryoseg.config.common import Mode0
 from cryoseg.config.segment import PRESET_LOGIT_THRESHOLD, PRESET_POSTPROCESS, PostprocessStep, Preset
 from cryoseg.core.masks.binarize import VoxelKind, threshold_logits, voxel_kind
-from cryoseg.errors import InputError
-from cryoseg.events import Note, OnEvent, Warn
+from cryoseg.errors import InputError, naming
+from cryoseg.events import Note, OnEvent, warn_of
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import read_tomogram, require_voxel_size
 from cryoseg.io.inputs import stem
@@ -101,8 +101,7 @@ def read_membranes(
     volume = read_tomogram(path, mode0=mode0)
     if pixel_size is not None:
         volume = with_pixel_size(volume, pixel_size)
-    for warning in volume.warnings:
-        on_event(Warn(text=f"{path.name}: {warning}"))
+    warn_of(path.name, volume.warnings, on_event)
     require_voxel_size(volume)
     kind = voxel_kind(volume.data)
     if kind is VoxelKind.MASK:
@@ -116,10 +115,8 @@ def read_membranes(
                     "--logit-threshold if they are logits; a tomogram must be segmented first."
                 )
             on_event(Note(text=f"{path.name}: logits above {logit_threshold:g} are membrane ({origin})."))
-        try:
+        with naming(path):
             mask = threshold_logits(volume.data, logit_threshold)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
         return MembraneVolume(source=volume, marked=mask, threshold=logit_threshold)
     # Labels are -1 where nothing was annotated.
     empty = sum(int(np.count_nonzero((image == 0) | (image == -1))) for image in volume.data)

@@ -14,7 +14,7 @@ from cryoseg.core.grids.axes import points_outside
 from cryoseg.core.grids.binning import Factors, binned_shape
 from cryoseg.core.masks.binarize import VoxelKind, voxel_kind
 from cryoseg.errors import InputError
-from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
+from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore, warn_of
 from cryoseg.io.images.micrographs import is_single_image, read_micrograph
 from cryoseg.io.images.pixel_size import with_pixel_size
 from cryoseg.io.images.volumes import check_finite, improbable_voxel_size, read_mask, read_tomogram
@@ -226,8 +226,7 @@ def _read_image(path: Path, config: ViewConfig, on_event: OnEvent) -> Tomogram:
             tomogram = with_pixel_size(tomogram, config.pixel_size)
         elif doubt := improbable_voxel_size(tomogram.geometry):
             on_event(Warn(text=f"{path.name}: {doubt}"))
-    for warning in tomogram.warnings:
-        on_event(Warn(text=f"{path.name}: {warning}"))
+    warn_of(path.name, tomogram.warnings, on_event)
     return tomogram
 
 
