@@ -14,7 +14,7 @@ CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # from others on a busy machine: two runs at once on two cores took twelve times as long as one. Sleeping at
 # once (OMP_WAIT_POLICY=PASSIVE) costs 10 to 23 % of the time on a quiet machine. These values
 # bridge the gaps between two operations of a network and little more.
-SHORT_WAIT = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}  # turns of a loop; milliseconds
+SHORT_WAIT = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}  # Turns of a loop, and milliseconds.
 
 # Read before anything here changes it.
 _chosen_by_user = THREADS in os.environ

@@ -330,7 +330,7 @@ class _Finder:
 
     def _star(self, path: Path) -> Iterator[InputItem]:
         """Yield the images of a STAR file in its order, each once."""
-        from cryoseg.io.picks.relion_images import read_image_list  # imports pandas
+        from cryoseg.io.picks.relion_images import read_image_list  # This imports pandas.
 
         images = read_image_list(path)
         # RELION writes names relative to the project, below which the STAR file, or what it links to, lies.

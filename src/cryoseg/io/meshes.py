@@ -53,7 +53,7 @@ def write_mesh(
     path
         File that ends in one of `MESH_SUFFIXES`.
     surfaces
-        At least one surface.
+        Surfaces to write, of which there is at least one.
     geometry
         Geometry of the tomogram, whose origin is added.
     values

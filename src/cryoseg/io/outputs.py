@@ -274,13 +274,13 @@ def lock(output: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
     output
         The file to be made; it need not exist. Its folder is made if it is missing.
     on_wait
-        Called once if another process holds the lock; the block then waits for its turn. Without it the
-        block begins at once.
+        Callback before the block waits for another process that holds the lock. Without it the block begins
+        at once.
 
     Yields
     ------
     bool
-        False if another process holds the lock; the work is to be left to it.
+        False if another process holds the lock and does the work.
 
     Raises
     ------
@@ -311,7 +311,7 @@ def _take(held: FileLock, path: Path, on_wait: Callable[[], None] | None) -> boo
         held.acquire(timeout=0)
     except (Timeout, PermissionError) as error:
         if isinstance(error, PermissionError) and not path.exists():
-            # filelock opens the absolute path, which a user who may not search the folders above cannot.
+            # filelock opens the absolute path, which fails if the user may not search the folders above it.
             if os.access(path.parent, os.W_OK | os.X_OK):
                 return True
             raise

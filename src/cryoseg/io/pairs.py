@@ -135,7 +135,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _simulated(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[LabeledImage]:
-    """Pairs that lie side by side in one folder, as `cryoseg simulate` writes them."""
+    """Return pairs that lie side by side in one folder, as `cryoseg simulate` writes them."""
     if not any(map(is_input, folder.glob(f"*_{kind}.*"))):
         return []
     files = _files(folder, suffixes)

@@ -204,11 +204,11 @@ def _read(kind: Any, value: Any) -> Any:
         hints = typing.get_type_hints(kind)
         return kind(**{one.name: _read(hints[one.name], value[one.name]) for one in fields(kind)})
     if origin is np.ndarray:
-        # numpy reads "inf" and "nan" by itself, but only from text
+        # numpy reads "inf" and "nan", but only from text.
         flat = np.asarray(value["values"])
         dtype = np.dtype(value["dtype"])
         if dtype.kind not in "biuf":
-            raise TypeError(f"{dtype} is no type of figures")
+            raise TypeError(f"{dtype} is no type of numbers")
         return flat.astype(dtype)
     if origin is tuple:
         if arguments[-1] is Ellipsis:

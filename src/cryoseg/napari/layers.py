@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-KEY = "cryoseg"  # in the metadata of layers
+KEY = "cryoseg"  # Key in the metadata of layers.
 
 
 def about(layer: Any) -> dict[str, Any]:

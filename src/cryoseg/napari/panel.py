@@ -81,7 +81,7 @@ class ThresholdBox(QGroupBox):
         form.addRow("Logits", self.logits)
         form.addRow("Threshold", row)
         form.addRow("Marked", self.marked)
-        self._timer = QTimer(self)  # one update for many movements of the slider
+        self._timer = QTimer(self)  # One update follows many movements of the slider.
         self._timer.setSingleShot(True)
         self._timer.setInterval(UPDATE_MILLISECONDS)
         self._timer.timeout.connect(self.update_mask)
@@ -116,7 +116,7 @@ class ThresholdBox(QGroupBox):
                 opacity=0.5,
                 colormap=DirectLabelColormap(color_dict={1: MASK_COLOR, None: "transparent"}),
             )
-        # As `cryoseg postprocess` compares.
+        # `cryoseg postprocess` compares in the same way.
         np.greater(layer.data, np.float32(self.value.value()), out=mask.data.view(np.bool_))
         mask.refresh()
         self.marked.setText(f"{mask.data.mean(dtype=np.float64):.2%} of the volume")
@@ -132,7 +132,7 @@ class ThresholdBox(QGroupBox):
         layer = self.logits.currentData()
         if layer is not None and (path := path_of(layer)) is not None:
             self.value.setValue(recorded_threshold(path)[0])
-            self._timer.stop()  # the mask appears when the threshold is moved
+            self._timer.stop()  # The mask appears when the threshold is moved.
 
 
 class PicksBox(QGroupBox):
@@ -153,7 +153,7 @@ class PicksBox(QGroupBox):
         """Offer the points layers."""
         layers = [one for one in self._viewer.layers if isinstance(one, Points)]
         for layer in layers:
-            layer.events.data.connect(mark_new)  # connecting again does nothing
+            layer.events.data.connect(mark_new)  # Connecting again does nothing.
         fill(self.points, layers)
 
     def save(self, path: Path | None = None) -> None:

@@ -19,8 +19,8 @@ from cryoseg.io.records import read_record
 from cryoseg.napari.layers import KEY, about, kind_of, path_of
 from cryoseg.types import Picks
 
-NEW = -1  # row of a point that the file does not hold
-DEFAULT_DIAMETER = 10.0  # voxels, for files without a diameter
+NEW = -1  # Row of a point that the file does not contain.
+DEFAULT_DIAMETER = 10.0  # Voxels, for files without a diameter.
 MANUAL_SCORE = 1.0
 
 
@@ -28,7 +28,7 @@ def read_points(path: Path) -> list[tuple[Any, dict[str, Any], str]]:
     """Read a coordinate file as points layers, one per image.
 
     The points lie on the image in the current viewer that has the name of their image or, without such a
-    name, on its only image. Otherwise they lie in voxels at the zero of the coordinates.
+    name, on its only image. Otherwise their coordinates are voxels.
 
     Raises
     ------
@@ -39,8 +39,8 @@ def read_points(path: Path) -> list[tuple[Any, dict[str, Any], str]]:
     sets = read_picks(path, _frame(image))
     images = _images_of(path, list(sets))
     if image is None and (known := next((one for one in images if one is not None), None)) is not None:
-        sets = read_picks(path, _frame(known))  # shifts in angstrom need the voxel size
-    if len(sets) > 1 and any(one is not None for one in images):  # leave out images that are not open
+        sets = read_picks(path, _frame(known))  # Shifts in angstrom need the voxel size.
+    if len(sets) > 1 and any(one is not None for one in images):  # Images that are not open are left out.
         pairs = [(name, one) for name, one in zip(sets, images, strict=True) if one is not None]
     else:
         pairs = list(zip(sets, images, strict=True))
@@ -121,7 +121,7 @@ def save_points(layer: Any, path: Path | None = None) -> tuple[Path, int]:
     sets = {name: picks}
     if source is not None and source == target and flavor.traits.several and source.is_file():
         sets = {**read_picks(source, _frame(image)), noted["image"]: picks}
-    if flavor is PickFormat.PEET:  # the positions are in the model
+    if flavor is PickFormat.PEET:  # The model contains the positions.
         write_picks(target.with_suffix(".mod"), sets, _frame(image), flavor=PickFormat.MOD, overwrite=True)
     write_picks(target, sets, _frame(image), flavor=flavor, overwrite=True)
     return target, len(picks)

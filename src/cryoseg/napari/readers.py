@@ -20,14 +20,14 @@ from cryoseg.napari.points import read_points
 from cryoseg.types import Geometry, Tomogram
 
 LayerData = tuple[Any, dict[str, Any], str]
-MOTIVE_LIST = (1, 20)  # size in z and x of EM files that hold coordinates
+MOTIVE_LIST = (1, 20)  # Size in z and x of EM files that contain coordinates.
 CONTRAST_PERCENTILES = (1.0, 99.0)
 _LABELS = re.compile(r"_(?:mask|labels?|components)\.", re.I)
 _LOGITS = re.compile(r"_(?:logits|heat_map)\.", re.I)
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return the reader of files; None if cryoseg reads one of them not."""
+    """Return the reader of files; None if cryoseg cannot read one of them."""
     paths = [path] if isinstance(path, str) else path
     known = all(
         known_suffix(Path(one)) is not None or Path(one).suffix.lower() in PICK_SUFFIXES for one in paths

@@ -123,7 +123,7 @@ class RunBox(QGroupBox):
             return
         self.outputs = []
         self.log.appendPlainText(f"cryoseg {shlex.join(arguments)}")
-        self.progress.setRange(0, 0)  # busy until the first event
+        self.progress.setRange(0, 0)  # The bar shows no progress until the first event.
         self.run.setEnabled(False)
         self.stop.setEnabled(True)
         self.process.start(self.program.text(), arguments)
@@ -145,7 +145,7 @@ class RunBox(QGroupBox):
                     f"{event['stage']}: {event['done']} of {event['total']} {event['unit']}"
                 )
             case "row":
-                self.outputs += [Path(path) for path in event["outputs"][:-1]]  # the last one is the record
+                self.outputs += [Path(path) for path in event["outputs"][:-1]]  # The last one is the record.
                 columns = ", ".join(f"{name} {value}" for name, value in event["columns"].items())
                 self.log.appendPlainText(f"{event['name']}: {event['status']} {event['message'] or columns}")
             case _:

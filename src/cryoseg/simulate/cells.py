@@ -169,7 +169,7 @@ def _lattice(rng: np.random.Generator, scene: Scene, crowd: Crowd, *, flat: bool
     ticks = np.arange(-half, half + spacing, spacing)
     layers = ticks if not flat else np.arange(int(rng.integers(1, 3))) * spacing
     sites = np.stack(np.meshgrid(layers, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
-    sites[:, 1] += 0.5 * sites[:, 2]  # oblique cell
+    sites[:, 1] += 0.5 * sites[:, 2]  # The unit cell is oblique.
     sites[:, 2] *= np.sqrt(0.75)
     sites = sites[np.linalg.norm(sites, axis=1) < half]
     sites[:, 0] += np.square(sites[:, 1:]).sum(axis=1) / (2 * half * rng.uniform(2.0, 10.0))

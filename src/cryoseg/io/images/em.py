@@ -1,4 +1,4 @@
-"""Read EM volumes (.em) of the TOM toolbox, PyTom, Dynamo and their kin.
+"""Read EM volumes (.em) of the TOM toolbox, PyTom, Dynamo and similar programs.
 
 Source: the table of the format in TOM, Nickell et al. 2005, J. Struct. Biol. 149, 227 (`tom_emread`).
 """
@@ -19,11 +19,11 @@ ByteOrder = Literal["<", ">"]
 HEADER_BYTES = 512
 _BIG_ENDIAN = {0: "OS-9", 3: "SGI", 5: "Mac"}
 _LITTLE_ENDIAN = {6: "PC"}
-_OLD_FLOATS = {1: "VAX", 2: "Convex"}  # their floats are none of IEEE 754
+_OLD_FLOATS = {1: "VAX", 2: "Convex"}  # Their floats are not those of IEEE 754.
 _TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
 _COMPLEX = (8, 10)
 _SIZE = slice(4, 16)  # columns, rows, sections
-_PIXEL_SIZE = slice(120, 124)  # the seventh parameter, in thousandths of an angstrom
+_PIXEL_SIZE = slice(120, 124)  # The seventh parameter, in thousandths of an angstrom.
 
 
 def read_em(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
@@ -32,7 +32,7 @@ def read_em(path: Path, *, mode0: Mode0 = Mode0.AUTO) -> Tomogram:
     Parameters
     ----------
     path
-        The file.
+        File to read.
     mode0
         Interpretation of bytes; `auto` reads them as signed.
 

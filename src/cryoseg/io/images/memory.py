@@ -13,7 +13,7 @@ from cryoseg.machine import control_groups
 GIB = 2**30
 # Deflate reaches 1032:1, Zstandard and Blosc more on empty volumes.
 LARGEST_RATIO = 10_000
-# Of an array that is all background, chunked formats store nothing.
+# Chunked formats store nothing of an array that contains only background.
 BACKGROUND_BYTES = 4 * GIB
 
 

@@ -91,14 +91,14 @@ def read_warnings(micrograph: Micrograph, *, needs_pixel_size: bool) -> list[str
 
 def improbable_pixel_size(size: float) -> str | None:
     """Return a sentence about a pixel size in angstrom that is probably wrong, or None."""
-    mend = "Pass --pixel-size in angstrom."
+    fix = "Pass --pixel-size in angstrom."
     if size == 0:
-        return f"The file gives no pixel size. {mend}"
+        return f"The file gives no pixel size. {fix}"
     if size == 1.0:
-        return f"The pixel size in the file is exactly 1.0 A, which often means not set. {mend}"
+        return f"The pixel size in the file is exactly 1.0 A, which often means not set. {fix}"
     low, high = PLAUSIBLE_PIXEL_SIZES
     if not low <= size <= high:
-        return f"The pixel size in the file is {size:.4g} A, hardly that of a micrograph. {mend}"
+        return f"The pixel size in the file is {size:.4g} A, improbable for a micrograph. {fix}"
     return None
 
 

@@ -19,10 +19,10 @@ DECISIVE_RATIO = 2
 # A stated mean decides if it fits one reading within this and the other one not, in grey values.
 MEAN_TOLERANCE = 1.0
 
-UNSIGNED = "The bytes (mode 0) have no stamp that says whether they are signed; read as unsigned, since {}."
+UNSIGNED = "The bytes (mode 0) have no stamp that says whether they are signed; they are read as unsigned, because {}."
 UNKNOWN = (
     "The bytes (mode 0) have no stamp that says whether they are signed, and neither the header nor the "
-    "histogram tells; read as signed. Pass --mode0 unsigned if the values lie between 0 and 255."
+    "histogram tells; they are read as signed. Pass --mode0 unsigned if the values lie between 0 and 255."
 )
 
 
@@ -63,7 +63,7 @@ def _told_by_header(histogram: NDArray[np.int64], density: tuple[float, float, f
     if not (np.isfinite(density).all() and low <= mean <= high and low < high):
         return None
     if low < -128 or high > 255 or (low < 0 and high > 127):
-        return None  # the statistics of other data
+        return None  # These are the statistics of other data.
     if high > 127 or low < 0:
         return low < 0
     levels = np.arange(256)

@@ -14,11 +14,11 @@ from cryoseg.errors import InputError
 from cryoseg.types import Geometry
 
 HEADER_BYTES = 1024
-IMOD_STAMP = 1146047817  # the letters IMOD. Source: IMOD's MRC format description, imodStamp
+IMOD_STAMP = 1146047817  # The letters IMOD. Source: IMOD's MRC format description, imodStamp
 IMOD_SIGNED = 1  # Source: the same, imodFlags
 IMOD_INVERTED_ORIGIN = 4
 MRC2014_VERSION = 20140  # Source: Cheng et al. 2015, J. Struct. Biol. 192, 146; field NVERSION
-_STANDARD_VERSIONS = range(MRC2014_VERSION, 21000)  # a year times ten, plus a counter
+_STANDARD_VERSIONS = range(MRC2014_VERSION, 21000)  # A year times ten, plus a counter.
 LABEL_BYTES = 80
 # Lengths in angstrom that a number in the place of another field may mean.
 PLAUSIBLE_ORIGINS = (1e-3, 1e7)
@@ -28,7 +28,7 @@ ORDER_NAME = {"<": "little-endian", ">": "big-endian"}
 STAMPS: dict[bytes, ByteOrder] = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}
 
 PACKED_4BIT = 101
-DTYPES = {1: "i2", 2: "f4", 6: "u2", 12: "f2"}  # mode 0 depends on IMOD's flags
+DTYPES = {1: "i2", 2: "f4", 6: "u2", 12: "f2"}  # Mode 0 depends on IMOD's flags.
 _REFUSED = {3: "complex 16-bit integers", 4: "complex 32-bit floats", 16: "RGB colours"}
 _KNOWN_MODES = {0, PACKED_4BIT, *DTYPES, *_REFUSED}
 
@@ -36,7 +36,7 @@ _FIELDS = {  # name: (format, byte offset)
     "size": ("3i4", 0),  # columns, rows, sections
     "mode": ("i4", 12),
     "start": ("3i4", 16),  # columns, rows, sections
-    "grid": ("3i4", 28),  # x, y, z, as the next four
+    "grid": ("3i4", 28),  # x, y, z
     "cell": ("3f4", 40),
     "angles": ("3f4", 52),
     "axes": ("3i4", 64),  # axis (1 = x) of columns, rows, sections
@@ -154,13 +154,13 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
             "so this is no MRC volume, or a damaged one. Copy or export it again."
         )
     if not bytes(fields["map"]).startswith(b"MAP"):
-        warnings.append("The header lacks the letters MAP; read as MRC2014 all the same.")
+        warnings.append("The header lacks the letters MAP; the file is read as MRC2014.")
     dtype, packed = _voxel_type(fields, path, mode0)
     axes = _axes(fields, path, warnings)
     space_group = _space_group(fields, path, sections, warnings)
     extended_bytes = int(fields["extended_bytes"])
     if extended_bytes < 0:
-        warnings.append(f"The header's nsymbt is {extended_bytes}; no extended header assumed.")
+        warnings.append(f"The header's nsymbt is {extended_bytes}; no extended header is assumed.")
         extended_bytes = 0
     stored_shape = (sections, rows, columns)
     old_origin = _old_origin(block, order, warnings)
@@ -202,7 +202,7 @@ def _refuse_text(block: bytes, path: Path) -> None:
             f"{path}: this is a web page, not an MRC file; the download failed. Download it again."
         )
     if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in block):
-        raise InputError(f"{path}: this is a text file, not an MRC file. Give the volume that it stands for.")
+        raise InputError(f"{path}: this is a text file, not an MRC file. Give the volume itself.")
 
 
 def _plausible(block: bytes, order: ByteOrder) -> bool:
@@ -303,7 +303,7 @@ def _space_group(fields: np.void, path: Path, sections: int, warnings: list[str]
             f"{per_volume} a volume). Give one volume a file."
         )
     if not 0 <= space_group <= 630:
-        warnings.append(f"The space group is {space_group}; read and written as 1, a volume.")
+        warnings.append(f"The space group is {space_group}; it is read and written as 1, a volume.")
         return 1
     return space_group
 
@@ -313,7 +313,7 @@ def _voxel_size(fields: np.void, shape: list[int], warnings: list[str]) -> tuple
     for name, n, grid, cell in zip("zyx", shape, fields["grid"][::-1], fields["cell"][::-1], strict=True):
         intervals = int(grid)
         if intervals <= 0:
-            warnings.append(f"m{name} is {intervals}; the {n} voxels of the volume were taken for it.")
+            warnings.append(f"m{name} is {intervals}; the {n} voxels of the volume are used instead.")
             intervals = n
         length = float(cell)
         if not np.isfinite(length) or length < 0:
@@ -340,15 +340,15 @@ def _old_origin(block: bytes, order: ByteOrder, warnings: list[str]) -> tuple[fl
     low, high = PLAUSIBLE_ORIGINS
     if not np.any(old) or not np.all((old == 0) | ((low < np.abs(old)) & (np.abs(old) < high))):
         return None
-    if any(abs(float(value)) > low for value in (x, y, z)):  # an origin where it belongs
+    if any(abs(float(value)) > low for value in (x, y, z)):  # The origin is where MRC2014 has it.
         return None
-    warnings.append("The header is older than MRC2000; its origin was read from where MAP stands today.")
+    warnings.append("The header is older than MRC2000; its origin was read from the place of MAP in MRC2014.")
     return float(old[0]), float(old[2]), float(old[1])
 
 
 def _origin(fields: np.void, warnings: list[str]) -> tuple[float, float, float]:
     x, y, z = (float(value) for value in fields["origin"])
     if not np.all(np.isfinite((z, y, x))):
-        warnings.append("The origin is not a number; read and written as 0.")
+        warnings.append("The origin is not a number; it is read and written as 0.")
         return 0.0, 0.0, 0.0
     return z, y, x

@@ -19,7 +19,7 @@ from cryoseg.types import Geometry
 if TYPE_CHECKING:
     import zarr
 
-CHUNK = (32, 128, 128)  # 2 MiB of float32; a row of chunks is what the writer holds in memory
+CHUNK = (32, 128, 128)  # 2 MiB of float32; the writer holds a row of chunks in memory
 # 100 %, 50 % and 25 %, as copick and the CryoET Data Portal have them.
 # Source: chanzuckerberg/cryoet-data-portal-backend, schema/README.md.
 LEVELS = 3
@@ -122,7 +122,7 @@ def _store(array: zarr.Array[Any], images: Iterator[NDArray[Any]]) -> None:
 
 def _coarse_slices(fine: zarr.Array[Any]) -> Iterator[NDArray[Any]]:
     """Yield the slices of the next resolution."""
-    rows = fine.chunks[0]  # even, or the whole depth
+    rows = fine.chunks[0]  # Even, or the whole depth.
     for first in range(0, fine.shape[0], rows):
         block = np.asarray(fine[first : first + rows])
         for axis, length in enumerate(fine.shape):

@@ -22,7 +22,7 @@ from cryoseg.io.outputs import atomic_output
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 COLUMNS = ("image_name", "train_type", "mask_name")
 HALF_WHITE = 127
-TURNED = range(5, 9)  # orientations of a camera that exchange width and height
+TURNED = range(5, 9)  # Orientations of a camera that exchange width and height.
 
 
 class Split(StrEnum):
@@ -159,7 +159,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
                 refuse_impossible_size(path, claimed=claimed, stored=len(content))
                 yield picture
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        is_other = isinstance(error, UnidentifiedImageError)  # its text names an address in memory
+        is_other = isinstance(error, UnidentifiedImageError)  # Its text contains an address in memory.
         text = "of no known kind" if is_other else " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read as a picture ({text}). Export it again.") from error
 

@@ -107,7 +107,7 @@ def voxel_size(file: tifffile.TiffFile, index: int) -> tuple[float, float, float
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
-    # What tifffile logs about damaged files, our own errors say; without a handler it goes to the terminal.
+    # Our errors say what tifffile logs about damaged files, which goes to the terminal without a handler.
     logging.getLogger("tifffile").addHandler(_SILENT)
     try:
         with tifffile.TiffFile(path) as file:
@@ -141,7 +141,7 @@ def _series(file: tifffile.TiffFile, path: Path, warnings: list[str]) -> tuple[i
 
 
 def _all_axes(series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
-    # tifffile used to leave out axes of length one unless asked; newer versions have no such question.
+    # Older versions of tifffile omit axes of length one by default; newer versions have no such option.
     if not hasattr(series, "get_axes"):
         return series.axes, series.shape
     return series.get_axes(squeeze=False), series.get_shape(squeeze=False)

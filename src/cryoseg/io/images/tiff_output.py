@@ -13,7 +13,7 @@ from cryoseg.io.images.mrc import SliceSource, iterate_slices, volume_shape
 from cryoseg.io.outputs import atomic_output
 from cryoseg.types import Geometry
 
-_LARGEST_CLASSIC = 2**32 - 2**25  # bytes; the offsets of larger files need BigTIFF
+_LARGEST_CLASSIC = 2**32 - 2**25  # Bytes; the offsets of larger files need BigTIFF.
 _ANGSTROM_PER_CENTIMETER = 1e8
 
 

@@ -329,14 +329,14 @@ def improbable_voxel_size(geometry: Geometry) -> str | None:
     to 1000 A.
     """
     sizes = geometry.voxel_size
-    mend = "Pass --pixel-size in angstrom."
+    fix = "Pass --pixel-size in angstrom."
     if 0.0 in sizes:
-        return f"The header gives no voxel size (0 A). {mend}"
+        return f"The header gives no voxel size (0 A). {fix}"
     if all(size == 1.0 for size in sizes):
-        return f"The header's voxel size is exactly 1.0 A, which in a tomogram usually means not set. {mend}"
+        return f"The header's voxel size is exactly 1.0 A, which in a tomogram usually means not set. {fix}"
     low, high = PLAUSIBLE_PIXEL_SIZES
     if not all(low <= size <= high for size in sizes):
-        return f"The header's voxel size is {_triple(sizes)} A (z, y, x), hardly that of a tomogram. {mend}"
+        return f"The header's voxel size is {_triple(sizes)} A (z, y, x), improbable for a tomogram. {fix}"
     return None
 
 

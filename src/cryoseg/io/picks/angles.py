@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-SMALLEST_SINE = 1e-7  # of a tilt that defines all three angles
-LARGEST_DEVIATION = 1e-3  # of the product of a matrix and its transpose from the unit matrix
+SMALLEST_SINE = 1e-7  # Smallest sine of a tilt that defines all three angles.
+LARGEST_DEVIATION = 1e-3  # Largest deviation of matrix times transpose from the unit matrix.
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AngleConvention:
         turned = last + np.sign(np.cos(np.radians(tilt))) * first
         turned = (turned + 180) % 360 - 180
         found[locked, 0], found[locked, 2] = 0.0, turned[locked]
-        return np.asarray(found + 0.0)  # no -0.0, which files would show
+        return np.asarray(found + 0.0)  # Adding 0.0 removes -0.0, which files would show.
 
 
 # rlnAngleRot, Tilt, Psi. Source: Euler_angles2matrix in src/euler.cpp of 3dem/relion, whose matrix "maps

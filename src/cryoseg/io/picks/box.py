@@ -23,7 +23,7 @@ from cryoseg.types import Picks
 
 CBOX_VERSION = 1.0
 CBOX_TABLE = "cryolo"
-HELIX_BEGINS, HELIX_ENDS = -1.0, -2.0  # in the fifth column of EMAN's helix boxer
+HELIX_BEGINS, HELIX_ENDS = -1.0, -2.0  # The fifth column of EMAN's helix boxer.
 CRYOPPP_HEADER = ("X-Coordinate", "Y-Coordinate", "Diameter")
 _CBOX_COLUMNS = (
     "CoordinateX",

@@ -175,7 +175,7 @@ def _quoted(path: Path, folder: Path) -> str:
     """Return the quoted name of a file relative to a folder."""
     try:
         name = os.path.relpath(path.absolute(), folder.absolute())
-    except ValueError:  # on another drive
+    except ValueError:  # The file is on another drive.
         name = str(path.absolute())
     name = name.replace(os.sep, "/").replace("\\", "\\\\")
     return f"'{name}'" if '"' in name else f'"{name}"'

@@ -22,7 +22,7 @@ from cryoseg.io.picks.sets import PickSets
 from cryoseg.io.picks.text import as_scores, as_tracks
 from cryoseg.types import Picks
 
-COPICK_COLUMNS = ("user_id", "session_id", "pickable_object_name")  # in the order of the file's name
+COPICK_COLUMNS = ("user_id", "session_id", "pickable_object_name")  # Order in the names of files.
 DEFAULTS = ("cryoseg", "0", "particle")
 UNIT = "angstrom"
 

@@ -268,7 +268,7 @@ class _Project:
         self._config = config
         try:
             self.root: Any = copick.from_file(str(config))
-        except Exception as error:  # copick raises whatever damaged JSON leads it to
+        except Exception as error:  # copick raises errors of any type for damaged JSON.
             raise self._damaged(error) from error
 
     def runs(self) -> list[str]:

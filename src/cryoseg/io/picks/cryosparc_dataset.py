@@ -32,8 +32,8 @@ NEEDED = tuple(
 )
 PIXEL_SIZE = f"{LOCATION}micrograph_psize_A"
 MICROGRAPH_UID = f"{LOCATION}micrograph_uid"
-CRYOSPARC_EXTERNAL_COLUMNS = ("uid", MICROGRAPH_UID, f"{LOCATION}exp_group_id")  # numbers that are kept
-UID_DIGITS = 21  # in front of the names of cryoSPARC's own micrographs
+CRYOSPARC_EXTERNAL_COLUMNS = ("uid", MICROGRAPH_UID, f"{LOCATION}exp_group_id")  # Numbers that are kept.
+UID_DIGITS = 21  # Digits in front of the names of cryoSPARC's own micrographs.
 
 
 def read_cryosparc_external(path: Path, frame: PickFrame) -> PickSets:

@@ -127,6 +127,9 @@ def write_mod(path: Path, sets: PickSets, frame: PickFrame) -> None:
         model_header.flags.z_coordinates_start_from_negative_half = True
         model_header.flags.mat1_and_mat3_are_bytes = True
         if picks.pixel_size > 0:
-            model_header.pixelsize, model_header.units = picks.pixel_size / 10, -9  # nanometers
+            model_header.pixelsize, model_header.units = (
+                picks.pixel_size / 10,
+                -9,
+            )  # -9 means nanometers.
         with atomic_output(path, overwrite=True) as temporary:
             ImodModel(header=model_header, objects=[item]).to_file(temporary)

@@ -38,7 +38,7 @@ DYNAMO_COLUMNS = (
     *("annotation", "x", "y", "z", "dshift", "daxis", "dnarot", "dcc", "otag", "npar", "undefined1", "ref"),
     *("sref", "apix", "def", "undefined2", "undefined3", "undefined4", "eig1", "eig2"),
 )
-DYNAMO_WRITTEN = 35  # columns, as Dynamo's own tables have at least
+DYNAMO_WRITTEN = 35  # Smallest number of columns in Dynamo's own tables.
 TABLE_MAP_SUFFIX = PickFormat.DYNAMO.traits.beside
 DYNAMO_NEEDED = DYNAMO_COLUMNS.index("z") + 1
 MOTL_COLUMNS = (
@@ -51,7 +51,7 @@ STOPGAP_COLUMNS = (
 )
 STOPGAP_TABLE = "stopgap_motivelist"
 HALF_SETS = {"A": 1, "B": 2}
-EM_PC, EM_FLOAT = 6, 5  # machine and type in the header of .em
+EM_PC, EM_FLOAT = 6, 5  # Machine and type in the header of .em.
 
 
 @dataclass(frozen=True)

@@ -122,12 +122,14 @@ class PortalAnnotation:
 
         Parameters
         ----------
-        folder, run, method
-            As in `write_mask`.
+        folder, run
+            Folder to make, and name of the run, whose folder it contains.
         picks
             Picks in voxels of the tomogram.
         frame
             Frame of the tomogram with its voxel size.
+        method
+            Description of the method, unless the metadata have one.
 
         Raises
         ------

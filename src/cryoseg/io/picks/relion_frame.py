@@ -20,7 +20,7 @@ from cryoseg.config.pick import CenterRule
 from cryoseg.errors import InputError
 from cryoseg.io.picks.star import numbers, read_tables
 
-LARGEST_SIDE = 1_000_000  # pixels
+LARGEST_SIDE = 1_000_000  # Pixels.
 _NAME = "rlnTomoName"
 _PIXEL = "rlnTomoTiltSeriesPixelSize"
 _SIZES = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")

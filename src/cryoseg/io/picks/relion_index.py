@@ -29,7 +29,7 @@ IMPORT_INDEX = "import_index.star"
 # The joint coordinate file of tomograms in the frame of RELION 5.
 RELION_PARTICLES = "particles_relion5.star"
 PIXELS = ("rlnCoordinateX", "rlnCoordinateY")
-_JOB = re.compile(r"^.*?/job\d{3,}/")  # folder of the job that wrote a micrograph
+_JOB = re.compile(r"^.*?/job\d{3,}/")  # Folder of the job that wrote a micrograph.
 
 
 def write_autopick(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 SUBTOMOGRAM = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 SHIFTS = ("rlnOriginZAngst", "rlnOriginYAngst", "rlnOriginXAngst")
-PIXEL_SHIFTS = ("rlnOriginZ", "rlnOriginY", "rlnOriginX")  # of RELION 3.0, in pixels of extracted images
+PIXEL_SHIFTS = ("rlnOriginZ", "rlnOriginY", "rlnOriginX")  # RELION 3.0; pixels of extracted images.
 TRACK_LENGTH = "rlnHelicalTrackLengthAngst"
 TILT_PRIOR, PSI_PRIOR, FLIP_RATIO = "rlnAngleTiltPrior", "rlnAnglePsiPrior", "rlnAnglePsiFlipRatio"
 PRIORS = (TILT_PRIOR, PSI_PRIOR, FLIP_RATIO)
@@ -211,7 +211,7 @@ def along_tracks(picks: Picks) -> tuple[NDArray[np.float64], NDArray[np.float64]
     points = np.zeros((len(picks), 3))
     points[:, 3 - picks.centers.shape[1] :] = picks.centers
     directions, lengths = np.zeros((len(picks), 3)), np.zeros(len(picks))
-    directions[:, 0] = 1.0  # of a single point
+    directions[:, 0] = 1.0  # Direction of a single point.
     for track in np.unique(picks.tracks):
         at = np.flatnonzero(picks.tracks == track)
         if len(at) < 2:

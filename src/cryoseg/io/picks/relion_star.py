@@ -47,11 +47,11 @@ CLASS_COLUMN = "rlnClassNumber"
 HALF_SET_COLUMN = "rlnRandomSubset"
 # Columns that are read, or that mean nothing without the table of optics groups.
 READ = {SCORE_COLUMN, TRACK_COLUMN, *PIXELS, *CENTERED, *ANGLES, *SUBTOMOGRAM, GROUP}
-DIGITS = 5  # of angles
+DIGITS = 5  # Decimals of angles.
 FRACTIONS = (
     "all coordinates lie between 0 and 1, as Warp writes fractions of the volume. Multiply them by its size."
 )
-LARGEST_UNBINNED = 1.05  # voxel size divided by the pixel size of the tilt series
+LARGEST_UNBINNED = 1.05  # Voxel size divided by the pixel size of the tilt series.
 Positions = NDArray[np.float64]  # (n, 3) z, y, x or (n, 2) y, x
 
 

@@ -124,7 +124,7 @@ def write_table(path: Path, name: str, table: pd.DataFrame) -> None:
     OutputError
         If a text cannot be written so that it is read again, or the file cannot be written.
     """
-    import starfile  # imports pandas
+    import starfile  # This imports pandas.
 
     text = starfile.to_string({name: table.map(lambda cell: _quoted(cell, path))})
     with atomic_text(path, overwrite=True) as stream:
@@ -134,7 +134,7 @@ def write_table(path: Path, name: str, table: pd.DataFrame) -> None:
 def _quoted(cell: object, path: Path) -> object:
     if not isinstance(cell, str):
         return cell
-    written = f'"{cell}"' if " " in cell or not cell else cell  # as starfile writes it
+    written = f'"{cell}"' if " " in cell or not cell else cell  # starfile writes it so.
     if _words(written) == [cell] and not _BEGINS_OTHERWISE.match(written):
         return cell
     if _words(f'"{cell}"') == [cell] and not re.search(r"\s", cell, re.ASCII):

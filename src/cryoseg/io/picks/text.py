@@ -37,7 +37,7 @@ _ALIASES = {
         "name",
     ),
 }
-LIST_COLUMNS = ("rec_path", "path")  # the later and the earlier spelling
+LIST_COLUMNS = ("rec_path", "path")  # Newer and older spelling.
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -240,7 +240,7 @@ class ListedRun:
     annotation_ids
         Identifiers of annotations in the CryoET Data Portal; empty if the file gives none.
     split
-        Such as train or test; empty if the file has no such column.
+        Use of the run, such as train or test; empty if the file has no such column.
     organism
         Name of the organism, or empty.
     """
@@ -286,7 +286,7 @@ def read_testset(path: Path) -> list[ListedRun]:
         cells = {name: (value or "").strip() for name, value in row.items() if isinstance(value, str)}
         for column in ("dataset_id", "run_id"):
             if not _PART.fullmatch(cells.get(column, "")):
-                raise InputError(f"{path}: line {number} has {column} {cells.get(column, '')!r}; mend it.")
+                raise InputError(f"{path}: line {number} has {column} {cells.get(column, '')!r}; correct it.")
         words = [word for word in cells.get("annotation_ids", "").split("|") if word not in ("", "none")]
         if bad := [word for word in words if not word.isdigit()]:
             raise InputError(f"{path}: line {number} has annotation_ids {bad[0]!r}; give numbers or none.")

@@ -192,7 +192,7 @@ def _receive(part: _Part, *, timeout: float, resumable: bool, on_bytes: OnBytes 
                 raise ConnectionError("the server answered with another part than the one asked for")
             first, mode = b"", "ab"
         else:
-            # A login page must not cost the megabytes already here, so look before truncating.
+            # The content is checked before truncating, so that a login page does not replace received bytes.
             first, mode = response.read(min(_BLOCK, length or _BLOCK)), "wb"
             if wrong := part.content.wrong(first):
                 raise WeightsError(f"{part.url}: sent {wrong} instead of {part.content.noun}.")
@@ -269,7 +269,7 @@ def fetch(
         part.discard()
         if not resumed:
             raise WeightsError(f"{url}: the file arrived damaged: {problem}; nothing was kept.")
-        resumed = False  # the pieces did not belong together: once more, in one piece
+        resumed = False  # The pieces did not belong together; the file is received again as a whole.
     part.path.replace(destination)
     part.notes.unlink(missing_ok=True)
     return Fetched(path=destination, sha256=digests["sha256"], verified=expected.has_digest)

@@ -17,7 +17,7 @@ from typing import Any
 from cryoseg.errors import WeightsError
 
 HEAD_BYTES = 512
-MAX_HEADER_BYTES = 16 * 2**20  # our files need under 1 MiB; a damaged length field asks for exabytes
+MAX_HEADER_BYTES = 16 * 2**20  # Our files need less than 1 MiB; a damaged length can mean exabytes.
 _BLOCK = 2**20
 
 OnBytes = Callable[[int, int], None]
