@@ -32,7 +32,7 @@ def test_cytoplasm_is_filled_to_its_share_and_leaves_membranes_free(seed: int) -
     assert float(np.mean(scene.kinds[scene.distance < 10.0] > 0)) < 0.01
 
 
-def test_ribosomes_and_complexes_hardly_overlap() -> None:
+def test_ribosomes_and_complexes_improbable_overlap() -> None:
     scene = scene_with_a_sphere()
     crowd_cytoplasm(np.random.default_rng(4), scene)
     ribosomes = (scene.kinds & Kind.RIBOSOME) > 0

@@ -127,7 +127,7 @@ def test_nan_is_refused_with_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [(1.0, "exactly 1.0 A"), (0.0, "no pixel size"), (4000.0, "hardly")]
+    ("size", "words"), [(1.0, "exactly 1.0 A"), (0.0, "no pixel size"), (4000.0, "improbable")]
 )
 def test_doubtful_pixel_sizes_are_named_unless_given(tmp_path: Path, size: float, words: str) -> None:
     path = write_mrc_image(tmp_path / "a.mrc", GREY.astype(np.float32), size)

@@ -197,8 +197,8 @@ def test_nan_and_infinity_are_counted_and_placed(dtype):
         ((0.0, 0.0, 0.0), "no voxel size"),
         ((0.0, 10.0, 10.0), "no voxel size"),
         ((1.0, 1.0, 1.0), "exactly 1.0"),
-        ((0.00135, 0.00135, 0.00135), "hardly"),
-        ((5000.0, 10.0, 10.0), "hardly"),
+        ((0.00135, 0.00135, 0.00135), "improbable"),
+        ((5000.0, 10.0, 10.0), "improbable"),
     ],
 )
 def test_improbable_voxel_sizes_are_named_with_their_mend(size, words):

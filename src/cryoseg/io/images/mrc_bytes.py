@@ -19,7 +19,10 @@ DECISIVE_RATIO = 2
 # A stated mean decides if it fits one reading within this and the other one not, in grey values.
 MEAN_TOLERANCE = 1.0
 
-UNSIGNED = "The bytes (mode 0) have no stamp that says whether they are signed; they are read as unsigned, because {}."
+UNSIGNED = (
+    "The bytes (mode 0) have no stamp that says whether they are signed; they are read as unsigned, "
+    "because {}."
+)
 UNKNOWN = (
     "The bytes (mode 0) have no stamp that says whether they are signed, and neither the header nor the "
     "histogram tells; they are read as signed. Pass --mode0 unsigned if the values lie between 0 and 255."
