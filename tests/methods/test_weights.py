@@ -458,7 +458,7 @@ def test_other_formats_are_named_with_the_fix(tmp_path):
     save_file(STATE, plain)
     torch.save({"model": STATE}, tmp_path / "w.pt")
     for path, words in (
-        (plain, "no cryoseg metadata; give it as --stage1-checkpoint"),
+        (plain, "no cryoseg metadata; give a stage of ETSAM"),
         (tmp_path / "w.pt", "torch checkpoint"),
     ):
         assert not is_model_file(path)

@@ -29,12 +29,12 @@ _REASONS = {
     errno.ENOSPC: "the disk is full. Free some space and run again",
     errno.EDQUOT: "your disk quota is used up. Free some space and run again",
     errno.EFBIG: "the file system takes no file of this size. Choose another folder",
-    errno.EROFS: "the file system is read-only. Choose another folder with --output-dir",
-    errno.EACCES: "you may not write there. Choose another folder with --output-dir",
-    errno.EPERM: "you may not write there. Choose another folder with --output-dir",
+    errno.EROFS: "the file system is read-only. Choose another folder",
+    errno.EACCES: "you may not write there. Choose another folder",
+    errno.EPERM: "you may not write there. Choose another folder",
     errno.ENAMETOOLONG: "the name is too long for this file system. Shorten the input's name",
-    errno.ENOTDIR: "part of its path is a file, not a folder. Choose another folder with --output-dir",
-    errno.EEXIST: "part of its path is a file, not a folder. Choose another folder with --output-dir",
+    errno.ENOTDIR: "part of its path is a file, not a folder. Choose another folder",
+    errno.EEXIST: "part of its path is a file, not a folder. Choose another folder",
 }
 
 
@@ -252,7 +252,7 @@ def _reason(error: OSError) -> str:
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise an `OutputError` if an output exists and may not be replaced, or a folder has its name."""
     if path.is_dir() and not _is_folder_output(path):
-        raise OutputError(f"{path}: there is a folder of this name. Choose another folder with --output-dir.")
+        raise OutputError(f"{path}: there is a folder of this name. Choose another folder.")
     if not overwrite and path.exists():
         raise OutputError(f"{path}: exists already. Pass --overwrite to replace it.")
 

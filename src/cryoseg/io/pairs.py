@@ -94,7 +94,12 @@ def find_labeled(
         )
     if source.suffix.lower() == ".star":
         if labels is None:
-            raise InputError(f"{source}: lists images without labels; name their folder with --labels.")
+            remedy = (
+                "name their folder with --labels"
+                if kind == "tomogram"
+                else "give folders of both, or positions to `cryoseg train finetune` with --picks"
+            )
+            raise InputError(f"{source}: lists images without labels; {remedy}.")
         return _from_star(source, labels, suffixes)
     if source.is_file():
         return _from_list(source, kind)

@@ -213,6 +213,12 @@ def is_model_file(path: Path) -> bool:
         return False
 
 
+_FOR_SEGMENT = (
+    "give a stage of ETSAM to `cryoseg segment` with --stage1-checkpoint or --stage2-checkpoint and its "
+    "--sam2-config."
+)
+
+
 def _metadata(path: Path) -> dict[str, Any]:
     metadata = read_safetensors_header(path).get("__metadata__", {})
     return metadata if isinstance(metadata, dict) else {}
@@ -224,16 +230,10 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
     A `WeightsError` is raised if the file is damaged, is no packaged model, or has an unknown format version.
     """
     if require_kind(path) is not Kind.SAFETENSORS:
-        raise WeightsError(
-            f"{path}: is a torch checkpoint, not a packaged model; give it as --stage1-checkpoint or "
-            "--stage2-checkpoint with its --sam2-config."
-        )
+        raise WeightsError(f"{path}: is a torch checkpoint, not a packaged model; {_FOR_SEGMENT}")
     text = _metadata(path).get(_ENTRY)
     if text is None:
-        raise WeightsError(
-            f"{path}: contains tensors but no cryoseg metadata; give it as --stage1-checkpoint or "
-            "--stage2-checkpoint with its --sam2-config."
-        )
+        raise WeightsError(f"{path}: contains tensors but no cryoseg metadata; {_FOR_SEGMENT}")
     try:
         metadata = json.loads(text)
         version, method = metadata[_ENTRY], metadata["method"]

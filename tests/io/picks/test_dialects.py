@@ -192,7 +192,7 @@ def test_unbinned_pixels_have_the_size_of_their_optics_group(tmp_path: Path) -> 
         "TS_02": [[37.5, 250, 125]],
     }
     (doubt,) = read_picks(tmp_path / "a.star", PickFrame(voxel_size=8.0))["TS 01"].warnings
-    assert "Pass --from-relion4 if they are its pixels" in doubt
+    assert "Pass --from-relion4 to `cryoseg convert` if they are its pixels" in doubt
     (tmp_path / "a.star").write_text(
         text.replace("_rlnOpticsGroup\n_rlnTomo", "_rlnOpticsGroupName\n_rlnTomo")
     )

@@ -53,7 +53,7 @@ def check_logits(logits: NDArray[np.generic], source: Path) -> None:
     count = sum(int(np.isnan(image).sum()) for image in logits)
     raise WeightsError(
         f"{source}: the network gives NaN for {count} of {logits.size} values, so that its weights are "
-        "damaged or overflow at this precision. Pass --precision float32, or other weights."
+        "damaged or overflow at this precision. Use float32, or other weights."
     )
 
 

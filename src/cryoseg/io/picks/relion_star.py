@@ -58,7 +58,8 @@ Positions = NDArray[np.float64]  # (n, 3) z, y, x or (n, 2) y, x
 def _needs(path: Path, what: str) -> str:
     return (
         f"{path}: {what} need the tilt series' pixel size and the unbinned size of the tomogram. Pass "
-        "--tomograms-star, or --unbinned-pixel-size and --unbinned-size."
+        "--tomograms-star, or --unbinned-pixel-size and --unbinned-size, to `cryoseg convert` or "
+        "`cryoseg train cet-pick`."
     )
 
 
@@ -98,7 +99,8 @@ def _positions(
             return pixels, ()
         said = (
             f"{path.name}: the coordinates are read as voxels of {frame.voxel_size:g} A, and the tilt series "
-            f"has pixels of {unbinned.min():g} A. Pass --from-relion4 if they are its pixels."
+            f"has pixels of {unbinned.min():g} A. Pass --from-relion4 to `cryoseg convert` if they are its "
+            "pixels."
         )
         return pixels, (said,)
     if frame.relion is None and frame.voxel_size > 0 and (unbinned > 0).all():

@@ -62,7 +62,7 @@ class Content:
     wrong
         Function from the first bytes of a file to a description of other content, or to None if they fit.
     folder_option
-        Option that gives another folder.
+        Option or environment variable that gives another folder.
     """
 
     noun: str
@@ -73,7 +73,7 @@ class Content:
 WEIGHTS_CONTENT = Content(
     noun="weights",
     wrong=lambda head: describe(head) if sniff(head) is None else None,
-    folder_option="--checkpoints-dir",
+    folder_option="CRYOSEG_CHECKPOINTS",
 )
 # Data come in many formats, so that only a page of text in their place is recognized.
 DATA_CONTENT = Content(

@@ -123,7 +123,7 @@ def find_micrographs(
     held_out: list[MicrographPair] = []
     for source in map(Path, sources):
         if not source.exists():
-            raise InputError(f"{source}: no such folder; give a folder with images and labels, or --picks.")
+            raise InputError(f"{source}: no such folder; give a folder with images and labels.")
         train, valid = (first_folder(source, names) for names in (TRAIN_FOLDERS, VALID_FOLDERS))
         training += _from_folder(train or source)
         held_out += _from_folder(valid) if train and valid else []
