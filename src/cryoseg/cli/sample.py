@@ -13,42 +13,49 @@ app = typer.Typer(help="Print the path of sample data that the package carries."
 SAMPLES = Path(cryoseg.__file__).parent / "samples"
 
 
-@app.callback()
-def _group() -> None:
-    """Print the path of sample data that the package carries."""
+_FILES = {
+    "tomogram": (
+        "sample_0000_tomogram.mrc",
+        """Print the path of a small simulated tomogram.
+
+        It has vesicles at a signal-to-noise ratio of 0.3, and 12 A per voxel.
+
+        Example: cryoseg segment "$(cryoseg sample tomogram)" -o membranes
+        """,
+    ),
+    "micrograph": (
+        "particles_0002_micrograph.mrc",
+        """Print the path of a small simulated micrograph.
+
+        It has particles 180 A wide, 3.75 A per pixel, a carbon edge and some ice.
+
+        Example: cryoseg pick "$(cryoseg sample micrograph)" --particle-diameter 180 -o picks
+        """,
+    ),
+    "particles": (
+        "particles_0002_particles.star",
+        """Print the path of the true positions of that micrograph's particles, a STAR file of RELION.
+
+        Example: cryoseg evaluate picks picks "$(cryoseg sample particles)" --radius 12px
+        """,
+    ),
+    "labels": (
+        "sample_0000_labels.mrc.gz",
+        """Print the path of the true membranes of that tomogram: 1 on membrane, 0 elsewhere.
+
+        Example: cryoseg evaluate segmentation membranes "$(cryoseg sample labels)"
+        """,
+    ),
+}
 
 
-@app.command()
-def tomogram() -> None:
-    """A small simulated tomogram: vesicles at a signal-to-noise ratio of 0.3, 12 A per voxel.
+def _add(name: str, file: str, text: str) -> None:
+    def command() -> None:
+        typer.echo(SAMPLES / file)
 
-    Example: cryoseg segment "$(cryoseg sample tomogram)" -o membranes
-    """
-    typer.echo(SAMPLES / "sample_0000_tomogram.mrc")
-
-
-@app.command()
-def micrograph() -> None:
-    """A small simulated micrograph: particles 180 A wide, 3.75 A per pixel, a carbon edge and some ice.
-
-    Example: cryoseg pick "$(cryoseg sample micrograph)" --particle-diameter 180 -o picks
-    """
-    typer.echo(SAMPLES / "particles_0002_micrograph.mrc")
+    command.__doc__ = text
+    app.command(name)(command)
 
 
-@app.command()
-def particles() -> None:
-    """The true positions of that micrograph's particles, as RELION STAR.
-
-    Example: cryoseg evaluate picks picks "$(cryoseg sample particles)" --radius 12px
-    """
-    typer.echo(SAMPLES / "particles_0002_particles.star")
-
-
-@app.command()
-def labels() -> None:
-    """The true membranes of that tomogram: 1 on membrane, 0 elsewhere.
-
-    Example: cryoseg evaluate segmentation membranes "$(cryoseg sample labels)"
-    """
-    typer.echo(SAMPLES / "sample_0000_labels.mrc.gz")
+for _name, (_file, _text) in _FILES.items():
+    _add(_name, _file, _text)

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make tomograms and micrographs whose truth is known exactly.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Make tomograms and micrographs whose truth is known exactly."""
-
-
 @app.command()
 def micrographs(
     *, output_dir: OutputDir, config: SimulateMicrographsConfig, series: SimulatedSeries, verbosity: Verbosity

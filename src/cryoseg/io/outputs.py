@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import os
@@ -11,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -146,6 +147,12 @@ def atomic_text(path: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
     ):
         yield stream
+
+
+def write_rows(path: Path, rows: Iterable[Iterable[Any]], *, overwrite: bool = False) -> None:
+    """Write rows as comma-separated values, with the errors of `atomic_output`."""
+    with atomic_text(path, overwrite=overwrite) as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
 
 
 @contextmanager

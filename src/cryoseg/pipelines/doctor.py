@@ -115,15 +115,17 @@ def examine(
         except CryosegError as error:
             checks.append(Check(name, "failed", Verdict.WRONG, str(error)))
         except Exception as error:  # a broken package may raise anything
-            checks.append(
-                Check(
-                    name,
-                    f"{type(error).__name__}: {error}",
-                    Verdict.WRONG,
-                    "Install cryoseg in a new environment; if the error remains, report this line.",
-                )
-            )
+            found = f"{type(error).__name__}: {error}"
+            advice = "Install cryoseg in a new environment; if the error remains, report this line."
+            checks.append(Check(name, found, Verdict.WRONG, advice))
     return Diagnosis(checks=tuple(checks))
+
+
+def _check(
+    name: str, found: str, *, problem: bool, advice: str, verdict: Verdict = Verdict.DOUBTFUL
+) -> Check:
+    """Return a check with a verdict and advice if there is a problem."""
+    return Check(name, found, verdict, advice) if problem else Check(name, found)
 
 
 def _python() -> Iterator[Check]:
@@ -133,42 +135,32 @@ def _python() -> Iterator[Check]:
     span = f"{OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} to {NEWEST_PYTHON[0]}.{NEWEST_PYTHON[1]}"
     if version < OLDEST_PYTHON:
         yield Check("python", found, Verdict.WRONG, f"Use Python {span}.")
-    elif version > NEWEST_PYTHON:
-        yield Check("python", found, Verdict.DOUBTFUL, f"Tested with {span}.")
     else:
-        yield Check("python", found)
+        yield _check("python", found, problem=version > NEWEST_PYTHON, advice=f"Tested with {span}.")
     yield Check("system", platform.platform())
 
 
 def _packages() -> Iterator[Check]:
     wanted = _requirements()
     for package, module in PACKAGES.items():
+        limit = wanted.get(package, "")
+        command = f"'{package}{limit}'"
         try:
             version = metadata.version(package)
             importlib.import_module(module)
         except metadata.PackageNotFoundError:
-            yield Check(
-                package, "not installed", Verdict.WRONG, f"pip install '{package}{wanted.get(package, '')}'"
-            )
-            continue
+            yield Check(package, "not installed", Verdict.WRONG, f"pip install {command}")
         except Exception as error:  # a missing or incompatible library raises OSError, among others
-            yield Check(
-                package,
-                f"cannot be imported ({type(error).__name__}: {error})",
-                Verdict.WRONG,
-                f"pip install --force-reinstall '{package}{wanted.get(package, '')}'",
-            )
-            continue
-        limit = wanted.get(package)
-        if limit is not None and not limit.contains(version, prereleases=True):
-            yield Check(
+            found = f"cannot be imported ({type(error).__name__}: {error})"
+            yield Check(package, found, Verdict.WRONG, f"pip install --force-reinstall {command}")
+        else:
+            yield _check(
                 package,
                 version,
-                Verdict.WRONG,
-                f"cryoseg needs {package}{limit}: pip install '{package}{limit}'",
+                problem=bool(limit) and not limit.contains(version, prereleases=True),
+                advice=f"cryoseg needs {package}{limit}: pip install {command}",
+                verdict=Verdict.WRONG,
             )
-        else:
-            yield Check(package, version)
 
 
 def _requirements() -> dict[str, Any]:
@@ -188,14 +180,12 @@ def _machine() -> Iterator[Check]:
 
     available, threads = processors(), torch.get_num_threads()
     limit = os.environ.get("OMP_NUM_THREADS")
-    yield Check(
+    yield _check(
         "processor",
         f"{available} processors for this process, {threads} threads"
         + (f" (OMP_NUM_THREADS={limit})" if limit else ""),
-        Verdict.DOUBTFUL if threads > available else Verdict.OK,
-        f"Set OMP_NUM_THREADS={available}; more threads than processors wait for each other."
-        if threads > available
-        else "",
+        problem=threads > available,
+        advice=f"Set OMP_NUM_THREADS={available}; more threads than processors wait for each other.",
     )
     free = available_memory()
     if free is None:
@@ -204,12 +194,11 @@ def _machine() -> Iterator[Check]:
     total = ""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = f" of {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.1f}"
-    short = free / 1e9 < LEAST_MEMORY_GB
-    yield Check(
+    yield _check(
         "memory",
         f"{free / 1e9:.1f}{total} GB free for this process",
-        Verdict.DOUBTFUL if short else Verdict.OK,
-        "This suffices for small tomograms only; bin larger ones first." if short else "",
+        problem=free / 1e9 < LEAST_MEMORY_GB,
+        advice="This suffices for small tomograms only; bin larger ones first.",
     )
 
 
@@ -229,26 +218,17 @@ def _weights(checkpoints_dir: Path | None) -> Iterator[Check]:
 
     missing = []
     for row in list_weights(checkpoints_dir=checkpoints_dir):
+        name, bundled = row.weights.name, row.weights.bundled
         if row.found:
-            broken = ""
-            if row.weights.bundled:
-                report = verify_weights([row.weights.name], checkpoints_dir=checkpoints_dir)
-                broken = report.rows[0].message if report.exit_status else ""
-            yield Check(
-                row.weights.name,
-                f"{row.path} ({row.hash_status})",
-                Verdict.WRONG if broken else Verdict.OK,
-                broken,
-            )
-        elif row.weights.bundled:
-            yield Check(
-                row.weights.name,
-                f"missing: {row.path}",
-                Verdict.WRONG,
-                "This file is part of the package; install cryoseg again.",
-            )
+            report = verify_weights([name], checkpoints_dir=checkpoints_dir) if bundled else None
+            broken = report.rows[0].message if report is not None and report.exit_status else ""
+            found = f"{row.path} ({row.hash_status})"
+            yield _check(name, found, problem=bool(broken), advice=broken, verdict=Verdict.WRONG)
+        elif bundled:
+            advice = "This file is part of the package; install cryoseg again."
+            yield Check(name, f"missing: {row.path}", Verdict.WRONG, advice)
         else:
-            missing.append(row.weights.name)
+            missing.append(name)
     if missing:
         yield Check("other weights", f"not installed: {', '.join(missing)}")
 
@@ -274,12 +254,11 @@ def _folders(checkpoints_dir: Path | None) -> Iterator[Check]:
             yield Check(name, f"{folder}: not writable", verdict, advice)
             continue
         free = shutil.disk_usage(place).free / 1e9
-        short = free < LEAST_DISK_GB
-        yield Check(
+        yield _check(
             name,
             f"{folder}: writable, {free:.1f} GB free",
-            Verdict.DOUBTFUL if short else Verdict.OK,
-            "There is little free space; logits of a large tomogram need a gigabyte." if short else "",
+            problem=free < LEAST_DISK_GB,
+            advice="There is little free space; logits of a large tomogram need a gigabyte.",
         )
 
 
@@ -290,7 +269,7 @@ def _self_test(device: str, checkpoints_dir: Path | None) -> Iterator[Check]:
         f"({100 * SHARE_MARKED:.1f} +- {100 * SHARE_TOLERANCE:.1f}), {test.seconds:.1f} s"
     )
     advice = "The result is wrong on this device. Try --device cpu, and report this output."
-    yield Check("self test", found) if test.is_right else Check("self test", found, Verdict.WRONG, advice)
+    yield _check("self test", found, problem=not test.is_right, advice=advice, verdict=Verdict.WRONG)
 
 
 @dataclass(frozen=True, kw_only=True)

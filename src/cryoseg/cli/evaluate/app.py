@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Exit
@@ -16,16 +16,15 @@ from cryoseg.cli.evaluate.options import (
     ModelOptions,
     Name,
     Outputs,
+    PickModelOptions,
     model_output_setting,
     named_methods,
 )
 from cryoseg.cli.evaluate.testset import score_testset
-from cryoseg.cli.options import Device, Mode0Option, Overwrite, PixelSize, Verbosity
-from cryoseg.config import EvaluateConfig, Mode0, SegmentConfig, SegmentOutputs
+from cryoseg.cli.options import Device, Overwrite, PixelSize, Verbosity
+from cryoseg.config import EvaluateConfig
 from cryoseg.config.batch import ALL, ClusterChoice, ClusterKind
 from cryoseg.config.evaluate import EvaluatePicksConfig
-from cryoseg.config.invocation import Invocation, invoked
-from cryoseg.config.pick import PickFormat
 from cryoseg.config.pictures import PUBLISHED_SIDE, PUBLISHED_SMOOTHING, Smoothing, points_setting
 from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError
@@ -38,11 +37,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("dice", "iou", "mae", "s_measure", "e_measure", "f_beta", "weighted_f")
 app = typer.Typer(no_args_is_help=True, help="Score segmentations and picks against a truth.")
-
-
-@app.callback()
-def _root() -> None:
-    """Score segmentations and picks against a truth."""
 
 
 @app.command()
@@ -116,9 +110,9 @@ def segmentation(
             rows = first.segment(
                 [pred],
                 model,
-                SegmentConfig(pixel_size=pixel_size, logit_threshold=config.logit_threshold),
-                outputs=SegmentOutputs(mode0=config.mode0, overwrite=overwrite),
-                batch=replace(batch, shard=ALL, device=device),
+                config,
+                pixel_size=pixel_size,
+                batch=replace(batch, shard=ALL, device=device, overwrite=overwrite),
                 on_event=console,
             )
             methods[name] = listed_predictions(rows, pred)
@@ -152,16 +146,7 @@ def picks(
     config: EvaluatePicksConfig,
     name: Name = "prediction",
     also: Also = (),
-    model: Annotated[
-        str | None,
-        setting(
-            help="PRED are images: pick in them first, with a model as `cryoseg pick` takes it.",
-            shown="PRED are positions",
-        ),
-    ] = None,
-    model_output: Annotated[Path, model_output_setting()] = Path(),
-    mode0: Mode0Option = Mode0.AUTO,
-    device: Device = "auto",
+    first: PickModelOptions,
     output: Outputs = (),
     overwrite: Overwrite = False,
     verbosity: Verbosity,
@@ -180,33 +165,10 @@ def picks(
     failed: dict[str, str] = {}
     writer = EvaluationWriter(output, overwrite=overwrite)
     with verbosity.console() as console:
-        if model is not None:
-            from cryoseg.pipelines.evaluate.model import (  # torch starts here
-                ImagesToPick,
-                coordinates,
-                pick_first,
-            )
-            from cryoseg.pipelines.pick.route import Task, task_of
+        if first.model is not None:
+            from cryoseg.pipelines.evaluate.model import coordinates  # torch starts here
 
-            if task_of(model) is Task.TOMOGRAMS:
-                options: dict[str, Any] = {"format": [PickFormat.CSV.value]}
-            else:
-                options = {"particle-diameter": config.diameter_angstrom, "store-mask": False}
-            options |= {"pixel-size": config.pixel_size, "mode0": mode0.value, "preview": False}
-            with invoked(Invocation(command="pick", options=options)):
-                rows = pick_first(
-                    ImagesToPick(
-                        images=[pred],
-                        diameter_angstrom=config.diameter_angstrom,
-                        pixel_size=config.pixel_size,
-                        mode0=mode0,
-                    ),
-                    model_output,
-                    model,
-                    overwrite=overwrite,
-                    device=device,
-                    on_event=console,
-                )
+            rows = first.pick(pred, config, overwrite=overwrite, on_event=console)
             methods[name] = [path for row in rows for path in coordinates(row)]
             failed = {
                 ImageName(row.name, Path()).core: row.message for row in rows if row.status is Status.FAILED

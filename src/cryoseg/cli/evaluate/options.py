@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cryoseg.config import ModelChoice, Preset, SegmentConfig, SegmentOutputs, SegmentRequest
+from cryoseg.config import (
+    EvaluateConfig,
+    Mode0,
+    ModelChoice,
+    Preset,
+    SegmentConfig,
+    SegmentOutputs,
+    SegmentRequest,
+)
+from cryoseg.config.batch import ALL
+from cryoseg.config.common import device_setting, mode0_setting
+from cryoseg.config.evaluate import EvaluatePicksConfig
 from cryoseg.config.invocation import Invocation, invoked
+from cryoseg.config.pick import PickFormat, PickOutputs, TomogramPickConfig
+from cryoseg.config.pick_micrograph import MicrographPickConfig, MicrographPickOptions
 from cryoseg.config.segment import PRESET_POSTPROCESS
 from cryoseg.config.setting import Settings, setting
 from cryoseg.errors import ConfigError
@@ -46,32 +59,94 @@ class ModelOptions(Settings):
         self,
         tomograms: Sequence[str | Path],
         model: str,
-        config: SegmentConfig,
+        config: EvaluateConfig,
         *,
-        outputs: SegmentOutputs,
+        pixel_size: float | None,
         batch: Batch,
         on_event: OnEvent,
     ) -> list[Row]:
         """Segment tomograms and return their rows; logits are written if they are scored."""
-        from cryoseg.pipelines.evaluate.model import segment_first  # imports torch
+        from cryoseg.pipelines.evaluate.model import rows_to_score  # imports torch
+        from cryoseg.pipelines.segment.files import segment_files
 
         store_logits = config.logit_threshold is not None and not self.post_process
         options = {
             "preset": self.preset.value,
-            "pixel-size": config.pixel_size,
+            "pixel-size": pixel_size,
             "logit-threshold": config.logit_threshold,
             "post-process": self.post_process,
             "store-logits": store_logits,
-            "mode0": outputs.mode0.value,
+            "mode0": config.mode0.value,
         }
-        steps = PRESET_POSTPROCESS[self.preset] if self.post_process else ()
         request = SegmentRequest(
-            config=replace(config, preset=self.preset, postprocess=steps),
+            config=SegmentConfig(
+                pixel_size=pixel_size,
+                logit_threshold=config.logit_threshold,
+                preset=self.preset,
+                postprocess=PRESET_POSTPROCESS[self.preset] if self.post_process else (),
+            ),
             choice=ModelChoice().named(model),
-            outputs=replace(outputs, store_logits=store_logits),
+            outputs=SegmentOutputs(mode0=config.mode0, overwrite=batch.overwrite, store_logits=store_logits),
         )
         with invoked(Invocation(command="segment", options=options)):
-            return segment_first(tomograms, self.model_output, request, batch=batch, on_event=on_event)
+            report = segment_files(tomograms, self.model_output, request, batch=batch, on_event=on_event)
+        return rows_to_score(report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickModelOptions(Settings):
+    """Settings of the picking in images that are scored."""
+
+    model: str | None = setting(
+        None,
+        help="PRED are images: pick in them first, with a model as `cryoseg pick` takes it.",
+        shown="PRED are positions",
+    )
+    model_output: Path = model_output_setting()
+    mode0: Mode0 = mode0_setting()
+    device: str = device_setting()
+
+    def pick(
+        self, images: str, config: EvaluatePicksConfig, *, overwrite: bool, on_event: OnEvent
+    ) -> list[Row]:
+        """Pick particles in micrographs or tomograms, as the model was trained, and return their rows."""
+        from cryoseg.pipelines.batches.run import Batch
+        from cryoseg.pipelines.evaluate.model import rows_to_score
+        from cryoseg.pipelines.pick.micrograph_files import MicrographPickRequest, pick_micrograph_files
+        from cryoseg.pipelines.pick.route import Task, task_of  # torch starts here
+        from cryoseg.pipelines.pick.tomogram_files import TomogramPickRequest, pick_files
+
+        assert self.model is not None
+        size, mode0, batch = config.pixel_size, self.mode0, Batch(shard=ALL, device=self.device)
+        options: dict[str, Any] = {"pixel-size": size, "mode0": mode0.value, "preview": False}
+        if task_of(self.model) is Task.TOMOGRAMS:
+            outputs = PickOutputs(
+                formats=(PickFormat.CSV,), preview=False, combined=False, overwrite=overwrite
+            )
+            deep = TomogramPickRequest(
+                model=Path(self.model),
+                config=TomogramPickConfig(mode0=mode0),
+                outputs=outputs,
+                pixel_size=size,
+            )
+            options |= {"format": [PickFormat.CSV.value]}
+            with invoked(Invocation(command="pick", options=options)):
+                report = pick_files([images], self.model_output, deep, batch=batch, on_event=on_event)
+        else:
+            diameter = config.diameter_angstrom
+            flat = MicrographPickRequest(
+                model=self.model,
+                config=MicrographPickConfig(
+                    particle_diameter_angstrom=diameter, pixel_size=size, mode0=mode0
+                ),
+                outputs=MicrographPickOptions(mask=False, overlay=False, combined=False, overwrite=overwrite),
+            )
+            options |= {"particle-diameter": diameter, "store-mask": False}
+            with invoked(Invocation(command="pick", options=options)):
+                report = pick_micrograph_files(
+                    [images], self.model_output, flat, batch=batch, on_event=on_event
+                )
+        return rows_to_score(report)
 
 
 def named_methods(name: str, pred: str, also: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typer import Argument, Exit
 
 from cryoseg.cli.evaluate.options import Also, ModelOptions, Outputs, named_methods
 from cryoseg.cli.options import Device, Overwrite, PixelSize, Split, Verbosity
-from cryoseg.config import EvaluateConfig, SegmentConfig, SegmentOutputs
+from cryoseg.config import EvaluateConfig
 from cryoseg.config.batch import ALL
 from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError, OutputError
@@ -88,9 +88,9 @@ def score_testset(
             rows = first.segment(
                 list(tomograms.values()),
                 model,
-                SegmentConfig(pixel_size=pixel_size, logit_threshold=config.logit_threshold),
-                outputs=SegmentOutputs(mode0=config.mode0, overwrite=overwrite),
-                batch=Batch(shard=ALL, device=device),
+                config,
+                pixel_size=pixel_size,
+                batch=Batch(shard=ALL, device=device, overwrite=overwrite),
                 on_event=console,
             )
             methods[FINAL] = {name: predictions(row) for name, row in zip(tomograms, rows, strict=True)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import OnEvent, Report, Status, Warn, ignore
 from cryoseg.io.images.pictures import PICTURE_SUFFIXES, read_picture_mask, read_probabilities
 from cryoseg.io.inputs import InputItem
-from cryoseg.io.outputs import atomic_text
+from cryoseg.io.outputs import write_rows
 from cryoseg.io.pairs import base_name
 from cryoseg.io.records import read_record, write_record
 from cryoseg.methods.particles.model import ParticleModel
@@ -201,7 +200,7 @@ def write_picture_scores(
     """
     for path in outputs:
         if path.suffix.lower() == ".csv":
-            _write_csv(path, evaluation.scores, overwrite=overwrite)
+            write_rows(path, _table(evaluation.scores), overwrite=overwrite)
             continue
         record = {
             "cryoseg": __version__,
@@ -264,15 +263,14 @@ def _means(scores: Sequence[tuple[PicturePair, PictureScore]]) -> dict[str, dict
     return means
 
 
-def _write_csv(path: Path, scores: Sequence[tuple[PicturePair, PictureScore]], *, overwrite: bool) -> None:
-    with atomic_text(path, overwrite=overwrite) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        for number, (pair, score) in enumerate(scores):
-            values: dict[str, Any] = asdict(score)
-            if number == 0:
-                writer.writerow(["dataset", "name", *values])
-            cells = ["" if np.isnan(value) else f"{value:.6g}" for value in values.values()]
-            writer.writerow([pair.dataset, pair.name, *cells])
+def _table(scores: Sequence[tuple[PicturePair, PictureScore]]) -> list[list[str]]:
+    """Return a header and one row per picture; cells of undefined metrics are empty."""
+    rows = [["dataset", "name", *asdict(score)] for _, score in scores[:1]]
+    for pair, score in scores:
+        values: dict[str, float] = asdict(score)
+        cells = ["" if np.isnan(value) else f"{value:.6g}" for value in values.values()]
+        rows.append([pair.dataset, pair.name, *cells])
+    return rows
 
 
 def segment_pictures(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from cryoseg.core.masks.binarize import to_mask
 from cryoseg.core.metrics.masks import Score, split_truth
 from cryoseg.core.metrics.overlap import count_overlap
 from cryoseg.core.metrics.picks import PickScore, join_curves
-from cryoseg.io.outputs import atomic_text, check_outputs
+from cryoseg.io.outputs import atomic_text, check_outputs, write_rows
 from cryoseg.io.records import write_record
 from cryoseg.pipelines.evaluate.scores import FileScore
 from cryoseg.pipelines.evaluate.segmentations import Evaluation, show_metric
@@ -26,24 +25,18 @@ from cryoseg.view import report as view
 SUFFIXES = (".csv", ".json", ".html")
 
 
-def write_csv(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
-    """Write one row per method and file; cells of undefined metrics are empty."""
+def write_scores(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
+    """Write one row per method and file as CSV; cells of undefined metrics are empty."""
     columns = list(dict.fromkeys(name for file in evaluation.files for name in file.metrics))
-    with atomic_text(path, overwrite=overwrite) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["method", "name", "prediction", "truth", *columns, "error"])
-        for file in evaluation.files:
-            values = [_cell(file.metrics.get(name, float("nan"))) for name in columns]
-            writer.writerow([file.method, file.name, file.pred or "", file.truth or "", *values, file.error])
-
-
-def write_json(path: Path, evaluation: Evaluation, *, overwrite: bool = False) -> None:
-    """Write the settings, the scores of all files, macro and micro means, and comparisons."""
-    write_record(path, evaluation_record(evaluation), overwrite=overwrite)
+    rows: list[list[Any]] = [["method", "name", "prediction", "truth", *columns, "error"]]
+    for file in evaluation.files:
+        values = [_cell(file.metrics.get(name, float("nan"))) for name in columns]
+        rows.append([file.method, file.name, file.pred or "", file.truth or "", *values, file.error])
+    write_rows(path, rows, overwrite=overwrite)
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the content of the JSON file of an evaluation."""
+    """Return the settings, the scores of all files, macro and micro means, and comparisons."""
     return {
         "version": __version__,
         "command": command_line(),
@@ -155,9 +148,9 @@ class EvaluationWriter:
         for path in self._outputs:
             match path.suffix.lower():
                 case ".csv":
-                    write_csv(path, evaluation, overwrite=self._overwrite)
+                    write_scores(path, evaluation, overwrite=self._overwrite)
                 case ".json":
-                    write_json(path, evaluation, overwrite=self._overwrite)
+                    write_record(path, evaluation_record(evaluation), overwrite=self._overwrite)
                 case ".html":
                     text = render_report(evaluation, pictures=self._pictures)
                     with atomic_text(path, overwrite=self._overwrite) as stream:

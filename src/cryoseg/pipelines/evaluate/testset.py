@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import resolve_inputs
-from cryoseg.io.outputs import atomic_text
+from cryoseg.io.outputs import write_rows
 from cryoseg.io.pairs import base_name
 from cryoseg.io.web.archives import ListedRun
 from cryoseg.pipelines.evaluate.pairs import ScoredPair, pred_rank, two_alike
@@ -105,16 +104,15 @@ def write_etsam_table(
     """
     by_key = {(file.method, file.name): file for file in evaluation.files if not file.error}
     header = [f"{method}_{ratio}" for method in (STAGE1, FINAL) for ratio in _RATIOS]
-    with atomic_text(path, overwrite=overwrite) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["dataset_id", "run_id", *header])
-        for run in runs:
-            cells: list[str] = []
-            for method in (STAGE1, FINAL):
-                file = by_key.get((method, run.name))
-                metrics = None if file is None else file.metrics
-                cells += [_etsam_cell(ratio, metrics) for ratio in _RATIOS]
-            writer.writerow([run.dataset_id, run.run_id, *cells])
+    rows = [["dataset_id", "run_id", *header]]
+    for run in runs:
+        cells: list[str] = []
+        for method in (STAGE1, FINAL):
+            file = by_key.get((method, run.name))
+            metrics = None if file is None else file.metrics
+            cells += [_etsam_cell(ratio, metrics) for ratio in _RATIOS]
+        rows.append([run.dataset_id, run.run_id, *cells])
+    write_rows(path, rows, overwrite=overwrite)
 
 
 def _etsam_cell(ratio: str, metrics: dict[str, float] | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from cryoseg.core.membranes.sampling import SurfacePoints
 from cryoseg.core.membranes.surfaces import join_surfaces
 from cryoseg.errors import InputError
 from cryoseg.io.inputs import stem
-from cryoseg.io.outputs import atomic_text
+from cryoseg.io.outputs import write_rows
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.names import ImageName, match_names
 from cryoseg.io.picks.picks import read_picks
@@ -158,19 +157,19 @@ def measure_points(
 
 def write_points(path: Path, statistics: PointStatistics) -> None:
     """Write the row of every pick as CSV; undefined values are empty."""
-    with atomic_text(path, overwrite=True) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["pick", "component", "is_on_membrane", "distance_nm", "nearest_point_nm"])
-        for row in statistics.rows:
-            lengths = [row["distance_nm"], row["nearest_point_nm"]]
-            writer.writerow(
-                [
-                    row["pick"],
-                    row["component"] or "",
-                    "yes" if row["is_on_membrane"] else "no",
-                    *(f"{value:.4g}" if np.isfinite(value) else "" for value in lengths),
-                ]
-            )
+    names = ["pick", "component", "is_on_membrane", "distance_nm", "nearest_point_nm"]
+    rows: list[list[Any]] = [names]
+    for row in statistics.rows:
+        lengths = [row["distance_nm"], row["nearest_point_nm"]]
+        rows.append(
+            [
+                row["pick"],
+                row["component"] or "",
+                "yes" if row["is_on_membrane"] else "no",
+                *(f"{value:.4g}" if np.isfinite(value) else "" for value in lengths),
+            ]
+        )
+    write_rows(path, rows, overwrite=True)
 
 
 def points_blocks(statistics: PointStatistics) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from cryoseg.core.membranes.density import DensityThickness
 from cryoseg.core.membranes.midsurface import Surface
 from cryoseg.core.membranes.objects import Objects
 from cryoseg.core.membranes.summary import Measures
-from cryoseg.io.outputs import atomic_text
+from cryoseg.io.outputs import atomic_text, write_rows
 from cryoseg.pipelines.measure.points import PointStatistics, points_blocks
 from cryoseg.types import Tomogram
 from cryoseg.view import report as view
@@ -113,15 +112,9 @@ def _plain(value: Any) -> Any:
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as CSV; undefined values are empty."""
-    if not rows:
-        rows = record_rows([_EMPTY], [None])
-        header, rows = rows[0], []
-    else:
-        header = rows[0]
-    with atomic_text(path, overwrite=True) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    header = rows[0] if rows else record_rows([_EMPTY], [None])[0]
+    cells = ([_cell(value) for value in row.values()] for row in rows)
+    write_rows(path, [header, *cells], overwrite=True)
 
 
 _EMPTY = Measures(
