@@ -26,16 +26,16 @@ DIAMETER_ANGSTROM = 160.0
 
 def score(centers, scores, truth, threshold, radius):
     """Average precision, best F1, F1 at a threshold, errors of the picks above it, and of the scores."""
+    from cryoseg.core.metrics.matching import assign, find_neighbors, matched_in_order
     from cryoseg.core.picking.calibration import expected_calibration_error
-    from cryoseg.core.picking.detection import match_points
 
-    partner = match_points(centers, truth, radius=radius)
-    hit = partner >= 0
+    near = find_neighbors(centers, truth, radius_px=radius)
+    hit, partner = matched_in_order(near, np.arange(len(centers))), assign(near)
     found = np.cumsum(hit)
     precision = found / np.arange(1, len(hit) + 1)
     f1 = 2 * found / (np.arange(1, len(hit) + 1) + len(truth))
     above = scores > threshold
-    errors = (centers - truth[partner])[hit & above] if len(truth) else np.zeros((0, 3))
+    errors = (centers - truth[partner])[(partner >= 0) & above] if len(truth) else np.zeros((0, 3))
     return {
         "ap": float((precision * hit).sum() / len(truth)),
         "best_f1": float(f1.max(initial=0)),
@@ -60,7 +60,7 @@ def one_seed(folder, seed, settings):
     import torch
 
     from cryoseg.config.cet_pick import CetPickConfig
-    from cryoseg.core.picking.detection import match_points
+    from cryoseg.core.metrics.matching import assign, find_neighbors
     from cryoseg.io.images.volumes import read_tomogram
     from cryoseg.io.picks.picks import read_picks
     from cryoseg.methods.cet_pick.train import LabeledTomogram, train_detector
@@ -77,7 +77,7 @@ def one_seed(folder, seed, settings):
     result = pick_tomogram(tomogram, trained.detector)
     centers, scores = result.candidates.centers, result.candidates.scores
     new = np.array([np.linalg.norm(labels - center, axis=1).min() > RADIUS_VOXELS for center in centers])
-    truth = truth[match_points(truth, labels, radius=0.5) < 0]
+    truth = truth[assign(find_neighbors(truth, labels, radius_px=0.5)) < 0]
     metrics = score(centers[new], scores[new], truth, result.threshold, RADIUS_VOXELS)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"seed": seed, **metrics, "threshold": result.threshold, "cpu_s": seconds, "peak_gib": memory}

@@ -28,15 +28,10 @@ from cryoseg.methods.device import select_device
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs
 from cryoseg.methods.particles.files import load_base, read_particle_file
 from cryoseg.methods.particles.fit import micrograph_logits, validation_curves
-from cryoseg.methods.particles.train import (
-    MicrographData,
-    find_base,
-    load_all,
-    split_micrographs,
-    train_prompt,
-)
+from cryoseg.methods.particles.train import MicrographData, load_all, split_micrographs, train_prompt
 from cryoseg.methods.training.learner import LOGIT_BINS, dice_by_threshold
 from cryoseg.methods.training.run import Runtime
+from cryoseg.methods.weights import find_weights
 
 TABLE, PLOT = "study.csv", "study.svg"
 WIDTH, HEIGHT, MARGIN = 640, 400, 60
@@ -283,7 +278,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
-    base = find_base(given.base, None)
+    base = find_weights(given.base)
     recipe = load_base(base)[1]
     config = TrainSamConfig.ours(
         PromptConfig(method=PromptMethod(given.method)), steps=given.steps, seed=given.seed

@@ -37,11 +37,12 @@ from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_mic
 from cryoseg.methods.particles.files import adapt, read_particle_file, save_particle_model
 from cryoseg.methods.particles.fit import TrainedPart, validation_curves
 from cryoseg.methods.particles.samples import TrainingMicrograph
-from cryoseg.methods.particles.train import MicrographData, find_base, load_all, train_prompt
+from cryoseg.methods.particles.train import MicrographData, load_all, train_prompt
 from cryoseg.methods.particles.trained import with_scores
 from cryoseg.methods.training.learner import best_threshold
 from cryoseg.methods.training.loop import CHECKPOINT
 from cryoseg.methods.training.run import Runtime
+from cryoseg.methods.weights import find_weights
 
 SIMULATED, ALL = "simulated", "all"
 MODELS = (SIMULATED, *(f"no-{one.name}" for one in SPECIMENS), ALL)
@@ -152,7 +153,7 @@ def prepare(data: Path, runs: Path, micrographs: int, workers: int) -> Pairs:
 def train(model: str, pairs: Pairs, runs: Path, arguments: argparse.Namespace, workers: int) -> None:
     """Train a model until its time is over, and write its averaged weights."""
     first = model == SIMULATED
-    base = find_base("particle-tiny") if first else runs / f"{SIMULATED}.safetensors"
+    base = find_weights("particle-tiny") if first else runs / f"{SIMULATED}.safetensors"
     config = TrainSamConfig.ours(PROMPT, steps=STEPS, core=CORE, checkpoint_every=arguments.checkpoint_every)
     loop = replace(
         config.loop,

@@ -26,17 +26,16 @@ from typer.testing import CliRunner
 
 from cryoseg.cli.app import app
 from cryoseg.config import ModelChoice, Preset, SegmentConfig
-from cryoseg.config.cet_pick import Arch
+from cryoseg.config.cet_pick import Arch, CetPickConfig
 from cryoseg.config.prompt_sam import InputScale, PromiseConfig, PromptConfig, Prompter, PromptMethod
 from cryoseg.config.setting import restore
 from cryoseg.core.masks.postprocess import postprocess_mask
 from cryoseg.events import Report
 from cryoseg.io.images.volumes import write_logits
-from cryoseg.methods.cet_pick.losses import ContrastSettings, probabilities, pu_risk, published_contrast
+from cryoseg.methods.cet_pick.losses import probabilities, pu_risk, published_contrast
 from cryoseg.methods.cet_pick.network import build as build_cet_pick
-from cryoseg.methods.cet_pick.network import remap_keys as remap_cet_pick
-from cryoseg.methods.promise.network import UNUSED_HEAD, PromiseSam
-from cryoseg.methods.promise.network import import_names as import_promise
+from cryoseg.methods.particles.published_weights import UNUSED_HEAD, remap_keys
+from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
 from cryoseg.methods.sam.sam2_config import build_predictor
@@ -185,7 +184,7 @@ def check_cet_pick_network(vector: Vector, tmp_path: Path) -> None:
     assert shapes == {name: tuple(shape) for name, shape in vector.meta["keys"].items()}
     if "parameters" in vector.meta:
         assert sum(value.numel() for value in network.parameters()) == vector.meta["parameters"]
-    network.load_state_dict(remap_cet_pick(seeded_state(shapes, vector.meta["seed"], {})), strict=True)
+    network.load_state_dict(seeded_state(shapes, vector.meta["seed"], {}), strict=True)
     shape = tuple(int(n) for n in re.findall(r"\d+", vector.meta["input"].split(")")[0]))
     image = np.random.RandomState(vector.meta["seed"]).random_sample(shape).astype(np.float32)
     with torch.inference_mode():
@@ -208,12 +207,12 @@ def check_cet_pick_losses(vector: Vector, tmp_path: Path) -> None:
         else:
             match = re.fullmatch(r"contrast_temp([\d.]+)_tau([\d.]+)_(sup|unsup)", name)
             assert match, f"unknown loss {name}"
-            settings = ContrastSettings(
-                temperature=float(match[1]), prior=float(match[2]), positive_above=0.5
+            config = CetPickConfig(
+                particle_diameter_angstrom=100, temperature=float(match[1]), prior=float(match[2])
             )
             features = torch.nn.functional.normalize(arrays["features"], dim=-1)
             with mock.patch("cryoseg.methods.cet_pick.losses.ROWS", 257):  # several blocks
-                parts = published_contrast(features, arrays["labels"], arrays["probabilities"], settings)
+                parts = published_contrast(features, arrays["labels"], arrays["probabilities"], config)
             found = parts[("sup", "unsup").index(match[3])]
         assert found.item() == pytest.approx(expected, rel=1e-4), name
 
@@ -306,7 +305,7 @@ def check_promise(vector: Vector, tmp_path: Path, variant: str = "") -> None:
     # Weights follow from the publication's names, which our importer reads.
     published = {name.removeprefix("sam."): shape for name, shape in ours.items()}
     state = seeded_state(published, vector.meta["seed"], {})
-    network.load_state_dict(import_promise(state), strict=True)
+    network.load_state_dict(remap_keys(state)[0], strict=True)
     side = network.geometry.image_size
     image = np.random.RandomState(vector.meta["seed"]).random_sample((1, 3, side, side)).astype(np.float32)
     assert "seeded_image((1, 3, 1024, 1024), seed) * 4 - 2" in vector.meta["image"]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+MODEL_FORMAT = 1
+_ENTRY = "cryoseg"
 _SHOWN = 3
 
 
@@ -124,12 +126,19 @@ def _damaged(path: Path) -> WeightsError:
 
 
 def load_strict(module: Module, state: dict[str, Tensor], source: Path | str) -> None:
-    """Copy tensors by parameter name into a module; all names and shapes must agree.
+    """Copy tensors by parameter name into a module, and convert them to the data type of the module.
 
-    Values are converted to the data type of the module. A `WeightsError` names the `source` of the tensors,
-    and those that are missing, unexpected or of another shape.
+    The names and shapes must agree as in `require_fit`.
     """
-    wanted = module.state_dict()
+    require_fit(module.state_dict(), state, source)
+    module.load_state_dict(state, strict=True)
+
+
+def require_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Path | str) -> None:
+    """Raise a `WeightsError` if two sets of tensors differ in names or shapes.
+
+    The message names the `source` of the tensors, and those that are missing, unexpected or of another shape.
+    """
     missing = [name for name in wanted if name not in state]
     unexpected = [name for name in state if name not in wanted]
     reshaped = [
@@ -147,14 +156,6 @@ def load_strict(module: Module, state: dict[str, Tensor], source: Path | str) ->
             f"{source}: does not fit the model: of {len(wanted)} tensors {'; '.join(problems)}. "
             "Give the weights that belong to this model, or the config that they were trained with."
         )
-    module.load_state_dict(state, strict=True)
-
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-MODEL_FORMAT = 1
-_ENTRY = "cryoseg"
 
 
 def write_model_file(

@@ -274,6 +274,16 @@ def require(name: str, *, checkpoints_dir: Path | None = None) -> Path:
     raise WeightsError(f"{entry.file_name}: weights {entry.name} not found in {looked}; {fix}.")
 
 
+def find_weights(name_or_path: str | Path, *, checkpoints_dir: Path | None = None) -> Path:
+    """Return a file of weights, given by its path or by the name of known weights."""
+    path = expand_home(name_or_path)
+    if is_file(path):
+        return path
+    if canonical_name(str(name_or_path)) is None:
+        raise WeightsError(f"{name_or_path}: is neither a file nor the name of known weights.")
+    return require(str(name_or_path), checkpoints_dir=checkpoints_dir)
+
+
 def lookup(name: str) -> Weights:
     """Return the entry of a name in any accepted spelling; raise a `WeightsError` if it is unknown."""
     key = canonical_name(name)

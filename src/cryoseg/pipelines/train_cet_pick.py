@@ -16,7 +16,7 @@ from cryoseg.config.invocation import recorded_options
 from cryoseg.config.pick import TomogramPickConfig
 from cryoseg.core.grids.resample import rescale_points
 from cryoseg.core.grids.working_grid import points_thin_first, thin_first, triple_thin_first
-from cryoseg.core.picking.detection import match_points
+from cryoseg.core.metrics.matching import assign, find_neighbors
 from cryoseg.errors import InputError, OutputError
 from cryoseg.events import Note, OnEvent, Warn, ignore, warn_of
 from cryoseg.io.images.pixel_size import with_pixel_size
@@ -267,7 +267,7 @@ def train_files(
     }
     # The thin axis was moved first for the training; the model is for files with their own axis order.
     settings = replace(trained.detector.settings, thickness_axis=given.thickness_axis)
-    digest = save_detector(model, trained.weights, settings, model_card)
+    digest = save_detector(model, trained.detector.network.state_dict(), settings, model_card)
     if output.pictures:
         for item in items:
             _draw(item, trained.detector, folder / f"{stems[item.tomogram.source]}_picks.png", on_event)
@@ -304,5 +304,5 @@ def _draw(item: LabeledTomogram, detector: Detector, path: Path, on_event: OnEve
     write_png(path, picture, overwrite=True)
     if not len(item.labels):
         return None
-    partner = match_points(result.picks.centers * size, item.labels * size, radius=LABEL_RADIUS * diameter)
-    return float((partner >= 0).sum() / len(item.labels))
+    near = find_neighbors(result.picks.centers * size, item.labels * size, radius_px=LABEL_RADIUS * diameter)
+    return float((assign(near) >= 0).sum() / len(item.labels))

@@ -313,10 +313,10 @@ class TestSams:
         self, train: Call, stand_in: Callable[..., Call], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         from cryoseg.methods.particles.files import load_base
-        from cryoseg.methods.particles.train import find_base
+        from cryoseg.methods.weights import find_weights
 
         # A base without a recipe is taken for a published SAM.
-        geometry = load_base(find_base("particle-tiny", None))[0]
+        geometry = load_base(find_weights("particle-tiny"))[0]
         stand_in("methods.particles.files.load_base", (geometry, None, {}))
         succeed(f"train head-prompt mine -o {tmp_path} --base particle-tiny --whole-image -q")
         sample = train.given[0].sample

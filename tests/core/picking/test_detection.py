@@ -9,7 +9,6 @@ from cryoseg.core.picking.detection import (
     by_mask,
     clear_of_borders,
     local_maxima,
-    match_points,
     refine_centers,
     suppress_nonmaxima,
 )
@@ -66,13 +65,6 @@ def test_suppression_keeps_the_best_and_points_at_exactly_the_distance() -> None
 def test_a_suppressed_point_suppresses_nobody() -> None:
     centers = np.array([[0.0], [2.0], [4.0]])
     assert suppress_nonmaxima(centers, np.array([3.0, 2.0, 1.0]), min_distance=3).tolist() == [0, 2]
-
-
-def test_matching_is_one_to_one_in_order_of_score() -> None:
-    truth = np.array([[0.0, 0], [10, 0]])
-    found = np.array([[1.0, 0], [0.1, 0], [13, 0]])
-    assert match_points(found, truth, radius=4).tolist() == [0, -1, 1]
-    assert match_points(found, np.empty((0, 2)), radius=4).tolist() == [-1, -1, -1]
 
 
 SIZE = (10.0, 10.0, 10.0)

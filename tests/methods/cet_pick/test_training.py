@@ -58,25 +58,25 @@ def test_flips_move_target_and_crop_together(seed: int) -> None:
         config=config,
     )
     for step in range(8):
-        batch = sampler.batch(step)
-        at = np.array(np.unravel_index(batch.crops[0].argmax(), batch.crops[0].shape))
-        hard = np.argwhere(batch.targets[0] == 1) * [1, 2, 2]
+        crops, targets = sampler.batch(step)
+        at = np.array(np.unravel_index(crops[0].argmax(), crops[0].shape))
+        hard = np.argwhere(targets[0] == 1) * [1, 2, 2]
         assert np.abs(hard.mean(0) - at).max() <= 0.5
 
 
 def test_same_step_gives_the_same_crops_and_another_step_others() -> None:
     config = CetPickConfig(**TINY)
     first, second = (CropSampler(volumes=[volume([[6, 20, 30]])], config=config) for _ in range(2))
-    np.testing.assert_array_equal(first.batch(7).crops, second.batch(7).crops)
-    assert not np.array_equal(first.batch(7).crops, first.batch(8).crops)
+    np.testing.assert_array_equal(first.batch(7)[0], second.batch(7)[0])
+    assert not np.array_equal(first.batch(7)[0], first.batch(8)[0])
 
 
 def test_volume_smaller_than_a_crop_is_extended_and_not_learned_from_there() -> None:
     config = CetPickConfig(**{**TINY, "crop": (6, 64, 64), "background_fraction": 0.0})
     sampler = CropSampler(volumes=[volume([[1, 10, 10]], shape=(3, 20, 21))], config=config)
-    batch = sampler.batch(0)
-    assert batch.crops.shape == (1, 6, 64, 64)
-    learned = batch.targets[0] > -1.5
+    crops, targets = sampler.batch(0)
+    assert crops.shape == (1, 6, 64, 64)
+    learned = targets[0] > -1.5
     assert learned.any()
     assert learned.mean() < 0.2
 
@@ -94,7 +94,7 @@ def test_known_empty_places_and_places_not_to_look() -> None:
         ],
         config=config,
     )
-    values = sampler.batch(0).targets
+    _, values = sampler.batch(0)
     assert {-2.0, -1.0, 0.0, 1.0} <= set(np.unique(values))
 
 
@@ -131,13 +131,13 @@ def test_corrected_contrast_teaches_where_the_published_one_does_not() -> None:
     features = torch.nn.functional.normalize(torch.randn(2, 200, 8, generator=generator), dim=-1)
     labels = torch.where(torch.arange(200) < 10, 1.0, -1.0)
     p = torch.full((2, 200), 0.5)
-    kind = losses.ContrastSettings(temperature=0.07, prior=0.1, positive_above=0.5)
-    published, _ = losses.published_contrast(features, labels, p, kind)
-    corrected, _ = losses.sampled_contrast(features, labels, p, kind, samples=1000, generator=generator)
+    config = CetPickConfig(particle_diameter_angstrom=100, prior=0.1)
+    published, _ = losses.published_contrast(features, labels, p, config)
+    corrected, _ = losses.sampled_contrast(features, labels, p, config, generator)
     assert corrected > 10 * published
     aligned = features.clone()
     aligned[:, :10] = torch.nn.functional.normalize(torch.ones(8), dim=0)
-    better, _ = losses.sampled_contrast(aligned, labels, p, kind, samples=1000, generator=generator)
+    better, _ = losses.sampled_contrast(aligned, labels, p, config, generator)
     assert better < corrected
 
 

@@ -160,12 +160,10 @@ def _train(
     from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
     from cryoseg.methods.membranes import TrainingPairs, logits_folder
     from cryoseg.methods.training.loop import BEST
-    from cryoseg.methods.weights import canonical_name, require
+    from cryoseg.methods.weights import find_weights
 
     with run.runtime(verbosity) as runtime:
-        start = run.start
-        if start is not None and not start.exists() and (known := canonical_name(str(start))) is not None:
-            start = require(known)
+        start = None if run.start is None else find_weights(run.start)
         training, held_out = run.pairs(data, seed=config.loop.seed)
         pairs = TrainingPairs(training=training, held_out=held_out, polarity=run.polarity)
         if stage1 is not None:

@@ -181,9 +181,9 @@ def _train(method: PromptMethod) -> Callable[..., None]:
         run: AdaptOptions,
     ) -> None:
         from cryoseg.methods.particles.files import load_base
-        from cryoseg.methods.particles.train import find_base
+        from cryoseg.methods.weights import find_weights
 
-        place = find_base(base, run.checkpoints_dir)
+        place = find_weights(base, checkpoints_dir=run.checkpoints_dir)
         geometry, recipe, _ = load_base(place)
         adapted = prompt.over(PromptConfig.faithful(method) if faithful else PromptConfig(method=method))
         if blocks is not None:
@@ -316,9 +316,9 @@ def promise(
         loop=loop.over(config.loop),
         sample=sample.over(config.sample),
     )
-    from cryoseg.methods.particles.train import find_base
+    from cryoseg.methods.weights import find_weights
 
-    place = find_base(base, run.checkpoints_dir)
+    place = find_weights(base, checkpoints_dir=run.checkpoints_dir)
     if promised.prompter is Prompter.GT:
         echo("--prompter gt: its metrics are an upper bound; it cannot pick.", err=True)
     if not lists:

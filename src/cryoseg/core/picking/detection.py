@@ -122,26 +122,6 @@ def suppress_nonmaxima(centers: Points, scores: FloatArray, *, min_distance: flo
     return np.asarray(kept, dtype=np.int64)
 
 
-def match_points(found: Points, truth: Points, *, radius: float) -> NDArray[np.int64]:
-    """Match points one to one: in the given order, each takes the nearest free true point.
-
-    The result has the (n,) index of the one of (m, d) true points for each of (n, d) points, best first; -1
-    without a match. `radius` is the largest distance of a match in the unit of the points.
-    """
-    partner = np.full(len(found), -1, dtype=np.int64)
-    if not len(truth):
-        return partner
-    tree = cKDTree(truth)
-    taken = np.zeros(len(truth), dtype=bool)
-    for number, point in enumerate(found):
-        near = [index for index in tree.query_ball_point(point, radius) if not taken[index]]
-        if near:
-            distances = np.linalg.norm(truth[near] - point, axis=1)
-            partner[number] = near[int(np.argmin(distances))]
-            taken[partner[number]] = True
-    return partner
-
-
 def clear_of_borders(
     centers: Points, shape: tuple[int, ...], *, border_voxels: tuple[float, ...]
 ) -> NDArray[np.bool_]:

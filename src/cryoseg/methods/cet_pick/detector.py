@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from cryoseg.config.cet_pick import Arch, CetPickConfig, Specimen, ZPool
@@ -110,13 +111,13 @@ class ScoreMap:
     voxel_size: tuple[float, float, float]
 
     @property
-    def cell_voxels(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def cell_voxels(self) -> NDArray[np.float64]:
         """Number of tomogram voxels per cell, (z, y, x)."""
-        return self.grid.scale * np.array([1.0, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE])
+        return self.grid.scale * cet_pick.STRIDES
 
     def candidates(
         self, *, diameter_angstrom: float, min_distance_angstrom: float, ridge: bool = False
-    ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], FloatArray]:
+    ) -> tuple[NDArray[np.float64], FloatArray]:
         """Find all peaks, of which no two are closer than `min_distance_angstrom`.
 
         Parameters
@@ -145,19 +146,16 @@ class ScoreMap:
         reach = CENTER_REACH * diameter_angstrom / cell
         probabilities = (1 / (1 + np.exp(-self.logits))).astype(np.float32)
         centers = refine_centers(probabilities, peaks, reach=(reach[0], reach[1], reach[2]))
-        centers = self.grid.to_source(centers * np.array([1, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE]))
+        centers = self.grid.to_source(centers * cet_pick.STRIDES)
         logits = self.logits[tuple(peaks.T)]
         kept = suppress_nonmaxima(
             centers * np.asarray(self.voxel_size), logits, min_distance=min_distance_angstrom
         )
         return centers[kept], logits[kept]
 
-    def near(
-        self, points: np.ndarray[Any, np.dtype[np.float64]], *, radius_angstrom: float
-    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def near(self, points: NDArray[np.float64], *, radius_angstrom: float) -> NDArray[np.float64]:
         """Return the highest logit, (n,), in a box around each of (n, 3) points in tomogram voxels."""
-        stride = np.array([1, cet_pick.XY_STRIDE, cet_pick.XY_STRIDE])
-        cells = self.grid.to_working(points) / stride
+        cells = self.grid.to_working(points) / cet_pick.STRIDES
         half = radius_angstrom / (self.cell_voxels * self.voxel_size)
         size = np.asarray(self.logits.shape)
         found = np.empty(len(points))
@@ -216,16 +214,10 @@ def save_detector(
     path: Path, weights: Mapping[str, torch.Tensor], settings: DetectorSettings, card: Mapping[str, Any]
 ) -> str:
     """Write a packaged model with a `card` about its training, and return its SHA-256."""
+    config = ("arch", "specimen", "particle_diameter_angstrom", "z_compression", "z_pool", "thickness_axis")
     metadata = {
         "method": METHOD,
-        "config": {
-            "arch": settings.arch.value,
-            "specimen": settings.specimen.value,
-            "particle_diameter_angstrom": settings.particle_diameter_angstrom,
-            "z_compression": settings.z_compression,
-            "z_pool": settings.z_pool.value,
-            "thickness_axis": settings.thickness_axis.value,
-        },
+        "config": {name: getattr(settings, name) for name in config},
         "preprocessing": {"normalize": "robust", "voxel_size": list(settings.voxel_size)},
         "score_threshold": settings.score_threshold,
         "score_calibration": {"slope": settings.score_slope, "intercept": settings.score_intercept},
@@ -260,5 +252,5 @@ def load_detector(path: Path, device: torch.device) -> Detector:
     """Load a packaged detector, whose tensors must fit its architecture."""
     settings = read_settings(path)
     network = cet_pick.build(settings.arch)
-    load_strict(network, cet_pick.remap_keys(read_model_tensors(path)), path)
+    load_strict(network, read_model_tensors(path), path)
     return Detector(network=network.to(device).eval(), settings=settings, device=device)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -88,36 +87,14 @@ def focal_risk(p: Tensor, target: Tensor) -> Tensor:
     return (hit[positive].sum() + miss[~positive].sum()) / positive.sum().clamp(min=1)
 
 
-def consistency(p_first: Tensor, p_second: Tensor) -> Tensor:
-    """Return the mean squared difference of the probabilities of two views of the same voxels, any shape."""
-    return functional.mse_loss(p_first, p_second)
-
-
 def _debiased(positive: Tensor, negative: Tensor, prior: float, floor: float) -> Tensor:
     """Return the loss of each anchor, with the expected positives removed from the negatives."""
     noise = ((negative - prior * positive) / (1 - prior)).clamp(min=floor)
     return -(positive / (positive + noise)).log()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContrastSettings:
-    """Constants of the contrastive term.
-
-    Attributes
-    ----------
-    temperature, prior
-        T and tau of the publication; tau is the fraction of unlabeled voxels that belong to particles.
-    positive_above
-        Target value above which a voxel is a positive.
-    """
-
-    temperature: float
-    prior: float
-    positive_above: float
-
-
 def published_contrast(
-    features: Tensor, labels: Tensor, p: Tensor, settings: ContrastSettings
+    features: Tensor, labels: Tensor, p: Tensor, config: CetPickConfig
 ) -> tuple[Tensor, Tensor]:
     """Return the debiased contrast as published, including the similarity of an anchor with itself.
 
@@ -129,18 +106,19 @@ def published_contrast(
         (2, n, channels) unit vectors of two views of the same n voxels.
     labels, p
         (n,) target values and (2, n) probabilities.
-    settings
-        Constants of the term.
+    config
+        Settings, of which the temperature T, the prior tau and the limit of positives are used.
     """
     both = features.reshape(-1, features.shape[-1])
     labels2 = labels.repeat(2)
     n = labels.numel()
-    if settings.positive_above >= 1:
+    limit = config.contrast_positive_above
+    if limit >= 1:
         positive, lower = labels2 == 1, labels2 < 1
     else:
-        positive, lower = labels2 > settings.positive_above, labels2 < settings.positive_above
+        positive, lower = labels2 > limit, labels2 < limit
     unlabeled = labels2 < 0
-    floor = math.exp(-1 / settings.temperature)
+    floor = math.exp(-1 / config.temperature)
     partner = torch.arange(2 * n, device=labels.device).roll(n)
     n_positive = positive.sum()
 
@@ -149,7 +127,7 @@ def published_contrast(
     b_parts: list[Tensor] = []
     for start in range(0, 2 * n, ROWS):
         index = torch.arange(start, min(start + ROWS, 2 * n), device=labels.device)
-        similarity = both[index] @ both.T / settings.temperature
+        similarity = both[index] @ both.T / config.temperature
         similarity = similarity - similarity.detach().amax(dim=1, keepdim=True)
         # The publication sets the diagonal to 0 after the shift, so that exp gives 1.
         diagonal = functional.one_hot(index, 2 * n).bool()
@@ -158,7 +136,7 @@ def published_contrast(
         if anchors.any():
             a = e[anchors][:, positive].sum(dim=1) / (n_positive - 1).clamp(min=1)
             b = e[anchors][:, lower].mean(dim=1)
-            supervised.append(_debiased(a, b, settings.prior, floor))
+            supervised.append(_debiased(a, b, config.prior, floor))
         free = unlabeled[index]
         if free.any():
             a = e[free, partner[index[free]]]
@@ -171,8 +149,8 @@ def published_contrast(
         return sup, zero
     a, b = torch.cat(a_parts), torch.cat(b_parts) / (2 * (n - n_positive / 2))
     q = p.reshape(-1)[unlabeled]
-    as_positive = _debiased(a, b, settings.prior, floor)
-    as_negative = _debiased(a, b, 1 - settings.prior, floor)
+    as_positive = _debiased(a, b, config.prior, floor)
+    as_negative = _debiased(a, b, 1 - config.prior, floor)
     return sup, _weighted_by_confidence(q, as_positive, as_negative)
 
 
@@ -191,31 +169,27 @@ def sampled_contrast(
     features: Tensor,
     labels: Tensor,
     p: Tensor,
-    settings: ContrastSettings,
-    *,
-    samples: int,
+    config: CetPickConfig,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Return the debiased contrast of a random sample, without the similarity of an anchor with itself.
 
     The publication includes this similarity, which is larger than all others and leaves the supervised part
     almost constant. Here it is left out, and the smallest noise term is exp(-2 / T), the minimum of the
-    exponential of a shifted similarity of unit vectors. The cost is `samples` squared instead of the number
-    of voxels squared.
+    exponential of a shifted similarity of unit vectors. The cost is the square of `config.contrast_samples`,
+    the largest number of anchors of each kind, instead of the square of the number of voxels.
 
     Parameters
     ----------
-    features, labels, p, settings
+    features, labels, p, config
         The same values, with the same shapes, as in `published_contrast`.
-    samples
-        Largest number of positive anchors, of unlabeled anchors and of columns.
     generator
         Random generator on the CPU.
     """
-    n = labels.numel()
+    n, samples, limit = labels.numel(), config.contrast_samples, config.contrast_positive_above
     both = features.reshape(-1, features.shape[-1])
     labels2 = labels.repeat(2)
-    floor = math.exp(-2 / settings.temperature)
+    floor = math.exp(-2 / config.temperature)
 
     def some(mask: Tensor) -> Tensor:
         index = mask.nonzero()[:, 0]
@@ -223,22 +197,22 @@ def sampled_contrast(
             return index
         return index[torch.randperm(index.numel(), generator=generator)[:samples].to(index.device)]
 
-    positives = some(labels2 > settings.positive_above if settings.positive_above < 1 else labels2 == 1)
-    lower = some((labels2 < min(settings.positive_above, 1)) & (labels2 >= -1))
+    positives = some(labels2 > limit if limit < 1 else labels2 == 1)
+    lower = some((labels2 < min(limit, 1)) & (labels2 >= -1))
     zero = features.sum() * 0
     supervised = unsupervised = zero
     if positives.numel() > 1 and lower.numel():
-        own = both[positives] @ both[positives].T / settings.temperature
-        other = both[positives] @ both[lower].T / settings.temperature
+        own = both[positives] @ both[positives].T / config.temperature
+        other = both[positives] @ both[lower].T / config.temperature
         own = own.masked_fill(torch.eye(len(positives), dtype=torch.bool, device=own.device), -math.inf)
         top = torch.maximum(own.detach().amax(1), other.detach().amax(1))[:, None]
         a = (own - top).exp().sum(1) / (len(positives) - 1)
-        supervised = _debiased(a.clamp(min=floor), (other - top).exp().mean(1), settings.prior, floor).mean()
+        supervised = _debiased(a.clamp(min=floor), (other - top).exp().mean(1), config.prior, floor).mean()
     anchors = some(labels2 == -1)
     if anchors.numel() and lower.numel():
         partner = (anchors + n) % (2 * n)
-        pair = (both[anchors] * both[partner]).sum(1) / settings.temperature
-        other = both[anchors] @ both[lower].T / settings.temperature
+        pair = (both[anchors] * both[partner]).sum(1) / config.temperature
+        other = both[anchors] @ both[lower].T / config.temperature
         excluded = (lower[None] == anchors[:, None]) | (lower[None] == partner[:, None])
         other = other.masked_fill(excluded, -math.inf)
         top = torch.maximum(pair.detach(), other.detach().amax(1))
@@ -246,8 +220,8 @@ def sampled_contrast(
         q = p.reshape(-1)[anchors]
         unsupervised = _weighted_by_confidence(
             q,
-            _debiased(a.clamp(min=floor), b, settings.prior, floor),
-            _debiased(a.clamp(min=floor), b, 1 - settings.prior, floor),
+            _debiased(a.clamp(min=floor), b, config.prior, floor),
+            _debiased(a.clamp(min=floor), b, 1 - config.prior, floor),
         )
     return supervised, unsupervised
 
@@ -274,9 +248,7 @@ def loss_of_crops(
     """Return the function from the number of a step to its loss and the terms of this weighted sum."""
 
     def loss(step: int) -> dict[str, Tensor]:
-        batch = sampler.batch(step)
-        crops = torch.from_numpy(batch.crops).to(device)
-        target = torch.from_numpy(batch.targets).to(device)
+        crops, target = (torch.from_numpy(values).to(device) for values in sampler.batch(step))
         # The second view and the contrastive samples use this generator in this order.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         risk, contrast, difference = _terms(network, crops, target, config, generator)
@@ -305,21 +277,16 @@ def _terms(
     other_logits, other_features = network(_flip_onto_cells(crops, axis))
     flipped_p = probabilities(_flip_cells(other_logits[:, 0], axis))
     flipped_features = _flip_cells(other_features.transpose(1, 2).transpose(2, 3).transpose(3, 4), axis)
-    difference = consistency(p, flipped_p)
+    difference = functional.mse_loss(p, flipped_p)
     if config.contrast is Contrast.OFF:
         return risk, zero, difference
     first = features.permute(0, 2, 3, 4, 1)
     both = torch.stack([first.flatten(0, 3), flipped_features.flatten(0, 3)])
     both_p = torch.stack([p.flatten(), flipped_p.flatten()])
-    settings = ContrastSettings(
-        temperature=config.temperature, prior=config.prior, positive_above=config.contrast_positive_above
-    )
     if config.contrast is Contrast.PUBLISHED:
-        supervised, unsupervised = published_contrast(both, target.flatten(), both_p, settings)
+        supervised, unsupervised = published_contrast(both, target.flatten(), both_p, config)
     else:
-        supervised, unsupervised = sampled_contrast(
-            both, target.flatten(), both_p, settings, samples=config.contrast_samples, generator=generator
-        )
+        supervised, unsupervised = sampled_contrast(both, target.flatten(), both_p, config, generator)
     return risk, supervised + config.contrast_unsupervised_weight * unsupervised, difference
 
 

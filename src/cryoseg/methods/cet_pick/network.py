@@ -21,6 +21,7 @@ STEM_CHANNELS = 16
 START_FILTERS = 32
 HEAD_CHANNELS = 32
 XY_STRIDE = 2
+STRIDES = (1, XY_STRIDE, XY_STRIDE)  # voxels per cell of the heat map, (z, y, x)
 Z_HALO = 3  # the heads have three kernels of size 3 along z
 HEAD_INIT_STD = 0.001
 HEAT_MAP_INIT_GAIN = 0.3
@@ -147,11 +148,6 @@ def initialize_heads(network: nn.Module) -> None:
             if name == "hm":
                 with torch.no_grad():
                     module.weight.mul_(HEAT_MAP_INIT_GAIN)
-
-
-def remap_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a published state dict without the prefix of a data-parallel wrapper."""
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 INITIAL_PROBABILITY_BIAS = -2.19  # sigmoid(-2.19) = 0.1, as in CornerNet

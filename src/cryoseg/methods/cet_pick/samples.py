@@ -19,7 +19,7 @@ from cryoseg.core.grids.working_grid import WorkingVolume, normalize_volume
 from cryoseg.errors import InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import DetectorSettings
-from cryoseg.methods.cet_pick.network import XY_STRIDE
+from cryoseg.methods.cet_pick.network import STRIDES, XY_STRIDE
 from cryoseg.types import BoolArray, FloatArray, Tomogram
 
 UNLABELED = -1.0
@@ -55,17 +55,6 @@ class LabeledVolume:
     mask: BoolArray | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class CropBatch:
-    """Crops (batch, z, y, x) and targets (batch, z, y / 2, x / 2) of one step.
-
-    Targets are 1 positive, (0, 1) near a positive, 0 empty, -1 unlabeled, -2 ignored.
-    """
-
-    crops: FloatArray
-    targets: FloatArray
-
-
 def gaussian_target(
     labels: NDArray[np.float64], shape: tuple[int, int, int], *, diameter: NDArray[np.float64], sigma: float
 ) -> FloatArray:
@@ -83,8 +72,7 @@ def gaussian_target(
         (z, y, x) diameter of a particle in voxels, and standard deviation as a fraction of it.
     """
     target = np.zeros(shape, np.float32)
-    steps = (1, XY_STRIDE, XY_STRIDE)
-    axes = [np.arange(n) * step for n, step in zip(shape, steps, strict=True)]
+    axes = [np.arange(n) * step for n, step in zip(shape, STRIDES, strict=True)]
     for label in labels:
         z, y, x = (
             ((axis - position) / (extent * sigma)) ** 2 / 2
@@ -127,12 +115,16 @@ class CropSampler:
         owners = np.repeat(np.arange(len(padded)), [len(volume.labels) for volume in padded])
         object.__setattr__(self, "_owners", owners)
 
-    def batch(self, step: int) -> CropBatch:
-        """Draw the crops of one step, of which the first contains a label."""
+    def batch(self, step: int) -> tuple[FloatArray, FloatArray]:
+        """Draw the crops (batch, z, y, x) of one step and their targets (batch, z, y / 2, x / 2).
+
+        The first crop contains a label. Targets are 1 positive, (0, 1) near a positive, 0 empty, -1 unlabeled
+        and -2 ignored.
+        """
         rng = np.random.default_rng([self.config.seed, step])
         pairs = [self._sample(rng, centered=not number) for number in range(self.config.batch)]
         crops, targets = zip(*pairs, strict=True)
-        return CropBatch(crops=np.stack(crops), targets=np.stack(targets))
+        return np.stack(crops), np.stack(targets)
 
     def _sample(self, rng: np.random.Generator, *, centered: bool) -> tuple[FloatArray, FloatArray]:
         size = np.asarray(self.config.crop)
@@ -184,8 +176,7 @@ class CropSampler:
         nothing = target == 0
         target[target >= self.config.hard_positive_above] = 1.0
         # A label between cells can leave every cell below the limit; its nearest cell is always positive.
-        steps = np.array([1, XY_STRIDE, XY_STRIDE])
-        nearest = np.round(labels / steps).astype(int)
+        nearest = np.round(labels / STRIDES).astype(int)
         inside = ((nearest >= 0) & (nearest < shape)).all(axis=1)
         target[tuple(nearest[inside].T)] = 1.0
         target[nothing & (target == 0)] = UNLABELED
@@ -246,13 +237,9 @@ def _nearest_within(
     for point in points:
         low = np.maximum(np.floor(point - reach).astype(int), 0)
         high = np.minimum(np.ceil(point + reach).astype(int) + 1, shape)
-        z, y, x = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        ball = (
-            ((z - point[0]) / reach[0]) ** 2
-            + ((y - point[1]) / reach[1]) ** 2
-            + ((x - point[2]) / reach[2]) ** 2
-        )
-        near[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] |= ball <= 1
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        z, y, x = (((axis - p) / r) ** 2 for axis, p, r in zip(np.ogrid[box], point, reach, strict=True))
+        near[box] |= z + y + x <= 1
     return near
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from torch import Tensor, nn
+from torch import nn
 
 from cryoseg.config.cet_pick import CetPickConfig, Specimen
 from cryoseg.core.picking.calibration import Calibration, analyze_peaks
@@ -45,8 +45,6 @@ class TrainedDetector:
     ----------
     detector
         Detector with its threshold.
-    weights
-        Weights of the detector on the CPU.
     checks
         Results of `examine` at every check, with its `step`.
     selected_step
@@ -56,7 +54,6 @@ class TrainedDetector:
     """
 
     detector: Detector
-    weights: dict[str, Tensor]
     checks: list[dict[str, float]]
     selected_step: int
     held_out: int
@@ -211,7 +208,6 @@ def train_detector(
     settings = _calibrated(settings, selected)
     return TrainedDetector(
         detector=Detector(network=network.eval(), settings=settings, device=device),
-        weights=weights,
         checks=checks,
         selected_step=selected_step,
         held_out=held_out,

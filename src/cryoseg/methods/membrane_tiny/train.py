@@ -34,7 +34,7 @@ from cryoseg.methods.membrane_tiny.network import (
     propagate,
 )
 from cryoseg.methods.membranes import Pair, TrainingPairs, logits_folder, write_stage1_logits
-from cryoseg.methods.model_file import load_strict, read_model_metadata, read_model_tensors, write_model_file
+from cryoseg.methods.model_file import load_state_dict, load_strict, read_model_tensors, write_model_file
 from cryoseg.methods.sam.fine_sam2 import FineSam2
 from cryoseg.methods.sam.sam2_volume import REPLAYED
 from cryoseg.methods.training.ahead import ahead
@@ -42,7 +42,7 @@ from cryoseg.methods.training.learner import Learner, best_threshold, dice_by_th
 from cryoseg.methods.training.loop import BEST, RUN_CONFIG
 from cryoseg.methods.training.processes import ALONE, Processes
 from cryoseg.methods.training.run import CPU, Runtime, TrainingRun
-from cryoseg.methods.weights import canonical_name, require
+from cryoseg.methods.weights import find_weights
 
 IDENTITY = IntensityMap(center=0.0, spread=1.0)  # training volumes are normalized when they are read
 STEM = "image_encoder.stem.to_full.0.weight"
@@ -236,20 +236,12 @@ def _digest(weights: Mapping[str, Tensor]) -> str:
 
 def load_start(path: Path, stage: int) -> dict[str, Tensor]:
     """Read the weights of one stage from a packaged model, by file or name, or from a run's `best.pt`."""
-    if not path.exists():
-        known = canonical_name(str(path))
-        if known is None:
-            raise WeightsError(
-                f"{path}: not found; --start takes a model file, a run's {BEST} or membrane-tiny."
-            )
-        path = require(known)
+    path = find_weights(path)
     if path.suffix == ".safetensors":
-        read_model_metadata(path)
         return {name: value.float() for name, value in read_model_tensors(path, f"stage{stage}.").items()}
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or "model" not in state or STEM not in state["model"]:
+    weights = load_state_dict(path)
+    if STEM not in weights:
         raise WeightsError(f"{path}: is neither a packaged membrane model nor the {BEST} of its training.")
-    weights: dict[str, Tensor] = state["model"]
     return weights
 
 
@@ -335,7 +327,7 @@ def package(
     tensors = {
         f"stage{config.stage}.{name}": value
         for config, run in zip(configs, runs, strict=True)
-        for name, value in torch.load(run / BEST, map_location="cpu", weights_only=True)["model"].items()
+        for name, value in load_state_dict(run / BEST).items()
     }
     recipe = MembraneRecipe(window=configs[1].clip.length, logit_threshold=threshold)
     metadata = {

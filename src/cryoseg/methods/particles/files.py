@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cryoseg.config.prompt_sam import InputScale, PromptConfig, PromptMethod
@@ -27,6 +26,7 @@ from cryoseg.methods.model_file import (
     load_strict,
     read_model_metadata,
     read_model_tensors,
+    require_fit,
     write_model_file,
 )
 from cryoseg.methods.promise.network import PromiseSam
@@ -199,7 +199,7 @@ def read_particle_file(
         restore(SamGeometry, metadata["geometry"], source=f"{path}: geometry"),
         restore(PromptConfig, metadata["prompt"], source=f"{path}: prompt"),
     )
-    trained = {name for name in network.state_dict() if network.is_trained(name)}
+    trained = {name: value for name, value in network.state_dict().items() if network.is_trained(name)}
     state = read_model_tensors(path) if trained or metadata["base"] is None else {}
     hashes = {path.name: file_digests(path)["sha256"]}
     if metadata["base"] is not None:
@@ -212,8 +212,7 @@ def read_particle_file(
                 f"(SHA-256 {found[:12]} instead of {wanted.sha256[:12]}); give that one."
             )
         hashes[place.name] = found
-        if set(state) != trained:
-            load_strict(_Subset(network, trained), state, path)
+        require_fit(trained, state, path)
         state = {**base_state(place), **state}
     load_strict(network, state, path)
     return Loaded(
@@ -222,17 +221,6 @@ def read_particle_file(
         hashes=hashes,
         card=metadata.get("card", {}),
     )
-
-
-class _Subset(torch.nn.Module):
-    """Part of the tensors of a network, which `load_strict` compares with those of a file."""
-
-    def __init__(self, network: PromptSam, names: set[str]) -> None:
-        super().__init__()
-        self._kept = {name: value for name, value in network.state_dict().items() if name in names}
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        return self._kept
 
 
 def _find_base(wanted: BaseModel, path: Path, checkpoints_dir: Path | None) -> Path:
@@ -275,17 +263,17 @@ def base_state(path: Path) -> dict[str, Tensor]:
 
 def load_base(path: Path) -> tuple[SamGeometry, ParticleRecipe | None, dict[str, Tensor]]:
     """Read geometry, recipe (None for published files) and tensors of a SAM to adapt."""
-    if is_model_file(path):
-        metadata = read_model_metadata(path)
-        if metadata["method"] != METHOD or metadata["base"] is not None:
-            raise WeightsError(f"{path}: is an adapted SAM or no SAM; give the SAM that was adapted.")
-        return (
-            restore(SamGeometry, metadata["geometry"], source=f"{path}: geometry"),
-            restore(ParticleRecipe, metadata["recipe"], source=f"{path}: recipe"),
-            base_state(path),
-        )
-    state = load_state_dict(path)
-    return geometry_of_state(state, path), None, {f"sam.{name}": value for name, value in state.items()}
+    if not is_model_file(path):
+        state = base_state(path)
+        return geometry_of_state(state, path), None, state
+    metadata = read_model_metadata(path)
+    if metadata["method"] != METHOD or metadata["base"] is not None:
+        raise WeightsError(f"{path}: is an adapted SAM or no SAM; give the SAM that was adapted.")
+    return (
+        restore(SamGeometry, metadata["geometry"], source=f"{path}: geometry"),
+        restore(ParticleRecipe, metadata["recipe"], source=f"{path}: recipe"),
+        base_state(path),
+    )
 
 
 def adapt(path: Path, config: PromptConfig) -> tuple[PromptSam, ParticleRecipe, BaseModel]:

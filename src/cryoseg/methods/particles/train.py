@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import InputError, WeightsError
-from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.methods.model_file import is_model_file, load_strict
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
 from cryoseg.methods.particles.files import ParticleRecipe, base_state
@@ -30,7 +29,6 @@ from cryoseg.methods.particles.trained import (
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import TINY
 from cryoseg.methods.training.run import Runtime, TrainingRun
-from cryoseg.methods.weights import canonical_name, require
 
 VALIDATION_SHARE = 0.2
 ANY_SCALE_ZOOM = 1.4  # A training with at least this zoom makes a model that may choose its scale.
@@ -100,16 +98,6 @@ def split_micrographs(
             "give more, or name others with --validation."
         )
     return training, held_out
-
-
-def find_base(name_or_path: str, checkpoints_dir: Path | None = None) -> Path:
-    """Find the file of a SAM by name (`particle-tiny`, `sam_vit_b`) or path."""
-    path = expand_home(name_or_path)
-    if is_file(path):
-        return path
-    if canonical_name(name_or_path) is None:
-        raise WeightsError(f"{name_or_path}: is neither a file nor the name of known weights.")
-    return require(name_or_path, checkpoints_dir=checkpoints_dir)
 
 
 def load_all(

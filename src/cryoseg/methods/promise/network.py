@@ -7,16 +7,13 @@ ProMISe/utilities/Networks/modeling/sam.py@ce0cfdb. The paper's incremental patt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoseg.config.prompt_sam import ApmKind, FreezeType, PromiseConfig, PromptConfig, Prompter
-from cryoseg.errors import WeightsError
+from cryoseg.config.prompt_sam import ApmKind, FreezeType, PromptConfig, Prompter
 from cryoseg.methods.promise.points import LEVELS, FeatureFusion, PointQueries, PointResNet
 from cryoseg.methods.prompt_sam.network import PromptSam
 from cryoseg.methods.sam.geometry import SamGeometry
@@ -26,7 +23,6 @@ SHIFT_WIDTH = 1024  # width of the hidden layer for an embedding of 256 channels
 FOREGROUND, BACKGROUND = 1, 0
 RESNET_SHRINKS = 16  # the stride of the prompter's last layer in tokens of the encoder
 PARTS = ("apm_", "ips_", "sam.")  # prefixes of parameters whose gradients are clipped together
-UNUSED_HEAD = "apm_resnet.fc2."  # part of published checkpoints whose output is never used
 
 
 class MaskTokenShift(nn.Module):
@@ -253,34 +249,3 @@ def points_from_mask(
     labels = labels[rng.permutation(count)]
     places = np.stack([pools[int(kind)][rng.integers(len(pools[int(kind)]))] for kind in labels])
     return places[:, ::-1].astype(np.float32), labels
-
-
-def config_of_promise(state: Mapping[str, Tensor]) -> PromiseConfig | None:
-    """Recognize the settings of a published checkpoint with names by `import_names`; None if it is another.
-
-    Published networks use the first of SAM's masks; those without a prompter need points from the truth. A
-    `WeightsError` is raised for the older prompter, whose tensors are not documented.
-    """
-    if any(name.startswith("apm_cross") for name in state):
-        raise WeightsError(
-            "contains ProMISe's older cross-attention prompter, whose tensors are not documented; use a "
-            "checkpoint with the ResNet prompter, or train with --apm cross."
-        )
-    shifts = any(name.startswith("ips_ffn.") for name in state)
-    if "apm_resnet.fc.weight" in state:
-        points = len(state["apm_resnet.fc.weight"]) // 2
-        return PromiseConfig(ips=shifts, points=points, zero_start=False, best_mask=False)
-    return PromiseConfig(prompter=Prompter.GT, zero_start=False, best_mask=False) if shifts else None
-
-
-def import_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a published checkpoint to those of `PromiseSam`; drop the unused head."""
-    ours = {}
-    for name, value in state.items():
-        if name.startswith(UNUSED_HEAD):
-            continue
-        if name.startswith("ffn."):
-            name = f"ips_{name}"
-        inside = name.startswith(("image_encoder.", "prompt_encoder.", "mask_decoder."))
-        ours[f"sam.{name}" if inside else name] = value
-    return ours

@@ -259,9 +259,9 @@ def build_sam(geometry: SamGeometry) -> Sam:
 
 
 def geometry_of_state(state: Mapping[str, Tensor], source: object) -> SamGeometry:
-    """Recognize the published geometry of a SAM state dict; raise a `WeightsError` for another."""
+    """Recognize a published geometry by tensors with the names of `PromptSam`, or raise a `WeightsError`."""
     key = "image_encoder.patch_embed.proj.weight"
-    width = state[key].shape[0] if key in state else None
+    width = state[f"sam.{key}"].shape[0] if f"sam.{key}" in state else None
     for geometry in PUBLISHED.values():
         if geometry.embed_dim == width:
             return geometry
