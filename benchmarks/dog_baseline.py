@@ -24,7 +24,8 @@ from scipy import ndimage
 
 from cryoseg.config.pick import PickFormat
 from cryoseg.core.grids.resample import linear_weights
-from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, evaluate_picks
+from cryoseg.core.metrics.overlap import Counts
+from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
 from cryoseg.core.picking.detection import local_maxima, suppress_nonmaxima
 from cryoseg.core.picking.micrograph_picks import draw_discs
 from cryoseg.io.images.micrographs import read_micrograph
@@ -61,14 +62,14 @@ def picked(peaks: np.ndarray, heights: np.ndarray, apart: float) -> tuple[np.nda
     return (peaks[kept] + 0.5) * STEP - 0.5, heights[kept]
 
 
-def counts_at(scores: list, threshold: float) -> PickCounts:
+def counts_at(scores: list, threshold: float) -> Counts:
     """Counts of several images at one threshold, from their curves."""
     tp = fp = fn = 0
     for score in scores:
         above = score.curve.scores >= threshold
         hits = int(score.curve.is_hit[above].sum())
         tp, fp, fn = tp + hits, fp + int(above.sum()) - hits, fn + score.curve.truths - hits
-    return PickCounts(true_positives=tp, false_positives=fp, false_negatives=fn)
+    return Counts(true_positives=tp, false_positives=fp, false_negatives=fn)
 
 
 def dice_of(a: np.ndarray, b: np.ndarray) -> float:

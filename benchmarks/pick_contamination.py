@@ -19,7 +19,8 @@ import torch
 from cryoseg.config.pick_micrograph import MicrographPickConfig
 from cryoseg.config.segment import Polarity
 from cryoseg.config.simulate import SimulateMicrographsConfig
-from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, evaluate_picks
+from cryoseg.core.metrics.overlap import Counts
+from cryoseg.core.metrics.picks import MatchCriteria, evaluate_picks
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.pipelines.pick.micrograph import pick_micrograph
 from cryoseg.simulate import micrographs
@@ -76,7 +77,7 @@ def main() -> None:
             picks[place] += int(where[at].sum())
             pixels[place] += int(where.sum())
         truths += len(made.centers)
-        counts: PickCounts = evaluate_picks(
+        counts: Counts = evaluate_picks(
             result.centers, made.centers, MatchCriteria(radius_px=diameter / 4, shape=film.shape)
         ).counts
         hits, wrong, missed = (

@@ -112,10 +112,11 @@ def test_recall_by_largest_leaves_small_pieces_out() -> None:
     pred[0, 4, :18] = 1
     pred[0, 4, 25:40] = 1
     components = find_components(pred > 0)
-    one = measure_plane_distance(components, truth > 0, truth >= 0, distance_px=2)
+    hits = near_hits(pred > 0, truth > 0, distance_px=2)
+    one = measure_plane_distance(components, truth > 0, truth >= 0, hits, distance_px=2)
     assert one.recall == pytest.approx((20 + 17) / 40)
     assert one.recall_by_largest == pytest.approx(20 / 40)
-    two = measure_plane_distance(components, truth > 0, truth >= 0, distance_px=2, largest_components=2)
+    two = measure_plane_distance(components, truth > 0, truth >= 0, hits, distance_px=2, largest_components=2)
     assert two.recall_by_largest == two.recall
 
 

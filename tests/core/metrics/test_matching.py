@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoseg.core.metrics.matching import assign, assign_cetpick, find_neighbors, matched_in_order
-from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickCurve, evaluate_picks, join_curves
+from cryoseg.core.metrics.overlap import Counts
+from cryoseg.core.metrics.picks import Counts, MatchCriteria, PickCurve, evaluate_picks, join_curves
 from cryoseg.errors import InputError
 
 
@@ -62,16 +63,16 @@ def test_matching_equals_trying_all(seed: int, n: int, m: int) -> None:
 
 
 def test_counts_and_their_empty_cases() -> None:
-    counts = PickCounts(true_positives=3, false_positives=1, false_negatives=2)
+    counts = Counts(true_positives=3, false_positives=1, false_negatives=2)
     assert counts.precision == 0.75
     assert counts.recall == 0.6
     assert counts.f_score() == pytest.approx(2 * 0.75 * 0.6 / 1.35)
     assert counts.f_score(4) == pytest.approx(17 * 0.75 * 0.6 / (16 * 0.75 + 0.6))
-    nothing = PickCounts(true_positives=0, false_positives=0, false_negatives=0)
+    nothing = Counts(true_positives=0, false_positives=0, false_negatives=0)
     assert math.isnan(nothing.precision)
     assert math.isnan(nothing.recall)
     assert nothing.f_score() == 1.0
-    assert PickCounts(true_positives=0, false_positives=2, false_negatives=0).f_score() == 0.0
+    assert Counts(true_positives=0, false_positives=2, false_negatives=0).f_score() == 0.0
 
 
 def test_average_precision_by_hand() -> None:
@@ -106,14 +107,14 @@ def test_picks_counted_by_hand() -> None:
     pred = np.array([[5.0, 5, 6], [5, 6, 5], [6, 5, 20], [5, 12, 12]])
     scores = np.array([0.9, 0.8, 0.4, 0.7], np.float32)
     score = evaluate_picks(pred, truth, MatchCriteria(radius_px=3), scores=scores)
-    assert score.counts == PickCounts(true_positives=2, false_positives=2, false_negatives=1)
+    assert score.counts == Counts(true_positives=2, false_positives=2, false_negatives=1)
     assert score.duplicates == 1
     assert score.mean_error_px == pytest.approx(1)
     assert score.bias_px == pytest.approx((0.5, 0, 0.5))
     assert score.curve is not None
     assert score.curve.is_hit.tolist() == [True, False, False, True]
     above = evaluate_picks(pred, truth, MatchCriteria(radius_px=3), scores=scores, threshold=0.5)
-    assert above.counts == PickCounts(true_positives=1, false_positives=2, false_negatives=2)
+    assert above.counts == Counts(true_positives=1, false_positives=2, false_negatives=2)
     assert above.curve is not None
     assert len(above.curve.scores) == 4
     unscored = evaluate_picks(pred, truth, MatchCriteria(radius_px=3))
@@ -134,7 +135,7 @@ def test_the_margin_counts_neither_way() -> None:
         ]
     )
     score = evaluate_picks(pred, truth, MatchCriteria(radius_px=8, margin_px=margin, shape=shape))
-    assert score.counts == PickCounts(true_positives=2, false_positives=1, false_negatives=0)
+    assert score.counts == Counts(true_positives=2, false_positives=1, false_negatives=0)
     assert score.ignored == 3
     with pytest.raises(InputError, match="shape"):
         evaluate_picks(pred, truth, MatchCriteria(radius_px=8, margin_px=margin))

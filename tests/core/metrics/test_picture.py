@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cryoseg.core.metrics.picture import score_picture
+from cryoseg.errors import InputError
 
 # (seed, quantile) of the prediction and of the truth; S, E (its threshold at one half), weighted F and
 # MAE as PySODMetrics 1.6.2 gave them for the same masks.
@@ -59,7 +60,7 @@ def test_empty_and_full_masks_are_defined() -> None:
         wrong = score_picture(prediction, truth)
         assert (wrong.dice, wrong.iou, wrong.mae) == (0, 0, 1)
         assert (wrong.s_measure, wrong.e_measure, wrong.f_beta) == (0, 0, 0)
-    with pytest.raises(ValueError, match="shapes"):
+    with pytest.raises(InputError, match="one shape"):
         score_picture(empty, np.ones((8, 9), bool))
 
 

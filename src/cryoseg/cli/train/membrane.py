@@ -160,17 +160,15 @@ def _train(
     from cryoseg.methods.etsam.train import train_sam2_stage, write_sam2_logits
     from cryoseg.methods.membranes import TrainingPairs, logits_folder
     from cryoseg.methods.training.loop import BEST
-    from cryoseg.methods.weights import find_weights
 
     with run.runtime(verbosity) as runtime:
-        start = None if run.start is None else find_weights(run.start)
         training, held_out = run.pairs(data, seed=config.loop.seed)
         pairs = TrainingPairs(training=training, held_out=held_out, polarity=run.polarity)
         if stage1 is not None:
             checkpoint = stage1 / BEST if stage1.is_dir() else stage1
             pairs = replace(pairs, logits=logits_folder(folder, checkpoint, run.polarity))
             write_sam2_logits(config, checkpoint, pairs, runtime)
-        train_sam2_stage(config, pairs, folder, start=start, runtime=runtime)
+        train_sam2_stage(config, pairs, folder, start=run.start, runtime=runtime)
 
 
 def _config(stage: int, changes: Changes[TrainSam2Config]) -> TrainSam2Config:

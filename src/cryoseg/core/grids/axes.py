@@ -12,7 +12,7 @@ from cryoseg.core.metrics.overlap import count_overlap
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray, Points
 
-_AXES = "zyx"
+AXES = ("z", "y", "x")
 # Axes count as exchanged if the Dice is below GIVEN_DICE as given and at least EXCHANGED_DICE exchanged.
 EXCHANGED_DICE = 0.5
 GIVEN_DICE = 0.25
@@ -68,7 +68,7 @@ def find_exchanged_axes(pred: BoolArray, truth: BoolArray) -> str | None:
         return None
     for order in orders:
         if count_overlap(pred.transpose(order)[::step], chosen).dice >= EXCHANGED_DICE:
-            return ", ".join(_AXES[axis] for axis in order)
+            return ", ".join(AXES[axis] for axis in order)
     return None
 
 
@@ -105,7 +105,7 @@ def find_changed_axes(
     if matches(pred) >= GIVEN_DICE * smaller:
         return None
     axes = range(dimensions)
-    names = _AXES[-dimensions:]
+    names = AXES[-dimensions:]
     for count in range(dimensions + 1):
         for order in orders_of_axes(dimensions):
             turned = pred[:, order]
@@ -146,17 +146,15 @@ def _mirror(pred: Points, truth: Points, axes: list[int], radius_px: float) -> N
     return np.asarray(np.median(sums[(np.abs(bins - best) <= 1).all(axis=1)], axis=0))
 
 
-def voxel_size_mismatch(
-    pred: tuple[float, float, float], truth: tuple[float, float, float], *, tolerance: float = 0.01
-) -> str | None:
-    """Report two (z, y, x) voxel sizes in angstrom that differ by more than `tolerance`, a fraction.
+def voxel_size_mismatch(pred: tuple[float, float, float], truth: tuple[float, float, float]) -> str | None:
+    """Report two (z, y, x) voxel sizes in angstrom that differ by more than one percent.
 
     None is returned if they agree or if one is not set (0, or 1 A on all axes).
     """
     for sizes in (pred, truth):
         if 0.0 in sizes or all(size == 1.0 for size in sizes):
             return None
-    if np.all(np.abs(np.subtract(pred, truth)) <= tolerance * np.asarray(truth)):
+    if np.all(np.abs(np.subtract(pred, truth)) <= 0.01 * np.asarray(truth)):
         return None
     return (
         f"the prediction has voxels of {_shape(pred)} A (z, y, x) and the truth of {_shape(truth)} A. "
@@ -164,19 +162,18 @@ def voxel_size_mismatch(
     )
 
 
-def _shape(values: tuple[float, ...]) -> str:
-    return " x ".join(f"{value:.5g}" for value in values)
+def _shape(values: NDArray[np.float64] | tuple[float, ...]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
 
 
 def _order(pred: tuple[int, ...], truth: tuple[int, ...]) -> str:
     """Name the first order of the axes of the truth that gives the shape of the prediction."""
     for order in permutations(range(3)):
         if tuple(truth[axis] for axis in order) == pred:
-            return "the prediction's z, y, x are the truth's " + ", ".join(_AXES[axis] for axis in order)
+            return "the prediction's z, y, x are the truth's " + ", ".join(AXES[axis] for axis in order)
     raise AssertionError("shapes are no permutation of each other")
 
 
-AXES = ("z", "y", "x")
 MOST_OUTSIDE = 0.2  # Largest share of labels outside the image that is accepted at its border.
 AT_THE_BORDER = 0.02  # Labels outside by a smaller share of an axis do not indicate swapped axes.
 
@@ -198,8 +195,8 @@ def points_outside(
         return None
     kind, unit = ("volume", "voxels") if len(shape) == len(AXES) else ("image", "pixels")
     return (
-        f"{int((~good).sum())} of {len(points)} {what} lie outside the {kind} of {_product(shape)} {unit} "
-        f"({', '.join(AXES[-len(shape) :])}), the first at {_product(points[~good][0])}"
+        f"{int((~good).sum())} of {len(points)} {what} lie outside the {kind} of {_shape(shape)} {unit} "
+        f"({', '.join(AXES[-len(shape) :])}), the first at {_shape(points[~good][0])}"
     )
 
 
@@ -261,7 +258,3 @@ def check_labels(
             f"binning ({remedy})."
         )
     return points[good], f"{found}. They are left out."
-
-
-def _product(values: NDArray[np.float64] | tuple[int, ...]) -> str:
-    return " x ".join(f"{value:g}" for value in values)

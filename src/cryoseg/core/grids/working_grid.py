@@ -44,9 +44,14 @@ class WorkingGrid:
         resampled = np.asarray(self.shape) * np.array([self.pool, 1, 1])
         scale = np.asarray(self.source_shape) / resampled
         if self.pool > 1:  # An incomplete last group of slices must not change the scale of the others.
-            depth = pooled_depth(self.source_shape[0], self.pool, self.shape[0])
-            scale[0] = self.pool * self.source_shape[0] / depth
+            scale[0] = self.pool * self.source_shape[0] / self.depth_before_pool
         return np.asarray(scale, dtype=np.float64)
+
+    @property
+    def depth_before_pool(self) -> int:
+        """Number of slices before pooling: that of the tomogram unless z is resampled too."""
+        depth, pooled = self.source_shape[0], self.shape[0]
+        return depth if -(-depth // self.pool) == pooled else pooled * self.pool
 
     def to_working(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Convert (n, 3) z, y, x voxels of the tomogram to voxels of the working grid."""
@@ -55,11 +60,6 @@ class WorkingGrid:
     def to_source(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Convert (n, 3) z, y, x voxels of the working grid to voxels of the tomogram."""
         return rescale_points(points, self.scale)
-
-
-def pooled_depth(source_depth: int, pool: int, depth: int) -> int:
-    """Return the number of slices before pooling: that of the tomogram unless z is resampled too."""
-    return source_depth if -(-source_depth // pool) == depth else depth * pool
 
 
 def plan_grid(
@@ -91,8 +91,7 @@ class WorkingVolume:
 
     def __init__(self, volume: Slices, grid: WorkingGrid) -> None:
         self.shape = grid.shape
-        depth = pooled_depth(grid.source_shape[0], grid.pool, grid.shape[0])
-        before_pool = (depth, *grid.shape[1:])
+        before_pool = (grid.depth_before_pool, *grid.shape[1:])
         self._pool = grid.pool
         self._slices: Slices = volume if before_pool == volume.shape else Resampled(volume, before_pool)
 

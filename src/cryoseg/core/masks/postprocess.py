@@ -6,11 +6,12 @@ they are needed, so that the memory does not grow with the number of slices.
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import cc3d
 import numpy as np
@@ -22,8 +23,11 @@ from scipy.sparse.csgraph import connected_components
 from cryoseg.config import PostprocessStep
 from cryoseg.config.segment import PostprocessLengths
 from cryoseg.errors import InputError
+from cryoseg.machine import processors
 from cryoseg.types import BoolArray
 
+Voxel = TypeVar("Voxel", bound=np.generic)
+MOST_THREADS = 8
 _NEIGHBORS = np.ones((3, 3), np.uint8)
 
 
@@ -45,7 +49,7 @@ def remove_bridges(mask: BoolArray, *, max_bridge_length: int, max_spur_length: 
         )
 
     # The two slowest steps, in skimage and scipy, release the interpreter lock.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(processors(), MOST_THREADS)) as pool:
         list(pool.map(cut, np.flatnonzero(mask.any(axis=(1, 2)))))
     return result
 
@@ -81,8 +85,8 @@ def _bad_segments(
     clusters, cluster_count = ndimage.label(junctions, structure=_NEIGHBORS)
     y, x = np.nonzero(junctions)
     padded = np.pad(segments, 1)
-    offsets = [(dy, dx) for dy in (0, 1, 2) for dx in (0, 1, 2) if (dy, dx) != (1, 1)]
-    around = np.stack([padded[y + dy, x + dx] for dy, dx in offsets])
+    # A junction has no label, so that its own position adds nothing.
+    around = np.stack([padded[y + dy, x + dx] for dy, dx in itertools.product((0, 1, 2), repeat=2)])
     # Each pair of segment and cluster has one number, so that it counts once however many pixels touch.
     pairs = np.unique(around.astype(np.int64) * (cluster_count + 1) + clusters[y, x])
     touched = np.bincount(pairs // (cluster_count + 1), minlength=count + 1)
@@ -346,12 +350,15 @@ def _numbered_on(labels: NDArray[np.uint32], offset: int) -> NDArray[np.int64]:
 
 def _touching_pairs(below: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the (n, 2) pairs of labels that are 26-neighbors in two adjacent slices."""
-    height, width = below.shape
     pairs = []
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            a = below[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
-            b = above[max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)]
-            both = (a >= 0) & (b >= 0)
-            pairs.append(np.unique(np.stack([a[both], b[both]], axis=1), axis=0))
+    for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+        a, b = overlapping(below, dy, dx), overlapping(above, -dy, -dx)
+        both = (a >= 0) & (b >= 0)
+        pairs.append(np.unique(np.stack([a[both], b[both]], axis=1), axis=0))
     return np.concatenate(pairs)
+
+
+def overlapping(image: NDArray[Voxel], dy: int, dx: int) -> NDArray[Voxel]:
+    """Return the part of a (y, x) image that overlaps an image which is shifted by (dy, dx)."""
+    height, width = image.shape
+    return image[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]

@@ -130,10 +130,10 @@ def measure_plane_distance(
     pred: Components,
     membrane: BoolArray,
     known: BoolArray,
+    hits: BoolArray,
     *,
-    distance_px: float = 3.0,
+    distance_px: float,
     largest_components: int = 1,
-    hits: BoolArray | None = None,
 ) -> PlaneDistance:
     """Compare a prediction with a partly annotated truth, slice by slice.
 
@@ -143,21 +143,18 @@ def measure_plane_distance(
         Components of the (z, y, x) prediction.
     membrane, known
         (z, y, x) masks of annotated membrane and of all annotated voxels.
+    hits
+        (z, y, x) result of `near_hits`.
     distance_px
         Tolerance in pixels of the slice plane; 0 requires overlap.
     largest_components
         Number of components for `PlaneDistance.recall_by_largest`.
-    hits
-        (z, y, x) result of `near_hits`; None computes it.
-
     """
-    if hits is None:
-        hits = near_hits(pred.mask, membrane, distance_px=distance_px)
     found = found_by_largest = int(np.count_nonzero(hits))
     if len(pred) > largest_components:
         largest = pred.largest(largest_components)
         found_by_largest = sum(
-            int(np.count_nonzero(hits)) for _, hits in _hit_rows(largest, membrane, distance_px)
+            int(np.count_nonzero(rows)) for _, rows in _hit_rows(largest, membrane, distance_px)
         )
     return PlaneDistance(
         distance_px=distance_px,

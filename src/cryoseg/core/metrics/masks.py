@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, cast
@@ -113,7 +113,6 @@ def evaluate_mask(
     *,
     region: NDArray[np.generic] | None = None,
     voxel_size: tuple[float, float, float] | None = None,
-    on_metric: Callable[[Metric], None] | None = None,
 ) -> Score:
     """Score one prediction.
 
@@ -130,8 +129,6 @@ def evaluate_mask(
         (z, y, x) array that is non-zero in the region to score; None scores the whole volume.
     voxel_size
         (z, y, x) voxel size in angstrom; None measures surface distances in voxels.
-    on_metric
-        Called before each group of metrics.
 
     Returns
     -------
@@ -152,29 +149,24 @@ def evaluate_mask(
         require_one_shape(region, truth)
     marked = to_mask(pred, logit_threshold=config.logit_threshold)
     membrane, known = split_truth(truth, config, region)
-    report = on_metric or (lambda metric: None)
-    report(Metric.OVERLAP)
     overlap = count_overlap(marked, membrane, known)
     found: dict[str, Any] = {}
-    hits = None
     if {Metric.NEAR, Metric.COMPONENTS} & set(config.metrics):
         hits = near_hits(marked, membrane, distance_px=config.near_distance_px)
-    for metric in (metric for metric in Metric if metric in config.metrics):
-        if metric is not Metric.OVERLAP:
-            report(metric)
+    for metric in config.metrics:
         match metric:
             case Metric.NEAR:
                 found["near"] = measure_plane_distance(
                     find_components(marked),
                     membrane,
                     known,
+                    hits,
                     distance_px=config.near_distance_px,
                     largest_components=config.largest_components,
-                    hits=hits,
                 )
             case Metric.WIDTH:
                 found["widths"] = compare_widths(marked, membrane, known, voxel_size=voxel_size)
-            case Metric.COMPONENTS if hits is not None:
+            case Metric.COMPONENTS:
                 found["components"] = measure_component_recall(hits, find_components(membrane))
             case Metric.SURFACE:
                 spacing, tolerances, unit = surface_lengths(config, voxel_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,32 +14,20 @@ from cryoseg.types import BoolArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overlap:
-    """Confusion matrix of the voxels whose truth is known, and its ratios.
+class Counts:
+    """Numbers of right, wrong and missing voxels or picks, and their ratios.
 
-    A ratio of 0/0 is undefined (NaN), except that Dice and IoU are 1 if prediction and truth are both empty.
+    A ratio of 0/0 is undefined (NaN), except that F scores, Dice and IoU are 1 if prediction and truth are
+    both empty.
     """
 
     true_positives: int
     false_positives: int
     false_negatives: int
-    true_negatives: int
 
-    def __add__(self, other: Overlap) -> Overlap:
+    def __add__(self, other: Self) -> Self:
         """Return the sums of the counts, for micro means."""
-        return Overlap(**{name: count + getattr(other, name) for name, count in vars(self).items()})
-
-    @property
-    def dice(self) -> float:
-        """2 TP / (2 TP + FP + FN)."""
-        total = 2 * self.true_positives + self.false_positives + self.false_negatives
-        return 1.0 if total == 0 else 2 * self.true_positives / total
-
-    @property
-    def iou(self) -> float:
-        """TP / (TP + FP + FN)."""
-        union = self.true_positives + self.false_positives + self.false_negatives
-        return 1.0 if union == 0 else self.true_positives / union
+        return type(self)(**{name: count + getattr(other, name) for name, count in vars(self).items()})
 
     @property
     def precision(self) -> float:
@@ -50,6 +38,34 @@ class Overlap:
     def recall(self) -> float:
         """TP / (TP + FN)."""
         return ratio(self.true_positives, self.true_positives + self.false_negatives)
+
+    def f_score(self, beta: float = 1.0) -> float:
+        """Return the weighted harmonic mean of precision and recall.
+
+        Source: CZII cryo-ET object identification challenge.
+        """
+        weight = beta * beta
+        hits = (1 + weight) * self.true_positives
+        total = hits + weight * self.false_negatives + self.false_positives
+        return 1.0 if total == 0 else hits / total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap(Counts):
+    """Confusion matrix of the voxels whose truth is known, and its ratios."""
+
+    true_negatives: int
+
+    @property
+    def dice(self) -> float:
+        """2 TP / (2 TP + FP + FN)."""
+        return self.f_score()
+
+    @property
+    def iou(self) -> float:
+        """TP / (TP + FP + FN)."""
+        union = self.true_positives + self.false_positives + self.false_negatives
+        return 1.0 if union == 0 else self.true_positives / union
 
 
 def ratio(part: float, whole: float) -> float:

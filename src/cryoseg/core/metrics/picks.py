@@ -9,38 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoseg.core.metrics.matching import assign, assign_cetpick, find_neighbors, matched_in_order
-from cryoseg.core.metrics.overlap import ratio
+from cryoseg.core.metrics.overlap import Counts
 from cryoseg.errors import InputError
 from cryoseg.types import BoolArray, Points
-
-
-@dataclass(frozen=True, kw_only=True)
-class PickCounts:
-    """Numbers of matched picks, of unmatched picks and of unmatched true positions."""
-
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-
-    @property
-    def precision(self) -> float:
-        """TP / (TP + FP); NaN without picks."""
-        return ratio(self.true_positives, self.true_positives + self.false_positives)
-
-    @property
-    def recall(self) -> float:
-        """TP / (TP + FN); NaN without truths."""
-        return ratio(self.true_positives, self.true_positives + self.false_negatives)
-
-    def f_score(self, beta: float = 1.0) -> float:
-        """Return the weighted harmonic mean of precision and recall; 1 without picks and truths.
-
-        Source: CZII cryo-ET object identification challenge.
-        """
-        weight = beta * beta
-        hits = (1 + weight) * self.true_positives
-        total = hits + weight * self.false_negatives + self.false_positives
-        return 1.0 if total == 0 else hits / total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +72,7 @@ class PickScore:
     Attributes
     ----------
     counts
-        Counts at the score threshold.
+        Numbers of matched picks, unmatched picks and unmatched true positions at the score threshold.
     curve
         Curve over all scores; None for picks without scores.
     duplicates
@@ -114,7 +85,7 @@ class PickScore:
         Largest distance of a match in pixels.
     """
 
-    counts: PickCounts
+    counts: Counts
     curve: PickCurve | None
     duplicates: int
     ignored: int
@@ -220,7 +191,7 @@ def evaluate_picks(
     near[neighbors.pred] = True
     hits = int(hit.sum())
     return PickScore(
-        counts=PickCounts(
+        counts=Counts(
             true_positives=hits,
             false_positives=int((~hit & ~ignored).sum()),
             false_negatives=len(truth) - hits,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoseg.core.metrics.overlap import count_overlap
 from cryoseg.types import BoolArray
 
 F_BETA_SQUARED = 0.3
@@ -51,19 +52,17 @@ class PictureScore:
 
 def score_picture(prediction: BoolArray, truth: BoolArray) -> PictureScore:
     """Compare two (y, x) masks of one picture, which must have the same shape."""
-    if prediction.shape != truth.shape:
-        raise ValueError(f"masks of shapes {prediction.shape} and {truth.shape}")
-    both = int(np.count_nonzero(prediction & truth))
-    marked, true = int(np.count_nonzero(prediction)), int(np.count_nonzero(truth))
-    nothing = marked + true == 0
+    overlap = count_overlap(prediction[None], truth[None])
+    both = overlap.true_positives
+    marked, true = both + overlap.false_positives, both + overlap.false_negatives
     return PictureScore(
-        iou=1.0 if nothing else both / (marked + true - both),
-        dice=1.0 if nothing else 2 * both / (marked + true),
+        iou=overlap.iou,
+        dice=overlap.dice,
         mae=float(np.mean(prediction != truth)),
         s_measure=structure_measure(prediction, truth),
         e_measure=alignment_measure(prediction, truth),
         # This is the formula with P = both / marked and R = both / true.
-        f_beta=1.0 if nothing else (1 + F_BETA_SQUARED) * both / (F_BETA_SQUARED * true + marked),
+        f_beta=1.0 if marked + true == 0 else (1 + F_BETA_SQUARED) * both / (F_BETA_SQUARED * true + marked),
         weighted_f=weighted_f_measure(prediction, truth),
     )
 

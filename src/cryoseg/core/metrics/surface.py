@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from skimage.morphology import skeletonize
 
+from cryoseg.core.masks.postprocess import MOST_THREADS
 from cryoseg.core.metrics.overlap import ratio
+from cryoseg.machine import processors
 from cryoseg.types import BoolArray
 
 _CHUNK = 1_000_000
@@ -218,7 +219,7 @@ def compare_centerlines(pred: BoolArray, truth: BoolArray, known: BoolArray) -> 
             int(np.count_nonzero(truth_skeleton & pred[z])),
         )
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(processors(), MOST_THREADS)) as pool:
         sums = [sum(column) for column in zip(*pool.map(count, range(len(pred))), strict=True)]
     return CenterlineScore(
         pred_pixels=sums[0], pred_inside=sums[1], truth_pixels=sums[2], truth_inside=sums[3]

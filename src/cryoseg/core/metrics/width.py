@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg.core.masks.postprocess import overlapping
 from cryoseg.types import BoolArray
 
 # Weight of a direction by its number of axes: the share of the sphere that is nearest to it or its opposite.
@@ -74,8 +75,8 @@ def mean_width(mask: BoolArray, slices: NDArray[np.intp]) -> float:
     for step in _DIRECTIONS:
         crossings = marked = 0
         for z in present & {z - step[0] for z in present}:
-            here = _part(mask[z], -step[1], -step[2])
-            there = _part(mask[z + step[0]], step[1], step[2])
+            here = overlapping(mask[z], -step[1], -step[2])
+            there = overlapping(mask[z + step[0]], step[1], step[2])
             crossings += int(np.count_nonzero(here != there))
             # Both counts are from the same pairs of voxels, so that the border has no effect.
             marked += int(np.count_nonzero(here)) + int(np.count_nonzero(there))
@@ -84,9 +85,3 @@ def mean_width(mask: BoolArray, slices: NDArray[np.intp]) -> float:
         axes = sum(map(abs, step))
         inverse += 4 * _WEIGHTS[axes] / axes**0.5 * crossings / marked
     return 2 / inverse if inverse else float("nan")
-
-
-def _part(image: BoolArray, y: int, x: int) -> BoolArray:
-    """Return an image without the first rows and columns of a shift, or the last of a negative one."""
-    height, width = image.shape
-    return image[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]

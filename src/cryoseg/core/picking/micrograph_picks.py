@@ -17,7 +17,6 @@ from cryoseg.types import BoolArray, FloatArray, Points
 
 SINGLE_AREA = 1.5  # Largest area of a component that is one particle, in discs.
 SMALLEST_AREA = 0.2  # Smallest area of a particle in discs.
-PEAK_SIGMA = 0.12  # Standard deviation of the Gaussian before the search for peaks, in diameters.
 NEAREST_PEAKS = 0.45  # Smallest distance of two particles of one component in diameters.
 PEAK_REACH = 0.2  # Half side of the window that centers a peak, in diameters.
 
@@ -53,7 +52,7 @@ def _split(together: BoolArray, *, diameter_px: float) -> Points:
     from skimage.segmentation import watershed  # slow to import
 
     depth = np.minimum(ndimage.distance_transform_edt(together), 0.5 * diameter_px).astype(np.float32)
-    hill = np.where(together, ndimage.gaussian_filter(depth, PEAK_SIGMA * diameter_px, mode="nearest"), 0)
+    hill = np.where(together, ndimage.gaussian_filter(depth, PEAK_SIGMAS[0] * diameter_px, mode="nearest"), 0)
     peaks = local_maxima(hill, floor=0.0)
     peaks = peaks[together[tuple(peaks.T)]]
     heights = hill[tuple(peaks.T)]

@@ -44,6 +44,7 @@ from cryoseg.methods.sam.sam2_volume import VolumePredictor, normalized
 from cryoseg.methods.segmenter import Execution
 from cryoseg.methods.training.learner import Learner, best_threshold, dice_by_threshold
 from cryoseg.methods.training.run import Runtime, TrainingRun
+from cryoseg.methods.weights import find_weights
 from cryoseg.types import BoolArray
 
 MASK_LEVEL = 0.5  # threshold of sam2 for a resized prompt mask
@@ -191,7 +192,7 @@ def train_sam2_stage(
         Folder of `config.json`, `log.csv`, `last.pt` and `best.pt`, which `cryoseg segment
         --stage1-checkpoint` reads with the same `--sam2-config`.
     start
-        Checkpoint of SAM 2.1, ETSAM or a run to start with; None to train from scratch.
+        Checkpoint of SAM 2.1, ETSAM or a run to start with, by file or name; None to train from scratch.
     runtime
         Device, processes and receiver of events.
 
@@ -206,6 +207,7 @@ def train_sam2_stage(
         config.sam2_config, prompts=config.prompts, drop_path=config.drop_path, freeze=config.freeze
     )
     if start is not None:
+        start = find_weights(start)
         load_strict(network, load_state_dict(start), start)
     network.to(device)
     volumes = [_slice_volume(pair, config, data, runtime.on_event) for pair in data.training]

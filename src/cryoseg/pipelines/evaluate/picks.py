@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 from cryoseg.config.evaluate import EvaluatePicksConfig, PickMatching
 from cryoseg.core.grids.axes import find_changed_axes, points_outside, voxel_size_mismatch
-from cryoseg.core.metrics.picks import MatchCriteria, PickCounts, PickScore, evaluate_picks, join_curves
+from cryoseg.core.metrics.overlap import Counts
+from cryoseg.core.metrics.picks import MatchCriteria, PickScore, evaluate_picks, join_curves
 from cryoseg.errors import CryosegError, InputError, naming
 from cryoseg.events import OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.inputs import InputItem, resolve_inputs
@@ -94,7 +97,7 @@ def pick_metrics(score: PickScore, config: EvaluatePicksConfig) -> dict[str, flo
     return metrics
 
 
-def _counted(counts: PickCounts, config: EvaluatePicksConfig) -> dict[str, float]:
+def _counted(counts: Counts, config: EvaluatePicksConfig) -> dict[str, float]:
     return {
         "picks": float(counts.true_positives + counts.false_positives),
         "truths": float(counts.true_positives + counts.false_negatives),
@@ -107,12 +110,7 @@ def _counted(counts: PickCounts, config: EvaluatePicksConfig) -> dict[str, float
 
 def _micro(scores: list[PickScore], config: EvaluatePicksConfig) -> dict[str, float]:
     """Return the metrics of all images together, at one score threshold."""
-    counts = PickCounts(
-        true_positives=sum(score.counts.true_positives for score in scores),
-        false_positives=sum(score.counts.false_positives for score in scores),
-        false_negatives=sum(score.counts.false_negatives for score in scores),
-    )
-    metrics = _counted(counts, config)
+    metrics = _counted(reduce(operator.add, (score.counts for score in scores)), config)
     curves = [score.curve for score in scores if score.curve is not None]
     if len(curves) == len(scores):
         curve = join_curves(curves)

@@ -9,8 +9,7 @@ from typing import Any
 
 from cryoseg.config import EvaluateConfig
 from cryoseg.core.metrics.masks import metrics_of
-from cryoseg.core.metrics.overlap import Overlap
-from cryoseg.core.metrics.picks import PickCounts
+from cryoseg.core.metrics.overlap import Counts
 from cryoseg.errors import InputError
 from cryoseg.io.records import hash_file, read_record, read_score, score_to_json
 from cryoseg.pipelines.batches.finished import Job
@@ -51,7 +50,7 @@ class FileScore:
     truth: Path | None
     metrics: dict[str, float] = field(default_factory=dict)
     score: Any = field(default=None, repr=False)
-    counts: Overlap | PickCounts | None = None
+    counts: Counts | None = None
     voxel_size: tuple[float, float, float] | None = None
     seconds: float = 0.0
     error: str = ""
