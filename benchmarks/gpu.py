@@ -136,9 +136,7 @@ class Etsam:
         data = noise(depth, self.sizes.plane)
         logits = np.empty(data.shape, np.float32)
         assert self.settings.normalize
-        stage = StagePass(
-            grey=intensity_map(data, self.settings.normalize), data=data, logits=logits, kept=None
-        )
+        stage = StagePass(grey=intensity_map(data, self.settings.normalize), data=data, logits=logits)
         execution = Execution(device=self.device, precision=self.precision)
         for z, _ in enumerate(stage.run(self.predictor, 1, WHOLE, self.settings, execution)):
             yield z, logits

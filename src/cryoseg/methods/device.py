@@ -82,11 +82,6 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return nullcontext()
 
 
-def slices_at_once(device: torch.device) -> int:
-    """Return the number of slices per pass of an image encoder; on a CPU more than one are no faster."""
-    return 4 if device.type == "cuda" else 1
-
-
 def to_host(tensor: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
     """Begin to copy a float32 tensor of any shape to the CPU, and return a function that waits for the copy.
 

@@ -19,7 +19,7 @@ from cryoseg.errors import ConfigError, InputError, WeightsError
 from cryoseg.events import OnEvent, Warn, ignore
 from cryoseg.io.images.volumes import VOLUME_SUFFIXES, read_mask
 from cryoseg.io.outputs import atomic_output, make_folder
-from cryoseg.io.pairs import find_labeled
+from cryoseg.io.pairs import LabeledImage, find_labeled
 from cryoseg.io.records import hash_file
 from cryoseg.methods.training.run import Runtime
 from cryoseg.types import Tomogram
@@ -37,30 +37,17 @@ FOLDS = 4  # every fourth labeled slice is held out, from the second on
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A tomogram and its labels.
+class Pair(LabeledImage):
+    """A tomogram and its labels: 1 membrane, 0 background, -1 unknown.
 
     Attributes
     ----------
-    name
-        Name of the tomogram.
-    tomogram, labels
-        Files of the tomogram and of the labels: 1 membrane, 0 background, -1 unknown.
-    polarity
-        Polarity from a CSV column or the JSON file of a simulation, or None.
     fold
         Part of the labeled slices to use, so that one tomogram can serve for training and validation.
-    pixel_size
-        Pixel size in angstrom that a STAR file gives; it overrides the header. None if there is none.
     mode0
-        How bytes of MRC files are read.
+        Type of the bytes of MRC files, signed or unsigned.
     """
 
-    name: str
-    tomogram: Path
-    labels: Path
-    polarity: Polarity | None = None
-    pixel_size: float | None = None
     fold: Fold | None = None
     mode0: Mode0 = Mode0.AUTO
 
@@ -72,14 +59,7 @@ def find_pairs(
     pairs: dict[Path, Pair] = {}
     for source in sources:
         for found in find_labeled(Path(source), kind="tomogram", suffixes=VOLUME_SUFFIXES, labels=labels):
-            pairs[found.image] = Pair(
-                name=found.name,
-                tomogram=found.image,
-                labels=found.labels,
-                polarity=found.polarity,
-                pixel_size=found.pixel_size,
-                mode0=mode0,
-            )
+            pairs[found.image] = Pair(**vars(found), mode0=mode0)
     return list(pairs.values())
 
 
@@ -99,8 +79,8 @@ def split_pairs(
     pairs = find_pairs(data, labels=labels, mode0=mode0)
     if validation_data:
         held_out = find_pairs(validation_data, labels=labels, mode0=mode0)
-        known = {pair.tomogram.resolve() for pair in held_out}
-        training = [pair for pair in pairs if pair.tomogram.resolve() not in known]
+        known = {pair.image.resolve() for pair in held_out}
+        training = [pair for pair in pairs if pair.image.resolve() not in known]
         if not training:
             raise ConfigError(
                 "--validation: contains every training volume, so none is left for training. Give other "
@@ -194,7 +174,7 @@ class TrainingPairs:
     def stage1_logits(self, pair: Pair) -> Path:
         """Return the file of the stage-1 logits of a pair, named by a hash of the tomogram's path."""
         assert self.logits is not None
-        place = hashlib.sha256(str(pair.tomogram.resolve()).encode()).hexdigest()[:10]
+        place = hashlib.sha256(str(pair.image.resolve()).encode()).hexdigest()[:10]
         return self.logits / f"{pair.name}_{place}.npy"
 
 

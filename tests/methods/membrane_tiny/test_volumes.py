@@ -21,8 +21,8 @@ def test_blank_regions_are_unknown_and_leave_the_statistics_alone(tmp_path: Path
     geometry = Geometry(voxel_size=(12.0,) * 3)
     volumes = {}
     for name, width in (("bare", ((0, 0),) * 3), ("padded", padding)):
-        pair = Pair(name=name, tomogram=tmp_path / f"{name}.mrc", labels=tmp_path / f"{name}_labels.mrc")
-        write_logits(pair.tomogram, np.pad(signal, width), geometry, label="")
+        pair = Pair(name=name, image=tmp_path / f"{name}.mrc", labels=tmp_path / f"{name}_labels.mrc")
+        write_logits(pair.image, np.pad(signal, width), geometry, label="")
         write_mask(pair.labels, np.pad(labels, width), geometry, label="")
         volumes[name] = load_volume(pair)
     np.testing.assert_array_equal(volumes["padded"].data[:, :, :64], volumes["bare"].data)

@@ -241,7 +241,7 @@ def intensity_map(
     return softplus
 
 
-def fused_logits_map(logits: FloatArray) -> Callable[[FloatArray], FloatArray]:
+def fused_logits_map(logits: NDArray[np.floating[Any]]) -> Callable[[NDArray[np.floating[Any]]], FloatArray]:
     """Return the map of stage-1 logits to [0, 1]: clipped to +-5, then scaled by the range of the volume.
 
     The map takes any part of the (z, y, x) `logits`; constant logits give 0.
@@ -249,11 +249,11 @@ def fused_logits_map(logits: FloatArray) -> Callable[[FloatArray], FloatArray]:
     Source: jianlin-cheng/ETSAM etsam.py@b859060.
     """
     clip = np.float32(STAGE1_CLIP)
-    low, high = (np.clip(value, -clip, clip) for value in (logits.min(), logits.max()))
+    low, high = (np.clip(np.float32(value), -clip, clip) for value in (logits.min(), logits.max()))
     span = high - low
 
-    def fused(part: FloatArray) -> FloatArray:
-        raised: FloatArray = np.clip(part, -clip, clip) - low
+    def fused(part: NDArray[np.floating[Any]]) -> FloatArray:
+        raised: FloatArray = np.clip(part.astype(np.float32, copy=False), -clip, clip) - low
         return raised / span if span > 0 else np.zeros_like(raised)
 
     return fused

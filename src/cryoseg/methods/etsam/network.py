@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from cryoseg.core.grids.blank import set_blank
 from cryoseg.core.grids.robust import PlaneMap, fused_logits_map, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.methods.cuda_graphs import replay_on_cuda
-from cryoseg.methods.device import autocast, release_memory, slices_at_once, to_host
+from cryoseg.methods.device import autocast, release_memory, to_host
 from cryoseg.methods.model_file import load_state_dict, load_strict
 from cryoseg.methods.sam.sam2_config import build_predictor
 from cryoseg.methods.sam.sam2_volume import REPLAYED, VolumePredictor
@@ -40,6 +40,8 @@ from cryoseg.types import BoolArray, FloatArray, SegmentResult
 CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"
 # Source: the simulated part of the training set of ETSAM.
 ASSUMED_PIXEL_SIZE_ANGSTROM = 10.0
+# Number of slices that the image encoder processes together on a GPU; on a CPU more than one are no faster.
+GPU_SLICES = 4
 # Peak memory of a process on a CPU without its volumes; a CPU always encodes one slice at a time.
 HOST_BYTES = (1700 * 2**20, 1700 * 2**20, 1700 * 2**20)
 
@@ -153,32 +155,33 @@ def segment(
     )
 
 
+@dataclass(frozen=True)
 class NetworkInput:
     """Slices resized to the network's square of `side` pixels.
 
     `plane` returns slice z of `depth` slices as (y, x) floats.
     """
 
-    def __init__(self, plane: PlaneSource, depth: int, side: int) -> None:
-        self._plane = plane
-        self._depth = depth
-        self._side = side
+    plane: PlaneSource
+    depth: int
+    side: int
 
     def __len__(self) -> int:
-        return self._depth
+        return self.depth
 
     def __getitem__(self, z: int) -> torch.Tensor:
         """Return slice z as (1, side, side) float32, resized to a square."""
-        image = Image.fromarray(self._plane(z).astype(np.float32))
+        image = Image.fromarray(self.plane(z).astype(np.float32))
         # Pillow's bicubic is part of the model: torch's antialiased bicubic gives other bits.
-        square = np.array(image.resize((self._side, self._side), Image.Resampling.BICUBIC))
+        square = np.array(image.resize((self.side, self.side), Image.Resampling.BICUBIC))
         return torch.from_numpy(square)[None]
 
 
+@dataclass(frozen=True, kw_only=True)
 class StagePass:
     """One pass through a volume in one direction.
 
-    Parameters
+    Attributes
     ----------
     grey
         Map from the grey values of `data` to the network's input.
@@ -190,13 +193,10 @@ class StagePass:
         (z, y, x) array that receives the input of stage 2, or None.
     """
 
-    def __init__(
-        self, *, grey: PlaneMap, data: NDArray[Any], logits: FloatArray, kept: FloatArray | None
-    ) -> None:
-        self._grey = grey
-        self._data = data
-        self._logits = logits
-        self._kept = kept
+    grey: PlaneMap
+    data: NDArray[Any]
+    logits: FloatArray
+    kept: FloatArray | None = None
 
     def run(
         self,
@@ -211,11 +211,12 @@ class StagePass:
         A slice is read for stage 2 before it is written, so one volume holds both. The last slice is written
         after the last yield.
         """
-        logits = self._logits[:, window[0], window[1]]
-        source = self._stage1_plane(window) if stage == 1 else self._stage2_plane(window, logits)
+        logits = self.logits[:, *window]
+        kept = None if self.kept is None else self.kept[:, *window]
+        source = stage_input(self.grey, self.data[:, *window], logits if stage == 2 else None, kept=kept)
         depth, height, width = logits.shape
         slices = NetworkInput(source, depth, predictor.image_size)
-        ahead = 1 if execution.memory_level else slices_at_once(execution.device)
+        ahead = GPU_SLICES if execution.device.type == "cuda" and not execution.memory_level else 1
         state = predictor.init_state_from_slices(
             slices, height, width, offload_state=execution.memory_level > 1
         )
@@ -240,19 +241,29 @@ class StagePass:
             for done, copied in copying:
                 logits[done] = copied()
 
-    def _stage1_plane(self, window: Window) -> PlaneSource:
-        return lambda z: self._grey(self._data[z][window])
 
-    def _stage2_plane(self, window: Window, logits: FloatArray) -> PlaneSource:
-        fused = fused_logits_map(logits)
+def stage_input(
+    grey: PlaneMap,
+    data: NDArray[Any],
+    stage1_logits: NDArray[np.floating[Any]] | None = None,
+    *,
+    kept: FloatArray | None = None,
+) -> PlaneSource:
+    """Return the function from z to the (y, x) input of stage 1, or of stage 2 if logits are given.
 
-        def plane(z: int) -> NDArray[np.floating[Any]]:
-            both = self._grey(self._data[z][window]) + fused(logits[z])
-            if self._kept is not None:
-                self._kept[z][window] = both
-            return both
+    The other parameters are those of `StagePass`.
+    """
+    if stage1_logits is None:
+        return lambda z: grey(data[z])
+    fused = fused_logits_map(stage1_logits)
 
-        return plane
+    def plane(z: int) -> NDArray[np.floating[Any]]:
+        both = grey(data[z]) + fused(stage1_logits[z])
+        if kept is not None:
+            kept[z] = both
+        return both
+
+    return plane
 
 
 def prompt_mask(

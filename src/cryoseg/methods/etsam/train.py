@@ -24,12 +24,19 @@ from torchvision.transforms.functional import affine
 from cryoseg.config.segment import PRESET_STAGE1_THRESHOLD, Polarity, Preset, SegmentConfig
 from cryoseg.config.train import ClipPrompts, Sam2ClipConfig, TrainSam2Config
 from cryoseg.core.grids.blank import find_blank
-from cryoseg.core.grids.robust import PlaneMap, fused_logits_map, intensity_map
+from cryoseg.core.grids.robust import PlaneMap, intensity_map
 from cryoseg.errors import InputError
 from cryoseg.events import OnEvent
 from cryoseg.io.images.volumes import check_finite, read_tomogram
 from cryoseg.methods.device import autocast
-from cryoseg.methods.etsam.network import WHOLE, NetworkInput, StagePass, load_predictor, prompt_mask
+from cryoseg.methods.etsam.network import (
+    WHOLE,
+    NetworkInput,
+    StagePass,
+    load_predictor,
+    prompt_mask,
+    stage_input,
+)
 from cryoseg.methods.etsam.training_network import (
     ClipBatch,
     build_clip_network,
@@ -180,7 +187,7 @@ def train_sam2_stage(
     start: Path | None = None,
     runtime: Runtime = Runtime(),
 ) -> bool:
-    """Train one stage in a folder; continue where an earlier call stopped.
+    """Train one stage in a folder, or continue an earlier call; return whether all steps are done in time.
 
     Parameters
     ----------
@@ -195,11 +202,6 @@ def train_sam2_stage(
         Checkpoint of SAM 2.1, ETSAM or a run to start with, by file or name; None to train from scratch.
     runtime
         Device, processes and receiver of events.
-
-    Returns
-    -------
-    bool
-        Whether all steps are done; False if the time limit came first.
     """
     run = TrainingRun(folder, f"stage {config.stage}", config.loop, runtime)
     device, processes = runtime.device, runtime.processes
@@ -231,7 +233,7 @@ def train_sam2_stage(
         curves = [
             dice_by_threshold(
                 stage_logits(predictor, pair, config, data, device),
-                read_labels(pair, read_tomogram(pair.tomogram, mode0=pair.mode0)),
+                read_labels(pair, read_tomogram(pair.image, mode0=pair.mode0)),
             )
             for pair in data.held_out
         ]
@@ -269,7 +271,7 @@ def stage_logits(
     predictor: VolumePredictor, pair: Pair, config: TrainSam2Config, data: TrainingPairs, device: torch.device
 ) -> NDArray[np.float32]:
     """Compute the (z, y, x) logits of a pair's tomogram as `cryoseg segment` does."""
-    values = read_tomogram(pair.tomogram, mode0=pair.mode0).data
+    values = read_tomogram(pair.image, mode0=pair.mode0).data
     out = np.empty(values.shape, np.float32)
     if config.stage == 2:
         out[:] = np.load(data.stage1_logits(pair))
@@ -280,7 +282,7 @@ def stage_logits(
         normalize=config.normalize,
         stage1_threshold=PRESET_STAGE1_THRESHOLD[Preset.V1],
     )
-    stage = StagePass(grey=_grey_map(pair, values, config, data), data=values, logits=out, kept=None)
+    stage = StagePass(grey=_grey_map(pair, values, config, data), data=values, logits=out)
     execution = Execution(device=device, precision=config.precision)
     for _ in stage.run(predictor, config.stage, WHOLE, settings, execution):
         pass
@@ -295,23 +297,15 @@ def _grey_map(pair: Pair, values: NDArray[Any], config: TrainSam2Config, data: T
 
 def _slice_volume(pair: Pair, config: TrainSam2Config, data: TrainingPairs, on_event: OnEvent) -> SliceVolume:
     """Return a pair as a volume whose slices are read when they are needed."""
-    tomogram = read_tomogram(pair.tomogram, mode0=pair.mode0)
+    tomogram = read_tomogram(pair.image, mode0=pair.mode0)
     check_finite(tomogram)
     labels = read_labels(pair, tomogram, on_event)
     values = tomogram.data
-    grey = _grey_map(pair, values, config, data)
-    if config.stage == 2 and data.logits is None:
-        raise InputError(f"{pair.name}: stage 2 needs stage-1 logits; give the run with --stage1.")
     stage1: NDArray[np.float16] | None = None
-    fused = None
     if config.stage == 2:
+        if data.logits is None:
+            raise InputError(f"{pair.name}: stage 2 needs stage-1 logits; give the run with --stage1.")
         stage1 = np.load(data.stage1_logits(pair), mmap_mode="r")
-        fused = fused_logits_map(np.array([stage1.min(), stage1.max()], np.float32))
-
-    def plane(z: int) -> NDArray[np.floating[Any]]:
-        if stage1 is None or fused is None:
-            return grey(values[z])
-        return grey(values[z]) + fused(stage1[z].astype(np.float32))
 
     def prompt(z: int) -> BoolArray | None:
         kind = config.stage1_prompt if config.stage == 1 else config.stage2_prompt
@@ -321,4 +315,5 @@ def _slice_volume(pair: Pair, config: TrainSam2Config, data: TrainingPairs, on_e
         threshold = PRESET_STAGE1_THRESHOLD[Preset.V1]
         return prompt_mask(kind, values[z].shape, config.prompt_interval, logits, threshold)
 
+    plane = stage_input(_grey_map(pair, values, config, data), values, stage1)
     return SliceVolume(name=pair.name, plane=plane, labels=labels, prompt=prompt)

@@ -84,7 +84,7 @@ def load_volume(
     on_event
         Receiver of warnings about the files.
     """
-    tomogram = read_tomogram(pair.tomogram, mode0=pair.mode0)
+    tomogram = read_tomogram(pair.image, mode0=pair.mode0)
     check_finite(tomogram)
     values = read_labels(pair, tomogram, on_event)
     blank = find_blank(tomogram.data)

@@ -103,7 +103,7 @@ def train_stage(
     start: Mapping[str, Tensor] | None = None,
     runtime: Runtime = Runtime(),
 ) -> bool:
-    """Train one stage in a folder; continue where an earlier call stopped.
+    """Train one stage in a folder, or continue an earlier call; return whether all steps are done in time.
 
     Parameters
     ----------
@@ -117,11 +117,6 @@ def train_stage(
         Weights to start with; stage-1 weights are widened for stage 2.
     runtime
         Device, processes and receiver of events.
-
-    Returns
-    -------
-    bool
-        Whether all steps are done; False if the time limit came first.
     """
     run = TrainingRun(folder, f"stage {config.stage}", config.loop, runtime)
     network = build_stage(config.stage, config.clip.size)
@@ -183,8 +178,9 @@ def train_membrane(
 ) -> Path | None:
     """Train stage 1, write its logits, train stage 2, choose the threshold and write the model file.
 
-    Finished parts are kept, so that an equal call continues after a crash or a time limit. The time limit
-    in the settings of stage 2 holds for the whole call, which takes at least one step.
+    The result is the model file, or None if the time limit came first. Finished parts are kept, so that an
+    equal call continues after a crash or a time limit. The time limit in the settings of stage 2 holds for
+    the whole call, which takes at least one step.
 
     Parameters
     ----------
@@ -200,11 +196,6 @@ def train_membrane(
         Entries to add to the model's card.
     runtime
         Device and receiver of events.
-
-    Returns
-    -------
-    Path or None
-        The model file, or None if the time limit came first.
     """
     begun = time.monotonic()
     runs = (output_dir / "stage1", output_dir / "stage2")
@@ -300,9 +291,7 @@ def package(
     card: Mapping[str, Any] | None = None,
     device: torch.device = CPU,
 ) -> tuple[float, float]:
-    """Write both stages as one model file, with the best threshold of the validation volumes.
-
-    Returns the logit threshold and the mean validation Dice at it.
+    """Write both stages as one model file; return its logit threshold and the mean validation Dice at it.
 
     Parameters
     ----------
@@ -325,8 +314,8 @@ def package(
         curves.append(dice_by_threshold(found, volume.labels))
     threshold, dice = best_threshold(curves)
     tensors = {
-        f"stage{config.stage}.{name}": value
-        for config, run in zip(configs, runs, strict=True)
+        f"stage{stage}.{name}": value
+        for stage, run in enumerate(runs, start=1)
         for name, value in load_state_dict(run / BEST).items()
     }
     recipe = MembraneRecipe(window=configs[1].clip.length, logit_threshold=threshold)
