@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cryoseg.errors import WeightsError
 from cryoseg.io.outputs import atomic_output
-from cryoseg.io.web.weight_files import Kind, file_digests, read_safetensors_header, require_kind
+from cryoseg.io.records import hash_file
+from cryoseg.io.web.weight_files import Kind, read_safetensors_header, require_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,13 +86,18 @@ def _is_state(value: Any) -> bool:
     )
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _load_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Read the tensors whose names begin with a prefix, which is removed."""
+    from safetensors import SafetensorError, safe_open
 
-    read_safetensors_header(path)
+    names = [name for name in read_safetensors_header(path) if name != "__metadata__"]
     try:
-        return load_file(path, device="cpu")
+        with safe_open(path, framework="pt", device="cpu") as stored:
+            return {
+                name.removeprefix(prefix): stored.get_tensor(name)
+                for name in names
+                if name.startswith(prefix)
+            }
     except SafetensorError as error:
         raise WeightsError(f"{path}: the safetensors file is damaged ({error}); get it again.") from None
 
@@ -203,7 +209,7 @@ def write_model_file(
         stored[name] = value
     with atomic_output(path, overwrite=True) as temporary:
         temporary.write_bytes(save(stored, metadata={_ENTRY: text}))
-    return file_digests(path)["sha256"]
+    return hash_file(path)
 
 
 def is_model_file(path: Path) -> bool:
@@ -252,26 +258,16 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
     return dict(metadata)
 
 
-def read_model_tensors(path: Path, prefix: str | None = None) -> dict[str, Tensor]:
+def read_model_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """Read the tensors of a packaged model to the CPU.
 
     With a `prefix` such as `stage1.`, only tensors with it are read, and it is removed from their names.
     """
-    from safetensors import SafetensorError, safe_open
-
     read_model_metadata(path)
-    cut = prefix or ""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as stored:
-            names = list(stored.keys())
-            tensors = {
-                name.removeprefix(cut): stored.get_tensor(name) for name in names if name.startswith(cut)
-            }
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: the safetensors file is damaged ({error}); get it again.") from None
+    tensors = _load_safetensors(path, prefix)
     if not tensors:
-        groups = sorted({name.split(".")[0] for name in names})
+        groups = sorted({name.split(".")[0] for name in _load_safetensors(path)})
         raise WeightsError(
-            f"{path}: contains no tensors {cut}*; it contains {', '.join(groups) or 'none at all'}."
+            f"{path}: contains no tensors {prefix}*; it contains {', '.join(groups) or 'none at all'}."
         )
     return tensors

@@ -20,7 +20,6 @@ from cryoseg.methods.cet_pick.losses import (
     _flip_cells,
     _flip_onto_cells,
     loss_of_crops,
-    new_network,
     schedule,
 )
 from cryoseg.methods.cet_pick.samples import CropSampler, LabeledVolume, gaussian_target
@@ -181,7 +180,7 @@ def test_interrupted_training_ends_in_the_same_weights(options: dict[str, object
     def train(folder: str, settings: LoopConfig) -> dict[str, Any]:
         (tmp_path / folder).mkdir(exist_ok=True)
         torch.manual_seed(config.seed)
-        network = new_network(config)
+        network = cet_pick.build(config.arch)
         learner = Learner(
             network=network,
             loss=loss_of_crops(network, sampler, config, torch.device("cpu")),

@@ -53,11 +53,7 @@ def _split(together: BoolArray, *, diameter_px: float) -> Points:
 
     depth = np.minimum(ndimage.distance_transform_edt(together), 0.5 * diameter_px).astype(np.float32)
     hill = np.where(together, ndimage.gaussian_filter(depth, PEAK_SIGMAS[0] * diameter_px, mode="nearest"), 0)
-    peaks = local_maxima(hill, floor=0.0)
-    peaks = peaks[together[tuple(peaks.T)]]
-    heights = hill[tuple(peaks.T)]
-    kept = suppress_nonmaxima(peaks.astype(np.float64), heights, min_distance=NEAREST_PEAKS * diameter_px)
-    peaks = peaks[kept]
+    peaks, _ = _peaks(hill, floor=0.0, min_distance=NEAREST_PEAKS * diameter_px)
     seeds = np.zeros(together.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     regions = watershed(-hill, seeds, mask=together)  # type: ignore[no-untyped-call]
@@ -145,14 +141,19 @@ def logits_to_picks(
     """
     clipped = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT).astype(np.float32)
     smooth = ndimage.gaussian_filter(clipped, peak_sigma * diameter_px, mode="nearest")
-    peaks = local_maxima(smooth, floor=logit_threshold - BELOW_MASK)
-    heights = smooth[tuple(peaks.T)]
     distance = NEAREST_PICKS * diameter_px if min_distance_px is None else min_distance_px
-    kept = suppress_nonmaxima(peaks.astype(np.float64), heights, min_distance=distance)
-    peaks, heights = peaks[kept], heights[kept]
+    peaks, heights = _peaks(smooth, floor=logit_threshold - BELOW_MASK, min_distance=distance)
     centers = _centers(smooth, peaks, clipped > logit_threshold, diameter_px=diameter_px)
     kept = suppress_nonmaxima(centers, heights, min_distance=distance)
     return LogitPicks(centers=centers[kept], raw_scores=heights[kept].astype(np.float64))
+
+
+def _peaks(values: FloatArray, *, floor: float, min_distance: float) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return the (n, 2) maxima above a floor without those near a higher one, and their (n,) values."""
+    peaks = local_maxima(values, floor=floor)
+    heights = values[tuple(peaks.T)]
+    kept = suppress_nonmaxima(peaks.astype(np.float64), heights, min_distance=min_distance)
+    return peaks[kept], heights[kept]
 
 
 def _centers(smooth: FloatArray, peaks: NDArray[np.int64], mask: BoolArray, *, diameter_px: float) -> Points:

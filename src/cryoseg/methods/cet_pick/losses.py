@@ -17,7 +17,6 @@ from torch.nn import functional
 from cryoseg.config.cet_pick import CetPickConfig, Contrast, Risk
 from cryoseg.config.train import LoopConfig
 from cryoseg.errors import InputError
-from cryoseg.methods.cet_pick import network as cet_pick
 from cryoseg.methods.cet_pick.samples import CropSampler
 
 PROBABILITY_FLOOR = 1e-4  # the publication's clamp of the sigmoid
@@ -227,13 +226,6 @@ def sampled_contrast(
 
 
 AVERAGE_WARMUP = 11
-
-
-def new_network(config: CetPickConfig) -> nn.Module:
-    """Build an untrained network with initialized heads; its weights follow from torch's seed."""
-    network = cet_pick.build(config.arch)
-    cet_pick.initialize_heads(network)
-    return network
 
 
 def schedule(step: int, config: LoopConfig) -> float:

@@ -130,24 +130,19 @@ class TomoConvUNet(nn.Module):
 
 
 def build(arch: Arch) -> nn.Module:
-    """Build an untrained detector, which maps (batch, z, y, x) to logits and embeddings."""
-    if arch is Arch.RESSMALL_18:
-        return SmallResNetDetector()
-    return TomoConvUNet(LEVELS[arch])
+    """Build an untrained detector, which maps (batch, z, y, x) to logits and embeddings.
 
-
-def initialize_heads(network: nn.Module) -> None:
-    """Initialize the 3D heads so that they have gradients from the first step on.
-
-    The publication initializes three consecutive layers with a standard deviation of 0.001, so that the
-    heat map stays at 0.5 for some hundred steps.
+    The 3D heads have gradients from the first step on. The publication initializes three consecutive layers
+    with a standard deviation of 0.001, so that the heat map stays at 0.5 for some hundred steps.
     """
+    network = SmallResNetDetector() if arch is Arch.RESSMALL_18 else TomoConvUNet(LEVELS[arch])
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if name == "hm":
                 with torch.no_grad():
                     module.weight.mul_(HEAT_MAP_INIT_GAIN)
+    return network
 
 
 INITIAL_PROBABILITY_BIAS = -2.19  # sigmoid(-2.19) = 0.1, as in CornerNet

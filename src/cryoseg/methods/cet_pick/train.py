@@ -18,7 +18,8 @@ from cryoseg.core.picking.calibration import Calibration, analyze_peaks
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, DetectorSettings, settings_for
-from cryoseg.methods.cet_pick.losses import AVERAGE_WARMUP, loss_of_crops, new_network, schedule
+from cryoseg.methods.cet_pick.losses import AVERAGE_WARMUP, loss_of_crops, schedule
+from cryoseg.methods.cet_pick.network import build
 from cryoseg.methods.cet_pick.samples import (
     FEW_LABELS,
     CropSampler,
@@ -123,6 +124,9 @@ def train_detector(
 ) -> TrainedDetector | None:
     """Train from arrays; continue where an earlier call in `folder` stopped.
 
+    The result is None if the time limit came first. An `InputError` is raised if there is no label, or if
+    labels do not fit their tomogram (see `check_labels`).
+
     Parameters
     ----------
     items
@@ -136,16 +140,6 @@ def train_detector(
     on_check
         Function to call at every check with the step and the detector of that step. With it, checks are
         made even if no labels are held out.
-
-    Returns
-    -------
-    TrainedDetector or None
-        None if the time limit came first.
-
-    Raises
-    ------
-    InputError
-        If there is no label, or labels do not fit their tomogram (see `check_labels`).
     """
     on_event, device = runtime.on_event, runtime.device
     settings = _settings(items, config, on_event)
@@ -162,7 +156,7 @@ def train_detector(
         )
     )
     run = TrainingRun(folder, "cet-pick", config.loop, runtime)
-    network = new_network(config).to(device)
+    network = build(config.arch).to(device)
 
     def validate(averaged: nn.Module, step: int) -> dict[str, float]:
         detector = Detector(network=averaged, settings=settings, device=device)

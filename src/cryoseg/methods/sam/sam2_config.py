@@ -7,6 +7,7 @@ network modules of sam2 and of cryoseg are built.
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,13 +42,10 @@ def find_config(name: str | Path) -> Path:
     if given.is_file():
         return given
     if not given.is_absolute() and ".." not in given.parts:
-        names = (str(given), f"{given}.yaml")
-        for package in _PACKAGES:
-            for folder in _FOLDERS:
-                for spelled in names:
-                    candidate = package / folder / spelled
-                    if candidate.is_file() and candidate.suffix in {".yaml", ".yml"}:
-                        return candidate
+        for package, folder, ending in itertools.product(_PACKAGES, _FOLDERS, ("", ".yaml")):
+            candidate = package / folder / f"{given}{ending}"
+            if candidate.is_file() and candidate.suffix in {".yaml", ".yml"}:
+                return candidate
     raise ConfigError(
         f"{name}: no such SAM 2 configuration. Give the path of a YAML file, or the name of one of "
         "sam2, such as sam2.1_hiera_b+."
