@@ -91,7 +91,7 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
     """Model file of the trained network, or the base with threshold and scores of the same micrographs."""
     import torch
 
-    from cryoseg.config.train_sam import TrainSamConfig, TrainView
+    from cryoseg.config.train_sam import TrainSamConfig
     from cryoseg.methods.particles.data import ReadOptions
     from cryoseg.methods.particles.files import read_particle_file, save_particle_model
     from cryoseg.methods.particles.fit import validation_curves
@@ -116,7 +116,7 @@ def prepared_model(method, training, held_out, base, run, steps, seed, core):
     judged, _ = load_all(held_out, read, "", Runtime())
     network, recipe = loaded.network.to(place).eval(), loaded.recipe
     with torch.inference_mode():
-        threshold, _ = best_threshold(validation_curves(network, judged, TrainView.TILES, place))
+        threshold, _ = best_threshold(validation_curves(network, judged, place))
         recipe, _ = with_scores(network, judged, replace(recipe, logit_threshold=threshold), place)
     run.mkdir(parents=True, exist_ok=True)
     path = run / "native_threshold.safetensors"

@@ -165,7 +165,7 @@ def judge(
     micrographs, _ = load_all(data.held_out, options, "reading test micrographs", Runtime())
     network.to(place).eval()
     if config.sample.view is TrainView.WHOLE:
-        curves = validation_curves(network, micrographs, config.sample.view, place)
+        curves = validation_curves(network, micrographs, place)
     else:
         curves = [
             dice_by_threshold(

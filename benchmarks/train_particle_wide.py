@@ -30,7 +30,7 @@ import torch
 from specimens import PACKED_PX, SPECIMENS, TRAIN, VALID, fields_of
 
 from cryoseg.config.prompt_sam import PromptConfig, PromptMethod
-from cryoseg.config.train_sam import TrainSamConfig, TrainView
+from cryoseg.config.train_sam import TrainSamConfig
 from cryoseg.events import Event, Note
 from cryoseg.methods.device import select_device
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
@@ -202,7 +202,7 @@ def average(model: str, pairs: Pairs, runs: Path, share: float) -> None:
     held_out, _ = load_all(
         pairs.of(model).held_out, ReadOptions(particle_pixels=PACKED_PX), "", Runtime(), pairs.load
     )
-    threshold, dice = best_threshold(validation_curves(network.eval(), held_out, TrainView.TILES, cpu))
+    threshold, dice = best_threshold(validation_curves(network.eval(), held_out, cpu))
     recipe = replace(files[1].recipe, logit_threshold=threshold)
     recipe, entries = with_scores(network, held_out, recipe, cpu)
     card = {**(files[1].card or {}), "share": share, "validation_dice": round(dice, 4), **entries}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cryoseg.core.metrics.matching import assign, assign_cetpick, find_neighbors, matched_in_order
 from cryoseg.core.metrics.overlap import Counts
-from cryoseg.core.metrics.picks import Counts, MatchCriteria, PickCurve, evaluate_picks, join_curves
+from cryoseg.core.metrics.picks import MatchCriteria, PickCurve, evaluate_picks, join_curves
 from cryoseg.errors import InputError
 
 

@@ -136,8 +136,8 @@ def test_prefix_rows_are_replaced_and_cut_off() -> None:
 
 
 def test_the_grid_runs_along_x_first() -> None:
-    network = PromptSam(GREY, PromptConfig(input_scale=InputScale.GREY, grid_side=2))
-    points, labels = network.grid_points(torch.device("cpu"))
+    network = PromptSam(GREY, PromptConfig(input_scale=InputScale.GREY))
+    points, labels = network.grid_points(2, 1, torch.device("cpu"))
     assert points.tolist() == [[[16, 16], [48, 16], [16, 48], [48, 48]]]
     assert labels.tolist() == [[1, 1, 1, 1]]
 

@@ -19,7 +19,7 @@ from cryoseg.config.setting import restore
 from cryoseg.config.train_sam import PARTICLE_PIXELS
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.io.outputs import atomic_text
-from cryoseg.io.web.weight_files import file_digests
+from cryoseg.io.records import hash_file
 from cryoseg.methods.model_file import (
     is_model_file,
     load_state_dict,
@@ -201,11 +201,11 @@ def read_particle_file(
     )
     trained = {name: value for name, value in network.state_dict().items() if network.is_trained(name)}
     state = read_model_tensors(path) if trained or metadata["base"] is None else {}
-    hashes = {path.name: file_digests(path)["sha256"]}
+    hashes = {path.name: hash_file(path)}
     if metadata["base"] is not None:
         wanted = restore(BaseModel, metadata["base"], source=f"{path}: base")
         place = base or _find_base(wanted, path, checkpoints_dir)
-        found = file_digests(place)["sha256"]
+        found = hash_file(place)
         if found != wanted.sha256:
             raise WeightsError(
                 f"{place}: is not the {wanted.name} that {path.name} was trained with "
@@ -294,8 +294,7 @@ def adapt(path: Path, config: PromptConfig) -> tuple[PromptSam, ParticleRecipe, 
     network = build_prompt_sam(geometry, config)
     added = {n: v for n, v in network.state_dict().items() if n not in state and network.is_trained(n)}
     load_strict(network, {**added, **state}, path)
-    name = next((n for n, w in WEIGHTS.items() if w.file_name == path.name), path.name)
-    base = BaseModel(name=name, sha256=file_digests(path)["sha256"])
+    base = BaseModel(name=canonical_name(path.name) or path.name, sha256=hash_file(path))
     return network, recipe or native_recipe(config, geometry), base
 
 

@@ -19,6 +19,7 @@ from cryoseg.methods.particles.samples import (
     draw_object_prompts,
     sample_squares,
     sample_tiles,
+    tile_targets,
 )
 from cryoseg.methods.promise.network import PromiseSam, points_from_mask
 from cryoseg.methods.prompt_sam.network import Points, PromptSam, tile_logits
@@ -148,21 +149,20 @@ def pretraining_loss(
     geometry = network.geometry
 
     def loss(step: int) -> Tensor:
-        tiles = sample_tiles(
+        grey, labels = sample_tiles(
             micrographs, config.sample, side=geometry.image_size, seed=config.loop.seed, step=step
         )
-        embeddings = network.sam.image_encoder(network.from_grey(tiles.grey.to(device)))
-        target, weight = (value.to(device) for value in tiles.targets(geometry.logit_side))
-        grid = tuple(value.expand(len(embeddings), *value.shape[1:]) for value in network.grid_points(device))
-        logits, _ = network.decode(embeddings, points=(grid[0], grid[1]))
+        embeddings = network.sam.image_encoder(network.from_grey(grey.to(device)))
+        target, weight = (value.to(device) for value in tile_targets(labels, geometry.logit_side))
+        grid = network.grid_points(network.config.grid_side, len(embeddings), device)
+        logits, _ = network.decode(embeddings, points=grid)
         total = sam_loss(logits[:, 0], target, weight).mean()
         rng = np.random.default_rng([config.loop.seed, step, 1 << 20])
-        prompts = draw_object_prompts(tiles.labels, rng, each=config.prompts)
+        prompts = draw_object_prompts(labels, rng, each=config.prompts)
         if prompts is None:
             return total
         prompted = embeddings[prompts.image.to(device)]
-        masks = nn.functional.adaptive_avg_pool2d(prompts.masks.float()[:, None], geometry.logit_side)[:, 0]
-        masks = (masks > 0.5).float().to(device)
+        masks = (tile_targets(prompts.masks, geometry.logit_side)[0] > 0.5).float().to(device)
         points = (prompts.points.to(device), prompts.labels.to(device))
         three, scores = network.decode(prompted, points=points, multimask=True)
         single, box_scores = network.decode(prompted, boxes=prompts.boxes.to(device))
@@ -189,14 +189,16 @@ def micrograph_logits(network: PromptSam, micrograph: TrainingMicrograph, device
 
 
 def validation_curves(
-    network: PromptSam, micrographs: list[TrainingMicrograph], view: TrainView, device: torch.device
+    network: PromptSam, micrographs: list[TrainingMicrograph], device: torch.device
 ) -> list[NDArray[np.float64]]:
-    """Return the Dice curve, (bins,), of every micrograph from `dice_by_threshold`."""
+    """Return the Dice curve, (bins,), of every micrograph from `dice_by_threshold`.
+
+    A micrograph with `square` is segmented as a whole, any other in tiles.
+    """
     network.eval()
     curves = []
     for micrograph in micrographs:
-        if view is TrainView.WHOLE:
-            assert micrograph.square is not None
+        if micrograph.square is not None:
             assert micrograph.square_labels is not None
             image = torch.from_numpy(micrograph.square.astype(np.float32))[None].to(device)
             labels = (micrograph.square_labels > 0.5).astype(np.int8)
@@ -215,27 +217,24 @@ def validation_curves(
 SMOOTH = 1e-5
 
 
-def squared_dice_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def squared_dice_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return 1 - Dice with squares in the denominator for every mask, (B,).
 
-    `logits` are (B, y, x), `target` has values from 0 to 1, and `weight` is 0 where the target is unknown;
-    None weighs all pixels equally.
+    `logits` are (B, y, x), `target` has values from 0 to 1, and `weight` is 0 where the target is unknown.
     """
-    weight = torch.ones_like(target) if weight is None else weight
     p = torch.sigmoid(logits)
     overlap = (weight * p * target).sum(dim=(1, 2))
     both = (weight * (p.square() + target.square())).sum(dim=(1, 2))
     return 1 - (2 * overlap + SMOOTH) / (both + SMOOTH)
 
 
-def bce_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def bce_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return the mean cross-entropy of every mask, (B,), with the parameters of `squared_dice_loss`."""
-    weight = torch.ones_like(target) if weight is None else weight
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (loss * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1)
 
 
-def double_sigmoid_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def double_sigmoid_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return the released loss of ProMISe, (B,): cross-entropy and Dice of a sigmoid of probabilities.
 
     The second sigmoid maps probabilities to 0.5 to 0.73, so that no prediction has a loss of 0. The factor of
@@ -243,7 +242,6 @@ def double_sigmoid_loss(logits: Tensor, target: Tensor, weight: Tensor | None = 
 
     Source: xinkunwang111/ProMISe ProMISe/train.py@ce0cfdb.
     """
-    weight = torch.ones_like(target) if weight is None else weight
     twice = torch.sigmoid(torch.sigmoid(logits))
     overlap = (weight * twice * target).sum(dim=(1, 2))
     both = (weight * (twice + target)).sum(dim=(1, 2))
@@ -254,7 +252,11 @@ def double_sigmoid_loss(logits: Tensor, target: Tensor, weight: Tensor | None = 
 def sam_loss(
     logits: Tensor, target: Tensor, weight: Tensor | None = None, *, kind: SamLoss = SamLoss.DICE_BCE
 ) -> Tensor:
-    """Return the loss of every mask, (B,), with the parameters of `squared_dice_loss`."""
+    """Return the loss of every mask, (B,), with the parameters of `squared_dice_loss`.
+
+    Without `weight`, all pixels have the same weight.
+    """
+    weight = torch.ones_like(target) if weight is None else weight
     if kind is SamLoss.DOUBLE_SIGMOID:
         return double_sigmoid_loss(logits, target, weight)
     dice = squared_dice_loss(logits, target, weight)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cryoseg.config.prompt_sam import InputScale
-from cryoseg.core.picture_frame import PictureFrame, frame_picture
+from cryoseg.core.picture_frame import frame_picture
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.pictures import PictureRow, read_picture_mask, read_rgb, read_size
 from cryoseg.methods.particles.samples import shuffled
@@ -29,18 +29,6 @@ Square = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 Augment = Callable[[NDArray[np.uint8], NDArray[np.bool_], int], Square]
 
 
-def load_square(row: PictureRow, side: int, *, crop_black: bool) -> tuple[Square, PictureFrame]:
-    """Read a picture and its mask and resize them to squares of `side` pixels.
-
-    The squares are (side, side, 3) 8-bit and (side, side) bool; the frame is their position in the picture.
-    """
-    check_sizes(row)
-    rgb, mask = read_rgb(row.image), read_picture_mask(row.mask)
-    frame = frame_picture(rgb, crop_black=crop_black)
-    square = np.rint(frame.square(rgb, side)).clip(0, 255).astype(np.uint8)
-    return (square, frame.square(mask, side) > 0.5), frame
-
-
 def check_sizes(row: PictureRow) -> None:
     """Raise an `InputError` if the sizes of a picture and its mask in their headers differ."""
     (height, width), mask = read_size(row.image), read_size(row.mask)
@@ -52,7 +40,10 @@ def check_sizes(row: PictureRow) -> None:
 
 
 class PictureSamples:
-    """Squares of pictures of `side` pixels, which are read when they are needed."""
+    """Pictures as squares of `side` pixels, which are read when they are needed.
+
+    A picture and its mask have the same size, as `check_sizes` makes sure.
+    """
 
     def __init__(self, rows: Sequence[PictureRow], side: int, *, crop_black: bool) -> None:
         self.rows = list(rows)
@@ -63,9 +54,14 @@ class PictureSamples:
         return len(self.rows)
 
     def __getitem__(self, number: int) -> Square:
+        """Return a picture (side, side, 3) and its mask (side, side)."""
         if number in self._kept:
             return self._kept[number]
-        square, _ = load_square(self.rows[number], self.side, crop_black=self.crop_black)
+        row, side = self.rows[number], self.side
+        rgb, mask = read_rgb(row.image), read_picture_mask(row.mask)
+        frame = frame_picture(rgb, crop_black=self.crop_black)
+        image = np.rint(frame.square(rgb, side)).clip(0, 255).astype(np.uint8)
+        square = image, frame.square(mask, side) > 0.5
         if (len(self._kept) + 1) * 4 * self.side**2 <= CACHE_BYTES:
             self._kept[number] = square
         return square

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cryoseg.config.prompt_sam import PromiseConfig, PromptConfig, Prompter, PromptMethod
 from cryoseg.errors import WeightsError
-from cryoseg.io.web.weight_files import file_digests
+from cryoseg.io.records import hash_file
 from cryoseg.methods.model_file import load_state_dict, load_strict
 from cryoseg.methods.particles.files import Loaded, build_prompt_sam, native_recipe
 from cryoseg.methods.prompt_sam.adapters import MLP, SPACE
@@ -111,6 +111,6 @@ def import_checkpoint(path: Path, *, geometry: SamGeometry | None = None) -> Loa
     return Loaded(
         network=network,
         recipe=native_recipe(config, geometry),
-        hashes={path.name: file_digests(path)["sha256"]},
+        hashes={path.name: hash_file(path)},
         remarks=tuple(remarks),
     )

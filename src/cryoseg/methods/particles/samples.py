@@ -50,20 +50,16 @@ class TrainingMicrograph:
     square_labels: NDArray[np.float16] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TileBatch:
-    """Samples of one step: (B, S, S) float32 grey values, and int64 labels as in `TrainingMicrograph`."""
+def tile_targets(labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Return the fraction of particle and the weight of the pixels of logits, (B, side, side) each.
 
-    grey: Tensor
-    labels: Tensor
-
-    def targets(self, side: int) -> tuple[Tensor, Tensor]:
-        """Return the fraction of particle and the weight, (B, side, side) each, of the pixels of logits."""
-        known = (self.labels >= 0).float()[:, None]
-        particle = (self.labels > 0).float()[:, None]
-        share = functional.adaptive_avg_pool2d(particle, side)[:, 0]
-        weight = functional.adaptive_avg_pool2d(known, side)[:, 0]
-        return share, (weight > 0.5).float()
+    `labels` are (B, S, S) labels of tiles with the values of `TrainingMicrograph`.
+    """
+    share, known = (
+        functional.adaptive_avg_pool2d(chosen.float()[:, None], side)[:, 0]
+        for chosen in (labels > 0, labels >= 0)
+    )
+    return share, (known > 0.5).float()
 
 
 def sample_tile(
@@ -131,16 +127,14 @@ def _augment_intensity(image: Tensor, rng: np.random.Generator, config: SampleCo
 
 def sample_tiles(
     micrographs: list[TrainingMicrograph], config: SampleConfig, *, side: int, seed: int, step: int
-) -> TileBatch:
-    """Draw the tiles of one step."""
+) -> tuple[Tensor, Tensor]:
+    """Draw the tiles of one step: (B, S, S) float32 grey values and int64 labels."""
     tiles = []
     for i in range(config.batch):
         rng = np.random.default_rng([seed, step, i])
         micrograph = micrographs[int(rng.integers(len(micrographs)))]
         tiles.append(sample_tile(micrograph, rng, config, side))
-    return TileBatch(
-        grey=torch.stack([grey for grey, _ in tiles]), labels=torch.stack([labels for _, labels in tiles])
-    )
+    return torch.stack([grey for grey, _ in tiles]), torch.stack([labels for _, labels in tiles])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +156,11 @@ class TileSampler:
     seed: int
 
     def __call__(self, step: int) -> tuple[NDArray[Any], ...]:
-        """Return grey values (B, S, S), the signs of the labels, and the targets of `TileBatch.targets`."""
-        tiles = sample_tiles(self.micrographs, self.config, side=self.side, seed=self.seed, step=step)
-        share, weight = tiles.targets(self.logit_side)
+        """Return grey values (B, S, S), the signs of the labels, and the result of `tile_targets`."""
+        grey, labels = sample_tiles(self.micrographs, self.config, side=self.side, seed=self.seed, step=step)
+        share, weight = tile_targets(labels, self.logit_side)
         # Under autocast on the CPU a blur may give another type.
-        grey = tiles.grey.float().numpy()
-        return grey, tiles.labels.sign().to(torch.int8).numpy(), share.numpy(), weight.numpy()
+        return grey.float().numpy(), labels.sign().to(torch.int8).numpy(), share.numpy(), weight.numpy()
 
 
 def shuffled(number: int, count: int, seed: int) -> int:

@@ -14,7 +14,7 @@ from cryoseg.config.train_sam import PretrainConfig, TrainSamConfig, TrainView
 from cryoseg.errors import InputError, WeightsError
 from cryoseg.methods.model_file import is_model_file, load_strict
 from cryoseg.methods.particles.data import MicrographPair, ReadOptions, find_micrographs, load_micrograph
-from cryoseg.methods.particles.files import ParticleRecipe, base_state
+from cryoseg.methods.particles.files import base_state, native_recipe
 from cryoseg.methods.particles.fit import TrainedPart, adaptation_loss, pretraining_loss, validation_curves
 from cryoseg.methods.particles.samples import TrainingMicrograph
 from cryoseg.methods.particles.trained import (
@@ -55,21 +55,6 @@ class MicrographData:
     held_out: Sequence[MicrographPair]
     read: ReadOptions | None = None
     load: Load = load_micrograph
-
-    def record(self) -> dict[str, Any]:
-        """Return the names of the micrographs as plain JSON."""
-        return {
-            "training": [pair.name for pair in self.training],
-            "validation": [pair.name for pair in self.held_out],
-        }
-
-    def card_entries(self, diameter_px: float) -> dict[str, Any]:
-        """Return the entries of a model card about the data."""
-        return {
-            "validation_micrographs": len(self.held_out),
-            "training_micrographs": len(self.training),
-            "particle_diameter_px": round(diameter_px, 2),
-        }
 
 
 def hold_out(items: Sequence[T], seed: int) -> tuple[list[T], list[T]]:
@@ -129,6 +114,8 @@ def train_prompt(
 ) -> TrainedModel | None:
     """Adapt a SAM to micrographs; continue where an earlier call in `folder` stopped.
 
+    The result is None if the time limit came first.
+
     Parameters
     ----------
     config
@@ -143,23 +130,18 @@ def train_prompt(
         Content of the model file.
     runtime
         Device and receiver of events.
-
-    Returns
-    -------
-    TrainedModel or None
-        None if the time limit came first.
     """
     run, start, config = begin_adaptation(config, base, folder, runtime)
-    network, view = start.network, config.sample.view
+    network = start.network
     recipe = replace(start.recipe, core=config.core, any_scale=config.sample.zoom >= ANY_SCALE_ZOOM)
     geometry = network.geometry
     options = replace(
         data.read or ReadOptions(particle_pixels=recipe.particle_pixels),
         particle_pixels=recipe.particle_pixels,
         core=config.core,
-        square=(geometry.image_size, geometry.logit_side) if view is TrainView.WHOLE else None,
+        square=(geometry.image_size, geometry.logit_side) if config.sample.view is TrainView.WHOLE else None,
     )
-    training = _Training(run=run, data=data, options=options, view=view, output=output)
+    training = _Training(run=run, data=data, options=options, output=output)
     return training.model(
         replace(start, recipe=recipe),
         lambda micrographs: adaptation_loss(network, micrographs, config, runtime),
@@ -175,7 +157,6 @@ class _Training:
     run: TrainingRun
     data: MicrographData
     options: ReadOptions
-    view: TrainView
     output: ModelOutput
 
     def model(
@@ -196,15 +177,25 @@ class _Training:
             self.run,
             network if start.base is None else TrainedPart(network),
             loss_on(micrographs),
-            lambda: validation_curves(network, held_out, self.view, runtime.device),
-            {"config": config, **data.record(), **origin},
+            lambda: validation_curves(network, held_out, runtime.device),
+            {
+                "config": config,
+                "training": [pair.name for pair in data.training],
+                "validation": [pair.name for pair in data.held_out],
+                **origin,
+            },
         )
         if chosen is None:
             return None
         recipe = replace(start.recipe, logit_threshold=chosen[0])
-        recipe, entries = with_scores(network, held_out, recipe, runtime.device)
-        result = replace(start, recipe=recipe, dice=chosen[1])
-        return write_model(self.run, result, self.output, {**data.card_entries(diameter), **entries})
+        recipe, metrics = with_scores(network, held_out, recipe, runtime.device)
+        entries = {
+            "validation_micrographs": len(held_out),
+            "training_micrographs": len(micrographs),
+            "particle_diameter_px": round(diameter, 2),
+            **metrics,
+        }
+        return write_model(self.run, replace(start, recipe=recipe, dice=chosen[1]), self.output, entries)
 
 
 def pretrain(
@@ -228,14 +219,9 @@ def pretrain(
         if not is_model_file(start):
             raise WeightsError(f"{start}: is not a model file of cryoseg, with which training can start.")
         load_strict(network, base_state(start), start)
-    recipe = ParticleRecipe(
-        image_size=TINY.image_size,
-        particle_pixels=config.particle_pixels,
-        overlap=TINY.image_size // 8,
-        normalization=config.prompt.input_scale,
-    )
+    recipe = replace(native_recipe(config.prompt, TINY), particle_pixels=config.particle_pixels)
     options = ReadOptions(particle_pixels=config.particle_pixels)
-    training = _Training(run=run, data=data, options=options, view=TrainView.TILES, output=output)
+    training = _Training(run=run, data=data, options=options, output=output)
     return training.model(
         Adapted(network=network, recipe=recipe),
         lambda micrographs: pretraining_loss(network, micrographs, config, runtime.device),

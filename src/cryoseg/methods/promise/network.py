@@ -170,7 +170,6 @@ class PromiseSam(PromptSam):
         """Return points (B, n, 2) x, y and labels (B, n): the given ones, or those of the prompter."""
         if given is not None:
             return given
-        device, batch = features[0].device, len(features[0])
         match self.promise.prompter:
             case Prompter.APM:
                 return self.points(features)
@@ -178,10 +177,7 @@ class PromiseSam(PromptSam):
                 raise ValueError("a network prompted by the ground truth needs its points")
             case Prompter.GRID:
                 side = max(1, round(self.promise.points**0.5))
-                steps = (torch.arange(side, device=device) + 0.5) * self.geometry.image_size / side
-                y, x = torch.meshgrid(steps, steps, indexing="ij")
-                places = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(batch, -1, -1)
-                return places, torch.ones(places.shape[:2], device=device)
+                return self.grid_points(side, len(features[0]), features[0].device)
             case Prompter.NONE:
                 return None
 
@@ -195,19 +191,7 @@ class PromiseSam(PromptSam):
         """
         embedding, features = self.encode(images)
         prompts = self.prompts(features, given)
-        if prompts is None:  # SAM's empty prompt is for one image
-            sparse = torch.zeros(len(images), 0, self.geometry.out_channels, device=images.device)
-            _, dense = self.sam.prompt_encoder(points=None, boxes=None, masks=None)
-            dense = dense.expand(len(images), -1, -1, -1)
-        else:
-            sparse, dense = self.sam.prompt_encoder(points=prompts, boxes=None, masks=None)
-        logits, iou = self.sam.mask_decoder(
-            image_embeddings=embedding,
-            image_pe=self.sam.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=True,
-        )
+        logits, iou = self.decode(embedding, points=prompts, multimask=True)
         return logits, iou, prompts
 
     def forward(self, images: Tensor, given: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:

@@ -139,13 +139,15 @@ class PromptSam(nn.Module):
                 images = images.clamp(low, high)
         return (images - self.unit_mean) / self.unit_std if scale is InputScale.SAM else images
 
-    def grid_points(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the fixed prompt: (1, n, 2) points as x, y in pixels, row by row, and (1, n) labels of 1."""
-        side = self.config.grid_side
+    def grid_points(self, side: int, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return a grid of `side` x `side` foreground points for every image of a batch.
+
+        The result is (batch, n, 2) points as x, y in pixels, row by row, and (batch, n) labels of 1.
+        """
         steps = (torch.arange(side, device=device, dtype=torch.float32) + 0.5) / side
         steps = steps * self.geometry.image_size
         y, x = torch.meshgrid(steps, steps, indexing="ij")
-        points = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
+        points = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(batch, -1, -1)
         return points, torch.ones(points.shape[:2], device=device)
 
     def decode(
@@ -156,7 +158,7 @@ class PromptSam(nn.Module):
         boxes: Tensor | None = None,
         multimask: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Predict masks for prompts.
+        """Predict masks for prompts, or for every image without a prompt.
 
         Parameters
         ----------
@@ -175,6 +177,9 @@ class PromptSam(nn.Module):
             Logits (B, 1 or 3, 4h, 4w) and predicted IoU (B, 1 or 3).
         """
         sparse, dense = self.sam.prompt_encoder(points=points, boxes=boxes, masks=None)
+        if points is None and boxes is None:  # SAM's empty prompt is for one image
+            sparse = sparse.expand(len(embeddings), -1, -1)
+            dense = dense.expand(len(embeddings), -1, -1, -1)
         logits, iou = self.sam.mask_decoder(
             image_embeddings=embeddings,
             image_pe=self.sam.prompt_encoder.get_dense_pe(),
@@ -191,11 +196,9 @@ class PromptSam(nn.Module):
         that replace the grid.
         """
         embeddings = self.sam.image_encoder(self.encoder_input(images))
-        if given is not None:
-            return self.decode(embeddings, points=given)
-        points, labels = self.grid_points(images.device)
-        batch = len(images)
-        return self.decode(embeddings, points=(points.expand(batch, -1, -1), labels.expand(batch, -1)))
+        if given is None:
+            given = self.grid_points(self.config.grid_side, len(images), images.device)
+        return self.decode(embeddings, points=given)
 
 
 TILES_AT_ONCE = {"cpu": 1}  # by type of device; more are no faster on a CPU and need more memory
