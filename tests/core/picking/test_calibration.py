@@ -53,7 +53,7 @@ def test_few_examples_give_the_base_rate() -> None:
 def test_separate_populations_are_separated(particles: int, background: int, labels: int) -> None:
     rng = np.random.default_rng(particles + labels)
     good, bad = rng.normal(3, 0.5, particles), rng.normal(-2.5, 0.8, background)
-    threshold = analyze_peaks(np.concatenate([good, bad]), rng.normal(3, 0.5, labels)).threshold
+    threshold = analyze_peaks(np.concatenate([good, bad]), rng.normal(3, 0.5, labels))[0]
     hit, false = (good > threshold).sum(), (bad > threshold).sum()
     assert 2 * hit / (hit + false + particles) > 0.96
 
@@ -61,7 +61,7 @@ def test_separate_populations_are_separated(particles: int, background: int, lab
 def test_overlapping_populations_get_nearly_the_best_f1() -> None:
     rng = np.random.default_rng(1)
     good, bad = rng.normal(1.5, 0.7, 200), rng.normal(-1, 0.8, 400)
-    threshold = analyze_peaks(np.concatenate([good, bad]), rng.normal(1.5, 0.7, 10)).threshold
+    threshold = analyze_peaks(np.concatenate([good, bad]), rng.normal(1.5, 0.7, 10))[0]
 
     def f1(at: float) -> float:
         hit = (good > at).sum()
@@ -71,9 +71,9 @@ def test_overlapping_populations_get_nearly_the_best_f1() -> None:
 
 
 def test_nothing_to_learn_from_is_neutral() -> None:
-    assert analyze_peaks(np.array([1.0, 2, 3]), np.array([])).threshold == 0.0
-    assert analyze_peaks(np.array([]), np.array([1.0])).threshold == 0.0
-    assert analyze_peaks(np.array([1.0, 2, 3]), np.array([])).calibration == UNCALIBRATED
+    assert analyze_peaks(np.array([1.0, 2, 3]), np.array([]))[0] == 0.0
+    assert analyze_peaks(np.array([]), np.array([1.0]))[0] == 0.0
+    assert analyze_peaks(np.array([1.0, 2, 3]), np.array([]))[1] == UNCALIBRATED
 
 
 @pytest.mark.parametrize("labels", [6, 25])
@@ -82,20 +82,20 @@ def test_logits_that_saturate_low_are_calibrated_from_a_few_labels(labels: int) 
     rng = np.random.default_rng(labels)
     good, bad = rng.normal(-0.25, 0.35, 200), rng.normal(-2.2, 0.7, 1000)
     known, unknown = good[:labels], np.concatenate([good[labels:], bad])
-    found = analyze_peaks(unknown, known)
-    scores = found.calibration(np.concatenate([good, bad]))
+    threshold, calibration = analyze_peaks(unknown, known)
+    scores = calibration(np.concatenate([good, bad]))
     is_particle = np.arange(len(scores)) < len(good)
     assert expected_calibration_error(scores, is_particle) < 0.05
     assert np.median(scores[:200]) > 0.9
-    assert 0.05 < found.calibration(np.array([found.threshold]))[0] < 0.95
+    assert 0.05 < calibration(np.array([threshold]))[0] < 0.95
 
 
 def test_held_out_labels_stand_for_all_labels() -> None:
     rng = np.random.default_rng(3)
     good, bad = rng.normal(0.3, 0.8, 60), rng.normal(-1.2, 0.8, 300)
-    few, all_ = (analyze_peaks(np.concatenate([good[50:], bad]), good[:10], labels=n) for n in (10, 50))
+    few, all_ = (analyze_peaks(np.concatenate([good[50:], bad]), good[:10], labels=n)[1] for n in (10, 50))
     # With 50 labeled particles beside 10 unlabeled ones, more peaks are particles than with 10.
-    assert all_.calibration(np.array([-0.4]))[0] > few.calibration(np.array([-0.4]))[0]
+    assert all_(np.array([-0.4]))[0] > few(np.array([-0.4]))[0]
 
 
 def test_the_best_picks_have_the_requested_precision_or_number_of_false_ones() -> None:

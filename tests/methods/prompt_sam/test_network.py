@@ -33,7 +33,7 @@ GREY = replace(SMALL, in_channels=1, fine_widths=(8, 8))
 
 
 def count(network: PromptSam) -> int:
-    return sum(value.numel() for value in network.trained_parameters())
+    return sum(value.numel() for name, value in network.named_parameters() if network.is_trained(name))
 
 
 @pytest.mark.parametrize(

@@ -127,26 +127,13 @@ def _weighted_normal(x: NDArray[np.float64], weight: NDArray[np.float64]) -> tup
     return mean, float(np.clip(spread, *SPREAD_LIMITS))
 
 
-@dataclass(frozen=True, kw_only=True)
-class PeakStatistics:
-    """Threshold and calibration of the logits of peaks, of which only some are labeled.
-
-    Attributes
-    ----------
-    threshold
-        Logit threshold with the highest expected F1 score.
-    calibration
-        Map from logits to the probability that a peak is a particle; the sigmoid if it cannot be estimated.
-    """
-
-    threshold: float
-    calibration: Calibration = UNCALIBRATED
-
-
 def analyze_peaks(
     peaks: NDArray[np.floating], known: NDArray[np.floating], *, labels: int | None = None
-) -> PeakStatistics:
+) -> tuple[float, Calibration]:
     """Estimate the threshold and the calibration of logits from peaks without and with a label.
+
+    The result is the logit threshold with the highest expected F1, and the map from logits to the probability
+    that a peak is a particle, which is the sigmoid if it cannot be estimated.
 
     The peaks are modeled as a mixture of two normal distributions, particles and background. The fit to all
     peaks starts from the logits at the labels and from the peaks below them. If a range of thresholds is
@@ -166,11 +153,11 @@ def analyze_peaks(
     x = x[x > LOWEST_LOGIT]
     at_labels = np.asarray(known, dtype=np.float64)
     if len(at_labels) == 0 or len(x) < 3:
-        return PeakStatistics(threshold=NEUTRAL_LOGIT)
+        return NEUTRAL_LOGIT, UNCALIBRATED
     particle = (float(np.median(at_labels)), float(np.clip(at_labels.std(), *SPREAD_LIMITS)))
     low = x[x < particle[0] - 2 * particle[1]]
     if len(low) < 3:
-        return PeakStatistics(threshold=float(min(NEUTRAL_LOGIT, np.percentile(at_labels, LOW_PERCENTILE))))
+        return float(min(NEUTRAL_LOGIT, np.percentile(at_labels, LOW_PERCENTILE))), UNCALIBRATED
     posterior = _posterior(x, at_labels, particle, low)
     order = np.argsort(-x)
     found = np.cumsum(posterior[order])
@@ -182,11 +169,8 @@ def analyze_peaks(
     calibration = fit_calibration(
         np.concatenate([x, labeled]), np.concatenate([posterior, np.ones(len(labeled))])
     )
-    return PeakStatistics(
-        threshold=float((ranked[good[0]] + below) / 2),
-        # A slope of 0 would give all picks the same score.
-        calibration=calibration if calibration.slope > 0 else UNCALIBRATED,
-    )
+    # A slope of 0 would give all picks the same score.
+    return float((ranked[good[0]] + below) / 2), calibration if calibration.slope > 0 else UNCALIBRATED
 
 
 def _posterior(

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from cryoseg.config.cet_pick import CetPickConfig, Specimen
-from cryoseg.core.picking.calibration import Calibration, analyze_peaks
+from cryoseg.core.picking.calibration import analyze_peaks
 from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn
 from cryoseg.methods.cet_pick.detector import MIN_DISTANCE, Detector, DetectorSettings, settings_for
@@ -99,16 +99,15 @@ def examine(prepared: list[Prepared], detector: Detector) -> dict[str, float]:
         unknown.append(logits[free])
     known = held if held else trained
     peaks = np.concatenate(unknown)
-    found = analyze_peaks(
+    threshold, calibration = analyze_peaks(
         peaks,
         np.asarray(known + trained if len(known) < FEW_LABELS else known),
         labels=len(held) + len(trained),
     )
-    threshold = found.threshold
     return {
         "threshold_logit": threshold,
-        "score_slope": found.calibration.slope,
-        "score_intercept": found.calibration.intercept,
+        "score_slope": calibration.slope,
+        "score_intercept": calibration.intercept,
         "recall": float(np.mean(np.asarray(known) > threshold)),
         "peaks": int((peaks > threshold).sum()) + int((np.asarray(trained) > threshold).sum()),
     }
@@ -251,10 +250,5 @@ def _check_steps(config: CetPickConfig, *, watched: bool) -> set[int]:
 
 def _calibrated(settings: DetectorSettings, found: Mapping[str, float]) -> DetectorSettings:
     """Return settings with the threshold and the calibration that `examine` found."""
-    calibration = Calibration(slope=found["score_slope"], intercept=found["score_intercept"])
-    return replace(
-        settings,
-        score_slope=calibration.slope,
-        score_intercept=calibration.intercept,
-        score_threshold=float(calibration(np.array(found["threshold_logit"]))),
-    )
+    settings = replace(settings, score_slope=found["score_slope"], score_intercept=found["score_intercept"])
+    return replace(settings, score_threshold=float(settings.scores(np.array(found["threshold_logit"]))))

@@ -207,11 +207,8 @@ def write_model(
 ) -> TrainedModel:
     """Write the model file of a finished run, with `entries` in its card."""
     network, recipe = result.network, result.recipe
-    if result.base is None:
-        name, parameters = "particle_sam", sum(p.numel() for p in network.parameters())
-    else:
-        name = network.config.method.value
-        parameters = sum(p.numel() for p in network.trained_parameters())
+    name = "particle_sam" if result.base is None else network.config.method.value
+    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     path = run.folder / f"{name}.safetensors"
     seconds = run.seconds
     card = {

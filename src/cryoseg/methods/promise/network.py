@@ -22,7 +22,6 @@ MASK_TOKENS = 4  # one token for a single mask and three for ambiguous prompts
 SHIFT_WIDTH = 1024  # width of the hidden layer for an embedding of 256 channels, as published
 FOREGROUND, BACKGROUND = 1, 0
 RESNET_SHRINKS = 16  # the stride of the prompter's last layer in tokens of the encoder
-PARTS = ("apm_", "ips_", "sam.")  # prefixes of parameters whose gradients are clipped together
 
 
 class MaskTokenShift(nn.Module):
@@ -65,10 +64,13 @@ class PromiseSam(PromptSam):
         Modules of ProMISe under their published names, or None.
     """
 
+    clip_together = ("apm_", "ips_", "sam.")
+
     def __init__(self, geometry: SamGeometry, config: PromptConfig) -> None:
         super().__init__(geometry, config)
         assert config.promise is not None
         self.promise = promise = config.promise
+        self.needs_truth = promise.prompter is Prompter.GT
         self.blocks = prompting_blocks(geometry)
         self.apm_feature_map: FeatureFusion | None = None
         self.apm_resnet: PointResNet | None = None
@@ -77,6 +79,8 @@ class PromiseSam(PromptSam):
         if promise.prompter is Prompter.APM and promise.apm is ApmKind.RESNET:
             self.apm_feature_map = FeatureFusion(len(self.blocks) * geometry.embed_dim)
             self.apm_resnet = PointResNet(promise.points)
+            if geometry.grid <= RESNET_SHRINKS:
+                self.smallest_batch = 2  # for the batch normalization of a last layer with one token
         elif promise.prompter is Prompter.APM:
             self.apm_cross = PointQueries(
                 geometry.embed_dim, geometry.num_heads, promise.points, len(self.blocks)
@@ -96,21 +100,6 @@ class PromiseSam(PromptSam):
             FreezeType.NOTHING: ("sam.",),
         }[self.promise.freeze]
         return not name.startswith("sam.") or (bool(free) and name.startswith(free))
-
-    @property
-    def clip_together(self) -> tuple[str, ...]:
-        """Prefixes of the parameters whose gradients are clipped together."""
-        return PARTS
-
-    @property
-    def needs_truth(self) -> bool:
-        """Whether the points are drawn from the true mask."""
-        return self.promise.prompter is Prompter.GT
-
-    @property
-    def smallest_batch(self) -> int:
-        """Number of images that a training step needs for the batch normalization of the last layer."""
-        return 2 if self.apm_resnet is not None and self.geometry.grid <= RESNET_SHRINKS else 1
 
     def set_training(self, training: bool) -> None:
         """Set whether the batch normalization of the point networks uses the statistics of the batch."""

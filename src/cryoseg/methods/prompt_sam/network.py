@@ -8,7 +8,7 @@ Source: arXiv 2311.16140; yangyang-69/Prompt_sam_cryoPPP notebooks/function_toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -37,8 +37,17 @@ class PromptSam(nn.Module):
         Adapted network, whose tensors have the published names.
     unet
         Head prompt, or None.
+    needs_truth
+        Whether `forward` needs points that are drawn from the true mask.
+    clip_together
+        Prefixes of the parameters whose gradients are clipped together.
+    smallest_batch
+        Number of images that a training step needs.
     """
 
+    needs_truth = False
+    clip_together: tuple[str, ...] = ("",)
+    smallest_batch = 1
     unit_mean: Tensor
     unit_std: Tensor
 
@@ -97,31 +106,12 @@ class PromptSam(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(self.is_trained(name))
 
-    def trained_parameters(self) -> Iterator[nn.Parameter]:
-        """Return the parameters that the method trains."""
-        return (value for name, value in self.named_parameters() if self.is_trained(name))
-
     def from_grey(self, tiles: Tensor) -> Tensor:
         """Convert (B, S, S) grey values of zero mean and unit deviation to the input of `forward`."""
         if self.config.input_scale is InputScale.GREY:
             return tiles[:, None]
         unit = (tiles / (2 * RGB_SPAN) + 0.5).clamp(0, 1)
         return unit[:, None].expand(-1, 3, -1, -1)
-
-    @property
-    def needs_truth(self) -> bool:
-        """Whether `forward` needs points that are drawn from the true mask."""
-        return False
-
-    @property
-    def clip_together(self) -> tuple[str, ...]:
-        """Prefixes of the parameters whose gradients are clipped together."""
-        return ("",)
-
-    @property
-    def smallest_batch(self) -> int:
-        """Number of images that a training step needs."""
-        return 1
 
     def set_training(self, training: bool) -> None:
         """Set the mode of modules that compute differently in training; SAM itself has none."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from cryoseg.machine import processors
 
@@ -23,37 +22,39 @@ def workers_for(device: torch.device, processes: int = 1) -> int:
     return min(MOST_WORKERS, processors() // processes - 1) if device.type == "cuda" else 0
 
 
+class _Steps(Dataset[Any]):
+    """Results of a function of the number of a step."""
+
+    def __init__(self, draw: Callable[[int], Any]) -> None:
+        self._draw = draw
+
+    def __getitem__(self, step: int) -> Any:
+        return self._draw(step)
+
+
 def ahead(draw: Callable[[int], Any], workers: int) -> Callable[[int], Any]:
     """Return `draw` with the results of the next steps prepared in forked processes; without workers, `draw`.
 
-    The processes share the memory of the data that `draw` holds.
+    The steps must be consecutive. The processes share the memory of the data that `draw` holds.
     """
     if not workers:
         return draw
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("fork"), initializer=_begin_worker, initargs=(draw,)
-    )
-    waiting: dict[int, Future[Any]] = {}
+    coming: Iterator[Any] | None = None
 
     def next_result(step: int) -> Any:
-        for number in range(step, step + 2 * workers):
-            if number not in waiting:
-                waiting[number] = pool.submit(_draw_in_worker, number)
-        return waiting.pop(step).result()
+        nonlocal coming
+        if coming is None:
+            loader = DataLoader(
+                _Steps(draw),
+                batch_size=None,
+                sampler=itertools.count(step),
+                num_workers=workers,
+                # Arrays go through pipes: the shared memory that tensors need is small in containers.
+                collate_fn=lambda result: result,
+                multiprocessing_context="fork",
+                generator=torch.Generator(),  # a draw from that of torch would change the training
+            )
+            coming = iter(loader)
+        return next(coming)
 
     return next_result
-
-
-_draw: Callable[[int], Any] | None = None
-
-
-def _begin_worker(draw: Callable[[int], Any]) -> None:
-    global _draw
-    _draw = draw
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training ends the workers
-
-
-def _draw_in_worker(step: int) -> Any:
-    assert _draw is not None
-    return _draw(step)
