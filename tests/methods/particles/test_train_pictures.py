@@ -25,6 +25,7 @@ from cryoseg.methods.particles.files import ParticleRecipe, save_particle_model
 from cryoseg.methods.particles.model import load_particle_model
 from cryoseg.methods.particles.picture_samples import (
     PictureSamples,
+    check_sizes,
     picture_input,
     published_augmentation,
     soft_target,
@@ -528,7 +529,7 @@ def test_a_mask_of_another_size_and_lists_beside_folders_are_refused(
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / row.image.name)
     wrong = replace(row, mask=tmp_path / row.image.name)
     with pytest.raises(InputError, match="is 9 x 9 px, its picture 120 x 90"):
-        PictureSamples([wrong], 64, crop_black=False)[0]
+        check_sizes(wrong)
     with pytest.raises(ConfigError, match="not both"):
         RUNNER.invoke(
             app,

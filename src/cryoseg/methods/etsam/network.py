@@ -96,9 +96,9 @@ def segment(
     files
         Checkpoints of stage 1 and stage 2, and the SAM 2 configuration that they belong to.
     execution
-        How to compute. Memory level 1 encodes one slice at a time on a GPU too; level 2 also keeps the
-        memories of slices on the host. With `keep_stages` the result holds the logits of stage 1 and the
-        input of stage 2 of the first view.
+        Device, precision and memory level. Level 1 encodes one slice at a time on a GPU too; level 2 also
+        keeps the memories of slices on the host. With `keep_stages` the result holds the logits of stage 1
+        and the input of stage 2 of the first view.
     on_slice
         Function to call after each slice of each stage.
     """

@@ -187,7 +187,7 @@ def train_sam2_stage(
     start: Path | None = None,
     runtime: Runtime = Runtime(),
 ) -> bool:
-    """Train one stage in a folder, or continue an earlier call; return whether all steps are done in time.
+    """Train one stage in a folder, or continue an earlier call; return whether all steps are done.
 
     Parameters
     ----------

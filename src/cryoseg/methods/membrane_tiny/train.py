@@ -103,7 +103,7 @@ def train_stage(
     start: Mapping[str, Tensor] | None = None,
     runtime: Runtime = Runtime(),
 ) -> bool:
-    """Train one stage in a folder, or continue an earlier call; return whether all steps are done in time.
+    """Train one stage in a folder, or continue an earlier call; return whether all steps are done.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ class ReadOptions:
     square
         Sides of the whole image and of its logits in pixels for training on whole micrographs, or None.
     mode0
-        How bytes of MRC files are read.
+        Type of the bytes of MRC files, signed or unsigned.
     """
 
     particle_pixels: float

@@ -1,1 +1,1 @@
-"""ProMISe: prompts without a person on a frozen SAM."""
+"""ProMISe: a frozen SAM that predicts its own prompts."""

@@ -1,1 +1,1 @@
-"""What SAM and SAM 2 need from cryoseg: geometry, volumes and configuration."""
+"""SAM and SAM 2: sizes of networks, slices of volumes, and configurations."""
