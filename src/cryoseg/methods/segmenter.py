@@ -1,20 +1,11 @@
-"""The interface between segmentation methods and `cryoseg segment`.
-
-A method is a module with three functions, which `cryoseg.methods.registry` lists:
-
-- `resolve(config, files)` returns a `SegmentConfig` in which the model has set every field that was None,
-  except `pixel_size`, and raises `ConfigError` for settings that the model cannot follow;
-- `segment(volume, config, files, execution, on_slice)` returns a `SegmentResult` without post-processing. It
-  holds one network in memory at a time;
-- `assumed_pixel_size(files)` returns the pixel size in angstrom for tomograms whose header gives none.
-"""
+"""The interface between segmentation methods and `cryoseg segment`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -84,23 +75,36 @@ class Execution:
     keep_stages: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """One row of `METHODS`.
+class Method(Protocol):
+    """A module with a segmentation method, which `cryoseg.methods.registry` lists.
 
     Attributes
     ----------
-    weights
+    WEIGHTS
         Names in `cryoseg.methods.weights.WEIGHTS`, one per stage.
-    resolve, segment, assumed_pixel_size
-        Functions of the method, as described at the top of this module.
-    host_bytes
+    HOST_BYTES
         Measured memory of program, network and activations on a CPU at each `memory_level`, in bytes,
         without volumes.
     """
 
-    weights: tuple[str, ...]
-    resolve: Callable[[SegmentConfig, ModelFiles], SegmentConfig]
-    segment: Callable[[SegmentInput, SegmentConfig, ModelFiles, Execution, OnSlice], SegmentResult]
-    assumed_pixel_size: Callable[[ModelFiles], float]
-    host_bytes: tuple[int, int, int]
+    WEIGHTS: tuple[str, ...]
+    HOST_BYTES: tuple[int, int, int]
+
+    def resolve(self, config: SegmentConfig, files: ModelFiles) -> SegmentConfig:
+        """Return settings in which the model has set every field that was None, except `pixel_size`.
+
+        A `ConfigError` is raised for settings that the model cannot follow.
+        """
+
+    def segment(
+        self,
+        volume: SegmentInput,
+        config: SegmentConfig,
+        files: ModelFiles,
+        execution: Execution,
+        on_slice: OnSlice,
+    ) -> SegmentResult:
+        """Segment a tomogram without post-processing; hold one network in memory at a time."""
+
+    def assumed_pixel_size(self, files: ModelFiles) -> float:
+        """Return the pixel size in angstrom for tomograms whose header gives none."""

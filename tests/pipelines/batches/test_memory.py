@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -131,7 +130,10 @@ def test_a_tomogram_is_segmented_with_less_where_memory_ends() -> None:
     known = METHODS[ModelName.MEMBRANE_TINY]
     files = ModelFiles(stages=(require("membrane_tiny"),))
     model = ResolvedModel(
-        name=ModelName.MEMBRANE_TINY, method=replace(known, segment=segment), files=files, reason="test"
+        name=ModelName.MEMBRANE_TINY,
+        method=SimpleNamespace(**{**vars(known), "segment": segment}),
+        files=files,
+        reason="test",
     )
     events: list[Event] = []
     result = segment_tomogram(

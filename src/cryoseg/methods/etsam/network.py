@@ -37,6 +37,7 @@ from cryoseg.methods.sam.sam2_volume import REPLAYED, VolumePredictor
 from cryoseg.methods.segmenter import Execution, ModelFiles, OnSlice, SegmentInput, no_progress
 from cryoseg.types import BoolArray, FloatArray, SegmentResult
 
+WEIGHTS: tuple[str, ...] = ("etsam_stage1", "etsam_stage2")
 CONFIG = "configs/sam2.1/sam2.1_hiera_b+.yaml"
 # Source: the simulated part of the training set of ETSAM.
 ASSUMED_PIXEL_SIZE_ANGSTROM = 10.0

@@ -62,6 +62,7 @@ class MembraneRecipe:
 
 
 METHOD = "membrane-tiny"
+WEIGHTS: tuple[str, ...] = ("membrane_tiny",)
 CONFIG = "membrane_tiny.yaml"
 STRIDE = 32  # stride of the coarsest feature map; the side of a tile is a multiple of it
 # Peak memory of a process on a CPU without its volumes, with 4, 2 and 1 tiles at once.

@@ -62,7 +62,7 @@ class SegmentRun:
             4 * volumes + 1 + (8 if self.config.postprocess else 0) + (self.config.band_width_nm is not None)
         )
         total = each * int(np.prod(shape, dtype=np.int64))
-        return tuple(fixed + total for fixed in self.model.method.host_bytes)
+        return tuple(fixed + total for fixed in self.model.method.HOST_BYTES)
 
 
 def prepare_run(
@@ -113,7 +113,7 @@ def resolve_model(choice: ModelChoice) -> ResolvedModel:
     if any(own) or choice.sam2_config or name is ModelName.ETSAM:
         stages = tuple(
             given or require(known, checkpoints_dir=choice.checkpoints_dir)
-            for given, known in zip(own, METHODS[ModelName.ETSAM].weights, strict=True)
+            for given, known in zip(own, METHODS[ModelName.ETSAM].WEIGHTS, strict=True)
         )
         for stage in stages:
             if not stage.is_file():
@@ -123,17 +123,17 @@ def resolve_model(choice: ModelChoice) -> ResolvedModel:
         return _resolved(ModelName.ETSAM, stages, reason="asked for", sam2_config=choice.sam2_config)
     reason = "asked for"
     if name is ModelName.AUTO:
-        found = tuple(locate_here(known) for known in METHODS[ModelName.ETSAM].weights)
+        found = tuple(locate_here(known) for known in METHODS[ModelName.ETSAM].WEIGHTS)
         if all(found):
             stages = tuple(path for path in found if path is not None)
             return _resolved(ModelName.ETSAM, stages, reason="both ETSAM checkpoints are installed")
         missing = ", ".join(
             WEIGHTS[known].file_name
-            for known, path in zip(METHODS[ModelName.ETSAM].weights, found, strict=True)
+            for known, path in zip(METHODS[ModelName.ETSAM].WEIGHTS, found, strict=True)
             if not path
         )
         name, reason = ModelName.MEMBRANE_TINY, f"not installed: {missing}"
-    stages = tuple(require(known, checkpoints_dir=choice.checkpoints_dir) for known in METHODS[name].weights)
+    stages = tuple(require(known, checkpoints_dir=choice.checkpoints_dir) for known in METHODS[name].WEIGHTS)
     return _resolved(name, stages, reason=reason)
 
 
