@@ -59,24 +59,12 @@ def _apply(context: typer.Context, value: Path | None) -> Path | None:
 
 
 def read_options(table: Mapping[str, Any], context: typer.Context, *, source: Path) -> dict[str, Any]:
-    """Convert plain values to options of a command.
+    """Convert plain values of a TOML or JSON file to options of a command.
 
     Keys before any table belong to the command that is run. A table is named after a command, such as
-    `[segment]` or `[train.membrane]`, and has priority. Tables of other commands are ignored.
-
-    Parameters
-    ----------
-    table
-        Plain values of a TOML or JSON file.
-    context
-        Context of the command.
-    source
-        File of the values, for messages.
-
-    Returns
-    -------
-    dict
-        Texts, or lists of texts, as on the command line, by name of the parameter; flags are bool.
+    `[segment]` or `[train.membrane]`, and has priority. Tables of other commands are ignored. The result has
+    texts, or lists of texts, as on the command line, by name of the parameter; flags are bool. Messages name
+    the file `source`.
 
     Raises
     ------

@@ -130,14 +130,7 @@ class BatchConsole:
     def summary(self, title: str, rows: list[Row], columns: tuple[str, ...] | None = None) -> None:
         """Print the table of a batch.
 
-        Parameters
-        ----------
-        title
-            Title of the table.
-        rows
-            Rows of the inputs.
-        columns
-            Columns of `Row.columns` to show between status and seconds; None shows all.
+        `columns` names the columns of `Row.columns` to show between status and seconds; None shows all.
         """
         from cryoseg.pipelines.batches.report import row_names  # imports numpy, which --help does not need
 
@@ -167,18 +160,8 @@ def print_table(
 ) -> None:
     """Print a table.
 
-    Parameters
-    ----------
-    title
-        Title of the table.
-    header
-        Names of the columns.
-    rows
-        Cells of every row.
-    right
-        Columns that are aligned on the right.
-    width
-        Width in characters if the output is not a terminal.
+    The columns in `right` are aligned on the right. `width` is the width in characters if the output is no
+    terminal.
     """
     table = Table(title=title, title_justify="left")
     for name in header:

@@ -192,15 +192,8 @@ class _Group:
 def expand(function: Callable[..., None]) -> Callable[..., None]:
     """Convert a command to a function in which every setting is a parameter, as typer needs.
 
-    Parameters
-    ----------
-    function
-        Command whose parameters are `Annotated[type, Option(...)]`, dataclasses or `Changes`.
-
-    Returns
-    -------
-    Callable
-        Function with keyword-only parameters, which expands `~` in paths.
+    The parameters of the command are `Annotated[type, Option(...)]`, dataclasses or `Changes`. The function
+    has keyword-only parameters, and it expands `~` in paths.
 
     Raises
     ------

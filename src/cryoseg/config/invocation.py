@@ -46,13 +46,7 @@ def command_line() -> str:
 
 @contextmanager
 def invoked(invocation: Invocation | None) -> Iterator[None]:
-    """Make an invocation the current one within the block.
-
-    Parameters
-    ----------
-    invocation
-        The command; a worker process uses that of the process that started it.
-    """
+    """Make an invocation the current one within the block, in a worker that of its first process."""
     token = _CURRENT.set(invocation)
     try:
         yield
@@ -61,19 +55,10 @@ def invoked(invocation: Invocation | None) -> Iterator[None]:
 
 
 def recorded_options(command: str | None = None, changes: Mapping[str, Any] = {}) -> dict[str, Any]:
-    """Return the entry `options` of a record.
+    """Return the entry `options` of a record; an empty one if `command` is not that of this process.
 
-    Parameters
-    ----------
-    command
-        Command that the record names; None for a table of all outputs of this process.
-    changes
-        Options that limit the command to one output, in place of the given ones; None removes an option.
-
-    Returns
-    -------
-    dict
-        The entry; empty if `command` is not the command of this process.
+    Without a command, the record is a table of all outputs of this process. `changes` are options that limit
+    the command to one output, in place of the given ones; None removes an option.
     """
     current = current_invocation()
     if current is None or command not in (None, current.command):

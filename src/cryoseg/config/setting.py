@@ -137,14 +137,7 @@ class Settings:
 def setting(default: Any = MISSING, *, help: str, **attributes: Any) -> Any:  # noqa: A002
     """Return a field of a dataclass with the option that sets it.
 
-    Parameters
-    ----------
-    default
-        Value of the field. Without it the field and the option are required.
-    help
-        Text of the help.
-    attributes
-        Further attributes of `Setting`.
+    Without a default, the field and the option are required. Further attributes are those of `Setting`.
     """
     return dataclasses.field(default=default, metadata={_KEY: Setting(help=help, **attributes)})
 
@@ -211,22 +204,14 @@ Kind = TypeVar("Kind")
 
 
 def restore(kind: type[Kind], values: Mapping[str, Any], *, source: str) -> Kind:
-    """Build settings from plain values, as JSON holds them.
+    """Build settings of a kind from plain values by field, as JSON holds them.
 
-    Parameters
-    ----------
-    kind
-        Dataclass of the settings.
-    values
-        Plain values by field: enumerations as their values, tuples as lists. Missing fields have their
-        defaults.
-    source
-        Beginning of error messages.
+    Enumerations are given by their values, and tuples as lists. Missing fields have their defaults.
 
     Raises
     ------
     ConfigError
-        If a field is unknown, or a value has a wrong type.
+        If a field is unknown, or a value has a wrong type; the message begins with `source`.
     """
     hints = get_type_hints(kind)
     extra = sorted(set(values) - set(hints))

@@ -89,14 +89,7 @@ def examine(
 ) -> Diagnosis:
     """Check versions, devices, memory, weights and folders, and segment a sample.
 
-    Parameters
-    ----------
-    device
-        Device of the self-test, as in `select_device`.
-    checkpoints_dir
-        Folder that is searched for weights first.
-    self_test
-        Whether to run the self-test, which takes about ten seconds.
+    The self-test takes about ten seconds.
     """
     parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("python", _python),
@@ -301,20 +294,7 @@ class SelfTest:
 
 
 def run_self_test(*, device: str = "cpu", checkpoints_dir: Path | None = None) -> SelfTest:
-    """Segment the simulated sample, write and read the mask, and compare it with the truth.
-
-    Parameters
-    ----------
-    device
-        Device, as in `select_device`.
-    checkpoints_dir
-        Folder that is searched for weights first.
-
-    Raises
-    ------
-    CryosegError
-        If the sample, the weights or the device are missing.
-    """
+    """Segment the simulated sample, write and read the mask, and compare it with the truth."""
     import numpy as np
 
     from cryoseg.config import ModelChoice, ModelName, SegmentConfig

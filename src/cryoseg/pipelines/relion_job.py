@@ -69,21 +69,10 @@ class Node:
 
 
 def run_job(folder: Path, work: Callable[[], int], nodes: Callable[[], Sequence[Node]]) -> int:
-    """Do the work of a job of RELION, and leave the files that RELION waits for.
+    """Do the work of a job of RELION, leave the files that RELION waits for, and return the exit status.
 
-    Parameters
-    ----------
-    folder
-        Folder of the job, relative to the project, which is the current folder.
-    work
-        Function that returns the exit status of the work.
-    nodes
-        Function that returns the outputs; it is called unless the work was interrupted.
-
-    Returns
-    -------
-    int
-        Exit status of the work.
+    `folder` is the folder of the job, relative to the project, which is the current folder. `work` returns
+    the exit status, and `nodes` the outputs; it is called unless the work was interrupted.
     """
     make_folder(folder)
     for mark in (SUCCESS, FAILURE, ABORTED):
@@ -140,12 +129,7 @@ def _release(folder: Path) -> int:
 def pick_nodes(folder: Path, source: Path) -> list[Node]:
     """Return the outputs of a job that picked, and write the files that name its inputs.
 
-    Parameters
-    ----------
-    folder
-        Folder of the job.
-    source
-        STAR file of the micrographs or tomograms.
+    `source` is the STAR file of the micrographs or tomograms.
     """
     nodes = []
     if (folder / AUTOPICK).exists():

@@ -83,15 +83,6 @@ class Rerun:
 def plan_rerun(record: Path, *, device: str = "auto", elsewhere: Elsewhere = Elsewhere()) -> Rerun:
     """Read a record and find the input and the options of its run.
 
-    Parameters
-    ----------
-    record
-        Record of an output.
-    device
-        Device, as in `select_device`.
-    elsewhere
-        Input and model, if they have been moved.
-
     Raises
     ------
     CryosegError

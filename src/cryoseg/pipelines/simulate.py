@@ -92,30 +92,9 @@ def simulate_files(
     batch: Batch | None = None,
     on_event: OnEvent = ignore,
 ) -> Report:
-    """Simulate the images of a series that are not there yet.
+    """Simulate the images of a series that do not exist yet, and return one row per image.
 
-    Parameters
-    ----------
-    config
-        What is simulated: tomograms, micrographs or phantoms.
-    output_dir
-        Made if missing.
-    series
-        Numbers and names of the files, and the number of processes.
-    batch
-        None takes as many processes as `series` says.
-    on_event
-        Receives progress and rows.
-
-    Returns
-    -------
-    Report
-        One row per image; one that cannot be written is a failed row.
-
-    Raises
-    ------
-    OutputError
-        If the output folder cannot be made.
+    `config` says what is simulated. Without `batch`, as many processes work as `series` says.
     """
     if batch is None:
         batch = Batch(shard=ALL, devices=("cpu",) * min(series.workers, series.count))

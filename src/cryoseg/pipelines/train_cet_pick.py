@@ -219,23 +219,8 @@ def train_files(
 ) -> Path | None:
     """Train and write `<name>.safetensors`, the log, and a picture of each training tomogram.
 
-    The same call continues an interrupted training from its checkpoint.
-
-    Parameters
-    ----------
-    given
-        Tomograms and coordinates.
-    config
-        Settings of the training.
-    output
-        Folder and name of the model.
-    runtime
-        Device and callback for events.
-
-    Returns
-    -------
-    Path or None
-        File of the model; None if the time limit was reached.
+    The same call continues an interrupted training from its checkpoint. The file of the model is returned,
+    and None if the time limit was reached.
 
     Raises
     ------

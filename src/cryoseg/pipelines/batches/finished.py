@@ -250,18 +250,8 @@ class Done:
 def write_job_record(job: Job, content: Mapping[str, Any]) -> None:
     """Write the record of a job.
 
-    Parameters
-    ----------
-    job
-        The job; `outputs["record"]` is the file.
-    content
-        Results of the work, such as metrics and seconds. They replace entries of the job with the same
-        keys; two mappings are joined.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
+    `content` holds results of the work, such as metrics and seconds. It replaces entries of the job with the
+    same keys; two mappings are joined.
     """
     record = {
         "cryoseg": __version__,

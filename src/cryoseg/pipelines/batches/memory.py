@@ -27,16 +27,8 @@ def tell_plan(
 ) -> None:
     """Report the memory that the largest input needs, before the work begins.
 
-    Parameters
-    ----------
-    items
-        Inputs; those that cannot be read are left out.
-    need
-        Function from a shape to the bytes that are needed at each of `MEMORY_LEVELS`.
-    workers
-        Number of processes that share the memory.
-    on_event
-        Callback for the note or the warning.
+    `need` returns the bytes that a shape needs at each of `MEMORY_LEVELS`. Inputs that cannot be read are
+    left out, and `workers` processes share the memory.
     """
     shapes = {item.path: shape for item in items if not item.error and (shape := planned_shape(item.path))}
     if not shapes:
@@ -59,21 +51,12 @@ def tell_plan(
 
 
 def choose_memory_level(path: Path, needs: Sequence[int], *, workers: int = 1) -> int:
-    """Return the first memory level for which the free memory suffices.
-
-    Parameters
-    ----------
-    path
-        Input, for the message.
-    needs
-        Bytes that are needed at each of `MEMORY_LEVELS`.
-    workers
-        Number of processes that share the memory.
+    """Return the first memory level whose `needs` in bytes are free for one of `workers` processes.
 
     Raises
     ------
     InputError
-        If the free memory does not suffice at any level.
+        If the free memory does not suffice at any level; the message names `path`.
     """
     free = available_memory()
     if free is None:
@@ -90,20 +73,10 @@ def choose_memory_level(path: Path, needs: Sequence[int], *, workers: int = 1) -
 def step_down(
     run: Callable[[int], Result], *, name: str, first: int = 0, on_event: OnEvent, release: Callable[[], None]
 ) -> Result:
-    """Run a function, again at the next memory level if memory does not suffice.
+    """Run a function of the memory level, and run it again at the next level if memory does not suffice.
 
-    Parameters
-    ----------
-    run
-        Function of the memory level.
-    name
-        Name of the input, for the warning.
-    first
-        First memory level.
-    on_event
-        Callback for a warning at each change of the level.
-    release
-        Function that frees the memory of the failed attempt.
+    The first attempt is at the level `first`. `release` frees the memory of a failed attempt, and a warning
+    names the input.
 
     Raises
     ------

@@ -67,26 +67,10 @@ def read_report(path: Path) -> Report:
 
 
 def write_report(path: Path, report: Report, *, shard: Shard | None = None) -> Path:
-    """Write every row of a report to a file, and replace the file of an earlier run.
+    """Write every row of a report to a .csv or .json file, and return the name of the file.
 
-    Parameters
-    ----------
-    path
-        File name that ends in .csv or .json.
-    report
-        Report of the run.
-    shard
-        Shard whose number is added to the file name, so that shards do not replace each other's report.
-
-    Returns
-    -------
-    Path
-        The written file.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
+    The file of an earlier run is replaced. The number of the shard is added to the name, so that shards do
+    not replace each other's report.
     """
     path = report_name(path, shard)
     if path.suffix.lower() == ".json":
@@ -142,19 +126,9 @@ def sheet_path(folder: Path, shard: Shard | None = None) -> Path:
 
 
 def write_contact_sheet(path: Path, report: Report) -> Path | None:
-    """Write the contact sheet of a run with previews; an existing one is replaced.
+    """Write the contact sheet of a run with previews; return None if there are no tiles.
 
-    Parameters
-    ----------
-    path
-        PNG file.
-    report
-        Report of the run; finished, skipped and failed inputs have a tile.
-
-    Returns
-    -------
-    Path or None
-        `path`; None if there are no tiles.
+    Finished, skipped and failed inputs have a tile. An existing PNG file is replaced.
 
     Raises
     ------

@@ -31,16 +31,8 @@ def sbatch_script(
 ) -> str:
     """Return the text of a script that runs a command as an array, with one shard per task.
 
-    Parameters
-    ----------
-    arguments
-        Command of cryoseg and its options, without `--shard`.
-    cluster
-        Number of tasks and options of sbatch.
-    folder
-        Working folder of the command, to which relative paths refer.
-    python
-        Python interpreter with cryoseg.
+    `arguments` are the command of cryoseg and its options without `--shard`, `folder` is the working folder
+    to which relative paths refer, and `python` is an interpreter with cryoseg.
     """
     name = re.sub(r"[^\w-]", "", arguments[0]) if arguments else "batch"
     options = {
@@ -118,21 +110,9 @@ def run_on_slurm(
 ) -> Report:
     """Run a command as an array and wait for its end.
 
-    Parameters
-    ----------
-    arguments
-        Command of cryoseg and its options, without `--shard` and `--report`.
-    cluster
-        Number of tasks, options of sbatch, and retries.
-    logs
-        Folder for scripts, logs and reports of the tasks, which all nodes can access.
-    on_event
-        Callback for job numbers, progress and resubmissions.
-
-    Returns
-    -------
-    Report
-        Rows of all shards; after an interrupt, the rows so far, while the tasks continue.
+    `arguments` are the command of cryoseg and its options without `--shard` and `--report`. All nodes must be
+    able to access the folder `logs`, which holds scripts, logs and reports of the tasks. The report has the
+    rows of all shards; after an interrupt, it has the rows so far, and the tasks continue.
 
     Raises
     ------

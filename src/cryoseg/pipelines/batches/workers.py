@@ -53,24 +53,10 @@ class _Worker:
 
 
 def run_workers(run: Runs, batch: Batch, *, on_event: OnEvent) -> Report:
-    """Run a pipeline in one process per device.
+    """Run a pipeline in one process for each of `batch.devices`, and return one row per input, in order.
 
-    Each input is processed by one worker. If a worker process ends unexpectedly, its input becomes a
-    failed row, and a new worker takes its place.
-
-    Parameters
-    ----------
-    run
-        The pipeline.
-    batch
-        Part of the inputs to process; `devices` are those of the workers.
-    on_event
-        Callback for rows and warnings of all workers, each note once, and the progress of the batch.
-
-    Returns
-    -------
-    Report
-        One row per input, in order.
+    Each input is processed by one worker. If a worker process ends unexpectedly, its input becomes a failed
+    row, and a new worker takes its place. Rows and warnings of all workers are passed on, each note once.
 
     Raises
     ------

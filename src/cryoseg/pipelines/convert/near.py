@@ -33,21 +33,9 @@ def near_membranes(
 ) -> PickSets:
     """Add columns about the nearest membrane to picks, and keep those at some places.
 
-    Parameters
-    ----------
-    sets
-        Picks by the name of the tomogram.
-    membranes
-        Mask, logits or labels of the only tomogram, or a folder of masks named after the tomograms.
-    keep
-        Rules that all picks that are kept fulfill.
-    on_event
-        Callback for the numbers of picks, and for warnings of the reader.
-
-    Returns
-    -------
-    dict
-        Picks by the name of the tomogram. Picks without orientations get the normals as orientations.
+    `sets` are picks by the name of the tomogram. `membranes` is a mask, logits or labels of the only
+    tomogram, or a folder of masks named after the tomograms. Picks are kept if they fulfill all rules of
+    `keep`. Picks without orientations get the normals as orientations.
 
     Raises
     ------

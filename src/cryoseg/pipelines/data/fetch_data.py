@@ -27,21 +27,9 @@ _PARTLY = ".incomplete"
 
 
 def fetch_planned(plan: Sequence[Planned], *, retry: Retry = Retry(), on_event: OnEvent = ignore) -> Report:
-    """Download planned runs; complete files are kept.
+    """Download the runs of `plan_fetch`, and return one row per run.
 
-    Parameters
-    ----------
-    plan
-        Runs from `plan_fetch`.
-    retry
-        Time limit of a connection, and the number of attempts.
-    on_event
-        Callback for progress, notes and rows.
-
-    Returns
-    -------
-    Report
-        One row per run; calling the function again continues failed runs.
+    Complete files are kept; calling the function again continues failed runs.
     """
     jobs = {planned.name: planned for planned in plan}
 

@@ -174,20 +174,8 @@ def verify_weights(
 ) -> Report:
     """Compare files with their published or recorded digests, and check their structure.
 
-    Parameters
-    ----------
-    names
-        Known names, groups, or files; empty for all installed files.
-    checkpoints_dir
-        Folder that is searched first.
-    on_event
-        Callback for progress, warnings and rows.
-
-    Returns
-    -------
-    Report
-        One row per file: done if a digest agrees, skipped if there is no digest and the structure is
-        valid, failed otherwise.
+    `names` are known names, groups or files; without any, all installed files are verified. A row is done if
+    a digest agrees, skipped if there is no digest and the structure is valid, and failed otherwise.
     """
 
     def targets() -> list[str]:
@@ -253,24 +241,10 @@ def download_weights(
     on_event: OnEvent = ignore,
     retry: Retry = Retry(),
 ) -> Report:
-    """Download weights into `download_folder` and verify them.
+    """Download weights, given by name or group, into `download_folder`, and verify them.
 
-    Parameters
-    ----------
-    names
-        Known names or groups.
-    checkpoints_dir
-        Folder of the files, which is made if it is missing; existing files elsewhere are ignored then.
-        Without it, an existing file on the search path is verified and kept.
-    on_event
-        Callback for progress, notes and rows.
-    retry
-        Time limit of a connection, and the number of attempts.
-
-    Returns
-    -------
-    Report
-        One row per file; skipped if it existed already.
+    With `checkpoints_dir`, existing files elsewhere are ignored. Without it, an existing file on the search
+    path is verified and kept, and its row is skipped.
     """
 
     def download(name: str) -> Row:

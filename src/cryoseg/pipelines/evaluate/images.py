@@ -82,21 +82,11 @@ class PictureEvaluation:
 
 
 def find_picture_pairs(pred: Path, truth: Path) -> list[PicturePair]:
-    """Match predicted and true masks.
+    """Match predicted and true masks in two folders, or two files.
 
-    Two files are a pair even if their names differ. In folders, files match by stem without words such
-    as `_mask` or `_truth`, in sub-folders of the same name; each sub-folder is a data set. Predictions
-    without truth are left out.
-
-    Parameters
-    ----------
-    pred, truth
-        Two folders of masks, or two files.
-
-    Returns
-    -------
-    list of PicturePair
-        One pair per true mask; `pred` is None if there is no prediction of the same name.
+    Two files are a pair even if their names differ. In folders, files match by stem without words such as
+    `_mask` or `_truth`, in sub-folders of the same name; each sub-folder is a data set. Predictions without
+    truth are left out, and a truth without prediction gives a pair whose `pred` is None.
 
     Raises
     ------
@@ -134,19 +124,10 @@ def _masks(folder: Path) -> dict[tuple[str, str], Path]:
 def evaluate_images(
     pred: Path, truth: Path, *, smoothing: Smoothing, side: int, on_event: OnEvent = ignore
 ) -> PictureEvaluation:
-    """Score all masks of two folders, or of two files.
+    """Score all masks of two folders, or of two files, matched as in `find_picture_pairs`.
 
-    Parameters
-    ----------
-    pred, truth
-        Predicted and true masks, as in `find_picture_pairs`.
-    smoothing
-        Smoothing of the predicted masks on the grid that is scored.
-    side
-        Side in pixels of the square to which masks are averaged before they are thresholded at 0.5; 0
-        scores on the grid of the truth.
-    on_event
-        Callback for warnings and rows.
+    Masks are averaged to a square of `side` pixels before they are thresholded at 0.5; 0 keeps the grid of
+    the truth. Predicted masks are smoothed on the grid that is scored.
 
     Raises
     ------
@@ -182,22 +163,7 @@ def evaluate_images(
 def write_picture_scores(
     outputs: Iterable[Path], evaluation: PictureEvaluation, *, overwrite: bool = False
 ) -> None:
-    """Write the scores of every picture as CSV, or with settings and means as JSON.
-
-    Parameters
-    ----------
-    outputs
-        File names that end in one of `SUFFIXES`.
-    evaluation
-        Scores of the pictures.
-    overwrite
-        Whether existing files are replaced.
-
-    Raises
-    ------
-    OutputError
-        If a file exists or cannot be written.
-    """
+    """Write the scores of every picture as .csv, or with settings and means as .json."""
     for path in outputs:
         if path.suffix.lower() == ".csv":
             write_rows(path, _table(evaluation.scores), overwrite=overwrite)
@@ -282,28 +248,11 @@ def segment_pictures(
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> Path:
-    """Segment pictures and write their masks into sub-folders of the same names.
+    """Segment one picture, or a folder of pictures, and return the mask, or the folder of the masks.
 
-    Parameters
-    ----------
-    pictures
-        One picture, or a folder of pictures, whose sub-folders are data sets.
-    output_dir
-        Folder of the masks.
-    model
-        Model from `load_particle_model`.
-    points
-        True masks from which the points are drawn, in the same sub-folders; None lets the model prompt
-        itself.
-    overwrite
-        Whether finished masks are replaced.
-    on_event
-        Callback for warnings and rows.
-
-    Returns
-    -------
-    Path
-        Folder of the masks, or the mask of the only picture.
+    Sub-folders of `pictures` are data sets, and the masks are written into sub-folders of the same names.
+    `points` are true masks from which the points are drawn, in the same sub-folders; None lets the model
+    prompt itself.
 
     Raises
     ------

@@ -35,27 +35,14 @@ def evaluate_pick_files(
     """Score the picks of every method, image by image.
 
     Images match by the name in the file without suffix, or by the stem of the file if it names no image;
-    folders decide if the names are ambiguous. A single image on each side is a pair even if the names
-    differ. An image of the truth that a method does not name has no picks, unless its file cannot be
-    read; picks of images without truth are left out.
+    folders decide if the names are ambiguous. A single image on each side is a pair even if the names differ.
+    An image of the truth that a method does not name has no picks, unless its file cannot be read; picks of
+    images without truth are left out.
 
-    Parameters
-    ----------
-    methods
-        Picks by name of the method: a file of any known format, folder, quoted glob or list, or the files.
-    truth
-        True positions, in the same form.
-    config
-        Matching radius and other settings.
-    failed
-        Reasons why images have no picks, by method and image; such images are not scored.
-    on_event
-        Callback for progress, warnings and rows.
-
-    Returns
-    -------
-    Evaluation
-        One `FileScore` per method and image, with an error if it could not be scored.
+    `methods` gives picks by name of the method, as a file of any known format, folder, quoted glob or list,
+    or as the files; `truth` has the same forms. `failed` gives, by method and image, the reasons why images
+    have no picks; such images are not scored. The result has one `FileScore` per method and image, with an
+    error if it was not scored.
 
     Raises
     ------

@@ -160,12 +160,7 @@ class EvaluationWriter:
 def render_report(evaluation: Evaluation, *, pictures: dict[tuple[str, str], list[str]] | None = None) -> str:
     """Return a report as one HTML text that needs no network.
 
-    Parameters
-    ----------
-    evaluation
-        Scores, means and comparisons.
-    pictures
-        Pictures in HTML by names of method and file.
+    `pictures` are pictures in HTML by names of method and file.
     """
     blocks = [view.paragraph(f"cryoseg {__version__}. {command_line()}")]
     good = [file for file in evaluation.files if not file.error]

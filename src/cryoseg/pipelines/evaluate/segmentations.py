@@ -102,22 +102,9 @@ def evaluate_files(
 ) -> Evaluation:
     """Score every prediction of every method.
 
-    Parameters
-    ----------
-    methods
-        Predictions by name of the method: a file, folder, quoted glob or list of files (`.txt`, `.star`), or
-        the files themselves.
-    truth
-        True masks, in the same forms.
-    config
-        Metrics and their settings.
-    options, batch, on_event
-        As in `score_pairs`.
-
-    Returns
-    -------
-    Evaluation
-        Scores and means; a file that cannot be scored is a `FileScore` with an error.
+    `methods` gives predictions by name of the method, as a file, folder, quoted glob or list of files
+    (`.txt`, `.star`), or as the files; `truth` has the same forms. The other parameters are those of
+    `score_pairs`. A file that cannot be scored is a `FileScore` with an error.
 
     Raises
     ------
@@ -144,20 +131,10 @@ def score_pairs(
     batch: Batch = Batch(shard=ALL),
     on_event: OnEvent = ignore,
 ) -> Evaluation:
-    """Score pairs of prediction and truth.
+    """Score pairs of prediction and truth, each with the name of its method.
 
-    Parameters
-    ----------
-    work
-        Name of the method and pair to score; a pair with an error gives a failed file.
-    config
-        Metrics and their settings.
-    options
-        Pixel size, folder of scores and callback; the region is part of the pairs.
-    batch
-        Part of the pairs to score, and whether finished scores are computed again.
-    on_event
-        Callback for progress, warnings and rows.
+    A pair with an error gives a failed file. The region of `options` has no effect, since it is part of the
+    pairs. `batch` holds the part of the pairs to score, and whether finished scores are computed again.
     """
     several = len({method for method, _ in work}) > 1
     pairs = {
@@ -217,14 +194,8 @@ def summarize(
 ) -> Evaluation:
     """Compute means over files and compare the methods.
 
-    Parameters
-    ----------
-    files
-        Scores of all files, including failed ones.
-    config
-        Settings, with the samples and the seed of the bootstrap.
-    micro_metrics
-        Function from the scores of the files of a method to the metrics of all of them together.
+    `config` holds the samples and the seed of the bootstrap. `micro_metrics` returns the metrics of all files
+    of a method together, from their scores.
     """
     methods = list(dict.fromkeys(file.method for file in files))
     macro: dict[str, dict[str, Mean]] = {}

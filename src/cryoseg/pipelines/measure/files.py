@@ -142,22 +142,10 @@ def measure_objects(
     on_event: OnEvent = ignore,
     name: str = "",
 ) -> Measured:
-    """Measure the components of a mask.
+    """Measure the components of a mask, and leaflet distances in a tomogram on its grid.
 
-    Parameters
-    ----------
-    objects
-        Components from `find_objects`.
-    voxel_size
-        Voxel size in angstrom.
-    tilt_range
-        Smallest and largest tilt in degrees.
-    density
-        Tomogram on the grid of the mask.
-    on_event
-        Callback for progress.
-    name
-        Name of the input, for progress.
+    The voxel size is in angstrom, and `tilt_range` holds the smallest and the largest tilt in degrees. Events
+    name the input by `name`.
     """
     shape = objects.labels.shape
 

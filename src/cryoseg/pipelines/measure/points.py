@@ -98,18 +98,10 @@ def picks_of(path: Path, mask: Path, volume: MembraneVolume) -> Picks:
 def measure_points(
     surfaces: Sequence[Surface], picks: Picks, *, voxel_size: float, within: float
 ) -> PointStatistics:
-    """Measure how picks are distributed over membranes.
+    """Measure how picks are distributed over the mid-surfaces of membranes.
 
-    Parameters
-    ----------
-    surfaces
-        Mid-surfaces of the components.
-    picks
-        Picks of the tomogram.
-    voxel_size
-        Voxel size of the mask in angstrom.
-    within
-        Largest distance in angstrom of a pick that is on a membrane from its mid-surface.
+    The voxel size of the mask is in angstrom. A pick is on a membrane if its distance from the mid-surface is
+    at most `within` angstrom.
     """
     scale = picks.pixel_size / voxel_size if picks.pixel_size > 0 else 1.0
     places = rescale_points(picks.centers, scale) * voxel_size

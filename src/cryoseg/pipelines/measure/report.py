@@ -145,20 +145,8 @@ def write_page(
 ) -> None:
     """Write a page with sections in the colors of the components, histograms, and the table.
 
-    Parameters
-    ----------
-    path
-        File of the page.
-    name
-        Name of the input.
-    rows
-        Rows of `record_rows`.
-    measured
-        Components with their surfaces and densities.
-    density
-        Tomogram behind the components; None draws them on white.
-    points
-        Statistics of picks; None without picks.
+    `rows` are those of `record_rows`. The components are drawn on the tomogram `density`, or on white without
+    it, and `points` adds the statistics of picks.
     """
     blocks = [
         view.paragraph(

@@ -147,16 +147,8 @@ class PicksRequest:
     ) -> None:
         """Write the picks of a tomogram in all formats, with markers and a scene for ChimeraX.
 
-        Parameters
-        ----------
-        outputs
-            Temporary names by kind, as `output_paths`.
-        tomogram
-            The tomogram with its voxel size.
-        picks
-            Picks in voxels of the tomogram.
-        about
-            What the picks are.
+        `outputs` holds temporary names by kind, as `output_paths`. Picks are in voxels of the tomogram, which
+        has its voxel size.
         """
         path, geometry = tomogram.source, tomogram.geometry
         name, own = self.tomogram or stem(path), self.frame_of(path)

@@ -40,29 +40,12 @@ def write_joint_files(
 ) -> None:
     """Join the finished STAR files of all images in one file for each format, and write the files of RELION.
 
-    A process that does not see all images, and an interrupted one, write nothing.
-    There is a joint file of two or more images, and in frames of RELION if all tomograms have the same voxel
-    size. The particles that RELION takes together with the tomograms are written in any case.
+    A process that does not see all images, and an interrupted one, write nothing. There is a joint file of
+    two or more images, and in frames of RELION if all tomograms have the same voxel size. The particles that
+    RELION takes together with the tomograms are written in any case.
 
-    Parameters
-    ----------
-    folder
-        Folder of the joint files; existing ones are replaced.
-    items
-        Inputs of the run.
-    report
-        Report of the run, whose failed images are left out.
-    paths
-        Output files by kind, of every image.
-    outputs
-        Outputs of the run.
-    batch
-        Part of the inputs that this process sees.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
+    `paths` holds the output files of every image by kind. Existing files in `folder` are replaced, and images
+    that failed are left out.
     """
     if not outputs.combined or not batch.is_whole or report.interrupted_by is not None:
         return

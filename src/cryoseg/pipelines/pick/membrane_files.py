@@ -87,22 +87,10 @@ def pick_on_membranes(
 
 
 def points_on_membranes(objects: Objects, voxel_size: float, config: MembranePickConfig) -> Picks:
-    """Place oriented points on membranes.
+    """Place oriented points on the membranes of a tomogram with a voxel size in angstrom.
 
-    Parameters
-    ----------
-    objects
-        Membranes of a tomogram.
-    voxel_size
-        Voxel size in angstrom.
-    config
-        Spacing, side and seed.
-
-    Returns
-    -------
-    Picks
-        Points with rotations that turn the z axis of the particle away from the membrane, and a random angle
-        about it. The points depend on the seed and the number of the membrane.
+    The rotations turn the z axis of the particle away from the membrane, and by a random angle about it. The
+    points depend on the seed and on the number of the membrane.
     """
     sides = (1.0,) if config.side is MembraneSide.OUTER else (1.0, -1.0)
     centers, rotations, components = [np.empty((0, 3))], [np.empty((0, 3, 3))], [np.empty(0, np.int64)]

@@ -95,18 +95,8 @@ def search_scale(
 ) -> ScaleTrial:
     """Return the trial with the highest expected F1, or one with a larger diameter that is about as good.
 
-    Parameters
-    ----------
-    image
-        (y, x) micrograph.
-    tile_logits
-        Function from (n, S, S) tiles and a callback to (n, S, S) logits.
-    recipe
-        Recipe of the model.
-    diameters
-        Diameters to try in pixels.
-    invert
-        Whether to exchange dark and bright.
+    `tile_logits` returns (n, S, S) logits of (n, S, S) tiles of the (y, x) micrograph `image`, `diameters`
+    are tried in pixels, and `invert` exchanges dark and bright.
     """
     middle = float(np.sqrt(min(diameters) * max(diameters)))
 

@@ -30,14 +30,7 @@ def task_of(model: str) -> Task:
 
 
 def refuse_options(given: Mapping[str, bool], model: str, task: Task) -> None:
-    """Refuse options that a model does not use.
-
-    Parameters
-    ----------
-    given
-        Options of the other task, and whether the user gave them.
-    model, task
-        The model and its task.
+    """Refuse options of the other task that the user gave, by name.
 
     Raises
     ------

@@ -15,19 +15,12 @@ _A_PER_NM = 10.0
 def check_band(source: Path, width_nm: float | None, pixel_size: PixelSize) -> None:
     """Check that the voxel size of a mask is known, and that a band is not thinner than a voxel.
 
-    Parameters
-    ----------
-    source
-        File, for messages.
-    width_nm
-        Width of the band in nm; None checks nothing.
-    pixel_size
-        Voxel size of the mask.
+    The width of the band is in nm; None checks nothing.
 
     Raises
     ------
     InputError
-        If the band cannot be made.
+        If the band cannot be made; the message names `source`.
     """
     if width_nm is None:
         return
@@ -45,18 +38,10 @@ def check_band(source: Path, width_nm: float | None, pixel_size: PixelSize) -> N
 def to_band(
     mask: BoolArray, width_nm: float, voxel_size: float, *, name: str, on_event: OnEvent
 ) -> BoolArray:
-    """Return a mask with bands of one width around the mid-surfaces of its membranes.
+    """Return a (z, y, x) mask with bands of one width around the mid-surfaces of its membranes.
 
-    Parameters
-    ----------
-    mask
-        (z, y, x) mask.
-    width_nm, voxel_size
-        Width of the bands in nm, and voxel size in angstrom.
-    name
-        Name of the input, for messages.
-    on_event
-        Callback for progress, and for a note about components that have no mid-surface.
+    The width is in nm, and the voxel size in angstrom. A note names the share of components without a
+    mid-surface.
     """
     from cryoseg.core.membranes.band import band_around  # slow to import
 

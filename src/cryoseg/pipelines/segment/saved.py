@@ -132,10 +132,7 @@ def read_membranes(
 def recorded_threshold(path: Path) -> tuple[float, str]:
     """Return the threshold in the record of logits, and its origin in words.
 
-    Parameters
-    ----------
-    path
-        File of the logits. Without a recorded threshold, the default of ETSAM is returned.
+    Without a recorded threshold, the default of ETSAM is returned.
     """
     fallback = PRESET_LOGIT_THRESHOLD[Preset.V1]
     beside = _record_of(path)
@@ -150,11 +147,7 @@ def recorded_threshold(path: Path) -> tuple[float, str]:
 def recorded_steps(path: Path) -> tuple[tuple[PostprocessStep, ...], str]:
     """Return the post-processing steps in the record of logits or of a mask, and their origin in words.
 
-    Parameters
-    ----------
-    path
-        File of the logits or the mask. If its run applied no steps, those of the recorded preset are
-        returned; without a record, `thin-noise`.
+    If its run applied no steps, those of the recorded preset are returned; without a record, `thin-noise`.
     """
     beside = _record_of(path)
     settings = None if beside is None else read_record(beside).get("settings")

@@ -92,28 +92,16 @@ def segment_in_run(
     keep_stages: bool = False,
     on_event: OnEvent = ignore,
 ) -> SegmentResult:
-    """Segment one tomogram with the model and settings of a run.
+    """Segment one tomogram (z, y, x) with finite data, with the model and settings of a run.
 
-    Parameters
-    ----------
-    tomogram
-        Tomogram (z, y, x) of any real type, with finite data.
-    run
-        Model and settings from `prepare_run`.
-    pixel_size
-        Pixel size from `check_tomogram`.
-    memory_level
-        First memory level: 0, 1 or 2. Higher levels use smaller batches, which need less memory and give
-        the same result; the level rises if memory does not suffice.
-    keep_stages
-        Whether the logits of stage 1 are kept.
-    on_event
-        Callback for warnings and progress.
+    The pixel size is that of `check_tomogram`. Higher memory levels use smaller batches, which need less
+    memory and give the same result; the level rises from `memory_level` if memory does not suffice.
+    `keep_stages` keeps the logits of stage 1.
 
     Raises
     ------
     MemoryError
-        If memory does not suffice.
+        If memory does not suffice at the last level.
     """
     name, config = tomogram.source.name, run.config
     blank = find_blank(tomogram.data)

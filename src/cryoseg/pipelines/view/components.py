@@ -62,12 +62,8 @@ class Components:
 def find_components(mask: Tomogram, measures: Path | None) -> Components:
     """Find the components of a mask or of labels, and read their measures.
 
-    Parameters
-    ----------
-    mask
-        Mask or labels.
-    measures
-        Table that `cryoseg measure` wrote for the mask; None shows numbers of voxels only.
+    `measures` is the table that `cryoseg measure` wrote for the mask; without it, the rows hold numbers of
+    voxels only.
 
     Raises
     ------

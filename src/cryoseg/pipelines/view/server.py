@@ -82,18 +82,7 @@ class ViewMaterial:
 def build_page(
     sources: ViewSources, material: ViewMaterial, config: ViewConfig, factors: Factors
 ) -> VolumePage:
-    """Bin and quantize volumes, and build the page.
-
-    Parameters
-    ----------
-    sources
-        Files, for names and commands.
-    material
-        Content of the files.
-    config
-        Settings of the page.
-    factors
-        Binning factors (z, y, x).
+    """Bin volumes by factors (z, y, x), quantize them, and build the page.
 
     Raises
     ------

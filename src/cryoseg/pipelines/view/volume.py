@@ -65,20 +65,7 @@ def write_view(
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> ViewResult:
-    """Write a page.
-
-    Parameters
-    ----------
-    sources
-        Files to show.
-    output
-        File of the page, which ends in .html.
-    config
-        Settings of the page.
-    overwrite
-        Whether an existing page is replaced.
-    on_event
-        Callback for warnings and progress.
+    """Write a page, which is an .html file.
 
     Raises
     ------
@@ -127,21 +114,9 @@ def write_view_scene(
     overwrite: bool = False,
     on_event: OnEvent = ignore,
 ) -> None:
-    """Write a scene for ChimeraX; picks are written to a marker file beside it.
+    """Write a scene (.cxc) for ChimeraX; picks are written to a marker file beside it.
 
-    Parameters
-    ----------
-    sources, config, overwrite, on_event
-        As in `write_view`.
-    output
-        File of the scene, which ends in .cxc.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be used or has another shape than the tomogram.
-    OutputError
-        If a file exists or cannot be written.
+    The parameters and the errors are those of `write_view`.
     """
     config = config or ViewConfig()
     material = _read(sources, config, on_event)
