@@ -28,7 +28,7 @@ class CpuBatchOptions(Settings):
 
     shard: str | None = setting(
         None,
-        help="Do the I-th of N equal parts of the inputs.",
+        help="Process only the I-th of N equal parts of the inputs.",
         metavar="I/N",
         shown="the task of a Slurm array, else all",
     )

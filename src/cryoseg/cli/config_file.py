@@ -22,7 +22,7 @@ from cryoseg.config.invocation import Invocation
 from cryoseg.errors import ConfigError
 from cryoseg.io.outputs import atomic_text
 
-HELP = "Read options from a TOML file; those on the command line win."
+HELP = "Read options from a TOML file; options on the command line have priority."
 # Options that do not affect the content of the outputs.
 OF_THE_RUN = frozenset(
     {"cluster", "cluster-option", "cluster-tasks", "device", "dry-run", "gpus", "output", "output-dir"}

@@ -32,7 +32,7 @@ class ImageOptions(Settings):
     )
     size: tuple[int, ...] | None = setting(
         None,
-        help="Its size in voxels as XxYxZ or XxY, where --tomogram is not given.",
+        help="Size of the volume or image in voxels as XxYxZ or XxY, where --tomogram is not given.",
         read=read_image_size,
         write=write_image_size,
         repeat=False,

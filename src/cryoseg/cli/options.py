@@ -59,7 +59,7 @@ Inputs = Annotated[
 OutputDir = Annotated[
     Path,
     setting(
-        help="Folder for the outputs; made if missing.",
+        help="Folder of the outputs, which is made if it is missing.",
         flags=("--output-dir", "-o", "--out-folder", "--output"),
     ),
 ]

@@ -22,7 +22,7 @@ _UNUSED = ("in_movies", "in_coords", "in_parts")
 class ExternalJob(Settings):
     """Options that RELION passes to every external program."""
 
-    o: Path = setting(help="Folder of the job.", flags=("--o",))
+    o: Path = setting(help="Folder of the job of RELION.", flags=("--o",))
     in_mics: Path | None = setting(
         None, help="STAR file of the micrographs, or of tomograms.", flags=("--in_mics",)
     )
@@ -31,15 +31,18 @@ class ExternalJob(Settings):
     )
     in_3dref: Path | None = setting(None, help="A single tomogram.", flags=("--in_3dref",))
     in_mask: Path | None = setting(None, help="A mask for picking.", flags=("--in_mask",))
-    in_movies: Path | None = setting(None, help="Not used.", flags=("--in_movies",))
-    in_coords: Path | None = setting(None, help="Not used.", flags=("--in_coords",))
-    in_parts: Path | None = setting(None, help="Not used.", flags=("--in_parts",))
+    in_movies: Path | None = setting(None, help="This option is not used.", flags=("--in_movies",))
+    in_coords: Path | None = setting(None, help="This option is not used.", flags=("--in_coords",))
+    in_parts: Path | None = setting(None, help="This option is not used.", flags=("--in_parts",))
     j: int = setting(1, help="Number of threads.", flags=("--j",), at_least=1)
     only_do_unfinished: bool = setting(
         False, help="Finished outputs are always kept.", flags=("--only_do_unfinished",)
     )
     pipeline_control: Path | None = setting(
-        None, help="Folder of the marks of the job.", flags=("--pipeline_control",), shown="--o"
+        None,
+        help="Folder of the files by which RELION and the job communicate.",
+        flags=("--pipeline_control",),
+        shown="--o",
     )
 
     @property

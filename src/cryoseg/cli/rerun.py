@@ -23,7 +23,7 @@ def rerun(
     records: Annotated[
         list[Path],
         Argument(
-            help="Records that segment, pick, postprocess, segment-image, simulate or evaluate left.",
+            help="Records that segment, pick, postprocess, segment-image, simulate or evaluate have written.",
             metavar="RECORD.json",
             show_default=False,
         ),
@@ -32,19 +32,19 @@ def rerun(
     output_dir: Annotated[
         Path | None,
         setting(
-            help="Folder for the outputs; made if missing.",
+            help="Folder of the outputs, which is made if it is missing.",
             flags=("--output-dir", "-o", "--out-folder", "--output"),
             shown="the record's",
         ),
     ] = None,
     input_file: Annotated[
         Path | None,
-        setting(help="The input, if it lies elsewhere now.", flags=("--input",), shown="where it was"),
+        setting(help="The input, if it has been moved.", flags=("--input",), shown="where it was"),
     ] = None,
     model: Annotated[
         str | None,
         setting(
-            help="The model file, if it lies elsewhere now.",
+            help="The model file, if it has been moved.",
             flags=("--model", "-m", "--checkpoint"),
             shown="where it was",
         ),

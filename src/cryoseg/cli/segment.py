@@ -27,12 +27,14 @@ def segment(
     model: Annotated[
         str,
         setting(
-            help="auto, etsam, membrane-tiny, or a packaged model file.",
+            help="Model: auto, etsam, membrane-tiny, or a packaged model file.",
             flags=("--model", "-m", "--checkpoint"),
         ),
     ] = ModelName.AUTO.value,
     config: SegmentConfig,
-    post_process: Annotated[bool, setting(help="Write a filtered mask too, by the preset's steps.")] = False,
+    post_process: Annotated[
+        bool, setting(help="Also write a mask that is filtered by the steps of the preset.")
+    ] = False,
     named: Annotated[NamedSteps, Shown({"step": "the preset's, with --post-process"})],
     outputs: SegmentOutputs,
     choice: ModelChoice,

@@ -34,7 +34,7 @@ def view(
     output: Annotated[
         Path | None,
         setting(
-            help="The page to write; a name in .cxc writes a scene for ChimeraX.",
+            help="The page to write; a name that ends in .cxc gives a scene for ChimeraX.",
             flags=("--output", "-o"),
             shown="<name of TOMO>_view.html",
         ),

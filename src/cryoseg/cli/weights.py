@@ -46,7 +46,7 @@ def list_command(
 @app.command("path")
 def path_command(
     name: Annotated[
-        str | None, Argument(help="Known weights; their file is printed.", show_default=False)
+        str | None, Argument(help="Name of known weights, whose file is printed.", show_default=False)
     ] = None,
     checkpoints_dir: CheckpointsDir = None,
 ) -> None:
@@ -102,7 +102,7 @@ def verify_command(
         list[str] | None,
         Argument(
             metavar="[NAME|FILE]...",
-            help="Names or files; all installed weights if none.",
+            help="Names or files; without any, all installed weights.",
             show_default=False,
         ),
     ] = None,

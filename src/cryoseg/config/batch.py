@@ -70,7 +70,10 @@ class ClusterConfig(Settings):
     """
 
     tasks: int = setting(
-        1, help="Number of tasks of the array; each does a shard.", flags=("--cluster-tasks",), at_least=1
+        1,
+        help="Number of tasks of the array, each of which processes a part of the inputs.",
+        flags=("--cluster-tasks",),
+        at_least=1,
     )
     option_texts: tuple[str, ...] = setting(
         (),
@@ -95,7 +98,8 @@ class ClusterChoice(ClusterConfig):
     """Whether a batch runs on a cluster, and the settings of the cluster."""
 
     cluster: ClusterKind = setting(
-        ClusterKind.NONE, help="slurm: run as an array of the cluster, wait for it and print one table."
+        ClusterKind.NONE,
+        help="With slurm, run as an array of the cluster, wait for its end, and print one table.",
     )
 
 

@@ -149,13 +149,14 @@ class CetPickConfig(Settings):
     )
     specimen: Specimen = setting(
         Specimen.GLOBULAR,
-        help="globular particles, or filaments (CET-pick's --fiber).",
+        help="Kind of particles: globular ones, or filaments (--fiber of CET-pick).",
         flags=("--preset", "--specimen"),
     )
     arch: Arch = setting(Arch.UNET_4, help="Architecture of the network.")
     grid: GridConfig = GridConfig()
     risk: Risk = setting(
-        Risk.PU, help="pu: unlabeled voxels may be particles. pn: every particle is labeled."
+        Risk.PU,
+        help="Estimate of the risk. pu: unlabeled voxels may be particles. pn: every particle is labeled.",
     )
     prior: float = setting(
         0.01,
@@ -172,7 +173,7 @@ class CetPickConfig(Settings):
     )
     hard_positive_above: float = setting(
         0.7,
-        help="Voxels whose target is at least this count as certain particle.",
+        help="Voxels whose target is at least this are certain to be particle.",
         above=0,
         at_most=1,
         shown="0.7; 0.5 of filaments",
@@ -184,11 +185,13 @@ class CetPickConfig(Settings):
         0.5, help="Voxels whose target is above this are particles for the contrastive term."
     )
     contrast_samples: int = setting(
-        1024, help="Number of anchors, and of voxels compared with them, of `sampled`.", at_least=1
+        1024,
+        help="With --contrast sampled: number of anchors, and of voxels that are compared with them.",
+        at_least=1,
     )
     temperature: float = setting(0.07, help="Temperature of the contrastive term.", above=0)
     consistency_weight: float = setting(
-        0.0, help="Weight of the difference between two flipped views.", at_least=0
+        0.0, help="Weight of the term for the difference between two flipped views.", at_least=0
     )
     steps: int = steps_setting(140)
     batch: int = batch_setting(4)

@@ -140,9 +140,13 @@ diameter_px_setting = partial(
     unit="pixels",
 )
 
-device_setting = partial(setting, "auto", help=f"{DEVICE_NAMES}; auto takes {DEVICE_ORDER}.")
+device_setting = partial(
+    setting, "auto", help=f"Device of the network: {DEVICE_NAMES}; auto takes {DEVICE_ORDER}."
+)
 
-precision_setting = partial(setting, Precision.AUTO, help="auto: bfloat16 on CUDA, else float32.")
+precision_setting = partial(
+    setting, Precision.AUTO, help="Precision of the network; auto is bfloat16 on CUDA and float32 elsewhere."
+)
 
 dry_run_setting = partial(setting, False, help="Print what would be done and write nothing.")
 
@@ -194,7 +198,7 @@ class StoredOutputs(VolumeOutputs):
 
     copick: str | None = setting(
         None,
-        help="Store the result in the copick project of the inputs too, as a segmentation, picks or a mesh.",
+        help="Also store the result in the copick project of the inputs, as a segmentation, picks or a mesh.",
         metavar="NAME:USER/SESSION",
         shown="none",
     )
@@ -207,7 +211,7 @@ class ResultOutputs(StoredOutputs):
     chimerax: bool = setting(False, help="Write a scene for ChimeraX (.cxc) and the files that it shows.")
     portal_annotation: Path | None = setting(
         None,
-        help="Write the result as an annotation of the CryoET Data Portal too, with this metadata.",
+        help="Also write the result as an annotation of the CryoET Data Portal, with this metadata.",
         metavar="METADATA.json",
         shown="none",
     )

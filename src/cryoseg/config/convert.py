@@ -14,7 +14,7 @@ from cryoseg.config.setting import Settings, setting, write_sizes
 from cryoseg.errors import ConfigError
 
 from_relion4_setting = partial(
-    setting, False, help="Coordinates in STAR files are unbinned pixels, as RELION 4 writes them."
+    setting, False, help="Coordinates in STAR files are in unbinned pixels, as RELION 4 writes them."
 )
 
 
@@ -106,16 +106,16 @@ class ConvertConfig(Settings):
     scale: float = setting(1.0, help="Factor from the voxels of IN to those of OUT.", above=0)
     downsampling: Downsampling | None = setting(
         None,
-        help="How the smaller image was made: average puts its pixel i at s i + (s - 1) / 2 of the larger, "
-        "fourier (Topaz) at s i.",
+        help="How the smaller image was made. average: its pixel i lies at s i + (s - 1) / 2 of the larger "
+        "image. fourier (Topaz): it lies at s i.",
         shown="by the format",
     )
     flip: str = setting("", help="Axes to mirror, such as y or xz; needs the size of the image.")
-    flip_y: bool = setting(False, help="Short for --flip y.")
+    flip_y: bool = setting(False, help="The same as --flip y.")
     near: Path | None = setting(
         None,
-        help="Mask, logits or labels of membranes, or a folder of masks named after the tomograms: adds the "
-        "distance to the nearest membrane, its number, and its normal.",
+        help="Mask, logits or labels of membranes, or a folder of masks named after the tomograms; distance, "
+        "number and normal of the nearest membrane are added to the picks.",
     )
     keep: tuple[PlaceRule, ...] = setting(
         (),

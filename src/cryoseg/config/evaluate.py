@@ -115,7 +115,7 @@ class EvaluateConfig(Settings):
 
     metrics: tuple[Metric, ...] = setting(
         FAST_METRICS,
-        help=f"Comma-separated groups, or all: {', '.join(Metric)}.",
+        help=f"Groups of metrics with commas between them, or all: {', '.join(Metric)}.",
         read=read_metrics,
         write=",".join,
         repeat=False,
@@ -131,13 +131,15 @@ class EvaluateConfig(Settings):
     )
     near_distance_px: float = setting(
         3.0,
-        help="Predictions this near in the slice plane count as found.",
+        help="Truth that is this near to a prediction in the slice plane counts as found.",
         flags=("--near-distance",),
         at_least=0,
         unit="pixels",
     )
     largest_components: int = setting(
-        1, help="Report the near recall of this many largest components of the prediction too.", at_least=1
+        1,
+        help="Also report the near recall of this number of largest components of the prediction.",
+        at_least=1,
     )
     tolerances: tuple[Length, ...] = setting(
         (Length(value=1, is_angstrom=False), Length(value=2, is_angstrom=False)),
@@ -250,7 +252,7 @@ class EvaluatePicksConfig(Settings):
         shown="none",
     )
     threshold: float | None = setting(
-        None, help="Drop picks of a lower score before counting.", shown="keep all"
+        None, help="Drop picks with a lower score than this before counting.", shown="keep all"
     )
     # Source: CZII CryoET Object Identification (Kaggle 2024), which weighs recall with beta = 4.
     beta: float = setting(4.0, help="Beta of F-beta; recall weighs more above 1.", above=0)
@@ -266,7 +268,8 @@ class EvaluatePicksConfig(Settings):
         shown="as in the files",
     )
     matching: PickMatching = setting(
-        PickMatching.OPTIMAL, help="cetpick: as CET-pick's script matches, to compare with old tables."
+        PickMatching.OPTIMAL,
+        help="How picks and truth are matched; cetpick matches as the script of CET-pick does.",
     )
     seed: int = seed_setting()
     bootstrap_samples: int = 2000

@@ -66,7 +66,8 @@ class MeasureConfig(ComponentChoice):
     pixel_size: float | None = pixel_size_setting()
     min_volume: Least = setting(
         Least(),
-        help="Leave out smaller components: a number of voxels, or a size as 2000nm3 or 10slices.",
+        help="Leave out components smaller than this: a number of voxels, or a size such as 2000nm3 or "
+        "10slices.",
         metavar="SIZE",
         read=Least.read,
         shown="0",

@@ -214,8 +214,8 @@ def with_format(formats: tuple[PickFormat, ...], one: PickFormat) -> tuple[PickF
 relion_setting = partial(
     setting,
     False,
-    help="Write the files by which RELION finds the coordinates: autopick.star of micrographs; of "
-    "tomograms, star-relion5 of all together and the import index.",
+    help="Write the files by which RELION finds the coordinates: autopick.star for micrographs; for "
+    "tomograms, one star-relion5 file of all tomograms and the import index.",
 )
 
 thickness_axis_setting = partial(
@@ -252,7 +252,7 @@ class FilamentConfig(Settings):
         above=0,
     )
     min_points: int = setting(
-        5, help="Drop filaments of fewer points.", flags=("--filament-min-points",), at_least=3
+        5, help="Drop filaments with fewer points than this.", flags=("--filament-min-points",), at_least=3
     )
     max_residual: float = setting(
         0.4,
@@ -262,7 +262,7 @@ class FilamentConfig(Settings):
     )
     max_curvature_per_width: float = setting(
         0.5,
-        help="Drop filaments of a larger curvature, as width divided by radius.",
+        help="Drop filaments with a larger curvature than this, as width divided by radius.",
         flags=("--filament-max-curvature",),
         above=0,
     )
@@ -322,7 +322,8 @@ class TomogramPickConfig(PickLimits):
     )
     symmetric: bool = setting(
         True,
-        help="Average with the point-reflected tomogram: twice the time, no systematic shift.",
+        help="Average with the point-reflected tomogram, which takes twice the time and avoids a "
+        "systematic shift.",
         flags=("--symmetric/--no-symmetric",),
     )
     mode0: Mode0 = mode0_setting()

@@ -62,8 +62,8 @@ class MembranePickConfig(Settings):
     )
     side: MembraneSide = setting(
         MembraneSide.OUTER,
-        help="outer: the points look outward (on open membranes, to the convex side); both: as many points "
-        "look inward.",
+        help="Direction in which the points look. outer: outward, and on open membranes to the convex side. "
+        "both: as many points look inward.",
     )
     offset_angstrom: float = setting(
         0.0,

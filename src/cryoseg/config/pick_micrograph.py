@@ -97,8 +97,9 @@ class MicrographPickConfig(PickLimits):
     mode0: Mode0 = mode0_setting()
     view: PickView = setting(
         PickView.TILES,
-        help="tiles: overlapping tiles at the scale of the network. whole: the image resized to one square, "
-        "as in Prompt_sam_cryoPPP.",
+        help="Input of the network: overlapping tiles at its scale, or the whole image resized to one "
+        "square, as "
+        "in Prompt_sam_cryoPPP.",
     )
     mode: NativeMode = setting(
         NativeMode.GRID,

@@ -25,7 +25,7 @@ class Smoothing(Settings):
     """Smoothing of masks after the threshold."""
 
     morphology: Morphology = setting(
-        Morphology.NONE, help="open removes thin parts of the mask, close fills narrow gaps."
+        Morphology.NONE, help="Smoothing of the mask: open removes thin parts, close fills narrow gaps."
     )
     kernel: int = setting(5, help="Side in pixels of the square that opens or closes.", at_least=1)
 
@@ -33,14 +33,14 @@ class Smoothing(Settings):
 prepare_setting = partial(
     setting,
     None,
-    help="Pictures: leave out a black border, in training and therefore in segment-image.",
+    help="For pictures: leave out a black border, in the training and in segment-image.",
     flags=("--prepare/--no-prepare",),
 )
 
 points_setting = partial(
     setting,
     None,
-    help="True masks by name: take a ProMISe model's points from them, which gives an upper bound.",
+    help="True masks, from which a ProMISe model takes its points; the result is an upper bound.",
     metavar="TRUTH_MASKS",
     shown="the model's own prompter",
 )

@@ -49,10 +49,10 @@ class PromiseConfig(Settings):
 
     prompter: Prompter = setting(
         Prompter.APM,
-        help="Where points come from. apm: a network. gt: the true mask, an upper bound and never an "
+        help="Origin of the points. apm: a network. gt: the true mask, an upper bound and never an "
         "automatic result. grid: a regular grid; none: no points; both with --ips only.",
     )
-    apm: ApmKind = setting(ApmKind.RESNET, help="The network that places points.")
+    apm: ApmKind = setting(ApmKind.RESNET, help="Kind of the network that places points.")
     ips: bool = setting(True, help="Shift SAM's mask tokens by an offset that depends on the image.")
     points: int = setting(16, help="Number of points in a tile or picture.", at_least=1)
     zero_start: bool = setting(
@@ -162,7 +162,7 @@ class PromptConfig(Settings):
     blocks: tuple[int, ...] | None = None
     num_tokens: int | None = setting(
         None,
-        help="Prefix: number of tokens per block, a multiple of the width of the token grid.",
+        help="For prefix: number of tokens per block, a multiple of the width of the token grid.",
         at_least=1,
         shown="one row",
     )
@@ -173,15 +173,15 @@ class PromptConfig(Settings):
     )
     tuned_blocks: tuple[int, ...] = setting(
         (),
-        help="Finetune: encoder blocks to train beside the mask decoder, such as 4,5.",
+        help="For finetune: encoder blocks to train beside the mask decoder, such as 4,5.",
         read=read_numbers,
         write=write_numbers,
         repeat=False,
         shown="none",
     )
-    tune_prompt_encoder: bool = setting(False, help="Finetune: train the prompt encoder too.")
+    tune_prompt_encoder: bool = setting(False, help="For finetune: train the prompt encoder too.")
     tune_stem: bool = setting(
-        False, help="Finetune: train the layers of the image encoder before and behind its blocks too."
+        False, help="For finetune: train the layers of the image encoder before and after its blocks too."
     )
     input_scale: InputScale = InputScale.SAM
     grid_side: int = 32

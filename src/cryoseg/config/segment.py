@@ -131,19 +131,19 @@ class PostprocessLengths(Settings):
 
     min_slices: int = setting(
         10,
-        help="thin-noise removes components on fewer slices.",
+        help="The step thin-noise removes components on fewer slices than this.",
         flags=("--post-process-min-slices",),
         at_least=1,
     )
     max_bridge_length: int = setting(
         5,
-        help="bridges cuts links of up to this many pixels between membranes.",
+        help="The step bridges cuts links of up to this many pixels between membranes.",
         flags=("--post-process-max-bridge-len",),
         at_least=0,
     )
     max_spur_length: int = setting(
         0,
-        help="bridges cuts spurs of up to this many pixels; 0 cuts none.",
+        help="The step bridges cuts spurs of up to this many pixels; 0 cuts none.",
         flags=("--post-process-max-spur-len",),
         at_least=0,
     )
@@ -225,7 +225,7 @@ class SegmentConfig(PostprocessLengths):
     )
     prompt_interval: int | None = setting(
         None,
-        help="Distance of grid points in pixels, and of prompted slices in slices.",
+        help="Distance between grid points in pixels, and between prompted slices in slices.",
         at_least=1,
         shown=f"{ETSAM_PROMPT_INTERVAL}; {ETSAM_SPLIT_PROMPT_INTERVAL} with --split-processing",
     )
@@ -309,7 +309,9 @@ class SegmentOutputs(ResultOutputs):
         False, help="Write the logits as float32.", flags=("--store-logits", "--store-probabilities")
     )
     preview: bool = setting(False, help="Write a picture of sections and slices with outlines of the mask.")
-    naming: Naming = setting(Naming.CRYOSEG, help="Names of the outputs; etsam: those of ETSAM's own script.")
+    naming: Naming = setting(
+        Naming.CRYOSEG, help="Rule for the names of the outputs; etsam takes the names of ETSAM's script."
+    )
     mode0: Mode0 = mode0_setting()
 
 
@@ -381,7 +383,7 @@ class ViewConfig(Settings):
     )
     binning: int | None = setting(
         None,
-        help="Voxels per voxel of the page along every axis.",
+        help="Number of voxels of the file per voxel of the page along every axis.",
         flags=("--bin",),
         at_least=1,
         shown="fewest that fit",

@@ -184,7 +184,11 @@ class PhantomConfig(Settings):
         (64, 256, 256), "ZxYxX", help="Shape in voxels, ZxYxX.", at_least=16
     )
     voxel_size: float = setting(
-        10.0, help="Voxel size.", flags=("--pixel-size", "--voxel-size", "--apix"), above=0, unit="angstrom"
+        10.0,
+        help="Voxel size of the phantom.",
+        flags=("--pixel-size", "--voxel-size", "--apix"),
+        above=0,
+        unit="angstrom",
     )
     body: Body = setting(Body.HOLLOW, help="Whether particles are balls or shells.")
     diameters_angstrom: tuple[float, ...] = setting(

@@ -223,7 +223,8 @@ class TrainSam2Config(Settings):
     clip: Sam2ClipConfig = field(default_factory=Sam2ClipConfig)
     prompts: ClipPrompts = setting(
         ClipPrompts.SAM2,
-        help="Prompts of clips. sam2: clicks, boxes and masks, as published. inference: those of segment.",
+        help="Prompts of clips. sam2: clicks, boxes and masks, as published. inference: the prompts of "
+        "segment.",
     )
     stage1_prompt: Stage1Prompt = Stage1Prompt.GRID_ZERO
     stage2_prompt: Stage2Prompt = Stage2Prompt.ZERO

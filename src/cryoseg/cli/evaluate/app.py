@@ -49,20 +49,26 @@ def segmentation(
     ],
     truth: Annotated[
         str,
-        Argument(help="Truth: 0, one positive label, -1 for unknown. File, folder, ...", show_default=False),
+        Argument(
+            help="True masks: 0, one positive label, and -1 for unknown; file, folder, quoted glob or list.",
+            show_default=False,
+        ),
     ],
     *,
     config: EvaluateConfig,
     region: Annotated[
         str | None,
-        setting(help="Mask of where to score (file, or folder matched by name).", shown="everywhere"),
+        setting(
+            help="Mask of the voxels to score: a file, or a folder that is matched by name.",
+            shown="everywhere",
+        ),
     ] = None,
     name: Name = "prediction",
     also: Also = (),
     model: Annotated[
         str | None,
         setting(
-            help="PRED are tomograms: segment them first, with auto, etsam, membrane-tiny or a model file.",
+            help="Segment PRED, which are tomograms, first: auto, etsam, membrane-tiny or a model file.",
             shown="PRED are predictions",
         ),
     ] = None,
@@ -73,8 +79,8 @@ def segmentation(
     scores: Annotated[
         Path | None,
         setting(
-            help="Folder that keeps the score of every pair; finished ones are used again, and several "
-            "processes can share it.",
+            help="Folder that keeps the score of every pair. Finished scores are used again, and several "
+            "processes can share the folder.",
             shown="nothing is kept",
         ),
     ] = None,
@@ -186,10 +192,10 @@ app.command("testset")(score_testset)
 def images(
     pred: Annotated[
         Path,
-        Argument(help="Predicted masks, or with --model pictures: a folder or one file.", show_default=False),
+        Argument(help="Predicted masks, or with --model pictures; a folder or one file.", show_default=False),
     ],
     truth: Annotated[
-        Path, Argument(help="True masks of equal names; folders inside are data sets.", show_default=False)
+        Path, Argument(help="True masks with equal names; folders inside are data sets.", show_default=False)
     ],
     *,
     smoothing: Smoothing = PUBLISHED_SMOOTHING,
@@ -204,7 +210,11 @@ def images(
     model_output: Annotated[Path, model_output_setting()] = Path(),
     device: Device = "auto",
     side: Annotated[
-        int, setting(help="Score in squares of this side in pixels; 0 for the truth's own grid.", at_least=0)
+        int,
+        setting(
+            help="Side in pixels of the squares in which masks are scored; 0 keeps the grid of the truth.",
+            at_least=0,
+        ),
     ] = PUBLISHED_SIDE,
     output: Annotated[
         tuple[Path, ...],

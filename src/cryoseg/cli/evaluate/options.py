@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Also = Annotated[
     tuple[str, ...],
-    setting(help="NAME=PRED: another method on the same files, to compare; repeat for several."),
+    setting(help="Another method on the same files, as NAME=PRED, to compare with; repeat for several."),
 ]
 Name = Annotated[str, setting(help="Name of PRED in tables.")]
 Outputs = Annotated[
@@ -43,7 +43,7 @@ Outputs = Annotated[
 ]
 
 model_output_setting = partial(
-    setting, Path(), help="With --model: folder for its outputs; finished ones are used."
+    setting, Path(), help="With --model: folder of its outputs, of which finished ones are used."
 )
 
 
@@ -53,7 +53,7 @@ class ModelOptions(Settings):
 
     model_output: Path = model_output_setting()
     preset: Preset = setting(SegmentConfig.preset, help="With --model: ETSAM's published settings.")
-    post_process: bool = setting(False, help="With --model: score filtered masks.")
+    post_process: bool = setting(False, help="With --model: score the filtered masks.")
 
     def segment(
         self,
@@ -99,7 +99,7 @@ class PickModelOptions(Settings):
 
     model: str | None = setting(
         None,
-        help="PRED are images: pick in them first, with a model as `cryoseg pick` takes it.",
+        help="Pick in PRED, which are images, first, with a model as `cryoseg pick` takes it.",
         shown="PRED are positions",
     )
     model_output: Path = model_output_setting()

@@ -18,7 +18,9 @@ from cryoseg.errors import ConfigError, OutputError
 def score_testset(
     table: Annotated[
         Path,
-        Argument(metavar="CSV", help="List with dataset_id, run_id, ..., as ETSAM's.", show_default=False),
+        Argument(
+            metavar="CSV", help="List in ETSAM's form, with dataset_id, run_id, ...", show_default=False
+        ),
     ],
     *,
     collection: Annotated[
@@ -26,18 +28,20 @@ def score_testset(
     ] = Path("data/collection"),
     pred: Annotated[
         Path | None,
-        setting(help="Folder of masks or logits, as DATASET/RUN/ or by name.", shown="needs --model"),
+        setting(
+            help="Folder of masks or logits in DATASET/RUN/, or named after the runs.", shown="needs --model"
+        ),
     ] = None,
     model: Annotated[
         str | None,
         setting(
-            help="Segment the tomograms first, with auto, etsam, membrane-tiny or a model file.",
+            help="Segment the tomograms first: auto, etsam, membrane-tiny or a model file.",
             shown="needs --pred",
         ),
     ] = None,
     first: ModelOptions,
     stage1: Annotated[
-        Path | None, setting(help="Folder of stage-1 masks, for those columns.", shown="none")
+        Path | None, setting(help="Folder of stage-1 masks, for the columns of stage 1.", shown="none")
     ] = None,
     also: Also = (),
     split: Split = "",

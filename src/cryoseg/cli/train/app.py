@@ -33,7 +33,7 @@ def cet_pick(
     name: Annotated[str, setting(help="Name of the model file.")] = "cet_pick",
     changes: Changes[CetPickConfig],
     relion: RelionOptions,
-    pictures: Annotated[bool, setting(help="Draw labels, heat map and picks.")] = True,
+    pictures: Annotated[bool, setting(help="Draw pictures of labels, heat map and picks.")] = True,
     tensorboard: Tensorboard = False,
     device: Device = "auto",
     overwrite: Overwrite = False,

@@ -47,7 +47,7 @@ class StageOptions(Settings):
         None, help="With --stage 2: folder of the stage-1 run whose logits stage 2 learns from."
     )
     stage2_steps: int | None = setting(
-        None, help="With --stage both: steps of stage 2.", at_least=1, shown="half of --steps"
+        None, help="With --stage both: number of steps of stage 2.", at_least=1, shown="half of --steps"
     )
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class StageTraining(PairTraining):
     """Options of both stages besides their settings."""
 
     polarity: Polarity = polarity_setting(Polarity.AS_IS)
-    recipe: str | None = setting(None, help="Only etsam, which needs not be given.", hidden=True)
+    recipe: str | None = setting(None, help="Recipe of the training, which is etsam.", hidden=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -47,7 +47,7 @@ labels_setting = partial(
 )
 
 tensorboard_setting = partial(
-    setting, False, help="Write TensorBoard files into the run's folder. Needs the extra `train`."
+    setting, False, help="Write TensorBoard files into the folder of the run. It needs the extra `train`."
 )
 
 
@@ -119,7 +119,9 @@ class PairTraining(Settings):
     device: str = device_setting()
     devices: int = setting(
         1,
-        help="Processes that share the work, one per GPU, or any number on a CPU. Needs the extra `train`.",
+        help="Number of processes that share the work, one per GPU, or any number on a CPU. More than "
+        "one needs "
+        "the extra `train`.",
         at_least=1,
     )
     tensorboard: bool = tensorboard_setting()

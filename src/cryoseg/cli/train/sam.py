@@ -277,11 +277,11 @@ def promise(
     base: Base = "particle-tiny",
     promised: PromiseConfig,
     double_sigmoid: Annotated[
-        bool, setting(help="Use the published loss, which cannot reach zero, to compare with.")
+        bool, setting(help="Use the published loss, which cannot reach zero, for comparison.")
     ] = False,
     prepare: Annotated[bool | None, prepare_setting(shown="no-prepare")] = None,
     augment: Annotated[
-        bool, setting(help="Pictures: the published augmentation. Needs the extra `train`.")
+        bool, setting(help="For pictures: use the published augmentation. It needs the extra `train`.")
     ] = True,
     micrographs: TrainingMicrographs,
     loop: Annotated[Changes[LoopConfig], Shown(_PROMISE_LOOP)],
