@@ -502,18 +502,16 @@ def check_picks(rng: Random, folder: Path) -> str:
     target = folder / f"out{flavor.suffix}"
     config = ConvertConfig(flavor=flavor, diameter_px=20, from_relion4=example.unbinned)
     convert_picks(path, target, config, frame=example.frame, overwrite=True)
-    if flavor is PickFormat.PEET:  # whose points are in a model
-        model = ConvertConfig(from_relion4=example.unbinned)
-        convert_picks(path, target.with_suffix(".mod"), model, frame=example.frame, overwrite=True)
     own_frame = PickFrame(thickness_axis=example.frame.thickness_axis, coords_order=CoordsOrder.XZY)
     again = read_picks(target, own_frame)
     wide = {PickFormat.COORDS: 0.51, PickFormat.BOX: 0.51}.get(flavor, 2 * example.tolerance)
     # Files of one image name none, and convert gives an image without a name that of its file.
     given = [name or target.with_name(example.name).stem for name in sets]
-    numbers = tomogram_numbers(given)
+    numbers = tomogram_numbers(target, given)
     is_named = flavor.traits.several or flavor is PickFormat.COPICK
+    is_number = flavor in (PickFormat.MOTL, PickFormat.STOPGAP)
     names = {
-        name: (str(numbers[own]) if flavor.traits.is_numbered else own) if is_named else ""
+        name: (str(numbers[own]) if is_number else own) if is_named else ""
         for name, own in zip(sets, given, strict=True)
     }
     renamed = {names[name]: own for name, own in example.points.items()}

@@ -220,11 +220,6 @@ def _picks(flavor: PickFormat, picks: Picks = PICKS) -> Callable[[Path], None]:
     return lambda path: write_picks(path, {"ts_01": picks}, FRAME, flavor=flavor)
 
 
-def _peet(path: Path) -> None:
-    write_picks(path, {"ts_01": ORIENTED}, FRAME, flavor=PickFormat.PEET)
-    write_picks(path.with_suffix(".mod"), {"ts_01": ORIENTED}, FRAME, flavor=PickFormat.MOD)
-
-
 def _text(content: str) -> Callable[[Path], None]:
     return lambda path: path.write_text(content, encoding="utf-8")
 
@@ -364,7 +359,7 @@ CASES: dict[str, Case] = {
     "dynamo": ("f.tbl", _picks(PickFormat.DYNAMO, ORIENTED), picks_reader),
     "motive list": ("f.em", _picks(PickFormat.MOTL, ORIENTED), picks_reader),
     "stopgap": ("f.star", _picks(PickFormat.STOPGAP, ORIENTED), picks_reader),
-    "peet": ("f.csv", _peet, picks_reader),
+    "peet": ("f.csv", _picks(PickFormat.PEET, ORIENTED), picks_reader),
     "copick": ("f.json", _picks(PickFormat.COPICK, ORIENTED), picks_reader),
     "cryosparc data set": ("f.cs", _picks(PickFormat.CRYOSPARC_EXTERNAL, FLAT), picks_reader),
     "star relion 4": (

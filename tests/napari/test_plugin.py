@@ -153,8 +153,6 @@ def test_edited_picks_go_back_to_their_file_in_its_format(
     path = tmp_path / f"ts_particles{flavor.suffix}"
     picks = {"ts.mrc": picks_for(flavor, dimensions)}
     write_picks(path, picks, frame, flavor=flavor)
-    if flavor is PickFormat.PEET:
-        write_picks(path.with_suffix(".mod"), picks, frame, flavor=PickFormat.MOD)
     # As `cryoseg convert` writes what it has read.
     write_picks(path, read_picks(path, frame), frame, flavor=flavor, overwrite=True)
     ((name, before),) = read_picks(path, frame).items()

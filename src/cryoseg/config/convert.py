@@ -92,7 +92,7 @@ class ConvertConfig(Settings):
         "added to the coordinates.",
     )
     name: str | None = setting(
-        None, help="Name of the tomogram or image, where IN gives none.", shown="IN's name"
+        None, help="Name of the tomogram or image, where IN gives none or only its number.", shown="IN's name"
     )
     diameter_px: float | None = setting(
         None,

@@ -131,7 +131,7 @@ class PickFormat(StrEnum):
             marker="data_stopgap_motivelist",
         ),
     )
-    PEET = "peet", FormatTraits("peet", (".csv",), holds=_POSES, marker="CCC,reserved")
+    PEET = "peet", FormatTraits("peet", (".csv",), holds=_POSES, marker="CCC,reserved", beside=".mod")
     COPICK = "copick", FormatTraits("copick_json", (".json",), holds=_POSES, in_folders=False)
     CRYOSPARC_EXTERNAL = (
         "cryosparc-external",

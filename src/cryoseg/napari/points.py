@@ -121,8 +121,6 @@ def save_points(layer: Any, path: Path | None = None) -> tuple[Path, int]:
     sets = {name: picks}
     if source is not None and source == target and flavor.traits.several and source.is_file():
         sets = {**read_picks(source, _frame(image)), noted["image"]: picks}
-    if flavor is PickFormat.PEET:  # The model contains the positions.
-        write_picks(target.with_suffix(".mod"), sets, _frame(image), flavor=PickFormat.MOD, overwrite=True)
     write_picks(target, sets, _frame(image), flavor=flavor, overwrite=True)
     return target, len(picks)
 

@@ -50,8 +50,6 @@ def test_what_a_format_holds_comes_back(tmp_path: Path, flavor: PickFormat, shif
     picks = replace(PICKS, shifts=shifts) if shifted and "shifts" in holds else PICKS
     path = tmp_path / f"a{flavor.suffix}"
     write_picks(path, {"7": picks}, FRAME, flavor=flavor)
-    if flavor is PickFormat.PEET:
-        write_picks(tmp_path / "a.mod", {"7": picks}, FRAME, flavor=PickFormat.MOD)
     frame = replace(FRAME, unbinned=flavor is PickFormat.STAR_RELION4, keep_shifts=True)
     ((name, found),) = read_picks(path, frame).items()
     assert name == ("" if flavor in (PickFormat.NDJSON, PickFormat.PEET) else "7")
@@ -193,8 +191,10 @@ def test_motive_lists_of_peet_belong_to_the_points_of_a_model(tmp_path: Path) ->
     assert picks.rotations is not None
     np.testing.assert_allclose(picks.rotations[0] @ (0, 0, 1), (1, 0, 0), atol=1e-12)
     np.testing.assert_allclose(picks.rotations[1] @ (1, 0, 0), (0, 1, 0), atol=1e-12)
-    write_picks(tmp_path / "b.csv", {"a": three}, flavor=PickFormat.PEET)
-    assert (tmp_path / "b.csv").read_text().splitlines()[0] == PEET.removesuffix(",PEET 1.17\n")
+    written = tmp_path / "other" / "b.csv"
+    written.parent.mkdir()
+    write_picks(written, {"a": three}, flavor=PickFormat.PEET)
+    assert written.read_text().splitlines()[0] == PEET.removesuffix(",PEET 1.17\n")
     path.write_text(PEET + lines[0])
     with pytest.raises(InputError, match=r"has 1 lines, and run1\.mod 3 points"):
         read_picks(path)

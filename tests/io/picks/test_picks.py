@@ -74,8 +74,6 @@ def test_relion_needs_the_unbinned_tomogram(tmp_path: Path, flavor: PickFormat) 
 @pytest.mark.parametrize("flavor", sorted(set(PickFormat) - set(FLAT_FORMATS)))
 def test_round_trip(tmp_path: Path, flavor: PickFormat) -> None:
     path = written(tmp_path, flavor)
-    if flavor is PickFormat.PEET:
-        written(tmp_path, PickFormat.MOD)  # which holds the points
     (found,) = read_picks(path, replace(FRAME, unbinned=flavor is PickFormat.STAR_RELION4)).values()
     expected = np.round(ZYX) if flavor is PickFormat.COORDS else ZYX
     np.testing.assert_allclose(found.centers, expected, atol=2e-4)

@@ -165,6 +165,21 @@ def test_numbers_of_tomograms_are_told(tmp_path: Path) -> None:
     assert list(read_picks(tmp_path / "o.tbl")) == ["a", "b"]
 
 
+@pytest.mark.parametrize("middle", [PickFormat.DYNAMO, PickFormat.MOTL, PickFormat.STOPGAP, PickFormat.PEET])
+def test_shifts_and_orientations_go_through_other_formats(tmp_path: Path, middle: PickFormat) -> None:
+    start, between, end = (tmp_path / name for name in ("a.star", f"b{middle.suffix}", "c.star"))
+    start.write_text(ORIENTED.format(rows="a 10 20 5 30 40 50 8 90 x\na 1 2 3 0 90 0 0 90 y\n"))
+    frame = PickFrame(voxel_size=8)
+    for source, target, flavor in ((start, between, middle), (between, end, None)):
+        config = ConvertConfig(flavor=flavor, keep_shifts=True, name="a")
+        convert_picks(source, target, config, frame=frame)
+    before, after = (
+        read_picks(path, PickFrame(voxel_size=8, keep_shifts=True))["a"] for path in (start, end)
+    )
+    for field in ("centers", "rotations", "shifts"):
+        np.testing.assert_allclose(getattr(after, field), getattr(before, field), atol=1e-4, err_msg=field)
+
+
 def test_what_only_some_images_have_is_named(tmp_path: Path) -> None:
     head = "loop_\n_rlnTomoName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n"
     blocks = f"data_a\n{head}_rlnClassNumber\na 1 2 3 1\ndata_b\n{head}_rlnExtra\nb 4 5 6 x\n"

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, reading
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.angles import MOTL
 from cryoseg.io.picks.frame import PickFrame
-from cryoseg.io.picks.imod_model import order_in_model, read_mod
+from cryoseg.io.picks.imod_model import order_in_model, read_mod, write_mod
 from cryoseg.io.picks.sets import PickSets
 from cryoseg.io.picks.text import as_scores
 
@@ -70,7 +71,8 @@ def _model_of(path: Path) -> Path:
 
 
 def write_peet(path: Path, sets: PickSets, frame: PickFrame) -> None:
-    """Write the motive list of the model that the format mod writes."""
+    """Write the points as a model of IMOD, and its motive list."""
+    write_mod(path.with_suffix(PickFormat.PEET.traits.beside), sets, frame)
     (picks,) = sets.values()
     picks = picks.take(order_in_model(picks))
     table = np.zeros((len(picks), len(HEADER)))

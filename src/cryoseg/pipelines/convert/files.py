@@ -15,7 +15,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.events import Note, OnEvent, Warn, ignore
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.motive_lists import tomogram_numbers
-from cryoseg.io.picks.picks import PICKS_TAG, held_columns, read_picks, write_picks
+from cryoseg.io.picks.picks import PICKS_TAG, format_of, held_columns, read_picks, write_picks
 from cryoseg.io.picks.relion_poses import PIXEL_SHIFTS, PRIORS, SHIFTS
 from cryoseg.io.picks.sets import PickSets, collect, shared_fields
 from cryoseg.io.picks.text import is_topaz_table
@@ -104,6 +104,8 @@ def convert_picks(
         on_event(Note(text=f"{source.name}: pixel i of the smaller image lies at {place} ({downsampling})."))
     moved: list[tuple[str, Picks]] = []
     own = source.stem.removesuffix(PICKS_TAG)
+    # The number of the only tomogram of a motive list says less than the name that is given.
+    is_number = len(sets) == 1 and format_of(source).traits.is_numbered and next(iter(sets)).isdecimal()
     for key, found in sets.items():
         picks = found if config.score_threshold is None else _above(found, config.score_threshold, source)
         shape = frame.shape or (picks.shape if config.scale == 1.0 else None)
@@ -121,7 +123,7 @@ def convert_picks(
             pixel_size=frame.voxel_size or picks.pixel_size / config.scale,
             diameter_px=config.diameter_px or picks.diameter_px * config.scale,
         )
-        moved.append((key or config.name or own, image))
+        moved.append(((config.name if is_number else None) or key or config.name or own, image))
     written, partial = collect(moved), list[str]()
     if config.near is not None:
         written = near_membranes(written, config.near, config.keep, on_event=on_event)
