@@ -9,14 +9,15 @@ from cryoseg.simulate.cells import CELL_ARRANGEMENTS, add_assemblies, crowd_cyto
 from cryoseg.simulate.fields import Grid
 from cryoseg.simulate.membranes import Builder, draw_lipids
 from cryoseg.simulate.scene import Bilayer, Kind, Scene
-from cryoseg.simulate.surfaces import sphere
+from cryoseg.simulate.surfaces import vesicle
 
 GRID = Grid(shape=(40, 96, 96), voxel_size=10.0)
 
 
 def scene_with_a_sphere() -> Scene:
     scene = Scene(GRID)
-    surface = sphere(GRID, GRID.extent / 2, 300.0)
+    rng = np.random.default_rng(0)
+    surface = vesicle(rng, GRID, center=GRID.extent / 2, radius=300.0, elongation=1.0, roughness=0.0)
     assert surface is not None
     assert scene.add(surface, Bilayer(), min_gap=0.0)
     return scene

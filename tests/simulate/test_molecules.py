@@ -16,7 +16,7 @@ from cryoseg.simulate.molecules import (
     wavy_line,
 )
 from cryoseg.simulate.scene import Bilayer, Kind, Scene
-from cryoseg.simulate.surfaces import sphere
+from cryoseg.simulate.surfaces import vesicle
 
 GRID = Grid(shape=(40, 48, 48), voxel_size=10.0)
 
@@ -57,10 +57,10 @@ def test_ball_smaller_than_a_voxel_keeps_its_mass() -> None:
 def test_free_positions_keep_clear_of_membranes_and_stay_in_their_compartment() -> None:
     scene = Scene(GRID)
     center = np.array([200.0, 240.0, 240.0])
-    surface = sphere(GRID, center, 150.0)
+    rng = np.random.default_rng(1)
+    surface = vesicle(rng, GRID, center=center, radius=150.0, elongation=1.0, roughness=0.0)
     assert surface is not None
     scene.add(surface, Bilayer(), min_gap=40.0)
-    rng = np.random.default_rng(1)
     positions = free_positions(rng, scene, spacing=40.0, clearance=45.0, occupancy={0: 0.0, 1: 1.0})
     assert len(positions) > 20
     assert np.linalg.norm(positions - center, axis=1).max() < 150.0 - 45.0 + 10.0

@@ -233,10 +233,6 @@ def is_volume_name(path: Path) -> bool:
     return path.name.lower().endswith(".zarr")
 
 
-def _is_folder_output(path: Path) -> bool:
-    return is_volume_name(path) or path.name.endswith(ANNOTATION_SUFFIX)
-
-
 def make_folder(path: Path) -> Path:
     """Make a folder and those above it, and give it back.
 
@@ -258,7 +254,7 @@ def _reason(error: OSError) -> str:
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise an `OutputError` if an output exists and may not be replaced, or a folder has its name."""
-    if path.is_dir() and not _is_folder_output(path):
+    if path.is_dir() and not is_volume_name(path) and not path.name.endswith(ANNOTATION_SUFFIX):
         raise OutputError(f"{path}: there is a folder of this name. Choose another folder.")
     if not overwrite and path.exists():
         raise OutputError(f"{path}: exists already. Pass --overwrite to replace it.")

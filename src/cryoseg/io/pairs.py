@@ -103,7 +103,8 @@ def find_labeled(
         return _from_star(source, labels, suffixes)
     if source.is_file():
         return _from_list(source, kind)
-    images, own = (first_folder(source, names) for names in (image_folders(kind), LABEL_FOLDERS))
+    images = first_folder(source, (f"{kind}s", kind, "images"))
+    own = first_folder(source, LABEL_FOLDERS)
     pairs = _simulated(source, kind, suffixes)
     if images is not None and own is not None:
         pairs += _by_name(_files(images, suffixes), _files(own, suffixes), own)
@@ -115,11 +116,6 @@ def find_labeled(
             "images) and labels (or masks)."
         )
     return pairs
-
-
-def image_folders(kind: str) -> tuple[str, ...]:
-    """Return the names that a folder of images may have."""
-    return f"{kind}s", kind, "images"
 
 
 def first_folder(folder: Path, names: Iterable[str]) -> Path | None:

@@ -117,7 +117,8 @@ def save_points(layer: Any, path: Path | None = None) -> tuple[Path, int]:
         raise InputError(
             f"{target}: cannot write this format. Give one of the suffixes of `cryoseg convert`."
         )
-    name = noted.get("image") or _image_name(image, target)
+    known = None if image is None else path_of(image)
+    name = noted.get("image") or (known.name if known else target.stem.removesuffix(PICKS_TAG))
     sets = {name: picks}
     if source is not None and source == target and flavor.traits.several and source.is_file():
         sets = {**read_picks(source, _frame(image)), noted["image"]: picks}
@@ -214,11 +215,6 @@ def _frame(image: Any) -> PickFrame:
     return PickFrame(
         voxel_size=float(image.scale[-1]) if is_known else 0.0, shape=image.data.shape, keep_shifts=True
     )
-
-
-def _image_name(image: Any, target: Path) -> str:
-    known = None if image is None else path_of(image)
-    return known.name if known else target.stem.removesuffix(PICKS_TAG)
 
 
 def _open_images() -> list[Any]:

@@ -97,18 +97,6 @@ class Imaging:
     noise_after_wedge: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transfer:
-    """Fourier weights of signal and noise, for a volume whose tilt axis is its last axis.
-
-    `signal` has complex64 (z, u, t//2 + 1) factors of the transform of the density, `noise` float32 factors
-    of unit white noise, of the same shape.
-    """
-
-    signal: NDArray[np.complex64]
-    noise: FloatArray
-
-
 def contrast_transfer(frequency: NDArray[Any], imaging: Imaging) -> NDArray[Any]:
     """Return the contrast of density at `frequency` (1/angstrom, any shape); dense matter is bright."""
     if imaging.ctf is CtfMode.NONE:
@@ -140,10 +128,13 @@ def _noise_power(frequency_px: NDArray[Any], imaging: Imaging) -> NDArray[Any]:
     return np.asarray(1.0 + imaging.noise_color * np.square(corner))
 
 
-def build_transfer(shape: tuple[int, int, int], voxel_size: float, imaging: Imaging) -> Transfer:
-    """Compute the Fourier weights for volumes of a shape (z, u, t) in voxels.
+def build_transfer(
+    shape: tuple[int, int, int], voxel_size: float, imaging: Imaging
+) -> tuple[NDArray[np.complex64], FloatArray]:
+    """Compute the Fourier weights of signal and noise for volumes of a shape (z, u, t) in voxels.
 
-    u is perpendicular and t is parallel to the tilt axis.
+    u is perpendicular and t is parallel to the tilt axis. The weights have the shape (z, u, t//2 + 1). Those
+    of the signal are factors of the transform of the density, those of the noise factors of unit white noise.
     """
     nz, nu, nt = shape
     # Spatial frequencies in cycles per voxel along z, across and along the tilt axis.
@@ -154,7 +145,7 @@ def build_transfer(shape: tuple[int, int, int], voxel_size: float, imaging: Imag
     noise = np.zeros((nz * nu, kt.size), dtype=np.float32)
     fill = _fill_mask if imaging.reconstruction is Reconstruction.MASK else _fill_tilts
     fill(signal, noise, (kz, ku, kt), voxel_size, imaging)
-    return Transfer(signal=signal.reshape(nz, nu, -1), noise=np.sqrt(noise).reshape(nz, nu, -1))
+    return signal.reshape(nz, nu, -1), np.sqrt(noise).reshape(nz, nu, -1)
 
 
 def _fill_mask(
@@ -224,14 +215,14 @@ def image(
     # The transfer needs the tilt axis as the last axis.
     turned = density if imaging.tilt_axis == "x" else np.ascontiguousarray(density.swapaxes(1, 2))
     shape = (turned.shape[0], turned.shape[1], turned.shape[2])
-    transfer = build_transfer(shape, voxel_size, imaging)
+    signal_weights, noise_weights = build_transfer(shape, voxel_size, imaging)
     spectrum = scipy.fft.rfftn(turned)
-    spectrum *= transfer.signal
+    spectrum *= signal_weights
     noise_free = scipy.fft.irfftn(spectrum, s=shape)
     white = rng.standard_normal(spectrum.shape, dtype=np.float32) + 1j * rng.standard_normal(
         spectrum.shape, dtype=np.float32
     )
-    white *= transfer.noise
+    white *= noise_weights
     noise = scipy.fft.irfftn(white, s=shape)
     if imaging.noise_after_wedge > 0:
         share = np.float32(imaging.noise_after_wedge)

@@ -251,15 +251,6 @@ class Builder:
             )
             n -= self.accept(surface)
 
-    def sponge(self) -> None:
-        """Add one membrane of arbitrary topology through the whole field of view."""
-        rng, grid = self.rng, self.grid
-        self.accept(
-            sponge(
-                rng, grid, grid.full_box, wavelength=rng.uniform(900.0, 2500.0), level=rng.uniform(-1.0, 1.4)
-            )
-        )
-
 
 def _wall(build: Builder, *, double: float, folded: float = 0.3) -> None:
     rng = build.rng
@@ -338,8 +329,10 @@ def _sheets(build: Builder) -> None:
 
 
 def _sponge(build: Builder) -> None:
-    build.sponge()
-    build.nested(int(build.rng.integers(0, 4)))
+    rng, grid = build.rng, build.grid
+    wavelength, level = rng.uniform(900.0, 2500.0), rng.uniform(-1.0, 1.4)
+    build.accept(sponge(rng, grid, grid.full_box, wavelength=wavelength, level=level))
+    build.nested(int(rng.integers(0, 4)))
 
 
 def _sample(build: Builder) -> None:

@@ -55,12 +55,6 @@ def sometimes(rng: np.random.Generator, chance: float, low: int, high: int) -> i
     return int(rng.integers(low, high)) if rng.random() < chance else 0
 
 
-def empty_surroundings(shape: tuple[int, int]) -> Surroundings:
-    """Return maps of zero thickness for an image of (y, x) shape."""
-    ice, carbon, frost, metal = (np.zeros(shape, np.float32) for _ in range(4))
-    return Surroundings(ice=ice, carbon=carbon, frost=frost, metal=metal)
-
-
 def draw_surroundings(
     rng: np.random.Generator,
     shape: tuple[int, int],
@@ -75,7 +69,8 @@ def draw_surroundings(
     The diameter of a particle is in angstrom. `easy` gives even ice with a carbon edge and little
     contamination; otherwise `chances` decide what is drawn.
     """
-    field_ = empty_surroundings(shape)
+    ice, carbon, frost, metal = (np.zeros(shape, np.float32) for _ in range(4))
+    field_ = Surroundings(ice=ice, carbon=carbon, frost=frost, metal=metal)
     _add_ice(rng, field_, particle_diameter, easy=easy)
     if easy or rng.random() < chances.carbon:
         _add_carbon(rng, field_, pixel_size, easy=easy)

@@ -68,10 +68,10 @@ def simulate_micrograph(config: SimulateMicrographsConfig, index: int = 0) -> Si
     diameter_px = log_uniform(rng, *config.particle_diameter_px)
     diameter = log_uniform(rng, *config.particle_diameter)
     pixel_size = round(diameter / diameter_px, 3)
-    padded = _padded(config.shape)
+    y, x = (int(scipy.fft.next_fast_len(n + 2 * MARGIN_PX, real=True)) for n in config.shape)
     species = _draw_all_species(rng, diameter, diameter_px, theme, easy=easy)
-    surroundings = draw_surroundings(rng, padded, pixel_size, diameter, easy=easy, chances=theme.chances)
-    layout = _Canvas(padded, pixel_size)
+    surroundings = draw_surroundings(rng, (y, x), pixel_size, diameter, easy=easy, chances=theme.chances)
+    layout = _Canvas((y, x), pixel_size)
     centers = _place(rng, surroundings, diameter / pixel_size, theme, easy=easy)
     which = rng.choice(len(species), len(centers), p=[1.0] if len(species) == 1 else [0.8, 0.2])
     for number, (center, one) in enumerate(zip(centers, which, strict=True), start=1):
@@ -122,11 +122,6 @@ def _as_bytes(data: FloatArray) -> FloatArray:
     centered = robust_map(data)
     scaled = np.rint((data - centered.center) * (BYTE_DEVIATION / centered.spread))
     return np.asarray(np.clip(scaled, -127, 127), np.float32)
-
-
-def _padded(shape: tuple[int, int]) -> tuple[int, int]:
-    y, x = (int(scipy.fft.next_fast_len(n + 2 * MARGIN_PX, real=True)) for n in shape)
-    return y, x
 
 
 def _draw_all_species(

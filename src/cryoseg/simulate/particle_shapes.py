@@ -163,10 +163,6 @@ def _dihedral(rng: np.random.Generator) -> Balls:
     return _turned((centers, radii), int(rng.integers(2, 5)), dihedral=True)
 
 
-def _shell(rng: np.random.Generator) -> Balls:
-    return np.zeros((1, 3)), np.ones(1)
-
-
 def _rod(rng: np.random.Generator) -> Balls:
     n = int(rng.integers(3, 8))
     return _chain(rng, n, bend=0.15, step=0.9), rng.uniform(0.5, 0.75, n)
@@ -198,22 +194,18 @@ def _micelle(rng: np.random.Generator) -> Balls:
     )
 
 
-def _ribosome(rng: np.random.Generator) -> Balls:
-    return ribosome_balls(rng, 1.0)
-
-
 KINDS: dict[str, Callable[[np.random.Generator], Balls]] = {
     "globule": _globule,
     "lobes": _lobes,
     "ring": _ring,
     "barrel": _barrel,
     "dihedral": _dihedral,
-    "shell": _shell,
+    "shell": lambda rng: (np.zeros((1, 3)), np.ones(1)),
     "rod": _rod,
     "antibody": _antibody,
     "spike": _spike,
     "micelle": _micelle,
-    "ribosome": _ribosome,
+    "ribosome": lambda rng: ribosome_balls(rng, 1.0),
 }
 
 

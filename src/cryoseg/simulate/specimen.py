@@ -49,14 +49,14 @@ def ice_contamination(rng: np.random.Generator, scene: Scene, *, radius: float, 
     scene.mark(Kind.ICE_CONTAMINATION, lump > 0.5, box)
 
 
-def carbon_edge(
-    rng: np.random.Generator, scene: Scene, *, coverage: float, thickness: float, density: float
-) -> None:
-    """Add a carbon film that covers one side of the field of view.
+def carbon_edge(rng: np.random.Generator, scene: Scene, crowding: float) -> dict[str, Any]:
+    """Add a carbon film that covers one side of the field of view, and return its parameters.
 
     `coverage` is the approximate fraction of the width of the field that is covered. The thickness is in
     angstrom, the density in the units of `Scene.density`.
     """
+    coverage = float(min(rng.uniform(0.08, 0.4) * crowding, 0.5))
+    thickness, density = rng.uniform(100.0, 220.0), rng.uniform(0.5, 1.5)
     grid = scene.grid
     z, y, x = grid.axes(grid.full_box)
     angle = rng.uniform(0, 2 * np.pi)
@@ -76,6 +76,7 @@ def carbon_edge(
     grain = 1.0 + 0.35 * smooth_noise(rng, grid.full_box, spacing_px=max(12.0 / grid.voxel_size, 1.0))
     scene.density += np.float32(density) * present * grain
     scene.mark(Kind.CARBON, present > 0.5)
+    return {"coverage": coverage, "thickness_angstrom": thickness, "density": density}
 
 
 def lamella_surfaces(
@@ -328,7 +329,7 @@ def _add_surroundings(
     steps: list[tuple[str, float, Callable[[], dict[str, Any]]]] = [
         ("gold", 0.5 if hard else 0.3, lambda: _gold(rng, scene)),
         ("ice_contamination", 0.4 if hard else 0.2, lambda: _ice(rng, scene)),
-        ("carbon", 0.25 if hard else 0.12, lambda: _carbon(rng, scene, crowding)),
+        ("carbon", 0.25 if hard else 0.12, lambda: carbon_edge(rng, scene, crowding)),
     ]
     for name, chance, step in steps:
         if rng.random() < chance:
@@ -365,10 +366,3 @@ def _ice(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
     for radius in radii:
         ice_contamination(rng, scene, radius=radius, density=density)
     return {"radii_angstrom": radii, "density": density}
-
-
-def _carbon(rng: np.random.Generator, scene: Scene, crowding: float) -> dict[str, Any]:
-    coverage = float(min(rng.uniform(0.08, 0.4) * crowding, 0.5))
-    thickness, density = rng.uniform(100.0, 220.0), rng.uniform(0.5, 1.5)
-    carbon_edge(rng, scene, coverage=coverage, thickness=thickness, density=density)
-    return {"coverage": coverage, "thickness_angstrom": thickness, "density": density}

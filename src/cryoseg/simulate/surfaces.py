@@ -67,20 +67,15 @@ class Surface:
         return np.hypot(self.distance, self.rim)
 
 
-def gradient_length(field: FloatArray, voxel_size: float) -> FloatArray:
-    """Return the length of the gradient of a (z, y, x) field per angstrom."""
-    total = np.zeros_like(field)
-    for axis in range(3):
-        total += np.square(np.gradient(field, voxel_size, axis=axis))
-    return np.sqrt(total)
-
-
 def as_distance(field: FloatArray, voxel_size: float) -> FloatArray:
     """Divide a (z, y, x) field by the length of its gradient, which gives a distance near its zero level.
 
     The length is at least one third, so that stationary points of the field do not become thick membranes.
     """
-    return np.asarray(field / np.maximum(gradient_length(field, voxel_size), 1.0 / 3.0), dtype=np.float32)
+    squared = np.zeros_like(field)
+    for axis in range(3):
+        squared += np.square(np.gradient(field, voxel_size, axis=axis))
+    return np.asarray(field / np.maximum(np.sqrt(squared), 1.0 / 3.0), dtype=np.float32)
 
 
 def redistance(field: FloatArray, voxel_size: float) -> FloatArray:

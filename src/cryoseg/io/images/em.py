@@ -6,15 +6,14 @@ Source: the table of the format in TOM, Nickell et al. 2005, J. Struct. Biol. 14
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cryoseg.config import Mode0
 from cryoseg.errors import InputError, reading
+from cryoseg.io.images.mrc_header import ORDER_NAME, ByteOrder
 from cryoseg.types import Geometry, Tomogram
-
-ByteOrder = Literal["<", ">"]
 
 HEADER_BYTES = 512
 _BIG_ENDIAN = {0: "OS-9", 3: "SGI", 5: "Mac"}
@@ -128,8 +127,8 @@ def _byte_order(
     ]
     best = (fitting or possible)[0]
     if best != stated:
-        name = {"<": "little-endian", ">": "big-endian"}
         warnings.append(
-            f"The machine code {block[0]} says {name[stated]}, but the sizes make sense only as {name[best]}."
+            f"The machine code {block[0]} says {ORDER_NAME[stated]}, but the sizes make sense only as "
+            f"{ORDER_NAME[best]}."
         )
     return best

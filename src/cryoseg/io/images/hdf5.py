@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cryoseg.errors import InputError
 from cryoseg.io.images.scratch import read_blocks
-from cryoseg.io.images.stored import StoredFormat, StoredVolume, refuse_other_types
+from cryoseg.io.images.stored import StoredFormat, StoredVolume, positive_number, refuse_other_types
 from cryoseg.types import Geometry
 
 if TYPE_CHECKING:
@@ -99,15 +99,13 @@ def _volumes(file: h5py.File) -> list[str]:
     names: list[str] = []
 
     def note(name: str, found: Any) -> None:
-        if isinstance(found, h5py.Dataset) and found.dtype.kind in "iufb" and _is_volume(found.shape):
-            names.append(f"/{name}")
+        if isinstance(found, h5py.Dataset) and found.dtype.kind in "iufb":
+            shape = found.shape or ()
+            if len(shape) >= 3 and sum(n > 1 for n in shape) in (2, 3) and 0 not in shape:
+                names.append(f"/{name}")
 
     file.visititems(note)
     return names
-
-
-def _is_volume(shape: tuple[int, ...] | None) -> bool:
-    return shape is not None and len(shape) >= 3 and sum(n > 1 for n in shape) in (2, 3) and 0 not in shape
 
 
 def _axis_names(dataset: h5py.Dataset) -> list[str]:
@@ -152,15 +150,11 @@ def _voxel_size(dataset: h5py.Dataset) -> tuple[float, float, float]:
     """Return the voxel size (z, y, x) in angstrom; 0 if no known attribute gives it."""
     for attributes in (dataset.attrs, dataset.parent.attrs):
         if any(name in attributes for name in _EMAN_SIZES):
-            z, y, x = (_number(attributes.get(name)) for name in _EMAN_SIZES)
+            z, y, x = (positive_number(attributes.get(name)) for name in _EMAN_SIZES)
             return z, y, x
         if "element_size_um" in attributes:  # z, y, x. Source: the HDF5 plug-in of Fiji
-            z, y, x = (_number(size) * _MICROMETER for size in np.ravel(attributes["element_size_um"]))
+            z, y, x = (
+                positive_number(size) * _MICROMETER for size in np.ravel(attributes["element_size_um"])
+            )
             return z, y, x
     return 0.0, 0.0, 0.0
-
-
-def _number(value: Any) -> float:
-    found = np.ravel(np.asarray(0.0 if value is None else value))
-    number = float(found[0]) if found.size == 1 else 0.0
-    return number if math.isfinite(number) and number > 0 else 0.0

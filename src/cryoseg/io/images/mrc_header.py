@@ -168,13 +168,14 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
     inverted = imod and bool(int(fields["imod_flags"]) & IMOD_INVERTED_ORIGIN)
     stored_start = [int(n) for n in fields["start"][::-1]]
     start_z, start_y, start_x = (stored_start[axis] for axis in axes)
+    low, high, mean = (float(value) for value in fields["density"])
     return MrcHeader(
         stored_shape=stored_shape,
         axes=axes,
         dtype=dtype.newbyteorder(order),
         packed=packed,
         extended_bytes=extended_bytes,
-        density=_triple(fields["density"]),
+        density=(low, high, mean),
         is_signedness_open=int(fields["mode"]) == 0 and mode0 is Mode0.AUTO and not imod,
         extended_kind=bytes(fields["extended_kind"]),
         extended_counts=bytes(fields["extended_counts"]),
@@ -188,11 +189,6 @@ def parse_header(block: bytes, *, path: Path, mode0: Mode0, file_bytes: int | No
         ),
         warnings=tuple(warnings),
     )
-
-
-def _triple(values: NDArray[Any]) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
-    return first, second, third
 
 
 def _refuse_text(block: bytes, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,15 @@ def decoding(path: Path, name: str) -> Iterator[None]:
         raise InputError(
             f"{path}: cannot be read as {name} ({type(error).__name__}: {text}). Copy or export it again."
         ) from error
+
+
+def positive_number(value: Any) -> float:
+    """Return a value of metadata as a number; 0 if it is not one positive, finite number."""
+    try:
+        number = float(np.asarray(value).item())
+    except (TypeError, ValueError):
+        return 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0
 
 
 def too_large(path: Path) -> InputError:

@@ -18,7 +18,7 @@ from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES
 from cryoseg.errors import InputError
 from cryoseg.io.images.memory import refuse_impossible_size
 from cryoseg.io.images.scratch import held_bytes, make_room
-from cryoseg.io.images.stored import StoredFormat, StoredVolume, decoding, refuse_other_types
+from cryoseg.io.images.stored import StoredFormat, StoredVolume, decoding, positive_number, refuse_other_types
 from cryoseg.types import Geometry
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
@@ -99,7 +99,7 @@ def voxel_size(file: tifffile.TiffFile, index: int) -> tuple[float, float, float
     y, x = (_per_pixel(tags.get(name)) * factor for name in ("YResolution", "XResolution"))
     y = y or x
     # ImageJ leaves out a spacing of one, and plain TIFF has none: the voxels are cubes then.
-    z = _number(imagej.get("spacing")) * factor or x
+    z = positive_number(imagej.get("spacing")) * factor or x
     # Resolutions of print, such as 72 per inch, say nothing about a specimen.
     low, high = PLAUSIBLE_PIXEL_SIZES
     return (z, y, x) if all(low <= size <= high for size in (y, x)) else (0.0, 0.0, 0.0)
@@ -218,7 +218,8 @@ def _ome_size(text: str, index: int) -> tuple[float, float, float]:
     about = pixels.attrib
     z, y, x = (
         # Source: OME schema 2016-06; micrometers where no unit is given.
-        _number(about.get(f"PhysicalSize{axis}")) * angstrom_per(about.get(f"PhysicalSize{axis}Unit", "µm"))
+        positive_number(about.get(f"PhysicalSize{axis}"))
+        * angstrom_per(about.get(f"PhysicalSize{axis}Unit", "µm"))
         for axis in "ZYX"
     )
     return z, y, x
@@ -228,14 +229,6 @@ def _per_pixel(tag: Any) -> float:
     """Convert a resolution in pixels per unit to units per pixel."""
     above, below = tag.value if tag is not None else (0, 0)
     return float(below / above) if above and below else 0.0
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return 0.0
-    return number if math.isfinite(number) and number > 0 else 0.0
 
 
 # Symbols are exact, since Mm is not mm; names are compared in lower case and without a plural s.

@@ -109,10 +109,6 @@ def _positions(
     return relion.from_unbinned(pixels, frame.voxel_size), ()
 
 
-def _are_fractions(positions: Positions) -> bool:
-    return bool((positions != np.round(positions)).any() and (abs(positions - 0.5) <= 0.5).all())
-
-
 def _picks(
     rows: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, frame: PickFrame, name: str
 ) -> Picks:
@@ -126,7 +122,8 @@ def _picks(
         sizes = optics_numbers(rows, tables, "rlnMicrographPixelSize")
         sizes[~(sizes > 0)] = np.nan
     shifts, doubts = shifts_of(rows, tables, path, sizes)
-    if len(rows) > 1 and _are_fractions(positions):
+    are_fractions = (positions != np.round(positions)).any() and (abs(positions - 0.5) <= 0.5).all()
+    if len(rows) > 1 and are_fractions:
         doubts = (*doubts, f"{path.name}: {FRACTIONS}")
     rotations, _ = rotations_of(rows, path)
     numbered = {name: as_tracks(optional_numbers(rows, name)) for name in (CLASS_COLUMN, HALF_SET_COLUMN)}

@@ -110,10 +110,6 @@ def is_topaz_table(path: Path) -> bool:
     return {"image_name", "x_coord", "y_coord"} <= cells and "z_coord" not in cells
 
 
-def _is_cetpick_header(header: list[str]) -> bool:
-    return {"image_name", "x_coord", "y_coord", "z_coord"} <= {cell.lower() for cell in header}
-
-
 def read_csv(path: Path, frame: PickFrame) -> PickSets:
     """Read CSV or TSV with a header, or numbers without one, by the name of the tomogram ("" without names).
 
@@ -142,7 +138,7 @@ def read_csv(path: Path, frame: PickFrame) -> PickSets:
                 f"{path}: line {number} has {len(row)} cells and the header {len(header)}. Correct it."
             )
     centers = _numbers(path, rows[1:], [int(axis) for axis in axes if axis is not None], 2)
-    if _is_cetpick_header(rows[0]):
+    if {"image_name", "x_coord", "y_coord", "z_coord"} <= {*header}:
         centers = frame.from_cetpick(centers)
     names = np.array(["" if at is None else row[at] for row in rows[1:]], dtype=object)
     extra = {key: _optional(path, rows[1:], where[key]) for key in ("score", "track", "diameter", "radius")}

@@ -60,34 +60,23 @@ def describe(head: bytes) -> str:
     return "neither a torch file nor safetensors"
 
 
-def read_head(path: Path) -> bytes:
-    """Return the first `HEAD_BYTES` of a file.
-
-    Raises
-    ------
-    WeightsError
-        If the file is missing or cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return stream.read(HEAD_BYTES)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; `cryoseg weights list` shows what is installed.") from None
-    except IsADirectoryError:
-        raise WeightsError(f"{path}: is a folder; name the weights file in it.") from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from None
-
-
 def require_kind(path: Path) -> Kind:
     """Return the container of a weights file.
 
     Raises
     ------
     WeightsError
-        If the file is missing, empty, an error page or anything else that holds no weights.
+        If the file is missing, cannot be read, or is empty, an error page or anything else without weights.
     """
-    head = read_head(path)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file; `cryoseg weights list` shows what is installed.") from None
+    except IsADirectoryError:
+        raise WeightsError(f"{path}: is a folder; name the weights file in it.") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from None
     kind = sniff(head)
     if kind is None:
         raise WeightsError(f"{path}: is {describe(head)}; delete it and get the file again.")
