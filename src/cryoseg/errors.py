@@ -37,7 +37,9 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Check the name.") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions."
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as text ({error}).") from error
 
