@@ -111,7 +111,7 @@ def test_sizes_that_no_tomogram_has(tmp_path: Path, row: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["V1000000000", "O", "U99"])
 def test_figures_of_a_score_are_numbers(dtype: str) -> None:
-    with pytest.raises(TypeError, match="no type of figures"):
+    with pytest.raises(TypeError, match="no type of numbers"):
         score_files._read(NDArray[np.float64], {"dtype": dtype, "values": [1]})
 
 
