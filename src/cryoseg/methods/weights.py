@@ -204,7 +204,6 @@ def expand_names(names: list[str]) -> list[str]:
     for name in names:
         key = canonical_name(name)
         members = GROUPS.get(name.lower().replace("-", "_"), ()) if key is None else (key,)
-        members = tuple(member for member in members if member in WEIGHTS)
         if not members:
             raise WeightsError(f"{name}: unknown weights; use one of {', '.join([*WEIGHTS, *GROUPS])}.")
         keys.extend(members)

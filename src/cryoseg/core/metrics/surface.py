@@ -86,33 +86,23 @@ def compare_surfaces(
     pred_points, pred_known = _surface_points(pred, known)
     truth_points, _ = _surface_points(truth, known)
     compared = pred_points[pred_known]
-    if not len(compared) or not len(truth_points):
-        empty = not len(compared) and not len(truth_points)
-        return SurfaceScore(
-            tolerances=tolerances,
-            dice=tuple(1.0 if empty else 0.0 for _ in tolerances),
-            mean_distance=float("nan" if empty else "inf"),
-            hausdorff_95=float("nan" if empty else "inf"),
-            pred_voxels=len(compared),
-            truth_voxels=len(truth_points),
-            unit=unit,
+    count = len(compared) + len(truth_points)
+    mean = hausdorff = float("inf" if count else "nan")
+    dice = tuple(0.0 if count else 1.0 for _ in tolerances)
+    if len(compared) and len(truth_points):
+        distances = _nearest(compared, truth_points, spacing), _nearest(truth_points, pred_points, spacing)
+        mean = float(sum(part.sum(dtype=np.float64) for part in distances) / count)
+        hausdorff = float(max(np.percentile(part, 95) for part in distances))
+        # The tolerance allows for rounding errors of distances such as 3 x 13.48.
+        dice = tuple(
+            sum(int(np.count_nonzero(part <= limit * (1 + 1e-6))) for part in distances) / count
+            for limit in tolerances
         )
-    from_pred = _nearest(compared, truth_points, spacing)
-    from_truth = _nearest(truth_points, pred_points, spacing)
-    count = len(from_pred) + len(from_truth)
     return SurfaceScore(
         tolerances=tolerances,
-        # The tolerance allows for rounding errors of distances such as 3 x 13.48.
-        dice=tuple(
-            ratio(
-                int(np.count_nonzero(from_pred <= limit * (1 + 1e-6)))
-                + int(np.count_nonzero(from_truth <= limit * (1 + 1e-6))),
-                count,
-            )
-            for limit in tolerances
-        ),
-        mean_distance=float((from_pred.sum(dtype=np.float64) + from_truth.sum(dtype=np.float64)) / count),
-        hausdorff_95=float(max(np.percentile(from_pred, 95), np.percentile(from_truth, 95))),
+        dice=dice,
+        mean_distance=mean,
+        hausdorff_95=hausdorff,
         pred_voxels=len(compared),
         truth_voxels=len(truth_points),
         unit=unit,

@@ -268,7 +268,7 @@ def _terms(
     axis = int(torch.randint(1, 4, (), generator=generator))
     other_logits, other_features = network(_flip_onto_cells(crops, axis))
     flipped_p = probabilities(_flip_cells(other_logits[:, 0], axis))
-    flipped_features = _flip_cells(other_features.transpose(1, 2).transpose(2, 3).transpose(3, 4), axis)
+    flipped_features = _flip_cells(other_features.permute(0, 2, 3, 4, 1), axis)
     difference = functional.mse_loss(p, flipped_p)
     if config.contrast is Contrast.OFF:
         return risk, zero, difference

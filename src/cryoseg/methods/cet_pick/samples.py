@@ -295,6 +295,14 @@ def prepare(
     )
 
 
+def _inside(points: NDArray[np.float64], item: LabeledTomogram, on_event: OnEvent) -> NDArray[np.float64]:
+    """Return the points inside a tomogram, and warn of others."""
+    good, warning = check_labels(points, item.tomogram.data.shape, name=item.name, remedy=REMEDY)
+    if warning:
+        on_event(Warn(text=warning))
+    return good
+
+
 def checked(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEvent) -> list[LabeledTomogram]:
     """Remove labels outside the tomogram and repeated labels; warn of few labels."""
     good = []
@@ -302,20 +310,13 @@ def checked(items: list[LabeledTomogram], config: CetPickConfig, on_event: OnEve
         if not len(item.labels) and not len(item.negatives):
             good.append(item)
             continue
-        labels, warning = check_labels(item.labels, item.tomogram.data.shape, name=item.name, remedy=REMEDY)
-        if warning:
-            on_event(Warn(text=warning))
+        labels, negatives = (_inside(points, item, on_event) for points in (item.labels, item.negatives))
         apart = 0.1 * config.particle_diameter_angstrom
         distinct = _distinct(labels, known_voxel_size(item), apart)
         if not distinct.all():
             on_event(
                 Note(text=f"{item.name}: {int((~distinct).sum())} labels repeat others and are left out.")
             )
-        negatives, warning = check_labels(
-            item.negatives, item.tomogram.data.shape, name=item.name, remedy=REMEDY
-        )
-        if warning:
-            on_event(Warn(text=warning))
         good.append(replace(item, labels=labels[distinct], negatives=negatives))
     count = sum(len(item.labels) for item in good)
     if not count:

@@ -143,7 +143,11 @@ def segment(
         release_memory(device)
         if stage == 1 and execution.keep_stages:
             stage1_logits = next(iter(volumes.values())).copy()
-    logits = _mean(list(volumes.values()))
+    logits, *others = volumes.values()
+    for other in others:
+        logits += other
+    if others:
+        logits /= np.float32(len(volumes))
     if blank is not None:
         for kept in (logits, stage1_logits):
             if kept is not None:
@@ -306,15 +310,6 @@ def load_predictor(checkpoint: Path, config: str, device: torch.device) -> Volum
     predictor = build_predictor(config)
     load_strict(predictor, load_state_dict(checkpoint), checkpoint)
     return predictor.to(device)
-
-
-def _mean(volumes: list[FloatArray]) -> FloatArray:
-    total = volumes[0]
-    for volume in volumes[1:]:
-        total += volume
-    if len(volumes) > 1:
-        total /= np.float32(len(volumes))
-    return total
 
 
 def quadrants(height: int, width: int) -> list[Window]:

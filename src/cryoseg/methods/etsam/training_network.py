@@ -241,10 +241,7 @@ def clip_loss(loss: MultiStepMultiMasksAndIous, outputs: list[dict[str, Any]], c
         {
             **outputs[t],
             key: [
-                masks.float().masked_fill(unknown[t][:, None], BACKGROUND_LOGIT)
-                if unknown[t].any()
-                else masks.float()
-                for masks in outputs[t][key]
+                masks.float().masked_fill(unknown[t][:, None], BACKGROUND_LOGIT) for masks in outputs[t][key]
             ],
         }
         for t in known

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -21,7 +19,7 @@ from cryoseg.core.picture_frame import open_mask
 from cryoseg.errors import InputError
 from cryoseg.events import Note
 from cryoseg.io.images.pictures import PictureRow, Split, read_picture_list
-from cryoseg.io.outputs import atomic_text
+from cryoseg.io.outputs import write_rows
 from cryoseg.methods.particles.fit import TrainedPart, sam_loss, truth_points
 from cryoseg.methods.particles.picture_samples import (
     Augment,
@@ -192,9 +190,7 @@ def score_pictures(
     the opening is proportional to the size of the masks.
     """
     names = [field.name for field in fields(PictureScore)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "name", *names])
+    rows = [["method", "name", *names]]
     metrics = []
     numbered = list(enumerate(samples.rows))
     for i, row in runtime.progress(numbered, "scoring test pictures", "pictures"):
@@ -202,9 +198,8 @@ def score_pictures(
         kernel = max(1, round(OPENING * len(logits) / 256))
         score = score_picture(open_mask(logits > threshold, kernel), truth)
         metrics.append([getattr(score, name) for name in names])
-        writer.writerow([network.config.label, row.image.name, *(f"{value:.6g}" for value in metrics[-1])])
-    with atomic_text(table, overwrite=True) as stream:
-        stream.write(text.getvalue())
+        rows.append([network.config.label, row.image.name, *(f"{value:.6g}" for value in metrics[-1])])
+    write_rows(table, rows, overwrite=True)
     columns = np.array(metrics)
     return {
         name: round(float(np.nanmean(column)), 4)
