@@ -279,7 +279,10 @@ def find_weights(name_or_path: str | Path, *, checkpoints_dir: Path | None = Non
     if is_file(path):
         return path
     if canonical_name(str(name_or_path)) is None:
-        raise WeightsError(f"{name_or_path}: is neither a file nor the name of known weights.")
+        raise WeightsError(
+            f"{name_or_path}: is neither a file nor the name of known weights; give a file, or one of "
+            f"{', '.join(WEIGHTS)}."
+        )
     return require(str(name_or_path), checkpoints_dir=checkpoints_dir)
 
 

@@ -235,7 +235,7 @@ def run_stages(
         Resolved settings, of which `polarity` and `views` are used: the logits of stage 2 are averaged over
         its views.
     execution
-        How to compute.
+        Device, precision and memory level, which sets the number of tiles in memory.
     on_slice
         Function to call after each slice.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -143,16 +143,22 @@ def train_stage(
 
     def validate(trained: nn.Module, step: int) -> float:
         validated.load_state_dict(trained.state_dict())
-        window, reverse = config.clip.length, config.stage == 2
-        curves = [
-            dice_by_threshold(volume_logits(validated, one, window=window, reverse=reverse), one.labels)
-            for one in held_out
-        ]
-        return best_threshold(curves)[1]
+        return best_threshold(_curves(validated, held_out, config))[1]
 
     start_hash = None if start is None else _digest(start)
     record = {"config": config.to_dict(), **data.record(), "start": start_hash}
     return run.fit(Learner(network=network, loss=loss, validate=validate), record)
+
+
+def _curves(
+    network: FineSam2, volumes: Iterable[TrainingVolume], config: TrainMembraneConfig
+) -> list[NDArray[np.float64]]:
+    """Return the Dice curve, (bins,), of every volume."""
+    window, reverse = config.clip.length, config.stage == 2
+    return [
+        dice_by_threshold(volume_logits(network, one, window=window, reverse=reverse), one.labels)
+        for one in volumes
+    ]
 
 
 def _load(data: TrainingPairs, pairs: Sequence[Pair], stage: str, runtime: Runtime) -> list[TrainingVolume]:
@@ -307,12 +313,11 @@ def package(
         Device to compute on.
     """
     second = best_network(runs[1], 2, device)
-    curves = []
-    for pair in data.held_out:
-        volume = load_volume(pair, polarity=data.polarity, stage1_logits=data.stage1_logits(pair))
-        found = volume_logits(second, volume, window=configs[1].clip.length, reverse=True)
-        curves.append(dice_by_threshold(found, volume.labels))
-    threshold, dice = best_threshold(curves)
+    volumes = (
+        load_volume(pair, polarity=data.polarity, stage1_logits=data.stage1_logits(pair))
+        for pair in data.held_out
+    )
+    threshold, dice = best_threshold(_curves(second, volumes, configs[1]))
     tensors = {
         f"stage{stage}.{name}": value
         for stage, run in enumerate(runs, start=1)

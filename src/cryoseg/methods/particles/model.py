@@ -15,7 +15,6 @@ from cryoseg.config.prompt_sam import InputScale, NativeMode
 from cryoseg.core.grids.resample import tile_grid
 from cryoseg.core.grids.robust import particle_view
 from cryoseg.errors import ConfigError, WeightsError
-from cryoseg.io.inputs import expand_home, is_file
 from cryoseg.methods.cuda_graphs import replay_on_cuda
 from cryoseg.methods.model_file import is_model_file
 from cryoseg.methods.particles.files import Loaded, ParticleRecipe, read_particle_file
@@ -23,7 +22,7 @@ from cryoseg.methods.particles.fit import given_points
 from cryoseg.methods.particles.published_weights import import_checkpoint
 from cryoseg.methods.promise.network import PromiseSam
 from cryoseg.methods.prompt_sam.network import PromptSam, enlarged, image_logits, tile_logits
-from cryoseg.methods.weights import GROUPS, REPLACED, canonical_name, require
+from cryoseg.methods.weights import REPLACED, find_weights
 from cryoseg.types import BoolArray, FloatArray
 
 __all__ = ["ParticleModel", "ParticleRecipe", "load_particle_model"]
@@ -50,7 +49,7 @@ class ParticleModel:
     device
         Device to compute on.
     mode
-        How masks are requested from the network.
+        Kind of masks: those of a grid of points, or the automatic masks of SAM.
 
     Attributes
     ----------
@@ -202,7 +201,7 @@ def load_particle_model(
     device
         Device to compute on.
     mode
-        How masks are requested from the network.
+        Kind of masks: those of a grid of points, or the automatic masks of SAM.
     base
         File of the SAM that was adapted, for model files with trained tensors only.
     checkpoints_dir
@@ -213,21 +212,12 @@ def load_particle_model(
     WeightsError
         If there is no such model, or its file cannot be used.
     """
-    path = expand_home(name_or_path)
-    remarks: tuple[str, ...] = ()
-    if not is_file(path):
-        known = canonical_name(str(name_or_path))
-        if known is None:
-            raise WeightsError(
-                f"{name_or_path}: is neither a file nor a known particle model; "
-                f"give a .safetensors model file, or {', '.join(GROUPS['sam'])} for native SAM."
-            )
-        path = require(known, checkpoints_dir=checkpoints_dir)
-        if str(name_or_path).lower().replace("-", "_") in REPLACED:
-            remarks = (f"this model was replaced by {known.replace('_', '-')}, which is used instead",)
+    path = find_weights(name_or_path, checkpoints_dir=checkpoints_dir)
     if is_model_file(path):
         loaded = read_particle_file(path, base=base, checkpoints_dir=checkpoints_dir)
     else:
         loaded = import_checkpoint(path)
-    loaded = replace(loaded, remarks=(*loaded.remarks, *remarks))
+    if (current := REPLACED.get(str(name_or_path).lower().replace("-", "_"))) is not None:
+        remark = f"this model was replaced by {current.replace('_', '-')}, which is used instead"
+        loaded = replace(loaded, remarks=(*loaded.remarks, remark))
     return ParticleModel(loaded, name=str(name_or_path), device=device, mode=mode)
