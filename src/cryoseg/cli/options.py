@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
     from cryoseg.io.picks.relion_frame import RelionFrame
 
 
+quiet_setting = partial(setting, False, help="Print only errors and the summary.", flags=("--quiet", "-q"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verbosity(Settings):
     """Amount of printed text."""
 
-    quiet: bool = setting(False, help="Print only errors and the summary.", flags=("--quiet", "-q"))
+    quiet: bool = quiet_setting()
     verbose: bool = setting(False, help="Print every setting and note.", flags=("--verbose", "-v"))
     progress: ProgressStyle = setting(
         ProgressStyle.AUTO,
@@ -56,20 +60,19 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-OutputDir = Annotated[
-    Path,
-    setting(
-        help="Folder of the outputs, which is made if it is missing.",
-        flags=("--output-dir", "-o", "--out-folder", "--output"),
-    ),
-]
+output_dir_setting = partial(
+    setting,
+    help="Folder of the outputs, which is made if it is missing.",
+    flags=("--output-dir", "-o", "--out-folder", "--output"),
+)
+OutputDir = Annotated[Path, output_dir_setting()]
 PixelSize = Annotated[float | None, pixel_size_setting()]
 Mode0Option = Annotated[Mode0, mode0_setting()]
 Device = Annotated[str, device_setting()]
 PrecisionOption = Annotated[Precision, precision_setting()]
 Overwrite = Annotated[bool, overwrite_setting()]
 DryRun = Annotated[bool, dry_run_setting()]
-Quiet = Annotated[bool, setting(help="Print only errors and the summary.", flags=("--quiet", "-q"))]
+Quiet = Annotated[bool, quiet_setting()]
 CheckpointsDir = Annotated[Path | None, checkpoints_dir_setting()]
 Split = Annotated[str, split_setting()]
 

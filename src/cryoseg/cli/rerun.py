@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Exit
 
 from cryoseg.cli.config_file import find_command, option_parameters, with_options
-from cryoseg.cli.options import CheckpointsDir, Device, DryRun, Overwrite, Verbosity
+from cryoseg.cli.options import CheckpointsDir, Device, DryRun, Overwrite, Verbosity, output_dir_setting
 from cryoseg.config.invocation import Repetition, repeating
 from cryoseg.config.setting import setting
 from cryoseg.errors import ConfigError, CryosegError
@@ -29,14 +29,7 @@ def rerun(
         ),
     ],
     *,
-    output_dir: Annotated[
-        Path | None,
-        setting(
-            help="Folder of the outputs, which is made if it is missing.",
-            flags=("--output-dir", "-o", "--out-folder", "--output"),
-            shown="the record's",
-        ),
-    ] = None,
+    output_dir: Annotated[Path | None, output_dir_setting(shown="the record's")] = None,
     input_file: Annotated[
         Path | None,
         setting(help="The input, if it has been moved.", flags=("--input",), shown="where it was"),

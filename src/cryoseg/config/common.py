@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from cryoseg.config.setting import Settings, setting
+from cryoseg.config.setting import Settings, setting, write_list
 from cryoseg.errors import ConfigError
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -174,7 +174,7 @@ _components_setting = partial(
     (),
     metavar="NUMBERS",
     read=_read_numbers,
-    write=lambda numbers: ",".join(map(str, numbers)),
+    write=write_list,
     repeat=False,
     shown="none",
 )

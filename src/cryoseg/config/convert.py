@@ -48,7 +48,7 @@ class PlaceRule:
     Attributes
     ----------
     place
-        Where the picks are that are kept.
+        Place of the picks that are kept.
     distance_angstrom
         Largest distance of `Place.WITHIN`.
     """

@@ -14,7 +14,7 @@ from cryoseg.config.common import (
     pixel_size_setting,
     seed_setting,
 )
-from cryoseg.config.setting import Settings, setting
+from cryoseg.config.setting import Settings, setting, write_list
 from cryoseg.errors import ConfigError
 
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(A|Å|vox|voxels?|px)", re.I)
@@ -105,8 +105,6 @@ class EvaluateConfig(Settings):
     ----------
     metrics
         Groups of metrics to compute; `overlap` is always computed.
-    logit_threshold
-        Threshold of predictions that are logits; None refuses them.
     theta_edges_deg
         Edges in degrees of the bins of the angle between membrane normal and beam.
     bootstrap_samples
@@ -117,7 +115,7 @@ class EvaluateConfig(Settings):
         FAST_METRICS,
         help=f"Groups of metrics with commas between them, or all: {', '.join(Metric)}.",
         read=read_metrics,
-        write=",".join,
+        write=write_list,
         repeat=False,
     )
     logit_threshold: float | None = logit_threshold_setting(shown="predictions are masks")
@@ -262,7 +260,7 @@ class EvaluatePicksConfig(Settings):
         None,
         help="Shape of the images for --margin: Z,Y,X or Y,X.",
         read=read_image_shape,
-        write=lambda shape: ",".join(map(str, shape)),
+        write=write_list,
         repeat=False,
         at_least=1,
         shown="as in the files",

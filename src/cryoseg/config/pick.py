@@ -34,7 +34,7 @@ class FormatTraits:
     suffixes
         Suffixes of the files; the first one is written.
     dimensions
-        Of the points: 2 in micrographs, 3 in tomograms.
+        Dimensions of the points: 2 in micrographs, 3 in tomograms.
     holds
         Fields of `Picks` that the files hold, and `fractions` of voxels. A format that holds some further
         columns alone names them in its module, as `DYNAMO_COLUMNS`.

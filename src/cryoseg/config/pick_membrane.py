@@ -46,7 +46,7 @@ class MembranePickConfig(Settings):
     Attributes
     ----------
     logit_threshold
-        Threshold of logits; None takes the recorded one.
+        Threshold of logits; None uses the recorded one.
     """
 
     panel: ClassVar[str] = "Points on membranes"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from cryoseg.config.setting import Settings, setting
+from cryoseg.config.setting import Settings, setting, write_list
 from cryoseg.errors import ConfigError
 
 
@@ -132,11 +132,6 @@ def read_numbers(text: str, *, option: str) -> tuple[int, ...]:
         raise ConfigError(f"{option} {text}: write numbers with commas, such as 4,5.") from None
 
 
-def write_numbers(numbers: tuple[int, ...]) -> str:
-    """Invert `read_numbers`."""
-    return ",".join(map(str, numbers))
-
-
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig(Settings):
     """Settings of the adaptation of a SAM. Defaults follow the paper, `faithful` the released scripts.
@@ -175,7 +170,7 @@ class PromptConfig(Settings):
         (),
         help="For finetune: encoder blocks to train beside the mask decoder, such as 4,5.",
         read=read_numbers,
-        write=write_numbers,
+        write=write_list,
         repeat=False,
         shown="none",
     )

@@ -170,6 +170,11 @@ def read_sizes(axes: str, example: str) -> Callable[..., tuple[int, ...]]:
     return read
 
 
+def write_list(values: Sequence[Any]) -> str:
+    """Return values with commas between them, as several readers of options take them."""
+    return ",".join(map(str, values))
+
+
 def write_sizes(sizes: Sequence[int]) -> str:
     """Invert the reader of `read_sizes`."""
     return "x".join(map(str, sizes))

@@ -103,8 +103,6 @@ class ClipConfig(Settings):
         blur in pixels.
     empty_fraction
         Fraction of the clips that may hold no membrane.
-    hard_negatives
-        Fraction of the clips that are chosen without membrane and with the most that resembles one.
     """
 
     length: int = clip_length_setting(4, at_least=1)

@@ -208,25 +208,30 @@ class _Meter:
     """Progress of the download of all files of one run."""
 
     def __init__(self, planned: Planned, on_event: OnEvent) -> None:
-        self._name = planned.name
-        self._total = planned.size
+        self._planned = planned
         self._finished = 0
-        self._shown = -1
         self._on_event = on_event
+        self._report = report_megabytes(planned.name, "download", on_event)
 
     def wait(self) -> None:
-        self._on_event(Note(text=f"{self._name}: another process is downloading it; waiting."))
+        self._on_event(Note(text=f"{self._planned.name}: another process is downloading it; waiting."))
 
     def on_bytes(self, done: int, total: int) -> None:
-        whole = max(self._total, self._finished + total)
-        megabytes = (self._finished + done) // 10**6
-        if megabytes != self._shown:
-            self._shown = megabytes
-            self._on_event(
-                StageProgress(
-                    name=self._name, stage="download", done=megabytes, total=whole // 10**6, unit="MB"
-                )
-            )
+        self._report(self._finished + done, max(self._planned.size, self._finished + total))
 
     def finish(self, file: RemoteFile) -> None:
         self._finished += file.size or 0
+
+
+def report_megabytes(name: str, stage: str, on_event: OnEvent) -> OnBytes:
+    """Return a receiver of numbers of bytes that reports the progress once per megabyte."""
+    last = -1
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        megabytes = done // 10**6
+        if megabytes != last or done == total:
+            last = megabytes
+            on_event(StageProgress(name=name, stage=stage, done=megabytes, total=total // 10**6, unit="MB"))
+
+    return report

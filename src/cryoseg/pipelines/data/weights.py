@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cryoseg.errors import InputError, WeightsError
-from cryoseg.events import Note, OnEvent, Report, Row, StageProgress, Status, Warn, ignore
+from cryoseg.events import Note, OnEvent, Report, Row, Status, Warn, ignore
 from cryoseg.io.outputs import lock
 from cryoseg.io.web.download import Expected, Retry, fetch, offline_variable
 from cryoseg.io.web.http import explain, fetch_json
@@ -28,7 +28,7 @@ from cryoseg.methods.weights import (
     package_folder,
     require,
 )
-from cryoseg.pipelines.data.fetch_data import report_each
+from cryoseg.pipelines.data.fetch_data import report_each, report_megabytes
 
 HUB_ENDPOINT = "https://huggingface.co"
 
@@ -210,7 +210,7 @@ def _verify_file(entry: Weights | None, path: Path, *, on_event: OnEvent) -> Row
                 expected = published(entry)
             except WeightsError as error:
                 on_event(Warn(text=f"{entry.name}: the publisher's digests could not be read: {error}"))
-    digests = file_digests(path, ("sha256", "md5"), on_bytes=_progress(path.name, "hashing", on_event))
+    digests = file_digests(path, ("sha256", "md5"), on_bytes=report_megabytes(path.name, "hashing", on_event))
     size = path.stat().st_size
     sha256 = digests["sha256"]
     columns = {"size": readable_size(size), "SHA-256": f"{sha256[:12]}..."}
@@ -287,7 +287,7 @@ def _download(entry: Weights, destination: Path, *, retry: Retry, on_event: OnEv
             address(entry),
             destination,
             expected=expected,
-            on_bytes=_progress(entry.name, "download", on_event),
+            on_bytes=report_megabytes(entry.name, "download", on_event),
             retry=retry,
         )
         try:
@@ -310,16 +310,3 @@ def _download(entry: Weights, destination: Path, *, retry: Retry, on_event: OnEv
         outputs=(destination,),
         message=message,
     )
-
-
-def _progress(name: str, stage: str, on_event: OnEvent) -> Callable[[int, int], None]:
-    last = -1
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        megabytes = done // 10**6
-        if megabytes != last or done == total:
-            last = megabytes
-            on_event(StageProgress(name=name, stage=stage, done=megabytes, total=total // 10**6, unit="MB"))
-
-    return report

@@ -66,7 +66,7 @@ class PictureEvaluation:
     scores
         Pairs that could be scored, with their scores.
     means
-        Means by data set and metric; the last entry, `all`, is over all pictures. The mean is NaN if no
+        Mean scores by data set and metric; the last entry, `all`, is over all pictures. The mean is NaN if no
         picture defines the metric.
     settings
         Smoothing and side that were used.

@@ -97,7 +97,8 @@ def match_predictions(
     regions = [] if region is None else [item.path for item in _files(region)[0]]
     one_pred = not isinstance(pred, str | Path) or is_input(Path(pred))
     if one_pred and len(truths) == 1 and is_input(Path(truth)) and len({*map(base_name, preds)}) == 1:
-        best = min(preds, key=lambda found: pred_rank(found, prefer_logits=prefer_logits))
+        best = best_prediction(preds, prefer_logits=prefer_logits)[0]
+        assert best is not None
         chosen = regions[0] if len(regions) == 1 else None
         size, error = _listed_size(sizes, truths[0], best)
         pair = ScoredPair(name=base_name(best), pred=best, truth=truths[0], region=chosen)
@@ -109,20 +110,18 @@ def match_predictions(
     for path, name in names.items():
         if name in pairs:
             raise InputError(f"{path}: {pairs[name].truth} is the truth of {name} too. Keep one of them.")
-        candidates = sorted(
-            found[path], key=lambda found: (pred_rank(found, prefer_logits=prefer_logits), found)
-        )
-        size, error = _listed_size(sizes, path, *candidates[:1])
-        if not candidates:
+        best, alike = best_prediction(found[path], prefer_logits=prefer_logits)
+        size, error = _listed_size(sizes, path, *([] if best is None else [best]))
+        if best is None:
             known = ", ".join(sorted({base_name(found) for found in preds})[:5]) or "none"
             error = f"{path}: no prediction is named {name} in {where}; the predictions are named {known}."
-        elif alike := two_alike(candidates, prefer_logits=prefer_logits):
+        elif alike:
             error = f"{path}: {alike}"
         elif region is not None and not found_regions[path]:
             error = f"{path}: no region mask of this name in {region}."
         pairs[name] = ScoredPair(
             name=name,
-            pred=candidates[0] if candidates else None,
+            pred=best,
             truth=path,
             region=found_regions[path][-1] if found_regions[path] else None,
             pixel_size=size,
@@ -166,20 +165,22 @@ def _by_truth(files: Sequence[Path], names: Mapping[Path, str]) -> dict[Path, li
     return found
 
 
-def two_alike(candidates: Sequence[Path], *, prefer_logits: bool) -> str | None:
-    """Return an error message if the two best of several predictions, sorted by `pred_rank`, rank equally."""
-    ranks = [pred_rank(found, prefer_logits=prefer_logits) for found in candidates[:2]]
-    if len(ranks) < 2 or ranks[0] != ranks[1]:
-        return None
-    return f"{candidates[0].name} and {candidates[1].name} both match. Keep one of them."
+def best_prediction(files: Sequence[Path], *, prefer_logits: bool) -> tuple[Path | None, str | None]:
+    """Return the prediction of a tomogram to score, and an error message if two are equally good.
 
+    The post-processed mask is preferred, then the mask, then the logits, or the logits first.
+    """
 
-def pred_rank(path: Path, *, prefer_logits: bool) -> int:
-    """Return the rank of a prediction; of several for one tomogram, the lowest is scored."""
-    name = stem(path).lower()
-    if name.endswith("logits"):
-        return -1 if prefer_logits else 2
-    return 0 if name.endswith("post_processed_mask") else 1
+    def rank(path: Path) -> int:
+        name = stem(path).lower()
+        if name.endswith("logits"):
+            return -1 if prefer_logits else 2
+        return 0 if name.endswith("post_processed_mask") else 1
+
+    ranked = sorted(files, key=lambda path: (rank(path), path))
+    if len(ranked) > 1 and rank(ranked[0]) == rank(ranked[1]):
+        return ranked[0], f"{ranked[0].name} and {ranked[1].name} both match. Keep one of them."
+    return (ranked[0] if ranked else None), None
 
 
 def _files(typed: str | Path | Sequence[InputItem]) -> tuple[list[InputItem], list[InputItem]]:

@@ -26,7 +26,7 @@ from cryoseg.pipelines.batches.run import Batch, run_batch
 from cryoseg.pipelines.evaluate.pairs import ScoredPair, bytes_needed, match_predictions, read_pair
 from cryoseg.pipelines.evaluate.scores import FileScore, kept_score, plan_score, score_record
 
-# Receives the score of a pair, and its prediction and truth as read.
+# Function that receives the score of a pair, and its prediction and truth as they were read.
 OnScored = Callable[[FileScore, NDArray[Any], NDArray[Any]], None]
 
 
@@ -63,7 +63,7 @@ class Evaluation:
     files
         One score per method and image, including failed ones.
     macro
-        Means over files by method and metric.
+        Mean scores over files, by method and metric.
     micro
         Metrics of all voxels or picks together, by method and metric.
     comparisons

@@ -12,7 +12,7 @@ from cryoseg.io.inputs import resolve_inputs
 from cryoseg.io.outputs import write_rows
 from cryoseg.io.pairs import base_name
 from cryoseg.io.web.archives import ListedRun
-from cryoseg.pipelines.evaluate.pairs import ScoredPair, pred_rank, two_alike
+from cryoseg.pipelines.evaluate.pairs import ScoredPair, best_prediction
 from cryoseg.pipelines.evaluate.segmentations import Evaluation
 
 FINAL, STAGE1 = "final_stage2", "stage1"
@@ -71,19 +71,14 @@ def listed_pairs(
         except InputError as error:
             pairs.append(ScoredPair(name=run.name, error=str(error)))
             continue
-        candidates = (
-            preds.get(run.name, []) if isinstance(preds, dict) else finder.find(run) if finder else []
-        )
-        candidates = sorted(candidates, key=lambda path: (pred_rank(path, prefer_logits=prefer_logits), path))
-        if not candidates:
+        found = preds.get(run.name, []) if isinstance(preds, dict) else finder.find(run) if finder else []
+        best, alike = best_prediction(found, prefer_logits=prefer_logits)
+        if best is None:
             where = "the outputs of the model" if isinstance(preds, dict) else str(preds)
-            pairs.append(
-                ScoredPair(name=run.name, truth=truth, error=f"{run.name}: no prediction in {where}.")
-            )
-        elif alike := two_alike(candidates, prefer_logits=prefer_logits):
-            pairs.append(ScoredPair(name=run.name, truth=truth, error=f"{run.name}: {alike}"))
-        else:
-            pairs.append(ScoredPair(name=run.name, pred=candidates[0], truth=truth))
+            alike = f"no prediction in {where}."
+        problem = f"{run.name}: {alike}" if alike else None
+        pred = None if alike else best
+        pairs.append(ScoredPair(name=run.name, pred=pred, truth=truth, error=problem))
     return pairs
 
 

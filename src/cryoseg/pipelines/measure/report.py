@@ -20,7 +20,7 @@ from cryoseg.types import Tomogram
 from cryoseg.view import report as view
 from cryoseg.view.sections import Section, central_sections, grey_range, histogram, to_grey
 
-# Columns with a unit that is not the name's.
+# Units of the columns whose name in `Measures` does not contain it.
 _UNITS = {
     "volume": "nm3",
     "area": "nm2",
@@ -50,7 +50,7 @@ _SHOWN = (
     "points_per_nm2",
     "nearest_point_nm",
 )
-# Of these the components are counted; of thickness and curvature, the vertices of all surfaces.
+# The histograms of these columns count components; those of thickness and curvature count vertices.
 _HISTOGRAMS = ("area_nm2", "diameter_nm", "sphericity", "density_thickness_nm")
 _BAR_RGB = (0, 114, 178)
 _MOST_ROWS = 500

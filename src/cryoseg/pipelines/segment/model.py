@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,13 +106,13 @@ def resolve_model(choice: ModelChoice) -> ResolvedModel:
         if method != MEMBRANE_TINY:
             raise WeightsError(f"{choice.model_file}: is a model for {method}, not for membranes.")
         return _resolved(ModelName.MEMBRANE_TINY, (choice.model_file,), reason="given as a file")
-    locate_here = partial(locate, checkpoints_dir=choice.checkpoints_dir)
+    etsam = METHODS[ModelName.ETSAM].WEIGHTS
     own = (choice.stage1_checkpoint, choice.stage2_checkpoint)
     name = choice.name
     if any(own) or choice.sam2_config or name is ModelName.ETSAM:
         stages = tuple(
             given or require(known, checkpoints_dir=choice.checkpoints_dir)
-            for given, known in zip(own, METHODS[ModelName.ETSAM].WEIGHTS, strict=True)
+            for given, known in zip(own, etsam, strict=True)
         )
         for stage in stages:
             if not stage.is_file():
@@ -123,15 +122,11 @@ def resolve_model(choice: ModelChoice) -> ResolvedModel:
         return _resolved(ModelName.ETSAM, stages, reason="asked for", sam2_config=choice.sam2_config)
     reason = "asked for"
     if name is ModelName.AUTO:
-        found = tuple(locate_here(known) for known in METHODS[ModelName.ETSAM].WEIGHTS)
-        if all(found):
-            stages = tuple(path for path in found if path is not None)
+        found = {known: locate(known, checkpoints_dir=choice.checkpoints_dir) for known in etsam}
+        stages = tuple(path for path in found.values() if path is not None)
+        if len(stages) == len(found):
             return _resolved(ModelName.ETSAM, stages, reason="both ETSAM checkpoints are installed")
-        missing = ", ".join(
-            WEIGHTS[known].file_name
-            for known, path in zip(METHODS[ModelName.ETSAM].WEIGHTS, found, strict=True)
-            if not path
-        )
+        missing = ", ".join(WEIGHTS[known].file_name for known, path in found.items() if path is None)
         name, reason = ModelName.MEMBRANE_TINY, f"not installed: {missing}"
     stages = tuple(require(known, checkpoints_dir=choice.checkpoints_dir) for known in METHODS[name].WEIGHTS)
     return _resolved(name, stages, reason=reason)

@@ -89,7 +89,7 @@ def read_membranes(
     logit_threshold
         Threshold of logits; None takes the one in the record beside them.
     mode0
-        How bytes of MRC files are read.
+        Rule by which the bytes of MRC files are read.
     on_event
         Callback for warnings of the reader and the threshold that is used.
 
