@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.picking.micrograph_picks import draw_discs, grow_cores, logits_to_picks, mask_centers
+from cryoseg.core.picking.micrograph_picks import (
+    disc_mask,
+    draw_discs,
+    grow_cores,
+    logits_to_picks,
+    mask_centers,
+)
 
 DIAMETER = 24.0
 
@@ -47,6 +53,14 @@ def test_specks_and_empty_masks_hold_no_particles() -> None:
     mask[100:103, 100:103] = True  # a speck of 9 pixels
     assert len(mask_centers(mask, diameter_px=DIAMETER)) == 1
     assert mask_centers(np.zeros((80, 80), bool), diameter_px=DIAMETER).shape == (0, 2)
+
+
+def test_the_mask_is_that_of_overlapping_and_cut_discs() -> None:
+    centers = np.array([[10.2, 10.0], [12.0, 13.7], [0.0, 39.0], [39.5, -2.0], [60.0, 20.0]])
+    mask = disc_mask(centers, (40, 40), diameter_px=9.0)
+    np.testing.assert_array_equal(mask, draw_discs(centers, (40, 40), diameter_px=9.0) > 0)
+    assert mask[[10, 0, 39], [10, 39, 0]].all()
+    assert not mask[20:35].any()
 
 
 def test_discs_hold_pixels_within_the_radius() -> None:

@@ -6,6 +6,7 @@ centers have sub-pixel accuracy, so that the coarse grid does not limit them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,17 +73,35 @@ def draw_discs(
     """
     labels = np.zeros(shape, np.int32)
     nearest = np.full(shape, (diameter_px / 2) ** 2, np.float32)
-    reach = int(np.ceil(diameter_px / 2)) + 1
-    for number, (y, x) in enumerate(centers, start=1):
-        top, left = max(0, int(y) - reach), max(0, int(x) - reach)
-        window = np.s_[top : max(0, int(y) + reach + 1), left : max(0, int(x) + reach + 1)]
+    for number, (window, distance) in enumerate(_windows(centers, shape, diameter_px), start=1):
         piece = nearest[window]
-        rows, columns = np.ogrid[top : top + piece.shape[0], left : left + piece.shape[1]]
-        distance = (rows - y) ** 2 + (columns - x) ** 2
         closer = distance <= piece
         labels[window][closer] = number
         piece[closer] = distance[closer]
     return labels
+
+
+def disc_mask(centers: NDArray[np.float64], shape: tuple[int, int], *, diameter_px: float) -> BoolArray:
+    """Return the (y, x) mask of the discs around (n, 2) centers y, x in pixels."""
+    mask = np.zeros(shape, bool)
+    for window, distance in _windows(centers, shape, diameter_px):
+        mask[window] |= distance <= np.float32((diameter_px / 2) ** 2)
+    return mask
+
+
+def _windows(
+    centers: NDArray[np.float64], shape: tuple[int, int], diameter_px: float
+) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float64]]]:
+    """Return the window around every disc and the squared distances (y, x) from its center."""
+    reach = int(np.ceil(diameter_px / 2)) + 1
+    for y, x in centers:
+        sides = [
+            (max(0, int(place) - reach), min(length, max(0, int(place) + reach + 1)))
+            for place, length in zip((y, x), shape, strict=True)
+        ]
+        (top, bottom), (left, right) = sides
+        rows, columns = np.ogrid[top:bottom, left:right]
+        yield np.s_[top:bottom, left:right], (rows - y) ** 2 + (columns - x) ** 2
 
 
 # Standard deviations of the Gaussian before the search for peaks, in particle diameters. A small one

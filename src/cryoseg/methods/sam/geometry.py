@@ -188,8 +188,10 @@ class FusedAttention(nn.Module):
         qkv = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         grid = query.reshape(batch, self.num_heads, height, width, -1)
-        rows = torch.einsum("bnhwc,hkc->bnhwk", grid, relative_positions(height, self.rel_pos_h))
-        columns = torch.einsum("bnhwc,wkc->bnhwk", grid, relative_positions(width, self.rel_pos_w))
+        encodings = [relative_positions(height, self.rel_pos_h), relative_positions(width, self.rel_pos_w)]
+        # The sum takes the layout of its terms. In another layout, `flatten` would copy the largest tensor.
+        rows = torch.einsum("bnhwc,hkc->bnhwk", grid, encodings[0]).contiguous()
+        columns = torch.einsum("bnhwc,wkc->bnhwk", grid, encodings[1]).contiguous()
         bias = (rows.unsqueeze(-1) + columns.unsqueeze(-2)).flatten(4).flatten(2, 3)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.proj(mixed.transpose(1, 2).reshape(x.shape))
@@ -309,7 +311,8 @@ class FineSamEncoder(ImageEncoderViT):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, S, S) to (B, out + folded, S/8, S/8), with the stem's maps folded into channels."""
         half, quarter, tokens = self.patch_embed(x)
-        tokens = tokens.permute(0, 2, 3, 1) + self.pos_embed
+        # The layout of this sum is that of all blocks, whose normalizations copy any other.
+        tokens = tokens.permute(0, 2, 3, 1).contiguous() + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens)
         embedding = self.neck(tokens.permute(0, 3, 1, 2))

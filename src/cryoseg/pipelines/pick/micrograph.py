@@ -29,7 +29,7 @@ from cryoseg.core.picking.contrast import (
     particle_skewness,
 )
 from cryoseg.core.picking.detection import clear_of_borders
-from cryoseg.core.picking.micrograph_picks import LogitPicks, draw_discs, grow_cores, logits_to_picks
+from cryoseg.core.picking.micrograph_picks import LogitPicks, disc_mask, grow_cores, logits_to_picks
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
 from cryoseg.io.images.micrographs import read_micrograph, read_warnings
 from cryoseg.methods.particles.files import ParticleRecipe
@@ -121,7 +121,7 @@ class MicrographPickResult:
         mask of other networks holds the logits above the threshold.
         """
         if self.core < 1:
-            mask = draw_discs(self.picks.centers, self.shape, diameter_px=self.diameter_px) > 0
+            mask = disc_mask(self.picks.centers, self.shape, diameter_px=self.diameter_px)
         else:
             mask = self.native_logits() > self.logit_threshold
         return np.asarray(mask if self.blank is None else mask & ~self.blank)
