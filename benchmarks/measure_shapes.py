@@ -16,10 +16,13 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from cryoseg.core.membranes.midsurface import mid_surface
+from cryoseg.core.membranes.objects import find_objects
+from cryoseg.core.membranes.surfaces import join_surfaces, surfaces_of
 
 Array = NDArray[np.float64]
 FACE_NOISE = 0.5  # Standard deviation of the position of each face in voxels.
+# Distance of the samples of a surface in voxels; open surfaces need a finer one at their edges.
+CLOSED_STEP, OPEN_STEP = 0.5, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +64,13 @@ class Shape:
         Samples of the surface.
     is_closed
         Whether it encloses a volume.
+    border
+        Height of the border of the volume that cuts the shape, from the center of the grid in voxels.
     """
 
     samples: Samples
     is_closed: bool
+    border: float | None = None
 
 
 def parametric(
@@ -107,14 +113,16 @@ def parametric(
     )
 
 
-def revolved(profile: Callable[[Array], tuple[Array, Array]], ends: tuple[float, float]) -> Samples:
+def revolved(
+    profile: Callable[[Array], tuple[Array, Array]], ends: tuple[float, float], step: float = CLOSED_STEP
+) -> Samples:
     """Sample the surface of a profile (distance from the axis, height) that turns about the axis z."""
 
     def position(s: Array, angle: Array) -> Array:
         radius, height = profile(s)
         return np.stack([height, radius * np.sin(angle), radius * np.cos(angle)], axis=-1)
 
-    return parametric(position, ends, (0.0, 2 * np.pi), 0.25)
+    return parametric(position, ends, (0.0, 2 * np.pi), step)
 
 
 def ellipsoid(axes: tuple[float, float, float]) -> Samples:
@@ -130,7 +138,7 @@ def ellipsoid(axes: tuple[float, float, float]) -> Samples:
             axis=-1,
         )
 
-    return parametric(position, (0.0, np.pi), (0.0, 2 * np.pi), 0.25)
+    return parametric(position, (0.0, np.pi), (0.0, 2 * np.pi), CLOSED_STEP)
 
 
 def capsule(s: Array, radius: float, half: float) -> tuple[Array, Array]:
@@ -141,6 +149,26 @@ def capsule(s: Array, radius: float, half: float) -> tuple[Array, Array]:
     along = np.clip(s - quarter, 0, 2 * half)
     return radius * np.sin(top) * np.cos(bottom), half + radius * np.cos(top) - along - radius * np.sin(
         bottom
+    )
+
+
+def cup(s: Array, outer: float, inner: float, angle: float) -> tuple[Array, Array]:
+    """Profile of a double membrane that is closed by a rim, as that of an autophagosome, by arc length."""
+    middle, rim = (outer + inner) / 2, (outer - inner) / 2
+    ends = np.cumsum([outer * angle, np.pi * rim])
+    first = np.clip(s, 0, ends[0]) / outer
+    turn = np.clip(s - ends[0], 0, np.pi * rim) / rim
+    last = np.clip(s - ends[1], 0, None) / inner
+    on_inner = s > ends[1]
+    # The rim is a half circle in the frame of the radial and the tangential direction at its angle.
+    radial = middle + rim * np.cos(turn)
+    tangential = rim * np.sin(turn)
+    where = np.where(on_inner, angle - last, first)
+    radial = np.where(on_inner, inner, np.where(s > ends[0], radial, outer))
+    tangential = np.where(on_inner, 0, tangential)
+    return (
+        radial * np.sin(where) + tangential * np.cos(where),
+        radial * np.cos(where) - tangential * np.sin(where),
     )
 
 
@@ -169,8 +197,18 @@ def turned(samples: Samples, turn: Rotation) -> Samples:
 def make_shape(name: str, radius: float, thickness: float, turn: Rotation) -> Shape:
     """Return a shape by name; `radius` is its smallest radius of curvature or nearly so."""
     sphere = ellipsoid((radius, radius, radius))
-    if name in ("sphere", "cut sphere"):
-        return Shape(samples=sphere, is_closed=name == "sphere")
+    if name == "sphere":
+        return Shape(samples=sphere, is_closed=True)
+    if name == "cut sphere":
+        return Shape(samples=turned(sphere, turn), is_closed=False, border=-0.5 * radius)
+    if name == "double membrane":
+        wide = radius + thickness + 4
+        return Shape(samples=joined(sphere, ellipsoid((wide, wide, wide))), is_closed=True)
+    if name in ("long ellipsoid", "flat ellipsoid"):
+        # The smallest radius of curvature is at the tips of the one and at the rim of the other.
+        short, long = 2.2 * radius, 2.2**2 * radius
+        axes = (long, short, short) if name == "long ellipsoid" else (short, long, long)
+        return Shape(samples=turned(ellipsoid(axes), turn), is_closed=True)
     if name == "ellipsoid":
         return Shape(
             samples=turned(ellipsoid((2 * radius, 1.4 * radius, 1.4 * radius)), turn), is_closed=True
@@ -180,7 +218,9 @@ def make_shape(name: str, radius: float, thickness: float, turn: Rotation) -> Sh
         return Shape(samples=turned(ring, turn), is_closed=True)
     if name == "cylinder":
         return Shape(
-            samples=turned(revolved(lambda s: (radius + 0 * s, -s), (-1.5 * radius, 1.5 * radius)), turn),
+            samples=turned(
+                revolved(lambda s: (radius + 0 * s, -s), (-1.5 * radius, 1.5 * radius), OPEN_STEP), turn
+            ),
             is_closed=False,
         )
     if name == "plane":
@@ -188,17 +228,41 @@ def make_shape(name: str, radius: float, thickness: float, turn: Rotation) -> Sh
             lambda a, b: np.stack([0 * a, a, b], -1),
             (-1.5 * radius, 1.5 * radius),
             (-2 * radius, 2 * radius),
-            0.25,
+            OPEN_STEP,
         )
         return Shape(samples=turned(flat, turn), is_closed=False)
     if name == "two spheres":
         gap = (2 * radius + thickness) / 2
         pair = joined(moved(sphere, (0, 0, gap)), moved(sphere, (0, 0, -gap)))
         return Shape(samples=turned(pair, turn), is_closed=True)
-    if name == "capsule":
+    if name in ("capsule", "cut tube"):
         length = np.pi * radius + 3 * radius
         part = revolved(lambda s: capsule(s, radius, 1.5 * radius), (0.0, length))
+        if name == "capsule":
+            return Shape(samples=turned(part, turn), is_closed=True)
+        tilt = Rotation.from_rotvec(0.5 * turn.as_rotvec() / turn.magnitude())
+        return Shape(samples=turned(part, tilt), is_closed=False, border=-0.5 * radius)
+    if name == "cup":
+        outer, inner, angle = 3.4 * radius, 1.4 * radius, 2.0
+        length = (outer + inner) * angle + np.pi * (outer - inner) / 2
+        part = revolved(lambda s: cup(s, outer, inner, angle), (0.0, length))
         return Shape(samples=turned(part, turn), is_closed=True)
+    if name == "catenoid":
+        waist = 1.2 * radius
+        part = revolved(lambda s: (waist * np.cosh(s / waist), -s), (-waist, waist), OPEN_STEP)
+        return Shape(samples=turned(part, turn), is_closed=False)
+    if name == "saddle":
+        half = 1.5 * radius
+        flat = parametric(
+            lambda a, b: np.stack([(a * a - b * b) / (2 * half), a, b], -1),
+            (-half, half),
+            (-half, half),
+            OPEN_STEP,
+        )
+        return Shape(samples=turned(flat, turn), is_closed=False)
+    if name == "sheet with a hole":
+        ring = revolved(lambda s: (s, 0 * s), (radius, 2.5 * radius), OPEN_STEP)
+        return Shape(samples=turned(ring, turn), is_closed=False)
     if name == "wavy sheet":
         wave = 10 * radius
         height = wave**2 / (4 * np.pi**2 * radius)  # The crests have this radius of curvature.
@@ -208,7 +272,7 @@ def make_shape(name: str, radius: float, thickness: float, turn: Rotation) -> Sh
             ),
             (-0.5 * wave, 0.5 * wave),
             (-0.5 * wave, 0.5 * wave),
-            0.25,
+            OPEN_STEP,
         )
         return Shape(samples=turned(flat, turn), is_closed=False)
     if name == "dumbbell":
@@ -219,7 +283,7 @@ def make_shape(name: str, radius: float, thickness: float, turn: Rotation) -> Sh
 
         return Shape(samples=turned(revolved(neck, (0.0, np.pi)), turn), is_closed=True)
     if name == "hemisphere":
-        half = revolved(lambda s: (radius * np.sin(s), radius * np.cos(s)), (0.0, np.pi / 2))
+        half = revolved(lambda s: (radius * np.sin(s), radius * np.cos(s)), (0.0, np.pi / 2), OPEN_STEP)
         return Shape(samples=turned(half, turn), is_closed=False)
     raise ValueError(name)
 
@@ -236,7 +300,6 @@ class Case:
     volume: float
     enclosed: float
     center: Array
-    is_cut: bool
 
 
 def make_case(name: str, radius: float, thickness: float, *, noise: str, wedge: bool, seed: int) -> Case:
@@ -249,9 +312,9 @@ def make_case(name: str, radius: float, thickness: float, *, noise: str, wedge: 
     pad = thickness / 2 + 4
     center = np.ceil(-low + pad) + shift
     size = np.ceil(high + center + pad).astype(int) + 1
-    if name == "cut sphere":
-        # The border of the volume lies half a radius below the center, half a voxel outside of voxel 0.
-        center[0] = 0.5 * radius - 0.5
+    if shape.border is not None:
+        # The border of the volume lies half a voxel outside of voxel 0.
+        center[0] = -shape.border - 0.5
         size[0] = int(np.ceil(high[0] + center[0] + pad)) + 1
         samples = samples.take(samples.points[:, 0] + center[0] > -0.5)
     full = shape.samples
@@ -264,8 +327,8 @@ def make_case(name: str, radius: float, thickness: float, *, noise: str, wedge: 
     distance, nearest = KDTree(full.points).query(grid)
     offset = grid - full.points[nearest]
     field = np.where(distance < thickness / 2 + 3, (offset * full.normals[nearest]).sum(-1), np.inf)
-    if not shape.is_closed:
-        # Samples are 0.25 voxels apart. Beyond an edge the offset from the nearest one is not normal.
+    if not shape.is_closed and shape.border is None:
+        # Beyond an edge the offset from the nearest one is not normal.
         lateral = np.sqrt(np.clip(distance**2 - np.square(np.where(np.isfinite(field), field, 0)), 0, None))
         bend = np.abs(full.mean) + np.sqrt(np.clip(full.mean**2 - full.gauss, 0, None))
         field[lateral > 0.18 * (1 + bend[nearest] * distance)] = np.inf
@@ -299,7 +362,6 @@ def make_case(name: str, radius: float, thickness: float, *, noise: str, wedge: 
         volume=float(volume),
         enclosed=abs(enclosed),
         center=center,
-        is_cut=name == "cut sphere",
     )
 
 
@@ -320,14 +382,23 @@ SHAPES = (
     "dumbbell",
     "hemisphere",
     "wavy sheet",
+    "double membrane",
+    "cup",
+    "cut tube",
+    "long ellipsoid",
+    "flat ellipsoid",
+    "catenoid",
+    "saddle",
+    "sheet with a hole",
 )
 
 
 def errors(case: Case) -> dict[str, float]:
     """Return errors in percent, of thickness in voxels, of normals in degrees; NaN where the truth is 0."""
-    surface = mid_surface(case.mask, 1.0)
-    if surface is None:
+    found = list(surfaces_of(find_objects(case.mask), 1.0))
+    if not found:
         return {}
+    surface = join_surfaces(found)
     truth, weights = case.truth, surface.mesh.vertex_areas()
     fine = surface.smooth_mesh()
     nearest = KDTree(truth.points).query(surface.mesh.vertices - case.center)[1]

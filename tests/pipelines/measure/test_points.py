@@ -59,6 +59,40 @@ def test_poles_and_a_distant_pick(tmp_path: Path, mask: Path) -> None:
     assert "Ripley" in (tmp_path / "out" / "ts_01_membrane_mask_measures.html").read_text()
 
 
+def ripley_of(tmp_path: Path, mask: Path, directions: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of the table of Ripley's L of picks on the sphere of the mask."""
+    places = CENTER + RADIUS * directions / np.linalg.norm(directions, axis=1)[:, None]
+    picks = tmp_path / "picks.csv"
+    picks.write_text("x,y,z\n" + "\n".join(f"{x},{y},{z}" for x, y, z in places) + "\n")
+    measure_files([mask], tmp_path / "out", MeasureConfig(picks=picks))
+    rows = rows_of(tmp_path / "out" / "ts_01_membrane_mask_ripley.csv")
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def test_random_picks_stay_near_the_envelope_of_ripleys_l(tmp_path: Path, mask: Path) -> None:
+    found = ripley_of(tmp_path, mask, np.random.default_rng(1).normal(size=(40, 3)))
+    # By chance, a curve leaves limits that hold 95 % at each radius, but hardly limits of twice this width.
+    far = found["radius_nm"] > 4
+    width = (found["random_high_nm"] - found["random_low_nm"])[far]
+    assert (np.abs(found["picks_nm"] - found["random_mean_nm"])[far] < width).all()
+    # A cap of a sphere has the area 2 pi R^2 (1 - cos(r / R)), of which K is the mean over random picks.
+    expected = RADIUS * np.sqrt(2 * (1 - np.cos(found["radius_nm"] / RADIUS)))
+    assert found["random_mean_nm"][-10:] == pytest.approx(expected[-10:], rel=0.05)
+
+
+def test_clustered_picks_exceed_the_envelope_by_what_is_counted_by_hand(tmp_path: Path, mask: Path) -> None:
+    # Six groups of five picks on the axes. Within a radius between the size of a group and the distance of
+    # two groups, every pick has 4 neighbors, so that K = 4 area / 29.
+    axes = np.concatenate([np.eye(3), -np.eye(3)])
+    shifts = np.random.default_rng(6).normal(0, 0.04, (6, 5, 3))
+    found = ripley_of(tmp_path, mask, (axes[:, None] + shifts).reshape(-1, 3))
+    middle = (found["radius_nm"] > 4) & (found["radius_nm"] < 12)
+    assert middle.any()
+    counted = np.sqrt(4 * 4 * np.pi * RADIUS**2 / 29 / np.pi)
+    assert found["picks_nm"][middle] == pytest.approx(counted, rel=0.02)
+    assert (found["picks_nm"] > found["random_high_nm"])[middle & (found["radius_nm"] < 8)].all()
+
+
 def test_picks_of_the_tomogram_are_found_by_its_name(tmp_path: Path, mask: Path) -> None:
     picks = tmp_path / "picks.csv"
     picks.write_text(f"tomogram,x,y,z\nts_02,1,1,1\nts_01,{CENTER},{CENTER},{CENTER + 14}\n")
@@ -78,3 +112,4 @@ def test_a_mask_without_membranes_has_no_picks_on_them(tmp_path: Path) -> None:
     assert report.rows[0].columns["on membranes"] == "0 of 1 picks"
     (row,) = rows_of(tmp_path / "out" / "empty_points.csv")
     assert (row["component"], row["distance_nm"]) == ("", "")
+    assert rows_of(tmp_path / "out" / "empty_ripley.csv") == []

@@ -33,7 +33,7 @@ from cryoseg.io.picks.copick_project import copick_output
 from cryoseg.io.records import hash_file
 from cryoseg.pipelines.batches.finished import Done, Job, named_outputs, peak_bytes
 from cryoseg.pipelines.batches.run import Batch, run_batch
-from cryoseg.pipelines.measure.points import measure_points, picks_of, write_points
+from cryoseg.pipelines.measure.points import measure_points, picks_of, write_points, write_ripley
 from cryoseg.pipelines.measure.report import Measured, record_rows, write_page, write_table
 from cryoseg.pipelines.segment.saved import MembraneVolume, read_membranes
 from cryoseg.types import Tomogram
@@ -123,6 +123,7 @@ def output_paths(folder: Path, stem: str, written: MeasureOutputs, *, has_picks:
             "table": (True, "_measures.csv"),
             "page": (True, "_measures.html"),
             "points": (has_picks, "_points.csv"),
+            "ripley": (has_picks, "_ripley.csv"),
             "labels": (written.labels, f"_labels{suffix}"),
             "lumen": (written.fill_lumen, f"_lumen{suffix}"),
             "midline": (written.midline, f"_midline{suffix}"),
@@ -218,6 +219,7 @@ def _measure_file(
         points = measure_points(surfaces, picks, voxel_size=voxel_size, within=config.picks_within_angstrom)
         rows = points.added_to(rows)
         write_points(outputs["points"], points)
+        write_ripley(outputs["ripley"], points.ripley)
     write_table(outputs["table"], rows)
     write_page(outputs["page"], path.name, rows, measured, density, points)
     sheets = sum(one.is_sheet for one in measured.measures)

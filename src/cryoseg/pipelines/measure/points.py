@@ -26,6 +26,7 @@ from cryoseg.pipelines.segment.saved import MembraneVolume, tomogram_stem
 from cryoseg.types import Picks
 from cryoseg.view import report as view
 
+_CURVES = ("radii", "observed", "mean", "low", "high")
 # With 99 random patterns the smallest p-value is 0.01.
 _PATTERNS = 99
 _SEED = 0
@@ -64,10 +65,7 @@ class PointStatistics:
         found: dict[str, Any] = {"picks": len(self.rows), "picks_on_membranes": self.on_membranes}
         if self.ripley is None:
             return found
-        curves = {
-            f"{name}_nm": (getattr(self.ripley, name) / 10).round(4).tolist()
-            for name in ("radii", "observed", "mean", "low", "high")
-        }
+        curves = {f"{name}_nm": (getattr(self.ripley, name) / 10).round(4).tolist() for name in _CURVES}
         return {**found, "ripley_l": {**curves, "p_value": self.ripley.p_value, "patterns": _PATTERNS}}
 
 
@@ -162,6 +160,16 @@ def write_points(path: Path, statistics: PointStatistics) -> None:
             ]
         )
     write_rows(path, rows, overwrite=True)
+
+
+def write_ripley(path: Path, found: RipleyL | None) -> None:
+    """Write Ripley's L with its envelope as CSV, in nanometers; without two picks on a membrane, no rows."""
+    with atomic_text(path, overwrite=True) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["radius_nm", "picks_nm", "random_mean_nm", "random_low_nm", "random_high_nm"])
+        if found is not None:
+            curves = np.column_stack([getattr(found, name) for name in _CURVES]) / 10
+            writer.writerows([f"{value:.4g}" for value in row] for row in curves)
 
 
 def points_blocks(statistics: PointStatistics) -> list[str]:
