@@ -164,12 +164,11 @@ def write_points(path: Path, statistics: PointStatistics) -> None:
 
 def write_ripley(path: Path, found: RipleyL | None) -> None:
     """Write Ripley's L with its envelope as CSV, in nanometers; without two picks on a membrane, no rows."""
-    with atomic_text(path, overwrite=True) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["radius_nm", "picks_nm", "random_mean_nm", "random_low_nm", "random_high_nm"])
-        if found is not None:
-            curves = np.column_stack([getattr(found, name) for name in _CURVES]) / 10
-            writer.writerows([f"{value:.4g}" for value in row] for row in curves)
+    rows: list[list[str]] = [["radius_nm", "picks_nm", "random_mean_nm", "random_low_nm", "random_high_nm"]]
+    if found is not None:
+        curves = np.column_stack([getattr(found, name) for name in _CURVES]) / 10
+        rows += [[f"{value:.4g}" for value in row] for row in curves]
+    write_rows(path, rows, overwrite=True)
 
 
 def points_blocks(statistics: PointStatistics) -> list[str]:
