@@ -17,11 +17,6 @@ _RIDGE = 1e-9
 # A fit is uncertain where its points lie to one side or fill little of the disc.
 _MOST_LEAN = 0.25
 _LEAST_SUPPORT = 0.5
-_LEAST_ONE_SIDED = 0.15
-# Largest square of the slope at which the height of a sphere is still computed.
-_STEEPEST = np.float32(0.9)
-# Coefficients of a quadric that describe its curvature.
-_QUADRATIC = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
 # Number of vertices from which a surface is continued.
 _SOURCES = 16
 
@@ -95,7 +90,7 @@ def frames(normals: Array) -> tuple[Array, Array]:
 
 
 def fit_heights(
-    surface: Sheet, neighbors: Neighbors, points: Array, usable: NDArray[np.bool_], penalty: float = 0.0
+    surface: Sheet, neighbors: Neighbors, points: Array, usable: NDArray[np.bool_]
 ) -> tuple[Sheet, NDArray[np.bool_]]:
     """Fit a quadric to the points at the neighbors of each vertex.
 
@@ -110,16 +105,13 @@ def fit_heights(
         (n, 3) noisy positions of the surface.
     usable
         (n,) points that take part.
-    penalty
-        Weight of the squared difference from the given curvature in fits whose points do not surround the
-        vertex; 0 leaves these vertices as they are.
 
     Returns
     -------
     surface : Sheet
         Vertices moved along their normals onto the fitted quadrics, with the normals of these.
     is_fitted : (n,) array
-        Whether the vertex was fitted.
+        Whether the points surround the vertex; other vertices stay as they are.
     """
     vertices, normals = surface.vertices, surface.normals
     axes = np.stack([*frames(normals), normals], axis=1)
@@ -132,10 +124,8 @@ def fit_heights(
         u, v, height = _local(points[index] - vertices[part][:, None], axes[part])
         tensors = axes[part] @ surface.tensors[part] @ axes[part].transpose(0, 2, 1)
         kuu, kuv, kvv = (tensors[:, i, j, None].astype(np.float32) for i, j in ((0, 0), (0, 1), (1, 1)))
-        slope_u, slope_v = kuu * u + kuv * v, kuv * u + kvv * v
-        # The height of a sphere or cylinder below its tangent plane.
-        steep = np.minimum(slope_u**2 + slope_v**2, _STEEPEST)
-        height += (slope_u * u + slope_v * v) / (1 + np.sqrt(1 - steep))
+        bend = (kuu * u + 2 * kuv * v) * u / 2 + kvv * v * v / 2
+        height += bend**3 / np.maximum(u * u + v * v, 1)
         scale = np.sqrt((weight > 0).sum(1), dtype=np.float32).clip(1)
         u /= scale[:, None]
         v /= scale[:, None]
@@ -145,13 +135,8 @@ def fit_heights(
         is_full = (lean < _MOST_LEAN * neighbors.radius) & (
             total > _LEAST_SUPPORT * np.pi / 2 * neighbors.radius**2
         )
-        is_enough = total > _LEAST_ONE_SIDED * np.pi / 2 * neighbors.radius**2
-        # Beyond the last points a fit would be less certain than the continuation of its neighbors.
-        one_sided = is_enough & usable[part] & (penalty > 0)
-        good = (is_full | one_sided) & ((weight > 0).sum(1) >= 10)
-        # A penalty on the curvature keeps fits at edges from following the noise.
-        rigid = np.where(is_full, 0.0, penalty)[:, None] / scale[:, None] ** 4 * _QUADRATIC
-        answer = _least_squares([np.ones_like(u), u, v, u * u, u * v, v * v], weight, height, rigid)
+        good = is_full & ((weight > 0).sum(1) >= 10)
+        answer = _least_squares([np.ones_like(u), u, v, u * u, u * v, v * v], weight, height)
         good &= np.isfinite(answer).all(1) & (np.abs(answer[:, 0]) < 0.5 * scale + 2)
         rows = np.flatnonzero(good)
         normal = normals[part][rows] - (
@@ -238,10 +223,8 @@ def extrapolate(surface: Sheet, known: NDArray[np.bool_]) -> Sheet:
     height = np.einsum("nkd,nkd->nk", offset, normals[near])
     flat = offset - height[..., None] * normals[near]
     turn = np.einsum("nkab,nkb->nka", tensors[near], flat)
-    # The cosine of the angle by which a sphere or cylinder turns.
-    cosine = np.sqrt(1 - np.minimum(np.einsum("nka,nka->nk", turn, turn), _STEEPEST))
-    gap = height + np.einsum("nka,nka->nk", turn, flat) / (1 + cosine)
-    direction = np.einsum("nk,nka->na", weight, cosine[..., None] * normals[near] + turn)
+    gap = height + np.einsum("nka,nka->nk", turn, flat) / 2
+    direction = np.einsum("nk,nka->na", weight, normals[near] + turn)
     size = np.linalg.norm(direction, axis=1)
     good = size > 0.1
     direction = direction[good] / size[good, None]
@@ -253,20 +236,14 @@ def extrapolate(surface: Sheet, known: NDArray[np.bool_]) -> Sheet:
 
 
 def _least_squares(
-    basis: Sequence[NDArray[np.float32]],
-    weight: NDArray[np.float32],
-    values: NDArray[np.float32],
-    penalty: Array | float = 0.0,
+    basis: Sequence[NDArray[np.float32]], weight: NDArray[np.float32], values: NDArray[np.float32]
 ) -> Array:
-    """Return the (n, p) coefficients of p (n, k) basis functions that fit (n, k) weighted values best.
-
-    The weights of squared coefficients, (n, p), are added to the sum of squares.
-    """
+    """Return the (n, p) coefficients of p (n, k) basis functions that fit (n, k) weighted values best."""
     rows = np.stack(basis, axis=1)
     weighted = rows * weight[:, None]
     normal = (weighted @ rows.transpose(0, 2, 1)).astype(np.float64)
     right = (weighted @ values[:, :, None]).astype(np.float64)
     size = normal.shape[1]
     trace = np.trace(normal, axis1=1, axis2=2) / size
-    normal += ((_RIDGE * trace + 1e-12)[:, None] + penalty)[:, None] * np.eye(size)
+    normal += (_RIDGE * trace + 1e-12)[:, None, None] * np.eye(size)
     return np.asarray(np.linalg.solve(normal, right)[:, :, 0])

@@ -54,11 +54,6 @@ _DISC = [
 ]
 # Number of nearest vertices over which the filling of the rays is averaged.
 _CALM = 12
-# Fits at edges keep near the curvature of their surroundings. Variance of the middle of a ray for noise of
-# half a voxel on each face, and standard deviation of the change of the curvature at edges, in units of the
-# largest one.
-_FACE_VARIANCE = 0.125
-_BEND_CHANGE = 0.1
 # A surface grows until this share of the vertices at its edge is in the mask at most.
 _LEFT_INSIDE = 0.03
 
@@ -178,10 +173,7 @@ def mid_surface(
     radius = float(np.clip(_RELATIVE_RADIUS / sharpest, *_RADII))
     mesh = replace(mesh, vertices=sheet.vertices)
     around = neighbors_of(sheet.vertices, sheet.normals, mesh.vertex_areas(), radius)
-    sheet, rays, known = _refined(band, sheet, around, typical)
-    if not known.all():
-        penalty = _FACE_VARIANCE / (_BEND_CHANGE * sharpest) ** 2
-        sheet, rays, _ = _refined(band, sheet, around, typical, penalty)
+    sheet, rays = _refined(band, sheet, around, typical)
     thickness = smooth_values(around, rays.length, rays.usable)
     is_measured = np.isfinite(thickness)
     fields = np.column_stack([sheet.normals, np.nan_to_num(thickness), *curvatures(sheet.tensors)])
@@ -222,7 +214,7 @@ def _grown(
             tensors=np.zeros((len(mesh.vertices), 3, 3)),
         )
         around = neighbors_of(flat.vertices, flat.normals, mesh.vertex_areas(), _FIRST_RADIUS)
-        sheet, rays, _ = _refined(band, flat, around, typical)
+        sheet, rays = _refined(band, flat, around, typical)
         if not rays.usable.any():
             return result
         typical = float(np.median(rays.length[rays.usable]))
@@ -236,16 +228,14 @@ def _grown(
     return result
 
 
-def _refined(
-    band: _Band, sheet: Sheet, around: Neighbors, typical: float, penalty: float = 0.0
-) -> tuple[Sheet, _Rays, BoolArray]:
-    """Move a surface into the middle of the band, and tell which vertices were fitted."""
+def _refined(band: _Band, sheet: Sheet, around: Neighbors, typical: float) -> tuple[Sheet, _Rays]:
+    """Move a surface into the middle of the band."""
     rays = _rays(band, sheet, around, typical)
     points = sheet.vertices + (rays.shift + _blur_shift(sheet, typical))[:, None] * sheet.normals
-    fitted, known = fit_heights(sheet, around, points, rays.usable, penalty)
+    fitted, known = fit_heights(sheet, around, points, rays.usable)
     tensors = shape_operators(fitted.vertices, fitted.normals, around, known)
     known &= np.isfinite(tensors).all((1, 2))
-    return extrapolate(replace(fitted, tensors=np.nan_to_num(tensors)), known), rays, known
+    return extrapolate(replace(fitted, tensors=np.nan_to_num(tensors)), known), rays
 
 
 def _blur_shift(sheet: Sheet, typical: float) -> Array:
