@@ -98,8 +98,7 @@ class MicrographPickConfig(PickLimits):
     view: PickView = setting(
         PickView.TILES,
         help="Input of the network: overlapping tiles at its scale, or the whole image resized to one "
-        "square, as "
-        "in Prompt_sam_cryoPPP.",
+        "square, as in Prompt_sam_cryoPPP.",
     )
     mode: NativeMode = setting(
         NativeMode.GRID,

@@ -120,8 +120,7 @@ class PairTraining(Settings):
     devices: int = setting(
         1,
         help="Number of processes that share the work, one per GPU, or any number on a CPU. More than "
-        "one needs "
-        "the extra `train`.",
+        "one needs the extra `train`.",
         at_least=1,
     )
     tensorboard: bool = tensorboard_setting()

@@ -17,7 +17,7 @@ import numpy as np
 from cryoseg import __version__
 from cryoseg.config import Mode0
 from cryoseg.config.common import PLAUSIBLE_PIXEL_SIZES, OutputFormat
-from cryoseg.errors import CryosegError, InputError, OutputError
+from cryoseg.errors import CryosegError, InputError, OutputError, reading
 from cryoseg.io.images.em import read_em
 from cryoseg.io.images.hdf5 import HDF5, HDF5_SUFFIXES, split_dataset
 from cryoseg.io.images.mrc import SliceSource, compressed_shape, read_mrc, write_mrc
@@ -353,16 +353,13 @@ def refuse_unreadable(path: Path) -> None:
         return
     if path.is_dir():
         raise InputError(f"{path}: this is a folder, not a volume. Give a file.")
-    try:
-        empty = path.stat().st_size == 0
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file. Check the name.") from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}). Check the path and its permissions."
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{str(path)!r}: is no file name ({error}).") from error
+    with reading(path):
+        try:
+            empty = path.stat().st_size == 0
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file. Check the name.") from error
+        except ValueError as error:
+            raise InputError(f"{str(path)!r}: is no file name ({error}).") from error
     if empty:
         raise InputError(f"{path}: the file is empty (0 bytes). Copy or export it again.")
 
