@@ -1,10 +1,12 @@
-"""Train the membrane model on cells too: from the bundled weights, on simulated volumes of two recipes.
+"""Train the membrane model on cells and on single slices too, from the bundled weights.
 
     python benchmarks/train_membrane_wide.py RUNS [--steps 600 900] [--volumes 96] [--workers 16]
-        [--device auto] [--max-minutes 4]
+        [--device auto] [--max-minutes 4] [--sample-workers 1]
 
-Two thirds of the volumes have the recipe `cell`, the others `train`; one in twelve is for validation, of
-the recipes `cell` and `heldout`. `--steps 0 N` keeps stage 1 of the bundled weights and trains stage 2 only.
+Two thirds of the simulated volumes have the recipe `cell`, the others `train`; one in ten is for
+validation, of the recipes `cell` and `heldout`. One slice of every volume, or the mean of two or three
+neighboring ones, is a further tomogram of one slice. `--steps 0 N` keeps stage 1 of the bundled weights and
+trains stage 2 only.
 At the end the trained weights of stage 2 are mixed with the bundled ones, and the mixture with the highest
 validation Dice is written to RUNS/out with its threshold, beside the logs.
 
@@ -20,14 +22,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
 from cryoseg.events import Event, Note
+from cryoseg.io.images.volumes import read_mask, read_tomogram, write_logits, write_mask
 from cryoseg.methods.device import select_device
 from cryoseg.methods.membrane_tiny.train import load_start, package, train_stage, write_logits_of_run
 from cryoseg.methods.membranes import TrainingPairs, find_pairs, logits_folder
@@ -36,8 +41,9 @@ from cryoseg.methods.training.run import Runtime
 
 START = Path("membrane-tiny")
 # Folder, recipe, seed, share of the volumes.
-TRAINING = (("cell", "cell", 71, 2 / 3), ("train", "train", 72, 1 / 3))
-VALIDATION = (("val_cell", "cell", 73, 1 / 24), ("val_old", "heldout", 74, 1 / 24))
+TRAINING = (("cell", "cell", 171, 2 / 3), ("train", "train", 172, 1 / 3))
+VALIDATION = (("val_cell", "cell", 173, 1 / 16), ("val_old", "heldout", 174, 1 / 22))
+SLICES = "_slices"  # end of the names of the folders with tomograms of one slice
 STAGE1_SHARE = 0.4  # of the time limit
 
 
@@ -48,6 +54,25 @@ def simulate(pool: Path, arguments: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "cryoseg", "simulate", "tomograms", "-o", str(pool / folder)]
         command += ["-n", str(count), "--seed", str(seed), "--recipe", recipe, "--shape", arguments.shape]
         subprocess.run([*command, "--workers", str(arguments.workers), "--quiet"], check=True)
+        write_single_slices(pool / folder, pool / f"{folder}{SLICES}", seed)
+
+
+def write_single_slices(volumes: Path, output: Path, seed: int) -> None:
+    """Write a tomogram of one slice for every volume of a folder; those that exist are kept."""
+    output.mkdir(exist_ok=True)
+    for number, pair in enumerate(find_pairs([str(volumes)])):
+        path = output / pair.image.name
+        if path.exists():
+            continue
+        rng = np.random.default_rng([seed, number])
+        tomogram = read_tomogram(pair.image)
+        labels = read_mask(pair.labels).data
+        z = int(rng.choice(np.flatnonzero((labels > 0).any(axis=(1, 2)))[1:-1]))
+        first, last = z - int(rng.integers(2)), z + int(rng.integers(2))
+        mean = np.mean(tomogram.data[first : last + 1], axis=0)[None]
+        labels_path = path.with_name(pair.labels.name.removesuffix(".gz"))
+        write_mask(labels_path, labels[z : z + 1], tomogram.geometry, label="labels")
+        write_logits(path, mean, tomogram.geometry, label="one slice")
 
 
 def keep_bundled(config: TrainMembraneConfig, run: Path) -> None:
@@ -88,11 +113,13 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=96)
     parser.add_argument("--shape", default="48x224x224")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--sample-workers", type=int, default=0, help="processes that draw clips")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--max-minutes", type=float)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop-size", type=int, default=160)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--start-stage2", type=Path, default=START, help="weights that stage 2 starts with")
     parser.add_argument("--mix", type=float, nargs="+", default=(0.5, 1.0), help="shares of the new weights")
     arguments = parser.parse_args()
     begun = time.monotonic()
@@ -101,9 +128,13 @@ def main() -> None:
     simulate(runs / "pool", arguments)
     simulated = time.monotonic()
     print(f"simulated in {simulated - begun:.0f} s", flush=True)
+
+    def folders(parts: Sequence[tuple[str, str, int, float]]) -> list[str]:
+        return [str(runs / "pool" / f"{part[0]}{end}") for part in parts for end in ("", SLICES)]
+
     data = TrainingPairs(
-        training=find_pairs([str(runs / "pool" / part[0]) for part in TRAINING]),
-        held_out=find_pairs([str(runs / "pool" / part[0]) for part in VALIDATION]),
+        training=find_pairs(folders(TRAINING)),
+        held_out=find_pairs(folders(VALIDATION)),
         polarity=Polarity.DARK,
     )
     clip = ClipConfig(size=arguments.crop_size, batch=arguments.batch, hard_negatives=0.25)
@@ -123,7 +154,9 @@ def main() -> None:
         )
         return TrainMembraneConfig(stage=stage, loop=loop.with_short_warmup(), clip=clip)
 
-    runtime = Runtime(device=select_device(arguments.device), on_event=show)
+    runtime = Runtime(
+        device=select_device(arguments.device), on_event=show, sample_workers=arguments.sample_workers
+    )
     first_run, second_run = runs / "stage1", runs / "stage2"
     first = settings(1, STAGE1_SHARE)
     with torch.autocast(runtime.device.type, torch.bfloat16, cache_enabled=False):
@@ -135,7 +168,8 @@ def main() -> None:
     write_logits_of_run(first, first_run, data, runtime)
     second = settings(2, 0.85)
     with torch.autocast(runtime.device.type, torch.bfloat16, cache_enabled=False):
-        train_stage(second, data, second_run, start=load_start(START, 2), runtime=runtime)
+        start = load_start(arguments.start_stage2, 2)
+        train_stage(second, data, second_run, start=start, runtime=runtime)
     if not (second_run / BEST).exists():
         raise SystemExit("no validation of stage 2 within the time; give more time or fewer steps.")
     found = {}
