@@ -131,7 +131,8 @@ class PostprocessLengths(Settings):
 
     min_slices: int = setting(
         10,
-        help="The step thin-noise removes components on fewer slices than this.",
+        help="The step thin-noise removes components on fewer slices than this. In a thinner volume it "
+        "removes those that are not on all slices.",
         flags=("--post-process-min-slices",),
         at_least=1,
     )

@@ -179,9 +179,10 @@ def why_emptied(mask: BoolArray, processed: BoolArray, lengths: PostprocessLengt
     """Explain why post-processing removed all of a (z, y, x) mask; None if it did not."""
     if processed.any() or not mask.any():
         return None
+    least = min(lengths.min_slices, len(mask))
     return (
-        f"post-processing removed every marked voxel. It removes components on fewer than "
-        f"{lengths.min_slices} slices, and the volume has {len(mask)}. Lower --post-process-min-slices."
+        f"post-processing removed every marked voxel. It removes components on fewer than {least} slices, "
+        f"and the volume has {len(mask)}. Lower --post-process-min-slices."
     )
 
 
@@ -195,7 +196,10 @@ def remove_thin_noise(mask: BoolArray, *, min_slices: int) -> BoolArray:
 
 
 STEPS: dict[PostprocessStep, Callable[[BoolArray, PostprocessLengths], BoolArray]] = {
-    PostprocessStep.THIN_NOISE: lambda mask, lengths: remove_thin_noise(mask, min_slices=lengths.min_slices),
+    # ETSAM's step would remove everything from a volume with fewer slices.
+    PostprocessStep.THIN_NOISE: lambda mask, lengths: remove_thin_noise(
+        mask, min_slices=min(lengths.min_slices, len(mask))
+    ),
     PostprocessStep.BRIDGES: lambda mask, lengths: remove_bridges(
         mask, max_bridge_length=lengths.max_bridge_length, max_spur_length=lengths.max_spur_length
     ),
