@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-import pandas as pd
-
 from cryoseg.events import Report, Status
 from cryoseg.io.outputs import atomic_text, make_folder
 from cryoseg.io.picks.relion_index import AUTOPICK, RELION_PARTICLES
@@ -111,8 +109,8 @@ def _write_nodes(folder: Path, nodes: Sequence[Node]) -> None:
     column = "rlnPipeLineNodeType" if release == 3 else "rlnPipeLineNodeTypeLabel"
     rows = [(str(node.path), kind) for node in nodes if (kind := node.kind.value[release - 3]) is not None]
     if rows:
-        table = pd.DataFrame(rows, columns=["rlnPipeLineNodeName", column])
-        write_table(folder / OUTPUT_NODES, "output_nodes", table)
+        names, kinds = zip(*rows, strict=True)
+        write_table(folder / OUTPUT_NODES, "output_nodes", {"rlnPipeLineNodeName": names, column: kinds})
 
 
 def _release(folder: Path) -> int:
@@ -142,7 +140,7 @@ def pick_nodes(folder: Path, source: Path) -> list[Node]:
     if (particles := folder / RELION_PARTICLES).exists():
         table = {"rlnTomoParticlesFile": [str(particles)], "rlnTomoTomogramsFile": [str(source)]}
         chosen = folder / OPTIMISATION_SET
-        write_table(chosen, "optimisation_set", pd.DataFrame(table))
+        write_table(chosen, "optimisation_set", table)
         nodes += [Node(particles, NodeKind.PARTICLES), Node(chosen, NodeKind.OPTIMISATION_SET)]
     return nodes
 

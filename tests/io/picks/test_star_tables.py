@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import starfile
 
+from cryoseg import __version__
 from cryoseg.config.pick import PickFormat
 from cryoseg.errors import InputError, OutputError
 from cryoseg.io.picks.picks import read_picks, write_picks
@@ -126,5 +128,21 @@ def test_comments_and_line_ends(tmp_path: Path) -> None:
 
 
 def test_a_table_without_rows_is_written(tmp_path: Path) -> None:
-    write_table(tmp_path / "a.star", "particles", pd.DataFrame({"a": [], "b": []}))
+    write_table(tmp_path / "a.star", "particles", {"a": [], "b": []})
     assert list(read_tables(tmp_path / "a.star")[0][1].columns) == ["a", "b"]
+
+
+def test_a_table_is_written_as_by_starfile(tmp_path: Path) -> None:
+    table = {
+        "name": ["a b.mrc", "", "c.mrc"],
+        "whole": np.array([1, -2, 3]),
+        "single": np.array([0.1, -0.0, np.nan], np.float32),
+        "double": [1e9, 2.0000005, float("nan")],
+    }
+    path = tmp_path / "a.star"
+    write_table(path, "particles", table)
+    comment, rest = path.read_text().split("\n", 1)
+    assert comment == f"# Created by cryoseg {__version__}"
+    assert rest == starfile.to_string({"particles": pd.DataFrame(table)}).split("\n", 1)[1]
+    write_table(path, "particles", pd.DataFrame(table))
+    assert path.read_text() == f"{comment}\n{rest}"

@@ -7,18 +7,18 @@ x - s / 2, as EMAN, RELION and crYOLO have it.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import starfile
 
 from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.sets import PickSets
-from cryoseg.io.picks.star import read_tables
+from cryoseg.io.picks.star import loop_block, read_tables, write_blocks
 from cryoseg.types import Picks
 
 CBOX_VERSION = 1.0
@@ -124,7 +124,7 @@ def write_cbox(path: Path, sets: PickSets, frame: PickFrame) -> None:
     n = len(picks)
     scores = np.ones(n) if picks.scores is None else picks.scores.astype(np.float64)
     missing = ["<NA>"] * n
-    values: list[object] = [
+    values: list[Iterable[object]] = [
         np.round(picks.centers[:, 1] - side / 2, 4),
         np.round(picks.centers[:, 0] - side / 2, 4),
         missing,
@@ -137,14 +137,12 @@ def write_cbox(path: Path, sets: PickSets, frame: PickFrame) -> None:
         missing,
         missing,
     ]
-    table = pd.DataFrame(dict(zip(_CBOX_COLUMNS, values, strict=True)))
-    blocks = {
-        "global": {"cbox_format_version": CBOX_VERSION},
-        CBOX_TABLE: table,
-        f"{CBOX_TABLE}_include": pd.DataFrame({"slice_index": []}),
-    }
-    with atomic_text(path, overwrite=True) as stream:
-        stream.write(starfile.to_string(blocks))
+    write_blocks(
+        path,
+        f"data_global\n\n_cbox_format_version\t\t\t{CBOX_VERSION}\n\n\n",
+        loop_block(CBOX_TABLE, dict(zip(_CBOX_COLUMNS, values, strict=True)), path),
+        loop_block(f"{CBOX_TABLE}_include", {"slice_index": []}, path),
+    )
 
 
 def write_cryoppp(path: Path, sets: PickSets, frame: PickFrame) -> None:

@@ -11,7 +11,7 @@ Dynamo gives the numbers and files of tomograms; it lies beside the table with t
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,13 +202,13 @@ def write_stopgap(path: Path, sets: PickSets, frame: PickFrame) -> None:
     """Write a motive list of STOPGAP with numbers in place of the names of tomograms."""
     values = _values(path, sets, STOPGAP, STOPGAP_COLUMNS)
     whole = ("motl_idx", "tomo_num", "object", "subtomo_num", "class")
-    columns: dict[str, object] = {
+    columns: dict[str, Iterable[object]] = {
         name: column.astype(np.int64) if name in whole else np.round(column, 5)
         for name, column in values.items()
     }
     columns["motl_idx"] = np.arange(1, len(values["score"]) + 1)
     columns["halfset"] = np.where(values["halfset"] == HALF_SETS["B"], "B", "A")
-    write_table(path, STOPGAP_TABLE, pd.DataFrame(columns))
+    write_table(path, STOPGAP_TABLE, columns)
 
 
 def _lines(path: Path) -> list[str]:

@@ -55,8 +55,6 @@ def write_autopick(
     OutputError
         If a file cannot be written.
     """
-    import pandas as pd
-
     files = [folder / path for path in _coordinate_paths([*picked])]
     for (micrograph, source), file in zip(picked.items(), files, strict=True):
         (name, coordinates), *_ = read_tables(source, what="STAR of picks")
@@ -69,7 +67,7 @@ def write_autopick(
         "rlnMicrographName": [*picked],
         "rlnMicrographCoordinates": [in_project(file, project) for file in files],
     }
-    write_table(folder / AUTOPICK, "coordinate_files", pd.DataFrame(table))
+    write_table(folder / AUTOPICK, "coordinate_files", table)
 
 
 def _coordinate_paths(names: Sequence[str]) -> list[Path]:
@@ -101,8 +99,6 @@ def write_import_index(path: Path, files: Sequence[Path], *, project: Path) -> N
     OutputError
         If some of the files have angles and others have none, or the index cannot be written.
     """
-    import pandas as pd
-
     rows: list[tuple[str, str]] = []
     angles: dict[bool, Path] = {}
     for file in files:
@@ -115,8 +111,8 @@ def write_import_index(path: Path, files: Sequence[Path], *, project: Path) -> N
             f"{path}: {angles[True].name} has angles and {angles[False].name} has none, and RELION imports "
             "both or neither. Pick again with --overwrite."
         )
-    index = pd.DataFrame(rows, columns=["rlnTomoName", "rlnTomoImportParticleFile"])
-    write_table(path, "particles", index)
+    names, particles = zip(*rows, strict=True) if rows else ((), ())
+    write_table(path, "particles", {"rlnTomoName": names, "rlnTomoImportParticleFile": particles})
 
 
 def in_project(file: Path, project: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -185,9 +185,7 @@ def write_star(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat 
     Coordinates are voxels or pixels of the image, unbinned pixels (RELION 4), or angstrom from the center of
     the tomogram (RELION 5). For cryoSPARC, which finds its exposures by them, names have no folders.
     """
-    import pandas as pd
-
-    parts = []
+    parts: list[Mapping[str, Iterable[object]]] = []
     is_relion = flavor in (PickFormat.STAR_RELION4, PickFormat.STAR_RELION5)
     labels = list(sets)
     if is_relion or flavor is PickFormat.CRYOSPARC:
@@ -202,14 +200,18 @@ def write_star(path: Path, sets: PickSets, frame: PickFrame, flavor: PickFormat 
             else:
                 coordinates = relion.to_unbinned(picks.centers, frame.voxel_size)
         names = NAME_COLUMNS[0] if picks.centers.shape[1] == 3 else NAME_COLUMNS[1]
-        part: dict[str, object] = {names: [label] * len(picks)}
+        part: dict[str, Iterable[object]] = {names: [label] * len(picks)}
         for column, values in zip(columns[::-1], coordinates.T[::-1], strict=True):
             part[column] = np.round(values, 4)
-        parts.append(pd.DataFrame(part | _further_columns(path, picks, frame.voxel_size or picks.pixel_size)))
+        parts.append(part | _further_columns(path, picks, frame.voxel_size or picks.pixel_size))
     if not parts:
         raise OutputError(f"{path}: no picks to write.")
-    table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-    write_table(path, "particles", table)
+    if len(parts) == 1:
+        write_table(path, "particles", parts[0])
+    else:
+        import pandas as pd  # The import takes half a second.
+
+        write_table(path, "particles", pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True))
 
 
 write_star_relion4 = partial(write_star, flavor=PickFormat.STAR_RELION4)
@@ -217,9 +219,9 @@ write_star_relion5 = partial(write_star, flavor=PickFormat.STAR_RELION5)
 write_cryosparc = partial(write_star, flavor=PickFormat.CRYOSPARC)
 
 
-def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, object]:
+def _further_columns(path: Path, picks: Picks, voxel_size: float) -> dict[str, Iterable[object]]:
     """Return all columns but names and coordinates."""
-    part: dict[str, object] = {}
+    part: dict[str, Iterable[object]] = {}
     if picks.scores is not None:
         part[SCORE_COLUMN] = np.round(picks.scores.astype(np.float64), 5)
     if picks.tracks is not None:

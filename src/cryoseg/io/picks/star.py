@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoseg import __version__
 from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.outputs import atomic_text
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Tables: TypeAlias = "list[tuple[str, pd.DataFrame]]"
+Columns: TypeAlias = "Mapping[str, Iterable[object]] | pd.DataFrame"
 # A value in quotes ends at a quote before white space; "#" begins a comment at the start of a word only.
-# starfile itself turns the names 007 and 1e5 into numbers and cuts mic#1.mrc, so it only writes here.
+# The package starfile is not used: it turns the names 007 and 1e5 into numbers and cuts mic#1.mrc.
 _WORD = re.compile(
     r"""'(?P<single>(?:[^']|'(?=\S))*)'(?=\s|$)|"(?P<double>(?:[^"]|"(?=\S))*)"(?=\s|$)"""
     r"""|(?P<comment>\#.*)|(?P<plain>\S+)""",
@@ -116,28 +118,47 @@ def _ends_loop(words: Sequence[str], columns: int) -> bool:
     return len(words) == 1 and (_begins_block(words) or (words[0].lower() == "loop_" and columns != 1))
 
 
-def write_table(path: Path, name: str, table: pd.DataFrame) -> None:
-    """Write one table, with names in quotes where they would read as something else.
+def write_table(path: Path, name: str, table: Columns) -> None:
+    """Write one table as a loop.
 
     Raises
     ------
     OutputError
         If a text cannot be written so that it is read again, or the file cannot be written.
     """
-    import starfile  # This imports pandas.
+    write_blocks(path, loop_block(name, table, path))
 
-    text = starfile.to_string({name: table.map(lambda cell: _quoted(cell, path))})
+
+def write_blocks(path: Path, *blocks: str) -> None:
+    """Write the texts of data blocks after a line with the program and its version."""
     with atomic_text(path, overwrite=True) as stream:
-        stream.write(text)
+        stream.write("".join([f"# Created by cryoseg {__version__}\n\n\n", *blocks]))
 
 
-def _quoted(cell: object, path: Path) -> object:
+def loop_block(name: str, table: Columns, path: Path) -> str:
+    """Return the text of a data block with one loop; numbers that are not whole get six decimals.
+
+    Names are in quotes where they would read as something else; `path` is for messages.
+
+    Raises
+    ------
+    OutputError
+        If a text cannot be written so that it is read again.
+    """
+    cells = [[_written(cell, path) for cell in values] for _, values in table.items()]
+    labels = (f"_{column} #{number}" for number, column in enumerate(table, 1))
+    rows = map("\t".join, zip(*cells, strict=True))
+    return "\n".join([f"data_{name}", "", "loop_", *labels, *rows, "", "", ""])
+
+
+def _written(cell: object, path: Path) -> str:
+    if isinstance(cell, float | np.floating):
+        return "<NA>" if np.isnan(cell) else f"{cell:.6f}"
     if not isinstance(cell, str):
+        return str(cell)
+    if " " not in cell and _words(cell) == [cell] and not _BEGINS_OTHERWISE.match(cell):
         return cell
-    written = f'"{cell}"' if " " in cell or not cell else cell  # starfile writes it so.
-    if _words(written) == [cell] and not _BEGINS_OTHERWISE.match(written):
-        return cell
-    if _words(f'"{cell}"') == [cell] and not re.search(r"\s", cell, re.ASCII):
+    if _words(f'"{cell}"') == [cell] and not re.search(r"[^\S ]", cell, re.ASCII):
         return f'"{cell}"'
     raise OutputError(f"{path}: STAR cannot hold the name {cell!r}. Rename the image.")
 
