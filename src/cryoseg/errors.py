@@ -41,7 +41,7 @@ def reading(path: Path) -> Iterator[None]:
             f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions."
         ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: cannot be read as text ({error}).") from error
+        raise InputError(f"{path}: cannot be read as text ({error}). Save it as UTF-8.") from error
 
 
 @contextmanager

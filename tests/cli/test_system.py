@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cryoseg.cli.app import describe_system_error
+from cryoseg.cli.app import describe_system_error, main
 
 # The program as users run it, on sample data, in one line of a shell.
 LIST = f"{sys.executable} -c 'from cryoseg.cli.app import main; main()' weights list"
@@ -28,6 +28,15 @@ def test_full_disk_under_the_output_is_one_sentence():
     assert done.returncode == 1
     assert done.stderr.startswith(b"Error: standard output: cannot be written (No space left on device)")
     assert done.stderr.count(b"\n") == 1
+
+
+def test_empty_argument_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cryoseg", "postprocess", "", "-o", "out"])  # an unset "$TOMOGRAM"
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "An argument is empty" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("end", ["| true", "2>&1 1>/dev/null | true", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])

@@ -14,7 +14,7 @@ import typer
 
 from cryoseg import __version__
 from cryoseg.cli.command_group import CommandGroup, Entry
-from cryoseg.errors import CryosegError
+from cryoseg.errors import ConfigError, CryosegError
 from cryoseg.machine import prepare_openmp
 from cryoseg.pipelines.batches.interrupts import interruptible
 
@@ -173,6 +173,10 @@ def main() -> None:
     # typer handles an interrupt itself, so it is recognized by the signal.
     with interruptible() as raised:
         try:
+            if "" in sys.argv[1:]:
+                raise ConfigError(
+                    "An argument is empty, as with a shell variable that is not set. Check the command."
+                )
             app()
         except CryosegError as error:
             typer.echo(f"Error: {error}", err=True)

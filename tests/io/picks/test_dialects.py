@@ -41,6 +41,33 @@ def test_order_of_coords_is_settled_and_said(
     assert words in "".join(picks.warnings)
 
 
+@pytest.mark.parametrize(
+    ("text", "center"),
+    [
+        ("x;y;z;score\n1,5;-2,25;3;0,5\n", [3, -2.25, 1.5]),  # Excel in most of Europe.
+        ("x;y;z\n1.5;-2.25;3\n", [3, -2.25, 1.5]),
+        ("index,axis-0,axis-1,axis-2\n0.0,3.0,-2.25,1.5\n", [3, -2.25, 1.5]),  # Points that napari saves.
+        ("index,axis-0,axis-1\n0.0,-2.25,1.5\n", [-2.25, 1.5]),
+    ],
+)
+def test_tables_of_excel_and_napari(tmp_path: Path, text: str, center: list[float]) -> None:
+    picks = read(tmp_path / "a.csv", text)
+    assert picks.centers.tolist() == [center]
+    assert picks.scores is None or picks.scores.tolist() == [0.5]
+    assert not picks.warnings
+
+
+def test_what_relion_leaves_unset_is_none(tmp_path: Path) -> None:
+    labels = ("CoordinateX", "CoordinateY", "ClassNumber", "AnglePsi", "AutopickFigureOfMerit")
+    header = "data_\n\nloop_\n" + "".join(f"_rln{label}\n" for label in labels)
+    by_hand = read(tmp_path / "a.star", header + "1 2 -999 -999.000000 -999.000000\n" * 2)
+    assert (by_hand.scores, by_hand.rotations, by_hand.classes) == (None, None, None)
+    assert not by_hand.columns
+    both = read(tmp_path / "b.star", header + "1 2 -999 -999.0 -999.0\n1 2 0 30.0 0.25\n")
+    assert both.scores is not None
+    assert both.scores.tolist() == [-999, 0.25]
+
+
 @pytest.mark.parametrize("shape", [None, (200, 200, 200), (4, 5, 6)])
 def test_order_of_coords_that_nothing_settles_is_asked_for(
     tmp_path: Path, shape: tuple[int, int, int] | None

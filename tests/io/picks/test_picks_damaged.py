@@ -40,6 +40,7 @@ def save(path: Path, text: str) -> Path:
         ("a.cbox", "data_cryolo\n_a\n", "cannot be read as CBOX"),
         ("a.csv", "x,y,z\n1,2,inf\n", "line 2 is '1 2 inf'"),
         ("a.csv", "x,y,z,score\n1,2,3,high\n", "line 2"),
+        ("a.csv", "x,y,z,x\n1,2,3,4\n", "names x twice"),
         ("a.csv", "x,y,name\n1,2," + "a" * 200_000 + "\n", "cannot be read as a table"),
         ("a.box", "1 2 nan 4\n", "finite numbers"),
         ("a.coords", "1 2 nan\n", "line 1"),
@@ -73,6 +74,8 @@ def test_incomplete_scores_and_tracks_are_none(tmp_path: Path) -> None:
     sets = read_picks(path)
     assert sets["a"].scores is None
     assert sets["a"].tracks is None
+    assert "only some of the points have a score" in sets["a"].warnings[0]
+    assert not sets["b"].warnings
     np.testing.assert_array_equal(sets["b"].scores, [0.5])
     np.testing.assert_array_equal(sets["b"].tracks, [4])
     huge = '{"location": {"x": 1, "y": 2, "z": 3}, "score": 1e300, "instance_id": 99999999999999999999}'

@@ -115,7 +115,7 @@ def test_a_finished_run_without_the_file_asked_for_now_is_not(job: Job) -> None:
 
 def test_a_record_that_cannot_be_read_is_one_sentence(job: Job) -> None:
     job.record.write_text("{")
-    with pytest.raises(InputError, match="holds no JSON"):
+    with pytest.raises(OutputError, match=r"ts\.json: is damaged.* --overwrite"):
         is_finished(job)
     job.record.write_text("{}")
     with pytest.raises(OutputError, match="names no command"):

@@ -137,7 +137,7 @@ def test_a_mask_that_segment_wrote_is_not_replaced(tmp_path: Path, logits: np.nd
     output = write(tmp_path / "m_membrane_post_processed_mask.mrc", (logits > 1).astype(np.int8))
     report = postprocess_files([source], tmp_path, PostprocessConfig(min_slices=1))
     assert report.rows[0].status is Status.FAILED
-    assert "was not written by `cryoseg postprocess`" in report.rows[0].message
+    assert "without a record of `cryoseg postprocess`" in report.rows[0].message
     assert read(output).sum() == (logits > 1).sum()
 
 

@@ -31,7 +31,7 @@ from cryoseg.io.picks.relion_poses import (
 )
 from cryoseg.io.picks.sets import PickSets, collect
 from cryoseg.io.picks.star import numbers, optional_numbers, read_tables, write_table
-from cryoseg.io.picks.text import as_scores, as_tracks
+from cryoseg.io.picks.text import as_scores, as_tracks, missing_scores
 from cryoseg.types import Picks
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ CLASS_COLUMN = "rlnClassNumber"
 HALF_SET_COLUMN = "rlnRandomSubset"
 # Columns that are read, or that mean nothing without the table of optics groups.
 READ = {SCORE_COLUMN, TRACK_COLUMN, *PIXELS, *CENTERED, *ANGLES, *SUBTOMOGRAM, GROUP}
+# RELION writes -999 where a point has none of these, such as one that was picked by hand.
+# Source: 3dem/relion, src/displayer.cpp@006ba5a.
+UNSET = -999
+MAY_BE_UNSET = (*ANGLES, CLASS_COLUMN, SCORE_COLUMN)
 DIGITS = 5  # Decimals of angles.
 FRACTIONS = (
     "all coordinates lie between 0 and 1, as Warp writes fractions of the volume. Multiply them by its size."
@@ -113,6 +117,8 @@ def _picks(
     rows: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, frame: PickFrame, name: str
 ) -> Picks:
     """Return the picks of one image."""
+    given = [name for name in MAY_BE_UNSET if name in rows.columns and len(rows)]
+    rows = rows.drop(columns=[name for name in given if (optional_numbers(rows, name) == UNSET).all()])
     if not frame.voxel_size and (listed := frame.relion_for(name)) is not None:
         frame = replace(frame, voxel_size=listed.voxel_size)
     positions, warnings = _positions(rows, tables, path, frame, name)
@@ -130,10 +136,12 @@ def _picks(
     used = {name for name, values in numbered.items() if values is not None}
     used |= set() if doubts and shifts is None else {*SHIFTS, *PIXEL_SHIFTS}
     name_column = next((column for column in NAME_COLUMNS if column in rows.columns), None)
+    column = optional_numbers(rows, SCORE_COLUMN)
+    scores = as_scores(column)
     size = float(sizes[0]) if len(rows) and len({*sizes.tolist()}) == 1 else 0.0
     return Picks(
         centers=positions,
-        scores=as_scores(optional_numbers(rows, SCORE_COLUMN)),
+        scores=scores,
         tracks=as_tracks(optional_numbers(rows, TRACK_COLUMN)),
         rotations=rotations,
         shifts=None if shifts is None else shifts[:, 3 - positions.shape[1] :],
@@ -146,7 +154,7 @@ def _picks(
         },
         pixel_size=size,
         source=path,
-        warnings=(*warnings, *doubts),
+        warnings=(*warnings, *doubts, *missing_scores(path, scores, column)),
     )
 
 

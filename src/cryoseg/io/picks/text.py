@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ _ALIASES = {
         "name",
     ),
 }
+_DECIMAL_COMMA = re.compile(r"^([-+]?\d*),(\d+)$")
+_NAPARI_AXIS = re.compile(r"axis-\d")  # Axes of points that napari saves, from 0 in the order of the array.
 LIST_COLUMNS = ("rec_path", "path")  # Newer and older spelling.
 
 
@@ -46,7 +49,8 @@ def _rows(path: Path) -> list[list[str]]:
     lines = [line for line in text.split("\n") if line.strip()]
     begin = next((at for at, line in enumerate(lines) if not line.lstrip().startswith("#")), len(lines))
     first = "".join(lines[begin : begin + 1])
-    delimiter = next((mark for mark in "\t," if mark in first), None)
+    # Excel separates columns by semicolons where the comma is the decimal separator.
+    delimiter = next((mark for mark in "\t;," if mark in first), None)
     # An image may be called #1.mrc: its row has the cells of the others.
     lines = [
         line
@@ -57,9 +61,12 @@ def _rows(path: Path) -> list[list[str]]:
     if delimiter is None:
         return [line.split() for line in lines]
     try:
-        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read as a table ({error}). Write it again.") from error
+    if delimiter == ";":
+        rows = [[_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row] for row in rows]
+    return rows
 
 
 def _is_number(cell: str) -> bool:
@@ -123,21 +130,26 @@ def read_csv(path: Path, frame: PickFrame) -> PickSets:
     if all(_is_number(cell) for cell in rows[0]):
         return {"": _read_bare(path, rows)}
     header = [cell.lower() for cell in rows[0]]
+    if len(axes := sorted(filter(_NAPARI_AXIS.fullmatch, header))) in (2, 3):
+        renamed = dict(zip(axes, "zyx"[-len(axes) :], strict=True))
+        header = [renamed.get(cell, cell) for cell in header]
     where = {
         key: next((header.index(a) for a in names if a in header), None) for key, names in _ALIASES.items()
     }
-    axes = [where[axis] for axis in ("z", "y", "x") if where[axis] is not None]
+    columns_zyx = [at for axis in "zyx" if (at := where[axis]) is not None]
+    if twice := [cell for at, cell in enumerate(header) if at in where.values() and header.count(cell) > 1]:
+        raise InputError(f"{path}: the header names {twice[0]} twice. Rename one of the columns.")
     if where["x"] is None or where["y"] is None:
         raise InputError(f"{path}: the header is {', '.join(rows[0])}; columns x, y (and z) are needed.")
     if len(rows) == 1:
-        return {"": Picks(centers=np.empty((0, len(axes))), source=path)}
+        return {"": Picks(centers=np.empty((0, len(columns_zyx))), source=path)}
     at = where["name"]
     for number, row in enumerate(rows[1:], 2):
         if any(row[len(header) :]) or (at is not None and len(row) <= at):
             raise InputError(
                 f"{path}: line {number} has {len(row)} cells and the header {len(header)}. Correct it."
             )
-    centers = _numbers(path, rows[1:], [int(axis) for axis in axes if axis is not None], 2)
+    centers = _numbers(path, rows[1:], columns_zyx, 2)
     if {"image_name", "x_coord", "y_coord", "z_coord"} <= {*header}:
         centers = frame.from_cetpick(centers)
     names = np.array(["" if at is None else row[at] for row in rows[1:]], dtype=object)
@@ -152,14 +164,15 @@ def read_csv(path: Path, frame: PickFrame) -> PickSets:
     sets: PickSets = {}
     for name in dict.fromkeys(names.tolist()):
         chosen = np.asarray(names == name)
-        score, size = _complete(extra["score"], chosen), _complete(sizes, chosen)
+        scores, size = as_scores(_complete(extra["score"], chosen)), _complete(sizes, chosen)
         sets[name] = Picks(
             centers=centers[chosen],
-            scores=as_scores(score),
+            scores=scores,
             tracks=as_tracks(_complete(extra["track"], chosen)),
             diameter_px=0.0 if size is None else float(np.median(size)),
             source=path,
             columns={name: texts[chosen] for name, texts in columns.items()},
+            warnings=missing_scores(path, scores, extra["score"], chosen),
         )
     return sets
 
@@ -345,6 +358,18 @@ def as_scores(values: NDArray[np.float64] | None) -> FloatArray | None:
     with np.errstate(over="ignore"):
         scores = values.astype(np.float32)
     return scores if np.isfinite(scores).all() else None
+
+
+def missing_scores(
+    path: Path,
+    scores: FloatArray | None,
+    column: NDArray[np.float64] | None,
+    chosen: NDArray[np.bool_] | slice = slice(None),
+) -> tuple[str, ...]:
+    """Return a warning if the scores of an image are left out because its column lacks some of them."""
+    if scores is not None or column is None or not np.isfinite(column[chosen]).any():
+        return ()
+    return (f"{path.name}: only some of the points have a score, so that all scores are left out.",)
 
 
 def as_tracks(values: NDArray[np.float64] | None) -> NDArray[np.int64] | None:

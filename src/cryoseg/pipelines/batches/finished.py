@@ -82,7 +82,13 @@ def is_finished(job: Job) -> bool:
     existing = [path for path in job.outputs.values() if path.exists()]
     missing = [path for path in job.outputs.values() if not path.exists()]
     if job.record.exists():
-        record = read_record(job.record)
+        try:
+            record = read_record(job.record)
+        except InputError as error:
+            raise OutputError(
+                f"{job.record}: is damaged, or was not written by cryoseg. Pass --overwrite to replace it "
+                "and the outputs beside it, or choose another --output-dir."
+            ) from error
         if different := all_differences(job, record):
             more = f", and {len(different) - _MOST_NAMED} more" if len(different) > _MOST_NAMED else ""
             raise OutputError(

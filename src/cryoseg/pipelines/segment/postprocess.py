@@ -112,8 +112,8 @@ def _refuse_others(path: Path, output: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path}: the output would replace the input. Choose another --output-dir.")
     if output.exists() and not _own_record(output).exists() and not overwrite:
         raise OutputError(
-            f"{output}: exists already and was not written by `cryoseg postprocess`. Pass --overwrite to "
-            "replace it, or choose another --output-dir."
+            f"{output}: exists already, without a record of `cryoseg postprocess` beside it. Pass "
+            "--overwrite to replace it, or choose another --output-dir."
         )
 
 
