@@ -39,6 +39,12 @@ def test_empty_argument_is_refused(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_removed_current_folder_is_one_sentence(tmp_path):
+    done = shell(f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && {LIST}")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"The current folder was removed" in done.stderr
+
+
 @pytest.mark.parametrize("end", ["| true", "2>&1 1>/dev/null | true", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_reader_that_leaves_is_no_failure(end):
     done = shell(f"{LIST} {end}")

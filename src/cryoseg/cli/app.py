@@ -8,13 +8,14 @@ import gc
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
 
 from cryoseg import __version__
 from cryoseg.cli.command_group import CommandGroup, Entry
-from cryoseg.errors import ConfigError, CryosegError
+from cryoseg.errors import ConfigError, CryosegError, InputError
 from cryoseg.machine import prepare_openmp
 from cryoseg.pipelines.batches.interrupts import interruptible
 
@@ -166,6 +167,18 @@ def _root(
     prepare_openmp()
 
 
+def _check_call() -> None:
+    """Refuse an empty argument, which as a path is the current folder, and a current folder that is gone."""
+    if "" in sys.argv[1:]:
+        raise ConfigError(
+            "An argument is empty, as with a shell variable that is not set. Check the command."
+        )
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError("The current folder was removed. Change to another folder.") from error
+
+
 def main() -> None:
     """Run the command line; a `CryosegError` is printed on stderr and gives the exit status 1."""
     protect_streams()
@@ -173,10 +186,7 @@ def main() -> None:
     # typer handles an interrupt itself, so it is recognized by the signal.
     with interruptible() as raised:
         try:
-            if "" in sys.argv[1:]:
-                raise ConfigError(
-                    "An argument is empty, as with a shell variable that is not set. Check the command."
-                )
+            _check_call()
             app()
         except CryosegError as error:
             typer.echo(f"Error: {error}", err=True)

@@ -67,11 +67,12 @@ class BatchOptions(CpuBatchOptions):
     def batch(self) -> Batch:
         """Return the part of the inputs to process, and the devices."""
         batch = super().batch()
-        if self.gpus is None or self.dry_run:
+        if self.gpus is None:
             return batch
         from cryoseg.methods.device import select_gpus  # torch starts here
 
-        return replace(batch, devices=select_gpus(self.gpus))
+        devices = select_gpus(self.gpus)
+        return batch if self.dry_run else replace(batch, devices=devices)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def check_names(paths: Iterable[Path]) -> None:
 def check_outputs(
     paths: Iterable[Path], suffixes: Sequence[str], *, option: str = "--output", overwrite: bool
 ) -> None:
-    """Check the names of output files before the work begins.
+    """Check the names and folders of output files before the work begins.
 
     Parameters
     ----------
@@ -93,12 +93,15 @@ def check_outputs(
     ConfigError
         If a file has another suffix.
     OutputError
-        If a file exists and may not be replaced.
+        If a file exists and may not be replaced, or its folder cannot be written to.
     """
     for path in paths:
         if path.suffix.lower() not in suffixes:
             raise ConfigError(f"{option} {path}: give a name that ends in {' or '.join(suffixes)}.")
         refuse_existing(path, overwrite=overwrite)
+        folder = next(one for one in path.absolute().parents if one.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{path}: cannot be written: {_REASONS[errno.EACCES]}.")
 
 
 @contextmanager

@@ -395,6 +395,16 @@ def test_a_keyboard_interrupt_without_a_signal_counts_as_ctrl_c() -> None:
     assert (statuses(report), report.exit_status) == (["not done"], 130)
 
 
+def test_reports_in_a_folder_without_permission_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "new" / "t.csv"
+    check_outputs([report], REPORT_SUFFIXES, overwrite=True)
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)
+    with pytest.raises(OutputError, match=r"t\.csv: cannot be written: you may not write there"):
+        check_outputs([report], REPORT_SUFFIXES, overwrite=True)
+
+
 def test_reports(folder: Folder, tmp_path: Path) -> None:
     folder.items[1].path.unlink()
     done = folder.run()

@@ -118,7 +118,8 @@ def _picks(
 ) -> Picks:
     """Return the picks of one image."""
     given = [name for name in MAY_BE_UNSET if name in rows.columns and len(rows)]
-    rows = rows.drop(columns=[name for name in given if (optional_numbers(rows, name) == UNSET).all()])
+    unset = [name for name in given if np.all(optional_numbers(rows, name) == UNSET)]
+    rows = rows.drop(columns=unset)
     if not frame.voxel_size and (listed := frame.relion_for(name)) is not None:
         frame = replace(frame, voxel_size=listed.voxel_size)
     positions, warnings = _positions(rows, tables, path, frame, name)

@@ -79,7 +79,7 @@ def require_kind(path: Path) -> Kind:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from None
     kind = sniff(head)
     if kind is None:
-        raise WeightsError(f"{path}: is {describe(head)}; delete it and get the file again.")
+        raise WeightsError(f"{path}: is {describe(head)}; give a file of weights, or get this one again.")
     return kind
 
 
