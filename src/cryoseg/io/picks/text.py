@@ -366,7 +366,11 @@ def missing_scores(
     column: NDArray[np.float64] | None,
     chosen: NDArray[np.bool_] | slice = slice(None),
 ) -> tuple[str, ...]:
-    """Return a warning if the scores of an image are left out because its column lacks some of them."""
+    """Return a warning if the (n,) scores of an image are left out because its column lacks some of them.
+
+    The column has one value for each row of the file, NaN where there is none, and `chosen` selects the rows
+    of the image.
+    """
     if scores is not None or column is None or not np.isfinite(column[chosen]).any():
         return ()
     return (f"{path.name}: only some of the points have a score, so that all scores are left out.",)
