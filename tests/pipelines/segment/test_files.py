@@ -14,7 +14,7 @@ from cryoseg.events import Event, StageProgress, Warn
 from cryoseg.io.inputs import OWN_OUTPUTS
 from cryoseg.pipelines.segment.files import output_paths
 from cryoseg.pipelines.segment.model import prepare_run
-from cryoseg.pipelines.segment.tomogram import segment_tomogram
+from cryoseg.pipelines.segment.tomogram import check_tomogram, segment_tomogram
 from cryoseg.types import Geometry, Tomogram
 
 FILTERED = SegmentConfig(postprocess=(PostprocessStep.THIN_NOISE,))
@@ -68,6 +68,20 @@ def test_a_constant_volume_has_an_empty_mask_and_a_warning() -> None:
     assert not result.mask.any()
     assert not result.post_processed.any()
     assert any(isinstance(event, Warn) and "same value" in event.text for event in said)
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_told"), [((64, 32, 64), True), ((64, 33, 64), False), ((8, 32, 64), False)]
+)
+def test_a_volume_that_was_not_rotated_is_told(shape: tuple[int, int, int], is_told: bool) -> None:
+    said: list[Event] = []
+    check_tomogram(
+        _tomogram(np.ones(shape, np.float32)), prepare_run(SegmentConfig(), TINY, device="cpu"), said.append
+    )
+    assert [event.text for event in said if isinstance(event, Warn)] == [
+        "ts.mrc: has 32 voxels along y and 64 along z, as reconstructions of IMOD before their rotation. "
+        "The model segments slices along z: rotate the volume first, as `trimvol -rx` of IMOD does."
+    ] * is_told
 
 
 def test_orientations_are_averaged() -> None:

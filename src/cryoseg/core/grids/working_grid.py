@@ -18,6 +18,15 @@ STATISTICS_SLICES = 48
 # A tomogram is not resampled if the scales differ by less than this: the blur of the interpolation would
 # harm the detection more than a particle that is two percent too large.
 SAME_SCALE = 0.02
+THIN = 2  # A volume is thin along y if z and x are at least so many times longer.
+
+
+def thin_along_y(shape: tuple[int, ...]) -> str | None:
+    """Say that a (z, y, x) volume is much thinner along y than along z and x; None if it is not."""
+    z, y, x = shape
+    if THIN * y > min(z, x):
+        return None
+    return f"has {y} voxels along y and {z} along z, as reconstructions of IMOD before their rotation"
 
 
 @dataclass(frozen=True, kw_only=True)

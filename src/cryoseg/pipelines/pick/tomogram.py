@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from cryoseg.config.cet_pick import Specimen
 from cryoseg.config.pick import FilamentConfig, ThicknessAxis, TomogramPickConfig
 from cryoseg.core.grids.blank import BLANK_LOGIT
-from cryoseg.core.grids.working_grid import ORDERS, points_thin_back, thin_back, thin_first, triple_thin_first
+from cryoseg.core.grids.working_grid import (
+    ORDERS,
+    points_thin_back,
+    thin_along_y,
+    thin_back,
+    thin_first,
+    triple_thin_first,
+)
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.detection import by_mask, clear_of_borders
 from cryoseg.core.picking.filaments import trace_filaments
@@ -91,6 +98,8 @@ def pick_tomogram(
     check_tomogram(tomogram, mask)
     name, voxel_size = tomogram.source.name, tomogram.geometry.voxel_size
     axis = config.thickness_axis or detector.settings.thickness_axis
+    if axis is ThicknessAxis.Z and (thin := thin_along_y(tomogram.data.shape)):
+        on_event(Warn(text=f"{name}: {thin}. Pass --thickness-axis y if the sample is thin along y."))
 
     def score(memory_level: int) -> ScoreMap:
         return detector.score(

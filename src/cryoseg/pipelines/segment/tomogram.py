@@ -10,6 +10,7 @@ import numpy as np
 from cryoseg.config import ModelChoice, Precision, SegmentConfig
 from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.grids.orientations import ORIENTATIONS, OrientationMean
+from cryoseg.core.grids.working_grid import thin_along_y
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.masks.postprocess import postprocess_mask, why_emptied
 from cryoseg.events import Note, OnEvent, StageProgress, Warn, ignore
@@ -79,6 +80,9 @@ def check_tomogram(tomogram: Tomogram, run: SegmentRun, on_event: OnEvent = igno
     pixel_size, warning = settle_pixel_size(tomogram, override=run.config.pixel_size, assumed=assumed)
     if warning:
         on_event(Warn(text=warning))
+    if thin := thin_along_y(tomogram.data.shape):
+        advice = "The model segments slices along z: rotate the volume first, as `trimvol -rx` of IMOD does."
+        on_event(Warn(text=f"{tomogram.source.name}: {thin}. {advice}"))
     check_band(tomogram.source, run.config.band_width_nm, pixel_size)
     return pixel_size
 
