@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoseg.core.grids.resample import tile_grid, tile_side
+from cryoseg.core.grids.resample import tile_grid, tile_saving_factor, tile_side
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (256, 256), (300, 257), (40, 700), (31, 20)])
@@ -41,6 +41,28 @@ def test_tiles_are_no_larger_than_they_need_to_be(shape: tuple[int, int], side: 
     assert found == side
     grid = tile_grid(shape, found, 32)
     assert len(grid.corners) == len(tile_grid(shape, 320, 32).corners)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shrunk", "before", "after"),
+    [
+        ((1204, 1204), (1152, 1152), 36, 25),  # Five tiles cover 256 + 4 * 224 = 1152.
+        ((1152, 1152), (1152, 1152), 25, 25),
+        ((1281, 1281), (1281, 1281), 36, 36),  # 0.9 * 1281 exceeds 1152.
+        ((1200, 1690), (1136, 1600), 48, 35),  # Seven tiles cover 1600, which is 0.947 * 1690.
+        ((270, 200), (256, 190), 2, 1),
+        ((250, 100), (250, 100), 1, 1),
+        ((480, 500), (461, 480), 6, 4),
+    ],
+)
+def test_images_are_shrunk_if_this_saves_tiles(
+    shape: tuple[int, int], shrunk: tuple[int, int], before: int, after: int
+) -> None:
+    factor = tile_saving_factor(shape, 256, 32, smallest=0.9)
+    small = (round(shape[0] * factor), round(shape[1] * factor))
+    assert small == shrunk
+    assert len(tile_grid(shape, 256, 32).corners) == before
+    assert len(tile_grid(small, 256, 32).corners) == after
 
 
 def test_tiles_without_signal_are_left_out_and_their_pixels_are_zero() -> None:

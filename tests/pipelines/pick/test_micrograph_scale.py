@@ -100,6 +100,17 @@ def test_the_given_scale_is_kept_on_request_and_by_models_of_one_scale(
     assert result.logits.shape == (320, 320)  # 600 pixels times 24 / 45
 
 
+@pytest.mark.parametrize(("any_scale", "side"), [(True, 320), (False, 327)])
+def test_a_model_of_any_scale_sees_a_smaller_view_if_this_saves_tiles(
+    discs: Micrograph, any_scale: bool, side: int
+) -> None:
+    model = OneSize(any_scale=any_scale)
+    result, _ = pick(discs, model, particle_diameter_px=44.0, find_scale=False, score_threshold=0.0)
+    assert result.logits.shape == (side, side)  # 600 * 24 / 44 = 327; three tiles cover 128 + 2 * 96 = 320.
+    assert len(result.picks) == 81
+    np.testing.assert_allclose(result.picks.centers.mean(axis=0), 294, atol=3)
+
+
 def test_few_certain_picks_are_no_reason_for_a_scale() -> None:
     recipe = ParticleRecipe(image_size=128)
     few, many = np.full((2, 1, 128, 128), -6.0, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -200,6 +201,24 @@ def tile_grid(shape: tuple[int, int], side: int, overlap: int) -> TileGrid:
 
     corners = tuple((y, x) for y in starts(shape[0]) for x in starts(shape[1]))
     return TileGrid(corners=corners, side=side, shape=shape)
+
+
+def tile_saving_factor(shape: tuple[int, int], side: int, overlap: int, *, smallest: float) -> float:
+    """Return the factor from `smallest` to 1 by which an image is shrunk so that it needs the fewest tiles.
+
+    This is the largest factor with the fewest tiles. The other parameters are those of `tile_grid`.
+    """
+
+    def tiles(factor: float) -> int:
+        return prod(_tiles_along(round(factor * extent), side, overlap) for extent in shape)
+
+    lengths = [
+        (side + count * (side - overlap), extent)
+        for extent in shape
+        for count in range(_tiles_along(extent, side, overlap) - 1)
+    ]
+    factors = [1.0, *(length / extent for length, extent in lengths if length >= smallest * extent)]
+    return min(factors, key=lambda factor: (tiles(factor), -factor))
 
 
 def tile_side(shape: tuple[int, int], *, limit: int, overlap: int, multiple: int) -> int:

@@ -142,9 +142,15 @@ def particle_view(
         Image of shape `view_shape` with zero median and unit robust deviation, clipped to +-4. A constant
         image gives zeros.
     """
-    height, width = image.shape
+    clipped = robust_map(image, invert=invert)(image)
+    return scaled_view(clipped, diameter_px=diameter_px, particle_pixels=particle_pixels)
+
+
+def scaled_view(clipped: FloatArray, *, diameter_px: float, particle_pixels: float) -> FloatArray:
+    """Return the view of `particle_view` of a (y, x) image or a part of it, whose outliers are clipped."""
+    height, width = clipped.shape
     shape = view_shape((height, width), diameter_px=diameter_px, particle_pixels=particle_pixels)
-    small = resample_image(robust_map(image, invert=invert)(image), shape)
+    small = resample_image(clipped, shape)
     flat = small - _blur(small, BACKGROUND_DIAMETERS * particle_pixels)
     if float(flat.std()) < 1e-6 * CLIP:
         return np.zeros_like(flat)

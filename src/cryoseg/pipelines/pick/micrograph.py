@@ -14,7 +14,7 @@ from cryoseg.config.pick_micrograph import MicrographPickConfig, PickView
 from cryoseg.config.segment import Polarity
 from cryoseg.core.grids.blank import BLANK_LOGIT, signal_box
 from cryoseg.core.grids.resample import nearest, resample_image, rescale_points, tile_grid
-from cryoseg.core.grids.robust import RGB_SPAN, fill_by_mirror, particle_view, robust_map, view_shape
+from cryoseg.core.grids.robust import RGB_SPAN, fill_by_mirror, robust_map, scaled_view, view_shape
 from cryoseg.core.masks.binarize import check_logits
 from cryoseg.core.picking.calibration import (
     Calibration,
@@ -40,6 +40,7 @@ from cryoseg.pipelines.pick.micrograph_scale import (
     diameters_around,
     scale_message,
     search_scale,
+    tile_saving_diameter,
 )
 from cryoseg.types import BoolArray, FloatArray, Micrograph, Picks
 
@@ -203,21 +204,23 @@ def _pick_signal(
     diameter = tried[len(tried) // 2]
     image = _prepared(micrograph, config, diameter)
     invert = _is_inverted(image, config, model.recipe, diameter, name, on_event)
+    clipped = robust_map(image, invert=invert)(image)
     found_scale = None
     searches = config.find_scale and model.recipe.any_scale and config.view is not PickView.WHOLE
     if given is None or searches:
-        found_scale = search_scale(image, model.tile_logits, model.recipe, tried, invert=invert)
+        found_scale = search_scale(clipped, model.tile_logits, model.recipe, tried)
         on_event(scale_message(name, found_scale, given))
     viewed = diameter if found_scale is None else found_scale.measured_px
     diameter = given or viewed
     if config.view is PickView.WHOLE:
         logits = _whole(image, model, viewed, invert=invert)
     else:
+        viewed = tile_saving_diameter((height, width), model.recipe, viewed)
 
         def show(done: int, total: int) -> None:
             on_event(StageProgress(name=name, stage="picking", done=done, total=total, unit="tiles"))
 
-        logits = _tiled(image, model, viewed, invert=invert, blank=blank, on_tiles=show)
+        logits = _tiled(clipped, model, viewed, blank=blank, on_tiles=show)
     check_logits(logits, micrograph.source)
     if blank is not None:
         logits[nearest(blank, logits.shape)] = BLANK_LOGIT
@@ -287,17 +290,16 @@ def _is_inverted(
 
 
 def _tiled(
-    image: FloatArray,
+    clipped: FloatArray,
     model: PicksParticles,
     diameter: float,
     *,
-    invert: bool,
     blank: BoolArray | None,
     on_tiles: Callable[[int, int], None],
 ) -> FloatArray:
     """Compute the logits of blended tiles on the grid of the network."""
     recipe = model.recipe
-    view = particle_view(image, diameter_px=diameter, particle_pixels=recipe.particle_pixels, invert=invert)
+    view = scaled_view(clipped, diameter_px=diameter, particle_pixels=recipe.particle_pixels)
     height, width = view.shape
     grid = tile_grid((height, width), recipe.image_size, recipe.overlap)
     if blank is not None:

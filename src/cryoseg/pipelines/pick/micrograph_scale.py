@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoseg.config.pick_micrograph import SMALLEST_PARTICLE_PX
-from cryoseg.core.grids.resample import TileGrid
-from cryoseg.core.grids.robust import particle_view
+from cryoseg.core.grids.resample import TileGrid, tile_saving_factor
+from cryoseg.core.grids.robust import scaled_view, view_shape
 from cryoseg.core.picking.calibration import Calibration, expected_f1
 from cryoseg.core.picking.micrograph_picks import LogitPicks, logits_to_picks
 from cryoseg.events import Note, Warn
@@ -35,6 +35,9 @@ CERTAIN_SCORE = 0.5
 FAR = 1.3  # The user is warned if the best diameter differs from the given one by more than this factor.
 # Diameters for `auto`, as fractions of the shorter side of the image.
 AUTO_SMALLEST, AUTO_LARGEST = 1 / 100, 1 / 8
+# Smallest factor by which a micrograph is shrunk further if this saves tiles. A model of any scale was
+# trained with a zoom of at least 1.4.
+SMALLEST_SHRINK = 0.9
 
 TileLogits = Callable[[FloatArray, Callable[[int], None]], FloatArray]
 
@@ -90,23 +93,32 @@ def search_scale(
     tile_logits: TileLogits,
     recipe: ParticleRecipe,
     diameters: Sequence[float],
-    *,
-    invert: bool,
 ) -> ScaleTrial:
     """Return the trial with the highest expected F1, or one with a larger diameter that is about as good.
 
-    `tile_logits` returns (n, S, S) logits of (n, S, S) tiles of the (y, x) micrograph `image`, `diameters`
-    are tried in pixels, and `invert` exchanges dark and bright.
+    `tile_logits` returns (n, S, S) logits of (n, S, S) tiles of the (y, x) micrograph `image`, whose outliers
+    are clipped and whose particles have the polarity of the model. `diameters` in pixels are tried.
     """
     middle = float(np.sqrt(min(diameters) * max(diameters)))
 
     def trial(diameter: float) -> ScaleTrial:
         anchors = ANCHORS if diameter < 0.99 * middle else ANCHORS[:2]
-        tiles = np.stack([_tile(image, recipe, diameter, anchor, invert=invert) for anchor in anchors])
+        tiles = np.stack([_tile(image, recipe, diameter, anchor) for anchor in anchors])
         return judge_scale(tile_logits(tiles, lambda done: None), recipe, diameter)
 
     trials = [trial(diameter) for diameter in diameters]
     return max(trials, key=lambda one: one.expected_f1 + BONUS * np.log(one.diameter_px) / np.log(RATIO))
+
+
+def tile_saving_diameter(shape: tuple[int, int], recipe: ParticleRecipe, diameter: float) -> float:
+    """Return the diameter, enlarged by up to a ninth if a model of any scale then needs fewer tiles.
+
+    A larger `diameter` in pixels is a smaller view of the micrograph of `shape` (y, x).
+    """
+    if not recipe.any_scale:
+        return diameter
+    view = view_shape(shape, diameter_px=diameter, particle_pixels=recipe.particle_pixels)
+    return diameter / tile_saving_factor(view, recipe.image_size, recipe.overlap, smallest=SMALLEST_SHRINK)
 
 
 def judge_scale(logits: FloatArray, recipe: ParticleRecipe, diameter_px: float) -> ScaleTrial:
@@ -137,7 +149,7 @@ def judge_scale(logits: FloatArray, recipe: ParticleRecipe, diameter_px: float) 
 
 
 def _tile(
-    image: FloatArray, recipe: ParticleRecipe, diameter: float, anchor: tuple[float, float], *, invert: bool
+    image: FloatArray, recipe: ParticleRecipe, diameter: float, anchor: tuple[float, float]
 ) -> FloatArray:
     """Return the (S, S) tile around an anchor at the scale of a diameter."""
     side = recipe.image_size
@@ -146,9 +158,8 @@ def _tile(
         width = min(extent, int(np.ceil(PART_TILES * side * diameter / recipe.particle_pixels)))
         start = int(np.clip(place * extent - width / 2, 0, extent - width))
         part.append(slice(start, start + width))
-    view = particle_view(
-        image[part[0], part[1]], diameter_px=diameter, particle_pixels=recipe.particle_pixels, invert=invert
-    )
+    clipped = image[part[0], part[1]]
+    view = scaled_view(clipped, diameter_px=diameter, particle_pixels=recipe.particle_pixels)
     height, width = view.shape
     corner = (max(0, (height - side) // 2), max(0, (width - side) // 2))
     grid = TileGrid(corners=(corner,), side=side, shape=(height, width))
