@@ -41,6 +41,8 @@ def save(path: Path, text: str) -> Path:
         ("a.csv", "x,y,z\n1,2,inf\n", "line 2 is '1 2 inf'"),
         ("a.csv", "x,y,z,score\n1,2,3,high\n", "line 2"),
         ("a.csv", "x,y,z,x\n1,2,3,4\n", "names x twice"),
+        ("a.csv", "x,y,z\n1,-1e300,3\n", r"a coordinate is -1e\+300, which is in no image"),
+        ("a.json", "{}", "user_id, session_id, pickable_object_name and points"),
         ("a.csv", "x,y,name\n1,2," + "a" * 200_000 + "\n", "cannot be read as a table"),
         ("a.box", "1 2 nan 4\n", "finite numbers"),
         ("a.coords", "1 2 nan\n", "line 1"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoseg.errors import InputError, OutputError
+from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.outputs import atomic_text
 from cryoseg.io.picks.frame import PickFrame
 from cryoseg.io.picks.ndjson import rotation_in
@@ -30,8 +30,10 @@ UNIT = "angstrom"
 def read_copick(path: Path, frame: PickFrame) -> PickSets:
     """Read the points of one object in one run."""
     centers, shifts, rotations, scores, tracks = [], [], [], [], []
+    with reading(path):
+        text = path.read_text(encoding="utf-8-sig")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
         named = {name: str(content[name]) for name in COPICK_COLUMNS}
         unit, run = content.get("unit", UNIT), content.get("run_name") or ""
         spacing = float(content.get("voxel_spacing") or 0)
@@ -47,8 +49,11 @@ def read_copick(path: Path, frame: PickFrame) -> PickSets:
         offsets = np.asarray(shifts, dtype=np.float64).reshape(-1, 3)
         if not (np.isfinite(places).all() and np.isfinite(offsets).all() and np.isfinite(spacing)):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{path}: is no picks file of copick ({type(error).__name__}).") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        needed = ", ".join(COPICK_COLUMNS)
+        raise InputError(
+            f"{path}: is no picks file of copick, or a damaged one. Give JSON with {needed} and points."
+        ) from error
     if unit != UNIT:
         raise InputError(f"{path}: the unit is {str(unit)[:20]!r}, and copick writes {UNIT}. Correct it.")
     size = frame.voxel_size or spacing

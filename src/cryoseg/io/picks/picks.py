@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from cryoseg.config.pick import PICK_SUFFIXES, PickFormat
 from cryoseg.errors import InputError, OutputError, reading
 from cryoseg.io.outputs import refuse_existing
@@ -23,6 +25,7 @@ LISTED_SUFFIXES = tuple(
     dict.fromkeys(suffix for one in PickFormat if one.traits.in_folders for suffix in one.traits.suffixes)
 )
 PICKS_TAG = "_particles"  # End of the names of outputs of `cryoseg pick`.
+LARGEST_COORDINATE = 1e9  # Voxels; no image is as large.
 MARKED_BYTES = 4096  # Number of bytes in which the marker of a format is searched.
 
 
@@ -74,6 +77,9 @@ def read_picks(path: Path | str, frame: PickFrame | None = None) -> PickSets:
     """
     path, frame = Path(path), frame or PickFrame()
     sets: PickSets = _function("read", format_of(path))(path, frame)
+    for picks in sets.values():
+        if (far := picks.centers[np.abs(picks.centers) > LARGEST_COORDINATE]).size:
+            raise InputError(f"{path}: a coordinate is {far[0]:g}, which is in no image. Correct it.")
     return sets if frame.keep_shifts else applied_shifts(sets)
 
 
