@@ -127,7 +127,7 @@ def resolve_model(choice: ModelChoice) -> ResolvedModel:
         if len(stages) == len(found):
             return _resolved(ModelName.ETSAM, stages, reason="both ETSAM checkpoints are installed")
         missing = ", ".join(WEIGHTS[known].file_name for known, path in found.items() if path is None)
-        name, reason = ModelName.MEMBRANE_TINY, f"not installed: {missing}"
+        name, reason = ModelName.MEMBRANE_TINY, f"the weights of ETSAM are not installed: {missing}"
     stages = tuple(require(known, checkpoints_dir=choice.checkpoints_dir) for known in METHODS[name].WEIGHTS)
     return _resolved(name, stages, reason=reason)
 
