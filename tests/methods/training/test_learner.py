@@ -23,3 +23,9 @@ def test_the_threshold_suits_all_images_together() -> None:
     both = 0.75 * (LOGIT_BINS == 0.5)
     threshold, dice = best_threshold([low + both, high + both])
     assert (threshold, dice) == (0.5, 0.75)
+
+
+def test_the_lowest_threshold_within_the_tolerance_is_chosen() -> None:
+    curve = np.interp(LOGIT_BINS, [-2, 1], [0.4, 0.7])  # a tenth per unit up to 1, then constant
+    assert best_threshold([curve], tolerance=0.05) == (0.5, pytest.approx(0.65))
+    assert best_threshold([curve]) == (1.0, pytest.approx(0.7))

@@ -111,13 +111,16 @@ def dice_by_threshold(
     return np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
 
 
-def best_threshold(curves: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    """Return the threshold with the highest mean Dice, and that Dice.
+def best_threshold(curves: Sequence[NDArray[np.float64]], *, tolerance: float = 0.0) -> tuple[float, float]:
+    """Return the threshold with the highest mean Dice, and its mean Dice.
 
     Parameters
     ----------
     curves
         Dice curves of all images or volumes, (bins,) each, from `dice_by_threshold`.
+    tolerance
+        The lowest threshold is chosen whose mean Dice is at most this much below the highest.
     """
     mean = np.mean(curves, axis=0)
-    return float(LOGIT_BINS[mean.argmax()]), float(mean.max())
+    chosen = np.flatnonzero(mean >= mean.max() - tolerance)[0]
+    return float(LOGIT_BINS[chosen]), float(mean[chosen])
