@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop-size", type=int, default=160)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
-    parser.add_argument("--start-stage2", type=Path, default=START, help="weights that stage 2 starts with")
+    parser.add_argument("--start", type=Path, nargs=2, default=(START, START), help="weights of both stages")
     parser.add_argument("--mix", type=float, nargs="+", default=(0.5, 1.0), help="shares of the new weights")
     arguments = parser.parse_args()
     begun = time.monotonic()
@@ -161,14 +161,14 @@ def main() -> None:
     first = settings(1, STAGE1_SHARE)
     with torch.autocast(runtime.device.type, torch.bfloat16, cache_enabled=False):
         if arguments.steps[0]:
-            train_stage(first, data, first_run, start=load_start(START, 1), runtime=runtime)
+            train_stage(first, data, first_run, start=load_start(arguments.start[0], 1), runtime=runtime)
         if not (first_run / BEST).exists():
             keep_bundled(first, first_run)
     data = replace(data, logits=logits_folder(second_run, first_run / BEST, data.polarity))
     write_logits_of_run(first, first_run, data, runtime)
     second = settings(2, 0.85)
     with torch.autocast(runtime.device.type, torch.bfloat16, cache_enabled=False):
-        start = load_start(arguments.start_stage2, 2)
+        start = load_start(arguments.start[1], 2)
         train_stage(second, data, second_run, start=start, runtime=runtime)
     if not (second_run / BEST).exists():
         raise SystemExit("no validation of stage 2 within the time; give more time or fewer steps.")
