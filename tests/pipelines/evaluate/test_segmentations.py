@@ -15,7 +15,7 @@ from cryoseg.errors import ConfigError, InputError
 from cryoseg.io.images.volumes import read_mask
 from cryoseg.io.pairs import base_name
 from cryoseg.pipelines.evaluate.pairs import match_predictions
-from cryoseg.pipelines.evaluate.segmentations import ScoringOptions, evaluate_files
+from cryoseg.pipelines.evaluate.segmentations import ScoringOptions, evaluate_files, show_metric
 
 
 def write(path: Path, data: np.ndarray, voxel_size: float = 10.0) -> Path:
@@ -340,3 +340,10 @@ def test_only_known_voxels_of_the_real_labels_count(real_data: Path, tmp_path: P
     assert overlap.false_positives == (labels == 0).sum() > 10_000
     assert (labels == -1).any()
     assert file.metrics["recall_3px"] == file.metrics["clear_marked"] == file.metrics["volume_marked"] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0, "0"), (1, "1"), (88.0, "88"), (1.0, "1.0000"), (0.25, "0.2500"), (np.nan, "-")]
+)
+def test_counts_are_shown_without_decimals(value: float, shown: str) -> None:
+    assert show_metric(value) == shown

@@ -68,7 +68,7 @@ def pick_metrics(score: PickScore, config: EvaluatePicksConfig) -> dict[str, flo
     """Return the metrics of a score by column name, in the order of the tables; NaN if undefined."""
     dimensions = score.errors_px.shape[1]
     metrics = _counted(score.counts, config) | {
-        "duplicates": float(score.duplicates),
+        "duplicates": score.duplicates,
         "error_mean_px": score.mean_error_px,
         "error_rms_px": score.rms_error_px,
     }
@@ -86,8 +86,8 @@ def pick_metrics(score: PickScore, config: EvaluatePicksConfig) -> dict[str, flo
 
 def _counted(counts: Counts, config: EvaluatePicksConfig) -> dict[str, float]:
     return {
-        "picks": float(counts.true_positives + counts.false_positives),
-        "truths": float(counts.true_positives + counts.false_negatives),
+        "picks": counts.true_positives + counts.false_positives,
+        "truths": counts.true_positives + counts.false_negatives,
         "precision": counts.precision,
         "recall": counts.recall,
         "f1": counts.f_score(),

@@ -284,7 +284,8 @@ def _row(file: FileScore, *, several: bool) -> Row:
 
 
 def show_metric(value: float) -> str:
-    """Format a metric for a table: four decimals, `-` if it is undefined."""
+    """Format a metric for a table: counts without and others with four decimals, `-` if it is undefined."""
     if np.isnan(value):
         return "-"
-    return f"{value:.0f}" if np.isfinite(value) and value == int(value) and abs(value) > 1 else f"{value:.4f}"
+    is_count = isinstance(value, int) or (np.isfinite(value) and value == int(value) and abs(value) > 1)
+    return f"{value:.0f}" if is_count else f"{value:.4f}"
