@@ -99,7 +99,7 @@ def check_outputs(
         if path.suffix.lower() not in suffixes:
             raise ConfigError(f"{option} {path}: give a name that ends in {' or '.join(suffixes)}.")
         refuse_existing(path, overwrite=overwrite)
-        folder = next(one for one in path.absolute().parents if one.exists())
+        folder = next(one for one in path.absolute().parents if os.access(one, os.F_OK))
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             reason = _REASONS[errno.EACCES if folder.is_dir() else errno.ENOTDIR]
             raise OutputError(f"{path}: cannot be written: {reason}.")
