@@ -400,7 +400,12 @@ def test_reports_in_a_folder_without_permission_are_refused_before_the_work(
 ) -> None:
     report = tmp_path / "new" / "t.csv"
     check_outputs([report], REPORT_SUFFIXES, overwrite=True)
-    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)
+    access = os.access
+
+    def without_permission(path: Path, mode: int) -> bool:
+        return access(path, mode) and (mode == os.F_OK or path != tmp_path)
+
+    monkeypatch.setattr(os, "access", without_permission)
     with pytest.raises(OutputError, match=r"t\.csv: cannot be written: you may not write there"):
         check_outputs([report], REPORT_SUFFIXES, overwrite=True)
 
