@@ -133,6 +133,11 @@ def test_lists_that_give_nothing_are_failed_items(tree, content):
     assert items[0].error
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\0/?", "@a\0.txt", "a\0.star", "~\0/*.mrc"])
+def test_names_with_a_null_character_are_failed_items(text):
+    assert "null character" in resolve_inputs([text])[0].error
+
+
 @given(st.lists(st.text(max_size=12), max_size=4))
 def test_any_text_is_answered(texts):
     for item in resolve_inputs([text for text in texts if "*" not in text]):

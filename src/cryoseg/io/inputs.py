@@ -230,6 +230,11 @@ class _Candidate:
         return False
 
 
+def _refuse_null(name: str) -> None:
+    if "\0" in name:
+        raise InputError(f"{name!r}: contains a null character. Check the name.")
+
+
 class _Finder:
     def __init__(self, suffixes: tuple[str, ...], leave_out: re.Pattern[str] | None) -> None:
         self._suffixes = suffixes
@@ -238,6 +243,7 @@ class _Finder:
     def find(self, text: str) -> Iterator[InputItem]:
         name = text.removeprefix("@")
         try:
+            _refuse_null(text)
             if text.startswith(COPICK_SCHEME):
                 from cryoseg.io.picks.copick_project import find_members
 
@@ -254,6 +260,7 @@ class _Finder:
     def _entry(self, text: str, folders: list[Path]) -> Iterator[InputItem]:
         """Yield the files of a name, folder or pattern relative to the first of `folders` that has it."""
         try:
+            _refuse_null(text)
             entry = expand_home(text)
         except InputError as error:
             yield InputItem(path=Path(text), error=str(error))
