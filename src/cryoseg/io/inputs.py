@@ -230,11 +230,6 @@ class _Candidate:
         return False
 
 
-def _refuse_null(name: str) -> None:
-    if "\0" in name:
-        raise InputError(f"{name!r}: contains a null character. Check the name.")
-
-
 class _Finder:
     def __init__(self, suffixes: tuple[str, ...], leave_out: re.Pattern[str] | None) -> None:
         self._suffixes = suffixes
@@ -243,7 +238,6 @@ class _Finder:
     def find(self, text: str) -> Iterator[InputItem]:
         name = text.removeprefix("@")
         try:
-            _refuse_null(text)
             if text.startswith(COPICK_SCHEME):
                 from cryoseg.io.picks.copick_project import find_members
 
@@ -260,7 +254,6 @@ class _Finder:
     def _entry(self, text: str, folders: list[Path]) -> Iterator[InputItem]:
         """Yield the files of a name, folder or pattern relative to the first of `folders` that has it."""
         try:
-            _refuse_null(text)
             entry = expand_home(text)
         except InputError as error:
             yield InputItem(path=Path(text), error=str(error))
@@ -367,8 +360,11 @@ def listed_pixel_sizes(items: Iterable[InputItem]) -> dict[Path, float]:
 def expand_home(text: str | Path) -> Path:
     """Replace a leading `~` or `~user` by the home folder, as a shell does.
 
-    An `InputError` is raised if the user has no home folder. `~name` of an unknown user is a file name.
+    An `InputError` is raised if the user has no home folder, or for a null character, which no file name may
+    contain. `~name` of an unknown user is a file name.
     """
+    if "\0" in str(text):
+        raise InputError(f"{str(text)!r}: contains a null character. Check the name.")
     expanded = os.path.expanduser(text)  # noqa: PTH111, Path's own refuses ~unknown
     if str(expanded).startswith("~/") or str(expanded) == "~":
         raise InputError(f"{text}: HOME is not set, and no home folder is known. Write the path in full.")
