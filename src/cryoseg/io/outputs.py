@@ -57,6 +57,16 @@ def shortened_name(name: str) -> str:
     return f"{hashlib.sha256(content).hexdigest()[:16]}-{content[-_LONGEST_KEPT:].decode('utf-8', 'ignore')}"
 
 
+def nearest_existing(path: Path) -> Path:
+    """Return a path, or the nearest one above it that exists and that this user can see."""
+    return next(one for one in (path, *path.parents) if os.access(one, os.F_OK))
+
+
+def may_write_in(folder: Path) -> bool:
+    """Whether a path is a folder in which this user may make files."""
+    return os.access(folder, os.W_OK | os.X_OK) and folder.is_dir()
+
+
 def check_names(paths: Iterable[Path]) -> None:
     """Raise an `OutputError` if an output name is too long for the file system."""
     for path in paths:
@@ -99,8 +109,8 @@ def check_outputs(
         if path.suffix.lower() not in suffixes:
             raise ConfigError(f"{option} {path}: give a name that ends in {' or '.join(suffixes)}.")
         refuse_existing(path, overwrite=overwrite)
-        folder = next(one for one in path.absolute().parents if os.access(one, os.F_OK))
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        folder = nearest_existing(path.absolute().parent)
+        if not may_write_in(folder):
             reason = _REASONS[errno.EACCES if folder.is_dir() else errno.ENOTDIR]
             raise OutputError(f"{path}: cannot be written: {reason}.")
 
@@ -319,7 +329,7 @@ def _take(held: FileLock, path: Path, on_wait: Callable[[], None] | None) -> boo
     except (Timeout, PermissionError) as error:
         if isinstance(error, PermissionError) and not path.exists():
             # filelock opens the absolute path, which fails if the user may not search the folders above it.
-            if os.access(path.parent, os.W_OK | os.X_OK):
+            if may_write_in(path.parent):
                 return True
             raise
         if on_wait is None:

@@ -24,6 +24,7 @@ import cryoseg
 from cryoseg import __version__
 from cryoseg.errors import CryosegError
 from cryoseg.io.images.memory import available_memory
+from cryoseg.io.outputs import may_write_in, nearest_existing
 from cryoseg.machine import processors
 
 if TYPE_CHECKING:
@@ -239,10 +240,8 @@ def _folders(checkpoints_dir: Path | None) -> Iterator[Check]:
         advice = "Set HOME, or set CRYOSEG_CHECKPOINTS to a folder for downloaded weights."
         yield Check("weights folder", str(error), Verdict.DOUBTFUL, advice)
     for name, (folder, verdict) in folders.items():
-        place = folder
-        while not os.access(place, os.F_OK) and place != place.parent:
-            place = place.parent
-        if not os.access(place, os.W_OK | os.X_OK) or not place.is_dir():
+        place = nearest_existing(folder)
+        if not may_write_in(place):
             advice = "Make it writable, or choose another: -o for outputs, TMPDIR, CRYOSEG_CHECKPOINTS."
             yield Check(name, f"{folder}: not writable", verdict, advice)
             continue
