@@ -179,11 +179,16 @@ def why_emptied(mask: BoolArray, processed: BoolArray, lengths: PostprocessLengt
     """Explain why post-processing removed all of a (z, y, x) mask; None if it did not."""
     if processed.any() or not mask.any():
         return None
-    least = min(lengths.min_slices, len(mask))
     return (
-        f"post-processing removed every marked voxel. It removes components on fewer than {least} slices, "
-        f"and the volume has {len(mask)}. Lower --post-process-min-slices."
+        f"post-processing removed every marked voxel. It removes components on fewer than "
+        f"{_least_slices(mask, lengths)} slices, and the volume has {len(mask)}. "
+        "Lower --post-process-min-slices."
     )
+
+
+def _least_slices(mask: BoolArray, lengths: PostprocessLengths) -> int:
+    """Return the minimum number of slices; with more than the volume has, ETSAM's step would keep nothing."""
+    return min(lengths.min_slices, len(mask))
 
 
 def remove_thin_noise(mask: BoolArray, *, min_slices: int) -> BoolArray:
@@ -196,9 +201,8 @@ def remove_thin_noise(mask: BoolArray, *, min_slices: int) -> BoolArray:
 
 
 STEPS: dict[PostprocessStep, Callable[[BoolArray, PostprocessLengths], BoolArray]] = {
-    # ETSAM's step would remove everything from a volume with fewer slices.
     PostprocessStep.THIN_NOISE: lambda mask, lengths: remove_thin_noise(
-        mask, min_slices=min(lengths.min_slices, len(mask))
+        mask, min_slices=_least_slices(mask, lengths)
     ),
     PostprocessStep.BRIDGES: lambda mask, lengths: remove_bridges(
         mask, max_bridge_length=lengths.max_bridge_length, max_spur_length=lengths.max_spur_length

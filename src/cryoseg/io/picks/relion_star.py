@@ -117,9 +117,9 @@ def _picks(
     rows: pd.DataFrame, tables: Sequence[pd.DataFrame], path: Path, frame: PickFrame, name: str
 ) -> Picks:
     """Return the picks of one image."""
-    given = [name for name in MAY_BE_UNSET if name in rows.columns and len(rows)]
-    unset = [name for name in given if np.all(optional_numbers(rows, name) == UNSET)]
-    rows = rows.drop(columns=unset)
+    if len(rows):
+        unset = [label for label in MAY_BE_UNSET if np.all(optional_numbers(rows, label) == UNSET)]
+        rows = rows.drop(columns=unset)
     if not frame.voxel_size and (listed := frame.relion_for(name)) is not None:
         frame = replace(frame, voxel_size=listed.voxel_size)
     positions, warnings = _positions(rows, tables, path, frame, name)

@@ -213,7 +213,7 @@ def _pick_signal(
     viewed = diameter if found_scale is None else found_scale.measured_px
     diameter = given or viewed
     if config.view is PickView.WHOLE:
-        logits = _whole(image, model, viewed, invert=invert)
+        logits = _whole(image, clipped, model, viewed, invert=invert)
     else:
         viewed = tile_saving_diameter((height, width), model.recipe, viewed)
 
@@ -308,7 +308,9 @@ def _tiled(
     return grid.stitch(model.tile_logits(tiles, lambda done: on_tiles(done, len(tiles))))
 
 
-def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert: bool) -> FloatArray:
+def _whole(
+    image: FloatArray, clipped: FloatArray, model: PicksParticles, diameter: float, *, invert: bool
+) -> FloatArray:
     """Compute the logits of the whole image, resampled to the scale at which particles are picked."""
     # Eight-bit images are not normalized, as in the publication.
     is_eight_bit = bool(image.min() >= 0 and image.max() <= 255 and image.max() > 1) and bool(
@@ -317,7 +319,7 @@ def _whole(image: FloatArray, model: PicksParticles, diameter: float, *, invert:
     if is_eight_bit:
         grey = 255 - image if invert else image
     else:
-        grey = (robust_map(image, invert=invert)(image) / (2 * RGB_SPAN) + 0.5) * 255
+        grey = (clipped / (2 * RGB_SPAN) + 0.5) * 255
     eight_bit = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
     logits = model.whole_image_logits(np.repeat(eight_bit[..., None], 3, axis=2))
     height, width = image.shape
