@@ -5,10 +5,9 @@
 
 The simulated volumes have the recipes `cell` and `train`; further ones of the recipes `cell` and `heldout`
 are for validation. One slice of every second volume, or the mean of two or three neighboring ones, is a
-further tomogram of one slice. `--steps 0 N` keeps stage 1 of the bundled weights and
-trains stage 2 only.
-At the end the trained weights of stage 2 are mixed with the bundled ones, and the mixture with the highest
-validation Dice is written to RUNS/out with its threshold, beside the logs.
+further tomogram of one slice. `--steps 0 N` trains stage 2 only. At the end the trained weights of stage 2
+are mixed with those of the start, and the mixture with the highest validation Dice is written to RUNS/out
+with its threshold, beside the logs.
 
 The same command continues a training. With `--max-minutes` it stops in time and writes the best weights
 so far; two fifths of the time after the simulation are for stage 1.
@@ -75,22 +74,22 @@ def write_single_slices(volumes: Path, output: Path, seed: int) -> None:
         write_logits(path, mean, tomogram.geometry, label="one slice")
 
 
-def keep_bundled(config: TrainMembraneConfig, run: Path) -> None:
-    """Write the bundled weights of a stage as a run without steps."""
+def keep_start(config: TrainMembraneConfig, run: Path, start: Path) -> None:
+    """Write the weights of a stage, from which the training would start, as a run without steps."""
     run.mkdir(parents=True, exist_ok=True)
     if not (run / BEST).exists():
-        torch.save({"step": 0, "score": 0.0, "model": load_start(START, config.stage)}, run / BEST)
-    record = {"config": config.to_dict(), "training": [], "validation": [], "start": str(START)}
+        torch.save({"step": 0, "score": 0.0, "model": load_start(start, config.stage)}, run / BEST)
+    record = {"config": config.to_dict(), "training": [], "validation": [], "start": str(start)}
     (run / RUN_CONFIG).write_text(json.dumps(record))
 
 
-def mixed(run: Path, stage: int, share: float) -> Path:
-    """Return a run whose weights are `share` of a run's best ones and the rest of the bundled ones."""
-    bundled, folder = load_start(START, stage), run.with_name(f"{run.name}_{share:g}")
+def mixed(run: Path, start: dict[str, torch.Tensor], share: float) -> Path:
+    """Return a run whose weights are `share` of a run's best ones and the rest of those of its start."""
+    folder = run.with_name(f"{run.name}_{share:g}")
     best = torch.load(run / BEST, map_location="cpu", weights_only=True)
     for name, value in best["model"].items():
         if value.is_floating_point():
-            best["model"][name] = torch.lerp(bundled[name], value.float(), share)
+            best["model"][name] = torch.lerp(start[name], value.float(), share)
     folder.mkdir(exist_ok=True)
     torch.save(best, folder / BEST)
     shutil.copy(run / RUN_CONFIG, folder)
@@ -163,19 +162,19 @@ def main() -> None:
         if arguments.steps[0]:
             train_stage(first, data, first_run, start=load_start(arguments.start[0], 1), runtime=runtime)
         if not (first_run / BEST).exists():
-            keep_bundled(first, first_run)
+            keep_start(first, first_run, arguments.start[0])
     data = replace(data, logits=logits_folder(second_run, first_run / BEST, data.polarity))
     write_logits_of_run(first, first_run, data, runtime)
     second = settings(2, 0.85)
+    start = load_start(arguments.start[1], 2)
     with torch.autocast(runtime.device.type, torch.bfloat16, cache_enabled=False):
-        start = load_start(arguments.start[1], 2)
         train_stage(second, data, second_run, start=start, runtime=runtime)
     if not (second_run / BEST).exists():
         raise SystemExit("no validation of stage 2 within the time; give more time or fewer steps.")
     found = {}
     for share in arguments.mix:
         model = out / f"mix_{share:g}.safetensors"
-        pair = (first_run, mixed(second_run, 2, share))
+        pair = (first_run, mixed(second_run, start, share))
         found[model] = package((first, second), pair, data, model, device=runtime.device)
         print(f"{model}: threshold {found[model][0]:+.3f}, Dice {found[model][1]:.4f}", flush=True)
     best = max(found, key=lambda model: found[model][1])
