@@ -93,6 +93,24 @@ class TestRelion:
             RelionOptions(unbinned_pixel_size=pixel_size, unbinned_size=size).frames()
 
 
+class TestSegment:
+    @pytest.mark.parametrize(
+        ("model", "told"),
+        [
+            ("particle-tiny", "particle-tiny: is a model for prompt-sam, not for membranes; use one of"),
+            ("absent", "--model absent: no such file; give a packaged model, or one of"),
+        ],
+    )
+    def test_a_model_that_segments_no_membranes(self, tmp_path: Path, model: str, told: str) -> None:
+        write_logits(
+            tmp_path / "tomogram.mrc",
+            np.zeros((2, 8, 8), np.float32),
+            Geometry(voxel_size=(10.0, 10.0, 10.0)),
+            label="tomogram",
+        )
+        assert told in run(f"segment {tmp_path / 'tomogram.mrc'} -o {tmp_path} --model {model}")
+
+
 class TestEvaluate:
     def test_metrics(self) -> None:
         assert read_metrics("all", option="--metrics") == tuple(Metric)

@@ -15,7 +15,7 @@ from cryoseg.methods.membrane_tiny.network import METHOD as MEMBRANE_TINY
 from cryoseg.methods.model_file import read_model_metadata
 from cryoseg.methods.registry import METHODS
 from cryoseg.methods.segmenter import Method, ModelFiles
-from cryoseg.methods.weights import WEIGHTS, locate, require
+from cryoseg.methods.weights import WEIGHTS, canonical_name, locate, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +97,20 @@ def resolve_model(choice: ModelChoice) -> ResolvedModel:
         If weights are missing; the message lists the folders that were searched.
     """
     if choice.model_file is not None:
-        if not choice.model_file.is_file():
-            raise WeightsError(
-                f"--model {choice.model_file}: no such file; give a packaged model, "
-                f"or one of {', '.join(ModelName)}."
-            )
-        method = read_model_metadata(choice.model_file)["method"]
+        path = choice.model_file
+        if not path.is_file():
+            if canonical_name(str(path)) is None:
+                raise WeightsError(
+                    f"--model {path}: no such file; give a packaged model, or one of {', '.join(ModelName)}."
+                )
+            path = require(str(path), checkpoints_dir=choice.checkpoints_dir)
+        method = read_model_metadata(path)["method"]
         if method != MEMBRANE_TINY:
-            raise WeightsError(f"{choice.model_file}: is a model for {method}, not for membranes.")
-        return _resolved(ModelName.MEMBRANE_TINY, (choice.model_file,), reason="given as a file")
+            raise WeightsError(
+                f"{choice.model_file}: is a model for {method}, not for membranes; use one of "
+                f"{', '.join(ModelName)}."
+            )
+        return _resolved(ModelName.MEMBRANE_TINY, (path,), reason="given as a file")
     etsam = METHODS[ModelName.ETSAM].WEIGHTS
     own = (choice.stage1_checkpoint, choice.stage2_checkpoint)
     name = choice.name
