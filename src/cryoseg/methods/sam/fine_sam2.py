@@ -24,6 +24,7 @@ from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cryoseg.methods.sam.sam2_volume import VolumePredictor
 
@@ -50,6 +51,31 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.GroupNorm(4, outputs), nn.GELU()
     )
+
+
+class _Pointwise(nn.Conv2d):
+    """A convolution with a kernel of one pixel; on a channels-last image it is a faster matrix product."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.permute(0, 2, 3, 1)
+        if not pixels.is_contiguous():
+            return super().forward(x)
+        return functional.linear(pixels, self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+
+
+class _OncePerBatch(nn.Module):
+    """sam2's position encoding, which is the same for all images of a batch, without a copy for each."""
+
+    def __init__(self, encoding: nn.Module) -> None:
+        super().__init__()
+        self.encoding = encoding
+
+    def forward(self, x: Tensor) -> Tensor:
+        encoding: Tensor = self.encoding(x[:1])
+        return encoding.expand(len(x), -1, -1, -1)
 
 
 class Stem(nn.Module):
@@ -87,6 +113,9 @@ class FineImageEncoder(ImageEncoder):
         embed_dim: int,
     ) -> None:
         super().__init__(trunk=trunk, neck=neck, scalp=scalp)
+        encoding = neck.position_encoding
+        assert isinstance(encoding, nn.Module)
+        neck.position_encoding = _OncePerBatch(encoding)
         self.in_channels = in_channels
         self.stem = Stem(in_channels, (fine_widths[0], fine_widths[1]), embed_dim)
 
@@ -97,7 +126,7 @@ class FineImageEncoder(ImageEncoder):
         # sam2 uses only the shapes of the position encodings, except at the coarsest level.
         fine = [full, half]
         output["backbone_fpn"] = fine + output["backbone_fpn"]
-        output["vision_pos_enc"] = [torch.zeros_like(x) for x in fine] + output["vision_pos_enc"]
+        output["vision_pos_enc"] = [x.new_zeros(1).expand_as(x) for x in fine] + output["vision_pos_enc"]
         return output
 
 
@@ -109,10 +138,10 @@ class FineMaskDecoder(MaskDecoder):
         channels = self.transformer_dim // 8
         full, half = fine_widths
         self.fine_half = nn.ConvTranspose2d(channels, channels, 2, stride=2)
-        self.fine_half_skip = nn.Conv2d(half, channels, 1)
+        self.fine_half_skip = _Pointwise(half, channels)
         self.fine_half_mix = _conv(channels, channels)
         self.fine_full = nn.ConvTranspose2d(channels, channels, 2, stride=2)
-        self.fine_full_skip = nn.Conv2d(full, channels, 1)
+        self.fine_full_skip = _Pointwise(full, channels)
         self.fine_full_mix = _conv(channels, channels)
 
     def predict_masks(
