@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cryoseg.core.grids.blank import BLANK_LOGIT, find_blank
 from cryoseg.core.grids.resample import TileGrid, tile_grid
 from cryoseg.core.grids.robust import IntensityMap
 from cryoseg.core.grids.working_grid import model_shape
+from cryoseg.core.masks.widen import widen_logits
 from cryoseg.methods.membrane_tiny.network import (
     CHANNELS,
     LOGIT_OFFSETS,
@@ -45,11 +47,12 @@ def run(
     polarity: Polarity = Polarity.DARK,
     keep_stages: bool = False,
     on_slice: OnSlice = no_progress,
+    recipe: MembraneRecipe = MembraneRecipe(),
 ) -> tuple:
     return run_stages(
         SegmentInput(data=data, pixel_size=pixel_size, blank=find_blank(data)),
         states.__getitem__,
-        MembraneRecipe(),
+        recipe,
         SegmentConfig(polarity=polarity, views=(Direction.BACKWARD,)),
         Execution(device=CPU, keep_stages=keep_stages),
         on_slice,
@@ -142,8 +145,37 @@ def test_inverting_the_input_and_saying_so_changes_nothing() -> None:
     np.testing.assert_allclose(dark, bright, atol=2e-4)
 
 
+@pytest.mark.parametrize("tiles", [1, 3])
+def test_the_layout_of_the_channels_changes_nothing(network: FineSam2, tiles: int) -> None:
+    images = torch.randn(tiles, CHANNELS[1], 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = network.track_slice(images, deque(maxlen=0))
+    other = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    np.testing.assert_allclose(other.track_slice(images, deque(maxlen=0)), expected, atol=1e-4)
+
+
+def test_without_memory_a_slice_does_not_depend_on_earlier_ones(network: FineSam2) -> None:
+    volume = np.random.default_rng(0).normal(size=(9, 64, 64)).astype(np.float32)
+    grid = tile_grid((64, 64), 64, 16)
+    whole, part = np.empty_like(volume), np.empty((5, 64, 64), np.float32)
+    for data, out in ((volume, whole), (volume[4:], part)):
+        propagate(network, replace(tiled(data, grid), window=1), out)
+    np.testing.assert_allclose(whole[6:], part[2:], atol=1e-4)
+
+
+def test_a_recipe_widens_the_final_logits_only() -> None:
+    torch.manual_seed(0)
+    states = {stage: build_stage(stage, 64).state_dict() for stage in (1, 2)}
+    data = np.random.default_rng(0).normal(size=(3, 40, 50)).astype(np.float32)
+    expected, first = run(data, states, keep_stages=True)
+    widened, same = run(data, states, keep_stages=True, recipe=MembraneRecipe(widening=0.5))
+    np.testing.assert_array_equal(same, first)
+    assert (widened > expected).any()
+    widen_logits(expected, 0.5)
+    np.testing.assert_array_equal(widened, expected)
+
+
 def test_a_recipe_survives_its_metadata() -> None:
-    recipe = MembraneRecipe(window=5, logit_threshold=-0.25, pixel_size_range=(6.0, 20.0))
+    recipe = MembraneRecipe(window=5, logit_threshold=-0.25, pixel_size_range=(6.0, 20.0), widening=1.5)
     assert restore(MembraneRecipe, json.loads(json.dumps(asdict(recipe))), source="card") == recipe
 
 

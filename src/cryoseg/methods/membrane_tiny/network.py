@@ -25,6 +25,7 @@ from cryoseg.core.grids.blank import set_blank, signal_box
 from cryoseg.core.grids.resample import Resampled, Slices, TileGrid, nearest, tile_grid, tile_side
 from cryoseg.core.grids.robust import FilledSlices, IntensityMap, robust_map
 from cryoseg.core.grids.working_grid import model_shape
+from cryoseg.core.masks.widen import widen_logits
 from cryoseg.errors import ConfigError, WeightsError
 from cryoseg.methods.cuda_graphs import replay_on_cuda
 from cryoseg.methods.device import autocast, to_host
@@ -51,6 +52,8 @@ class MembraneRecipe:
         Pixel size in angstrom for tomograms whose header gives none.
     logit_threshold
         Threshold chosen on validation volumes.
+    widening
+        Largest amount, in logits, by which the final logits are raised beside confident voxels.
     """
 
     window: int = 4
@@ -59,6 +62,7 @@ class MembraneRecipe:
     pixel_size_range: tuple[float, float] = (7.0, 18.0)
     assumed_pixel_size: float = 12.0
     logit_threshold: float = 0.0
+    widening: float = 0.0
 
 
 METHOD = "membrane-tiny"
@@ -273,6 +277,9 @@ def run_stages(
         network = build_stage(stage, side)
         load_strict(network, load_stage(stage), f"stage {stage}")
         network.to(execution.device).eval()
+        if execution.device.type == "cpu":
+            # Convolutions with few channels are up to ten times faster on this layout.
+            network.to(memory_format=torch.channels_last)
         if not execution.memory_level:
             replay_on_cuda(network, *REPLAYED)
 
@@ -297,6 +304,8 @@ def run_stages(
             one = np.empty(shape, np.float32)
             one_pass(2, one, stage1, direction)
             logits += one / len(views)
+    if recipe.widening:
+        widen_logits(logits, recipe.widening)
     _put(logits, whole, box, blank)
     if kept is None:
         return whole, None
