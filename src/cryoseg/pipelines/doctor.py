@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 SAMPLES = Path(cryoseg.__file__).parent / "samples"
 CROP = (slice(12, 28), slice(32, 160), slice(32, 160))  # z, y, x of the sample
-# The bundled model gave a Dice of 0.88 and marked 8.5 % here (the truth: 8.3 %). The limits allow for the
+# The bundled model gave a Dice of 0.89 and marked 9.6 % here (the truth: 8.3 %). The limits allow for the
 # rounding of other devices and for a retrained model.
-SHARE_MARKED = 0.085
+SHARE_MARKED = 0.095
 SHARE_TOLERANCE = 0.02
 LOWEST_DICE = 0.8
 

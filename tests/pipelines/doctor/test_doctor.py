@@ -28,8 +28,8 @@ from cryoseg.pipelines.doctor import (
 
 def half_marked(shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Truth with the recorded share of its voxels marked, and the same shifted along z."""
-    truth = np.zeros((100, 10, 20), bool)
-    truth[: round(100 * SHARE_MARKED)] = True
+    truth = np.zeros((200, 10, 20), bool)
+    truth[: round(200 * SHARE_MARKED)] = True
     return np.roll(truth, shift, axis=0), truth
 
 
@@ -45,7 +45,7 @@ def test_the_crop_lies_within_the_sample() -> None:
 def test_a_right_answer_a_wrong_place_and_a_wrong_amount() -> None:
     assert compare_mask(*half_marked()).is_right
     assert compare_mask(*half_marked()).dice == 1.0
-    shifted, truth = half_marked(shift=8)
+    shifted, truth = half_marked(shift=50)
     assert compare_mask(shifted, truth).dice == 0.0
     assert not compare_mask(shifted, truth).is_right
     assert not compare_mask(np.zeros_like(truth), truth).is_right
