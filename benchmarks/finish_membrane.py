@@ -15,6 +15,7 @@ most the same loss.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -34,17 +35,13 @@ from cryoseg.methods.weights import find_weights
 WIDENINGS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
 
-def average(parts: list[tuple[str, str, str]], stage: int) -> dict[str, torch.Tensor]:
-    """Return the average of the weights of a stage."""
-    chosen = [
-        (load_start(Path(model), stage), float(share)) for of, model, share in parts if int(of) == stage
-    ]
-    if abs(sum(share for _, share in chosen) - 1) > 1e-6:
-        raise SystemExit(f"the shares of stage {stage} do not have the sum 1.")
-    first = chosen[0][0]
+def average(parts: Sequence[tuple[Mapping[str, torch.Tensor], float]]) -> dict[str, torch.Tensor]:
+    """Return the mean of weights of one network, each with its share; the shares must have the sum 1."""
+    if abs(sum(share for _, share in parts) - 1) > 1e-6:
+        raise SystemExit("the shares of a stage do not have the sum 1.")
     return {
-        name: sum((share * weights[name].float() for weights, share in chosen), torch.zeros(()))
-        for name in first
+        name: sum((share * weights[name].float() for weights, share in parts), torch.zeros(()))
+        for name in parts[0][0]
     }
 
 
@@ -62,7 +59,12 @@ def main() -> None:
     bundled = find_weights(Path(METHOD))
     recipe = read_recipe(ModelFiles(stages=(bundled,)))
     recipe = replace(recipe, window=arguments.window or recipe.window)
-    stages = {stage: average(parts, stage) for stage in (1, 2)}
+    stages = {
+        stage: average(
+            [(load_start(Path(model), stage), float(share)) for of, model, share in parts if int(of) == stage]
+        )
+        for stage in (1, 2)
+    }
     networks = {stage: build_stage(stage, VALIDATION_TILE).eval() for stage in stages}
     for stage, network in networks.items():
         load_strict(network, stages[stage], f"stage {stage}")
@@ -77,13 +79,12 @@ def main() -> None:
             widen_logits(widened, amount)
             found.append(dice_by_threshold(widened, volume.labels))
     highest = {amount: best_threshold(found) for amount, found in curves.items()}
-    for amount, (threshold, dice) in highest.items():
-        lowest = best_threshold(curves[amount], tolerance=TOLERANCE)
-        print(
-            f"widening {amount:g}: Dice {dice:.4f} at {threshold:+.3f}; {lowest[1]:.4f} at {lowest[0]:+.3f}"
-        )
+    lowest = {amount: best_threshold(found, tolerance=TOLERANCE) for amount, found in curves.items()}
+    for amount in WIDENINGS:
+        (best, most), (threshold, dice) = highest[amount], lowest[amount]
+        print(f"widening {amount:g}: Dice {most:.4f} at {best:+.3f}; {dice:.4f} at {threshold:+.3f}")
     widening = max(amount for amount in WIDENINGS if highest[amount][1] >= highest[0.0][1] - TOLERANCE)
-    threshold, dice = best_threshold(curves[widening], tolerance=TOLERANCE)
+    threshold, dice = lowest[widening]
     metadata = read_model_metadata(bundled)
     metadata["recipe"] = asdict(replace(recipe, logit_threshold=threshold, widening=widening))
     metadata["logit_threshold"] = threshold

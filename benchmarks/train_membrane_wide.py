@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from finish_membrane import average
 
 from cryoseg.config.segment import Polarity
 from cryoseg.config.train import ClipConfig, LoopConfig, TrainMembraneConfig
@@ -87,9 +88,7 @@ def mixed(run: Path, start: dict[str, torch.Tensor], share: float) -> Path:
     """Return a run whose weights are `share` of a run's best ones and the rest of those of its start."""
     folder = run.with_name(f"{run.name}_{share:g}")
     best = torch.load(run / BEST, map_location="cpu", weights_only=True)
-    for name, value in best["model"].items():
-        if value.is_floating_point():
-            best["model"][name] = torch.lerp(start[name], value.float(), share)
+    best["model"] = average([(start, 1 - share), (best["model"], share)])
     folder.mkdir(exist_ok=True)
     torch.save(best, folder / BEST)
     shutil.copy(run / RUN_CONFIG, folder)

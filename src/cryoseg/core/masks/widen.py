@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from cryoseg.types import FloatArray
 
@@ -24,12 +25,8 @@ def widen_logits(logits: FloatArray, amount: float) -> None:
     below = logits[0]
     for z, image in enumerate(logits):
         original = image.copy()
-        highest = np.maximum(original, below)
-        if z + 1 < len(logits):
-            np.maximum(highest, logits[z + 1], out=highest)
+        highest = np.maximum(below, logits[min(z + 1, len(logits) - 1)])
         for axis in (0, 1):
-            ahead, behind = (np.moveaxis(array, axis, 0) for array in (highest, original))
-            np.maximum(ahead[1:], behind[:-1], out=ahead[1:])
-            np.maximum(ahead[:-1], behind[1:], out=ahead[:-1])
+            np.maximum(highest, ndimage.maximum_filter1d(original, 3, axis=axis), out=highest)
         np.minimum(original + np.float32(amount), highest, out=image)
         below = original
