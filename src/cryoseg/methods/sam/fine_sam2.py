@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import ImageEncoder
+from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from sam2.modeling.sam2_base import SAM2Base
@@ -66,15 +67,12 @@ class _Pointwise(nn.Conv2d):
         return functional.linear(pixels, self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
 
 
-class _OncePerBatch(nn.Module):
+class SharedPositionEncoding(PositionEmbeddingSine):
     """sam2's position encoding, which is the same for all images of a batch, without a copy for each."""
 
-    def __init__(self, encoding: nn.Module) -> None:
-        super().__init__()
-        self.encoding = encoding
-
     def forward(self, x: Tensor) -> Tensor:
-        encoding: Tensor = self.encoding(x[:1])
+        """Return the encoding of (B, C, H, W) features as a view with the same values for all B images."""
+        encoding: Tensor = super().forward(x[:1])
         return encoding.expand(len(x), -1, -1, -1)
 
 
@@ -113,9 +111,6 @@ class FineImageEncoder(ImageEncoder):
         embed_dim: int,
     ) -> None:
         super().__init__(trunk=trunk, neck=neck, scalp=scalp)
-        encoding = neck.position_encoding
-        assert isinstance(encoding, nn.Module)
-        neck.position_encoding = _OncePerBatch(encoding)
         self.in_channels = in_channels
         self.stem = Stem(in_channels, (fine_widths[0], fine_widths[1]), embed_dim)
 

@@ -15,7 +15,7 @@ from cryoseg.methods.membrane_tiny.network import METHOD as MEMBRANE_TINY
 from cryoseg.methods.model_file import read_model_metadata
 from cryoseg.methods.registry import METHODS
 from cryoseg.methods.segmenter import Method, ModelFiles
-from cryoseg.methods.weights import WEIGHTS, canonical_name, locate, require
+from cryoseg.methods.weights import WEIGHTS, canonical_name, find_weights, locate, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +98,11 @@ def resolve_model(choice: ModelChoice) -> ResolvedModel:
     """
     if choice.model_file is not None:
         path = choice.model_file
-        if not path.is_file():
-            if canonical_name(str(path)) is None:
-                raise WeightsError(
-                    f"--model {path}: no such file; give a packaged model, or one of {', '.join(ModelName)}."
-                )
-            path = require(str(path), checkpoints_dir=choice.checkpoints_dir)
+        if not path.is_file() and canonical_name(str(path)) is None:
+            raise WeightsError(
+                f"--model {path}: no such file; give a packaged model, or one of {', '.join(ModelName)}."
+            )
+        path = find_weights(path, checkpoints_dir=choice.checkpoints_dir)
         method = read_model_metadata(path)["method"]
         if method != MEMBRANE_TINY:
             raise WeightsError(
